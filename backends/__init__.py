@@ -1,0 +1,1 @@
+"""One folder per runtime: `compile.py` runs on the host, `session.py` on the device."""

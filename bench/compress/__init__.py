@@ -1,0 +1,1 @@
+"""Model + recipe -> compressed model: the only package that imports torch for compression."""

@@ -1,0 +1,72 @@
+"""The one interface behind pruning, quantization, distillation, factorization and sharing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from bench.models.data import Dataset
+
+from bench.types import Json, Progress, QuantSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What flows through a recipe.
+
+    `masks`: parameter name -> 0/1 tensor of the parameter's shape; training steps keep masked
+    weights at zero. `clusters`: parameter name -> int64 tensor of the parameter's shape, the
+    cluster of each weight (-1: not shared); training steps keep equal what is shared.
+    `quant`: what the runtime shall quantize itself. `notes`: figures a step wants in the record.
+    """
+
+    module: nn.Module
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    clusters: Mapping[str, Tensor] = field(default_factory=dict)
+    quant: QuantSpec | None = None
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What a step may use. `teacher` is the uncompressed, trained network: never change it.
+
+    `data` is None for a model without a data set (steps that train say so with `Unsupported`);
+    `example` is one input batch, float32 of shape (2, *input_shape).
+    """
+
+    teacher: nn.Module
+    data: Dataset | None
+    example: Tensor
+    seed: int
+    cache: Path
+    progress: Progress
+    calibration: np.ndarray | None = None
+
+
+class Compressor(ABC):
+    """One step of a recipe: a frozen dataclass whose fields are its arguments.
+
+    Registered in the entry-point group `pressbench.compressors` under `name`. Laws: `apply`
+    returns a new network and leaves its input untouched; the same seed gives the same bytes;
+    `repr` is the canonical text that parses back to an equal step; arguments are checked in
+    `__post_init__` (`InvalidInput` names the argument and what is allowed); what cannot be done
+    to this network raises `Unsupported` with the reason.
+    """
+
+    name: ClassVar[str]
+    source: ClassVar[str]
+    """The paper or specification it follows."""
+    trains: ClassVar[bool] = False
+    """Whether it changes weights by training (and so needs a data set)."""
+
+    @abstractmethod
+    def apply(self, network: Network, context: Context) -> Network:
+        """The compressed network."""

@@ -1,0 +1,78 @@
+"""The device side of a runtime: two verbs to run a model, and what it says of itself."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records import LayerTime
+from bench.types import Clock, Json, Scalar, TensorSpec
+
+Array = NDArray[np.generic]
+Feed = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFacts:
+    """What really runs. Every entry of `fallbacks` makes the cell untrusted."""
+
+    version: str
+    fallbacks: tuple[str, ...] = ()
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Session(ABC):
+    """One model loaded into one runtime.
+
+    Laws: `run` is deterministic for one feed; `bind(feed)()` is exactly one inference, finished
+    (synchronised with the device) when it returns, and leaves the session usable; arrays that
+    `run` returns are the caller's to keep. A session never changes process-wide settings.
+    """
+
+    clock: ClassVar[Clock]
+    """HOST: the timing loop's clock counts. DEVICE: `device_ns` counts, the host's is kept beside it."""
+
+    @classmethod
+    @abstractmethod
+    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> Session:
+        """Loads the artifact. Raises `Unavailable` (runtime or device missing), `InvalidInput` (a file
+        that cannot be read), `Unsupported` (an operator the runtime does not know)."""
+
+    @abstractmethod
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What `run` wants, with concrete shapes and dtypes."""
+
+    @abstractmethod
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """Outputs in the model's order."""
+
+    @abstractmethod
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """Prepares everything that is not the inference itself; calling the result runs one."""
+
+    def device_ns(self) -> int:
+        """Duration of the last bound inference by the device's clock (sessions of clock DEVICE only)."""
+        raise TypeError(f"{type(self).__name__} has no clock but the host's")
+
+    @abstractmethod
+    def facts(self) -> SessionFacts:
+        """Checked after at least one `run`: what ran where, and every silent fallback found."""
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Per-node times where the runtime has a profiler; () where it has none. May open a second session."""
+        del feed, runs
+        return ()
+
+    def memory(self) -> Mapping[str, int]:
+        """Device memory in bytes, each figure under its own name; {} for host-only runtimes."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Frees what the runtime holds."""

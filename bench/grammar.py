@@ -1,0 +1,79 @@
+"""The text of models and recipes: `name(key=literal, ...)`, steps joined by ` + `.
+
+A subset of Python's expression syntax, read with `ast` and never evaluated. Used by suites
+and by the command line alike.
+"""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass
+
+from bench.errors import InvalidInput
+from bench.types import Scalar
+
+Value = Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One `name(key=literal, ...)`."""
+
+    name: str
+    arguments: tuple[tuple[str, Value], ...] = ()
+
+    def __str__(self) -> str:
+        if not self.arguments:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.arguments)})"
+
+
+def parse_calls(text: str) -> tuple[Call, ...]:
+    """`"a(x=1) + b"` -> calls; empty text -> (). Raises `InvalidInput` quoting the text."""
+    if not text.strip():
+        return ()
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InvalidInput(f"cannot read {text!r}: {error}; write name(key=value) + name(key=value)") from None
+    parts: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts.insert(0, node.right)
+        node = node.left
+    return tuple(_call(part, text) for part in [node, *parts])
+
+
+def parse_call(text: str) -> Call:
+    """Exactly one call."""
+    calls = parse_calls(text)
+    if len(calls) != 1:
+        raise InvalidInput(f"cannot read {text!r}: exactly one name(key=value) is wanted, found {len(calls)}")
+    return calls[0]
+
+
+def _call(node: ast.expr, text: str) -> Call:
+    if isinstance(node, ast.Name):
+        return Call(name=node.id)
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        raise InvalidInput(f"cannot read {ast.unparse(node)!r} in {text!r}: write name(key=value)")
+    if node.args or any(keyword.arg is None for keyword in node.keywords):
+        raise InvalidInput(f"arguments of {node.func.id!r} in {text!r} must be named: {node.func.id}(key=value)")
+    names = [str(keyword.arg) for keyword in node.keywords]
+    if len(set(names)) < len(names):
+        raise InvalidInput(f"an argument of {node.func.id!r} in {text!r} is given twice")
+    return Call(
+        name=node.func.id,
+        arguments=tuple((str(keyword.arg), _literal(keyword.value, text)) for keyword in node.keywords),
+    )
+
+
+def _literal(node: ast.expr, text: str) -> Value:
+    try:
+        value = ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise InvalidInput(f"{ast.unparse(node)!r} in {text!r} is no literal: numbers, 'text', True, (lists)") from None
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (str, int, float, bool)) for item in value):
+        return tuple(value)
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    raise InvalidInput(f"{ast.unparse(node)!r} in {text!r}: only numbers, 'text', True, False, None and lists of them")

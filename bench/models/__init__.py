@@ -1,0 +1,1 @@
+"""Reference networks, data sets, and the models users bring."""

@@ -1,0 +1,30 @@
+"""Looks up backends, compressors and meters by entry point; imports only the one asked for."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from bench.errors import Unavailable, unknown
+
+GROUPS = {
+    "backend": "pressbench.backends",
+    "compressor": "pressbench.compressors",
+    "meter": "pressbench.meters",
+}
+
+
+def available(kind: str) -> dict[str, EntryPoint]:
+    """Registered names of a kind ("backend", "compressor", "meter"), without importing them."""
+    return {entry.name: entry for entry in entry_points(group=GROUPS[kind])}
+
+
+def load(kind: str, name: str) -> Any:
+    """The registered class. Raises `InvalidInput` (nobody registered it) or `Unavailable` (its import failed)."""
+    found = available(kind)
+    if name not in found:
+        raise unknown(kind, name, found)
+    try:
+        return found[name].load()
+    except ImportError as error:
+        raise Unavailable(f"{kind} {name!r} cannot be imported: {error}; install pressbench[{name}]") from error

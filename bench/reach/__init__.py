@@ -1,0 +1,1 @@
+"""How a target is reached: this machine, an emulator, a board."""

@@ -1,0 +1,167 @@
+"""What a measurement leaves: raw samples and reasons. Statistics are computed from it, never stored.
+
+Standard library only; written by `bench.run`, kept by `bench.store`, read by `bench.report`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bench.types import Clock, Conditions, Cost, Json, Simulation, Status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPhase:
+    """Host memory of the worker over one phase: resident at its start and end, and its peak.
+
+    Phases in order: "imported" (runtime imported), "loaded", "first_run", "steady".
+    `peak_bytes` is VmHWM after clear_refs=5 at the phase's start; `peak_growth` = peak - start.
+    """
+
+    name: str
+    start_bytes: int
+    peak_bytes: int
+    end_bytes: int
+
+    @property
+    def peak_growth(self) -> int:
+        """Bytes the phase needed at its worst beyond what was resident when it began."""
+        return max(0, self.peak_bytes - self.start_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyWindow:
+    """A meter's counter read at both ends of a window of `inferences`, and of an idle one before it.
+
+    `source` is "measured:<meter>" or "modelled:<model>". Both idle and busy are kept; the
+    figure per inference subtracts `idle_w * seconds`. `seconds` is the meter's own clock.
+    """
+
+    meter: str
+    source: str
+    joules: float
+    seconds: float
+    inferences: int
+    idle_joules: float
+    idle_seconds: float
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerTime:
+    """One node as the runtime's own profiler timed it (mean over `runs`)."""
+
+    name: str
+    operator: str
+    mean_us: float
+    runs: int
+    placed_on: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One fresh process that measured one artifact.
+
+    `samples_ns`: host wall time of each timed inference after warm-up, in order;
+    `waits_ns`: growth of the run-queue wait during each (empty where the kernel does not say);
+    `device_ns`: the device's own clock for each (empty when the session's clock is the host's).
+    `stopped`: "converged", "time limit" or "sample limit".
+    """
+
+    samples_ns: tuple[int, ...]
+    waits_ns: tuple[int, ...] = ()
+    device_ns: tuple[int, ...] = ()
+    warmup: int = 0
+    steady: bool = True
+    stopped: str = "converged"
+    load_ms: float = 0.0
+    memory: tuple[MemoryPhase, ...] = ()
+    device_memory: Mapping[str, int] = field(default_factory=dict)
+    energy: tuple[EnergyWindow, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairLaunch:
+    """One fresh process that ran baseline A and candidate B in ABBA blocks.
+
+    Each row of `blocks_ns` is the duration of one inference in (a, b, b, a) order; `waits_ns`
+    has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out.
+    `first`: which session was built first, "a" or "b".
+    """
+
+    blocks_ns: tuple[tuple[float, float, float, float], ...]
+    waits_ns: tuple[tuple[int, int, int, int], ...] = ()
+    first: str = "a"
+    loops: int = 1
+    clock: Clock = Clock.HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Outputs of the deployed file in its own runtime, against the labels and the uncompressed reference.
+
+    Accuracies are fractions. None with a reason in `Record.missing` where there are no labels.
+    """
+
+    samples: int
+    accuracy: float | None = None
+    reference_accuracy: float | None = None
+    output_max_abs_err: float | None = None
+    top1_agreement: float | None = None
+    shifted: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One cell of one run, raw. `missing` maps a CSV column to the reason it is empty.
+
+    `reasons`: why the status is what it is. `facts`: what really ran (versions, providers,
+    kernels, fallbacks, compile notes). `baseline_key`: the cell its pairs were run against.
+    """
+
+    run_id: str
+    key: str
+    started_at: str
+    target: str
+    device: str
+    backend: str
+    backend_version: str
+    model: str
+    recipe: str
+    recipe_text: str
+    conditions: Conditions
+    status: Status
+    reasons: tuple[str, ...] = ()
+    clock: Clock = Clock.HOST
+    digest: str = ""
+    data: str = ""
+    cost: Cost | None = None
+    launches: tuple[Launch, ...] = ()
+    pairs: tuple[PairLaunch, ...] = ()
+    baseline_key: str = ""
+    quality: Quality | None = None
+    simulation: Simulation | None = None
+    profile: tuple[LayerTime, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One `pressbench run`: its request, the machine it ran on, and how it ended.
+
+    `status`: "running", "finished" or "interrupted". `request` is what `--resume` plans again.
+    """
+
+    run_id: str
+    started_at: str
+    target: str
+    suite: str
+    status: str = "running"
+    finished_at: str = ""
+    request: Mapping[str, Json] = field(default_factory=dict)
+    machine: Mapping[str, Json] = field(default_factory=dict)
+    version: str = ""
+    revision: str = ""

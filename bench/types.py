@@ -1,0 +1,242 @@
+"""The nouns: frozen records that pass between the stages. Fields carry their units.
+
+This module travels to the device: standard library and numpy only, Python 3.10.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+Scalar = str | int | float | bool | None
+Json = Any  # a value json.dumps accepts
+Progress = Callable[[str, float], None]
+"""Called with what is being done and the fraction done, 0 to 1."""
+
+
+class Clock(str, Enum):
+    """Whose clock a duration was read from; durations of different clocks are never ranked together."""
+
+    HOST = "host"
+    DEVICE = "device"
+    SIMULATED = "simulated"
+
+
+class Status(str, Enum):
+    """How a cell ended."""
+
+    OK = "ok"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNTRUSTED = "untrusted"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a model. `shape` has the batch first; -1 is a free dimension."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A network: either a factory of a torch module, or a file a user brought.
+
+    `name` is its canonical text (`mobilenetv2(width=0.35)`), `factory` an import path
+    `package.module:function`, `input_shape` excludes the batch (channels first for images).
+    """
+
+    name: str
+    factory: str | None = None
+    arguments: tuple[tuple[str, Scalar], ...] = ()
+    file: Path | None = None
+    weights: Path | None = None
+    input_shape: tuple[int, ...] = ()
+    classes: int = 0
+    data: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantSpec:
+    """The quantization a runtime is asked to do itself; realised by a backend's compile step.
+
+    `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16" or "weight_only".
+    `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
+    float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
+    without `.weight`. `ranges`: trained (tensor or layer name, low, high) of quantization-aware training.
+    `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none.
+    """
+
+    kind: str
+    weight_bits: int = 8
+    activation_bits: int = 8
+    weight_symmetric: bool = True
+    activation_symmetric: bool = True
+    per_channel: bool = True
+    calibration: str = "minmax"
+    percentile: float = 99.99
+    samples: int = 256
+    block_size: int = 0
+    keep_float: tuple[str, ...] = ()
+    ranges: tuple[tuple[str, float, float], ...] = ()
+
+
+@runtime_checkable
+class Step(Protocol):
+    """What a recipe is made of: see `bench.compress.interface.Compressor`."""
+
+    def apply(self, network: Any, context: Any) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A name and the compressors it applies in order; no steps is the baseline."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Canonical text of the steps, the grammar of suites and the command line."""
+        return " + ".join(repr(step) for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """How a cell is run. `device` names a variant of the target (an emulated CPU model)."""
+
+    batch: int = 1
+    threads: int = 1
+    device: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What one node of a graph should cost at batch 1 (1 MAC = one multiply and one add = 2 FLOPs)."""
+
+    name: str
+    operator: str
+    params: int = 0
+    nonzero_params: int = 0
+    macs: int = 0
+    nonzero_macs: int = 0
+    weight_bytes: int = 0
+    activation_bytes: int = 0
+    output_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a model should cost at batch 1. `nonzero_macs` leaves out MACs whose weight is zero;
+    `peak_activation_bytes` is the largest sum of live activations in graph order;
+    `unknown` lists operators the counter has no rule for (their MACs are not in the sum)."""
+
+    params: int
+    nonzero_params: int
+    macs: int
+    nonzero_macs: int
+    flops: int
+    file_bytes: int
+    weight_bytes: int
+    activation_bytes: int
+    peak_activation_bytes: int
+    layers: tuple[LayerCost, ...] = ()
+    unknown: tuple[str, ...] = ()
+    entropy_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compressed:
+    """A compressed model before any backend saw it. `files` maps a format ("onnx", "pt2", "tflite")
+    to a file in the cache; all say the same network. `digest` covers its content and `quant`.
+    `layers`: names of the layers that have weights; `entropy_bytes`: size of the entropy-coded weights file."""
+
+    model: str
+    recipe: str
+    files: Mapping[str, Path]
+    inputs: tuple[TensorSpec, ...]
+    digest: str
+    quant: QuantSpec | None = None
+    calibration: Path | None = None
+    layers: tuple[str, ...] = ()
+    entropy_bytes: int | None = None
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file a backend made for one target, ready to send. `facts`: what the compiler said of it."""
+
+    path: Path
+    format: str
+    digest: str
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """Whether a backend or meter can work on this machine; if not, why and how to get it."""
+
+    available: bool
+    version: str = ""
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulation:
+    """Figures of a simulator or an analytic estimator; never ranked with measured ones.
+
+    `latency_ms` only where the simulator models time. `layers`: rows of per-layer figures."""
+
+    source: str
+    latency_ms: float | None = None
+    cycles: int | None = None
+    initiation_interval: int | None = None
+    memory_bytes: int | None = None
+    lut: int | None = None
+    ff: int | None = None
+    dsp: int | None = None
+    bram: int | None = None
+    instructions: int | None = None
+    memory_accesses: int | None = None
+    layers: tuple[Mapping[str, Json], ...] = ()
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+class Backend(ABC):
+    """The host side of one runtime. Registered in the entry-point group `pressbench.backends`.
+
+    Laws: `compile` never changes its input files; the same source, conditions and options give an
+    artifact of the same meaning; what the runtime cannot do raises `Unsupported` with the reason,
+    what is missing here raises `Unavailable` with the remedy.
+    """
+
+    name: ClassVar[str]
+    accepts: ClassVar[tuple[str, ...]]
+    """Formats of `Compressed.files` it can read, best first."""
+    session: ClassVar[str | None]
+    """`module:Class` of the device side; None for a backend that only simulates."""
+    options: ClassVar[Mapping[str, tuple[Scalar, ...]]]
+    """Option -> the values it takes, the default first; () is free text or number."""
+
+    @abstractmethod
+    def probe(self) -> Probe:
+        """Looks, without starting anything heavy; never raises."""
+
+    @abstractmethod
+    def compile(
+        self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path
+    ) -> Artifact:
+        """Writes the deployable file into the empty folder `out`."""
+
+    def simulate(self, artifact: Artifact, conditions: Conditions, options: Mapping[str, Scalar]) -> Simulation:
+        """The estimate of a backend whose `session` is None."""
+        raise TypeError(f"{self.name} measures in a session and does not simulate {artifact.path.name}")

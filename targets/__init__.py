@@ -1,0 +1,1 @@
+"""Targets that ship: one TOML file each."""
