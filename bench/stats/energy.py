@@ -1,0 +1,70 @@
+"""Energy windows -> joules of one inference above idle, or the reason there is no such figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.records import EnergyWindow
+from bench.stats.intervals import Estimate, mean_interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Energy:
+    """What the windows of one meter say.
+
+    `joules`: per inference, idle power subtracted, with an interval over windows; None with `reason`.
+    `watts`: mean power over the windows, idle included; `idle_watts`: the power that was subtracted.
+    """
+
+    joules: Estimate | None
+    watts: float | None
+    idle_watts: float | None
+    source: str
+    reason: str = ""
+
+
+def energy_per_inference(windows: Sequence[EnergyWindow]) -> Energy:
+    """(joules - idle_watts * seconds) / inferences over all windows, idle_watts from each one's own idle window.
+
+    A net energy that is not above zero, or whose interval over 3 or more windows holds zero, is not
+    a small figure but none: the work cannot be told from idling with this meter. ValueError: windows
+    of several sources, whose counters may overlap and must not be summed.
+    """
+    if not windows:
+        return Energy(joules=None, watts=None, idle_watts=None, source="", reason="no energy window was read")
+    source = windows[0].source
+    if any(window.source != source for window in windows):
+        raise ValueError(f"windows of several meters: {sorted({window.source for window in windows})}")
+    usable = [window for window in windows if window.seconds > 0 and window.idle_seconds > 0 and window.inferences > 0]
+    if not usable:
+        return Energy(joules=None, watts=None, idle_watts=None, source=source, reason="every energy window is empty")
+    seconds = sum(window.seconds for window in usable)
+    watts = sum(window.joules for window in usable) / seconds
+    idle = sum(idle_watts(window) * window.seconds for window in usable) / seconds
+    spread = mean_interval([net_joules(window) / window.inferences for window in usable])
+    value = sum(net_joules(window) for window in usable) / sum(window.inferences for window in usable)
+    if value <= 0 or (spread.low is not None and spread.low <= 0):
+        reason = f"below the meter's resolution: {watts:.3g} W at work, {idle:.3g} W idle"
+        return Energy(joules=None, watts=watts, idle_watts=idle, source=source, reason=reason)
+    return Energy(joules=holding(value, spread), watts=watts, idle_watts=idle, source=source)
+
+
+def idle_watts(window: EnergyWindow) -> float:
+    """Power of the idle window before this one."""
+    return window.idle_joules / window.idle_seconds
+
+
+def net_joules(window: EnergyWindow) -> float:
+    """Energy of the window beyond what idling as long would have used."""
+    return window.joules - idle_watts(window) * window.seconds
+
+
+def holding(value: float, spread: Estimate) -> Estimate:
+    """`value` with the interval of `spread`, widened to hold it (windows may differ in length)."""
+    if spread.low is None or spread.high is None:
+        return Estimate(value=value, low=None, high=None, n=spread.n)
+    low, high = np.minimum(spread.low, value), np.maximum(spread.high, value)
+    return Estimate(value=value, low=float(low), high=float(high), n=spread.n)

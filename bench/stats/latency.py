@@ -1,0 +1,124 @@
+"""Samples of several launches -> latency of one cell, without the time other processes stole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records import Launch
+from bench.stats.intervals import Estimate, mean_interval
+from bench.types import Clock
+
+PREEMPTED_NS = 20_000
+"""A sample whose run-queue wait grew by more than this was preempted."""
+MIN_CLEAN = 6
+"""Clean samples a launch must keep for its clean median to stand (the least a median interval needs)."""
+QUANTILE_SAMPLES = {"p90": 29, "p99": 299}
+"""Least n with 1 - q**n >= 95 %: only then does the largest sample bound the quantile from above."""
+
+Nanoseconds = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Latency of one inference in milliseconds.
+
+    `p50`: median over launches of each launch's median, with an interval over launches.
+    `mean`, `p90`, `p99`: pooled over the same samples as the medians; a quantile is None where the
+    samples cannot support it, with the reason in `missing`. `samples`: how many those are.
+    `clean_share`: share of all samples not preempted, None where the kernel does not say.
+    `raw_p50`: `p50`'s value with the preempted samples left in. `basis`: "clean", or "raw" where a
+    launch kept too few clean samples (then the preempted ones are in all figures).
+    """
+
+    mean: float
+    p50: Estimate
+    p90: float | None
+    p99: float | None
+    samples: int
+    clean_share: float | None
+    raw_p50: float
+    basis: str = "clean"
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def clean(
+    samples_ns: Sequence[int], waits_ns: Sequence[int], limit_ns: int = PREEMPTED_NS
+) -> tuple[Nanoseconds, float | None]:
+    """The samples that waited at most `limit_ns` on the run queue, in order, and their share.
+
+    Without waits every sample is kept and the share is None: nobody looked.
+    """
+    samples = np.asarray(samples_ns, dtype=np.float64)
+    if len(waits_ns) == 0:
+        return samples, None
+    if len(waits_ns) != len(samples):
+        raise ValueError(f"{len(waits_ns)} waits for {len(samples)} samples")
+    kept = samples[np.asarray(waits_ns) <= limit_ns]
+    return kept, (len(kept) / len(samples) if len(samples) else None)
+
+
+def latency(launches: Sequence[Launch], clock: Clock) -> Latency:
+    """What one cell took, from launches that are each a fresh process.
+
+    The launch is the unit: where its buffers land shifts all its samples, so the interval of p50
+    is Student's over the logarithms of the launch medians (at least 3), widened to hold the median
+    of medians where that lies outside. Launches without samples are left out; none left is a ValueError.
+    """
+    raws = [np.asarray(chosen(launch, clock), dtype=np.float64) for launch in launches]
+    cleans = [clean(chosen(launch, clock), launch.waits_ns) for launch in launches if len(chosen(launch, clock))]
+    raws = [raw for raw in raws if len(raw)]
+    if not raws:
+        raise ValueError(f"no samples of the {clock.value} clock")
+    enough = all(len(kept) >= min(MIN_CLEAN, len(raw)) for (kept, _), raw in zip(cleans, raws, strict=True))
+    used = [kept for kept, _ in cleans] if enough else raws
+    pooled = np.concatenate(used) / 1e6
+    tails, missing = quantiles(pooled)
+    return Latency(
+        mean=float(pooled.mean()),
+        p50=over_launches([float(np.median(samples)) / 1e6 for samples in used]),
+        p90=tails["p90"],
+        p99=tails["p99"],
+        samples=len(pooled),
+        clean_share=pooled_share(cleans, raws),
+        raw_p50=float(np.median([np.median(raw) for raw in raws])) / 1e6,
+        basis="clean" if enough else "raw",
+        missing=missing,
+    )
+
+
+def chosen(launch: Launch, clock: Clock) -> Sequence[int]:
+    """The samples of the clock that counts."""
+    return launch.device_ns if clock is Clock.DEVICE else launch.samples_ns
+
+
+def over_launches(medians: Sequence[float]) -> Estimate:
+    """Median of the launch medians, with Student's interval over their logarithms."""
+    value = float(np.median(medians))
+    logs = mean_interval(np.log(medians))
+    if logs.low is None or logs.high is None:
+        return Estimate(value=value, low=None, high=None, n=logs.n)
+    low, high = float(np.exp(logs.low)), float(np.exp(logs.high))
+    return Estimate(value=value, low=min(low, value), high=max(high, value), n=logs.n)
+
+
+def quantiles(pooled: NDArray[np.float64]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """p90 and p99 where `QUANTILE_SAMPLES` allows, and why not elsewhere."""
+    found: dict[str, float | None] = {}
+    missing: dict[str, str] = {}
+    for name, needed in QUANTILE_SAMPLES.items():
+        if len(pooled) >= needed:
+            found[name] = float(np.quantile(pooled, int(name[1:]) / 100))
+        else:
+            found[name] = None
+            missing[name] = f"{len(pooled)} samples support no 95 % bound of {name}: it needs {needed}"
+    return found, missing
+
+
+def pooled_share(cleans: Sequence[tuple[Nanoseconds, float | None]], raws: Sequence[Nanoseconds]) -> float | None:
+    """Clean samples over all samples of the launches where the kernel says."""
+    known = [(len(kept), len(raw)) for (kept, share), raw in zip(cleans, raws, strict=True) if share is not None]
+    return sum(kept for kept, _ in known) / sum(total for _, total in known) if known else None

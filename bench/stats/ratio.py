@@ -1,0 +1,100 @@
+"""Interleaved blocks of two models -> the ratio of their times, with an interval over launches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records import PairLaunch
+from bench.stats.intervals import Estimate, mean_interval
+from bench.stats.latency import PREEMPTED_NS
+
+MIN_CLEAN_BLOCKS = 5
+"""Blocks without a preempted member a launch must keep, or all of its blocks count."""
+SAME = 0.01
+"""Half-width of the region called "same": where buffers land moves a whole launch by 0.6-1 %."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratio:
+    """Time of B over time of A: above 1 means B is slower. `low`..`high` holds 95 %.
+
+    `blocks`: how many were used; `clean_share`: used over all. `verdict`:
+    "same" when the whole interval lies within 1 -+ 1 %, else "slower" when it lies above 1,
+    "faster" when below, "inconclusive" when it holds 1 or there are too few launches for one.
+    """
+
+    ratio: float
+    low: float | None
+    high: float | None
+    launches: int
+    blocks: int
+    clean_share: float
+    verdict: str
+
+    @property
+    def speedup(self) -> Estimate:
+        """Time of A over time of B: above 1 means B is faster."""
+        low = None if self.high is None else 1 / self.high
+        high = None if self.low is None else 1 / self.low
+        return Estimate(value=1 / self.ratio, low=low, high=high, n=self.launches)
+
+
+def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
+    """How B compares with A from launches that ran them in (a, b, b, a) blocks in one process.
+
+    Per block log((b1 + b2) / (a1 + a2)): the ABBA order cancels a linear drift. Per launch the
+    median of its blocks. Over launches, the unit of repetition (Kalibera & Jones, ISMM 2013),
+    the mean with Student's interval; all on logarithms, so ratio(A, B) = 1 / ratio(B, A).
+    ValueError: no blocks, clocks mixed, a duration that is not positive.
+    """
+    if len({pair.clock for pair in pairs}) > 1:
+        raise ValueError("durations of different clocks are never compared")
+    used = [clean_blocks(pair) for pair in pairs if len(pair.blocks_ns)]
+    if not used:
+        raise ValueError("the ratio of no blocks")
+    logs = mean_interval([float(np.median(block_logs(blocks))) for blocks in used])
+    low = None if logs.low is None else float(np.exp(logs.low))
+    high = None if logs.high is None else float(np.exp(logs.high))
+    blocks = sum(len(kept) for kept in used)
+    return Ratio(
+        ratio=float(np.exp(logs.value)),
+        low=low,
+        high=high,
+        launches=logs.n,
+        blocks=blocks,
+        clean_share=blocks / sum(len(pair.blocks_ns) for pair in pairs),
+        verdict=judge(low, high),
+    )
+
+
+def clean_blocks(pair: PairLaunch, limit_ns: int = PREEMPTED_NS) -> NDArray[np.float64]:
+    """Rows of (a, b, b, a) nanoseconds no member of which was preempted; all rows where too few stay."""
+    blocks = np.asarray(pair.blocks_ns, dtype=np.float64)
+    if len(pair.waits_ns) == 0:
+        return blocks
+    if len(pair.waits_ns) != len(blocks):
+        raise ValueError(f"{len(pair.waits_ns)} rows of waits for {len(blocks)} blocks")
+    kept = blocks[(np.asarray(pair.waits_ns) <= limit_ns).all(axis=1)]
+    return kept if len(kept) >= MIN_CLEAN_BLOCKS else blocks
+
+
+def block_logs(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log((b1 + b2) / (a1 + a2)) of each row."""
+    if not (blocks > 0).all():
+        raise ValueError("a block has a duration that is not positive")
+    return np.asarray(np.log((blocks[:, 1] + blocks[:, 2]) / (blocks[:, 0] + blocks[:, 3])))
+
+
+def judge(low: float | None, high: float | None) -> str:
+    """The verdict of `Ratio` from its interval alone."""
+    if low is None or high is None:
+        return "inconclusive"
+    if low >= 1 - SAME and high <= 1 + SAME:
+        return "same"
+    if low > 1:
+        return "slower"
+    return "faster" if high < 1 else "inconclusive"
