@@ -92,7 +92,9 @@ class QuantSpec:
 class Step(Protocol):
     """What a recipe is made of: see `bench.compress.interface.Compressor`."""
 
-    def apply(self, network: Any, context: Any) -> Any: ...
+    def apply(self, network: Any, context: Any) -> Any:
+        """The compressed network."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,11 +234,10 @@ class Backend(ABC):
         """Looks, without starting anything heavy; never raises."""
 
     @abstractmethod
-    def compile(
-        self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path
-    ) -> Artifact:
+    def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """Writes the deployable file into the empty folder `out`."""
 
     def simulate(self, artifact: Artifact, conditions: Conditions, options: Mapping[str, Scalar]) -> Simulation:
         """The estimate of a backend whose `session` is None."""
+        del conditions, options
         raise TypeError(f"{self.name} measures in a session and does not simulate {artifact.path.name}")

@@ -1,0 +1,83 @@
+"""Inputs of a session: from the job's file by position, or drawn from its seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from bench.device.job import Job
+from bench.device.session import Array, Feed, Session
+from bench.errors import InvalidInput
+from bench.types import TensorSpec
+
+
+def first_feed(job: Job, session: Session) -> Feed:
+    """One batch to time."""
+    return _feed(_arrays(job.feed, job, session), session.inputs(), 0)
+
+
+def evaluation(job: Job, session: Session) -> tuple[list[Array], int]:
+    """Outputs for all evaluation samples, in order, each joined over its first axis; and how many samples.
+
+    The last batch is filled up by repeating its last sample; what that adds is cut off again.
+    """
+    specs = session.inputs()
+    arrays = _arrays(job.evaluate, job, session)
+    samples = len(arrays[0])
+    batch = specs[0].shape[0] if specs[0].shape else 1
+    rows: list[list[Array]] = []
+    for start in range(0, samples, batch):
+        outputs = session.run(_feed(arrays, specs, start))
+        kept = min(batch, samples - start)
+        rows.append([_rows(output, batch, kept) for output in outputs])
+    return [np.concatenate(column) for column in zip(*rows, strict=True)], samples
+
+
+def _rows(output: Array, batch: int, kept: int) -> Array:
+    """The first `kept` samples; an output without a batch axis becomes one row."""
+    if output.ndim and output.shape[0] == batch:
+        return output[:kept]
+    return output[None]
+
+
+def _arrays(file: str | None, job: Job, session: Session) -> list[Array]:
+    if file is None:
+        return random_inputs(session.inputs(), max(job.random_samples, job.batch), job.seed)
+    with np.load(Path(file), allow_pickle=False) as stored:
+        arrays: list[Array] = [stored[str(index)] for index in range(len(stored.files))]
+    if len(arrays) != len(session.inputs()):
+        raise InvalidInput(f"the model takes {len(session.inputs())} inputs, the data has {len(arrays)}")
+    return arrays
+
+
+def random_inputs(specs: Sequence[TensorSpec], samples: int, seed: int) -> list[Array]:
+    """Uniform 0..1 for floats, the type's low non-negative range for integers, by seed and position."""
+    drawn: list[Array] = []
+    for index, spec in enumerate(specs):
+        generator = np.random.default_rng([seed, index])
+        shape = (samples, *spec.shape[1:])
+        kind = np.dtype(spec.dtype)
+        if kind.kind == "f":
+            drawn.append(generator.random(shape, dtype=np.float32).astype(kind))
+        elif kind.kind == "b":
+            drawn.append(generator.integers(0, 2, shape).astype(kind))
+        else:
+            drawn.append(generator.integers(0, min(128, np.iinfo(kind).max), shape).astype(kind))
+    return drawn
+
+
+def _feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> Feed:
+    feed: dict[str, Array] = {}
+    for array, spec in zip(arrays, specs, strict=True):
+        batch = spec.shape[0] if spec.shape else 1
+        part = array[start : start + batch]
+        if len(part) < batch:
+            part = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
+        if part.shape != spec.shape:
+            raise InvalidInput(
+                f"input {spec.name!r} wants shape {spec.shape}, the data has {(batch, *array.shape[1:])}"
+            )
+        feed[spec.name] = np.ascontiguousarray(part, dtype=spec.dtype)
+    return feed

@@ -1,0 +1,87 @@
+"""What a worker is asked to do: one JSON file, the same for every reach."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+from bench.errors import InvalidInput
+from bench.types import Json, Scalar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One artifact and how to open it."""
+
+    path: str
+    digest: str
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When measuring stops. `width`: half width of the 95 % interval of the median, relative to it.
+
+    Durations in seconds. `max_samples` bounds the record, not the truth: stopping there is said.
+    """
+
+    warmup_s: float = 1.0
+    time_s: float = 5.0
+    width: float = 0.01
+    min_samples: int = 50
+    max_samples: int = 2000
+    blocks: int = 40
+    energy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`task` is "measure" (one subject), "compare" (baseline then candidate) or "count" (one subject,
+    inferences between marks an emulator counts). `session` is `module:Class`; `meters` likewise.
+
+    `feed` and `evaluate` are .npz files keyed by input position ("0", "1", ...): one batch to time,
+    and the samples whose outputs are wanted. Without them inputs are drawn from `seed` by the
+    session's own input shapes. `outputs` is the .npz the worker writes. `root`: of /proc and /sys.
+    """
+
+    task: str
+    session: str
+    subjects: tuple[Subject, ...]
+    threads: int = 1
+    batch: int = 1
+    feed: str | None = None
+    evaluate: str | None = None
+    outputs: str | None = None
+    random_samples: int = 16
+    seed: int = 0
+    first: str = "a"
+    limits: Limits = field(default_factory=Limits)
+    meters: tuple[str, ...] = ()
+    profile_runs: int = 0
+    count_runs: int = 3
+    pin: bool = True
+    root: str = "/"
+
+    def to_json(self) -> str:
+        """One JSON object; `from_json` reads it back equal."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Job:
+        """Raises `InvalidInput` for anything `to_json` did not write."""
+        try:
+            data: dict[str, Json] = json.loads(text)
+            subjects = tuple(Subject(**subject) for subject in data.pop("subjects"))
+            limits = Limits(**data.pop("limits"))
+            data["meters"] = tuple(data["meters"])
+            known = {item.name for item in fields(Job)}
+            return Job(subjects=subjects, limits=limits, **{key: data[key] for key in data if key in known})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise InvalidInput(f"this is no job file: {error}") from error
+
+    @staticmethod
+    def read(path: Path) -> Job:
+        """The job in a file."""
+        return Job.from_json(path.read_text(encoding="utf-8"))

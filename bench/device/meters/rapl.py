@@ -1,0 +1,61 @@
+"""Intel and AMD RAPL: the package energy counters the kernel shows under /sys/class/powercap.
+
+Format: Linux `Documentation/power/powercap/powercap.rst`: `energy_uj` counts microjoules and
+wraps at `max_energy_range_uj`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter_ns
+from typing import ClassVar
+
+from bench.device.meters.base import Condition, Meter, Reading
+from bench.errors import Unavailable
+
+
+class Rapl(Meter):
+    """The sum of all package domains (`intel-rapl:N`; subdomains are parts of them and not added)."""
+
+    name: ClassVar[str] = "rapl"
+    source: ClassVar[str] = "measured:rapl"
+    min_window_s: ClassVar[float] = 0.5
+
+    def __init__(self, zones: dict[Path, int]) -> None:
+        self._range_uj = zones
+        self._last_uj = {zone: _microjoules(zone / "energy_uj") for zone in zones}
+        self._total_uj = 0
+
+    @classmethod
+    def open(cls, root: Path) -> Rapl:
+        """Raises `Unavailable` where no package counter exists or may be read."""
+        folder = root / "sys/class/powercap"
+        zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+        if not zones:
+            raise Unavailable(
+                f"no RAPL energy counter under {folder}: virtual machines and most ARM boards have none; "
+                "on bare metal load the kernel module intel_rapl_msr"
+            )
+        try:
+            return cls({zone: _microjoules(zone / "max_energy_range_uj") for zone in zones})
+        except (OSError, ValueError) as error:
+            raise Unavailable(
+                f"the RAPL counter cannot be read ({error}): let your user read {folder}/intel-rapl:*/energy_uj"
+            ) from error
+
+    def read(self) -> Reading:
+        """Joules since the meter was opened, all packages; a wrapped counter is unwound."""
+        for zone, last in self._last_uj.items():
+            now = _microjoules(zone / "energy_uj")
+            grown = now - last
+            self._total_uj += grown if grown >= 0 else grown + self._range_uj[zone]
+            self._last_uj[zone] = now
+        return Reading(joules=self._total_uj / 1e6, at_ns=perf_counter_ns())
+
+    def condition(self) -> Condition:
+        """Which packages are counted."""
+        return Condition(notes={"zones": [zone.name for zone in self._range_uj]})
+
+
+def _microjoules(path: Path) -> int:
+    return int(path.read_text(encoding="ascii").strip())

@@ -1,0 +1,200 @@
+"""The one timing loop, its warm-up and its stopping rule.
+
+Every sample is one call between two reads of `perf_counter_ns`; outside that interval the
+growth of the thread's run-queue wait is read, so that a preempted sample can be told from a slow one.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.device.job import Limits
+
+Run = Callable[[], object]
+Clock = Callable[[], int]
+
+PREEMPTED_NS = 20_000
+"""A sample whose thread waited longer than this for a CPU was preempted."""
+WINDOW = 8
+STEADY = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """`elapsed_ns`, `waits_ns`, `device_ns`: int64, one row a round, one column a call of the round's order.
+    `waits_ns` and `device_ns` have no columns where nobody can say."""
+
+    elapsed_ns: NDArray[np.int64]
+    waits_ns: NDArray[np.int64]
+    device_ns: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """What `measure` found; `stopped` is "converged", "time limit" or "sample limit"."""
+
+    samples: Samples
+    warmup: int
+    steady: bool
+    stopped: str
+
+
+class RunQueue:
+    """Reads how long this thread has waited for a CPU, in ns (field 2 of /proc/thread-self/schedstat)."""
+
+    def __init__(self, root: Path) -> None:
+        try:
+            self._file: int | None = os.open(root / "proc/thread-self/schedstat", os.O_RDONLY)
+            self.waited()
+        except (OSError, ValueError, IndexError):
+            self._file = None
+
+    @property
+    def known(self) -> bool:
+        """False where the kernel does not say: then no sample can be called preempted."""
+        return self._file is not None
+
+    def waited(self) -> int:
+        """Nanoseconds waited since the thread began."""
+        return 0 if self._file is None else int(os.pread(self._file, 64, 0).split(b" ", 2)[1])
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            os.close(self._file)
+
+
+def collect(
+    order: Sequence[Run],
+    rounds: int,
+    queue: RunQueue,
+    *,
+    device: Sequence[Callable[[], int]] = (),
+    now: Clock = perf_counter_ns,
+) -> Samples:
+    """Calls `order` one after another, `rounds` times; `device[i]()` after `order[i]()` gives its device time."""
+    elapsed: list[int] = []
+    waits: list[int] = []
+    devices: list[int] = []
+    waited = queue.waited if queue.known else None
+    for _ in range(rounds):
+        for position, run in enumerate(order):
+            before = waited() if waited else 0
+            start = now()
+            run()
+            end = now()
+            if waited:
+                waits.append(waited() - before)
+            elapsed.append(end - start)
+            if device:
+                devices.append(device[position]())
+    shape = (rounds, len(order))
+    return Samples(
+        elapsed_ns=np.array(elapsed, np.int64).reshape(shape),
+        waits_ns=np.array(waits, np.int64).reshape(shape if waits else (rounds, 0)),
+        device_ns=np.array(devices, np.int64).reshape(shape if devices else (rounds, 0)),
+    )
+
+
+def warm_up(order: Sequence[Run], queue: RunQueue, limit_s: float, *, now: Clock = perf_counter_ns) -> tuple[int, bool]:
+    """Runs until two windows in a row are no faster than the best before, or `limit_s` is over.
+
+    Returns how many rounds that took and whether it became steady. A window is the median of
+    `WINDOW` rounds; "no faster" means by less than 2 %.
+    """
+    start, best, calm, rounds = now(), math.inf, 0, 0
+    while calm < 2:
+        if now() - start > limit_s * 1e9:
+            return rounds, False
+        window = float(np.median(collect(order, WINDOW, queue, now=now).elapsed_ns.sum(axis=1)))
+        rounds += WINDOW
+        calm = calm + 1 if window > best * (1 - STEADY) else 0
+        best = min(best, window)
+    return rounds, True
+
+
+def median_width(samples: NDArray[np.int64]) -> float:
+    """Half width of the 95 % interval of the median by order statistics (binomial, normal
+    approximation n/2 +- 0.98 sqrt(n)), relative to the median; inf below 6 samples."""
+    count = len(samples)
+    reach = math.ceil(0.98 * math.sqrt(count))
+    low, high = count // 2 - reach, count // 2 + reach
+    if low < 0 or high >= count:
+        return math.inf
+    ordered = np.sort(samples)
+    middle = float(ordered[count // 2])
+    return float(ordered[high] - ordered[low]) / 2 / middle if middle > 0 else math.inf
+
+
+def clean(elapsed: NDArray[np.int64], waits: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The samples that were not preempted (all of them where nobody can say)."""
+    return elapsed[waits <= PREEMPTED_NS] if waits.size else elapsed
+
+
+def measure(
+    run: Run,
+    queue: RunQueue,
+    limits: Limits,
+    *,
+    device: Callable[[], int] | None = None,
+    now: Clock = perf_counter_ns,
+) -> Timed:
+    """Warms up, then samples until the median is known to `limits.width`, or a limit is reached.
+
+    The clock that decides is the device's where there is one. Looks at the interval only when the
+    number of samples has grown by a half, so that looking neither costs nor biases much.
+    """
+    warmup, steady = warm_up([run], queue, limits.warmup_s, now=now)
+    reads = [device] if device else []
+    start, chunks, count, wanted = now(), [], 0, limits.min_samples
+    pace = max(1, int(limits.min_samples / 5))
+    stopped = "sample limit"
+    while count < limits.max_samples:
+        rounds = min(pace, limits.max_samples - count)
+        chunks.append(collect([run], rounds, queue, device=reads, now=now))
+        count += rounds
+        late = now() - start > limits.time_s * 1e9
+        if count >= wanted or late:
+            if _width(chunks) <= limits.width and count >= limits.min_samples:
+                stopped = "converged"
+                break
+            wanted = count + count // 2
+        if late:
+            stopped = "time limit"
+            break
+    return Timed(samples=_join(chunks), warmup=warmup, steady=steady, stopped=stopped)
+
+
+def _width(chunks: Sequence[Samples]) -> float:
+    joined = _join(chunks)
+    if joined.device_ns.size:
+        return median_width(joined.device_ns[:, 0])
+    return median_width(clean(joined.elapsed_ns.ravel(), joined.waits_ns.ravel()))
+
+
+def _join(chunks: Sequence[Samples]) -> Samples:
+    return Samples(
+        elapsed_ns=np.concatenate([chunk.elapsed_ns for chunk in chunks]),
+        waits_ns=np.concatenate([chunk.waits_ns for chunk in chunks]),
+        device_ns=np.concatenate([chunk.device_ns for chunk in chunks]),
+    )
+
+
+def repeat(run: Run, loops: int) -> Run:
+    """One call that runs `loops` times: for inferences too short for a clock to split."""
+    if loops == 1:
+        return run
+
+    def many() -> None:
+        for _ in range(loops):
+            run()
+
+    return many

@@ -1,0 +1,206 @@
+"""The process that measures: reads a job file, prints JSON lines, and is gone.
+
+`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, energy,
+pair, outputs, profile, error, end. Whatever a runtime prints goes to standard error, so that
+only events reach standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter_ns
+from typing import IO
+
+import numpy as np
+
+from bench.device import machine
+from bench.device.energy import energy_windows, open_meters
+from bench.device.feeds import evaluation, first_feed
+from bench.device.job import Job, Subject
+from bench.device.memory import Memory
+from bench.device.pair import compare
+from bench.device.session import Feed, Session
+from bench.device.timing import RunQueue, measure
+from bench.errors import InvalidInput, PressbenchError
+from bench.types import Clock, Json
+
+PR_SET_PDEATHSIG = 1
+MARK = 1_000_000
+"""close(MARK + k) is a mark an emulator's counting plugin sees; the kernel answers EBADF."""
+
+
+class Events:
+    """Writes events to the descriptor that was standard output, which then points to standard error."""
+
+    def __init__(self) -> None:
+        self._stream: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def send(self, event: str, **values: Json) -> None:
+        """One JSON object on one line."""
+        self._stream.write(json.dumps({"event": event, **values}) + "\n")
+        self._stream.flush()
+
+
+def die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent dies (an emulator may refuse: then so be it)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def load_session(job: Job) -> type[Session]:
+    """The session class, by its import path."""
+    module, _, name = job.session.partition(":")
+    found: type[Session] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def open_subject(session: type[Session], job: Job, subject: Subject) -> Session:
+    """The loaded model."""
+    path = Path(subject.path)
+    if not path.exists():
+        raise InvalidInput(f"{path.name}: no such file on the device")
+    return session.open(path, threads=job.threads, batch=job.batch, options=subject.options)
+
+
+def work(job: Job, events: Events) -> None:
+    """Does the job's task; every result is an event."""
+    root = Path(job.root)
+    facts = machine.facts(root)
+    if job.pin:
+        cpus = machine.calm_cpus(root, job.threads)
+        os.sched_setaffinity(0, cpus)
+        facts["pinned_cpus"] = list(cpus)
+    events.send("facts", **facts)
+    gc.collect()
+    gc.disable()
+    tasks = {"measure": measure_one, "compare": compare_two, "count": count_one}
+    if job.task not in tasks:
+        raise InvalidInput(f"job file: task {job.task!r} is none of {', '.join(tasks)}")
+    tasks[job.task](job, events, root)
+
+
+def measure_one(job: Job, events: Events, root: Path) -> None:
+    """Memory by phases, time, energy, outputs and profile of one artifact."""
+    memory = Memory(root)
+    steal = machine.steal_ns(root)
+    with memory.phase("imported"):
+        kind = load_session(job)
+    opening = perf_counter_ns()
+    with memory.phase("loaded"):
+        session = open_subject(kind, job, job.subjects[0])
+    load_ms = (perf_counter_ns() - opening) / 1e6
+    feed = first_feed(job, session)
+    with memory.phase("first_run"):
+        session.run(feed)
+    with memory.phase("steady"):
+        send_timed(job, events, session, feed, root)
+    events.send("loaded", load_ms=load_ms, steal_ns=machine.steal_ns(root) - steal)
+    events.send("memory", phases=[asdict(phase) for phase in memory.phases], reason=memory.reason)
+    for window in energy_windows(open_meters(job.meters, root, events.send), session.bind(feed), job.limits.energy_s):
+        events.send("energy", **window)
+    send_outputs(job, events, session)
+    events.send("session", **describe(session))
+    if job.profile_runs:
+        events.send("profile", layers=[asdict(layer) for layer in session.profile(feed, job.profile_runs)])
+    session.close()
+
+
+def send_timed(job: Job, events: Events, session: Session, feed: Feed, root: Path) -> None:
+    """Warm-up and samples of the bound inference."""
+    queue = RunQueue(root)
+    device = session.device_ns if session.clock is Clock.DEVICE else None
+    timed = measure(session.bind(feed), queue, job.limits, device=device)
+    queue.close()
+    events.send(
+        "timed",
+        clock=session.clock.value,
+        samples_ns=timed.samples.elapsed_ns.ravel().tolist(),
+        waits_ns=timed.samples.waits_ns.ravel().tolist(),
+        device_ns=timed.samples.device_ns.ravel().tolist(),
+        warmup=timed.warmup,
+        steady=timed.steady,
+        stopped=timed.stopped,
+    )
+
+
+def describe(session: Session) -> dict[str, Json]:
+    """What the session says of itself."""
+    facts = session.facts()
+    return {
+        "version": facts.version,
+        "fallbacks": list(facts.fallbacks),
+        "notes": dict(facts.notes),
+        "device_memory": dict(session.memory()),
+    }
+
+
+def send_outputs(job: Job, events: Events, session: Session) -> None:
+    """Outputs for every evaluation sample, in the file the job names."""
+    if job.outputs is None:
+        return
+    outputs, samples = evaluation(job, session)
+    with Path(job.outputs).open("wb") as file:
+        np.savez(file, allow_pickle=False, **{str(index): value for index, value in enumerate(outputs)})
+    events.send("outputs", samples=samples)
+
+
+def compare_two(job: Job, events: Events, root: Path) -> None:
+    """Baseline and candidate interleaved in one process."""
+    kind = load_session(job)
+    opened: dict[str, Session] = {}
+    for name in "ab" if job.first == "a" else "ba":
+        opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
+    feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
+    pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root))
+    events.send("pair", first=job.first, **pair)
+    for session in opened.values():
+        session.close()
+
+
+def count_one(job: Job, events: Events, root: Path) -> None:
+    """Outputs, then inferences between marks: an emulator outside counts what happens between them."""
+    del root
+    session = open_subject(load_session(job), job, job.subjects[0])
+    run = session.bind(first_feed(job, session))
+    for _ in range(3):
+        run()
+    for mark in range(job.count_runs):
+        _mark(2 * mark)
+        run()
+        _mark(2 * mark + 1)
+    send_outputs(job, events, session)
+    events.send("session", **describe(session))
+    session.close()
+
+
+def _mark(number: int) -> None:
+    try:
+        os.close(MARK + number)
+    except OSError:
+        return
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0: the job ran to its end or ended in an error the host was told of."""
+    die_with_parent()
+    events = Events()
+    try:
+        work(Job.read(Path(arguments[0])), events)
+    except PressbenchError as error:
+        events.send("error", kind=type(error).__name__, message=str(error))
+    events.send("end")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,32 @@
+"""This machine: the worker as a child process in a group of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.device.job import Job
+from bench.device.machine import cpu_name
+from bench.reach.base import Event, Reach
+from bench.reach.process import run_worker
+
+
+class Local(Reach):
+    """Runs workers with this Python. `command` starts the worker module (tests hand in their own)."""
+
+    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "bench.device.worker")) -> None:
+        self._command = tuple(command)
+
+    def describe(self) -> str:
+        """The CPU's name."""
+        return cpu_name(Path("/"))
+
+    def run(self, job: Job, workdir: Path, limit_s: float) -> list[Event]:
+        """See `Reach.run`."""
+        path = workdir / "job.json"
+        path.write_text(job.to_json(), encoding="utf-8")
+        threads = str(job.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        return run_worker([*self._command, str(path)], workdir, limit_s, environment)
