@@ -1,0 +1,95 @@
+"""Opens the database behind a store and words its errors; all that is particular to SQLite is here."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from bench.errors import InvalidInput, PressbenchError, Unavailable
+
+BUSY_TIMEOUT_S = 60
+FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE"}
+
+
+def connect(url_or_path: str | Path) -> tuple[Engine, str]:
+    """The engine and the name to use in messages (a password is left out).
+
+    A path or a `sqlite:///` URL is a SQLite file, made with its folder where absent. InvalidInput: the URL
+    cannot be read. Unavailable: its driver is not installed, or the folder cannot be made.
+    """
+    text = str(url_or_path)
+    url = text if "://" in text else f"sqlite:///{text}"
+    try:
+        engine = create_engine(url)
+    except (NoSuchModuleError, ModuleNotFoundError) as error:
+        raise Unavailable(f"no driver for {url.split('://', 1)[0]}: {error}; for PostgreSQL install psycopg") from error
+    except ArgumentError as error:
+        raise InvalidInput(f"{text.split('://', 1)[0]}://...: not a database URL: {error}") from error
+    if engine.dialect.name != "sqlite":
+        return engine, engine.url.render_as_string()
+    path = Path(engine.url.database or "")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"{path.parent}: {error.strerror}") from error
+    event.listen(engine, "connect", prepare_sqlite)
+    event.listen(engine, "begin", begin_sqlite)
+    return engine, str(path)
+
+
+def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    """Readers beside one writer (WAL), durable at every commit, patient, transactions begun by `begin_sqlite`."""
+    connection.isolation_level = None
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def begin_sqlite(connection: Connection) -> None:
+    """Takes the write lock at once: a lock taken after reading fails instead of waiting."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+@contextmanager
+def writing(engine: Engine, where: str) -> Iterator[Connection]:
+    """One transaction: all of it or nothing. Database errors come out as a user's errors."""
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise worded(error, where) from error
+
+
+@contextmanager
+def reading(engine: Engine, where: str) -> Iterator[Connection]:
+    """A look that takes no lock. Database errors come out as a user's errors."""
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+    except DBAPIError as error:
+        raise worded(error, where) from error
+
+
+def worded(error: DBAPIError, where: str) -> PressbenchError:
+    """What a database error means to a person."""
+    cause = error.orig
+    name = cause.sqlite_errorname if isinstance(cause, sqlite3.Error) and cause.args else ""
+    if name in FULL:
+        return Unavailable(f"disk full: {where} could not take the record; free space and go on with --resume")
+    if name == "SQLITE_NOTADB":
+        return InvalidInput(f"{where} is not a pressbench store: {cause}")
+    if name == "SQLITE_CORRUPT":
+        return InvalidInput(f"{where} is damaged: {cause}; move it away, or restore it")
+    if name.startswith("SQLITE_BUSY"):
+        return Unavailable(f"{where} was locked by another process for {BUSY_TIMEOUT_S} s")
+    return Unavailable(f"{where}: {cause}")

@@ -1,0 +1,170 @@
+"""The store: begin a run, add its cells as they come, read everything back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Self, final
+
+from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+
+from bench.errors import InvalidInput, Unavailable
+from bench.records import Record, Run
+from bench.store.codec import pack_record, pack_run, unpack_record, unpack_run
+from bench.store.connect import connect, reading, writing
+from bench.store.owner import Owner, lives, parse, this_process
+from bench.store.schema import CELLS, RUNS, prepare
+
+SILENT_FOR = timedelta(hours=1)
+"""A run of another machine that stored nothing for so long is taken to be gone."""
+
+
+def utc_now() -> datetime:
+    """The clock a store uses unless it is given another."""
+    return datetime.now(UTC)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Runs and records in one database.
+
+    Laws: `add` is one transaction, so a killed process loses at most the record it was adding;
+    adding the same (run_id, key) again replaces it; several processes may use one store at once;
+    what is read equals what was added.
+    """
+
+    engine: Engine
+    where: str
+    owner: Owner = field(default_factory=this_process)
+    now: Callable[[], datetime] = utc_now
+
+    @classmethod
+    def open(cls, url_or_path: str | Path, *, now: Callable[[], datetime] = utc_now) -> Self:
+        """Opens, creates or upgrades the store.
+
+        InvalidInput: not a store, damaged, or of a newer schema. Unavailable: no driver, no space, locked.
+        """
+        engine, where = connect(url_or_path)
+        try:
+            with writing(engine, where) as connection:
+                prepare_once(connection, where)
+        except BaseException:
+            engine.dispose()
+            raise
+        return cls(engine=engine, where=where, now=now)
+
+    def close(self) -> None:
+        """Gives the database back."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def begin_run(self, run: Run) -> None:
+        """Notes a run as this process's, running; a run known already is taken over (`--resume`).
+
+        Unavailable: another process that still lives is at it.
+        """
+        values = {
+            "started_at": run.started_at,
+            "target": run.target,
+            "suite": run.suite,
+            "status": "running",
+            "finished_at": "",
+            "body": pack_run(run),
+            "owner": self.owner.text,
+            "touched_at": self.now().isoformat(),
+        }
+        with writing(self.engine, self.where) as connection:
+            known = connection.execute(select(RUNS).where(RUNS.c.run_id == run.run_id).with_for_update()).first()
+            if known is None:
+                connection.execute(insert(RUNS).values(run_id=run.run_id, **values))
+                return
+            if known.owner != self.owner.text and self.status_of(known) == "running":
+                raise Unavailable(f"run {run.run_id} is still going on: {known.owner}")
+            connection.execute(update(RUNS).where(RUNS.c.run_id == run.run_id).values(**values))
+
+    def finish_run(self, run_id: str, status: str, finished_at: str) -> None:
+        """Notes how a run ended: "finished" or "interrupted". InvalidInput: nobody began it."""
+        with writing(self.engine, self.where) as connection:
+            done = connection.execute(
+                update(RUNS).where(RUNS.c.run_id == run_id).values(status=status, finished_at=finished_at)
+            )
+            if done.rowcount == 0:
+                raise InvalidInput(f"{self.where} has no run {run_id!r}")
+
+    def add(self, record: Record) -> None:
+        """Stores one cell in one transaction. Unavailable: disk full. InvalidInput: its run was not begun."""
+        body = pack_record(record)
+        same = (CELLS.c.run_id == record.run_id) & (CELLS.c.key == record.key)
+        with writing(self.engine, self.where) as connection:
+            touched = connection.execute(
+                update(RUNS).where(RUNS.c.run_id == record.run_id).values(touched_at=self.now().isoformat())
+            )
+            if touched.rowcount == 0:
+                raise InvalidInput(f"{self.where} has no run {record.run_id!r}")
+            connection.execute(delete(CELLS).where(same))
+            connection.execute(
+                insert(CELLS).values(run_id=record.run_id, key=record.key, status=record.status.value, body=body)
+            )
+
+    def runs(self) -> list[Run]:
+        """All runs by start. One whose process is gone without having finished is "interrupted"."""
+        with reading(self.engine, self.where) as connection:
+            rows = connection.execute(select(RUNS).order_by(RUNS.c.started_at, RUNS.c.run_id)).all()
+        return [
+            replace(
+                unpack_run(row.body, f"{self.where}: run {row.run_id}"),
+                status=self.status_of(row),
+                finished_at=row.finished_at,
+            )
+            for row in rows
+        ]
+
+    def records(self, run_id: str | None = None) -> list[Record]:
+        """The cells of one run, or of all, by start of the run and then as they were added."""
+        query = select(CELLS).join(RUNS).order_by(RUNS.c.started_at, RUNS.c.run_id, CELLS.c.id)
+        if run_id is not None:
+            query = query.where(CELLS.c.run_id == run_id)
+        with reading(self.engine, self.where) as connection:
+            rows = connection.execute(query).all()
+        return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
+
+    def last_interrupted(self, target: str, suite: str) -> Run | None:
+        """The latest run of this target and suite that ended before it was done and that nobody is at."""
+        for run in reversed(self.runs()):
+            if (run.target, run.suite, run.status) == (target, suite, "interrupted"):
+                return run
+        return None
+
+    def done_keys(self, run_id: str) -> frozenset[str]:
+        """Keys of the cells that are stored, however they ended."""
+        with reading(self.engine, self.where) as connection:
+            return frozenset(connection.execute(select(CELLS.c.key).where(CELLS.c.run_id == run_id)).scalars())
+
+    def status_of(self, row: Row[Any]) -> str:
+        """The status of a run as it is now: "running" needs a process that can still be at it."""
+        status = str(row.status)
+        if status != "running":
+            return status
+        owner = parse(row.owner)
+        alive = lives(owner) if owner else False
+        if alive is None:
+            alive = bool(row.touched_at) and self.now() - datetime.fromisoformat(row.touched_at) < SILENT_FOR
+        return "running" if alive else "interrupted"
+
+
+def prepare_once(connection: Connection, where: str) -> None:
+    """`prepare`, once more where another process created the tables in between."""
+    try:
+        with connection.begin_nested():
+            prepare(connection, where)
+    except (IntegrityError, ProgrammingError):
+        prepare(connection, where)

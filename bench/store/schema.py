@@ -1,0 +1,95 @@
+"""Tables, their versions and the steps between versions.
+
+Schema history:
+1  runs and cells; a run did not say which process it belonged to.
+2  runs.owner and runs.touched_at: a run that was killed is told from one that is still going on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
+
+from bench.errors import InvalidInput
+
+SCHEMA_VERSION = 2
+METADATA = MetaData()
+
+VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
+
+RUNS = Table(
+    "runs",
+    METADATA,
+    Column("run_id", String(200), primary_key=True),
+    Column("started_at", String(40), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("suite", String(400), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("finished_at", String(40), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("owner", String(400), nullable=False, server_default=""),
+    Column("touched_at", String(40), nullable=False, server_default=""),
+    Index("runs_by_start", "started_at"),
+)
+
+CELLS = Table(
+    "cells",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(200), ForeignKey("runs.run_id"), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("run_id", "key", name="one_record_a_cell"),
+)
+
+
+def prepare(connection: Connection, where: str) -> None:
+    """Creates the tables in an empty database, or brings an older one up to date, in the open transaction.
+
+    InvalidInput: the schema is newer than this code, or the database is somebody else's.
+    """
+    names = set(inspect(connection).get_table_names())
+    if VERSION.name not in names:
+        if names & {RUNS.name, CELLS.name}:
+            raise InvalidInput(f"{where} has tables of that name but no schema version: it is not a pressbench store")
+        METADATA.create_all(connection)
+        connection.execute(insert(VERSION).values(version=SCHEMA_VERSION))
+        return
+    found = connection.execute(select(VERSION.c.version).with_for_update()).scalar()
+    if found is None or found > SCHEMA_VERSION:
+        raise InvalidInput(
+            f"{where} has schema version {found}, this pressbench reads up to {SCHEMA_VERSION}: "
+            "upgrade pressbench, or give another --results"
+        )
+    for version in range(found + 1, SCHEMA_VERSION + 1):
+        MIGRATIONS[version](connection)
+    if found < SCHEMA_VERSION:
+        connection.execute(update(VERSION).values(version=SCHEMA_VERSION))
+
+
+def to_version_2(connection: Connection) -> None:
+    """Runs learn which process they belong to; those begun before do not know."""
+    connection.execute(text("ALTER TABLE runs ADD COLUMN owner VARCHAR(400) DEFAULT '' NOT NULL"))
+    connection.execute(text("ALTER TABLE runs ADD COLUMN touched_at VARCHAR(40) DEFAULT '' NOT NULL"))
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: to_version_2}
+"""Version -> the step from the one before it."""
