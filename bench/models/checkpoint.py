@@ -1,0 +1,76 @@
+"""Reads a user's checkpoint without ever running code from it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from bench.errors import InvalidInput
+
+NESTED = ("state_dict", "model_state_dict", "model")
+
+
+def load_weights(module: nn.Module, path: Path) -> None:
+    """Fills `module` in place from a .safetensors file or a .pt/.pth state dict (plain or under `state_dict`).
+
+    Raises `InvalidInput`: the file is missing, damaged, holds code, or its keys or shapes do not fit the network.
+    """
+    if not path.is_file():
+        raise InvalidInput(f"weights file {path} does not exist")
+    state = _tensors(_safetensors(path) if path.suffix == ".safetensors" else _pickled(path), path)
+    wanted = module.state_dict()
+    optional = {key for key in wanted if key.endswith("num_batches_tracked")}
+    missing = sorted(set(wanted) - set(state) - optional)
+    surplus = sorted(set(state) - set(wanted))
+    if missing or surplus:
+        raise InvalidInput(f"{path} does not fit the network: lacks {_few(missing)}; has besides {_few(surplus)}")
+    for key, tensor in state.items():
+        if tensor.shape != wanted[key].shape:
+            raise InvalidInput(f"{path}: {key} has shape {tuple(tensor.shape)}, wanted {tuple(wanted[key].shape)}")
+        if not torch.isfinite(tensor).all():
+            raise InvalidInput(f"{path}: {key} holds NaN or infinite values")
+    module.load_state_dict(state, strict=False)  # completeness was checked above
+
+
+def _safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InvalidInput(f"{path} is no readable safetensors file: {error}") from None
+
+
+def _pickled(path: Path) -> object:
+    if path.suffix not in (".pt", ".pth"):
+        raise InvalidInput(f"{path}: weights are read from .safetensors, .pt or .pth")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InvalidInput(
+            f"{path} holds more than tensors (code can hide in it) and is refused: "
+            "save module.state_dict(), best as .safetensors"
+        ) from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InvalidInput(f"{path} is no readable state dict: {str(error).splitlines()[0]}") from None
+
+
+def _tensors(content: object, path: Path) -> dict[str, Tensor]:
+    if isinstance(content, Mapping):
+        for key in NESTED:
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise InvalidInput(f"{path} holds {type(content).__name__}; a state dict (name -> tensor) is wanted")
+    if strange := [str(key) for key, value in content.items() if not isinstance(value, Tensor)]:
+        raise InvalidInput(f"{path}: {_few(strange)} is no tensor; a state dict (name -> tensor) is wanted")
+    return {str(key): value for key, value in content.items()}
+
+
+def _few(keys: list[str]) -> str:
+    return (", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")) or "nothing"

@@ -1,0 +1,51 @@
+"""What the networks share: checks of the input shape, strides for small inputs, initialisation."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bench.errors import InvalidInput
+
+Shape = tuple[int, ...]
+
+
+def image(network: str, shape: Shape, least: int = 1) -> tuple[int, int, int]:
+    """(channels, height, width), or `InvalidInput` where `shape` is no image of at least `least` pixels a side."""
+    if len(shape) != 3 or min(shape[1:]) < least:
+        raise InvalidInput(
+            f"{network} takes inputs (channels, height, width) of at least {least}x{least} pixels, not {shape}"
+        )
+    return shape[0], shape[1], shape[2]
+
+
+def strides(side: int, count: int, least: int = 3) -> tuple[int, ...]:
+    """`count` strides of 2, the first ones turned to 1 until the last feature map has `least` pixels a side.
+
+    Usual for small inputs: at 32 pixels a network made for 224 keeps its last three strides.
+    """
+    kept = next(n for n in range(count, -1, -1) if n == 0 or side / 2**n >= least)
+    return (1,) * (count - kept) + (2,) * kept
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times `width`, at least 1."""
+    return max(1, round(channels * width))
+
+
+def rounded(channels: int, width: float, divisor: int = 8) -> int:
+    """Channels times width to the nearest multiple of `divisor`, never over 10 % lower (MobileNet's rule)."""
+    value = channels * width
+    nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < 0.9 * value else nearest
+
+
+def initialise(module: nn.Module) -> nn.Module:
+    """He et al. 2015 for convolutions, N(0, 0.01) for linear layers, zero biases; the same module."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, 0.0, 0.01)
+        if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return module

@@ -1,0 +1,289 @@
+"""Which networks exist, how a text becomes a `Model`, and how a `Model` becomes a torch module."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import InvalidInput, unknown
+from bench.grammar import Call, Value, parse_call
+from bench.types import Model, Scalar
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.models.data import Dataset
+
+FILE_SUFFIXES = (".onnx", ".tflite")
+WIDTHS = (0.05, 4.0)
+SIDES = (4, 1024)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How a network is trained from scratch; `small_epochs` where the training set has under 10,000 examples."""
+
+    epochs: int = 10
+    small_epochs: int = 30
+    batch: int = 64
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+
+    def epochs_for(self, examples: int) -> int:
+        """Epochs for a training set of that many examples."""
+        return self.small_epochs if examples < 10_000 else self.epochs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A reference network. `input_shape` and `classes` hold where no data set gives them.
+
+    `width`: takes a width multiplier; `size`: the side of its square input can be chosen.
+    """
+
+    factory: str
+    source: str
+    input_shape: tuple[int, ...]
+    classes: int
+    width: bool = False
+    size: bool = True
+    training: Training = field(default_factory=Training)
+
+
+IMAGENET = (3, 224, 224)
+MODELS: Mapping[str, Entry] = {
+    "lenet300_100": Entry(
+        factory="bench.models.lenet:lenet300_100",
+        source="LeCun et al. 1998; pruned in Han et al. 2015",
+        input_shape=(1, 28, 28),
+        classes=10,
+        width=True,
+    ),
+    "lenet5": Entry(
+        factory="bench.models.lenet:lenet5",
+        source="LeCun et al. 1998 in Caffe's shape; pruned in Han et al. 2015",
+        input_shape=(1, 28, 28),
+        classes=10,
+        width=True,
+    ),
+    "resnet8": Entry(
+        factory="bench.models.tiny:resnet8",
+        source="MLPerf Tiny image classification (Banbury et al. 2021)",
+        input_shape=(3, 32, 32),
+        classes=10,
+        width=True,
+    ),
+    "dscnn": Entry(
+        factory="bench.models.tiny:dscnn",
+        source="MLPerf Tiny keyword spotting (Zhang et al. 2017)",
+        input_shape=(1, 49, 10),
+        classes=12,
+        width=True,
+        size=False,
+    ),
+    "autoencoder": Entry(
+        factory="bench.models.tiny:autoencoder",
+        source="MLPerf Tiny anomaly detection (Banbury et al. 2021)",
+        input_shape=(640,),
+        classes=0,
+        width=True,
+        size=False,
+    ),
+    "mobilenetv1": Entry(
+        factory="bench.models.tiny:mobilenetv1",
+        source="Howard et al. 2017",
+        input_shape=IMAGENET,
+        classes=1000,
+        width=True,
+    ),
+    "mobilenetv2": Entry(
+        factory="bench.models.mobilenetv2:mobilenetv2",
+        source="Sandler et al. 2018",
+        input_shape=IMAGENET,
+        classes=1000,
+        width=True,
+    ),
+    "alexnet": Entry(
+        factory="bench.models.classic:alexnet",
+        source="Krizhevsky 2014",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+    "vgg16": Entry(
+        factory="bench.models.classic:vgg16",
+        source="Simonyan & Zisserman 2015",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+}
+
+
+def resolve(
+    text: str, data: Dataset | None = None, *, input_shape: tuple[int, ...] | None = None, weights: Path | None = None
+) -> Model:
+    """The model a text names: `resnet8`, `mobilenetv2(width=0.35, size=96)`, `package.module:function`,
+    or a path ending in .onnx or .tflite (its `input_shape` stays () unless given: the file knows it).
+
+    The data set gives input shape and classes; without it a reference network has its own.
+
+    Raises `InvalidInput`: unknown name or argument, a shape that contradicts the data set, a missing file.
+    """
+    shape = _shape(text, data, input_shape)
+    if weights is not None and not weights.is_file():
+        raise InvalidInput(f"weights file {weights} does not exist")
+    if text.endswith(FILE_SUFFIXES):
+        return _file_model(text, data, shape, weights)
+    if ":" in text:
+        return _own_model(text, data, shape, weights)
+    return _reference_model(parse_call(text), data, shape, weights)
+
+
+def _shape(text: str, data: Dataset | None, asked: tuple[int, ...] | None) -> tuple[int, ...]:
+    if asked is not None and (not asked or min(asked) < 1):
+        raise InvalidInput(f"input shape {asked} of {text!r}: wanted positive sizes without the batch, as 3,224,224")
+    if data is None or text.endswith(FILE_SUFFIXES):
+        return asked or ()
+    if asked is not None and asked != data.input_shape:
+        raise InvalidInput(f"input shape {asked} of {text!r} contradicts data set {data.name!r}: {data.input_shape}")
+    return data.input_shape
+
+
+def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
+    file = Path(text)
+    if not file.is_file():
+        raise InvalidInput(f"model file {text} does not exist")
+    if weights is not None:
+        raise InvalidInput(f"{text} holds its own weights; {weights} cannot be loaded into it")
+    classes, name = (data.classes, data.name) if data else (0, None)
+    return Model(name=file.name, file=file, input_shape=shape, classes=classes, data=name)
+
+
+def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
+    if not shape:
+        raise InvalidInput(f"{text!r} needs an input shape: name a data set, or give the shape (as 3,224,224)")
+    classes, name = (data.classes, data.name) if data else (0, None)
+    return Model(name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name)
+
+
+def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
+    if call.name not in MODELS:
+        raise unknown("model", call.name, [*MODELS, "package.module:function", "FILE.onnx", "FILE.tflite"])
+    entry = MODELS[call.name]
+    allowed = [name for name, takes in (("width", entry.width), ("size", entry.size)) if takes]
+    for key, _ in call.arguments:
+        if key not in allowed:
+            raise unknown(f"argument of {call.name}", key, allowed)
+    given = dict(call.arguments)
+    width = _number(call.name, "width", given.get("width", 1.0), WIDTHS)
+    shape = _sized(call.name, entry, given.get("size"), shape)
+    arguments: tuple[tuple[str, Scalar], ...] = () if width == 1.0 else (("width", width),)
+    text = arguments if "size" not in given else (*arguments, ("size", given["size"]))
+    return Model(
+        name=str(Call(name=call.name, arguments=text)),
+        factory=entry.factory,
+        arguments=arguments,
+        weights=weights,
+        input_shape=shape,
+        classes=data.classes if data else entry.classes,
+        data=data.name if data else None,
+    )
+
+
+def _number(model: str, key: str, value: Value, bounds: tuple[float, float]) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise InvalidInput(f"{key} of {model} must be a number, not {value!r}")
+    if not bounds[0] <= value <= bounds[1]:
+        raise InvalidInput(f"{key}={value} of {model} is outside {bounds[0]}..{bounds[1]}")
+    return float(value)
+
+
+def _sized(model: str, entry: Entry, size: Value, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if size is None:
+        return shape or entry.input_shape
+    side = _number(model, "size", size, SIDES)
+    if side != int(side):
+        raise InvalidInput(f"size={size} of {model} must be a whole number of pixels")
+    if shape and shape[1:] != (int(side), int(side)):
+        raise InvalidInput(f"size={size} of {model} contradicts the inputs' shape {shape}")
+    return shape or (entry.input_shape[0], int(side), int(side))
+
+
+def training_of(model: Model) -> Training:
+    """The settings a network is trained with; the defaults for a network of the user's own."""
+    return next((entry.training for entry in MODELS.values() if entry.factory == model.factory), Training())
+
+
+def build(model: Model, seed: int) -> nn.Module:
+    """The torch module with seeded weights, in eval mode. The caller's random state is left as it was.
+
+    A function of the user's own is given `input_shape` and `classes` if it has parameters of these names.
+
+    Raises `InvalidInput`: a file model, a factory that cannot be imported, called, or that returns something
+    else than an nn.Module; outputs that do not fit the data set's classes.
+    """
+    import torch
+
+    if model.factory is None:
+        raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
+    factory = load_factory(model.factory)
+    arguments = _accepted(model, factory)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = factory(**arguments)
+    if not isinstance(module, torch.nn.Module):
+        raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
+    module.eval()
+    if model.factory not in {entry.factory for entry in MODELS.values()}:
+        _check_outputs(model, module)
+    return module
+
+
+def load_factory(path: str) -> Callable[..., object]:
+    """The function at `package.module:function`."""
+    place, _, name = path.partition(":")
+    if not all(part.isidentifier() for part in [*place.split("."), name]):
+        raise InvalidInput(f"{path!r} is no import path; write package.module:function")
+    try:
+        module = importlib.import_module(place)
+    except ImportError as error:
+        raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise unknown(f"function of {place}", name, [key for key, value in vars(module).items() if callable(value)])
+    function: Callable[..., object] = found
+    return function
+
+
+def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]:
+    signature = inspect.signature(factory)
+    offered: dict[str, object] = {"input_shape": model.input_shape, "classes": model.classes, **dict(model.arguments)}
+    arguments = {key: value for key, value in offered.items() if key in signature.parameters}
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise InvalidInput(f"{model.factory}{signature}: {error}; only input_shape and classes are given") from None
+    return arguments
+
+
+def _check_outputs(model: Model, module: nn.Module) -> None:
+    import torch
+
+    try:
+        with torch.no_grad():
+            outputs = module(torch.zeros(2, *model.input_shape))
+    except RuntimeError as error:
+        raise InvalidInput(f"{model.factory} does not take inputs of shape {model.input_shape}: {error}") from None
+    if not isinstance(outputs, torch.Tensor):
+        raise InvalidInput(f"{model.factory} returns {type(outputs).__name__} for a batch; one tensor is wanted")
+    if model.classes and tuple(outputs.shape) != (2, model.classes):
+        raise InvalidInput(
+            f"{model.factory} gives {tuple(outputs.shape)} for a batch of 2; "
+            f"data set {model.data!r} needs (2, {model.classes})"
+        )

@@ -1,0 +1,279 @@
+"""The one training loop: reference networks, fine-tuning and distillation all go through `fit`."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.errors import InvalidInput, Unsupported
+from bench.models.checkpoint import load_weights
+from bench.models.data import Dataset
+from bench.models.registry import Training, build, load_factory, training_of
+from bench.types import Model, Progress
+
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""(module, inputs, labels) -> scalar loss, of a module in training mode."""
+Hook = Callable[[nn.Module], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """What training keeps: masked weights at zero, shared weights equal (see `Network.masks`, `.clusters`)."""
+
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
+    clusters: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def cross_entropy(label_smoothing: float = 0.0) -> Loss:
+    """The ordinary loss of a classifier."""
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        return F.cross_entropy(module(x), y, label_smoothing=label_smoothing)
+
+    return loss
+
+
+def fit(
+    module: nn.Module,
+    data: Dataset,
+    *,
+    epochs: int,
+    learning_rate: float,
+    seed: int,
+    progress: Progress,
+    batch: int = 64,
+    optimizer: str = "adam",
+    weight_decay: float = 0.0,
+    loss: Loss | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+    clusters: Mapping[str, Tensor] | None = None,
+    extra_parameters: Sequence[Tensor] = (),
+    before_step: Hook | None = None,
+    after_step: Hook | None = None,
+    label: str = "training",
+) -> tuple[float, ...]:
+    """Trains `module` in place, leaves it in eval mode, and returns the mean loss of each epoch.
+
+    The learning rate falls to 0 along a half cosine (Loshchilov & Hutter 2017), a step at a time.
+    `optimizer`: "adam" (AdamW) or "sgd" (Nesterov momentum 0.9). `masks` and `clusters` as in
+    `bench.compress.interface.Network`: masked weights stay zero; gradients of a shared weight are
+    summed over its cluster (Han et al. 2016, eq. 3) and its members stay equal. `before_step` runs
+    after the backward pass and may change gradients, `after_step` may change weights.
+    `extra_parameters` are trained along (a projection the loss owns). The same seed and number of
+    threads give the same bytes; the caller's random state is left as it was.
+
+    Raises `InvalidInput`: the loss became NaN or infinite, or an argument is out of range.
+    """
+    if epochs < 1 or not learning_rate > 0 or batch < 1:
+        raise InvalidInput(
+            f"training needs epochs >= 1, learning_rate > 0, batch >= 1, not {epochs}, {learning_rate}, {batch}"
+        )
+    objective = loss or cross_entropy()
+    constraints = Constraints(masks=masks or {}, clusters=clusters or {})
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    stepper = _optimizer(optimizer, [*parameters, *extra_parameters], learning_rate, weight_decay)
+    batches = max(1, len(data.x_train) // batch)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, epochs * batches)
+    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    losses = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module.train()
+        _restore(module, constraints)
+        for epoch in range(epochs):
+            total = torch.zeros(())
+            order = torch.randperm(len(x))
+            for step in range(batches):
+                chosen = order[step * batch : (step + 1) * batch]
+                stepper.zero_grad()
+                value = objective(module, x[chosen], y[chosen])
+                value.backward()  # type: ignore[no-untyped-call]
+                _tie_gradients(module, constraints)
+                if before_step:
+                    before_step(module)
+                stepper.step()
+                schedule.step()
+                _restore(module, constraints)
+                if after_step:
+                    after_step(module)
+                total += value.detach()
+                if step % 20 == 0:
+                    progress(label, (epoch * batches + step) / (epochs * batches))
+            losses.append(float(total) / batches)
+            if not np.isfinite(losses[-1]):
+                raise InvalidInput(f"{label}: the loss is {losses[-1]} in epoch {epoch + 1}; lower the learning rate")
+    progress(label, 1.0)
+    module.eval()
+    return tuple(losses)
+
+
+def _optimizer(name: str, parameters: list[Tensor], learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
+    if name == "adam":
+        return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay)
+    if name == "sgd":
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
+    raise InvalidInput(f"unknown optimizer {name!r} (known: adam, sgd)")
+
+
+def _tie_gradients(module: nn.Module, constraints: Constraints) -> None:
+    for name, clusters in constraints.clusters.items():
+        gradient = module.get_parameter(name).grad
+        if gradient is not None:
+            _per_cluster(gradient, clusters, mean=False)
+
+
+@torch.no_grad()
+def _restore(module: nn.Module, constraints: Constraints) -> None:
+    """Masks and sharing hold again: rounding must not part what is shared."""
+    for name, clusters in constraints.clusters.items():
+        _per_cluster(module.get_parameter(name), clusters, mean=True)
+    for name, mask in constraints.masks.items():
+        module.get_parameter(name).mul_(mask)
+
+
+@torch.no_grad()
+def _per_cluster(values: Tensor, clusters: Tensor, *, mean: bool) -> None:
+    """Replaces each shared value by its cluster's sum or mean."""
+    shared = clusters >= 0
+    ids = clusters[shared]
+    if not len(ids):
+        return
+    totals = torch.zeros(int(ids.max()) + 1, dtype=torch.float64).index_add_(0, ids, values[shared].double())
+    if mean:
+        totals /= torch.bincount(ids, minlength=len(totals)).clamp(min=1)
+    values[shared] = totals[ids].to(values.dtype)
+
+
+def trained(
+    model: Model,
+    data: Dataset | None,
+    *,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    training: Training | None = None,
+) -> nn.Module:
+    """The network ready to use, in eval mode: the user's weights if given, else trained on first use.
+
+    Trained weights are kept in `cache/models` under a digest of everything they follow from. Without
+    a data set the weights are seeded noise, BatchNorm's statistics settled so that outputs stay sane.
+    """
+    module = build(model, seed)
+    if model.weights is not None:
+        load_weights(module, model.weights)
+        return module
+    if data is None:
+        settle(module, model.input_shape, seed)
+        return module
+    if model.classes != data.classes or model.input_shape != data.input_shape:
+        raise Unsupported(
+            f"{model.name} ({model.input_shape} -> {model.classes}) does not fit data set {data.name!r} "
+            f"({data.input_shape} -> {data.classes})"
+        )
+    settings = training or training_of(model)
+    file = cache / "models" / f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}.safetensors"
+    if file.is_file() and _reload(module, file):
+        return module
+    fit(
+        module,
+        data,
+        epochs=settings.epochs_for(len(data.x_train)),
+        learning_rate=settings.learning_rate,
+        seed=seed,
+        progress=progress,
+        batch=settings.batch,
+        optimizer=settings.optimizer,
+        weight_decay=settings.weight_decay,
+        loss=cross_entropy(settings.label_smoothing),
+        label=f"training {model.name} on {data.name}",
+    )
+    _save(module, file)
+    return module
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60]
+
+
+def _digest(model: Model, module: nn.Module, data: Dataset, seed: int, settings: Training) -> str:
+    """Covers all the weights follow from: network, its source and this loop's, data, seed, settings, torch."""
+    factory = inspect.unwrap(load_factory(str(model.factory)))
+    sources = [inspect.getsourcefile(factory), __file__]
+    text = json.dumps(
+        {
+            "model": asdict(replace(model, data=None)),
+            "module": repr(module),
+            "shapes": {key: list(value.shape) for key, value in module.state_dict().items()},
+            "sources": [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in sources if file],
+            "data": data.digest,
+            "seed": seed,
+            "settings": asdict(settings),
+            "torch": torch.__version__,
+        },
+        sort_keys=True,
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _reload(module: nn.Module, file: Path) -> bool:
+    try:
+        load_model(module, file)
+    except (SafetensorError, RuntimeError):
+        return False  # a damaged file, as after a power cut: it is trained and written anew
+    module.eval()
+    return True
+
+
+def _save(module: nn.Module, file: Path) -> None:
+    """Written aside and renamed, so that no reader ever meets half a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        save_model(module, str(aside))
+        aside.replace(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def settle(module: nn.Module, input_shape: tuple[int, ...], seed: int) -> None:
+    """Sets BatchNorm's running statistics, in place, to those of 8 seeded N(0, 1) inputs."""
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001 - torch has no public base class
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.train()
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        module(torch.randn(8, *input_shape, generator=generator))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@torch.no_grad()
+def predict(module: nn.Module, x: np.ndarray, batch: int = 256) -> np.ndarray:
+    """Outputs of `module` in eval mode for inputs (N, ...); its mode is left as it was."""
+    was_training = module.training
+    module.eval()
+    outputs = [module(torch.from_numpy(x[start : start + batch])).numpy() for start in range(0, len(x), batch)]
+    module.train(was_training)
+    return np.concatenate(outputs)
+
+
+def accuracy(logits: np.ndarray, y: np.ndarray) -> float:
+    """Share of rows of (N, classes) whose largest value is at the label, 0 to 1."""
+    return float(np.mean(np.argmax(logits, axis=1) == y))
