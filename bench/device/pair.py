@@ -25,7 +25,8 @@ def compare(a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, 
     loops = 1 if on_device else _loops([run_a, run_b], queue)
     many_a, many_b = repeat(run_a, loops), repeat(run_b, loops)
     reads = [a.device_ns, b.device_ns, b.device_ns, a.device_ns] if on_device else []
-    samples = collect([many_a, many_b, many_b, many_a], limits.blocks, queue, device=reads)
+    order = [many_a, many_b, many_b, many_a]
+    samples = collect(order, _blocks(order, limits, queue), queue, device=reads)
     durations = samples.device_ns if on_device else samples.elapsed_ns
     return {
         "blocks_ns": (durations / loops).tolist(),
@@ -38,3 +39,9 @@ def compare(a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, 
 def _loops(order: list[Run], queue: RunQueue) -> int:
     fastest = float(collect(order, 5, queue).elapsed_ns.min())
     return max(1, math.ceil(SHORTEST_NS / max(fastest, 1.0)))
+
+
+def _blocks(order: list[Run], limits: Limits, queue: RunQueue) -> int:
+    """As many as asked for, fewer where they would take longer than `limits.time_s`, 5 at least."""
+    block_s = float(collect(order, 1, queue).elapsed_ns.sum()) / 1e9
+    return min(limits.blocks, max(5, int(limits.time_s / block_s)))

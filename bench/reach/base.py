@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.device.job import Job
 
@@ -15,6 +15,10 @@ Event = Mapping[str, Any]
 class Reach(ABC):
     """Where jobs run. Laws: a job runs in a fresh process; nothing of it is left running when
     `run` returns or raises; files the job names lie where the worker can read them."""
+
+    counts: ClassVar[bool] = False
+    """Whether it counts instructions instead of measuring time: then jobs are "count" jobs, and `run`
+    adds events "count" with `instructions` and `memory_accesses` of one inference between two marks."""
 
     @abstractmethod
     def describe(self) -> str:

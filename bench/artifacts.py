@@ -1,0 +1,88 @@
+"""Compiles for a backend, once for ever: artifacts are cached by the content they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.types import Artifact, Backend, Compressed, Conditions, Scalar
+
+
+def compiled(
+    backend: Backend,
+    source: Compressed,
+    conditions: Conditions,
+    options: Mapping[str, Scalar],
+    cache: Path,
+) -> Artifact:
+    """The artifact, from the cache where its file still has the digest it was stored with."""
+    folder = cache / "compiled" / _key(backend, source, conditions, options)
+    kept = _stored(folder)
+    if kept:
+        return kept
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
+    try:
+        made = backend.compile(source, conditions, options, work)
+        sidecar = {
+            "file": str(made.path.relative_to(work)),
+            "format": made.format,
+            "digest": file_digest(made.path),
+            "facts": dict(made.facts),
+        }
+        (work / "artifact.json").write_text(json.dumps(sidecar), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        work.rename(folder)
+    except OSError:
+        if not _stored(folder):  # another run may have put the same content there first
+            raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    stored = _stored(folder)
+    assert stored is not None
+    return stored
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored(folder: Path) -> Artifact | None:
+    try:
+        sidecar = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+        path = folder / sidecar["file"]
+        if file_digest(path) != sidecar["digest"]:
+            return None
+        return Artifact(path=path, format=sidecar["format"], digest=sidecar["digest"], facts=sidecar["facts"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _key(backend: Backend, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar]) -> str:
+    """Threads are no part of it: a compiled file serves any number of them."""
+    parts = [
+        source.digest,
+        backend.name,
+        backend.probe().version,
+        _code_digest(type(backend).__module__),
+        conditions.batch,
+        sorted(options.items()),
+    ]
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+def _code_digest(module: str) -> str:
+    """Of the adapter's own source files: a changed adapter compiles anew."""
+    spec = find_spec(module.rpartition(".")[0])
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in Path(folder).glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,261 @@
+"""One cell: compress, compile, measure, check, compare -> a record, whatever happens."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from bench.artifacts import compiled
+from bench.compress.pipeline import compress, reference
+from bench.cost.count import cost_of
+from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
+from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
+from bench.stats import latency
+from bench.models.train import predict
+from bench.plan import Cell, Plan
+from bench.plugins import load
+from bench.quality import Evaluation, baseline_error, evaluation, judge
+from bench.reach.base import Reach
+from bench.reach.open import open_reach
+from bench.records import Record
+from bench.target import Target
+from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
+
+SKIPS = (Unsupported, Unavailable)
+"""What cannot be on this target: stored as a skip, not as a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What the compressed cells of the same model and conditions are compared with."""
+
+    artifact: Artifact
+    outputs: Outputs
+
+
+@dataclass(slots=True, kw_only=True)
+class Bookkeeping:
+    """What cells of one run share; filled as it goes. `folder` holds the inputs sent to workers."""
+
+    plan: Plan
+    run_id: str
+    cache: Path
+    folder: Path
+    progress: Progress
+    baselines: dict[str, Baseline | str] = field(default_factory=dict)
+    references: dict[str, np.ndarray | None] = field(default_factory=dict)
+    meters: tuple[str, ...] = ()
+
+
+def run_cell(cell: Cell, book: Bookkeeping) -> Record:
+    """The one place where an error becomes a record: the line goes on."""
+    record = _blank(cell, book)
+    try:
+        record = _measured(cell, book, record)
+    except SKIPS as error:
+        record = replace(record, status=Status.SKIPPED, reasons=(str(error),))
+    except Untrusted as error:
+        record = replace(record, status=Status.UNTRUSTED, reasons=(str(error),))
+    except PressbenchError as error:
+        record = replace(record, status=Status.FAILED, reasons=(str(error),))
+    except Exception as error:  # noqa: BLE001 - one cell's bug must not take the others with it
+        record = replace(record, status=Status.FAILED, reasons=(f"{type(error).__name__}: {error}",))
+    if cell.key == cell.baseline_key and cell.key not in book.baselines:
+        book.baselines[cell.key] = f"its baseline {record.status.value}: {'; '.join(record.reasons)}"
+    return record
+
+
+def _blank(cell: Cell, book: Bookkeeping) -> Record:
+    return Record(
+        run_id=book.run_id,
+        key=cell.key,
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        target=book.plan.target.name,
+        device=cell.conditions.device,
+        backend=cell.backend.title,
+        backend_version="",
+        model=cell.model.name,
+        recipe=cell.recipe.name,
+        recipe_text=cell.recipe.text,
+        conditions=cell.conditions,
+        status=Status.OK,
+        data=book.plan.data.name if book.plan.data else "",
+        baseline_key=cell.baseline_key,
+    )
+
+
+def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
+    backend: Backend = load("backend", cell.backend.name)()
+    source = compress(
+        cell.model,
+        cell.recipe,
+        data=book.plan.data,
+        cache=book.cache,
+        seed=book.plan.suite.seed,
+        progress=book.progress,
+    )
+    book.progress("compile", 0.0)
+    artifact = compiled(backend, source, cell.conditions, cell.backend.options, book.cache)
+    record = replace(
+        record,
+        digest=artifact.digest,
+        cost=_cost(source, artifact),
+        facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
+    )
+    if backend.session is None:
+        return _simulated(cell, backend, artifact, record)
+    reach = open_reach(book.plan.target.reach, cell.conditions.device)
+    record = replace(record, device=reach.describe())
+    judged = _evaluation(cell, book, source)
+    stand = _bench(cell, book, backend.session, reach, judged)
+    book.progress("measure", 0.0)
+    if reach.counts:
+        found, simulation = count_artifact(stand, artifact)
+        record = replace(record, simulation=simulation)
+    else:
+        found = measure_artifact(stand, artifact)
+    record = _with_findings(record, found)
+    record = _checked(cell, book, record, found, judged, artifact)
+    return record if reach.counts else _compared(cell, book, record, stand, artifact)
+
+
+def _cost(source: Compressed, artifact: Artifact) -> Cost:
+    """Of the deployed file where it can be read, of the graph it was made from where it cannot."""
+    readable = artifact.path.suffix in {".onnx", ".tflite"}
+    counted = cost_of(artifact.path if readable else source.files.get("onnx") or source.files["tflite"])
+    return replace(counted, file_bytes=artifact.path.stat().st_size, entropy_bytes=source.entropy_bytes)
+
+
+def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record) -> Record:
+    simulation = backend.simulate(artifact, cell.conditions, cell.backend.options)
+    return replace(
+        record,
+        clock=Clock.SIMULATED,
+        device=simulation.source,
+        backend_version=backend.probe().version,
+        simulation=simulation,
+        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference"},
+    )
+
+
+def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation:
+    """A file whose input is not the data set's is measured on drawn inputs, without an accuracy."""
+    plan = book.plan
+    shape = source.inputs[0].shape[1:] if source.inputs else ()
+    fits = plan.data is not None and len(source.inputs) == 1 and tuple(shape) == plan.data.input_shape
+    found = evaluation(
+        plan.data if fits else None,
+        plan.shifted_data,
+        shifts=plan.suite.shifts,
+        seed=plan.suite.seed,
+        limit=plan.target.accuracy_samples,
+    )
+    if found.x is None:
+        return found
+    size = found.parts[0][1]
+    if cell.model.name not in book.references:
+        module = reference(cell.model, data=plan.data, cache=book.cache, seed=plan.suite.seed, progress=book.progress)
+        book.references[cell.model.name] = None if module is None else predict(module, found.x[:size])
+    return replace(found, reference=book.references[cell.model.name])
+
+
+def _bench(cell: Cell, book: Bookkeeping, session: str, reach: Reach, judged: Evaluation) -> Bench:
+    feed = evaluate = None
+    if judged.x is not None:
+        batch = np.resize(judged.x, (cell.conditions.batch, *judged.x.shape[1:]))
+        feed = _stored(book.folder / f"feed-{cell.conditions.batch}.npz", batch)
+        evaluate = _stored(book.folder / "evaluate.npz", judged.x)
+    return Bench(
+        reach=reach,
+        session=session,
+        conditions=cell.conditions,
+        measure=book.plan.suite.measure,
+        options=cell.backend.options,
+        meters=book.meters,
+        feed=feed,
+        evaluate=evaluate,
+        seed=book.plan.suite.seed,
+    )
+
+
+def _stored(path: Path, x: np.ndarray) -> Path:
+    if not path.exists():
+        with path.open("wb") as file:
+            np.savez(file, allow_pickle=False, **{"0": x})
+    return path
+
+
+def _with_findings(record: Record, found: Findings) -> Record:
+    unsettled = sum(launch.stopped != "converged" for launch in found.launches)
+    status, reasons = record.status, list(found.distrust)
+    if found.distrust:
+        status = Status.UNTRUSTED
+    elif unsettled:
+        status = Status.INCONCLUSIVE
+        reasons.append(f"{unsettled} of {len(found.launches)} launches ended at a limit before the median was known")
+    return replace(
+        record,
+        status=status,
+        reasons=tuple(reasons),
+        clock=found.clock,
+        backend_version=found.version,
+        launches=found.launches,
+        profile=found.profile,
+        facts={**record.facts, **found.facts},
+        missing={**record.missing, **found.missing},
+    )
+
+
+def _checked(
+    cell: Cell, book: Bookkeeping, record: Record, found: Findings, judged: Evaluation, artifact: Artifact
+) -> Record:
+    """Outputs against the labels and the reference; the baseline's become the reference where there is none."""
+    assert found.outputs is not None
+    is_baseline = cell.key == cell.baseline_key
+    if judged.reference is None and not is_baseline:
+        known = book.baselines.get(cell.baseline_key)
+        judged = replace(judged, reference=known.outputs[0] if isinstance(known, Baseline) else None)
+    quality = judge(found.outputs, judged)
+    missing = dict(record.missing)
+    if quality.accuracy is None:
+        missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
+    if is_baseline:
+        book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs)
+        wrong = baseline_error(quality, judged)
+        if wrong:
+            record = replace(record, status=Status.UNTRUSTED, reasons=(*record.reasons, wrong))
+    return _over_budget(book.plan.target, replace(record, quality=quality, missing=missing))
+
+
+def _over_budget(target: Target, record: Record) -> Record:
+    """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
+    reasons = list(record.reasons)
+    status = record.status
+    if record.launches:
+        timed = latency(record.launches, record.clock)
+        limit = target.budget.latency_ms
+        if limit is not None and timed.p50.value > limit:
+            reasons.append(f"over the latency budget: {timed.p50.value:.3g} of {limit:g} ms")
+        if timed.clean_share is not None and timed.clean_share < target.min_clean_share:
+            reasons.append(f"only {timed.clean_share:.0%} of the samples ran without waiting for a CPU")
+            status = Status.UNTRUSTED
+    limit_bytes = target.budget.memory_bytes
+    peaks = [phase.peak_bytes for launch in record.launches for phase in launch.memory]
+    if limit_bytes is not None and peaks and max(peaks) > limit_bytes:
+        reasons.append(f"over the memory budget: {max(peaks)} of {limit_bytes} bytes")
+    return replace(record, reasons=tuple(reasons), status=status)
+
+
+def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:
+    """Interleaved with the baseline, unless it is the baseline or has none to be compared with."""
+    if cell.key == cell.baseline_key or not stand.measure.pairs:
+        return record
+    known = book.baselines.get(cell.baseline_key, "its baseline was not measured")
+    if isinstance(known, str):
+        return replace(record, missing={**record.missing, "speedup": known})
+    book.progress("compare with the baseline", 0.0)
+    return replace(record, pairs=measure_pairs(stand, known.artifact, artifact))

@@ -1,0 +1,141 @@
+"""Suite + target + what the command line narrows -> the cells of a run, in the order they are measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.compress.recipe import parse_recipe
+from bench.errors import unknown
+from bench.models.data import Dataset, load_data
+from bench.models.registry import resolve
+from bench.suite import BASELINE, Suite, load_suite
+from bench.target import BackendChoice, Target, load_target
+from bench.types import Conditions, Model, Recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for: `pressbench run`'s arguments. Stored with the run, so that it can be resumed.
+
+    `recipes` are names of the suite's recipes or texts of the grammar; empty: all of the suite's.
+    `data` overrides the suite's; `data_root`: folder of downloaded data sets.
+    """
+
+    target: str
+    suite: str = "default"
+    models: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    data: str | None = None
+    data_root: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One thing to measure: a model under a recipe, by a backend, on the target, in conditions."""
+
+    model: Model
+    recipe: Recipe
+    backend: BackendChoice
+    conditions: Conditions
+    key: str
+    baseline_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A request with everything it names looked up."""
+
+    request: Request
+    suite: Suite
+    target: Target
+    data: Dataset | None
+    shifted_data: Dataset | None
+    cells: tuple[Cell, ...]
+
+
+def make_plan(request: Request) -> Plan:
+    """Raises `InvalidInput` for every name that does not exist, before anything is measured."""
+    suite, target = load_suite(request.suite), load_target(request.target)
+    root = Path(request.data_root) if request.data_root else None
+    name = suite.data if request.data is None else request.data
+    data = load_data(name, root) if name else None
+    shifted = load_data(suite.shifted_data, root) if suite.shifted_data and data else None
+    weights = Path(request.weights) if request.weights else None
+    models = [resolve(text, data, weights=weights) for text in request.models or suite.models]
+    recipes = _recipes(request, suite)
+    backends = _backends(request.backends or suite.backends, target)
+    cells = tuple(_cells(suite, target, models, recipes, backends))
+    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells)
+
+
+def _recipes(request: Request, suite: Suite) -> list[Recipe]:
+    """The baseline first: every other recipe is compared with it."""
+    texts = {name: text for name, text in suite.recipes.items() if name != BASELINE}
+    if request.recipes:
+        texts = {asked: _recipe_text(asked, texts) for asked in request.recipes if asked != BASELINE}
+    return [parse_recipe(BASELINE, ""), *(parse_recipe(name, text) for name, text in texts.items())]
+
+
+def _recipe_text(asked: str, texts: dict[str, str]) -> str:
+    """A name of the suite's, or the grammar's text itself."""
+    if asked in texts:
+        return texts[asked]
+    if "(" not in asked:
+        raise unknown("recipe", asked, {BASELINE, *texts})
+    return asked
+
+
+def _backends(asked: Sequence[str], target: Target) -> list[BackendChoice]:
+    known = {choice.title for choice in target.backend} | {choice.name for choice in target.backend}
+    for name in asked:
+        if name not in known:
+            raise unknown(f"backend of target {target.name}", name, known)
+    return [choice for choice in target.backend if not asked or choice.title in asked or choice.name in asked]
+
+
+def _cells(
+    suite: Suite, target: Target, models: Sequence[Model], recipes: Sequence[Recipe], backends: Sequence[BackendChoice]
+) -> Iterator[Cell]:
+    conditions = [
+        Conditions(batch=batch, threads=threads, device=device)
+        for device in target.devices or ("",)
+        for batch in suite.batch
+        for threads in suite.threads
+    ]
+    for model in models:
+        for backend in backends:
+            for condition in conditions:
+                keys = [cell_key(suite, target, model, recipe, backend, condition) for recipe in recipes]
+                for recipe, key in zip(recipes, keys, strict=True):
+                    yield Cell(
+                        model=model,
+                        recipe=recipe,
+                        backend=backend,
+                        conditions=condition,
+                        key=key,
+                        baseline_key=keys[0],
+                    )
+
+
+def cell_key(
+    suite: Suite, target: Target, model: Model, recipe: Recipe, backend: BackendChoice, conditions: Conditions
+) -> str:
+    """Digest of everything a person can name about a cell; stable between runs, so histories join on it."""
+    named = [
+        target.name,
+        suite.data,
+        suite.seed,
+        model.name,
+        recipe.name,
+        recipe.text,
+        backend.title,
+        dict(backend.options),
+        asdict(conditions),
+    ]
+    return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:20]

@@ -1,0 +1,109 @@
+"""What a deployed file answers: against the labels, and against the uncompressed reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.errors import CellFailed
+from bench.models.data import Dataset
+from bench.models.shift import SHIFTS
+from bench.records import Quality
+
+Array = np.ndarray
+BASELINE_TOLERANCE = 1e-2
+"""An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The samples whose outputs are asked for: parts one after another, the clean part first.
+
+    `x`: float32 (samples, *input shape); `labels`: int64 per sample; `parts`: name -> slice;
+    `reference`: outputs of the uncompressed network for the clean part, None where nobody knows.
+    """
+
+    x: Array | None
+    labels: Array | None
+    parts: tuple[tuple[str, int], ...]
+    reference: Array | None = None
+
+
+def evaluation(data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int) -> Evaluation:
+    """Clean test data, its corruptions where asked for, and another data set's test data (`limit` of each; 0: all)."""
+    if data is None:
+        return Evaluation(x=None, labels=None, parts=())
+    size = len(data.x_test) if not limit else min(limit, len(data.x_test))
+    clean, labels = data.x_test[:size], data.y_test[:size]
+    parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
+    if shifts and clean.ndim == 4:
+        parts += [(name, shift(clean, seed), labels) for name, shift in SHIFTS.items()]
+    if other is not None:
+        rows = min(size, len(other.x_test))
+        parts.append((other.name, other.x_test[:rows], other.y_test[:rows]))
+    return Evaluation(
+        x=np.concatenate([part[1] for part in parts]).astype(np.float32),
+        labels=np.concatenate([part[2] for part in parts]),
+        parts=tuple((name, len(x)) for name, x, _ in parts),
+    )
+
+
+def judge(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
+    """Raises `CellFailed` for outputs that are no numbers or not one row a sample."""
+    first = np.asarray(outputs[0], dtype=np.float64)
+    if not all(np.isfinite(np.asarray(output, dtype=np.float64)).all() for output in outputs):
+        raise CellFailed("the outputs hold NaN or infinity")
+    accuracies = _accuracies(first, evaluation)
+    agreed = _agreement(first, evaluation.reference)
+    return Quality(
+        samples=len(first),
+        accuracy=accuracies.pop("clean", None),
+        reference_accuracy=_reference_accuracy(evaluation),
+        output_max_abs_err=agreed[0],
+        top1_agreement=agreed[1],
+        shifted=accuracies,
+    )
+
+
+def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
+    """Why an uncompressed file must not be believed; "" when its outputs are the reference's."""
+    if evaluation.reference is None or quality.output_max_abs_err is None:
+        return ""
+    scale = max(1.0, float(np.abs(evaluation.reference).max()))
+    if quality.output_max_abs_err <= BASELINE_TOLERANCE * scale:
+        return ""
+    return f"its outputs differ from the reference by up to {quality.output_max_abs_err:.3g}"
+
+
+def _accuracies(outputs: Array, evaluation: Evaluation) -> dict[str, float]:
+    if evaluation.labels is None or outputs.ndim != 2:
+        return {}
+    if len(outputs) != len(evaluation.labels):
+        raise CellFailed(f"{len(outputs)} outputs for {len(evaluation.labels)} samples")
+    right, start, found = outputs.argmax(axis=1) == evaluation.labels, 0, {}
+    for name, size in evaluation.parts:
+        found[name] = float(right[start : start + size].mean())
+        start += size
+    return found
+
+
+def _agreement(outputs: Array, reference: Array | None) -> tuple[float | None, float | None]:
+    """Largest absolute difference, and the share of samples with the same first class (2-D outputs only)."""
+    if reference is None:
+        return None, None
+    part = outputs[: len(reference)]
+    if part.shape != reference.shape:
+        raise CellFailed(f"outputs of shape {part.shape}, the reference has {reference.shape}")
+    error = float(np.abs(part - reference).max())
+    if part.ndim != 2:
+        return error, None
+    return error, float((part.argmax(axis=1) == reference.argmax(axis=1)).mean())
+
+
+def _reference_accuracy(evaluation: Evaluation) -> float | None:
+    reference, labels = evaluation.reference, evaluation.labels
+    if reference is None or labels is None or reference.ndim != 2:
+        return None
+    return float((reference.argmax(axis=1) == labels[: len(reference)]).mean())

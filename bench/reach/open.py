@@ -1,0 +1,24 @@
+"""The reach a target names."""
+
+from __future__ import annotations
+
+from bench.errors import unknown
+from bench.reach.base import Reach
+from bench.reach.local import Local
+
+
+def _emulated(device: str) -> Reach:
+    from bench.reach.emulated import Emulated
+
+    return Emulated(device)
+
+
+REACHES = {"local": lambda _device: Local(), "emulated": _emulated}
+
+
+def open_reach(kind: str, device: str) -> Reach:
+    """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind nobody built,
+    `Unavailable` when the way to the target is not set up."""
+    if kind not in REACHES:
+        raise unknown("reach", kind, REACHES)
+    return REACHES[kind](device)

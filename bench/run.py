@@ -1,0 +1,133 @@
+"""The line: plan, then cell by cell until done or interrupted; every cell is stored as it ends."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import bench
+from bench.cell import Bookkeeping, run_cell
+from bench.errors import InvalidInput
+from bench.machine import machine_facts, revision
+from bench.plan import Cell, Plan, Request, make_plan
+from bench.plugins import available, load
+from bench.records import Record, Run
+from bench.store import Store
+from bench.target import Target
+from bench.types import Backend, Progress
+
+OnCell = Callable[[Record, int, int], None]
+"""Called after each cell with its record, how many are done and how many there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a run ended: its id, and how many cells by status, those of an earlier try included."""
+
+    run_id: str
+    counts: Mapping[str, int]
+
+
+def run(request: Request, *, store: Store, cache: Path, progress: Progress, on_cell: OnCell, resume: bool) -> Ended:
+    """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
+
+    Ctrl-C marks the run interrupted and raises on. Raises `InvalidInput` for a request that names
+    what does not exist, before anything is begun.
+    """
+    earlier = store.last_interrupted(request.target, request.suite) if resume else None
+    if resume and earlier is None:
+        raise InvalidInput(f"no interrupted run of suite {request.suite!r} on target {request.target!r} to resume")
+    if earlier:
+        request = _request(earlier)
+    plan = make_plan(request)
+    _check_options(plan.target)
+    begun = replace(earlier, status="running") if earlier else _begin(request)
+    store.begin_run(begun)
+    done = store.done_keys(begun.run_id)
+    try:
+        _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
+    except BaseException:
+        store.finish_run(begun.run_id, "interrupted", _now())
+        raise
+    store.finish_run(begun.run_id, "finished", _now())
+    statuses = Counter(record.status.value for record in store.records(begun.run_id))
+    return Ended(run_id=begun.run_id, counts=dict(statuses))
+
+
+def _begin(request: Request) -> Run:
+    started = _now()
+    return Run(
+        run_id=f"{started[:19].replace('-', '').replace(':', '').replace('T', '-')}-{uuid.uuid4().hex[:6]}",
+        started_at=started,
+        target=request.target,
+        suite=request.suite,
+        request=asdict(request),
+        machine=machine_facts(),
+        version=bench.__version__,
+        revision=revision(Path.cwd()),
+    )
+
+
+def _request(earlier: Run) -> Request:
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in earlier.request.items()}
+    return Request(**values)
+
+
+def _cells(
+    plan: Plan,
+    run_id: str,
+    done: frozenset[str],
+    *,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+    on_cell: OnCell,
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="pressbench-run-") as folder:
+        book = Bookkeeping(
+            plan=plan,
+            run_id=run_id,
+            cache=cache,
+            folder=Path(folder),
+            progress=progress,
+            meters=tuple(_meter_path(name) for name in plan.target.meters),
+        )
+        waiting = [cell for cell in plan.cells if cell.key not in done or _wanted_baseline(cell, plan, done)]
+        for number, cell in enumerate(waiting, 1):
+            record = run_cell(cell, book)
+            store.add(record)
+            on_cell(record, number, len(waiting))
+
+
+def _wanted_baseline(cell: Cell, plan: Plan, done: frozenset[str]) -> bool:
+    """A stored baseline is measured again when cells that are compared with it are still to come."""
+    return cell.key == cell.baseline_key and any(
+        other.baseline_key == cell.key and other.key not in done for other in plan.cells
+    )
+
+
+def _meter_path(name: str) -> str:
+    kind = available("meter")
+    load("meter", name)
+    return kind[name].value
+
+
+def _check_options(target: Target) -> None:
+    for choice in target.backend:
+        backend: type[Backend] = load("backend", choice.name)
+        for key, value in choice.options.items():
+            where = f"target {target.name}: backend {choice.title}: option"
+            if key not in backend.options:
+                raise InvalidInput(f"{where} {key!r} is unknown (known: {', '.join(backend.options) or 'none'})")
+            allowed = backend.options[key]
+            if allowed and value not in allowed:
+                raise InvalidInput(f"{where} {key} = {value!r}: allowed are {', '.join(map(repr, allowed))}")
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,87 @@
+"""Suite TOML -> Suite: models x recipes x conditions, and how carefully they are measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from bench.config import STRICT, locate, read_toml
+from bench.device.job import Limits
+from bench.errors import InvalidInput
+
+PACKAGE = "bench.suites"
+BASELINE = "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """How carefully. `launches`: fresh processes a cell; `pairs`: fresh processes of ABBA blocks
+    against the baseline; the rest as in `bench.device.job.Limits`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    launches: int = 3
+    pairs: int = 8
+    blocks: int = 40
+    width: float = 0.01
+    warmup_s: float = 0.5
+    time_s: float = 3.0
+    max_samples: int = 2000
+    profile_runs: int = 20
+    energy_s: float = 0.0
+    limit_s: float = 300.0
+
+    def limits(self) -> Limits:
+        """What the worker needs of it."""
+        return Limits(
+            warmup_s=self.warmup_s,
+            time_s=self.time_s,
+            width=self.width,
+            max_samples=self.max_samples,
+            blocks=self.blocks,
+            energy_s=self.energy_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """What to measure. `data`: a data set's name or .npz file, "" for none (then no accuracy).
+
+    `recipes`: name -> text of the grammar; the baseline is always there. `backends`: labels or
+    names of the target's backends, all when empty. `shifts`: also measure accuracy on corrupted
+    test data; `shifted_data`: and on this other data set of the same classes.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    description: str = ""
+    data: str = ""
+    models: tuple[str, ...]
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    batch: tuple[int, ...] = (1,)
+    threads: tuple[int, ...] = (1,)
+    seed: int = 0
+    backends: tuple[str, ...] = ()
+    shifts: bool = False
+    shifted_data: str = ""
+    measure: Measure = field(default_factory=Measure)
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by name, or a .toml file; numbers that cannot be are `InvalidInput`."""
+    path = locate("suite", name, PACKAGE)
+    suite = read_toml(path, Suite)
+    for key, values in (("batch", suite.batch), ("threads", suite.threads)):
+        if not values or min(values) < 1:
+            raise InvalidInput(f"{path}: key {key!r}: a list of numbers from 1 up, found {list(values)}")
+    if not suite.models:
+        raise InvalidInput(f"{path}: key 'models' is empty")
+    if suite.recipes.get(BASELINE, ""):
+        raise InvalidInput(
+            f"{path}: key 'recipes.{BASELINE}': the baseline has no steps; give this recipe another name"
+        )
+    if suite.measure.launches < 1 or suite.measure.pairs < 0:
+        raise InvalidInput(f"{path}: key 'measure': launches from 1 up, pairs from 0 up")
+    return suite

@@ -1,0 +1,69 @@
+"""Target TOML -> Target: what is measured on, by which runtimes and meters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from bench.config import STRICT, locate, read_toml, shipped
+from bench.types import Scalar
+
+PACKAGE = "targets"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendChoice:
+    """A backend and its options. `label` is what the column `backend` says (default: the name)."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    label: str = ""
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The label, or the name."""
+        return self.label or self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a model may cost on this target; a cell over it says so in its reasons."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    latency_ms: float | None = None
+    memory_bytes: int | None = None
+    energy_mj: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One device. `devices`: variants of it that are conditions of a cell (emulated CPU models).
+
+    `min_clean_share`: below this share of samples that were not preempted a cell is untrusted.
+    `accuracy_samples`: how many evaluation samples run there (0: all; an emulator is slow).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: str
+    description: str = ""
+    reach: str = "local"
+    backend: tuple[BackendChoice, ...]
+    meters: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    budget: Budget = field(default_factory=Budget)
+    min_clean_share: float = 0.2
+    accuracy_samples: int = 0
+
+
+def load_target(name: str) -> Target:
+    """A shipped target by name, or a .toml file."""
+    return read_toml(locate("target", name, PACKAGE), Target)
+
+
+def targets() -> dict[str, Target]:
+    """Every target that ships."""
+    return {name: read_toml(path, Target) for name, path in shipped(PACKAGE).items()}
