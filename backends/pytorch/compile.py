@@ -1,0 +1,87 @@
+"""Host side of PyTorch: the exported program in the precision asked for. The reference every runtime is compared with."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import ClassVar, final
+
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Artifact, Backend, Compressed, Conditions, Probe, QuantSpec, Scalar
+
+FLOATS = ("float32", "tf32", "float16", "bfloat16")
+
+
+@final
+class PytorchBackend(Backend):
+    """Runs the exported graph op by op, through torch.compile, or as a captured CUDA graph."""
+
+    name: ClassVar[str] = "pytorch"
+    accepts: ClassVar[tuple[str, ...]] = ("pt2",)
+    session: ClassVar[str | None] = "backends.pytorch.session:PytorchSession"
+    options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
+        "mode": ("eager", "compile", "cudagraph"),
+        "precision": FLOATS,
+        "device": ("cpu", "cuda"),
+        "sparse": (False, True),
+        "channels_last": (False, True),
+    }
+
+    def probe(self) -> Probe:
+        """Whether torch is installed; whether a GPU answers is found when a session asks for one."""
+        try:
+            return Probe(available=True, version=version("torch"))
+        except PackageNotFoundError:
+            return Probe(available=False, reason="torch is not installed", remedy="pip install torch")
+
+    def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
+        """`out/model.pt2`, its weights and arithmetic in the precision of the recipe or the option."""
+        del conditions  # the batch stays free in the file; threads are the session's
+        precision = _precision(source.quant, str(options.get("precision", "float32")))
+        _check_options(options, precision)
+        path = out / "model.pt2"
+        if precision in ("float16", "bfloat16"):
+            _write_cast(source.files["pt2"], precision, path)
+        else:
+            shutil.copyfile(source.files["pt2"], path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        return Artifact(path=path, format="pt2", digest=digest, facts={"precision": precision})
+
+
+def _precision(quant: QuantSpec | None, option: str) -> str:
+    """The arithmetic asked for by the recipe, else by the option. Raises `Unsupported` where torch has none."""
+    if quant is None:
+        return option
+    if quant.kind not in ("float16", "bfloat16"):
+        bits = f"{quant.kind} {quant.weight_bits}-bit"
+        raise Unsupported(f"{bits} quantization: torch has no int8 convolution that an exported graph can run")
+    if quant.keep_float:
+        raise Unsupported(f"torch computes a whole graph in one type: keep_float={quant.keep_float} cannot be kept")
+    if option not in ("float32", "tf32", quant.kind):
+        raise Unsupported(f"the recipe asks for {quant.kind}, the backend's option for {option}")
+    return quant.kind
+
+
+def _check_options(options: Mapping[str, Scalar], precision: str) -> None:
+    if options.get("device", "cpu") == "cuda":
+        if options.get("sparse") and options.get("mode") == "compile":
+            raise Unsupported("torch.compile and 2:4 weights together are not supported here: use eager or cudagraph")
+        return
+    if options.get("mode") == "cudagraph":
+        raise InvalidInput('mode "cudagraph" needs device = "cuda"')
+    if options.get("sparse"):
+        raise Unsupported("2:4 kernels need an NVIDIA GPU of compute capability 8.0 or later")
+    if precision == "tf32":
+        raise Unsupported("TF32 is a mode of NVIDIA tensor cores: it needs device = 'cuda'")
+
+
+def _write_cast(file: Path, precision: str, out: Path) -> None:
+    import torch
+
+    from backends.pytorch.archive import load_archive
+    from backends.pytorch.graph import in_precision
+
+    torch.export.save(in_precision(load_archive(file), precision), out)

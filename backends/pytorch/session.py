@@ -1,0 +1,165 @@
+"""Device side of PyTorch: an exported graph on the CPU or on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from bench.device.session import Array, Feed, Session, SessionFacts
+from bench.errors import InvalidInput, Unavailable
+from bench.records import LayerTime
+from bench.types import Clock, Scalar, TensorSpec
+
+try:
+    import torch
+    from torch import Tensor
+except ImportError as error:
+    raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
+
+from backends.pytorch import gpu
+from backends.pytorch.network import Network, load_network
+from backends.pytorch.profile import profile_nodes
+
+
+class PytorchSession(Session):
+    """Opens on the device the options name; `clock` is that of the session `open` returns."""
+
+    clock: ClassVar[Clock] = Clock.HOST
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> Session:
+        """A CPU or a CUDA session. `load` includes compiling and capturing, and one first inference."""
+        torch.set_num_threads(threads)
+        if options.get("device", "cpu") == "cuda":
+            gpu.require()
+            with gpu.memory_guard(f"loading {path.name} at batch {batch}"):
+                return CudaSession(load_network(path, batch, options))
+        return CpuSession(load_network(path, batch, options))
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """In call order, the batch filled in."""
+        return self.network.inputs
+
+    @abstractmethod
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """Outputs in the model's order."""
+
+    @abstractmethod
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """One inference on tensors already where the model is."""
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Every node of the graph run alone, op by op; () under torch.compile, which fuses them."""
+        if self.network.mode == "compile":
+            return ()
+        return profile_nodes(self.network, self.tensors(feed), runs)
+
+    def tensors(self, feed: Feed) -> tuple[Tensor, ...]:
+        """The feed in the model's order on the model's device."""
+        return tuple(self.network.place(torch.from_numpy(array)) for array in _ordered(self.inputs(), feed))
+
+    def close(self) -> None:
+        """Drops the graph; torch keeps its memory pool for the process."""
+        del self.network
+
+
+@final
+class CpuSession(PytorchSession):
+    """On the CPU: what returns is finished."""
+
+    clock: ClassVar[Clock] = Clock.HOST
+
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """Outputs in the model's order."""
+        with torch.inference_mode():
+            return _arrays(self.network.call(*self.tensors(feed)))
+
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """Calls the graph on tensors made once."""
+        call, tensors = self.network.call, self.tensors(feed)
+
+        def once() -> object:
+            with torch.inference_mode():
+                return call(*tensors)
+
+        return once
+
+    def facts(self) -> SessionFacts:
+        """How it ran, and what did not happen as asked."""
+        notes = {**self.network.facts(), "threads": torch.get_num_threads()}
+        return SessionFacts(version=str(torch.__version__), fallbacks=self.network.fallbacks(), notes=notes)
+
+
+@final
+class CudaSession(PytorchSession):
+    """On an NVIDIA GPU: CUDA events around the work, synchronised; inputs lie in device memory already."""
+
+    clock: ClassVar[Clock] = Clock.DEVICE
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.work = gpu.prepare(network)
+        self.start = torch.cuda.Event(enable_timing=True)
+        self.end = torch.cuda.Event(enable_timing=True)
+
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """Outputs copied to the host. Raises `CellFailed` out of device memory."""
+        with gpu.memory_guard(f"running {self.inputs()}"):
+            outputs = self.work(self.tensors(feed))()
+            torch.cuda.synchronize()
+            return _arrays(outputs)
+
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """Inputs are copied to the device here, not in what is timed."""
+        work, start, end = self.work(self.tensors(feed)), self.start, self.end
+
+        def once() -> object:
+            start.record()
+            outputs = work()
+            end.record()
+            end.synchronize()
+            return outputs
+
+        return once
+
+    def device_ns(self) -> int:
+        """Between the two events around the last bound inference."""
+        return int(self.start.elapsed_time(self.end) * 1e6)
+
+    def facts(self) -> SessionFacts:
+        """How it ran, on which GPU, and what did not happen as asked."""
+        notes = {**self.network.facts(), **gpu.facts()}
+        return SessionFacts(version=str(torch.__version__), fallbacks=self.network.fallbacks(), notes=notes)
+
+    def memory(self) -> Mapping[str, int]:
+        """Device memory as torch, CUDA and NVML see it."""
+        return gpu.memory()
+
+
+def _ordered(specs: tuple[TensorSpec, ...], feed: Feed) -> Sequence[Array]:
+    """Arrays in call order; a single input needs no name, for torch names it after an argument of `forward`."""
+    if len(specs) == 1 and len(feed) == 1:
+        arrays = list(feed.values())
+    else:
+        missing = [spec.name for spec in specs if spec.name not in feed]
+        if missing:
+            raise InvalidInput(f"no input {', '.join(missing)} in the feed, which has {', '.join(feed)}")
+        arrays = [feed[spec.name] for spec in specs]
+    for spec, array in zip(specs, arrays, strict=True):
+        if array.dtype != np.dtype(spec.dtype) or array.shape[1:] != spec.shape[1:]:
+            raise InvalidInput(
+                f"input {spec.name!r} is {spec.dtype} of {spec.shape}, the feed is {array.dtype} of {array.shape}"
+            )
+    return [np.ascontiguousarray(array) for array in arrays]
+
+
+def _arrays(outputs: Any) -> tuple[Array, ...]:
+    values = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    return tuple(np.array(value.detach().cpu().numpy()) for value in values)

@@ -1,0 +1,247 @@
+"""The PyTorch backend keeps the laws of backends and sessions, on the CPU."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from backends.pytorch.archive import load_archive
+from backends.pytorch.compile import PytorchBackend
+from backends.pytorch.graph import input_specs, is_two_four, pack_two_four, runnable
+from backends.pytorch.session import PytorchSession
+from bench.device.session import Session
+from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.types import Clock, Compressed, Conditions, QuantSpec, TensorSpec
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4),
+        nn.Flatten(),
+        nn.Linear(128, 32),
+    ).eval()
+
+
+def export(module: nn.Module, shape: tuple[int, ...], path: Path) -> Path:
+    batch = torch.export.Dim("batch", min=1)
+    torch.export.save(torch.export.export(module, (torch.zeros(2, *shape),), dynamic_shapes=({0: batch},)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return export(network(), (1, 8, 8), tmp_path_factory.mktemp("pt2") / "net.pt2")
+
+
+@pytest.fixture
+def feed() -> dict[str, np.ndarray]:
+    return {"input": np.random.default_rng(0).standard_normal((3, 1, 8, 8), dtype=np.float32)}
+
+
+def compressed(file: Path, quant: QuantSpec | None = None) -> Compressed:
+    spec = TensorSpec(name="input", shape=(-1, 1, 8, 8))
+    return Compressed(model="net", recipe="r", files={"pt2": file}, inputs=(spec,), digest="0", quant=quant)
+
+
+def opened(archive: Path, tmp_path: Path, quant: QuantSpec | None = None, **options: object) -> Session:
+    artifact = PytorchBackend().compile(compressed(archive, quant), Conditions(batch=3), options, tmp_path)
+    return PytorchSession.open(artifact.path, threads=1, batch=3, options=options)
+
+
+def reference(feed: dict[str, np.ndarray]) -> np.ndarray:
+    with torch.inference_mode():
+        return network()(torch.from_numpy(feed["input"])).numpy()
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-6), ("float16", 5e-3), ("bfloat16", 5e-2)])
+def test_the_session_agrees_with_the_module_it_was_exported_from(archive, tmp_path, feed, precision, tolerance) -> None:
+    session = opened(archive, tmp_path, precision=precision)
+    (output,) = session.run(feed)
+    assert output.dtype == np.float32
+    assert np.abs(output - reference(feed)).max() < tolerance
+    assert session.facts().fallbacks == ()
+    assert session.facts().notes["weight_types"] == [precision]
+
+
+def test_a_compiled_graph_agrees_with_the_module_and_says_it_was_compiled(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path, mode="compile")
+    assert np.abs(session.run(feed)[0] - reference(feed)).max() < 1e-5
+    assert session.facts().fallbacks == ()
+    assert session.facts().notes["graphs_compiled"] >= 1
+
+
+def test_a_graph_that_was_not_compiled_is_a_fallback(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path, mode="compile")
+    torch._dynamo.utils.counters.clear()
+    assert any("compiled nothing" in text for text in session.facts().fallbacks)
+
+
+def test_weights_of_another_type_than_asked_are_a_fallback(archive, feed) -> None:
+    session = PytorchSession.open(archive, threads=1, batch=3, options={"precision": "float16"})
+    assert session.facts().fallbacks == ("float16 was asked for, the weights are float32",)
+
+
+def test_binding_leaves_the_session_usable_and_runs_the_bound_feed(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path)
+    once = session.bind(feed)
+    kept = session.run({"input": np.zeros_like(feed["input"])})[0].copy()
+    assert np.allclose(once().numpy(), reference(feed), atol=1e-6)
+    assert np.array_equal(session.run({"input": np.zeros_like(feed["input"])})[0], kept)
+
+
+def test_what_run_returns_stays_the_callers(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path)
+    first = session.run(feed)[0]
+    kept = first.copy()
+    session.run({"input": feed["input"] * 2})
+    assert np.array_equal(first, kept)
+
+
+def test_inputs_have_the_batch_filled_in(archive, tmp_path) -> None:
+    assert opened(archive, tmp_path).inputs() == (TensorSpec(name="input", shape=(3, 1, 8, 8)),)
+
+
+def test_a_feed_of_another_shape_or_type_is_refused(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path)
+    with pytest.raises(InvalidInput, match="float64"):
+        session.run({"input": feed["input"].astype(np.float64)})
+    with pytest.raises(InvalidInput, match="feed is float32"):
+        session.run({"input": feed["input"][:, :, :4]})
+
+
+def test_the_cpu_keeps_the_hosts_clock_and_has_no_device_memory(archive, tmp_path) -> None:
+    session = opened(archive, tmp_path)
+    assert session.clock is Clock.HOST
+    assert session.memory() == {}
+    with pytest.raises(TypeError):
+        session.device_ns()
+
+
+def test_the_profile_names_layers_by_module_path_and_holds_every_operation(archive, tmp_path, feed) -> None:
+    rows = {row.name: row for row in opened(archive, tmp_path).profile(feed, 2)}
+    assert rows["0"].operator == "conv2d"
+    assert rows["5"].operator == "linear"
+    assert len(rows) == 6
+    assert all(row.mean_us > 0 and row.runs == 2 for row in rows.values())
+
+
+def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
+    archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
+    spec = compressed(archive, QuantSpec(kind="float16"))
+    artifact = PytorchBackend().compile(spec, Conditions(), {}, tmp_path)
+    assert artifact.facts["precision"] == "float16"
+    assert artifact.path.stat().st_size < 0.6 * archive.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("quant", "options", "words"),
+    [
+        (QuantSpec(kind="float16"), {"precision": "bfloat16"}, "recipe asks for float16"),
+        (QuantSpec(kind="float16", keep_float=("0",)), {}, "keep_float"),
+        (None, {"precision": "tf32"}, "TF32"),
+        (None, {"sparse": True}, "2:4 kernels need"),
+    ],
+)
+def test_what_torch_cannot_do_is_unsupported_with_the_reason(archive, tmp_path, quant, options, words) -> None:
+    with pytest.raises(Unsupported, match=words):
+        PytorchBackend().compile(compressed(archive, quant), Conditions(), options, tmp_path)
+
+
+def test_a_cuda_graph_on_the_cpu_is_refused(archive, tmp_path) -> None:
+    with pytest.raises(InvalidInput, match="cudagraph"):
+        PytorchBackend().compile(compressed(archive), Conditions(), {"mode": "cudagraph"}, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_unavailable_and_never_the_cpu_instead(archive) -> None:
+    with pytest.raises(Unavailable, match="nvidia-smi"):
+        PytorchSession.open(archive, threads=1, batch=3, options={"device": "cuda"})
+
+
+def test_compile_leaves_its_source_untouched(archive, tmp_path) -> None:
+    before = archive.read_bytes()
+    PytorchBackend().compile(compressed(archive), Conditions(), {"precision": "float16"}, tmp_path)
+    assert archive.read_bytes() == before
+
+
+def test_a_weight_is_two_four_when_each_run_of_four_inputs_has_two_zeros() -> None:
+    assert is_two_four(torch.tensor([[1.0, 0.0, 2.0, 0.0], [0.0, 0.0, 0.0, 5.0]]))
+    assert not is_two_four(torch.tensor([[1.0, 3.0, 2.0, 0.0]]))
+    assert not is_two_four(torch.ones(4, 3))
+    convolution = torch.ones(2, 4, 3, 3)
+    convolution[:, :2] = 0
+    assert is_two_four(convolution)
+    assert not is_two_four(torch.ones(2, 4, 3, 3))
+
+
+def test_two_four_without_a_layer_that_can_says_why_for_each(archive) -> None:
+    with pytest.raises(Unsupported, match="0: weight is not 2:4; 5: weight is not 2:4"):
+        pack_two_four(runnable(load_archive(archive)))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_no_archive_is_invalid(tmp_path, content) -> None:
+    path = tmp_path / "broken.pt2"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=r"broken\.pt2"):
+        load_archive(path)
+
+
+def test_a_truncated_archive_is_invalid(archive, tmp_path) -> None:
+    path = tmp_path / "cut.pt2"
+    path.write_bytes(archive.read_bytes()[:-200])
+    with pytest.raises(InvalidInput, match=r"cut\.pt2"):
+        load_archive(path)
+
+
+class _Code:
+    def __reduce__(self):
+        return print, ("this must never run",)
+
+
+def _with(archive: Path, out: Path, name: str, content: bytes) -> Path:
+    """The archive with one entry replaced or added."""
+    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(out, "w") as target:
+        root = source.namelist()[0].partition("/")[0]
+        for entry in source.namelist():
+            if entry != f"{root}/{name}":
+                target.writestr(entry, source.read(entry))
+        target.writestr(f"{root}/{name}", content)
+    return out
+
+
+def _zipped_pickle() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(_Code(), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data/sample_inputs/model.pt", _zipped_pickle()),
+        ("data/constants/opaque_obj_0", pickle.dumps(_Code())),
+        ("data/aotinductor/model/code.so", b"\x7fELF"),
+        ("data/constants/model_constants_config.json", b'{"config": {"c": {"path_name": "x", "use_pickle": true}}}'),
+    ],
+)
+def test_an_archive_that_could_run_code_is_refused_before_it_does(archive, tmp_path, capsys, name, content) -> None:
+    evil = _with(archive, tmp_path / "evil.pt2", name, content)
+    with pytest.raises(InvalidInput, match="refused"):
+        load_archive(evil)
+    assert "never run" not in capsys.readouterr().out
+
+
+def test_free_dimensions_are_minus_one_until_a_batch_is_named(archive) -> None:
+    assert input_specs(load_archive(archive)) == (TensorSpec(name="input", shape=(-1, 1, 8, 8)),)
