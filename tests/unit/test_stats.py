@@ -1,0 +1,243 @@
+"""Laws of the statistics, each against a formula or a case worked by hand."""
+
+from __future__ import annotations
+
+from math import comb, exp, log, sqrt
+
+import numpy as np
+import pytest
+
+from bench.records import EnergyWindow, Launch, PairLaunch
+from bench.stats import Estimate, clean, energy_per_inference, latency, mean_interval, median_interval, ratio
+from bench.stats.intervals import median_rank
+from bench.types import Clock
+
+T_975 = {2: 4.302652729, 4: 2.776445105, 9: 2.262157163, 19: 2.093024054}
+"""Student's t, 97.5 %, from printed tables."""
+
+
+def slow_rank(n: int) -> int:
+    """The rank straight from its definition, in exact integers."""
+    rank = 0
+    while sum(comb(n, i) for i in range(rank + 1)) * 40 <= 2**n:
+        rank += 1
+    return rank
+
+
+def window(**values: float) -> EnergyWindow:
+    base = {"joules": 30.0, "seconds": 2.0, "inferences": 100, "idle_joules": 10.0, "idle_seconds": 1.0}
+    return EnergyWindow(meter="rapl", source="measured:rapl", **{**base, **values})
+
+
+def pair(ratio_ab: float, blocks: int = 20, waits: tuple[tuple[int, int, int, int], ...] = ()) -> PairLaunch:
+    return PairLaunch(blocks_ns=((1000.0, 1000.0 * ratio_ab, 1000.0 * ratio_ab, 1000.0),) * blocks, waits_ns=waits)
+
+
+def test_the_rank_of_a_median_interval_is_the_largest_the_binomial_allows():
+    assert [median_rank(n) for n in range(1, 300)] == [slow_rank(n) for n in range(1, 300)]
+
+
+def test_the_rank_of_a_median_interval_holds_for_large_n():
+    assert median_rank(100_000) == 49_690  # n/2 - 1.96 * sqrt(n)/2 = 49,690.1
+
+
+def test_five_samples_have_no_median_interval_and_six_have_their_range():
+    assert median_interval([3, 1, 2, 5, 4]) == Estimate(value=3, low=None, high=None, n=5)
+    assert median_interval([3, 1, 2, 5, 4, 6]) == Estimate(value=3.5, low=1, high=6, n=6)
+
+
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_a_mean_interval_is_students(n):
+    values = [float(i * i) for i in range(n)]
+    mean = sum(values) / n
+    half = T_975[n - 1] * sqrt(sum((value - mean) ** 2 for value in values) / (n - 1)) / sqrt(n)
+    found = mean_interval(values)
+    assert found.low == pytest.approx(mean - half)
+    assert found.high == pytest.approx(mean + half)
+
+
+def test_two_values_support_no_claim():
+    assert mean_interval([1.0, 2.0]) == Estimate(value=1.5, low=None, high=None, n=2)
+
+
+def test_an_estimate_without_its_value_inside_is_refused():
+    with pytest.raises(ValueError, match="does not hold"):
+        Estimate(value=3, low=1, high=2, n=9)
+    with pytest.raises(ValueError, match="half"):
+        Estimate(value=3, low=1, high=None, n=9)
+
+
+def test_a_sample_that_waited_more_than_the_limit_is_dropped_and_the_limit_itself_is_not():
+    kept, share = clean([10, 20, 30, 40], [0, 20_000, 20_001, 5])
+    assert kept.tolist() == [10, 20, 40]
+    assert share == 0.75
+
+
+def test_without_waits_everything_stays_and_nobody_claims_it_was_clean():
+    kept, share = clean([10, 20], [])
+    assert kept.tolist() == [10, 20]
+    assert share is None
+
+
+def test_waits_that_do_not_match_their_samples_are_a_bug():
+    with pytest.raises(ValueError, match="1 waits for 2 samples"):
+        clean([1, 2], [1])
+
+
+def test_preempted_samples_leave_the_clean_median_alone_and_show_in_the_raw_one():
+    samples, waits = (1_000_000,) * 40 + (9_000_000,) * 60, (0,) * 40 + (5_000_000,) * 60
+    found = latency([Launch(samples_ns=samples, waits_ns=waits)] * 3, Clock.HOST)
+    assert (found.p50.value, found.raw_p50, found.clean_share, found.basis) == (1.0, 9.0, 0.4, "clean")
+    assert (found.samples, found.mean) == (120, 1.0)
+
+
+def test_a_launch_with_too_few_clean_samples_makes_all_figures_raw():
+    good = Launch(samples_ns=(1_000_000,) * 50, waits_ns=(0,) * 50)
+    bad = Launch(samples_ns=(2_000_000,) * 50, waits_ns=(0,) * 5 + (30_000,) * 45)
+    found = latency([good, bad, good], Clock.HOST)
+    assert (found.basis, found.samples, found.clean_share) == ("raw", 150, 105 / 150)
+
+
+def test_the_median_is_over_launches_with_students_interval_on_logarithms():
+    medians = [1.0, 1.1, 1.3]
+    found = latency([Launch(samples_ns=(int(m * 1e6),) * 9) for m in medians], Clock.HOST).p50
+    logs = [log(m) for m in medians]
+    mean = sum(logs) / 3
+    half = T_975[2] * sqrt(sum((value - mean) ** 2 for value in logs) / 2) / sqrt(3)
+    assert found.value == 1.1
+    assert (found.low, found.high, found.n) == (pytest.approx(exp(mean - half)), pytest.approx(exp(mean + half)), 3)
+
+
+def test_two_launches_give_a_median_without_an_interval():
+    found = latency([Launch(samples_ns=(1_000_000,) * 9)] * 2, Clock.HOST).p50
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("n", "p90", "p99"), [(28, False, False), (29, True, False), (298, True, False), (299, True, True)]
+)
+def test_a_quantile_is_given_only_where_its_95_percent_bound_exists(n, p90, p99):
+    found = latency([Launch(samples_ns=tuple(range(1, n + 1)))], Clock.HOST)
+    assert ((found.p90 is not None), (found.p99 is not None)) == (p90, p99)
+    assert set(found.missing) == {name for name, given in (("p90", p90), ("p99", p99)) if not given}
+    assert all(str(n) in reason for reason in found.missing.values())
+
+
+def test_the_quantile_floors_are_the_least_n_whose_largest_sample_bounds_it():
+    for q, n in ((0.9, 29), (0.99, 299)):
+        assert 1 - q**n >= 0.95 > 1 - q ** (n - 1)
+
+
+def test_a_device_clock_counts_instead_of_the_hosts():
+    launch = Launch(samples_ns=(9_000_000,) * 10, device_ns=(2_000_000,) * 10)
+    assert latency([launch], Clock.DEVICE).p50.value == 2.0
+    assert latency([launch], Clock.HOST).p50.value == 9.0
+
+
+def test_no_samples_of_the_clock_asked_for_is_an_error_not_a_zero():
+    with pytest.raises(ValueError, match="device"):
+        latency([Launch(samples_ns=(1,))], Clock.DEVICE)
+
+
+def test_a_launch_that_left_no_samples_is_left_out():
+    assert latency([Launch(samples_ns=()), Launch(samples_ns=(1_000_000,))], Clock.HOST).p50.n == 1
+
+
+def test_a_linear_drift_cancels_in_abba_order():
+    blocks = tuple(tuple(1000.0 + 50 * (4 * i + j) for j in range(4)) for i in range(20))
+    assert ratio([PairLaunch(blocks_ns=blocks)] * 3).ratio == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([1.2, 1.21, 1.22], "slower"),
+        ([0.5, 0.51, 0.5], "faster"),
+        ([1.001, 0.999, 1.0], "same"),
+        ([1.004, 1.005, 1.0045], "same"),
+        ([0.9, 1.1, 1.0], "inconclusive"),
+        ([1.5, 1.5], "inconclusive"),
+    ],
+)
+def test_the_verdict_follows_the_interval(ratios, verdict):
+    found = ratio([pair(value) for value in ratios])
+    assert found.verdict == verdict
+    assert found.ratio == pytest.approx(exp(sum(map(log, ratios)) / len(ratios)))
+    assert (found.launches, found.blocks) == (len(ratios), 20 * len(ratios))
+
+
+def test_blocks_with_a_preempted_member_are_left_out_when_enough_clean_ones_stay():
+    dirty = PairLaunch(
+        blocks_ns=((1000.0, 2000.0, 2000.0, 1000.0),) * 6 + ((1000.0, 9000.0, 2000.0, 1000.0),) * 10,
+        waits_ns=((0, 0, 0, 0),) * 6 + ((0, 25_000, 0, 0),) * 10,
+    )
+    found = ratio([dirty] * 3)
+    assert (found.ratio, found.blocks, found.clean_share) == (pytest.approx(2.0), 18, 18 / 48)
+
+
+def test_blocks_all_count_when_too_few_are_clean():
+    assert ratio([pair(2.0, waits=((0, 0, 0, 30_000),) * 17 + ((0, 0, 0, 0),) * 3)] * 3).blocks == 60
+
+
+def test_speedup_is_the_inverse_with_its_interval_turned_round():
+    found = ratio([pair(value) for value in (0.5, 0.51, 0.52)])
+    assert found.speedup.value == pytest.approx(1 / found.ratio)
+    assert found.low is not None
+    assert found.high is not None
+    assert (found.speedup.low, found.speedup.high) == (pytest.approx(1 / found.high), pytest.approx(1 / found.low))
+
+
+def test_durations_of_different_clocks_are_never_compared():
+    with pytest.raises(ValueError, match="clocks"):
+        ratio([pair(1.0), PairLaunch(blocks_ns=((1.0,) * 4,), clock=Clock.DEVICE)])
+
+
+def test_a_duration_of_zero_is_refused():
+    with pytest.raises(ValueError, match="not positive"):
+        ratio([PairLaunch(blocks_ns=((0.0, 1.0, 1.0, 1.0),))])
+
+
+def test_no_blocks_are_no_ratio():
+    with pytest.raises(ValueError, match="no blocks"):
+        ratio([PairLaunch(blocks_ns=())])
+
+
+def test_energy_is_what_the_work_used_above_idle():
+    found = energy_per_inference([window()])
+    assert found.joules == Estimate(value=0.1, low=None, high=None, n=1)  # (30 - 10 W * 2 s) / 100
+    assert (found.watts, found.idle_watts, found.source) == (15.0, 10.0, "measured:rapl")
+
+
+@pytest.mark.parametrize("joules", [20.0, 19.0, 0.0])
+def test_energy_that_is_not_above_idle_is_a_reason_not_a_figure(joules):
+    found = energy_per_inference([window(joules=joules)])
+    assert found.joules is None
+    assert found.reason.startswith("below the meter's resolution")
+
+
+def test_energy_whose_interval_holds_zero_is_a_reason_not_a_figure():
+    found = energy_per_inference([window(joules=j) for j in (10.0, 21.0, 40.0)])
+    assert found.joules is None
+    assert "resolution" in found.reason
+
+
+def test_windows_of_two_meters_are_never_summed():
+    other = EnergyWindow(
+        meter="nvml", source="measured:nvml", joules=1, seconds=1, inferences=1, idle_joules=0, idle_seconds=1
+    )
+    with pytest.raises(ValueError, match="several meters"):
+        energy_per_inference([window(), other])
+
+
+@pytest.mark.parametrize("windows", [[], [window(inferences=0)], [window(idle_seconds=0.0)]])
+def test_no_usable_window_gives_a_reason(windows):
+    found = energy_per_inference(windows)
+    assert (found.joules, found.watts) == (None, None)
+    assert found.reason
+
+
+def test_longer_windows_weigh_more():
+    found = energy_per_inference([window(), window(joules=60.0, seconds=4.0, inferences=300)])
+    assert found.joules is not None
+    assert found.joules.value == pytest.approx((10 + 20) / 400)
+    assert np.isclose(found.watts or 0, 90 / 6)
