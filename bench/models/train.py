@@ -99,7 +99,7 @@ def fit(
                 chosen = order[step * batch : (step + 1) * batch]
                 stepper.zero_grad()
                 value = objective(module, x[chosen], y[chosen])
-                value.backward()  # type: ignore[no-untyped-call]
+                value.backward()
                 _tie_gradients(module, constraints)
                 if before_step:
                     before_step(module)
