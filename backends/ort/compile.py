@@ -1,0 +1,111 @@
+"""The host side of ONNX Runtime: an ONNX file with a free batch becomes the file a cell deploys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from importlib.metadata import distributions, version
+from pathlib import Path
+from typing import ClassVar, final
+
+import onnx
+from onnx import ModelProto
+
+from backends.ort import graph
+from bench.errors import InvalidInput, Unsupported, unknown
+from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+NO_BFLOAT16 = "ONNX Runtime's CPU provider has no bfloat16 kernels for convolutions and matrix products"
+
+
+@final
+class OrtBackend(Backend):
+    """ONNX Runtime on the CPU, CUDA or TensorRT execution provider."""
+
+    name: ClassVar[str] = "ort"
+    accepts: ClassVar[tuple[str, ...]] = ("onnx",)
+    session: ClassVar[str | None] = "backends.ort.session:OrtSession"
+    options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
+        "provider": ("cpu", "cuda", "tensorrt"),
+        "graph_optimization": ("all", "extended", "basic", "off"),
+        "allow_spinning": (False, True),
+        "cuda_graph": (False, True),
+        "tf32": (False, True),
+        "reduce_range": (False, True),
+    }
+
+    def probe(self) -> Probe:
+        """Looks for either distribution; a provider is tried where the session opens."""
+        found = [entry.version for name in DISTRIBUTIONS for entry in distributions(name=name)]
+        if found:
+            return Probe(available=True, version=found[0])
+        return Probe(available=False, reason="onnxruntime is not installed", remedy="pip install 'pressbench[ort]'")
+
+    def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
+        """`out/model.onnx` with the batch fixed; `facts["session_options"]` is for `OrtSession.open`."""
+        _check(options, self.options)
+        path = source.files.get("onnx")
+        if path is None:
+            raise InvalidInput(f"{source.model}: ONNX Runtime takes an .onnx file, there is {', '.join(source.files)}")
+        model = graph.read(path)
+        graph.name_nodes(model)
+        graph.fix_batch(model, conditions.batch, path)  # says what is wrong before minutes of calibration
+        done, facts = _realised(model, source, options)
+        deployed = out / "model.onnx"
+        onnx.save(graph.fix_batch(done, conditions.batch, path), str(deployed))
+        facts["source_bytes"], facts["file_bytes"] = path.stat().st_size, deployed.stat().st_size
+        facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
+        digest = sha256(deployed.read_bytes()).hexdigest()
+        return Artifact(path=deployed, format="onnx", digest=digest, facts=facts)
+
+
+def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]]) -> None:
+    for key, value in options.items():
+        if key not in known:
+            raise unknown("option of backend ort", key, known)
+        if value not in known[key]:
+            raise InvalidInput(f"option {key} is {value!r}; it is one of {', '.join(map(repr, known[key]))}")
+
+
+def _realised(
+    model: ModelProto, source: Compressed, options: Mapping[str, Scalar]
+) -> tuple[ModelProto, dict[str, Json]]:
+    """The network as the QuantSpec wants it, and what was done to it."""
+    if source.quant is None:
+        precision, left = _as_it_is(model)
+        return model, _facts(precision, left, {})
+    from backends.ort import quantize
+
+    spec = source.quant
+    _check_provider(spec, str(options.get("provider", "cpu")))
+    if spec.kind == "static":
+        if source.calibration is None:
+            raise InvalidInput(f"{source.model}: static quantization needs calibration data, there is none")
+        done = quantize.static(model, spec, source.calibration, bool(options.get("reduce_range")))
+    elif spec.kind == "dynamic":
+        done = quantize.dynamic(model, spec)
+    elif spec.kind == "float16":
+        done = quantize.float16(model, spec)
+    elif spec.kind == "bfloat16":
+        raise Unsupported(NO_BFLOAT16)
+    else:
+        raise Unsupported(f"ONNX Runtime has no quantization of kind {spec.kind!r}")
+    return done.model, _facts(done.precision, done.float_layers, done.facts)
+
+
+def _as_it_is(model: ModelProto) -> tuple[str, tuple[str, ...]]:
+    """A file that carries Q/DQ already asks for int8 itself."""
+    quantized, left = graph.split_by_precision(model.graph)
+    return ("int8", tuple(left)) if quantized else ("float32", ())
+
+
+def _check_provider(spec: QuantSpec, provider: str) -> None:
+    if provider == "tensorrt" and spec.kind == "static" and not spec.activation_symmetric:
+        raise Unsupported("TensorRT takes symmetric int8 only (zero point 0): ask for symmetric=True")
+    if provider == "tensorrt" and spec.kind == "dynamic":
+        raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file")
+
+
+def _facts(precision: str, float_layers: tuple[str, ...], facts: Mapping[str, Json]) -> dict[str, Json]:
+    return {**facts, "session_options": {"precision": precision, "float_layers": ",".join(float_layers)}}

@@ -1,0 +1,141 @@
+"""ONNX graphs before ONNX Runtime sees them: reading, naming, fixing the batch, finding layers by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, shape_inference
+
+from bench.errors import InvalidInput, Unsupported, unknown
+
+MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""The operators a quantizer is after, and whose kernels decide what "int8" was worth."""
+
+
+def read(path: Path) -> ModelProto:
+    """The model with its external data in memory. Raises `InvalidInput` for what is no ONNX file."""
+    try:
+        model = onnx.load(str(path))
+    except (OSError, DecodeError, onnx.checker.ValidationError, ValueError) as error:
+        raise InvalidInput(f"{path}: cannot be read as ONNX: {error}") from error
+    if not model.graph.node:
+        raise InvalidInput(f"{path}: no graph in it: truncated, or no ONNX file")
+    return model
+
+
+def name_nodes(model: ModelProto) -> None:
+    """Gives nodes without a name, or with one already taken, a name of their own, in place."""
+    taken: set[str] = set()
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}_{index}"
+        taken.add(node.name)
+
+
+def free_inputs(graph: GraphProto) -> list[ValueInfoProto]:
+    """What a caller feeds: inputs that are no initializers (old files list both)."""
+    stored = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def fix_batch(model: ModelProto, batch: int, path: Path) -> ModelProto:
+    """The same network with its first input axis fixed to `batch`.
+
+    Raises `Unsupported` when the file is fixed to another batch or has other free dimensions (named).
+    """
+    fixed = ModelProto()
+    fixed.CopyFrom(model)
+    symbols: set[str] = set()
+    for value in free_inputs(fixed.graph):
+        symbols |= _fix_input(value, batch, path)
+    for value in (*fixed.graph.input, *fixed.graph.output, *fixed.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = batch
+    del fixed.graph.value_info[:]
+    inferred = infer(fixed)
+    return fixed if inferred is None else inferred
+
+
+def _fix_input(value: ValueInfoProto, batch: int, path: Path) -> set[str]:
+    """Fixes one input in place; the symbols its batch went by."""
+    dims = value.type.tensor_type.shape.dim
+    others = [dim.dim_param or f"axis {axis}" for axis, dim in enumerate(dims) if axis and dim.dim_value < 1]
+    if others:
+        raise Unsupported(
+            f"{path.name}: input {value.name!r} has free dimensions besides the batch: {', '.join(others)}"
+        )
+    if not dims:
+        return set()
+    if dims[0].dim_value > 0:
+        if dims[0].dim_value != batch:
+            raise Unsupported(
+                f"{path.name}: its batch is fixed to {dims[0].dim_value}, batch {batch} needs a free axis"
+            )
+        return set()
+    symbol = {dims[0].dim_param} - {""}
+    dims[0].dim_value = batch
+    return symbol
+
+
+def infer(model: ModelProto) -> ModelProto | None:
+    """The model with inferred shapes; None where inference fails (an operator of unknown types)."""
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except (shape_inference.InferenceError, ValueError):
+        return None
+
+
+def fixed_batch(model: ModelProto) -> int | None:
+    """The batch a file is fixed to; None when it is free or there is no input."""
+    inputs = free_inputs(model.graph)
+    dims = inputs[0].type.tensor_type.shape.dim if inputs else ()
+    return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
+
+
+def layers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    """Module path (the weight's name without `.weight`) -> the nodes that multiply by it."""
+    stored = {tensor.name for tensor in graph.initializer}
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        if node.op_type in MULTIPLYING and len(node.input) > 1 and node.input[1] in stored:
+            found.setdefault(node.input[1].removesuffix(".weight"), []).append(node)
+    return found
+
+
+def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
+    """The nodes of layers named by module path or node name. Raises `InvalidInput` naming the nearest."""
+    known = layers(graph)
+    by_node = {node.name: [node] for nodes in known.values() for node in nodes}
+    found: list[NodeProto] = []
+    for name in names:
+        nodes = known.get(name) or by_node.get(name)
+        if nodes is None:
+            raise unknown("layer", name, known)
+        found.extend(nodes)
+    return found
+
+
+def producers(graph: GraphProto) -> dict[str, NodeProto]:
+    """Tensor -> the node that makes it."""
+    return {output: node for node in graph.node for output in node.output if output}
+
+
+def split_by_precision(graph: GraphProto) -> tuple[list[str], list[str]]:
+    """Names of the multiplying nodes of a quantized file: those asked to run in int8, those left float."""
+    made = producers(graph)
+    quantized: list[str] = []
+    left: list[str] = []
+    for node in graph.node:
+        if node.op_type in {"ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits"}:
+            quantized.append(node.name)
+        elif node.op_type in MULTIPLYING:
+            (quantized if _dequantized(node.input[:2], made) else left).append(node.name)
+    return quantized, left
+
+
+def _dequantized(names: Sequence[str], made: dict[str, NodeProto]) -> bool:
+    return all(name in made and made[name].op_type == "DequantizeLinear" for name in names)
