@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +13,6 @@ from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
 from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
-from bench.stats import latency
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
@@ -22,6 +20,7 @@ from bench.quality import Evaluation, baseline_error, evaluation, judge
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
+from bench.stats import latency
 from bench.target import Target
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
@@ -103,7 +102,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
     record = replace(
         record,
         digest=artifact.digest,
-        cost=_cost(source, artifact),
+        cost=count_cost(source, artifact),
         facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
     )
     if backend.session is None:
@@ -123,7 +122,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
     return record if reach.counts else _compared(cell, book, record, stand, artifact)
 
 
-def _cost(source: Compressed, artifact: Artifact) -> Cost:
+def count_cost(source: Compressed, artifact: Artifact) -> Cost:
     """Of the deployed file where it can be read, of the graph it was made from where it cannot."""
     readable = artifact.path.suffix in {".onnx", ".tflite"}
     counted = cost_of(artifact.path if readable else source.files.get("onnx") or source.files["tflite"])

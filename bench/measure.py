@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +18,7 @@ from bench.records import EnergyWindow, Launch, LayerTime, PairLaunch
 from bench.suite import Measure
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
+Noun = TypeVar("Noun")
 Outputs = tuple[np.ndarray, ...]
 
 
@@ -185,7 +186,7 @@ def _facts(events: Sequence[Event]) -> dict[str, Json]:
     return {key: value for key, value in _one(events, "facts").items() if key != "event"}
 
 
-def _noun(kind: type[Any], values: Mapping[str, Any]) -> Any:
+def _noun(kind: type[Noun], values: Mapping[str, Any]) -> Noun:
     """What a worker said, checked: a device's output is not trusted to have the right shape."""
     try:
         return TypeAdapter(kind).validate_python(dict(values))

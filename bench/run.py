@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 import bench
 from bench.cell import Bookkeeping, run_cell
 from bench.errors import InvalidInput
@@ -74,8 +76,7 @@ def _begin(request: Request) -> Run:
 
 
 def _request(earlier: Run) -> Request:
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in earlier.request.items()}
-    return Request(**values)
+    return TypeAdapter(Request).validate_python(dict(earlier.request))
 
 
 def _cells(

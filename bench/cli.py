@@ -1,0 +1,262 @@
+"""The command line: arguments, exit codes; the only place that prints or exits.
+
+Nothing heavy is imported before a command needs it: `pressbench --help` is instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bench import __version__
+from bench.errors import InvalidInput, PressbenchError
+from bench.places import cache_folder, data_folder, database
+
+if TYPE_CHECKING:
+    from bench.store import Store
+
+INTERRUPTED = 130
+NOTHING_MEASURED = 3
+
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results database.",
+)
+database_option = click.option("--database", "url", help="SQLAlchemy URL of the results instead, e.g. postgresql://...")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pressbench")
+def pressbench() -> None:
+    """Measure what compressing a neural network really gains on the hardware it ships on."""
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose function returns its answer for `--json`, the text for a person, and perhaps an exit code."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @pressbench.command(name)
+        @json_option
+        @wraps(function)
+        def wrapped(*, as_json: bool, **arguments: Any) -> None:
+            answer, text, *code = function(**arguments)
+            if as_json:
+                click.echo(json.dumps(answer, default=str))
+            elif text is not None:
+                _show(text)
+            sys.exit(code[0] if code else 0)
+
+        return wrapped
+
+    return decorate
+
+
+def _show(text: Any) -> None:
+    """A string, or anything rich can draw."""
+    if isinstance(text, str):
+        click.echo(text)
+        return
+    from rich.console import Console
+
+    Console().print(text)
+
+
+@command("run")
+@click.option("--target", required=True, help="A shipped target or a .toml file.")
+@click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
+@click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
+@click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt without code).")
+@click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'magnitude(amount=0.5)'.")
+@click.option("--backend", "backends", multiple=True, help="A backend of the target.")
+@click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
+@click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
+@click.option("--resume", is_flag=True, help="Go on with the last interrupted run of this target and suite.")
+@results_option
+@database_option
+def run_command(
+    *, results: Path, url: str | None, resume: bool, data: str | None, dataset: str | None, **chosen: Any
+) -> tuple[Any, Any, int]:
+    """Compress, measure and store every cell of a suite on a target."""
+    from bench.plan import Request
+    from bench.progress import watching
+    from bench.report.summary import summary
+    from bench.run import run
+    from bench.store import Store
+
+    request = Request(data=dataset, data_root=data_folder(data, os.environ), **chosen)
+    with Store.open(database(results, url)) as store, watching(sys.stderr) as watch:
+        ended = run(
+            request,
+            store=store,
+            cache=cache_folder(os.environ),
+            progress=watch.progress,
+            on_cell=watch.on_cell,
+            resume=resume,
+        )
+        answer = {"run_id": ended.run_id, "counts": dict(ended.counts)}
+        text = summary(store.records(ended.run_id))
+    measured = set(ended.counts) - {"skipped", "failed"}
+    return answer, text, 0 if measured else NOTHING_MEASURED
+
+
+@command("report")
+@results_option
+@database_option
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where to write (default: --results).")
+@click.option("--run", "run_id", help="Only this run; 'all' for every run (default: the latest).")
+def report_command(*, results: Path, url: str | None, out: Path | None, run_id: str | None) -> tuple[Any, Any]:
+    """Write cells.csv and dashboard.html."""
+    from bench.report.page import write_dashboard
+    from bench.report.table import write_csv
+
+    with _existing(results, url) as store:
+        runs = store.runs()
+        if not runs:
+            raise InvalidInput(f"{results}: no run is stored yet; `pressbench run --target cpu` makes one")
+        if run_id not in (None, "all") and run_id not in {run.run_id for run in runs}:
+            raise InvalidInput(f"{results}: no run {run_id!r} (latest: {runs[-1].run_id})")
+        chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
+        records = [record for run in chosen for record in store.records(run.run_id)]
+    folder = out or results
+    folder.mkdir(parents=True, exist_ok=True)
+    csv, page = folder / "cells.csv", folder / "dashboard.html"
+    write_csv(records, csv)
+    write_dashboard(records, chosen, page)
+    return {"csv": str(csv), "dashboard": str(page), "cells": len(records)}, f"{csv}\n{page}"
+
+
+@command("compress")
+@click.option("--model", required=True)
+@click.option("--recipe", required=True, help="Steps: 'magnitude(amount=0.5) + finetune(epochs=2)'.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
+@click.option("--weights")
+@click.option("--dataset", default="digits", show_default=True, help="'' for none.")
+@click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
+@click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")
+@click.option("--seed", default=0, show_default=True)
+def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
+    """Write one compressed model, with its cost and accuracy."""
+    from bench.progress import watching
+    from bench.single import compress_one
+
+    with watching(sys.stderr) as watch:
+        answer = compress_one(
+            **arguments,
+            data_root=data_folder(data, os.environ),
+            cache=cache_folder(os.environ),
+            progress=watch.progress,
+        )
+    return answer, "\n".join(f"{key}: {value}" for key, value in answer.items() if key != "layers")
+
+
+@command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+def inspect_command(*, file: Path) -> tuple[Any, Any]:
+    """Params, MACs and bytes of an .onnx or .tflite file, layer by layer."""
+    from bench.cost.count import cost_of
+    from bench.cost.show import cost_json
+    from bench.report.layers import layer_table
+
+    cost = cost_of(file)
+    return cost_json(cost), layer_table(file.name, cost)
+
+
+@command("compare")
+@click.option("--target", required=True)
+@click.option("--backend", help="A backend of the target (default: its first).")
+@click.option("--launches", default=20, show_default=True, type=click.IntRange(2), help="Fresh processes.")
+@click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+def compare_command(**arguments: Any) -> tuple[Any, Any]:
+    """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
+    from bench.progress import watching
+    from bench.single import compare_files
+
+    with watching(sys.stderr) as watch:
+        answer = compare_files(**arguments, cache=cache_folder(os.environ), progress=watch.progress)
+    interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
+    return answer, f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {answer['verdict']}"
+
+
+@command("targets")
+@click.argument("action", type=click.Choice(["list", "check"]), default="list")
+@click.argument("name", required=False)
+def targets_command(*, action: str, name: str | None) -> tuple[Any, Any]:
+    """The targets that ship; `targets check NAME` says whether one can be used from here."""
+    from bench.survey import check_target, list_targets
+
+    if action == "list":
+        return list_targets()
+    if not name:
+        raise InvalidInput("targets check: name the target")
+    return check_target(name)
+
+
+@command("backends")
+def backends_command() -> tuple[Any, Any]:
+    """Every registered backend: its version, or what is missing and how to get it."""
+    from bench.survey import list_backends
+
+    return list_backends()
+
+
+@command("recipes")
+def recipes_command() -> tuple[Any, Any]:
+    """Every compressor with its arguments and source, and the recipes of the shipped suites."""
+    from bench.survey import list_recipes
+
+    return list_recipes()
+
+
+@command("doctor")
+def doctor_command() -> tuple[Any, Any]:
+    """Whether this machine can measure, and how well."""
+    from bench.survey import doctor
+
+    return doctor(cache_folder(os.environ))
+
+
+def _existing(results: Path, url: str | None) -> Store:
+    from bench.store import Store
+
+    if not url and not (results / "pressbench.db").exists():
+        raise InvalidInput(
+            f"{results}: no pressbench.db in this folder; `pressbench run --results {results}` makes one"
+        )
+    return Store.open(database(results, url))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        pressbench.main(args=given, standalone_mode=False)
+    except PressbenchError as error:
+        if "--json" in given:
+            click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        click.echo(f"pressbench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("pressbench: interrupted; `--resume` goes on where it stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""A model's cost as a table for a terminal, layer by layer."""
+
+from __future__ import annotations
+
+import rich.box
+from rich.markup import escape
+from rich.table import Table
+
+from bench.types import Cost
+
+
+def layer_table(title: str, cost: Cost) -> Table:
+    """Layers that compute or hold weights, then the sums; operators without a rule are named, not counted."""
+    caption = f"1 MAC = 2 FLOPs; batch 1; file {cost.file_bytes:,} bytes"
+    if cost.unknown:
+        caption += f"\nnot counted, no rule: {', '.join(sorted(set(cost.unknown)))}"
+    table = Table(title=escape(title), caption=escape(caption), box=rich.box.SIMPLE_HEAD)
+    table.add_column("layer", overflow="fold")
+    table.add_column("operator")
+    for name in ("params", "nonzero", "MACs", "weight bytes", "activation bytes"):
+        table.add_column(name, justify="right")
+    for layer in cost.layers:
+        if layer.macs or layer.params:
+            numbers = (layer.params, layer.nonzero_params, layer.macs, layer.weight_bytes, layer.activation_bytes)
+            table.add_row(escape(layer.name), escape(layer.operator), *(f"{number:,}" for number in numbers))
+    sums = (cost.params, cost.nonzero_params, cost.macs, cost.weight_bytes, cost.activation_bytes)
+    table.add_section()
+    table.add_row("all", "", *(f"{number:,}" for number in sums))
+    return table

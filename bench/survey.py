@@ -1,0 +1,138 @@
+"""What there is and what is missing: targets, backends, recipes, doctor."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import rich.box
+import rich.markup
+from rich.table import Table
+
+from bench.compress.recipe import describe
+from bench.config import shipped
+from bench.device.machine import calm_cpus
+from bench.device.memory import Memory
+from bench.device.timing import RunQueue
+from bench.errors import PressbenchError, Unavailable
+from bench.machine import machine_facts
+from bench.plugins import available, load
+from bench.reach.open import open_reach
+from bench.suite import PACKAGE, load_suite
+from bench.target import load_target, targets
+from bench.types import Backend, Json, Probe
+
+Answer = tuple[Any, Any]
+"""What `--json` prints, and what a person sees."""
+
+
+def list_targets() -> Answer:
+    """Every shipped target: its backends and meters."""
+    found = targets()
+    rows = [(t.name, t.reach, ", ".join(c.title for c in t.backend), t.description) for t in found.values()]
+    return {"targets": [asdict(target) for target in found.values()]}, _table(("target", "reach", "backends", ""), rows)
+
+
+def check_target(name: str) -> Answer:
+    """Whether the target can be reached, its backends run and its meters opened; raises `Unavailable` if it cannot."""
+    target = load_target(name)
+    checks = [("reach", target.reach, _reach_state(target.reach, device)) for device in target.devices or ("",)]
+    checks += [("backend", choice.title, _probe(choice.name)) for choice in target.backend]
+    checks += [("meter", meter, _meter_state(meter)) for meter in target.meters]
+    lacking = [check for check in checks if check[0] != "meter" and not check[2].available]
+    rows = [(kind, name, *_words(probe)) for kind, name, probe in checks]
+    if lacking:
+        raise Unavailable(f"target {name}: " + "; ".join(f"{c[0]} {c[1]}: {' '.join(_words(c[2]))}" for c in lacking))
+    answer = [{"kind": kind, "name": title, **asdict(probe)} for kind, title, probe in checks]
+    return {"target": name, "checks": answer}, _table(("", "name", "state", "how to get it"), rows)
+
+
+def list_backends() -> Answer:
+    """Probes every registered backend."""
+    found = {name: _probe(name) for name in sorted(available("backend"))}
+    rows = [(name, *_words(probe)) for name, probe in found.items()]
+    answer = {"backends": [{"name": name, **asdict(probe)} for name, probe in found.items()]}
+    return answer, _table(("backend", "state", "how to get it"), rows)
+
+
+def list_recipes() -> Answer:
+    """Every compressor, then the recipes of every shipped suite."""
+    steps = describe()
+    suites = {name: dict(load_suite(name).recipes) for name in shipped(PACKAGE)}
+    rows = [
+        (step.name, "\n".join(f"{name}={default}" for name, default, _ in step.arguments), step.summary, step.source)
+        for step in steps
+    ]
+    answer = {"steps": [asdict(step) for step in steps], "suites": suites}
+    return answer, _table(("step", "arguments", "what it does", "source"), rows)
+
+
+def doctor(cache: Path) -> Answer:
+    """Whether this machine can measure truthfully; each thing it lacks says what that costs."""
+    root = Path("/")
+    queue, memory = RunQueue(root), Memory(root)
+    with memory.phase("doctor"):
+        pass
+    facts = machine_facts()
+    checks = [
+        ("run-queue wait", queue.known, "no /proc/thread-self/schedstat: preempted samples cannot be told apart"),
+        ("memory peak", not memory.reason, memory.reason),
+        ("pinning", len(calm_cpus(root, 1)) == 1, "the process cannot be pinned"),
+        ("bare metal", not facts["virtual"], "a virtual machine: neighbours disturb, clocks and energy are hidden"),
+        ("idle", os.getloadavg()[0] < 0.5 * (os.cpu_count() or 1), "the machine is busy: expect wide intervals"),
+        ("cache writable", _writable(cache), f"{cache} cannot be written: set PRESSBENCH_CACHE"),
+        *((f"meter {name}", (probe := _meter_state(name)).available, probe.reason) for name in available("meter")),
+    ]
+    queue.close()
+    rows = [(name, "yes" if good else "no", "" if good else why) for name, good, why in checks]
+    answer: dict[str, Json] = {"machine": facts, "checks": [{"name": n, "ok": g, "why": w} for n, g, w in checks]}
+    return answer, _table(("check", "", "if not"), rows)
+
+
+def _probe(name: str) -> Probe:
+    try:
+        backend: Backend = load("backend", name)()
+    except PressbenchError as error:
+        return Probe(available=False, reason=str(error))
+    return backend.probe()
+
+
+def _reach_state(kind: str, device: str) -> Probe:
+    try:
+        return Probe(available=True, version=open_reach(kind, device).describe())
+    except Unavailable as error:
+        return Probe(available=False, reason=str(error))
+
+
+def _meter_state(name: str) -> Probe:
+    try:
+        meter = load("meter", name).open(Path("/"))
+    except (PressbenchError, ImportError) as error:
+        return Probe(available=False, reason=str(error))
+    return Probe(available=True, version=str(meter.source))
+
+
+def _words(probe: Probe) -> tuple[str, str]:
+    return (probe.version or "available", "") if probe.available else (f"missing: {probe.reason}", probe.remedy)
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(box=rich.box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(rich.markup.escape(cell) for cell in row))
+    return table
