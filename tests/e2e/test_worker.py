@@ -1,0 +1,155 @@
+"""The worker as a real process: what it says, and how it dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.device.job import Job, Limits, Subject
+from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.measure import Bench, measure_artifact, pair_launch
+from bench.reach.local import Local
+from bench.suite import Measure
+from bench.types import Artifact, Conditions
+
+FAKES = Path(__file__).parent.parent / "fakes"
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+
+
+def artifact(folder: Path, name: str = "model", **told) -> Artifact:
+    path = folder / f"{name}.json"
+    path.write_text(json.dumps({"gain": 2.0, **told}))
+    return Artifact(path=path, format="json", digest=name)
+
+
+def bench(reach: Local | None = None, **changes) -> Bench:
+    measure = Measure(launches=1, pairs=2, blocks=10, time_s=0.5, warmup_s=0.2, limit_s=20)
+    stand = Bench(
+        reach=reach or Local(), session="fake_session:FakeSession", conditions=Conditions(batch=2), measure=measure
+    )
+    return replace(stand, **changes)
+
+
+def run(folder: Path, **told):
+    return measure_artifact(bench(), artifact(folder, **told))
+
+
+def test_a_launch_holds_samples_phases_outputs_and_profile(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    file = tmp_path / "x.npz"
+    np.savez(file, **{"0": x})
+    found = measure_artifact(bench(feed=file, evaluate=file), artifact(tmp_path))
+    launch = found.launches[0]
+    assert len(launch.samples_ns) >= 50
+    assert min(launch.samples_ns) > 1000
+    assert [phase.name for phase in launch.memory] == ["imported", "loaded", "first_run", "steady"]
+    assert found.version == "fake 1"
+    assert found.profile[0].operator == "Fake"
+    assert found.outputs is not None
+    np.testing.assert_allclose(found.outputs[0][:, 1], 2 * x[:, 0])
+    assert "no meter" in found.missing["energy_per_inference_mj"]
+
+
+def test_the_peak_of_a_phase_is_what_it_really_took(tmp_path):
+    found = run(tmp_path, ballast_bytes=64 * 2**20)
+    steady = found.launches[0].memory[3]
+    assert 60 * 2**20 < steady.peak_growth < 80 * 2**20
+
+
+def test_what_a_runtime_prints_is_no_event(tmp_path):
+    assert run(tmp_path, behave="print").launches
+
+
+@pytest.mark.parametrize(
+    ("behave", "error", "words"),
+    [
+        ("unsupported", Unsupported, "this file is unsupported"),
+        ("unavailable", Unavailable, "this file is unavailable"),
+        ("invalid", InvalidInput, "this file is invalid"),
+        ("crash", CellFailed, "the runtime broke"),
+        ("die", CellFailed, "signal 9"),
+    ],
+)
+def test_an_error_in_the_worker_is_the_same_error_here(tmp_path, behave, error, words):
+    with pytest.raises(error, match=words):
+        run(tmp_path, behave=behave)
+
+
+def test_a_worker_that_hangs_is_killed_with_its_children(tmp_path):
+    pidfile = tmp_path / "pid"
+    stand = bench(measure=Measure(launches=1, limit_s=3))
+    with pytest.raises(CellFailed, match="no end after 3 s"):
+        measure_artifact(stand, artifact(tmp_path, behave="hang with a child", pidfile=str(pidfile)))
+    child = int(pidfile.read_text())
+    deadline = time.monotonic() + 5
+    while alive(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(child)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("garbage", ["hello", "[1, 2]", '{"no": "event"}', '{"event": "end"', "\\xff\\xfe"])
+def test_a_worker_that_prints_garbage_fails_the_cell(tmp_path, garbage):
+    script = tmp_path / "liar.py"
+    script.write_text(f"import sys; sys.stdout.buffer.write(b'{garbage}\\n')")
+    stand = bench(reach=Local([sys.executable, str(script)]))
+    with pytest.raises(CellFailed, match="garbage"):
+        measure_artifact(stand, artifact(tmp_path))
+
+
+def test_events_of_the_wrong_shape_fail_the_cell(tmp_path):
+    script = tmp_path / "liar.py"
+    script.write_text('print(\'{"event": "timed"}\'); print(\'{"event": "end"}\')')
+    with pytest.raises(CellFailed):
+        measure_artifact(bench(reach=Local([sys.executable, str(script)])), artifact(tmp_path))
+
+
+def test_the_worker_dies_with_its_parent(tmp_path):
+    job = Job(
+        task="measure",
+        session="fake_session:FakeSession",
+        subjects=(Subject(path=str(artifact(tmp_path, behave="hang").path), digest=""),),
+        limits=Limits(),
+    )
+    (tmp_path / "job.json").write_text(job.to_json())
+    pid_file = tmp_path / "worker.pid"
+    parent = os.fork()
+    if parent == 0:
+        import subprocess
+
+        worker = subprocess.Popen([sys.executable, "-m", "bench.device.worker", str(tmp_path / "job.json")])
+        pid_file.write_text(str(worker.pid))
+        time.sleep(1.5)
+        os._exit(0)
+    os.waitpid(parent, 0)
+    worker = int(pid_file.read_text())
+    deadline = time.monotonic() + 5
+    while alive(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(worker)
+
+
+def test_a_pair_sees_twice_the_work_as_twice_the_time(tmp_path):
+    slow, fast = artifact(tmp_path, "slow", busy=8000), artifact(tmp_path, "fast", busy=4000)
+    pair = pair_launch(bench(), fast, slow, 1)
+    assert pair.first == "b"
+    assert len(pair.blocks_ns) == 10
+    ratios = [(b1 + b2) / (a1 + a2) for a1, b1, b2, a2 in pair.blocks_ns]
+    assert 1.7 < float(np.median(ratios)) < 2.3

@@ -1,0 +1,79 @@
+"""A session whose model is a JSON file: {"gain": 2.0, "batch": 1, "behave": "..."}; what it does wrong is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.device.session import Session, SessionFacts
+from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.records import LayerTime
+from bench.types import Clock, TensorSpec
+
+
+class FakeSession(Session):
+    clock = Clock.HOST
+
+    def __init__(self, told, batch):
+        self.told = told
+        self.batch = batch
+
+    @classmethod
+    def open(cls, path: Path, *, threads, batch, options):
+        told = json.loads(path.read_text())
+        behave = told.get("behave", "")
+        if behave == "hang":
+            time.sleep(600)
+        if behave == "hang with a child":
+            if os.fork() == 0:
+                Path(told["pidfile"]).write_text(str(os.getpid()))
+                time.sleep(600)
+            time.sleep(600)
+        if behave == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if behave == "crash":
+            raise RuntimeError("the runtime broke")
+        if behave == "print":
+            print("a runtime's chatter")
+            sys.stdout.flush()
+            os.write(1, b"chatter below Python\n")
+        errors = {"unsupported": Unsupported, "unavailable": Unavailable, "invalid": InvalidInput}
+        if behave in errors:
+            raise errors[behave](f"this file is {behave}")
+        return cls(told, batch)
+
+    def inputs(self):
+        return (TensorSpec(name="x", shape=(self.batch, 4)),)
+
+    def run(self, feed):
+        if self.told.get("behave") == "nan":
+            return (np.full((self.batch, 3), np.nan, np.float32),)
+        x = feed["x"] * self.told["gain"]
+        return (np.stack([x.sum(axis=1), x[:, 0], x[:, 1]], axis=1).astype(np.float32),)
+
+    def bind(self, feed):
+        busy = self.told.get("busy", 2000)
+        ballast = np.ones(self.told.get("ballast_bytes", 8) // 8)
+
+        def one():
+            total = float(ballast[0])
+            for index in range(busy):
+                total += index
+            return total
+
+        return one
+
+    def facts(self):
+        return SessionFacts(version="fake 1", fallbacks=tuple(self.told.get("fallbacks", ())))
+
+    def profile(self, feed, runs):
+        return (LayerTime(name="only", operator="Fake", mean_us=1.0, runs=runs),)
+
+    def close(self):
+        self.told = {}

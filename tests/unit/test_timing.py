@@ -1,0 +1,143 @@
+"""The timing loop against a clock that the test turns."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.device.job import Job, Limits, Subject
+from bench.device.timing import RunQueue, clean, collect, measure, median_width, repeat, warm_up
+from bench.errors import InvalidInput
+
+
+class Clock:
+    """Counts nanoseconds only when something takes time."""
+
+    def __init__(self):
+        self.ns = 0
+
+    def __call__(self):
+        return self.ns
+
+
+class Work:
+    """Takes the next of its durations, the last for ever."""
+
+    def __init__(self, clock, durations):
+        self.clock, self.durations, self.calls = clock, list(durations), 0
+
+    def __call__(self):
+        self.clock.ns += self.durations[min(self.calls, len(self.durations) - 1)]
+        self.calls += 1
+
+
+@pytest.fixture
+def no_queue(tmp_path):
+    return RunQueue(tmp_path)
+
+
+def test_every_call_is_one_sample_in_the_order_asked_for(no_queue):
+    clock = Clock()
+    a, b = Work(clock, [100]), Work(clock, [300])
+    samples = collect([a, b, b, a], 3, no_queue, now=clock)
+    assert samples.elapsed_ns.tolist() == [[100, 300, 300, 100]] * 3
+    assert samples.waits_ns.shape == (3, 0)
+
+
+def test_the_device_clock_is_read_after_each_call(no_queue):
+    clock = Clock()
+    samples = collect([Work(clock, [5])], 4, no_queue, device=[lambda: 7], now=clock)
+    assert samples.device_ns.tolist() == [[7]] * 4
+
+
+def test_warm_up_goes_on_while_runs_get_faster(no_queue):
+    clock = Clock()
+    work = Work(clock, [1000 - 20 * n for n in range(40)] + [200])
+    rounds, steady = warm_up([work], no_queue, 1.0, now=clock)
+    assert steady
+    assert rounds >= 40
+
+
+def test_warm_up_that_never_settles_says_so(no_queue):
+    clock = Clock()
+    work = Work(clock, [int(1e9 * 0.9**n) for n in range(200)])
+    rounds, steady = warm_up([work], no_queue, 5.0, now=clock)
+    assert not steady
+    assert rounds > 0
+
+
+def test_a_quiet_inference_converges_and_a_wild_one_meets_the_time_limit(no_queue):
+    clock = Clock()
+    quiet = measure(Work(clock, [1000]), no_queue, Limits(), now=clock)
+    assert quiet.stopped == "converged"
+    assert len(quiet.samples.elapsed_ns) == Limits().min_samples
+    wild = np.random.default_rng(0).integers(1_000_000, 90_000_000, 5000).tolist()
+    loud = measure(Work(clock, wild), no_queue, Limits(time_s=1.0, width=0.001), now=clock)
+    assert loud.stopped == "time limit"
+
+
+def test_no_sample_is_dropped_between_the_chunks(no_queue):
+    clock = Clock()
+    durations = np.random.default_rng(1).integers(1, 1000, 3000).tolist()
+    work = Work(clock, durations)
+    timed = measure(work, no_queue, Limits(max_samples=777, width=0.0), now=clock)
+    assert timed.stopped == "sample limit"
+    assert timed.samples.elapsed_ns.ravel().tolist() == durations[timed.warmup : timed.warmup + 777]
+
+
+def test_preempted_samples_do_not_count():
+    elapsed = np.array([10, 11, 900])
+    assert clean(elapsed, np.array([0, 20_000, 20_001])).tolist() == [10, 11]
+    assert clean(elapsed, np.array([], dtype=np.int64)).tolist() == [10, 11, 900]
+
+
+def test_the_width_of_too_few_samples_is_unknown_and_of_equal_ones_zero():
+    assert median_width(np.array([5, 5])) == float("inf")
+    assert median_width(np.full(100, 5)) == 0.0
+
+
+def test_the_interval_of_the_median_holds_it_95_times_in_100():
+    generator = np.random.default_rng(2)
+    held = 0
+    for _ in range(400):
+        samples = np.sort((generator.exponential(size=101) * 1e6).astype(np.int64))
+        reach = int(np.ceil(0.98 * np.sqrt(101)))
+        held += samples[50 - reach] <= np.log(2) * 1e6 <= samples[50 + reach]
+    assert 370 <= held <= 396
+
+
+def test_the_kernel_says_how_long_this_thread_waited():
+    queue = RunQueue(Path("/"))
+    if not queue.known:
+        pytest.skip("this kernel has no /proc/thread-self/schedstat")
+    before = queue.waited()
+    for _ in range(50):
+        os.sched_yield()
+    assert queue.waited() >= before
+    queue.close()
+
+
+def test_repeating_runs_as_often_as_said():
+    calls = []
+    repeat(lambda: calls.append(1), 5)()
+    assert len(calls) == 5
+
+
+def test_timing_leaves_the_garbage_collector_alone(no_queue):
+    assert gc.isenabled()
+    collect([lambda: None], 2, no_queue)
+    assert gc.isenabled()
+
+
+def test_a_job_reads_back_equal_and_anything_else_is_refused():
+    job = Job(
+        task="measure", session="a:B", subjects=(Subject(path="p", digest="d", options={"x": 1}),), meters=("m:M",)
+    )
+    assert Job.from_json(job.to_json()) == job
+    for text in ("", "[]", "{}", '{"task": 1}'):
+        with pytest.raises(InvalidInput):
+            Job.from_json(text)
