@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from bench.errors import unknown
 from bench.reach.base import Reach
 from bench.reach.local import Local
@@ -13,7 +15,7 @@ def _emulated(device: str) -> Reach:
     return Emulated(device)
 
 
-REACHES = {"local": lambda _device: Local(), "emulated": _emulated}
+REACHES: Mapping[str, Callable[[str], Reach]] = {"local": lambda _device: Local(), "emulated": _emulated}
 
 
 def open_reach(kind: str, device: str) -> Reach:
