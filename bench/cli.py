@@ -77,7 +77,7 @@ def _show(text: Any) -> None:
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt without code).")
-@click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'magnitude(amount=0.5)'.")
+@click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
@@ -138,7 +138,7 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 
 @command("compress")
 @click.option("--model", required=True)
-@click.option("--recipe", required=True, help="Steps: 'magnitude(amount=0.5) + finetune(epochs=2)'.")
+@click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
 @click.option("--weights")
 @click.option("--dataset", default="digits", show_default=True, help="'' for none.")
