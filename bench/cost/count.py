@@ -1,0 +1,42 @@
+"""The cost of a model file: one entry for every format that can be counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.errors import InvalidInput
+from bench.types import Cost
+
+
+def cost_of(path: Path) -> Cost:
+    """What a model file should cost at batch 1.
+
+    Raises `InvalidInput` naming the file when it is missing, not a file, of another format, cut off or malformed.
+    """
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InvalidInput(f"{path} cannot be counted: allowed are files ending in {' or '.join(READERS)}")
+    if not path.is_file():
+        raise InvalidInput(f"{path} is no file; give an existing {' or '.join(READERS)} file")
+    try:
+        return reader(path)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise InvalidInput(f"{path} nests too deeply to be a network") from error
+
+
+def _onnx(path: Path) -> Cost:
+    from bench.cost.onnx_graph import onnx_cost
+
+    return onnx_cost(path)
+
+
+def _tflite(path: Path) -> Cost:
+    from bench.cost.tflite_graph import tflite_cost
+
+    return tflite_cost(path)
+
+
+READERS: Mapping[str, Callable[[Path], Cost]] = {".onnx": _onnx, ".tflite": _tflite}

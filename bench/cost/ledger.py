@@ -1,0 +1,175 @@
+"""From steps of a graph to a `Cost`: each constant counted once, views and quantized pairs sharing one storage, the peak.
+
+Both readers (`bench.cost.onnx_graph`, `bench.cost.tflite_graph`) describe a file as `Step`s; the
+conventions that must not differ between them live here and are told in docs/cost.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from bench.types import Cost, LayerCost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaf:
+    """A stored constant that is a parameter. `key` is the same wherever the constant is used."""
+
+    key: str
+    size: int
+    nonzero: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operand:
+    """A constant as an operator sees it: `nonzero` of `size` values are not zero.
+
+    `leaves`: the stored constants its values come from; `stored`: key -> bytes of everything behind
+    it, scales and zero points included.
+    """
+
+    size: int
+    nonzero: int
+    leaves: tuple[Leaf, ...] = ()
+    stored: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """MACs of one operator; `params`: the operands of it that are parameters."""
+
+    macs: int = 0
+    nonzero_macs: int = 0
+    params: tuple[Operand, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One operator that runs: its work, the constants it reads, the activations it reads and writes."""
+
+    name: str
+    operator: str
+    work: Work
+    stored: Mapping[str, int]
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    output_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """The activations of a graph: bytes of each tensor, which tensors are another's storage, what enters and leaves."""
+
+    sizes: Mapping[str, int]
+    alias: Mapping[str, str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def storage(self, tensor: str) -> str:
+        """The tensor whose bytes this one uses."""
+        seen = {tensor}
+        while (following := self.alias.get(tensor, tensor)) not in seen:
+            seen.add(following)
+            tensor = following
+        return tensor
+
+
+def one_of(batch: int, figure: int) -> int:
+    """What one sample takes of a figure counted at `batch`; a figure that does not depend on the batch stays."""
+    return figure // batch if figure % batch == 0 else figure
+
+
+def common_batch(inputs: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> int:
+    """The batch baked into concrete shapes: the first axis all inputs share, if it divides every output's first axis."""
+    first = {shape[0] for shape in inputs if shape}
+    batch = first.pop() if len(first) == 1 else 1
+    if batch > 1 and all(shape and shape[0] and shape[0] % batch == 0 for shape in outputs):
+        return batch
+    return 1
+
+
+def total(steps: Sequence[Step], flow: Flow, *, batch: int, file_bytes: int, unknown: Iterable[str]) -> Cost:
+    """The cost of a graph, its steps given in the order they run."""
+    seen: set[str] = set()
+    written = {flow.storage(name) for name in flow.inputs}
+    layers = tuple(_layer(step, flow, batch, seen, written) for step in steps)
+    macs = sum(layer.macs for layer in layers)
+    return Cost(
+        params=sum(layer.params for layer in layers),
+        nonzero_params=sum(layer.nonzero_params for layer in layers),
+        macs=macs,
+        nonzero_macs=sum(layer.nonzero_macs for layer in layers),
+        flops=2 * macs,
+        file_bytes=file_bytes,
+        weight_bytes=sum(layer.weight_bytes for layer in layers),
+        activation_bytes=sum(layer.activation_bytes for layer in layers),
+        peak_activation_bytes=peak(steps, flow, batch),
+        layers=layers,
+        unknown=tuple(sorted(set(unknown))),
+    )
+
+
+def _layer(step: Step, flow: Flow, batch: int, seen: set[str], written: set[str]) -> LayerCost:
+    leaves = {leaf.key: leaf for operand in step.work.params for leaf in operand.leaves if leaf.key not in seen}
+    fresh = {key: size for key, size in step.stored.items() if f"bytes of {key}" not in seen}
+    outputs = {flow.storage(name) for name in step.writes} - written
+    seen.update(leaves, (f"bytes of {key}" for key in fresh))
+    written.update(outputs)
+    shape = step.output_shape
+    return LayerCost(
+        name=step.name,
+        operator=step.operator,
+        params=sum(leaf.size for leaf in leaves.values()),
+        nonzero_params=sum(leaf.nonzero for leaf in leaves.values()),
+        macs=one_of(batch, step.work.macs),
+        nonzero_macs=one_of(batch, step.work.nonzero_macs),
+        weight_bytes=sum(fresh.values()),
+        activation_bytes=sum(one_of(batch, flow.sizes.get(name, 0)) for name in outputs),
+        output_shape=(one_of(batch, shape[0]), *shape[1:]) if shape else shape,
+    )
+
+
+def peak(steps: Sequence[Step], flow: Flow, batch: int = 1) -> int:
+    """Largest sum of live bytes: a tensor lives from the step that writes it (inputs: the first) to its last
+    reader (outputs: the end); while a step runs both what it reads and what it writes are live."""
+    born: dict[str, int] = {flow.storage(name): 0 for name in flow.inputs}
+    dies: dict[str, int] = dict(born)
+    for index, step in enumerate(steps):
+        for name in (*step.reads, *step.writes):
+            storage = flow.storage(name)
+            born.setdefault(storage, index)
+            dies[storage] = index
+    last = max(len(steps) - 1, 0)
+    dies.update({flow.storage(name): last for name in flow.outputs if flow.storage(name) in born})
+    change = [0] * (last + 2)
+    for storage, index in born.items():
+        size = one_of(batch, flow.sizes.get(storage, 0))
+        change[index] += size
+        change[dies[storage] + 1] -= size
+    live = highest = 0
+    for delta in change:
+        live += delta
+        highest = max(highest, live)
+    return highest
+
+
+def weighted(macs: int, weight: Operand | None, params: Iterable[Operand | None]) -> Work:
+    """MACs of which every value of a constant weight takes the same share; without one all MACs count as nonzero."""
+    known = tuple(operand for operand in params if operand is not None)
+    if weight is None or weight.size == 0:
+        return Work(macs=macs, nonzero_macs=macs, params=known)
+    return Work(macs=macs, nonzero_macs=macs * weight.nonzero // weight.size, params=known)
+
+
+def layer_name(weight: str) -> str:
+    """Module path of a weight: `conv1` of `conv1.weight`, `conv1.weight_quantized`, `conv1.weight_DQ_Q4`."""
+    for ending in ("_quantized", "_DQ_Q4", "_DQ_Q8", "_Q4", "_Q8"):
+        weight = weight.removesuffix(ending)
+    return weight.removesuffix(".weight")
+
+
+def size_of(shape: Sequence[int]) -> int:
+    """Number of values; 1 for a scalar."""
+    return prod(shape)

@@ -1,0 +1,208 @@
+"""Constants of an ONNX graph: where their values come from, how many of them are zero, what they occupy in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto, checker, external_data_helper, numpy_helper
+
+from bench.cost.ledger import Leaf, Operand
+from bench.cost.onnx_read import Graph
+from bench.cost.onnx_surrogate import attributes
+from bench.errors import InvalidInput
+
+Array = NDArray[np.generic]
+SAME_VALUES = {"Identity", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
+SAME_VALUES |= {"QuantizeLinear", "Expand", "Tile", "Neg", "Dropout"}
+"""Operators through which the share of zeros stays; QuantizeLinear's own rounding to zero is not followed."""
+
+BITS: Mapping[int, int] = {
+    TensorProto.FLOAT: 32,
+    TensorProto.UINT8: 8,
+    TensorProto.INT8: 8,
+    TensorProto.UINT16: 16,
+    TensorProto.INT16: 16,
+    TensorProto.INT32: 32,
+    TensorProto.INT64: 64,
+    TensorProto.BOOL: 8,
+    TensorProto.FLOAT16: 16,
+    TensorProto.DOUBLE: 64,
+    TensorProto.UINT32: 32,
+    TensorProto.UINT64: 64,
+    TensorProto.COMPLEX64: 64,
+    TensorProto.COMPLEX128: 128,
+    TensorProto.BFLOAT16: 16,
+    TensorProto.FLOAT8E4M3FN: 8,
+    TensorProto.FLOAT8E4M3FNUZ: 8,
+    TensorProto.FLOAT8E5M2: 8,
+    TensorProto.FLOAT8E5M2FNUZ: 8,
+    TensorProto.FLOAT8E8M0: 8,
+    TensorProto.UINT4: 4,
+    TensorProto.INT4: 4,
+    TensorProto.FLOAT4E2M1: 4,
+}
+FLOATS = {
+    kind
+    for kind, name in ((kind, TensorProto.DataType.Name(kind)) for kind in BITS)
+    if "FLOAT" in name or name == "DOUBLE"
+}
+
+
+def bytes_of(kind: int, size: int) -> int | None:
+    """Bytes of `size` values, packed where the type is narrower than a byte; None for strings and the unknown."""
+    bits = BITS.get(kind)
+    return None if bits is None else (size * bits + 7) // 8
+
+
+def array_of(graph: Graph, name: str) -> Array | None:
+    """The values of a stored constant (an initializer or a Constant node), None for anything else."""
+    tensor = _tensor(graph, name)
+    if tensor is None or tensor.data_type not in BITS:
+        return None
+    return _array(tensor, graph.file)
+
+
+def operand(graph: Graph, name: str, zero: str = "", axis: int = 0) -> Operand | None:
+    """The constant behind a value, None for an activation. `zero`: the zero point it is stored with, along `axis`."""
+    if name in graph.sparse:
+        return _sparse(graph, name)
+    if _tensor(graph, name) is not None:
+        return _stored(graph, name, zero, axis)
+    node = graph.constant.get(name)
+    return None if node is None else _computed(graph, name, node)
+
+
+def _tensor(graph: Graph, name: str) -> TensorProto | None:
+    if name in graph.initializers:
+        return graph.initializers[name]
+    node = graph.constant.get(name)
+    if node is None or node.op_type != "Constant":
+        return None
+    given = attributes(node)
+    if isinstance(tensor := given.get("value"), TensorProto):
+        return tensor
+    numbers = next((given[key] for key in ("value_float", "value_floats") if key in given), None)
+    if numbers is not None:
+        return numpy_helper.from_array(np.asarray(numbers, dtype=np.float32))
+    numbers = next((given[key] for key in ("value_int", "value_ints") if key in given), None)
+    return None if numbers is None else numpy_helper.from_array(np.asarray(numbers, dtype=np.int64))
+
+
+def _array(tensor: TensorProto, file: Path) -> Array:
+    try:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            loaded = TensorProto()
+            loaded.CopyFrom(tensor)
+            external_data_helper.load_external_data_for_tensor(loaded, str(file.parent))
+            tensor = loaded
+        return numpy_helper.to_array(tensor)
+    except (ValueError, TypeError, OSError, checker.ValidationError) as error:
+        raise InvalidInput(
+            f"{file}: constant {tensor.name!r} of shape {list(tensor.dims)} cannot be read: {error}"
+        ) from error
+
+
+def _stored(graph: Graph, name: str, zero: str, axis: int, block: int = 0) -> Operand:
+    tensor = _tensor(graph, name)
+    assert tensor is not None
+    size = prod(tensor.dims)
+    stored = {name: bytes_of(tensor.data_type, size) or len(b"".join(tensor.string_data))}
+    if tensor.data_type not in BITS or size == 0:
+        return Operand(size=size, nonzero=size, stored=stored)
+    values = _array(tensor, graph.file)
+    points = array_of(graph, zero) if zero else None
+    nonzero = int(np.count_nonzero(values if points is None else _differs(values, points, axis, block)))
+    leaves = (Leaf(key=name, size=size, nonzero=nonzero),) if tensor.dims else ()
+    return Operand(size=size, nonzero=nonzero, leaves=leaves, stored=stored)
+
+
+def _differs(values: Array, points: Array, axis: int, block: int) -> NDArray[np.bool_]:
+    """Where quantized values are not their zero point: one for all, one per index of `axis`, or one per block of it."""
+    whole = values.astype(np.int64)
+    points = points.astype(np.int64)
+    if points.size == 1:
+        return np.asarray(whole != points.reshape(()))
+    axis %= whole.ndim
+    if points.ndim == whole.ndim and block:
+        points = np.take(points, np.arange(whole.shape[axis]) // block, axis=axis, mode="clip")
+    elif points.size == whole.shape[axis]:
+        points = points.reshape([-1 if position == axis else 1 for position in range(whole.ndim)])
+    else:
+        return np.ones(whole.shape, dtype=np.bool_)
+    return np.asarray(whole != points)
+
+
+def _sparse(graph: Graph, name: str) -> Operand:
+    item = graph.sparse[name]
+    nonzero = int(np.count_nonzero(_array(item.values, graph.file)))
+    size = prod(item.dims)
+    room = sum(bytes_of(part.data_type, prod(part.dims)) or 0 for part in (item.values, item.indices))
+    return Operand(
+        size=size, nonzero=nonzero, leaves=(Leaf(key=name, size=size, nonzero=nonzero),), stored={name: room}
+    )
+
+
+def _computed(graph: Graph, name: str, node: NodeProto) -> Operand:
+    """A constant that the graph computes from others."""
+    if node.op_type in ("Shape", "Size", "Constant"):
+        return Operand(size=0, nonzero=0)
+    if node.op_type == "DequantizeLinear":
+        return _dequantized(graph, node)
+    if node.op_type == "ConstantOfShape":
+        return _filled(graph, name, node)
+    parts = [part for source in node.input if source and (part := operand(graph, source)) is not None]
+    stored = {key: size for part in parts for key, size in part.stored.items()}
+    if node.op_type in SAME_VALUES and parts:
+        return Operand(size=parts[0].size, nonzero=parts[0].nonzero, leaves=parts[0].leaves, stored=stored)
+    leaves = tuple(leaf for part in parts for leaf in part.leaves)
+    if node.op_type == "Concat":
+        return Operand(
+            size=sum(part.size for part in parts),
+            nonzero=sum(part.nonzero for part in parts),
+            leaves=leaves,
+            stored=stored,
+        )
+    size = prod(graph.shapes.get(name, (1,)))
+    return Operand(size=size, nonzero=size, leaves=leaves, stored=stored)
+
+
+def _dequantized(graph: Graph, node: NodeProto) -> Operand:
+    given = attributes(node)
+    axis, block = given.get("axis", 1), given.get("block_size", 0)
+    source, zero = node.input[0], node.input[2] if len(node.input) > 2 else ""
+    if _tensor(graph, source) is not None:
+        values = _stored(graph, source, zero, axis, block)
+    else:
+        inner = operand(graph, source)
+        assert inner is not None
+        values = (
+            inner
+            if not _offset(graph, zero)
+            else Operand(size=inner.size, nonzero=inner.size, leaves=inner.leaves, stored=inner.stored)
+        )
+    stored = dict(values.stored)
+    for side in node.input[1:]:
+        part = operand(graph, side) if side else None
+        stored.update(part.stored if part else {})
+    return Operand(size=values.size, nonzero=values.nonzero, leaves=values.leaves, stored=stored)
+
+
+def _offset(graph: Graph, zero: str) -> bool:
+    points = array_of(graph, zero) if zero else None
+    return bool(zero) and (points is None or bool(np.any(points.astype(np.int64) != 0)))
+
+
+def _filled(graph: Graph, name: str, node: NodeProto) -> Operand:
+    """One value everywhere, in a shape the file states: how model zoos ship graphs without their weights."""
+    shape = graph.shapes.get(name)
+    if shape is None or _tensor(graph, node.input[0]) is None:
+        return Operand(size=0, nonzero=0)
+    size = prod(shape)
+    value = attributes(node).get("value")
+    filled = isinstance(value, TensorProto) and bool(np.any(_array(value, graph.file)))
+    nonzero = size if filled else 0
+    return Operand(size=size, nonzero=nonzero, leaves=(Leaf(key=name, size=size, nonzero=nonzero),) if shape else ())

@@ -1,0 +1,228 @@
+"""An .onnx file as a graph at batch 1: every shape that can be known, which values are constant, nothing executed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+)
+
+from bench.cost.ledger import common_batch
+from bench.cost.onnx_surrogate import STANDARD, surrogates
+from bench.errors import InvalidInput
+
+SMALL = 1024
+"""Constants of at most this many values take part in shape inference; larger ones lend their shape only."""
+DRAWN = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """What the counting rules need of a file.
+
+    `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
+    `nodes` run; `constant` maps a value name to the node that computes it from constants alone.
+    """
+
+    file: Path
+    file_bytes: int
+    nodes: tuple[NodeProto, ...]
+    constant: Mapping[str, NodeProto]
+    initializers: Mapping[str, TensorProto]
+    sparse: Mapping[str, SparseTensorProto]
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, int]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    batch: int
+
+
+def read(file: Path) -> Graph:
+    """Raises `InvalidInput` for a file that is no ONNX model, is cut off, or whose graph does not hang together."""
+    model = _load(file)
+    graph = model.graph
+    initializers = {item.name: item for item in graph.initializer}
+    sparse = {item.values.name: item for item in graph.sparse_initializer}
+    inferred = _infer(model, initializers, file)
+    shapes, types = _known(inferred, initializers)
+    inputs = tuple(item.name for item in graph.input if item.name not in initializers and item.name not in sparse)
+    outputs = tuple(item.name for item in graph.output)
+    constant, nodes = _split(graph.node, {*initializers, *sparse}, shapes)
+    return Graph(
+        file=file,
+        file_bytes=file.stat().st_size + _external_bytes(graph, file),
+        nodes=nodes,
+        constant=constant,
+        initializers=initializers,
+        sparse=sparse,
+        shapes=shapes,
+        types=types,
+        inputs=inputs,
+        outputs=outputs,
+        batch=common_batch(
+            [shapes[name] for name in inputs if name in shapes], [shapes.get(name, ()) for name in outputs]
+        ),
+    )
+
+
+def _load(file: Path) -> ModelProto:
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise InvalidInput(f"{file} is no ONNX model or is cut off: {error}") from error
+    if not model.graph.node or not model.opset_import:
+        raise InvalidInput(f"{file} is no ONNX model or is cut off: it has no graph or names no operator set")
+    if model.functions:
+        try:
+            model = inliner.inline_local_functions(model)
+        except (RuntimeError, onnx.checker.ValidationError) as error:
+            raise InvalidInput(f"{file} has functions that cannot be expanded: {_first_line(error)}") from error
+    return model
+
+
+def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Path) -> GraphProto:
+    """Shapes of all values, from a copy of the graph without its large constants and with known extension
+    operators replaced by standard ones of the same output shapes."""
+    copy = ModelProto(ir_version=max(model.ir_version, 4))
+    copy.opset_import.extend(model.opset_import)
+    _at_batch_one(model.graph, initializers, copy.graph)
+    try:
+        onnx.checker.check_model(copy)
+        return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise InvalidInput(f"{file} is not a valid ONNX graph: {_first_line(error)}") from error
+
+
+def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], copy: GraphProto) -> None:
+    copy.name = graph.name or "graph"
+    sparse = {item.values.name for item in graph.sparse_initializer}
+    inputs = [item for item in graph.input if item.name not in initializers and item.name not in sparse]
+    symbols = {dim.dim_param for item in inputs for dim in item.type.tensor_type.shape.dim[:1]} - {""}
+    copy.input.extend(_pinned(item, symbols, first=True) for item in inputs)
+    for name, tensor in initializers.items():
+        if _small(tensor):
+            copy.initializer.append(tensor)
+        else:
+            copy.input.append(helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims)))
+    for item in graph.sparse_initializer:
+        values = item.values
+        copy.input.append(helper.make_tensor_value_info(values.name, values.data_type, list(item.dims)))
+    foreign: set[str] = set()
+    for index, node in enumerate(graph.node):
+        stand_ins, needed = surrogates(node, index)
+        copy.node.extend(stand_ins)
+        copy.input.extend(needed)
+        if any(item.domain not in STANDARD for item in stand_ins):
+            foreign.update(node.output)
+    copy.value_info.extend(
+        _pinned(item, symbols) for item in (*graph.value_info, *graph.output) if item.name in foreign
+    )
+
+
+def _pinned(item: ValueInfoProto, symbols: set[str], *, first: bool = False) -> ValueInfoProto:
+    """A copy in which the batch symbol, and a free first axis, are 1."""
+    copy = ValueInfoProto()
+    copy.CopyFrom(item)
+    for position, dim in enumerate(copy.type.tensor_type.shape.dim):
+        free = dim.dim_value <= 0
+        if (free and dim.dim_param in symbols) or (first and free and position == 0):
+            dim.dim_value = 1
+    return copy
+
+
+def _small(tensor: TensorProto) -> bool:
+    count = 1
+    for dim in tensor.dims:
+        count *= dim
+    return count <= SMALL and tensor.data_location != TensorProto.EXTERNAL
+
+
+def _known(
+    graph: GraphProto, initializers: Mapping[str, TensorProto]
+) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    types: dict[str, int] = {}
+    for item in (*graph.input, *graph.value_info, *graph.output):
+        if not item.type.HasField("tensor_type"):
+            continue
+        tensor = item.type.tensor_type
+        types[item.name] = tensor.elem_type
+        if tensor.HasField("shape") and all(
+            dim.HasField("dim_value") and dim.dim_value >= 0 for dim in tensor.shape.dim
+        ):
+            shapes[item.name] = tuple(dim.dim_value for dim in tensor.shape.dim)
+    for name, constant in initializers.items():
+        shapes[name] = tuple(constant.dims)
+        types[name] = constant.data_type
+    return shapes, types
+
+
+def _split(
+    nodes: Iterable[NodeProto], stored: set[str], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, NodeProto], tuple[NodeProto, ...]]:
+    """Nodes whose result is known before any input is (constants of constants, the shape of a known shape), and the rest."""
+    constant: dict[str, NodeProto] = {}
+    running: list[NodeProto] = []
+    for node in nodes:
+        needed = node.input[:1] if node.op_type in ("CastLike", "DequantizeLinear") else node.input
+        fixed = all(name in stored or name in constant or not name for name in needed)
+        if node.op_type in ("Shape", "Size") and node.input and node.input[0] in shapes:
+            fixed = True
+        if fixed and node.op_type not in DRAWN and not any(True for _ in subgraphs(node)):
+            constant.update(dict.fromkeys(filter(None, node.output), node))
+        else:
+            running.append(node)
+    return constant, tuple(running)
+
+
+def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    """Bodies of a control-flow operator."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def captured(node: NodeProto) -> Iterator[str]:
+    """Names the bodies of a control-flow operator read, their own values among them."""
+    for body in subgraphs(node):
+        for inner in body.node:
+            yield from inner.input
+            yield from captured(inner)
+
+
+def _external_bytes(graph: GraphProto, file: Path) -> int:
+    """Bytes of the files beside the model that hold its weights; one that is missing or outside is told when read."""
+    places = {
+        entry.value
+        for tensor in graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return sum(_file_bytes(file, place) for place in places)
+
+
+def _file_bytes(file: Path, place: str) -> int:
+    folder = file.parent.resolve()
+    path = (folder / place).resolve()
+    if not path.is_relative_to(folder):
+        raise InvalidInput(f"{file} keeps weights in {place!r}, outside its own folder; move them beside the model")
+    if not path.is_file():
+        raise InvalidInput(f"{file} keeps weights in {place!r}, and there is no such file beside it")
+    return path.stat().st_size
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

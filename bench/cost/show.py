@@ -1,0 +1,15 @@
+"""A `Cost` as JSON, for `pressbench inspect --json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from bench.types import Cost, Json
+
+
+def cost_json(cost: Cost) -> dict[str, Json]:
+    """Every figure of a cost under its own name; shapes become lists, `layers` a list of objects."""
+    return {
+        **asdict(cost),
+        "layers": [{**asdict(layer), "output_shape": [*layer.output_shape]} for layer in cost.layers],
+    }
