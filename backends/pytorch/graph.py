@@ -1,12 +1,9 @@
-"""What is done to an exported graph before it runs: checks removed, types changed, 2:4 weights packed."""
+"""What is done to an exported graph before it runs: export's checks removed, types changed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 
 from bench.errors import Unsupported
@@ -80,59 +77,3 @@ def _cast_edges(module: fx.GraphModule, dtype: torch.dtype) -> None:
         with graph.inserting_before(output):
             output.replace_input_with(node, graph.call_function(aten.to.dtype, (node, torch.float32)))
     module.recompile()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sparsity:
-    """Layers whose weight is 2:4: those that run on sparse tensor cores, and why the others do not."""
-
-    packed: tuple[str, ...]
-    dense: Mapping[str, str]
-
-
-def pack_two_four(module: fx.GraphModule) -> Sparsity:
-    """Packs every 2:4 weight a sparse kernel of torch can take (Linear only), in place.
-
-    A weight is 2:4 when each run of 4 along its input axis has at least 2 zeros. Raises
-    `Unsupported` when no layer can run sparse.
-    """
-    packed: list[str] = []
-    dense: dict[str, str] = {}
-    for node in module.graph.nodes:
-        if node.op != "call_function" or node.target not in (aten.linear.default, aten.conv2d.default):
-            continue
-        target = str(node.args[1].target)
-        name = target.removesuffix(".weight")
-        reason = _why_dense(module.get_parameter(target), node.target)
-        if reason:
-            dense[name] = reason
-            continue
-        owner, _, leaf = target.rpartition(".")
-        weight = torch.sparse.to_sparse_semi_structured(module.get_parameter(target).detach())
-        setattr(module.get_submodule(owner), leaf, nn.Parameter(weight, requires_grad=False))
-        packed.append(name)
-    if not packed:
-        why = "; ".join(f"{name}: {reason}" for name, reason in dense.items()) or "it has no Linear layer"
-        raise Unsupported(f"no layer can run on 2:4 kernels of torch ({why})")
-    return Sparsity(packed=tuple(packed), dense=dense)
-
-
-def _why_dense(weight: Tensor, operator: object) -> str:
-    if not is_two_four(weight):
-        return "weight is not 2:4"
-    if operator is not aten.linear.default:
-        return "torch has no 2:4 convolution"
-    if weight.dtype not in (torch.float16, torch.bfloat16):
-        return f"2:4 kernels take float16 or bfloat16, the weight is {str(weight.dtype).removeprefix('torch.')}"
-    rows, columns = weight.shape
-    if rows % 32 or columns % 64:
-        return f"weight of {rows}x{columns} is no multiple of 32x64"
-    return ""
-
-
-def is_two_four(weight: Tensor) -> bool:
-    """Whether each run of 4 along the input axis (axis 1) has at least 2 zeros, and some are zero at all."""
-    by_input = weight.detach().movedim(1, -1)
-    if by_input.shape[-1] % 4:
-        return False
-    return bool(((by_input.reshape(-1, 4) != 0).sum(1) <= 2).all())

@@ -13,7 +13,8 @@ from torch._dynamo.utils import counters
 from torch.export.passes import move_to_device_pass
 
 from backends.pytorch.archive import load_archive
-from backends.pytorch.graph import Sparsity, input_specs, pack_two_four, runnable
+from backends.pytorch.graph import input_specs, runnable
+from backends.pytorch.sparse import Sparsity, pack_two_four
 from bench.errors import Unavailable, Unsupported
 from bench.types import Json, Scalar, TensorSpec
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from backends.pytorch.archive import load_archive
 from backends.pytorch.compile import PytorchBackend
-from backends.pytorch.graph import input_specs, is_two_four, pack_two_four, runnable
+from backends.pytorch.graph import input_specs, runnable
 from backends.pytorch.session import PytorchSession
+from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.types import Clock, Compressed, Conditions, QuantSpec, TensorSpec
@@ -185,9 +186,48 @@ def test_a_weight_is_two_four_when_each_run_of_four_inputs_has_two_zeros() -> No
     assert not is_two_four(torch.ones(2, 4, 3, 3))
 
 
-def test_two_four_without_a_layer_that_can_says_why_for_each(archive) -> None:
-    with pytest.raises(Unsupported, match="0: weight is not 2:4; 5: weight is not 2:4"):
-        pack_two_four(runnable(load_archive(archive)))
+def two_four(weight: torch.Tensor) -> torch.Tensor:
+    """The weight with every first two of four inputs at zero."""
+    kept = weight.movedim(1, -1).clone()
+    kept[..., 0::4] = kept[..., 1::4] = 0
+    return kept.movedim(-1, 1)
+
+
+def sparse_net() -> nn.Module:
+    module = nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1, stride=2), nn.Flatten(), nn.Linear(128, 4)
+    ).eval()
+    with torch.no_grad():
+        for layer in module:
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                layer.weight.copy_(two_four(layer.weight))
+    return module
+
+
+def test_packing_takes_linear_and_pointwise_layers_and_keeps_what_they_compute(tmp_path) -> None:
+    """With a pack that leaves the weight as it is, the rewritten graph must give the module's outputs."""
+    module, x = sparse_net(), torch.randn(2, 4, 8, 8)
+    graph = runnable(load_archive(export(module, (4, 8, 8), tmp_path / "s.pt2")))
+    found = pack_two_four(graph, pack=lambda weight: weight.clone())
+    assert found.packed == ("1", "4")
+    assert set(found.dense) == {"0", "2"}
+    with torch.inference_mode():
+        assert torch.allclose(graph(x), module(x), atol=1e-5)
+
+
+def test_two_four_weights_without_a_kernel_are_unsupported_with_the_reason_for_each_layer(tmp_path) -> None:
+    def no_kernel(weight: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no sparse kernel for this shape")
+
+    graph = runnable(load_archive(export(sparse_net(), (4, 8, 8), tmp_path / "s.pt2")))
+    with pytest.raises(Unsupported, match="no 2:4 convolution.*4: no sparse kernel"):
+        pack_two_four(graph, pack=no_kernel)
+
+
+def test_a_graph_without_two_four_weights_stays_the_dense_baseline(archive) -> None:
+    found = pack_two_four(runnable(load_archive(archive)))
+    assert found.packed == ()
+    assert not found.dense
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
