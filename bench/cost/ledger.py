@@ -173,3 +173,8 @@ def layer_name(weight: str) -> str:
 def size_of(shape: Sequence[int]) -> int:
     """Number of values; 1 for a scalar."""
     return prod(shape)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A list of operator names, written as plain text."""
+    return tuple(text.split())

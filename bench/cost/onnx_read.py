@@ -16,6 +16,7 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     helper,
+    inliner,
 )
 
 from bench.cost.ledger import common_batch

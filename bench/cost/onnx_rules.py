@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from onnx import NodeProto
 
-from bench.cost.ledger import Leaf, Operand, Work, weighted
+from bench.cost.ledger import Leaf, Operand, Work, weighted, words
 from bench.cost.onnx_constants import FLOATS, array_of, operand
 from bench.cost.onnx_read import Graph
 from bench.cost.onnx_surrogate import STANDARD, attributes
@@ -223,164 +223,25 @@ WEIGHT: Mapping[tuple[str, str], tuple[int, ...]] = {
 }
 """Which input names the layer; input 1 of every other operator with MACs."""
 
-FREE_ELEMENTWISE = [
-    "Add",
-    "Sub",
-    "Mul",
-    "Div",
-    "Pow",
-    "Concat",
-    "Expand",
-    "Sum",
-    "Max",
-    "Min",
-    "Mean",
-    "Where",
-    "PRelu",
-]
-FREE_PLAIN = [
-    "Abs",
-    "Acos",
-    "Acosh",
-    "And",
-    "ArgMax",
-    "ArgMin",
-    "Asin",
-    "Asinh",
-    "Atan",
-    "Atanh",
-    "AveragePool",
-    "BitShift",
-    "BitwiseAnd",
-    "BitwiseNot",
-    "BitwiseOr",
-    "BitwiseXor",
-    "Cast",
-    "CastLike",
-    "Ceil",
-    "Celu",
-    "CenterCropPad",
-    "Clip",
-    "Col2Im",
-    "Compress",
-    "Constant",
-    "ConstantOfShape",
-    "Cos",
-    "Cosh",
-    "CumSum",
-    "DepthToSpace",
-    "DequantizeLinear",
-    "Dropout",
-    "DynamicQuantizeLinear",
-    "Elu",
-    "Equal",
-    "Erf",
-    "Exp",
-    "EyeLike",
-    "Flatten",
-    "Floor",
-    "GatherElements",
-    "GatherND",
-    "Gelu",
-    "GlobalAveragePool",
-    "GlobalLpPool",
-    "GlobalMaxPool",
-    "Greater",
-    "GreaterOrEqual",
-    "GridSample",
-    "HardSigmoid",
-    "HardSwish",
-    "Hardmax",
-    "Identity",
-    "IsInf",
-    "IsNaN",
-    "LRN",
-    "LeakyRelu",
-    "Less",
-    "LessOrEqual",
-    "Log",
-    "LogSoftmax",
-    "LpNormalization",
-    "LpPool",
-    "MaxPool",
-    "MaxRoiPool",
-    "MaxUnpool",
-    "MeanVarianceNormalization",
-    "Mish",
-    "Mod",
-    "Neg",
-    "NonMaxSuppression",
-    "NonZero",
-    "Not",
-    "OneHot",
-    "Or",
-    "Pad",
-    "QuantizeLinear",
-    "Range",
-    "Reciprocal",
-    "ReduceL1",
-    "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceProd",
-    "ReduceSum",
-    "ReduceSumSquare",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "ReverseSequence",
-    "RoiAlign",
-    "RotaryEmbedding",
-    "Round",
-    "Scatter",
-    "ScatterElements",
-    "ScatterND",
-    "Selu",
-    "Shape",
-    "Shrink",
-    "Sigmoid",
-    "Sign",
-    "Sin",
-    "Sinh",
-    "Size",
-    "Slice",
-    "Softmax",
-    "Softplus",
-    "Softsign",
-    "SpaceToDepth",
-    "Split",
-    "Sqrt",
-    "Squeeze",
-    "Swish",
-    "Tan",
-    "Tanh",
-    "ThresholdedRelu",
-    "Tile",
-    "TopK",
-    "Transpose",
-    "Trilu",
-    "Unique",
-    "Unsqueeze",
-    "Upsample",
-    "Xor",
-]
-FREE_EXTENSION = [
-    "QLinearSigmoid",
-    "QLinearLeakyRelu",
-    "QLinearSoftmax",
-    "QLinearAveragePool",
-    "QLinearGlobalAveragePool",
-    "QLinearConcat",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Gelu",
-    "FastGelu",
-    "QuickGelu",
-    "NhwcMaxPool",
-]
+FREE_ELEMENTWISE = words("""
+Add Sub Mul Div Pow Concat Expand Sum Max Min Mean Where PRelu
+""")
+FREE_PLAIN = words("""
+Abs Acos Acosh And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
+Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Constant ConstantOfShape Cos Cosh CumSum DepthToSpace
+DequantizeLinear Dropout DynamicQuantizeLinear Elu Equal Erf Exp EyeLike Flatten Floor GatherElements GatherND Gelu
+GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid HardSwish Hardmax Identity
+IsInf IsNaN LRN LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MaxPool MaxRoiPool MaxUnpool
+MeanVarianceNormalization Mish Mod Neg NonMaxSuppression NonZero Not OneHot Or Pad QuantizeLinear Range Reciprocal
+ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare
+Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round Scatter ScatterElements ScatterND Selu Shape Shrink
+Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Swish Tan Tanh
+ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Xor
+""")
+FREE_EXTENSION = words("""
+QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearAveragePool QLinearGlobalAveragePool QLinearConcat
+QuantizeLinear DequantizeLinear Gelu FastGelu QuickGelu NhwcMaxPool
+""")
 
 RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): _free() for name in FREE_PLAIN},
