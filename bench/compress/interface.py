@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, final
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from bench.models.data import Dataset
 
+from bench.compress.arguments import canonical, check
 from bench.types import Json, Progress, QuantSpec
 
 
@@ -52,7 +53,10 @@ class Context:
 
 
 class Compressor(ABC):
-    """One step of a recipe: a frozen dataclass whose fields are its arguments.
+    """One step of a recipe: a frozen dataclass (`repr=False`) whose fields are its arguments.
+
+    Their types are `int`, `float`, `str`, `bool`, a `Literal` of texts or a tuple of one of these;
+    `Annotated[float, Within(...)]` gives the range.
 
     Registered in the entry-point group `pressbench.compressors` under `name`. Laws: `apply`
     returns a new network and leaves its input untouched; the same seed gives the same bytes;
@@ -66,7 +70,34 @@ class Compressor(ABC):
     """The paper or specification it follows."""
     trains: ClassVar[bool] = False
     """Whether it changes weights by training (and so needs a data set)."""
+    quantizes: ClassVar[bool] = False
+    """Whether it sets `Network.quant`: the runtime quantizes the final weights, so nothing may follow it."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def __repr__(self) -> str:
+        return canonical(self)
 
     @abstractmethod
     def apply(self, network: Network, context: Context) -> Network:
         """The compressed network."""
+
+
+class Quantizer(Compressor):
+    """A step that only says what the runtime shall quantize itself: it needs no torch, no data, no weights.
+
+    It is the one kind of step that a model brought as a file can take.
+    """
+
+    quantizes: ClassVar[bool] = True
+
+    @abstractmethod
+    def spec(self) -> QuantSpec:
+        """The quantization asked for."""
+
+    @final
+    def apply(self, network: Network, context: Context) -> Network:
+        """The same weights with the wish attached."""
+        del context
+        return replace(network, quant=self.spec())

@@ -1,0 +1,81 @@
+"""Calibration samples: a seeded choice of the training set, or seeded random inputs, as .npz in the cache."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.compress import cache as store
+from bench.models.data import Dataset
+from bench.types import TensorSpec
+
+Array = NDArray[Any]
+POOL = 512
+"""Samples of the training set a step may look at (`Context.calibration`)."""
+
+
+def calibration_file(
+    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int
+) -> tuple[Path, str]:
+    """An .npz keyed by input name with `samples` inputs, and a note on where they come from.
+
+    A seeded choice of the training set; for a model without one, seeded inputs uniform in 0..1.
+    """
+    fits = data is not None and len(inputs) == 1 and _matches(inputs[0].shape[1:], data.input_shape)
+    source = (
+        f"the training set of {data.name}" if fits and data else "seeded random inputs (no data set fits the model)"
+    )
+    name = store.key(
+        inputs=[asdict(item) for item in inputs], data=data.digest if fits and data else "", seed=seed, samples=samples
+    )
+    file = cache / "calibration" / f"{name}.npz"
+    generator = np.random.default_rng(seed)
+    if fits and data is not None:
+        arrays = {inputs[0].name: data.x_train[_choice(generator, len(data.x_train), samples)]}
+    else:
+        arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
+    if not _same_npz(file, arrays):
+        content = io.BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub mistakes names for options
+        store.write_file(file, content.getvalue())
+    count = len(next(iter(arrays.values())))
+    return file, f"{count} samples of {source}, seed {seed}"
+
+
+def pool(data: Dataset | None, seed: int) -> Array | None:
+    """Up to `POOL` seeded samples of the training set; None without one."""
+    if data is None:
+        return None
+    chosen: Array = data.x_train[_choice(np.random.default_rng(seed), len(data.x_train), POOL)]
+    return chosen
+
+
+def _choice(generator: np.random.Generator, available: int, wanted: int) -> Array:
+    return generator.permutation(available)[:wanted]
+
+
+def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:
+    return len(wanted) == len(given) and all(size in (-1, have) for size, have in zip(wanted, given, strict=True))
+
+
+def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: int) -> Array:
+    """Uniform 0..1 for floats, 0 and 1 for whole numbers (valid as index and as mask); free sizes become 1."""
+    shape = (samples, *(max(1, size) for size in spec.shape[1:]))
+    if np.issubdtype(np.dtype(spec.dtype), np.floating):
+        return generator.random(shape, dtype=np.float32).astype(spec.dtype)
+    return generator.integers(0, 2, shape).astype(spec.dtype)
+
+
+def _same_npz(file: Path, arrays: Mapping[str, Array]) -> bool:
+    try:
+        with np.load(file, allow_pickle=False) as kept:
+            return set(kept) == set(arrays) and all(np.array_equal(kept[name], arrays[name]) for name in arrays)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return False

@@ -1,0 +1,113 @@
+"""How much a channel matters: one score (0 or more) for every set of channels that must go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.compress.criteria import BATCH, saliency, samples
+from bench.compress.interface import Context
+from bench.compress.layers import CONVOLUTIONS, NORMS, WEIGHTED, weight_of
+from bench.errors import Unsupported
+
+ChannelCriterion = Literal["l1", "l2", "random", "taylor", "hessian", "activation", "apoz", "bn_scale"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A module among those that lose channels together: its channel `indices[i]` goes with the root's `roots[i]`."""
+
+    module: nn.Module
+    indices: tuple[int, ...]
+    roots: tuple[int, ...]
+
+
+def channel_scores(
+    module: nn.Module, groups: list[list[Member]], criterion: ChannelCriterion, context: Context
+) -> list[Tensor]:
+    """For each group the scores of its root's channels, the mean over its members, each scaled to mean 1.
+
+    l1, l2: norm of the filter. random: uniform, seeded. taylor, hessian: the sum of the filter's weight
+    saliencies (`bench.compress.criteria`). activation: mean of max(0, output); apoz: share of positive
+    outputs (1 - APoZ, Hu et al. 2016), both after BatchNorm where there is one. bn_scale: |gamma|
+    (Liu et al. 2017). Raises `Unsupported` where BatchNorm or data is missing.
+    """
+    chosen = [[part for part in group if isinstance(part.module, _kinds(group, criterion))] for group in groups]
+    for group, parts in zip(groups, chosen, strict=True):
+        if not parts:
+            kinds = sorted({type(part.module).__name__ for part in group})
+            raise Unsupported(f"criterion {criterion!r} needs BatchNorm after every layer; found only {kinds}")
+    modules = list(dict.fromkeys(part.module for parts in chosen for part in parts))
+    values = _per_module(module, modules, criterion, context)
+    return [_combine(parts, values) for parts in chosen]
+
+
+def _kinds(group: list[Member], criterion: str) -> tuple[type[nn.Module], ...]:
+    if criterion == "bn_scale":
+        return NORMS
+    normed = any(isinstance(part.module, NORMS) for part in group)
+    return NORMS if criterion in ("activation", "apoz") and normed else WEIGHTED
+
+
+def _combine(parts: list[Member], values: dict[nn.Module, Tensor]) -> Tensor:
+    size = max(max(part.roots) for part in parts) + 1
+    total, count = torch.zeros(size), torch.zeros(size)
+    for part in parts:
+        scores = values[part.module]
+        scaled = scores / scores.mean().clamp(min=1e-30)
+        roots = torch.tensor(part.roots)
+        total.index_add_(0, roots, scaled[torch.tensor(part.indices)])
+        count.index_add_(0, roots, torch.ones(len(roots)))
+    return total / count.clamp(min=1)
+
+
+def _per_module(
+    module: nn.Module, modules: list[nn.Module], criterion: str, context: Context
+) -> dict[nn.Module, Tensor]:
+    if criterion == "bn_scale":
+        return {layer: weight_of(layer).detach().abs() for layer in modules}
+    if criterion in ("activation", "apoz"):
+        return _activity(module, modules, criterion, context)
+    if criterion == "random":
+        generator = torch.Generator().manual_seed(context.seed)
+        return {layer: torch.rand(len(_filters(layer, weight_of(layer))), generator=generator) for layer in modules}
+    if criterion == "l2":
+        return {layer: _filters(layer, weight_of(layer).detach()).norm(dim=1) for layer in modules}
+    names = {layer: name for name, layer in module.named_modules()}
+    scores = saliency(module, {names[layer]: layer for layer in modules}, criterion, context)
+    return {layer: _filters(layer, scores[names[layer]]).sum(1) for layer in modules}
+
+
+def _filters(layer: nn.Module, weight: Tensor) -> Tensor:
+    """The weights of each output channel as a row."""
+    if isinstance(layer, CONVOLUTIONS) and layer.transposed:
+        if layer.groups > 1:
+            raise Unsupported("channels of a grouped transposed convolution cannot be ranked")
+        weight = weight.transpose(0, 1)
+    return weight.flatten(1)
+
+
+def _activity(module: nn.Module, modules: list[nn.Module], criterion: str, context: Context) -> dict[nn.Module, Tensor]:
+    sums: dict[nn.Module, Tensor] = {}
+
+    def record(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        axis = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        rows = output.detach().transpose(axis, -1).flatten(0, -2)
+        mean = (rows > 0).float().mean(0) if criterion == "apoz" else rows.clamp(min=0).mean(0)
+        sums[layer] = sums.get(layer, torch.zeros(())) + mean * len(output)
+
+    hook: Callable[..., None] = record
+    handles = [layer.register_forward_hook(hook) for layer in modules]
+    inputs, _ = samples(context, criterion)
+    try:
+        with torch.no_grad():
+            for chunk in inputs.split(BATCH):
+                module(chunk)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: total / len(inputs) for layer, total in sums.items()}

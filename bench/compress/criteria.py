@@ -1,0 +1,111 @@
+"""How much a weight matters: one saliency per weight (0 or more), of which pruning removes the smallest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.compress.interface import Context
+from bench.compress.layers import CONVOLUTIONS, weight_of
+from bench.errors import Unsupported
+
+WeightCriterion = Literal["l1", "random", "taylor", "hessian", "activation"]
+SAMPLES = 256
+"""Samples of the training set that gradients and activations are taken over."""
+BATCH = 64
+
+
+def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str, context: Context) -> dict[str, Tensor]:
+    """Layer name -> saliency of its weights, of the weight's shape, float32.
+
+    l1: |w|. random: uniform, seeded. taylor: |w g|, g the gradient of the loss (Molchanov et al. 2017).
+    hessian: h w^2 / 2, h the diagonal of the empirical Fisher matrix, the mean squared gradient of
+    single samples (LeCun et al. 1990, OBD). activation: |w| times the root mean square of the input it
+    multiplies (Sun et al. 2024, Wanda). Raises `Unsupported` where data or labels are missing.
+    """
+    if criterion == "l1":
+        return {name: weight_of(layer).detach().abs() for name, layer in layers.items()}
+    if criterion == "random":
+        generator = torch.Generator().manual_seed(context.seed)
+        return {name: torch.rand(weight_of(layer).shape, generator=generator) for name, layer in layers.items()}
+    if criterion == "activation":
+        rms = input_rms(module, layers, context)
+        return {name: weight_of(layer).detach().abs() * rms[name] for name, layer in layers.items()}
+    return _by_gradient(module, layers, criterion, context)
+
+
+def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> dict[str, Tensor]:
+    """Layer name -> root mean square of each input channel, shaped to multiply the layer's weight."""
+    sums: dict[str, Tensor] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            axis = 1 if isinstance(layer, CONVOLUTIONS) else inputs[0].dim() - 1
+            squares = inputs[0].detach().square().transpose(axis, -1).flatten(0, -2).mean(0)
+            sums[name] = sums.get(name, torch.zeros(())) + squares
+
+        return record
+
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        batches = _run(module, context)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: _per_input(layers[name], (total / batches).sqrt()) for name, total in sums.items()}
+
+
+def _run(module: nn.Module, context: Context) -> int:
+    inputs, _ = samples(context, "activation")
+    chunks = inputs.split(BATCH)
+    with torch.no_grad():
+        for chunk in chunks:
+            module(chunk)
+    return len(chunks)
+
+
+def _per_input(layer: nn.Module, values: Tensor) -> Tensor:
+    """Input channels -> the weight's input axis: (1, in, 1, 1), or (out, in/groups, 1, 1) for a grouped layer."""
+    weight = weight_of(layer)
+    if not isinstance(layer, CONVOLUTIONS):
+        return values
+    tail = (1,) * (weight.dim() - 2)
+    if layer.transposed:
+        return values.reshape(-1, 1, *tail)
+    groups = int(layer.groups)
+    per_group = values.reshape(groups, -1).repeat_interleave(weight.shape[0] // groups, dim=0)
+    return per_group.reshape(weight.shape[0], weight.shape[1], *tail)
+
+
+def _by_gradient(
+    module: nn.Module, layers: Mapping[str, nn.Module], criterion: str, context: Context
+) -> dict[str, Tensor]:
+    inputs, labels = samples(context, criterion)
+    weights = {name: weight_of(layer) for name, layer in layers.items()}
+    size = 1 if criterion == "hessian" else BATCH
+    totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for x, y in zip(inputs.split(size), labels.split(size), strict=True):
+        loss = F.cross_entropy(module(x), y, reduction="sum")
+        gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
+        for name, gradient in zip(weights, gradients, strict=True):
+            if gradient is not None:
+                totals[name] += gradient.square() if criterion == "hessian" else gradient
+    means = {name: total / len(inputs) for name, total in totals.items()}
+    if criterion == "hessian":
+        return {name: means[name] * weights[name].detach().square() / 2 for name in weights}
+    return {name: (means[name] * weights[name].detach()).abs() for name in weights}
+
+
+def samples(context: Context, criterion: str) -> tuple[Tensor, Tensor]:
+    """A seeded choice of the training set. Raises `Unsupported` without one."""
+    if context.data is None:
+        raise Unsupported(
+            f"criterion {criterion!r} looks at data, and this model has no data set; l1 and random do not"
+        )
+    order = torch.randperm(len(context.data.x_train), generator=torch.Generator().manual_seed(context.seed))
+    chosen = order[:SAMPLES].numpy()
+    return torch.from_numpy(context.data.x_train[chosen]), torch.from_numpy(context.data.y_train[chosen])

@@ -1,0 +1,164 @@
+"""A torch network as files: `.onnx` (float32, dynamic batch, BatchNorm folded) and `.pt2`, both from one graph."""
+
+from __future__ import annotations
+
+import ast
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from bench.errors import Unsupported
+
+WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+"""Operators that have weights, and which input they are (a MatMul's may be either)."""
+
+RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
+"""What tracing raises: torch.export runs the network's own code and lets its errors through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """Both files' content; names of the layers with weights; what had to be given up, if anything."""
+
+    onnx: bytes
+    pt2: bytes
+    layers: tuple[str, ...]
+    fixed_batch: str
+    """Why the batch is fixed at 1; empty when it is free."""
+
+
+def export(module: nn.Module, example: Tensor) -> Exported:
+    """One graph in both formats. Raises `Unsupported` with the reason when the network cannot be traced.
+
+    Input and output are named `input` and `output`, the batch axis `batch`; `example` is a batch of
+    2. A network whose batch cannot be free is exported at batch 1. The ONNX bytes are the same
+    for the same network; those of the .pt2 differ from one export to the next.
+    """
+    module = module.eval()
+    fixed_batch = ""
+    with _quiet():
+        try:
+            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+        except RAISED as error:
+            fixed_batch = f"a free batch cannot be exported: {_first_line(error)}"
+            program = _export_fixed(module, example[:1])
+        proto = _to_onnx(program)
+    _strip(program)
+    pt2 = io.BytesIO()
+    torch.export.save(program, pt2)
+    layers = _name_layers(proto.graph)
+    _tidy(proto, free_batch=not fixed_batch)
+    content = proto.SerializeToString(deterministic=True)
+    return Exported(onnx=content, pt2=pt2.getvalue(), layers=layers, fixed_batch=fixed_batch)
+
+
+def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Layer name -> its weight initializer, for every layer that has one, in graph order.
+
+    The layer of an initializer `conv1.weight` is `conv1`; one without that ending names its own layer.
+    """
+    initializers = {item.name: item for item in graph.initializer}
+    found = {}
+    for node in graph.node:
+        name = _weight_name(node, initializers)
+        if name is not None:
+            found[name.removesuffix(".weight")] = initializers[name]
+    return found
+
+
+def _export_fixed(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+    try:
+        return torch.export.export(module, (example,))
+    except RAISED as error:
+        raise Unsupported(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
+
+
+def _to_onnx(program: torch.export.ExportedProgram) -> onnx.ModelProto:
+    try:
+        exported = torch.onnx.export(
+            program, (), dynamo=True, verbose=False, input_names=["input"], output_names=["output"]
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise Unsupported(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
+    assert exported is not None
+    return exported.model_proto
+
+
+def _strip(program: torch.export.ExportedProgram) -> None:
+    """Drops stack traces: they name files of the machine that exported and say nothing of the network."""
+    for graph_module in program.graph_module.modules():
+        if isinstance(graph_module, torch.fx.GraphModule):
+            for node in graph_module.graph.nodes:
+                node.meta.pop("stack_trace", None)
+
+
+def _weight_name(node: onnx.NodeProto, initializers: dict[str, onnx.TensorProto]) -> str | None:
+    if node.op_type not in WEIGHTED or node.domain not in ("", "ai.onnx"):
+        return None
+    order = (1, 0) if node.op_type == "MatMul" else (WEIGHTED[node.op_type],)
+    return next((node.input[i] for i in order if i < len(node.input) and node.input[i] in initializers), None)
+
+
+def _name_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Gives a weight that the exporter rewrote (a transposed Linear) its layer's name back; returns the layers."""
+    initializers = {item.name: item for item in graph.initializer}
+    for node in graph.node:
+        name = _weight_name(node, initializers)
+        wanted = f"{_scope(node)}.weight"
+        if name is None or name.endswith(".weight") or wanted == ".weight" or wanted in initializers:
+            continue
+        initializers[wanted] = initializers.pop(name)
+        initializers[wanted].name = wanted
+        for other in graph.node:
+            other.input[:] = [wanted if item == name else item for item in other.input]
+    return tuple(layer_weights(graph))
+
+
+def _scope(node: onnx.NodeProto) -> str:
+    """Module path of the call a node came from, as the exporter noted it: the last but one of its scopes."""
+    scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
+    names = ast.literal_eval(scopes)
+    return str(names[-2]) if len(names) > 1 else ""
+
+
+def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
+    """Names the batch axis `batch` and drops the exporter's notes, so that equal networks are equal bytes."""
+    graph = proto.graph
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        del value.metadata_props[:]
+        for dim in value.type.tensor_type.shape.dim:
+            if free_batch and symbol and dim.dim_param == symbol:
+                dim.dim_param = "batch"
+    for node in (*graph.node, *(node for function in proto.functions for node in function.node)):
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for item in graph.initializer:
+        del item.metadata_props[:]
+    del graph.metadata_props[:]
+    del proto.metadata_props[:]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter logs a missing torchvision at every call, and its dependencies warn of their own ageing."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

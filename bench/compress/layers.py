@@ -1,0 +1,35 @@
+"""The layers of a network that have weights, by name: which of them a step is about."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+
+from torch import nn
+
+from bench.errors import InvalidInput
+
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WEIGHTED = (*CONVOLUTIONS, nn.Linear)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def weighted_layers(
+    module: nn.Module, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> dict[str, nn.Module]:
+    """Convolutions and linear layers by module path, in the network's order; `only` and `skip` name some.
+
+    Raises `InvalidInput` for a name that is no such layer, with the nearest ones.
+    """
+    found = {name: layer for name, layer in module.named_modules() if isinstance(layer, WEIGHTED)}
+    for name in (*only, *skip):
+        if name not in found:
+            near = get_close_matches(name, found, n=3, cutoff=0.0)
+            raise InvalidInput(f"no layer {name!r} with weights; nearest: {', '.join(near) or 'there is none'}")
+    return {name: layer for name, layer in found.items() if name not in skip and (not only or name in only)}
+
+
+def weight_of(layer: nn.Module) -> nn.Parameter:
+    """The weight of a layer that has one."""
+    weight = layer.weight
+    assert isinstance(weight, nn.Parameter)
+    return weight

@@ -1,0 +1,228 @@
+"""Model and recipe to files: trains or takes the weights, applies the steps, exports, caches by content."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from bench.compress import cache as store
+from bench.compress.calibration import calibration_file, pool
+from bench.compress.export import export, layer_weights
+from bench.compress.interface import Compressor, Context, Network, Quantizer
+from bench.compress.onnx_file import input_specs, read_onnx
+from bench.compress.tflite_file import tflite_inputs
+from bench.errors import InvalidInput, Unsupported
+from bench.models.data import Dataset
+from bench.models.train import trained
+from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """A network's files before quantization. `content`: digest of what they say."""
+
+    files: Mapping[str, Path]
+    inputs: tuple[TensorSpec, ...]
+    content: str
+    layers: tuple[str, ...]
+    entropy_bytes: int | None
+    notes: Mapping[str, Json]
+    quant: QuantSpec | None
+
+
+def compress(
+    model: Model, recipe: Recipe, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+) -> Compressed:
+    """The compressed model, from the cache where the same was made before.
+
+    A torch network gives `onnx` and `pt2`; a model brought as a file gives that file, and takes only
+    steps the runtime carries out itself. Recipes that differ only in those share their files.
+
+    Raises:
+        Unsupported: a step that this network, or a model that is a file, cannot take; says why.
+        InvalidInput: a damaged file, a layer name that matches nothing, training that diverged.
+        Unavailable: the cache cannot be written.
+
+    """
+    steps = tuple(_checked(step) for step in recipe.steps)
+    plain = tuple(step for step in steps if not isinstance(step, Quantizer))
+    if model.file is not None:
+        base = _from_file(model, plain, cache)
+    else:
+        base = _from_torch(model, plain, data=data, cache=cache, seed=seed, progress=progress)
+    quant = next((step.spec() for step in steps if isinstance(step, Quantizer)), base.quant)
+    notes = dict(base.notes)
+    calibration = None
+    if quant is not None:
+        _check_names(quant, base.layers, model)
+        if quant.kind == "static":
+            calibration, notes["calibration"] = calibration_file(base.inputs, quant.samples, data, cache, seed)
+    sample_digest = store.sha256(calibration) if calibration else ""
+    return Compressed(
+        model=model.name,
+        recipe=recipe.name,
+        files=base.files,
+        inputs=base.inputs,
+        digest=store.key(content=base.content, quant=asdict(quant) if quant else None, calibration=sample_digest),
+        quant=quant,
+        calibration=calibration,
+        layers=base.layers,
+        entropy_bytes=base.entropy_bytes,
+        notes=notes,
+    )
+
+
+def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, progress: Progress) -> nn.Module | None:
+    """The trained uncompressed network every output is compared with; None for a model that is a file."""
+    if model.file is not None:
+        return None
+    return trained(model, data, cache=cache, seed=seed, progress=progress)
+
+
+def example_of(model: Model, data: Dataset | None, seed: int) -> Tensor:
+    """A batch of two inputs: the first of the training set, or seeded N(0, 1)."""
+    if data is not None:
+        return torch.from_numpy(data.x_train[:2])
+    return torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(seed))
+
+
+def _checked(step: object) -> Compressor:
+    if not isinstance(step, Compressor):
+        raise InvalidInput(f"{step!r} is no compressor; make recipes with bench.compress.recipe.parse_recipe")
+    return step
+
+
+def _from_file(model: Model, steps: tuple[Compressor, ...], cache: Path) -> Base:
+    assert model.file is not None
+    if steps:
+        raise Unsupported(
+            f"{steps[0]!r} changes a torch network, and {model.name} is a file: it can be measured as it is and "
+            "quantized; give the network as package.module:function to compress it otherwise"
+        )
+    if model.file.suffix == ".tflite":
+        inputs = tflite_inputs(model.file)
+        return _file_base("tflite", model.file, inputs, (), {})
+    proto, taken_in = read_onnx(model.file)
+    file, notes = model.file, {}
+    if taken_in:
+        content = proto.SerializeToString(deterministic=True)
+        name = hashlib.sha256(content).hexdigest()[:32]
+        file = store.entry(cache / "inlined" / name, lambda: ({"model.onnx": content}, {})).folder / "model.onnx"
+        notes = {"external_data": f"{taken_in} tensors taken into the one file"}
+    return _file_base("onnx", file, input_specs(proto.graph, model.file), tuple(layer_weights(proto.graph)), notes)
+
+
+def _file_base(
+    form: str, file: Path, inputs: tuple[TensorSpec, ...], layers: tuple[str, ...], notes: Mapping[str, Json]
+) -> Base:
+    return Base(
+        files={form: file},
+        inputs=inputs,
+        content=store.sha256(file),
+        layers=layers,
+        entropy_bytes=None,
+        notes=notes,
+        quant=None,
+    )
+
+
+def _from_torch(
+    model: Model, steps: tuple[Compressor, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+) -> Base:
+    teacher = trained(model, data, cache=cache, seed=seed, progress=progress)
+    name = store.key(base=_identity(teacher, data, seed), steps=[repr(step) for step in steps], code=_code(steps))
+    example = example_of(model, data, seed)
+
+    def make() -> tuple[Mapping[str, bytes], Mapping[str, Json]]:
+        context = Context(
+            teacher=teacher,
+            data=data,
+            example=example,
+            seed=seed,
+            cache=cache,
+            progress=progress,
+            calibration=pool(data, seed),
+        )
+        network = apply_steps(Network(module=teacher), steps, context, model.name)
+        progress(f"{model.name}: exporting", 0.9)
+        exported = export(network.module, example)
+        facts = {
+            "layers": exported.layers,
+            "fixed_batch": exported.fixed_batch,
+            "notes": dict(network.notes),
+            "quant": asdict(network.quant) if network.quant else None,
+        }
+        return {"model.onnx": exported.onnx, "model.pt2": exported.pt2}, facts
+
+    found = store.entry(cache / "compressed" / name, make)
+    fixed_batch = found.facts["fixed_batch"]
+    notes = dict(found.facts["notes"]) | ({"batch": f"fixed at 1: {fixed_batch}"} if fixed_batch else {})
+    return Base(
+        files={"onnx": found.folder / "model.onnx", "pt2": found.folder / "model.pt2"},
+        inputs=(TensorSpec(name="input", shape=(1 if fixed_batch else -1, *example.shape[1:])),),
+        content=found.digests["model.onnx"],
+        layers=tuple(found.facts["layers"]),
+        entropy_bytes=None,
+        notes=notes,
+        quant=_spec_from(found.facts["quant"]),
+    )
+
+
+def apply_steps(network: Network, steps: Iterable[Compressor], context: Context, label: str) -> Network:
+    """The steps in order. Raises `InvalidInput` naming the step that left NaN or infinite weights."""
+    ordered = tuple(steps)
+    for position, step in enumerate(ordered):
+        context.progress(f"{label}: {step!r}", position / len(ordered))
+        network = step.apply(network, context)
+        if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
+            raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
+    return replace(network, module=network.module.eval())
+
+
+def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
+    """All the files follow from but the steps: structure, the sources of its classes, weights, data, seed, versions."""
+    state = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        state.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        state.update(value.contiguous().numpy().tobytes())
+    return {
+        "structure": repr(module),
+        "sources": _sources(type(part) for part in module.modules()),
+        "weights": state.hexdigest(),
+        "data": data.digest if data else "",
+        "seed": seed,
+        "versions": [torch.__version__, onnx.__version__],
+    }
+
+
+def _code(steps: tuple[Compressor, ...]) -> list[str]:
+    """Digests of the code that compresses: a new version of it makes the files anew."""
+    ours = sorted(store.sha256(file) for file in Path(__file__).parent.glob("*.py"))
+    return ours + _sources(type(step) for step in steps)
+
+
+def _sources(classes: Iterable[type]) -> list[str]:
+    files = {inspect.getsourcefile(cls) for cls in classes if not cls.__module__.startswith("torch.")}
+    return sorted(store.sha256(Path(file)) for file in files if file and Path(file).is_file())
+
+
+def _spec_from(fields: dict[str, Json] | None) -> QuantSpec | None:
+    if fields is None:
+        return None
+    ranges = tuple((str(name), float(low), float(high)) for name, low, high in fields["ranges"])
+    return QuantSpec(**{**fields, "keep_float": tuple(fields["keep_float"]), "ranges": ranges})
+
+
+def _check_names(quant: QuantSpec, layers: tuple[str, ...], model: Model) -> None:
+    for name in quant.keep_float:
+        if layers and name not in layers:
+            near = get_close_matches(name, layers, n=3, cutoff=0.0)
+            raise InvalidInput(f"keep_float={name!r}: {model.name} has no such layer; nearest: {', '.join(near)}")

@@ -1,0 +1,72 @@
+"""Quantization that the runtime does itself: these steps only say what is wanted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, final
+
+from bench.compress.arguments import Count, Within
+from bench.compress.interface import Quantizer
+from bench.types import QuantSpec
+
+Calibration = Literal["minmax", "entropy", "percentile", "mse"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Int8(Quantizer):
+    """Static int8: weights and activations, ranges calibrated on samples of the training set.
+
+    `symmetric` is about activations (zero point 0, what TensorRT needs); weights always are, with
+    one scale per output channel or one per tensor. `keep_float` names layers left in float32.
+    """
+
+    name: ClassVar[str] = "int8"
+    source: ClassVar[str] = "Jacob et al. 2018, Quantization and Training of Neural Networks, arXiv:1712.05877"
+    calibration: Calibration = "minmax"
+    percentile: Annotated[float, Within(low=50, high=100, open_low=True)] = 99.99
+    per_channel: bool = True
+    symmetric: bool = True
+    samples: Count = 256
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """Static, 8 bits for weights and activations."""
+        return QuantSpec(
+            kind="static",
+            calibration=self.calibration,
+            percentile=self.percentile,
+            per_channel=self.per_channel,
+            activation_symmetric=self.symmetric,
+            samples=self.samples,
+            keep_float=self.keep_float,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class DynamicInt8(Quantizer):
+    """Dynamic int8: int8 weights, activation ranges taken anew at every inference, no calibration."""
+
+    name: ClassVar[str] = "dynamic_int8"
+    source: ClassVar[str] = "ONNX Runtime quantize_dynamic; LiteRT dynamic range quantization"
+    per_channel: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """Dynamic, 8-bit weights."""
+        return QuantSpec(kind="dynamic", per_channel=self.per_channel, keep_float=self.keep_float)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Float16(Quantizer):
+    """Half precision: float16 weights, and float16 arithmetic where the runtime has it."""
+
+    name: ClassVar[str] = "float16"
+    source: ClassVar[str] = "IEEE 754-2008 binary16; Micikevicius et al. 2018, arXiv:1710.03740"
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """16-bit floating point throughout."""
+        return QuantSpec(kind="float16", weight_bits=16, activation_bits=16, keep_float=self.keep_float)
