@@ -158,10 +158,11 @@ def measured(random: np.random.Generator, run_id: str) -> Iterator[Record]:
                 key=f"{model}/{recipe}",
                 model=model,
                 recipe=recipe,
+                recipe_text="" if recipe == "baseline" else recipe.replace("-", " + "),
                 cost=cost(params, macs, keep=(keep[0], keep[1], keep[2]), dense=recipe.startswith("magnitude")),
                 launches=launches(random, milliseconds, bytes_loaded=4 * int(params * keep[2])),
                 pairs=() if recipe == "baseline" else pairs(random, base_ms, speedup),
-                baseline_key="" if recipe == "baseline" else f"{model}/baseline",
+                baseline_key=f"{model}/baseline",
                 quality=Quality(
                     samples=360,
                     accuracy=accuracy - drop,

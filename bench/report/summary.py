@@ -1,0 +1,72 @@
+"""The end of a run on a terminal: what each cell promised and what it delivered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import rich.box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from bench.records import Record
+from bench.report.table import Row, rows
+from bench.report.text import interval, number, percent, size, times
+from bench.types import Status
+
+STYLES = {
+    Status.OK.value: "green",
+    Status.SKIPPED.value: "dim",
+    Status.FAILED.value: "red",
+    Status.UNTRUSTED.value: "yellow",
+    Status.INCONCLUSIVE.value: "yellow",
+}
+
+
+def summary(records: Sequence[Record]) -> Group:
+    """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
+    table = Table(box=rich.box.SIMPLE_HEAD, title=Text(f"run {records[0].run_id}" if records else "no cells"))
+    several = len({(record.backend, record.conditions.batch, record.conditions.threads) for record in records}) > 1
+    table.add_column("model", overflow="fold", max_width=24)
+    table.add_column("recipe", overflow="fold", max_width=32)
+    for name in ("backend", "batch", "threads") if several else ():
+        table.add_column(name)
+    for name in ("promised", "delivered", "95 %", "p50 ms", "size", "accuracy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("status", no_wrap=True)
+    found = rows(records)
+    for model in dict.fromkeys(row["model"] for row in found):
+        table.add_section()
+        for row in found:
+            if row["model"] == model:
+                places = [Text(str(row[name])) for name in ("backend", "batch", "threads")] if several else []
+                names = [Text(str(row["model"])), Text(str(row["recipe"]))]
+                table.add_row(*names, *places, *map(Text, figures(row)), status_of(row))
+    return Group(table, *(reason_of(row) for row in found if row["reason"]))
+
+
+def figures(row: Row) -> list[str]:
+    """The numbers of one row as text."""
+    value = {name: figure for name, figure in row.items() if not isinstance(figure, str)}
+    latency = number(value["latency_p50_ms"])
+    measured = value["speedup_low"] != value["speedup_high"]
+    return [
+        times(value["promised_speedup"]),
+        times(value["speedup"]),
+        interval(value["speedup_low"], value["speedup_high"]) if measured else "",
+        f"{latency} (sim.)" if row["clock"] == "simulated" and value["latency_p50_ms"] else latency,
+        size(value["file_bytes"]),
+        percent(value["accuracy"]),
+    ]
+
+
+def status_of(row: Row) -> Text:
+    """The status, coloured."""
+    status = str(row["status"])
+    return Text(status, style=STYLES.get(status, ""))
+
+
+def reason_of(row: Row) -> Text:
+    """Why a cell is what it is, in one line."""
+    where = Text(f"  {row['model']} / {row['recipe']} on {row['backend']}: ")
+    return Text.assemble(where, status_of(row), Text(f", {row['reason']}", style="dim"))

@@ -1,0 +1,259 @@
+"""Records -> one flat row a cell: `cells.csv`. Every figure is computed here from the raw samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, median
+
+import pandas as pd
+
+from bench.records import Launch, Record
+from bench.stats import Energy, Estimate, energy_per_inference, latency, ratio
+from bench.types import Clock
+
+Row = dict[str, str | int | float | None]
+
+COLUMNS = (
+    "run_id",
+    "started_at",
+    "target",
+    "device",
+    "backend",
+    "backend_version",
+    "model",
+    "recipe",
+    "batch",
+    "threads",
+    "status",
+    "reason",
+    "clock",
+    "params",
+    "nonzero_params",
+    "macs",
+    "flops",
+    "file_bytes",
+    "entropy_bytes",
+    "compression_ratio",
+    "accuracy",
+    "accuracy_drop_pp",
+    "shifted_accuracy",
+    "output_max_abs_err",
+    "top1_agreement",
+    "latency_mean_ms",
+    "latency_p50_ms",
+    "latency_p90_ms",
+    "latency_p99_ms",
+    "latency_p50_low_ms",
+    "latency_p50_high_ms",
+    "samples",
+    "clean_share",
+    "throughput_per_s",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "promised_speedup",
+    "load_ms",
+    "memory_model_bytes",
+    "memory_peak_bytes",
+    "power_w",
+    "energy_per_inference_mj",
+    "energy_source",
+    "cycles",
+    "initiation_interval",
+    "lut",
+    "ff",
+    "dsp",
+    "bram",
+    "instructions",
+    "memory_accesses",
+    "digest",
+)
+"""The columns of cells.csv, in order. A unit is in each name; None is an empty field."""
+
+
+def rows(records: Sequence[Record]) -> list[Row]:
+    """One row a record, in order, with exactly `COLUMNS`; what is missing is None, never 0.
+
+    Speed-up, accuracy drop and compression are against the record's own baseline (the cell
+    `baseline_key` of the same run); they are None where that was not measured.
+    """
+    known = {(record.run_id, record.key): record for record in records}
+    return [row_of(record, known.get((record.run_id, record.baseline_key))) for record in records]
+
+
+def write_csv(records: Sequence[Record], path: Path) -> None:
+    """Writes `rows` with a header; whole numbers stay whole."""
+    pd.DataFrame(rows(records), columns=list(COLUMNS), dtype=object).to_csv(path, index=False)
+
+
+def row_of(record: Record, baseline: Record | None) -> Row:
+    """The row of one record."""
+    filled: Row = {
+        **identity(record),
+        **cost_columns(record, baseline),
+        **quality_columns(record, baseline),
+        **latency_columns(record),
+        **speedup_columns(record),
+        **memory_columns(record.launches),
+        **energy_columns(record),
+        **simulation_columns(record),
+    }
+    return {column: filled.get(column) for column in COLUMNS}
+
+
+def is_baseline(record: Record) -> bool:
+    """Whether other cells of its model are compared with this one."""
+    return record.key == record.baseline_key
+
+
+def identity(record: Record) -> Row:
+    """What was measured where, and how it ended."""
+    return {
+        "run_id": record.run_id,
+        "started_at": record.started_at,
+        "target": record.target,
+        "device": record.device,
+        "backend": record.backend,
+        "backend_version": record.backend_version or None,
+        "model": record.model,
+        "recipe": record.recipe,
+        "batch": record.conditions.batch,
+        "threads": record.conditions.threads,
+        "status": record.status.value,
+        "reason": "; ".join(record.reasons) or None,
+        "clock": record.clock.value,
+        "digest": record.digest or None,
+    }
+
+
+def cost_columns(record: Record, baseline: Record | None) -> Row:
+    """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's."""
+    cost = record.cost
+    if cost is None:
+        return {}
+    base = baseline.cost if baseline else None
+    return {
+        "params": cost.params,
+        "nonzero_params": cost.nonzero_params,
+        "macs": cost.macs,
+        "flops": cost.flops,
+        "file_bytes": cost.file_bytes,
+        "entropy_bytes": cost.entropy_bytes,
+        "compression_ratio": base.file_bytes / cost.file_bytes if base and cost.file_bytes else None,
+        "promised_speedup": base.nonzero_macs / cost.nonzero_macs if base and cost.nonzero_macs else None,
+    }
+
+
+def quality_columns(record: Record, baseline: Record | None) -> Row:
+    """Accuracies as fractions; the drop in percentage points, positive is worse; `shifted` is the mean of its parts."""
+    quality = record.quality
+    if quality is None:
+        return {}
+    base = baseline.quality.accuracy if baseline and baseline.quality else None
+    drop = None if base is None or quality.accuracy is None else 100 * (base - quality.accuracy)
+    return {
+        "accuracy": quality.accuracy,
+        "accuracy_drop_pp": drop,
+        "shifted_accuracy": fmean(quality.shifted.values()) if quality.shifted else None,
+        "output_max_abs_err": quality.output_max_abs_err,
+        "top1_agreement": quality.top1_agreement,
+    }
+
+
+def latency_columns(record: Record) -> Row:
+    """Milliseconds of one inference of a whole batch. A simulator's own figure is a p50 and nothing else."""
+    if record.clock is Clock.SIMULATED:
+        simulated = record.simulation.latency_ms if record.simulation else None
+        return timing(simulated, record)
+    if not has_samples(record):
+        return {}
+    found = latency(record.launches, record.clock)
+    return {
+        **timing(found.p50.value, record),
+        "latency_mean_ms": found.mean,
+        "latency_p90_ms": found.p90,
+        "latency_p99_ms": found.p99,
+        "latency_p50_low_ms": found.p50.low,
+        "latency_p50_high_ms": found.p50.high,
+        "samples": found.samples,
+        "clean_share": found.clean_share,
+    }
+
+
+def timing(p50_ms: float | None, record: Record) -> Row:
+    """The median and the throughput it allows, inferences one after another."""
+    return {
+        "latency_p50_ms": p50_ms,
+        "throughput_per_s": 1e3 * record.conditions.batch / p50_ms if p50_ms else None,
+    }
+
+
+def has_samples(record: Record) -> bool:
+    """Whether any launch left samples of the clock that counts."""
+    device = record.clock is Clock.DEVICE
+    return any(launch.device_ns if device else launch.samples_ns for launch in record.launches)
+
+
+def speedup_columns(record: Record) -> Row:
+    """Baseline over this one from their interleaved pairs; exactly 1 for a baseline that was measured."""
+    if is_baseline(record):
+        one = Estimate(value=1.0, low=1.0, high=1.0, n=0) if has_samples(record) else None
+    else:
+        one = ratio(record.pairs).speedup if any(pair.blocks_ns for pair in record.pairs) else None
+    if one is None:
+        return {}
+    return {"speedup": one.value, "speedup_low": one.low, "speedup_high": one.high}
+
+
+def memory_columns(launches: Sequence[Launch]) -> Row:
+    """Host bytes, medians over launches: what loading the model left resident, and the worst growth after import."""
+    models: list[int] = []
+    peaks: list[int] = []
+    for launch in launches:
+        phases = {phase.name: phase for phase in launch.memory}
+        if "loaded" in phases:
+            models.append(phases["loaded"].end_bytes - phases["loaded"].start_bytes)
+        later = [phase.peak_bytes for phase in launch.memory if phase.name != "imported"]
+        if "imported" in phases and later:
+            peaks.append(max(later) - phases["imported"].end_bytes)
+    return {
+        "load_ms": median(launch.load_ms for launch in launches) if launches else None,
+        "memory_model_bytes": int(median(models)) if models else None,
+        "memory_peak_bytes": int(median(peaks)) if peaks else None,
+    }
+
+
+def energy_columns(record: Record) -> Row:
+    """Millijoules above idle, mean watts with idle included, and who measured them or why nobody did."""
+    found = energy_of(record)
+    if found is None:
+        why = record.missing.get("energy_per_inference_mj") or f"no meter was read (cell {record.status.value})"
+        return {"energy_source": why if why.startswith("none") else f"none: {why}"}
+    if found.joules is None:
+        return {"power_w": found.watts, "energy_source": f"none: {found.reason} ({found.source})"}
+    return {
+        "power_w": found.watts,
+        "energy_per_inference_mj": 1e3 * found.joules.value,
+        "energy_source": found.source,
+    }
+
+
+def energy_of(record: Record) -> Energy | None:
+    """The energy of the first meter that gives a figure, else of the first; None where none was read.
+
+    Meters are never summed: their domains overlap (a GPU's counter and its board's).
+    """
+    windows = [window for launch in record.launches for window in launch.energy]
+    sources = list(dict.fromkeys(window.source for window in windows))
+    found = [energy_per_inference([window for window in windows if window.source == source]) for source in sources]
+    return next((energy for energy in found if energy.joules), found[0] if found else None)
+
+
+def simulation_columns(record: Record) -> Mapping[str, int | None]:
+    """What a simulator, an emulator or an estimator counted."""
+    simulation = record.simulation
+    if simulation is None:
+        return {}
+    names = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
+    return {name: getattr(simulation, name) for name in names}

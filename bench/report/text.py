@@ -1,0 +1,60 @@
+"""Numbers as people read them: three digits, a unit, and a dash where there is none."""
+
+from __future__ import annotations
+
+from math import floor, log10
+
+NONE = "–"
+BYTE_UNITS = ("B", "KiB", "MiB", "GiB")
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Three significant digits, thousands separated, in powers of ten only below 0.0001 and from a million on."""
+    if value is None:
+        return NONE
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e6:
+        return f"{value:.{digits}g}"
+    decimals = max(0, digits - 1 - floor(log10(abs(value))))
+    return f"{value:,.{decimals}f}"
+
+
+def count(value: float | None) -> str:
+    """Parameters or MACs: 12.5 M."""
+    if value is None:
+        return NONE
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f}"
+
+
+def size(value: float | None) -> str:
+    """Bytes in binary units: 1.5 MiB."""
+    if value is None:
+        return NONE
+    amount, unit = float(value), 0
+    while abs(amount) >= 1024 and unit < len(BYTE_UNITS) - 1:
+        amount, unit = amount / 1024, unit + 1
+    return f"{amount:.3g} {BYTE_UNITS[unit]}" if abs(amount) < 1000 else f"{amount:.0f} {BYTE_UNITS[unit]}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two decimals."""
+    return NONE if value is None else f"{100 * value:.2f} %"
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """A change, with its sign."""
+    return NONE if value is None else f"{value:+.2f}{unit}".replace("-", "−")
+
+
+def times(value: float | None) -> str:
+    """A factor: 1.72×."""
+    return NONE if value is None else f"{number(value)}×"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """A 95 % interval, or nothing where there is none."""
+    return "" if low is None or high is None else f"{number(low)}–{number(high)}"
