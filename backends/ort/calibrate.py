@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from backends.ort.clip import BINS, METHODS, Histogram
-from backends.ort.graph import fixed_batch, free_inputs, infer
+from backends.ort.graph import fixed_batch, infer, producers
 from backends.ort.session import NATIVE_ERRORS
 from bench.errors import InvalidInput
 from bench.types import QuantSpec
@@ -33,7 +33,7 @@ def load_calibration(path: Path, model: ModelProto, samples: int) -> Arrays:
             arrays = {name: stored[name][:samples] for name in stored.files}
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{path}: no calibration data (.npz keyed by input name): {error}") from error
-    for value in free_inputs(model.graph):
+    for value in model.graph.input:
         if value.name not in arrays:
             raise InvalidInput(f"{path}: no array for input {value.name!r} (it has {', '.join(sorted(arrays))})")
         wanted = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)[1:]
@@ -58,11 +58,11 @@ def activation_ranges(model: ModelProto, data: Arrays, spec: QuantSpec) -> dict[
 def float_tensors(model: ModelProto) -> list[str]:
     """Float32 activations whose type is known: inputs, outputs and what lies between."""
     graph = (infer(model) or model).graph
-    stored = {tensor.name for tensor in graph.initializer}
+    real = {value.name for value in graph.input} | set(producers(graph))  # an optimizer leaves types of what it folded
     found = [
         value.name
         for value in (*graph.input, *graph.value_info, *graph.output)
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name not in stored
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name in real
     ]
     return list(dict.fromkeys(found))
 
@@ -122,7 +122,7 @@ def _rows(model: ModelProto, wanted: int) -> int:
 
 def _chunks(model: ModelProto, data: Arrays, rows: int) -> Iterator[Arrays]:
     """The set in chunks of `rows`; where the batch is fixed the last is filled up from the start."""
-    names = [value.name for value in free_inputs(model.graph)]
+    names = [value.name for value in model.graph.input]
     total = len(data[names[0]])
     fixed = fixed_batch(model) is not None
     for start in range(0, total, rows):

@@ -74,7 +74,7 @@ def entropy(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
     folded = histogram.folded()
     counts = folded.counts.copy()
     counts[0] = counts[1]
-    stops = range(128, BINS + 1, 8)
+    stops = range(128, BINS + 1, 16)
     divergences = [_divergence(counts, stop, 128) for stop in stops]
     limit = folded.high * stops[int(np.argmin(divergences))] / BINS
     return max(histogram.low, -limit), min(histogram.high, limit)

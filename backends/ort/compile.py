@@ -49,11 +49,14 @@ class OrtBackend(Backend):
         if path is None:
             raise InvalidInput(f"{source.model}: ONNX Runtime takes an .onnx file, there is {', '.join(source.files)}")
         model = graph.read(path)
+        hidden = graph.hide_weights(model)
         graph.name_nodes(model)
         graph.fix_batch(model, conditions.batch, path)  # says what is wrong before minutes of calibration
         done, facts = _realised(model, source, options)
         deployed = out / "model.onnx"
         onnx.save(graph.fix_batch(done, conditions.batch, path), str(deployed))
+        if hidden:
+            facts["weights_taken_off_the_inputs"] = hidden
         facts["source_bytes"], facts["file_bytes"] = path.stat().st_size, deployed.stat().st_size
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
         digest = sha256(deployed.read_bytes()).hexdigest()
@@ -78,11 +81,12 @@ def _realised(
     from backends.ort import quantize
 
     spec = source.quant
-    _check_provider(spec, str(options.get("provider", "cpu")))
+    if options.get("provider") == "tensorrt":
+        _check_tensorrt(spec)
     if spec.kind == "static":
         if source.calibration is None:
             raise InvalidInput(f"{source.model}: static quantization needs calibration data, there is none")
-        done = quantize.static(model, spec, source.calibration, bool(options.get("reduce_range")))
+        done = quantize.static(model, spec, source.calibration, options)
     elif spec.kind == "dynamic":
         done = quantize.dynamic(model, spec)
     elif spec.kind == "float16":
@@ -100,10 +104,10 @@ def _as_it_is(model: ModelProto) -> tuple[str, tuple[str, ...]]:
     return ("int8", tuple(left)) if quantized else ("float32", ())
 
 
-def _check_provider(spec: QuantSpec, provider: str) -> None:
-    if provider == "tensorrt" and spec.kind == "static" and not spec.activation_symmetric:
-        raise Unsupported("TensorRT takes symmetric int8 only (zero point 0): ask for symmetric=True")
-    if provider == "tensorrt" and spec.kind == "dynamic":
+def _check_tensorrt(spec: QuantSpec) -> None:
+    if spec.kind == "static" and spec.activation_bits != 8:
+        raise Unsupported(f"TensorRT takes int8 activations, not {spec.activation_bits} bits")
+    if spec.kind == "dynamic":
         raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, shape_inference
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, shape_inference, version_converter
 
 from bench.errors import InvalidInput, Unsupported, unknown
 
@@ -35,10 +35,18 @@ def name_nodes(model: ModelProto) -> None:
         taken.add(node.name)
 
 
-def free_inputs(graph: GraphProto) -> list[ValueInfoProto]:
-    """What a caller feeds: inputs that are no initializers (old files list both)."""
-    stored = {tensor.name for tensor in graph.initializer}
-    return [value for value in graph.input if value.name not in stored]
+def hide_weights(model: ModelProto) -> int:
+    """Takes initializers off the list of inputs, in place, and says how many there were.
+
+    Files of IR version 3 list them; ONNX Runtime then folds and fuses nothing, since a caller might feed another.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    real = [value for value in model.graph.input if value.name not in stored]
+    hidden = len(model.graph.input) - len(real)
+    del model.graph.input[:]
+    model.graph.input.extend(real)
+    model.ir_version = max(model.ir_version, 4) if hidden else model.ir_version
+    return hidden
 
 
 def fix_batch(model: ModelProto, batch: int, path: Path) -> ModelProto:
@@ -49,7 +57,7 @@ def fix_batch(model: ModelProto, batch: int, path: Path) -> ModelProto:
     fixed = ModelProto()
     fixed.CopyFrom(model)
     symbols: set[str] = set()
-    for value in free_inputs(fixed.graph):
+    for value in fixed.graph.input:
         symbols |= _fix_input(value, batch, path)
     for value in (*fixed.graph.input, *fixed.graph.output, *fixed.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
@@ -81,6 +89,17 @@ def _fix_input(value: ValueInfoProto, batch: int, path: Path) -> set[str]:
     return symbol
 
 
+def at_least_opset(model: ModelProto, wanted: int) -> ModelProto:
+    """The model in opset `wanted` or newer. Raises `Unsupported` where no conversion is known."""
+    found = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), wanted)
+    if found >= wanted:
+        return model
+    try:
+        return version_converter.convert_version(model, wanted)
+    except (RuntimeError, ValueError) as error:
+        raise Unsupported(f"the file is of opset {found}, {wanted} is needed and cannot be reached: {error}") from error
+
+
 def infer(model: ModelProto) -> ModelProto | None:
     """The model with inferred shapes; None where inference fails (an operator of unknown types)."""
     try:
@@ -91,7 +110,7 @@ def infer(model: ModelProto) -> ModelProto | None:
 
 def fixed_batch(model: ModelProto) -> int | None:
     """The batch a file is fixed to; None when it is free or there is no input."""
-    inputs = free_inputs(model.graph)
+    inputs = model.graph.input
     dims = inputs[0].type.tensor_type.shape.dim if inputs else ()
     return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
 
