@@ -1,0 +1,256 @@
+"""Device side of LiteRT: the interpreter, with XNNPACK unless other kernels are asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from bench.device.session import Array, Feed, Session, SessionFacts
+from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.records import LayerTime
+from bench.types import Clock, Json, Scalar, TensorSpec
+
+RESOLVERS = {
+    "xnnpack": "AUTO",
+    "any": "AUTO",
+    "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
+    "reference": "BUILTIN_REF",
+}
+HEAVY = frozenset(
+    {
+        "CONV_2D",
+        "DEPTHWISE_CONV_2D",
+        "TRANSPOSE_CONV",
+        "FULLY_CONNECTED",
+        "BATCH_MATMUL",
+        "CONV_3D",
+        "CONV_3D_TRANSPOSE",
+    }
+)
+"""Operators that carry a network's multiplications: off XNNPACK they are slow, and the cell is not what was asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """One input or output of the file, and how the float, channels-first side of it is made.
+
+    `axes` permutes what the caller has into what the file has; `scale` is 0 for unquantized tensors.
+    """
+
+    name: str
+    index: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    scale: float
+    zero_point: int
+    axes: tuple[int, ...]
+
+    def spec(self) -> TensorSpec:
+        """As the caller sees it."""
+        shape = [0] * len(self.shape)
+        for position, axis in enumerate(self.axes):
+            shape[axis] = self.shape[position]
+        return TensorSpec(name=self.name, shape=tuple(shape), dtype="float32" if self.scale else self.dtype.name)
+
+    def encode(self, array: Array) -> Array:
+        """The caller's array as the file wants it: turned, and rounded to the nearest quantized value."""
+        turned = np.transpose(array, self.axes)
+        if self.scale:
+            limits = np.iinfo(self.dtype)
+            levels = np.rint(turned.astype(np.float32) / np.float32(self.scale)) + self.zero_point
+            turned = np.clip(levels, limits.min, limits.max)
+        return np.ascontiguousarray(turned, dtype=self.dtype)
+
+    def decode(self, array: Array) -> Array:
+        """What the file gave, as real numbers."""
+        if not self.scale:
+            return array
+        return (array.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+
+
+@final
+class LitertSession(Session):
+    """One interpreter.
+
+    Options: `kernels` (see `LitertBackend`), `layout`: "channels_last" when the file's images are
+    NHWC and the feed's are NCHW. Quantized inputs and outputs are converted outside the timed call.
+    """
+
+    clock: ClassVar[Clock] = Clock.HOST
+
+    def __init__(self, interpreter: Any, path: Path, threads: int, kernels: str, layout: str) -> None:
+        self._interpreter = interpreter
+        self._path = path
+        self._threads = threads
+        self._kernels = kernels
+        self._layout = layout
+        names = _signature(interpreter)
+        self._inputs = [_port(item, names[0], layout) for item in _ordered(interpreter.get_input_details(), names[0])]
+        self._outputs = [
+            _port(item, names[1], "model") for item in _ordered(interpreter.get_output_details(), names[1])
+        ]
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> LitertSession:
+        """See `Session.open`."""
+        kernels = str(options.get("kernels", "xnnpack"))
+        if kernels not in RESOLVERS:
+            raise InvalidInput(f"option kernels={kernels!r} is none of {', '.join(RESOLVERS)}")
+        interpreter = _interpreter(path, threads, RESOLVERS[kernels])
+        session = cls(interpreter, path, threads, kernels, str(options.get("layout", "model")))
+        fixed = [port.shape[0] for port in session._inputs if port.shape and port.shape[0] != batch]
+        if fixed:
+            raise InvalidInput(f"{path.name}: its batch is fixed at {fixed[0]}, batch {batch} was asked")
+        return session
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """See `Session.inputs`: float32 also where the file takes integers."""
+        return tuple(port.spec() for port in self._inputs)
+
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """See `Session.run`."""
+        self.bind(feed)()
+        return tuple(port.decode(self._interpreter.get_tensor(port.index)) for port in self._outputs)
+
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """Turns, quantizes and copies the inputs in; the call is `Interpreter.invoke` alone."""
+        encoded = self._encoded(feed)
+        for port in self._inputs:
+            self._interpreter.set_tensor(port.index, encoded[port.name])
+        invoke: Callable[[], object] = self._interpreter.invoke
+        return invoke
+
+    def facts(self) -> SessionFacts:
+        """Which operators XNNPACK took, in how many partitions, and what was left over."""
+        from importlib.metadata import version
+
+        operators = self._interpreter._get_ops_details()  # noqa: SLF001 - the wheel has no public list of operators
+        partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
+        own = [item for item in operators if item["op_name"] != "DELEGATE"]
+        inside = delegated(own, partitions)
+        left = _counted(item["op_name"] for item in own if item["index"] not in inside)
+        integer = [port.name for port in (*self._inputs, *self._outputs) if port.scale]
+        notes: dict[str, Json] = {
+            "kernels": self._kernels,
+            "layout": self._layout,
+            "operators": _counted(item["op_name"] for item in own),
+            "delegated": len(inside),
+            "partitions": len(partitions),
+            "not_delegated": left,
+            "integer_tensors_converted_outside_timing": integer,
+        }
+        return SessionFacts(version=version("ai-edge-litert"), fallbacks=self._fallbacks(left), notes=notes)
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Per operator, by LiteRT's profiler, in a model loaded a second time; () for plain kernels."""
+        from backends.litert.profiler import profile
+
+        if RESOLVERS[self._kernels] != "AUTO":
+            return ()
+        return profile(self._path, self._encoded(feed), self._threads, runs)
+
+    def close(self) -> None:
+        """See `Session.close`."""
+        self._interpreter = None
+
+    def _encoded(self, feed: Feed) -> dict[str, Array]:
+        arrays = {}
+        for port in self._inputs:
+            spec = port.spec()
+            array = feed.get(port.name)
+            if array is None:
+                raise InvalidInput(f"{self._path.name}: input {port.name!r} is not in the feed ({', '.join(feed)})")
+            if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+                raise InvalidInput(
+                    f"{self._path.name}: input {port.name!r} wants {spec.dtype} of shape {spec.shape}, "
+                    f"got {array.dtype} of shape {array.shape}"
+                )
+            arrays[port.name] = port.encode(array)
+        return arrays
+
+    def _fallbacks(self, left: Mapping[str, int]) -> tuple[str, ...]:
+        if self._kernels != "xnnpack":
+            return ()
+        return tuple(
+            f"{count} {kind} fell off XNNPACK to LiteRT's own kernels" for kind, count in left.items() if kind in HEAVY
+        )
+
+
+def delegated(operators: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Indices of the operators that the partitions replace: all that leads from a partition's inputs to its outputs."""
+    producer = {int(number): item for item in operators for number in item["outputs"]}
+    inside: set[int] = set()
+    for partition in partitions:
+        border = {int(number) for number in partition["inputs"]}
+        todo = [int(number) for number in partition["outputs"]]
+        while todo:
+            item = producer.get(number) if (number := todo.pop()) not in border else None
+            if item is not None and int(item["index"]) not in inside:
+                inside.add(int(item["index"]))
+                todo.extend(int(number) for number in item["inputs"])
+    return inside
+
+
+def _interpreter(path: Path, threads: int, resolver: str) -> Any:
+    try:
+        from ai_edge_litert.interpreter import Interpreter, OpResolverType
+    except ImportError as error:
+        raise Unavailable(f"LiteRT cannot be imported here: {error}; pip install ai-edge-litert") from error
+    with path.open("rb") as file:
+        if file.read(8)[4:] != b"TFL3":
+            raise InvalidInput(f"{path.name}: this is no .tflite file (it does not carry the identifier TFL3)")
+    try:
+        interpreter = Interpreter(
+            model_path=str(path),
+            num_threads=threads,
+            experimental_op_resolver_type=OpResolverType[resolver],
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:300]
+        if "custom op" in text or "TensorFlow op" in text:
+            raise Unsupported(f"{path.name}: needs operators that LiteRT does not have built in: {text}") from error
+        raise InvalidInput(f"{path.name}: LiteRT cannot read this file: {text}") from error
+    return interpreter
+
+
+def _signature(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
+    """Tensor index -> argument name, for inputs and outputs; empty for a file without signatures."""
+    signatures: Mapping[str, Mapping[str, Mapping[str, int]]] = interpreter._get_full_signature_list()  # noqa: SLF001 - the public list has no tensor numbers
+    first = next(iter(signatures.values()), {"inputs": {}, "outputs": {}})
+    inputs, outputs = ({int(index): str(name) for name, index in first[end].items()} for end in ("inputs", "outputs"))
+    return inputs, outputs
+
+
+def _ordered(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> list[Mapping[str, Any]]:
+    """By argument number (args_0, args_1, ... args_10) where the names carry one, else as the file has them."""
+    numbers = [re.search(r"_(\d+)$", names.get(int(item["index"]), "")) for item in details]
+    if not all(numbers):
+        return list(details)
+    order = sorted(range(len(details)), key=lambda place: int(match.group(1)) if (match := numbers[place]) else 0)
+    return [details[place] for place in order]
+
+
+def _port(item: Mapping[str, Any], names: Mapping[int, str], layout: str) -> Port:
+    shape = tuple(int(size) for size in item["shape"])
+    scale, zero_point = item["quantization"]
+    turned = layout == "channels_last" and len(shape) == 4
+    return Port(
+        name=names.get(int(item["index"]), str(item["name"])),
+        index=int(item["index"]),
+        shape=shape,
+        dtype=np.dtype(item["dtype"]),
+        scale=float(scale),
+        zero_point=int(zero_point),
+        axes=(0, 2, 3, 1) if turned else tuple(range(len(shape))),
+    )
+
+
+def _counted(names: Any) -> dict[str, Json]:
+    found = [str(name) for name in names]
+    return {name: found.count(name) for name in sorted(set(found))}

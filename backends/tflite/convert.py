@@ -1,0 +1,107 @@
+"""Asks the converting process for a .tflite: what the adapters of TFLite runtimes call."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
+from bench.types import Artifact, Compressed
+
+ACCEPTS = ("tflite", "pt2")
+LIMIT_S = 900.0
+INSTALL = "pip install 'pressbench[litert]'"
+
+NEEDED = {
+    "tflite": ("ai_edge_litert",),
+    "pt2": ("ai_edge_litert", "litert_torch"),
+    "onnx": ("ai_edge_litert", "onnx2tf"),
+}
+
+
+def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> Artifact:
+    """`out`/model.tflite at a fixed batch, quantized as `source.quant` asks; facts say what the converters did.
+
+    `facts["session_options"]` is what a session must know to feed the file. Raises `Unsupported`,
+    `InvalidInput`, `Unavailable` with the install line, or `CellFailed` when a converter dies.
+    """
+    kind = next((name for name in ACCEPTS if name in source.files), None)
+    if kind is None:
+        raise Unsupported(
+            f"no way from {', '.join(source.files) or 'nothing'} to .tflite: {', '.join(ACCEPTS)} are taken"
+        )
+    missing = [name for name in needed(kind, quantized=source.quant is not None) if not importlib.util.find_spec(name)]
+    if missing:
+        raise Unavailable(f"converting {kind} to .tflite needs {missing[0]}: {INSTALL}")
+    request = {
+        "format": kind,
+        "source": str(source.files[kind].resolve()),
+        "inputs": [list(spec.shape) for spec in source.inputs],
+        "batch": batch,
+        "quant": asdict(source.quant) if source.quant else None,
+        "calibration": str(source.calibration.resolve()) if source.calibration else None,
+        "float_io": float_io,
+    }
+    facts = _ask(request, out)
+    path = out / "model.tflite"
+    return Artifact(
+        path=path,
+        format="tflite",
+        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
+        facts={**facts, "session_options": {"layout": facts.pop("layout")}},
+    )
+
+
+def needed(kind: str, *, quantized: bool) -> tuple[str, ...]:
+    """Packages that a conversion imports."""
+    return (*NEEDED[kind], *(("ai_edge_quantizer",) if quantized else ()))
+
+
+def _ask(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    path, reply, log = out / "request.json", out / "reply.json", out / "convert.log"
+    path.write_text(json.dumps(request), encoding="utf-8")
+    environment = {**os.environ, "LITERT_TORCH_SHOW_PROGRESS": "n", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "backends.tflite.tool", str(path)]
+    try:
+        with log.open("wb") as stream:
+            code = subprocess.run(
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                timeout=LIMIT_S,
+                check=False,
+            ).returncode
+    except subprocess.TimeoutExpired:
+        raise CellFailed(f"the conversion to .tflite did not end within {LIMIT_S:.0f} s") from None
+    if code or not reply.exists():
+        raise _died(code, request, log)
+    answer = json.loads(reply.read_text(encoding="utf-8"))
+    for leftover in (path, reply, log):
+        leftover.unlink()
+    if "error" in answer:
+        kinds: dict[str, type[PressbenchError]] = {
+            kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable)
+        }
+        raise kinds.get(answer["error"], CellFailed)(answer["message"])
+    facts: dict[str, Any] = answer["facts"]
+    return facts
+
+
+def _died(code: int, request: Mapping[str, Any], log: Path) -> PressbenchError:
+    said = log.read_text(encoding="utf-8", errors="replace")[-1000:].strip()
+    if code < 0 and request["format"] == "tflite":
+        name = Path(request["source"]).name
+        return InvalidInput(f"{name}: LiteRT crashes on this file ({signal.Signals(-code).name})")
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return CellFailed(f"the conversion to .tflite {how}: {said}")

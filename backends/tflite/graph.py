@@ -1,0 +1,137 @@
+"""What a .tflite file says of itself: inputs, outputs, operators, weights, read through the LiteRT interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from numpy.typing import NDArray
+
+from bench.errors import InvalidInput, Unsupported
+
+IDENTIFIER = b"TFL3"
+"""Bytes 4 to 8 of the file (tensorflow/lite/schema/schema.fbs, file_identifier)."""
+
+WEIGHTED = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1}
+"""Operators that multiply by a stored weight, and which operand it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One tensor. `scale` is 0 where it is not quantized (or has a scale per channel)."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float = 0.0
+    zero_point: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operator:
+    """One operator of the main subgraph; operands are tensor numbers, -1 an absent one."""
+
+    index: int
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """The main subgraph."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    tensors: dict[int, Tensor]
+    operators: tuple[Operator, ...]
+
+    def weighted(self) -> tuple[Operator, ...]:
+        """Operators whose weight operand is stored in the file."""
+        produced = {number for operator in self.operators for number in operator.outputs}
+        return tuple(
+            operator
+            for operator in self.operators
+            if operator.kind in WEIGHTED
+            and operator.inputs[WEIGHTED[operator.kind]] not in produced
+            and operator.inputs[WEIGHTED[operator.kind]] not in self.inputs
+        )
+
+
+def open_plain(path: Path, *, keep_all: bool = False) -> Interpreter:
+    """An interpreter without delegates. Raises `InvalidInput` for a foreign or truncated file,
+    `Unsupported` for custom or Flex operators, naming them.
+    """
+    check_identifier(path)
+    try:
+        interpreter = Interpreter(
+            model_path=str(path),
+            experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+            experimental_preserve_all_tensors=keep_all,
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise refusal(path, error) from error
+    return interpreter
+
+
+def check_identifier(path: Path) -> None:
+    """Raises `InvalidInput` for what is no flatbuffer of TFLite's schema."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:] != IDENTIFIER:
+        raise InvalidInput(f"{path.name}: this is no .tflite file (it does not carry the identifier TFL3)")
+
+
+def refusal(path: Path, error: Exception) -> InvalidInput:
+    """The runtime's complaint about a file, as the error it is."""
+    text = " ".join(str(error).split())
+    for mark in ("unresolved custom op", "Select TensorFlow op", "FlexDelegate"):
+        if mark in text:
+            return Unsupported(f"{path.name}: needs operators that LiteRT does not have built in: {text[:300]}")
+    return InvalidInput(f"{path.name}: LiteRT cannot read this file: {text[:300]}")
+
+
+def read(path: Path) -> Graph:
+    """See `open_plain` for what is raised."""
+    return describe(open_plain(path))
+
+
+def describe(interpreter: Interpreter) -> Graph:
+    """The graph of an interpreter without delegates."""
+    operators = tuple(
+        Operator(
+            index=int(item["index"]),
+            kind=str(item["op_name"]),
+            inputs=tuple(int(number) for number in item["inputs"]),
+            outputs=tuple(int(number) for number in item["outputs"]),
+        )
+        for item in interpreter._get_ops_details()  # noqa: SLF001 - the wheel has no public list of operators
+    )
+    return Graph(
+        inputs=tuple(int(item["index"]) for item in interpreter.get_input_details()),
+        outputs=tuple(int(item["index"]) for item in interpreter.get_output_details()),
+        tensors={int(item["index"]): _tensor(item) for item in interpreter.get_tensor_details()},
+        operators=operators,
+    )
+
+
+def weight(interpreter: Interpreter, operator: Operator) -> NDArray[np.generic]:
+    """The stored weight of an operator of `Graph.weighted`."""
+    array: NDArray[np.generic] = interpreter.get_tensor(operator.inputs[WEIGHTED[operator.kind]])
+    return array
+
+
+def _tensor(item: Mapping[str, Any]) -> Tensor:
+    scale, zero_point = item["quantization"]
+    return Tensor(
+        name=str(item["name"]),
+        shape=tuple(int(size) for size in item["shape"]),
+        dtype=np.dtype(item["dtype"]).name,
+        scale=float(scale),
+        zero_point=int(zero_point),
+    )

@@ -1,0 +1,176 @@
+"""A float .tflite to the precision a QuantSpec asks for, by ai-edge-quantizer with our own ranges."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_quantizer import qtyping
+from ai_edge_quantizer.algorithm_manager import AlgorithmName
+from ai_edge_quantizer.quantizer import Quantizer
+from flatbuffers import Builder
+
+from backends.tflite.calibrate import Ranges
+from backends.tflite.graph import IDENTIFIER, WEIGHTED, Graph, Operator, read
+from bench.errors import InvalidInput, Unsupported
+from bench.types import QuantSpec
+
+EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
+BLOCKS = (32, 64, 128, 256)
+
+
+def check(spec: QuantSpec) -> None:
+    """Raises `Unsupported` with the reason for what no TFLite kernel computes."""
+    allowed = {"static": ((8,), (8, 16)), "dynamic": ((8, 4), (8,)), "weight_only": ((8, 4), ()), "float16": ((), ())}
+    if spec.kind not in allowed:
+        raise Unsupported(f"LiteRT has no {spec.kind} kernels; it takes {', '.join(allowed)}")
+    weights, activations = allowed[spec.kind]
+    if weights and spec.weight_bits not in weights:
+        raise Unsupported(f"LiteRT takes {spec.kind} weights of {_either(weights)} bits, not {spec.weight_bits}")
+    if activations and spec.activation_bits not in activations:
+        raise Unsupported(
+            f"LiteRT takes {spec.kind} activations of {_either(activations)} bits, not {spec.activation_bits}"
+        )
+    if not spec.weight_symmetric and spec.kind != "float16":
+        raise Unsupported("LiteRT's kernels take symmetric weights only (zero point 0)")
+    if spec.block_size and (spec.block_size not in BLOCKS or spec.kind == "static"):
+        raise Unsupported(f"LiteRT takes blocks of {_either(BLOCKS)} weights, in dynamic and weight_only quantization")
+
+
+def quantize(
+    float_file: Path, out: Path, spec: QuantSpec, layers: Mapping[int, str], found: Ranges, *, float_io: bool
+) -> dict[str, Any]:
+    """Writes `out`; returns what was done. `layers`: operator index -> layer; `found`: tensor name -> (low, high).
+
+    Raises `Unsupported` (see `check`, and when nothing in the network can be quantized) or
+    `InvalidInput` (`keep_float` or `ranges` name what is not there).
+    """
+    check(spec)
+    graph = read(float_file)
+    recipe = Quantizer(_modern(float_file))
+    _everything(recipe, spec)
+    if float_io and spec.kind == "static":
+        for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
+            recipe.update_quantization_recipe(".*", end, None, AlgorithmName.NO_QUANTIZE)
+    for operator in _kept(graph, layers, spec.keep_float):
+        pattern = f"^{re.escape(scope(graph, operator))}$"
+        recipe.update_quantization_recipe(pattern, EVERYTHING, None, AlgorithmName.NO_QUANTIZE)
+    statistics = None
+    if spec.kind == "static":
+        known = _symmetric(found) if spec.activation_symmetric else found
+        known = {**known, **_trained(graph, layers, spec)}
+        statistics = {
+            name: {"min": np.array([[low]]), "max": np.array([[high]])} for name, (low, high) in known.items()
+        }
+    try:
+        result = recipe.quantize(statistics, enable_progress_report=False)
+    except (ValueError, RuntimeError) as error:
+        raise Unsupported(f"ai-edge-quantizer cannot do this: {str(error).splitlines()[0][:300]}") from error
+    assert result.quantized_model is not None
+    out.write_bytes(bytes(result.quantized_model))
+    return _report(out, graph, layers, spec)
+
+
+def _modern(path: Path) -> bytes:
+    """The file with its operator codes where the quantizer looks for them.
+
+    Files from before schema 3a keep them in `deprecated_builtin_code` alone; the quantizer takes
+    every operator of such a file for code 0 and leaves it as it is, without a word.
+    """
+    content = path.read_bytes()
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    old = [code for code in model.operatorCodes if code.builtinCode < code.deprecatedBuiltinCode]
+    if not old:
+        return content
+    for code in old:
+        code.builtinCode = code.deprecatedBuiltinCode
+    builder = Builder(len(content))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def scope(graph: Graph, operator: Operator) -> str:
+    """The text ai-edge-quantizer matches patterns against: the names of an operator's outputs."""
+    return "".join(graph.tensors[number].name + ";" for number in operator.outputs if number != -1)
+
+
+def _everything(recipe: Quantizer, spec: QuantSpec) -> None:
+    if spec.kind == "float16":
+        recipe.add_weight_only_config(".*", EVERYTHING, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
+        return
+    per = qtyping.QuantGranularity
+    grain = per.CHANNELWISE if spec.per_channel else per.TENSORWISE
+    if spec.block_size:
+        grain = per(f"BLOCKWISE_{spec.block_size}")
+    if spec.kind == "static":
+        recipe.add_static_config(".*", EVERYTHING, spec.activation_bits, spec.weight_bits, grain)
+    elif spec.kind == "dynamic":
+        recipe.add_dynamic_config(".*", EVERYTHING, spec.weight_bits, grain)
+    else:
+        recipe.add_weight_only_config(".*", EVERYTHING, spec.weight_bits, grain)
+
+
+def _kept(graph: Graph, layers: Mapping[int, str], names: tuple[str, ...]) -> list[Operator]:
+    """The operators of the layers that stay float. A layer without an operator of its own is an error."""
+    index = {layer: number for number, layer in layers.items()}
+    missing = [name for name in names if name not in index]
+    if missing:
+        raise InvalidInput(
+            f"keep_float names {missing[0]!r}, which is no layer of the converted network "
+            f"(layers: {', '.join(sorted(index)) or 'unknown'})"
+        )
+    return [operator for operator in graph.operators if operator.index in {index[name] for name in names}]
+
+
+def _trained(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> Ranges:
+    """Trained ranges by tensor: a layer's range is that of its operator's output."""
+    by_layer = {layers[item.index]: item for item in graph.operators if item.index in layers}
+    by_name = {graph.tensors[number].name: graph.tensors[number].name for number in graph.inputs}
+    known: Ranges = {}
+    for name, low, high in spec.ranges:
+        if name in by_layer:
+            known[graph.tensors[by_layer[name].outputs[0]].name] = (low, high)
+        elif name == "input" or name in by_name:
+            known[graph.tensors[graph.inputs[0]].name] = (low, high)
+        else:
+            raise InvalidInput(f"trained range of {name!r}: no such layer in the converted network")
+    return known
+
+
+def _symmetric(found: Ranges) -> Ranges:
+    """Ranges whose zero point is exactly 0 in asymmetric int8: 128 steps below zero, 127 above."""
+    magnitude = {name: max(-low, high) for name, (low, high) in found.items()}
+    return {name: (-top * 128 / 127, top) for name, top in magnitude.items()}
+
+
+def _report(out: Path, before: Graph, layers: Mapping[int, str], spec: QuantSpec) -> dict[str, Any]:
+    """Which weighted operators really changed; a file where none did is no answer."""
+    after = read(out)
+    types = [stored_weight(after, operator) for operator in after.operators if operator.kind in WEIGHTED]
+    stayed = types.count("float32")
+    wanted = len(before.weighted())
+    if wanted and stayed == len(types) and not spec.keep_float:
+        raise Unsupported(f"none of the {wanted} layers of this network can be quantized ({spec.kind})")
+    return {
+        "quantized_by": "ai-edge-quantizer",
+        "layers_quantized": wanted - stayed,
+        "layers_float": stayed,
+        "matched_layers": len(layers),
+    }
+
+
+def stored_weight(graph: Graph, operator: Operator) -> str:
+    """Type of the stored weight of an operator, seen through the DEQUANTIZE that weight-only files have."""
+    number = operator.inputs[WEIGHTED[operator.kind]]
+    producer = next((item for item in graph.operators if number in item.outputs), None)
+    if producer is not None and producer.kind == "DEQUANTIZE":
+        number = producer.inputs[0]
+    return graph.tensors[number].dtype
+
+
+def _either(values: tuple[int, ...]) -> str:
+    return " or ".join(str(value) for value in values)

@@ -1,0 +1,121 @@
+"""The process that converts: reads a request, writes a .tflite and a reply.
+
+`python -m backends.tflite.tool REQUEST.json`. A process of its own because the converters want
+environment variables, log to standard output, keep gigabytes and can crash on a bad file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.errors import InvalidInput, PressbenchError
+from bench.types import QuantSpec
+
+
+def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Does what `backends.tflite.convert` asked; returns facts."""
+    from backends.tflite import graph
+
+    source, final = Path(request["source"]), folder / "model.tflite"
+    spec = quant_spec(request["quant"]) if request["quant"] else None
+    layers: dict[int, str] = {}
+    layout = "model"
+    stage = final if spec is None else folder / "float.tflite"
+    if request["format"] == "pt2":
+        from backends.tflite import network
+
+        converted = network.convert(source, request["batch"], stage)
+        layers, layout = dict(converted.layers), converted.layout
+    else:
+        layout = layout_of(graph.read(source), request)
+        stage.write_bytes(source.read_bytes())
+    facts: dict[str, Any] = {"layout": layout}
+    if spec is not None:
+        facts |= quantized(request, spec, stage, final, layers, layout)
+        stage.unlink()
+    done = graph.read(final)
+    facts["operators"] = counted([operator.kind for operator in done.operators])
+    facts["inputs"] = [asdict(done.tensors[number]) for number in done.inputs]
+    facts["outputs"] = [asdict(done.tensors[number]) for number in done.outputs]
+    return facts
+
+
+def quantized(
+    request: dict[str, Any], spec: QuantSpec, stage: Path, final: Path, layers: dict[int, str], layout: str
+) -> dict[str, Any]:
+    """Calibrates where the recipe needs it, and quantizes."""
+    from backends.tflite import calibrate, quantize
+
+    quantize.check(spec)
+    found = {}
+    if spec.kind == "static":
+        samples = calibration(request["calibration"], spec.samples, layout)
+        found = calibrate.ranges(stage, samples, request["batch"], spec.calibration, spec.percentile)
+    return quantize.quantize(stage, final, spec, layers, found, float_io=request["float_io"])
+
+
+def calibration(file: str | None, limit: int, layout: str) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    """Calibration samples, at most `limit`, for each input, in the file's layout."""
+    if file is None:
+        raise InvalidInput("full int8 needs calibration samples: give the model a data set, or use dynamic int8")
+    loaded = np.load(file, allow_pickle=False)
+    arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in sorted(loaded.files, key=int)]
+    return [
+        np.moveaxis(array[:limit], 1, -1) if layout == "channels_last" and array.ndim == 4 else array[:limit]
+        for array in arrays
+    ]
+
+
+def layout_of(found: Any, request: dict[str, Any]) -> str:
+    """Whether the caller's images (channels first) are this file's, or need turning. Raises `InvalidInput`."""
+    mine = [found.tensors[number].shape for number in found.inputs]
+    if any(shape and shape[0] != request["batch"] for shape in mine):
+        raise InvalidInput(f"this .tflite has its batch fixed at {mine[0][0]}, batch {request['batch']} was asked")
+    wanted = [tuple(shape[1:]) for shape in request["inputs"]]
+    own = [shape[1:] for shape in mine]
+    if not wanted or wanted == own:
+        return "model"
+    if wanted == [(shape[-1], *shape[:-1]) if len(shape) == 3 else shape for shape in own]:
+        return "channels_last"
+    raise InvalidInput(f"the .tflite takes inputs of shape {own}, the model was declared with {wanted}")
+
+
+def quant_spec(data: dict[str, Any]) -> QuantSpec:
+    """The QuantSpec that `asdict` made a dictionary of."""
+    return QuantSpec(
+        **{
+            **data,
+            "keep_float": tuple(data["keep_float"]),
+            "ranges": tuple((name, low, high) for name, low, high in data["ranges"]),
+        }
+    )
+
+
+def counted(kinds: list[str]) -> dict[str, int]:
+    """How many of each."""
+    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+
+def main(arguments: list[str]) -> int:
+    """Writes `reply.json` beside the request: facts, or the error to raise."""
+    warnings.simplefilter("ignore")
+    path = Path(arguments[0])
+    try:
+        reply: dict[str, Any] = {"facts": convert(json.loads(path.read_text(encoding="utf-8")), path.parent)}
+    except PressbenchError as error:
+        reply = {"error": type(error).__name__, "message": str(error)}
+    except ImportError as error:
+        reply = {"error": "Unavailable", "message": f"{error}; pip install 'pressbench[litert]'"}
+    (path.parent / "reply.json").write_text(json.dumps(reply), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,309 @@
+"""LiteRT on small networks that torch exported here, and on the MLPerf Tiny files that it did not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.litert.compile import LitertBackend
+from backends.litert.session import LitertSession
+from backends.tflite.convert import to_tflite
+from bench.device.feeds import random_inputs
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Artifact, Compressed, Conditions, QuantSpec, TensorSpec
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("litert_torch", reason="pip install 'pressbench[litert]'")
+
+SHAPE = (3, 16, 16)
+
+
+class Net(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        nn = torch.nn
+        self.features = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU6(),
+            nn.Conv2d(8, 16, 1, stride=2),
+            nn.ReLU(),
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(16, 10)
+
+    def forward(self, x):
+        return self.fc(self.pool(self.features(x)).flatten(1))
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("net") / "net.pt2"
+    example = (torch.randn(2, *SHAPE),)
+    shapes = ({0: torch.export.Dim("batch", min=1)},)
+    torch.export.save(torch.export.export(Net().eval(), example, dynamic_shapes=shapes), path)
+    np.save(path.with_name("calibration.npy"), samples(64, seed=1))
+    return path
+
+
+@pytest.fixture(scope="module")
+def floats(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The network in float32, converted once for all tests."""
+    return to_tflite(source(archive, None), 1, tmp_path_factory.mktemp("float"), float_io=True)
+
+
+@pytest.fixture(scope="module")
+def int8(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The network in static int8 with one layer kept float."""
+    spec = QuantSpec(kind="static", keep_float=("features.0",))
+    return to_tflite(source(archive, spec), 1, tmp_path_factory.mktemp("int8"), float_io=True)
+
+
+def source(archive: Path, quant: QuantSpec | None) -> Compressed:
+    return Compressed(
+        model="net",
+        recipe="r",
+        files={"pt2": archive},
+        inputs=(TensorSpec(name="input", shape=(-1, *SHAPE)),),
+        digest="d",
+        quant=quant,
+        calibration=archive.with_name("calibration.npy"),
+    )
+
+
+def as_file(path: Path, quant: QuantSpec | None = None, calibration: Path | None = None) -> Compressed:
+    return Compressed(
+        model="file",
+        recipe="r",
+        files={"tflite": path},
+        inputs=(),
+        digest="d",
+        quant=quant,
+        calibration=calibration,
+    )
+
+
+def samples(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, *SHAPE), dtype=np.float32)
+
+
+def opened(artifact: Artifact, **options: str) -> LitertSession:
+    merged = {**options, **artifact.facts["session_options"]}
+    return LitertSession.open(artifact.path, threads=1, batch=1, options=merged)
+
+
+def outputs(session: LitertSession, images: np.ndarray) -> np.ndarray:
+    name = session.inputs()[0].name
+    return np.concatenate([session.run({name: image[None]})[0] for image in images])
+
+
+def reference(archive: Path, images: np.ndarray) -> np.ndarray:
+    return torch.export.load(archive).module()(torch.from_numpy(images)).detach().numpy()
+
+
+def relative_rms(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(np.sqrt(((found - expected) ** 2).mean()) / expected.std())
+
+
+def test_a_converted_network_is_the_network(archive: Path, floats: Artifact) -> None:
+    """Float outputs agree with PyTorch within 1e-4 relative, fed channels first like every other backend."""
+    images = samples(4, seed=2)
+    session = opened(floats)
+    assert session.inputs()[0].shape == (1, *SHAPE)
+    expected = reference(archive, images)
+    assert np.abs(outputs(session, images) - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_xnnpack_takes_the_whole_float_network(floats: Artifact) -> None:
+    """One partition, nothing left, no fallback; and no layout change inside."""
+    facts = opened(floats).facts()
+    assert facts.fallbacks == ()
+    assert facts.notes["partitions"] == 1
+    assert facts.notes["not_delegated"] == {}
+    assert "TRANSPOSE" not in facts.notes["operators"]
+
+
+@pytest.mark.parametrize("kernels", ["builtin", "reference"])
+def test_plain_kernels_compute_the_same_without_xnnpack(floats: Artifact, kernels: str) -> None:
+    """The plain kernels are slower, not different, and nothing is delegated."""
+    images = samples(2, seed=3)
+    plain = opened(floats, kernels=kernels)
+    assert plain.facts().notes["partitions"] == 0
+    assert plain.profile({plain.inputs()[0].name: images[:1]}, 2) == ()
+    np.testing.assert_allclose(outputs(plain, images), outputs(opened(floats), images), rtol=1e-4, atol=1e-6)
+
+
+def test_kept_layers_stay_float_and_the_rest_is_int8(archive: Path, int8: Artifact) -> None:
+    """`keep_float` names a torch layer; exactly that one keeps float weights, and the outputs stay close."""
+    assert (int8.facts["layers_float"], int8.facts["layers_quantized"]) == (1, 3)
+    images = samples(16, seed=4)
+    assert relative_rms(outputs(opened(int8), images), reference(archive, images)) < 0.02
+
+
+def test_the_profile_covers_every_operator(floats: Artifact) -> None:
+    """One row an operator, in order, with where it ran and a time that is no nonsense."""
+    session = opened(floats)
+    rows = session.profile({session.inputs()[0].name: samples(1, seed=5)}, 20)
+    kinds = [row.operator.split(" ")[0] for row in rows]
+    assert kinds == ["Convolution", "Convolution", "Convolution", "Mean", "Fully"]
+    assert {row.placed_on for row in rows} == {"xnnpack"}
+    assert all(0 <= row.mean_us < 1e5 and row.runs == 20 for row in rows)
+
+
+def test_running_twice_gives_the_same_bytes_and_arrays_are_kept(int8: Artifact) -> None:
+    """`run` is deterministic and its arrays are not overwritten by the next run."""
+    session = opened(int8)
+    first, second = samples(2, seed=6)
+    name = session.inputs()[0].name
+    kept = session.run({name: first[None]})[0]
+    copy = kept.copy()
+    session.run({name: second[None]})
+    session.bind({name: second[None]})()
+    assert np.array_equal(kept, copy)
+    assert np.array_equal(session.run({name: first[None]})[0], copy)
+
+
+@pytest.mark.parametrize("stem", ["pretrainedResnet_quant", "vww_96_int8", "ad01_int8"])
+def test_integer_files_are_fed_and_read_as_floats(tflite_cases: Path, stem: str, tmp_path: Path) -> None:
+    """A user's integer file is measured as it is; the session converts outside the call and says so."""
+    path = tflite_cases / f"{stem}.tflite"
+    artifact = LitertBackend().compile(as_file(path), Conditions(), {}, tmp_path)
+    assert artifact.path.read_bytes() == path.read_bytes()
+    session = opened(artifact)
+    (spec,) = session.inputs()
+    assert spec.dtype == "float32"
+    found = session.run({spec.name: random_inputs([spec], 1, 0)[0]})[0]
+    assert found.dtype == np.float32
+    assert len(session.facts().notes["integer_tensors_converted_outside_timing"]) == 2
+
+
+def test_quantizing_and_back_is_exact_on_the_grid(tflite_cases: Path) -> None:
+    """A feed that lies on the file's integer grid enters it without any change."""
+    path = tflite_cases / "pretrainedResnet_quant.tflite"
+    session = LitertSession.open(path, threads=1, batch=1, options={})
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
+    session.bind({session.inputs()[0].name: pixels})
+    stored = session._interpreter.get_tensor(session._inputs[0].index)
+    assert np.array_equal(stored.astype(np.float32) + 128, pixels)
+
+
+def test_light_operators_off_xnnpack_are_noted_and_no_fallback(tflite_cases: Path) -> None:
+    """The int8 ResNet's pooling and softmax run on LiteRT's own kernels: told, and still trusted."""
+    session = LitertSession.open(tflite_cases / "pretrainedResnet_quant.tflite", threads=1, batch=1, options={})
+    facts = session.facts()
+    assert facts.notes["not_delegated"] == {"AVERAGE_POOL_2D": 1, "SOFTMAX": 1}
+    assert facts.notes["partitions"] == 2
+    assert facts.fallbacks == ()
+
+
+def test_dynamic_depthwise_falls_off_xnnpack_and_is_a_fallback(floats: Artifact, tmp_path: Path) -> None:
+    """The trap of dynamic int8: XNNPACK has no such depthwise kernel, so the cell cannot be trusted as XNNPACK."""
+    artifact = to_tflite(as_file(floats.path, QuantSpec(kind="dynamic")), 1, tmp_path, float_io=True)
+    assert any("DEPTHWISE_CONV_2D" in reason for reason in opened(artifact).facts().fallbacks)
+    assert opened(artifact, kernels="any").facts().fallbacks == ()
+
+
+@pytest.mark.parametrize("kind", ["float16", "dynamic", "weight_only"])
+@pytest.mark.parametrize("stem", ["pretrainedResnet", "ad01_fp32"])
+def test_smaller_weights_make_a_smaller_file_with_close_outputs(
+    tflite_cases: Path, tmp_path: Path, stem: str, kind: str
+) -> None:
+    """A float file from elsewhere shrinks (one of them has the old schema, which the quantizer alone leaves as it is)."""
+    path = tflite_cases / f"{stem}.tflite"
+    artifact = to_tflite(as_file(path, QuantSpec(kind=kind)), 1, tmp_path, float_io=True)
+    assert artifact.path.stat().st_size < 0.6 * path.stat().st_size
+    before = LitertSession.open(path, threads=1, batch=1, options={})
+    after = opened(artifact, kernels="any")
+    (spec,) = before.inputs()
+    feed = random_inputs([spec], 1, 0)[0] * np.float32(255 if stem == "pretrainedResnet" else 1)
+    expected = before.run({spec.name: feed})[0]
+    assert relative_rms(after.run({after.inputs()[0].name: feed})[0], expected) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("quant", "said"),
+    [
+        (QuantSpec(kind="bfloat16"), "bfloat16"),
+        (QuantSpec(kind="static", weight_bits=4), "4"),
+        (QuantSpec(kind="static", weight_symmetric=False), "symmetric"),
+        (QuantSpec(kind="dynamic", block_size=48), "48|blocks"),
+    ],
+)
+def test_what_no_kernel_computes_is_unsupported(floats: Artifact, tmp_path: Path, quant: QuantSpec, said: str) -> None:
+    """A precision without kernels is refused with the reason, before anything is written."""
+    with pytest.raises(Unsupported, match=said):
+        to_tflite(as_file(floats.path, quant), 1, tmp_path, float_io=True)
+
+
+def test_full_int8_without_calibration_samples_is_refused(floats: Artifact, tmp_path: Path) -> None:
+    """No samples, no ranges: nothing is guessed."""
+    with pytest.raises(InvalidInput, match="calibration"):
+        to_tflite(as_file(floats.path, QuantSpec(kind="static")), 1, tmp_path, float_io=True)
+
+
+def test_a_layer_that_is_not_there_cannot_be_kept(archive: Path, tmp_path: Path) -> None:
+    """A misspelt layer is an error that lists the right ones."""
+    spec = QuantSpec(kind="dynamic", keep_float=("features.9",))
+    with pytest.raises(InvalidInput, match=r"features\.9.*features\.0"):
+        to_tflite(source(archive, spec), 1, tmp_path, float_io=True)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 8, 200, 40_000])
+def test_a_truncated_file_is_refused_by_name(tflite_cases: Path, tmp_path: Path, keep: int) -> None:
+    """Cut anywhere, the file is refused with its name; nothing crashes the host."""
+    path = tmp_path / "cut.tflite"
+    path.write_bytes((tflite_cases / "vww_96_int8.tflite").read_bytes()[:keep])
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InvalidInput, match=r"cut\.tflite"):
+        to_tflite(as_file(path), 1, tmp_path / "out", float_io=True)
+
+
+def test_a_foreign_file_is_refused_on_the_device_too(tmp_path: Path) -> None:
+    """What is no flatbuffer of TFLite never reaches the interpreter."""
+    path = tmp_path / "model.tflite"
+    path.write_bytes(os.urandom(4096))
+    with pytest.raises(InvalidInput, match="TFL3"):
+        LitertSession.open(path, threads=1, batch=1, options={})
+
+
+def test_custom_operators_are_unsupported_and_named(tflite_cases: Path, tmp_path: Path) -> None:
+    """A file with an operator that is not built in names it."""
+    from ai_edge_litert import schema_py_generated as schema
+    from flatbuffers import Builder
+
+    model = schema.ModelT.InitFromPackedBuf((tflite_cases / "ad01_fp32.tflite").read_bytes(), 0)
+    code = model.operatorCodes[0]
+    code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, b"MyOwnOp"
+    for operator in model.subgraphs[0].operators:
+        operator.builtinOptionsType, operator.builtinOptions = 0, None
+    builder = Builder(1 << 20)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    path = tmp_path / "custom.tflite"
+    path.write_bytes(bytes(builder.Output()))
+    with pytest.raises(Unsupported, match="MyOwnOp"):
+        LitertSession.open(path, threads=1, batch=1, options={})
+
+
+def test_a_feed_of_the_wrong_shape_or_type_is_refused(floats: Artifact) -> None:
+    """A wrong dtype or shape is named, never cast or reshaped in silence."""
+    session = opened(floats)
+    name = session.inputs()[0].name
+    with pytest.raises(InvalidInput, match="float64"):
+        session.run({name: samples(1, seed=0).astype(np.float64)})
+    with pytest.raises(InvalidInput, match="shape"):
+        session.run({name: np.zeros((1, 16, 16, 3), np.float32)})
+    with pytest.raises(InvalidInput, match="not in the feed"):
+        session.run({})
+
+
+def test_another_batch_than_the_files_own_is_refused(tflite_cases: Path, tmp_path: Path) -> None:
+    """A .tflite has its batch fixed; asking for another is an error, not a resize."""
+    with pytest.raises(InvalidInput, match="batch fixed at 1"):
+        to_tflite(as_file(tflite_cases / "ad01_fp32.tflite"), 4, tmp_path, float_io=True)
