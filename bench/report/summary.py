@@ -25,35 +25,42 @@ STYLES = {
 
 def summary(records: Sequence[Record]) -> Group:
     """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
-    table = Table(box=rich.box.SIMPLE_HEAD, title=Text(f"run {records[0].run_id}" if records else "no cells"))
-    several = len({(record.backend, record.conditions.batch, record.conditions.threads) for record in records}) > 1
-    table.add_column("model", overflow="fold", max_width=24)
-    table.add_column("recipe", overflow="fold", max_width=32)
-    for name in ("backend", "batch", "threads") if several else ():
-        table.add_column(name)
-    for name in ("promised", "delivered", "95 %", "p50 ms", "size", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
     found = rows(records)
+    several = len({place_of(row) for row in found}) > 1
+    table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(titled(records)))
+    table.add_column("", no_wrap=True)
+    for name in ("promised", "delivered (95 %)", "p50 ms", "size", "accuracy"):
+        table.add_column(name, justify="right", no_wrap=name != "delivered (95 %)")
+    table.add_column("status", no_wrap=True)
     for model in dict.fromkeys(row["model"] for row in found):
         table.add_section()
+        table.add_row(Text(str(model), style="bold"))
         for row in found:
             if row["model"] == model:
-                places = [Text(str(row[name])) for name in ("backend", "batch", "threads")] if several else []
-                names = [Text(str(row["model"])), Text(str(row["recipe"]))]
-                table.add_row(*names, *places, *map(Text, figures(row)), status_of(row))
+                place = f", {place_of(row)}" if several else ""
+                table.add_row(Text(f"  {row['recipe']}{place}"), *map(Text, figures(row)), status_of(row))
     return Group(table, *(reason_of(row) for row in found if row["reason"]))
+
+
+def titled(records: Sequence[Record]) -> str:
+    """What the table is of."""
+    return f"run {records[0].run_id} on {records[0].target}" if records else "no cells"
+
+
+def place_of(row: Row) -> str:
+    """Backend and conditions, shown where a run has several."""
+    return f"{row['backend']} b{row['batch']} t{row['threads']}"
 
 
 def figures(row: Row) -> list[str]:
     """The numbers of one row as text."""
     value = {name: figure for name, figure in row.items() if not isinstance(figure, str)}
+    within = interval(value["speedup_low"], value["speedup_high"])
+    measured = bool(within) and value["speedup_low"] != value["speedup_high"]
     latency = number(value["latency_p50_ms"])
-    measured = value["speedup_low"] != value["speedup_high"]
     return [
         times(value["promised_speedup"]),
-        times(value["speedup"]),
-        interval(value["speedup_low"], value["speedup_high"]) if measured else "",
+        times(value["speedup"]) + (f" ({within})" if measured else ""),
         f"{latency} (sim.)" if row["clock"] == "simulated" and value["latency_p50_ms"] else latency,
         size(value["file_bytes"]),
         percent(value["accuracy"]),
