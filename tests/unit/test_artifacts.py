@@ -1,0 +1,67 @@
+"""The cache of compiled files: made once, noticed when damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.artifacts import compiled
+from bench.errors import Unsupported
+from bench.types import Artifact, Backend, Compressed, Conditions, Probe
+
+
+class Counting(Backend):
+    name = "counting"
+    accepts = ("onnx",)
+    session = None
+    options = {"mode": ("a", "b")}
+
+    def __init__(self):
+        self.calls = 0
+
+    def probe(self):
+        return Probe(available=True, version="1")
+
+    def compile(self, source, conditions, options, out):
+        self.calls += 1
+        if options.get("mode") == "b":
+            raise Unsupported("no b")
+        path = out / "model.bin"
+        path.write_text(f"{source.digest} {conditions.batch}")
+        return Artifact(path=path, format="bin", digest="", facts={"said": self.calls})
+
+
+SOURCE = Compressed(model="m", recipe="r", files={"onnx": Path("x")}, inputs=(), digest="abc")
+
+
+def test_the_same_content_is_compiled_once(tmp_path):
+    backend = Counting()
+    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    again = compiled(backend, SOURCE, Conditions(threads=2), {}, tmp_path)
+    assert backend.calls == 1
+    assert first == again
+    assert again.facts == {"said": 1}
+
+
+def test_another_batch_or_option_is_another_file(tmp_path):
+    backend = Counting()
+    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    second = compiled(backend, SOURCE, Conditions(batch=8), {}, tmp_path)
+    assert first.digest != second.digest
+    assert backend.calls == 2
+
+
+def test_a_damaged_file_is_compiled_again(tmp_path):
+    backend = Counting()
+    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    first.path.write_text("rot")
+    again = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    assert backend.calls == 2
+    assert again.path.read_text() == "abc 1"
+
+
+def test_what_fails_leaves_nothing_behind(tmp_path):
+    with pytest.raises(Unsupported):
+        compiled(Counting(), SOURCE, Conditions(), {"mode": "b"}, tmp_path)
+    assert list((tmp_path / "compiled").iterdir()) == []

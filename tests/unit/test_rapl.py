@@ -1,0 +1,75 @@
+"""RAPL against a folder that looks like the kernel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.device.energy import energy_windows, open_meters
+from bench.device.meters.rapl import Rapl
+from bench.errors import Unavailable
+
+RANGE_UJ = 1_000_000
+
+
+def zone(root: Path, name: str, microjoules: int) -> Path:
+    folder = root / "sys/class/powercap" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "energy_uj").write_text(f"{microjoules}\n")
+    (folder / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
+    return folder
+
+
+def test_packages_are_summed_and_their_parts_are_not(tmp_path):
+    first, second = zone(tmp_path, "intel-rapl:0", 100), zone(tmp_path, "intel-rapl:1", 200)
+    part = zone(tmp_path, "intel-rapl:0:0", 50)
+    meter = Rapl.open(tmp_path)
+    for folder, value in ((first, 500_100), (second, 300_200), (part, 999_999)):
+        (folder / "energy_uj").write_text(str(value))
+    assert meter.read().joules == pytest.approx(0.8)
+
+
+def test_a_counter_that_wrapped_goes_on_growing(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", 900_000)
+    meter = Rapl.open(tmp_path)
+    (package / "energy_uj").write_text("100000")
+    assert meter.read().joules == pytest.approx(0.2)
+    (package / "energy_uj").write_text("150000")
+    assert meter.read().joules == pytest.approx(0.25)
+
+
+def test_no_counter_is_unavailable_with_the_way_to_get_one(tmp_path):
+    with pytest.raises(Unavailable, match="no RAPL energy counter"):
+        Rapl.open(tmp_path)
+
+
+def test_a_counter_nobody_may_read_is_unavailable(tmp_path):
+    (zone(tmp_path, "intel-rapl:0", 1) / "energy_uj").write_text("not a number")
+    with pytest.raises(Unavailable, match="cannot be read"):
+        Rapl.open(tmp_path)
+
+
+def test_a_meter_that_does_not_open_is_an_event_with_the_reason(tmp_path):
+    said = []
+    meters = open_meters(
+        ["bench.device.meters.rapl:Rapl"], tmp_path, lambda event, **values: said.append((event, values))
+    )
+    assert meters == []
+    assert said[0][0] == "meter"
+    assert "no RAPL" in said[0][1]["reason"]
+
+
+def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", 0)
+    count = [0]
+
+    def run():
+        count[0] += 1
+        (package / "energy_uj").write_text(str(10 * count[0]))
+
+    (window,) = energy_windows([Rapl.open(tmp_path)], run, 0.0)
+    assert window["inferences"] == count[0] > 1
+    assert window["joules"] == pytest.approx(count[0] * 10e-6)
+    assert window["idle_joules"] == 0.0
+    assert window["seconds"] >= Rapl.min_window_s
