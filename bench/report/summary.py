@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import rich.box
-from rich.console import Group
+from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from bench.records import Record
 from bench.report.table import Row, rows
 from bench.report.text import interval, number, percent, size, times
-from bench.types import Status
+from bench.types import Clock, Status
 
 STYLES = {
     Status.OK.value: "green",
@@ -22,16 +22,19 @@ STYLES = {
     Status.INCONCLUSIVE.value: "yellow",
 }
 
+WIDTHS = {"promised": 8, "delivered (95 %)": 13, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
+"""Columns and the least width at which their numbers are whole."""
+
 
 def summary(records: Sequence[Record]) -> Group:
     """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
     found = rows(records)
     several = len({place_of(row) for row in found}) > 1
     table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(titled(records)))
-    table.add_column("", no_wrap=True)
-    for name in ("promised", "delivered (95 %)", "p50 ms", "size", "accuracy"):
-        table.add_column(name, justify="right", no_wrap=name != "delivered (95 %)")
-    table.add_column("status", no_wrap=True)
+    table.add_column("", overflow="fold", min_width=14)
+    for name, width in WIDTHS.items():
+        justify: JustifyMethod = "left" if name == "status" else "right"
+        table.add_column(name, justify=justify, min_width=width, no_wrap=name not in {"delivered (95 %)", "status"})
     for model in dict.fromkeys(row["model"] for row in found):
         table.add_section()
         table.add_row(Text(str(model), style="bold"))
@@ -57,20 +60,20 @@ def figures(row: Row) -> list[str]:
     value = {name: figure for name, figure in row.items() if not isinstance(figure, str)}
     within = interval(value["speedup_low"], value["speedup_high"])
     measured = bool(within) and value["speedup_low"] != value["speedup_high"]
-    latency = number(value["latency_p50_ms"])
     return [
         times(value["promised_speedup"]),
         times(value["speedup"]) + (f" ({within})" if measured else ""),
-        f"{latency} (sim.)" if row["clock"] == "simulated" and value["latency_p50_ms"] else latency,
+        number(value["latency_p50_ms"]),
         size(value["file_bytes"]),
         percent(value["accuracy"]),
     ]
 
 
 def status_of(row: Row) -> Text:
-    """The status, coloured."""
+    """The status, coloured; a simulated cell says so, for its figures are no measurements."""
     status = str(row["status"])
-    return Text(status, style=STYLES.get(status, ""))
+    clock = ", simulated" if row["clock"] == Clock.SIMULATED.value else ""
+    return Text(status, style=STYLES.get(status, "")).append(clock, style="default")
 
 
 def reason_of(row: Row) -> Text:
