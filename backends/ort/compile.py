@@ -91,6 +91,8 @@ def _realised(
         done = quantize.dynamic(model, spec)
     elif spec.kind == "float16":
         done = quantize.float16(model, spec)
+    elif spec.kind == "weight_only":
+        done = quantize.packed(model, spec)
     elif spec.kind == "bfloat16":
         raise Unsupported(NO_BFLOAT16)
     else:

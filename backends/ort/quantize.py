@@ -19,6 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from backends.ort.calibrate import activation_ranges, load_calibration
 from backends.ort.graph import at_least_opset, layer_nodes, layers, split_by_precision
 from backends.ort.session import NATIVE_ERRORS, refused
+from backends.ort.weights import weight_only
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, QuantSpec, Scalar
 
@@ -130,6 +131,12 @@ def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     except TOOL_ERRORS as error:
         raise Unsupported(f"this network cannot be converted to float16: {error}") from error
     return Quantized(model=done, precision="float16", float_layers=tuple(kept), facts={"kept_float": kept})
+
+
+def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
+    """4- or 8-bit weights, float32 arithmetic."""
+    done, names = weight_only(model, spec)
+    return Quantized(model=done, precision="weight_only", facts={"layers_packed": len(names)})
 
 
 def _prepared(model: ModelProto, work: Path) -> ModelProto:

@@ -1,0 +1,148 @@
+"""Weight-only quantization: int4 or int8 weights behind a DequantizeLinear, arithmetic in float32.
+
+ONNX Runtime fuses a blocked int4 DequantizeLinear into MatMulNBits; a convolution's weights it
+unpacks anew at every inference, which the measurement then shows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from backends.ort.graph import at_least_opset, layer_nodes, layers
+from bench.errors import Unsupported
+from bench.types import QuantSpec
+
+BLOCKED_OPSET = 21
+STORED = {
+    (4, True): np.dtype(ml_dtypes.int4),
+    (4, False): np.dtype(ml_dtypes.uint4),
+    (8, True): np.dtype(np.int8),
+    (8, False): np.dtype(np.uint8),
+}
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packed:
+    """A weight as w = (values - zero_points) * scales in whole values, one scale per index of `axis`, or per `block` along it."""
+
+    values: Floats
+    scales: Floats
+    zero_points: Floats
+    axis: int
+    block: int
+
+
+def weight_only(model: ModelProto, spec: QuantSpec) -> tuple[ModelProto, list[str]]:
+    """The network with packed weights, and the names of the layers packed. Raises `Unsupported`."""
+    if (spec.weight_bits, spec.weight_symmetric) not in STORED:
+        raise Unsupported(f"ONNX Runtime has weight-only quantization to 4 or 8 bits, not {spec.weight_bits}")
+    kept = {node.input[1] for node in layer_nodes(model.graph, spec.keep_float)}
+    changed = ModelProto()
+    changed.CopyFrom(at_least_opset(model, BLOCKED_OPSET))
+    _gemm_to_matmul(changed.graph)
+    chosen = [nodes for nodes in layers(changed.graph).values() if nodes[0].input[1] not in kept]
+    if not chosen:
+        raise Unsupported("ONNX Runtime found no constant weights to quantize in this network")
+    for nodes in chosen:
+        _pack_in_place(changed.graph, nodes[0], spec)
+    return changed, [node.name for nodes in chosen for node in nodes]
+
+
+def pack(array: Floats, spec: QuantSpec, axis: int, block: int) -> Packed:
+    """Rounded to the nearest of 2^bits levels, a scale (and zero point) per block, channel or tensor."""
+    everything = tuple(range(array.ndim))
+    rest = everything if not spec.per_channel else tuple(index for index in everything if index != axis)
+
+    def reduced(function: np.ufunc) -> Floats:
+        if block:
+            return np.asarray(function.reduceat(array, range(0, array.shape[axis], block), axis=axis))
+        return np.asarray(function.reduce(array, axis=rest, keepdims=True))
+
+    def wide(each: Floats) -> Floats:
+        return np.repeat(each, block, axis=axis).take(range(array.shape[axis]), axis=axis) if block else each
+
+    low, high = np.minimum(reduced(np.minimum), 0), np.maximum(reduced(np.maximum), 0)
+    most = 2**spec.weight_bits - 1
+    if spec.weight_symmetric:
+        most = 2 ** (spec.weight_bits - 1) - 1
+        scales = _nonzero(np.maximum(-low, high) / most)
+        zero_points = np.zeros_like(scales)
+        least = -most
+    else:
+        scales = _nonzero((high - low) / most)
+        zero_points = np.round(-low / scales)
+        least = 0
+    values = np.clip(np.round(array / wide(scales)) + wide(zero_points), least, most)
+    return Packed(values=values, scales=scales, zero_points=zero_points, axis=axis, block=block)
+
+
+def _nonzero(scales: Floats) -> Floats:
+    """A block of zeros gets scale 1."""
+    return np.where(scales > 0, scales, 1).astype(np.float32)
+
+
+def _pack_in_place(graph: GraphProto, node: NodeProto, spec: QuantSpec) -> None:
+    """The weight of `node` becomes the output of a DequantizeLinear of the same name."""
+    name = node.input[1]
+    tensor = next(item for item in graph.initializer if item.name == name)
+    array = np.asarray(numpy_helper.to_array(tensor), dtype=np.float32)
+    output_axis, input_axis = _axes(node, array.ndim)
+    blocked = 0 < spec.block_size < array.shape[input_axis]
+    packed = pack(array, spec, input_axis if blocked else output_axis, spec.block_size if blocked else 0)
+    shape = packed.scales.shape if packed.block else (-1,) if spec.per_channel else ()
+    stored = STORED[spec.weight_bits, spec.weight_symmetric]
+    graph.initializer.remove(tensor)
+    for suffix, values in (
+        ("_packed", packed.values.astype(stored)),
+        ("_scale", packed.scales.reshape(shape)),
+        ("_zero_point", packed.zero_points.astype(stored).reshape(shape)),
+    ):
+        graph.initializer.append(numpy_helper.from_array(values, name + suffix))
+    inputs = [name + suffix for suffix in ("_packed", "_scale", "_zero_point")]
+    unpack = helper.make_node(
+        "DequantizeLinear", inputs, [name], name=f"{name}_DequantizeLinear", axis=packed.axis, block_size=packed.block
+    )
+    graph.node.insert(0, unpack)
+
+
+def _axes(node: NodeProto, rank: int) -> tuple[int, int]:
+    """Output and input axis of a layer's weight."""
+    if node.op_type == "Conv":
+        return 0, 1
+    if node.op_type == "ConvTranspose":
+        return 1, 0
+    transposed = node.op_type == "Gemm" and any(item.name == "transB" and item.i for item in node.attribute)
+    return (0, 1) if transposed else (rank - 1, rank - 2)
+
+
+def _gemm_to_matmul(graph: GraphProto) -> None:
+    """Plain Gemms become MatMul and Add, in place: MatMulNBits replaces MatMuls only."""
+    for weight, nodes in layers(graph).items():
+        node = nodes[0]
+        scaled = any(item.name in {"alpha", "beta"} and item.f != 1 for item in node.attribute)
+        turned = any(item.name == "transA" and item.i for item in node.attribute)
+        if node.op_type != "Gemm" or len(nodes) > 1 or scaled or turned:
+            continue
+        tensor = next(item for item in graph.initializer if item.name == node.input[1])
+        if _axes(node, 2) == (0, 1):
+            turned_weight = np.ascontiguousarray(numpy_helper.to_array(tensor).T)
+            tensor.CopyFrom(numpy_helper.from_array(turned_weight, tensor.name))
+        _replace_gemm(graph, node, weight)
+
+
+def _replace_gemm(graph: GraphProto, node: NodeProto, layer: str) -> None:
+    index = list(graph.node).index(node)
+    data, weight, *bias = node.input
+    output = node.output[0]
+    product = f"{layer}_product" if bias else output
+    name = node.name
+    graph.node.remove(node)
+    graph.node.insert(index, helper.make_node("MatMul", [data, weight], [product], name=name))
+    if bias:
+        graph.node.insert(index + 1, helper.make_node("Add", [product, *bias], [output], name=f"{name}/bias"))
