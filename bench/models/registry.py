@@ -122,6 +122,36 @@ MODELS: Mapping[str, Entry] = {
         input_shape=IMAGENET,
         classes=1000,
     ),
+    "resnet18": Entry(
+        factory="bench.models.resnet:resnet18",
+        source="He et al. 2016",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+    "resnet50": Entry(
+        factory="bench.models.resnet:resnet50",
+        source="He et al. 2016",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+    "densenet121": Entry(
+        factory="bench.models.densenet:densenet121",
+        source="Huang et al. 2017",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+    "shufflenetv2": Entry(
+        factory="bench.models.mobile:shufflenetv2",
+        source="Ma et al. 2018",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
+    "squeezenet": Entry(
+        factory="bench.models.mobile:squeezenet",
+        source="SqueezeNet 1.1 (Iandola et al. 2016)",
+        input_shape=IMAGENET,
+        classes=1000,
+    ),
 }
 
 

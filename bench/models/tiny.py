@@ -150,5 +150,5 @@ def autoencoder(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Modu
     sizes = [input_shape[0], hidden, hidden, hidden, hidden, code, hidden, hidden, hidden, hidden]
     layers: list[nn.Module] = []
     for before, after in pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
+        layers += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(hidden, input_shape[0]))
