@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from backends.ort.clip import BINS, METHODS, Histogram
 from backends.ort.graph import fixed_batch, infer, producers
-from backends.ort.session import NATIVE_ERRORS
+from backends.ort.session import NATIVE_ERRORS, refused
 from bench.errors import InvalidInput
 from bench.types import QuantSpec
 
@@ -76,7 +76,7 @@ def _extremes(model: ModelProto, tensors: Sequence[str], data: Arrays) -> dict[s
         tensor, reduce = output.rsplit("/", 1)
         added.graph.node.append(helper.make_node(reduce, [tensor], [output], name=output, keepdims=0))
         added.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
-    session = _session(added)
+    session = float_session(added)
     seen = np.array([np.stack(session.run(names, part)) for part in _chunks(model, data, _rows(model, 1))])
     lows = np.minimum(seen[:, 0::2].min(axis=0), 0)
     highs = np.maximum(seen[:, 1::2].max(axis=0), 0)
@@ -96,7 +96,7 @@ def _histograms(model: ModelProto, extremes: Mapping[str, tuple[float, float]], 
     for name in names:
         if name not in outputs:
             added.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    session = _session(added)
+    session = float_session(added)
     counts = {name: np.zeros(BINS) for name in extremes}
     sample = next(_chunks(model, data, _rows(model, 1)))
     bytes_each = sum(value.nbytes for value in session.run(names, sample))
@@ -131,10 +131,11 @@ def _chunks(model: ModelProto, data: Arrays, rows: int) -> Iterator[Arrays]:
         yield {name: np.ascontiguousarray(data[name][index]) for name in names}
 
 
-def _session(model: ModelProto) -> ort.InferenceSession:
+def float_session(model: ModelProto) -> ort.InferenceSession:
+    """The float model on the CPU. Raises `InvalidInput` for what ONNX Runtime does not take."""
     options = ort.SessionOptions()
     options.log_severity_level = 3
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except NATIVE_ERRORS as error:
-        raise InvalidInput(f"calibration: ONNX Runtime cannot run the float model: {error}") from error
+        raise refused("the float model", str(error)) from error

@@ -77,7 +77,7 @@ def _realised(
     """The network as the QuantSpec wants it, and what was done to it."""
     if source.quant is None:
         precision, left = _as_it_is(model)
-        return model, _facts(precision, left, {})
+        return model, {"session_options": _told(precision, left)}
     from backends.ort import quantize
 
     spec = source.quant
@@ -97,7 +97,8 @@ def _realised(
         raise Unsupported(NO_BFLOAT16)
     else:
         raise Unsupported(f"ONNX Runtime has no quantization of kind {spec.kind!r}")
-    return done.model, _facts(done.precision, done.float_layers, done.facts)
+    asked = {**_told(done.precision, done.float_layers), "keep_float": bool(spec.keep_float)}
+    return done.model, {**done.facts, "session_options": asked}
 
 
 def _as_it_is(model: ModelProto) -> tuple[str, tuple[str, ...]]:
@@ -113,5 +114,6 @@ def _check_tensorrt(spec: QuantSpec) -> None:
         raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file")
 
 
-def _facts(precision: str, float_layers: tuple[str, ...], facts: Mapping[str, Json]) -> dict[str, Json]:
-    return {**facts, "session_options": {"precision": precision, "float_layers": ",".join(float_layers)}}
+def _told(precision: str, float_layers: tuple[str, ...]) -> dict[str, Scalar]:
+    """What `OrtSession.open` must know of the file to judge what ran."""
+    return {"precision": precision, "float_layers": ",".join(float_layers)}

@@ -16,9 +16,9 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, s
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from backends.ort.calibrate import activation_ranges, load_calibration
+from backends.ort.calibrate import activation_ranges, float_session, load_calibration
 from backends.ort.graph import at_least_opset, layer_nodes, layers, split_by_precision
-from backends.ort.session import NATIVE_ERRORS, refused
+from backends.ort.session import NATIVE_ERRORS
 from backends.ort.weights import weight_only
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, QuantSpec, Scalar
@@ -141,12 +141,11 @@ def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
 
 def _prepared(model: ModelProto, work: Path) -> ModelProto:
     """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx."""
+    float_session(model)  # the preparation would print a traceback and go on with a model nobody can run
     onnx.save(model, str(work / "named.onnx"))
     ort.set_default_logger_severity(3)  # the preparation logs to standard error what nobody can act on
     try:
         quant_pre_process(work / "named.onnx", work / "prepared.onnx", skip_symbolic_shape=True)
-    except NATIVE_ERRORS as error:
-        raise refused("the model", str(error)) from error
     except TOOL_ERRORS as error:
         raise InvalidInput(f"the model cannot be prepared for quantization: {error}") from error
     prepared = onnx.load(str(work / "prepared.onnx"))

@@ -78,8 +78,9 @@ class OrtSession(Session):
     """A model in ONNX Runtime on the CPU, CUDA or TensorRT execution provider.
 
     Options: those of `OrtBackend`, and what its compile step says of the file in
-    `facts["session_options"]`: `precision` ("float32", "int8", "int16", "float16", "weight_only")
-    and `float_layers`, the comma-joined names of the layers that are float on purpose.
+    `facts["session_options"]`: `precision` ("float32", "int8", "int16", "float16", "weight_only"),
+    `float_layers`, the comma-joined names of the layers that are float on purpose, and `keep_float`,
+    whether that was asked for: then ONNX Runtime is kept from quantizing their weights itself.
     On a GPU a bound call returns when the stream is synchronised (ONNX Runtime's default), so the
     host's clock holds for it too.
     """
@@ -142,12 +143,11 @@ class OrtSession(Session):
             "graph_optimization": self._options.get("graph_optimization", "all"),
         }
         fallbacks = [_misplaced(self._provider, placed)] if _misplaced(self._provider, placed) else []
-        precision = str(self._options.get("precision", "float32"))
-        if precision != "float32" and self._provider != "tensorrt":
+        if self._options.get("precision", "float32") != "float32" and self._provider != "tensorrt":
             zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}
             kernels = [event for event in self._events(zeros, 0) if event["cat"] == "Node"]
             notes["kernels"] = _counted(kernels)
-            fallbacks += _float_fallbacks(precision, kernels, str(self._options.get("float_layers", "")))
+            fallbacks += _float_fallbacks(kernels, self._options)
         return SessionFacts(version=str(ort.__version__), fallbacks=tuple(fallbacks), notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
@@ -228,6 +228,8 @@ def _session_options(threads: int, options: Mapping[str, Scalar]) -> Any:
     made.log_severity_level = 3
     made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("allow_spinning") else "0")
+    if options.get("keep_float"):
+        made.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
     return made
 
 
@@ -328,15 +330,18 @@ def _counted(kernels: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _float_fallbacks(precision: str, kernels: Sequence[Mapping[str, Any]], float_layers: str) -> list[str]:
+def _float_fallbacks(kernels: Sequence[Mapping[str, Any]], options: Mapping[str, Scalar]) -> list[str]:
     """What multiplied in another precision than the file asks for, beyond the layers left float on purpose.
 
     Optimizers rename nodes (`x` becomes `y_nchwc`), so the number decides and the names are a help.
     """
-    meant = set(float_layers.split(",")) - {""}
+    precision = str(options.get("precision", "float32"))
+    meant = set(str(options.get("float_layers", "")).split(",")) - {""}
     ran = [event for event in kernels if event["args"].get("op_name") in FLOAT_KERNELS]
     if precision == "float16":
         ran = [event for event in ran if "float16" not in json.dumps(event["args"].get("input_type_shape", ""))]
+    if options.get("keep_float") and len(ran) < len(meant):
+        return [f"asked to keep {len(meant)} layers float, {len(meant) - len(ran)} of them ran {precision} kernels"]
     if precision == "weight_only" or len(ran) <= len(meant):
         return []
     names = [event["name"].removesuffix("_kernel_time") for event in ran]
