@@ -18,7 +18,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from backends.ort.clip import BINS, METHODS, Histogram
 from backends.ort.graph import fixed_batch, infer, producers
-from backends.ort.session import NATIVE_ERRORS, refused
+from backends.ort.loading import NATIVE_ERRORS, refused
 from bench.errors import InvalidInput
 from bench.types import QuantSpec
 

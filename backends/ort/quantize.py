@@ -18,7 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from backends.ort.calibrate import activation_ranges, float_session, load_calibration
 from backends.ort.graph import at_least_opset, layer_nodes, layers, split_by_precision
-from backends.ort.session import NATIVE_ERRORS
+from backends.ort.loading import NATIVE_ERRORS
 from backends.ort.weights import weight_only
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, QuantSpec, Scalar

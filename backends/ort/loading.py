@@ -1,0 +1,189 @@
+"""Opens a file in ONNX Runtime on exactly the execution provider that was asked for, or says why not.
+
+Travels to the device: standard library, numpy and onnxruntime, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
+from bench.types import Scalar
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+except ImportError as error:
+    raise Unavailable(f"onnxruntime cannot be imported: {error}; pip install onnxruntime") from error
+
+__all__ = ["NATIVE_ERRORS", "PROVIDERS", "load", "misplaced", "ort", "placement", "refused", "some"]
+
+PROVIDERS: dict[str, tuple[str, ...]] = {
+    "cpu": ("CPUExecutionProvider",),
+    "cuda": ("CUDAExecutionProvider",),
+    "tensorrt": ("TensorrtExecutionProvider", "CUDAExecutionProvider"),
+}
+LEVELS = {
+    "all": ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+NATIVE_ERRORS: tuple[type[Exception], ...] = (
+    native.EPFail,
+    native.EngineError,
+    native.Fail,
+    native.InvalidArgument,
+    native.InvalidGraph,
+    native.InvalidProtobuf,
+    native.NoModel,
+    native.NoSuchFile,
+    native.NotImplemented,
+    native.RuntimeException,
+)
+UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
+CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
+GPU_REMEDY = (
+    "it needs an NVIDIA driver and, in an environment without plain onnxruntime, "
+    "pip install 'onnxruntime-gpu[cuda,cudnn]' (for TensorRT its libraries too)"
+)
+
+
+def load(path: Path, threads: int, options: Mapping[str, Scalar], profile: str = "") -> Any:
+    """An `InferenceSession`; `profile` is the prefix of the file its profiler writes, "" for no profiler.
+
+    Raises `Unavailable` where the provider does not load, `Untrusted` where it leaves nodes to another,
+    `InvalidInput` for a file or an option ONNX Runtime does not take.
+    """
+    provider = _provider(options)
+    made = session_options(threads, options)
+    if profile:
+        made.enable_profiling = True
+        made.profile_file_prefix = profile
+    if provider != "cpu":
+        made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = _created(path, made, options)
+    except NATIVE_ERRORS as error:
+        if provider != "cpu" and CPU_FALLBACK in str(error):
+            raise _fell_back(path, threads, options) from error
+        raise refused(path.name, str(error)) from error
+    if PROVIDERS[provider][0] not in session.get_providers():
+        raise _did_not_load(provider)
+    session.disable_fallback()
+    if told := misplaced(provider, placement(session)):
+        raise Untrusted(f"{path.name}: {told}")
+    return session
+
+
+def session_options(threads: int, options: Mapping[str, Scalar]) -> Any:
+    """What every session gets: `threads` without spinning, placement recorded, warnings kept quiet."""
+    level = str(options.get("graph_optimization", "all"))
+    if level not in LEVELS:
+        raise InvalidInput(f"option graph_optimization is {level!r}; it is one of {', '.join(LEVELS)}")
+    made = ort.SessionOptions()
+    made.intra_op_num_threads = threads
+    made.inter_op_num_threads = 1
+    made.graph_optimization_level = LEVELS[level]
+    made.log_severity_level = 3
+    made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("allow_spinning") else "0")
+    if options.get("keep_float"):
+        made.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
+    return made
+
+
+def _provider(options: Mapping[str, Scalar]) -> str:
+    """The provider asked for, once this build of ONNX Runtime is known to have it."""
+    provider = str(options.get("provider", "cpu"))
+    if provider not in PROVIDERS:
+        raise InvalidInput(f"option provider is {provider!r}; it is one of {', '.join(PROVIDERS)}")
+    if PROVIDERS[provider][0] not in ort.get_available_providers():
+        raise Unavailable(f"this build of onnxruntime {ort.__version__} has no {PROVIDERS[provider][0]}: {GPU_REMEDY}")
+    return provider
+
+
+def _created(path: Path, made: Any, options: Mapping[str, Scalar]) -> Any:
+    wanted = PROVIDERS[str(options.get("provider", "cpu"))]
+    if wanted != PROVIDERS["cpu"]:
+        ort.preload_dlls()
+    each = [provider_options(name, path, options) for name in wanted]
+    return ort.InferenceSession(str(path), made, providers=list(wanted), provider_options=each)
+
+
+def provider_options(name: str, path: Path, options: Mapping[str, Scalar]) -> dict[str, str]:
+    """TF32 only where asked for; TensorRT keeps engine and timing cache beside the file where it may write."""
+    graph = "1" if options.get("cuda_graph") else "0"
+    if name == "CUDAExecutionProvider":
+        return {"use_tf32": "1" if options.get("tf32") else "0", "enable_cuda_graph": graph}
+    if name != "TensorrtExecutionProvider":
+        return {}
+    precision = options.get("precision")
+    cache = {
+        "trt_engine_cache_enable": "1",
+        "trt_timing_cache_enable": "1",
+        "trt_engine_cache_path": str(path.parent),
+        "trt_timing_cache_path": str(path.parent),
+    }
+    return {
+        "trt_cuda_graph_enable": graph,
+        "trt_int8_enable": "1" if precision == "int8" else "0",
+        "trt_fp16_enable": "1" if precision == "float16" else "0",
+        **(cache if os.access(path.parent, os.W_OK) else {}),
+    }
+
+
+def _fell_back(path: Path, threads: int, options: Mapping[str, Scalar]) -> PressbenchError:
+    """Why the CPU would have been used: the provider did not load, or it left these nodes."""
+    provider = str(options["provider"])
+    try:
+        session = _created(path, session_options(threads, options), options)
+    except NATIVE_ERRORS as error:
+        return refused(path.name, str(error))
+    if PROVIDERS[provider][0] not in session.get_providers():
+        return _did_not_load(provider)
+    told = misplaced(provider, placement(session)) or f"asked for {provider}, nodes went to the CPU"
+    return Untrusted(f"{path.name}: {told}")
+
+
+def _did_not_load(provider: str) -> Unavailable:
+    return Unavailable(f"{PROVIDERS[provider][0]} did not load, ONNX Runtime would use the CPU: {GPU_REMEDY}")
+
+
+def refused(file: str, message: str) -> InvalidInput:
+    """The error for a model the runtime does not take, from its own message."""
+    found = UNKNOWN_OPERATOR.search(message)
+    if found:
+        known = f"not known to ONNX Runtime {ort.__version__}"
+        return InvalidInput(f"{file}: operator {found['operator']} of domain {found['domain'] or 'ai.onnx'} is {known}")
+    return InvalidInput(f"{file}: ONNX Runtime {ort.__version__} cannot load it: {message.splitlines()[0]}")
+
+
+def placement(session: Any) -> dict[str, list[str]]:
+    """Provider -> "name (operator)" of the nodes assigned to it; {} where the runtime keeps no record."""
+    placed: dict[str, list[str]] = {}
+    with suppress(AttributeError):  # before 1.24
+        for subgraph in session.get_provider_graph_assignment_info():
+            nodes = placed.setdefault(subgraph.ep_name, [])
+            nodes.extend(f"{node.name or '?'} ({node.op_type})" for node in subgraph.get_nodes())
+    return placed
+
+
+def misplaced(provider: str, placed: Mapping[str, Sequence[str]]) -> str:
+    """Which nodes went to another provider than the one asked for; "" when none did."""
+    wanted = PROVIDERS[provider][0]
+    others = {name: nodes for name, nodes in placed.items() if name != wanted and nodes}
+    return "; ".join(
+        f"asked for {wanted}, {len(nodes)} nodes went to {name}: {some(nodes)}" for name, nodes in others.items()
+    )
+
+
+def some(names: Sequence[str], limit: int = 8) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
