@@ -23,6 +23,8 @@ def cost_of(path: Path) -> Cost:
         return reader(path)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path} holds a name that is no text: {error}") from error
     except RecursionError as error:
         raise InvalidInput(f"{path} nests too deeply to be a network") from error
 

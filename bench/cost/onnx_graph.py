@@ -16,7 +16,7 @@ from onnx import NodeProto
 from bench.cost.ledger import Flow, Step, Work, layer_name, total
 from bench.cost.onnx_constants import bytes_of, operand
 from bench.cost.onnx_read import Graph, captured, read
-from bench.cost.onnx_rules import RULES, ShapeUnknown, View, kind, weight_name
+from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, ShapeUnknown, View, kind, weight_name
 from bench.types import Cost
 
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
@@ -46,7 +46,7 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         try:
             work = rule(View(graph=graph, node=node))
         except ShapeUnknown as reason:
-            unknown.append(f"{name} (unknown: {reason})")
+            unknown.append(f"{name} ({reason})")
     stored = {key: size for source in node.input for key, size in _stored(graph, source)}
     return Step(
         name=_name(graph, node, work),
@@ -76,7 +76,7 @@ def _flows(graph: Graph, name: str) -> bool:
 
 def _name(graph: Graph, node: NodeProto, work: Work) -> str:
     """The weight's module path; else the node's name, else its output's."""
-    if work.macs or work.params:
+    if (work.macs or work.params) and node.op_type not in FREE_ELEMENTWISE:
         for source in weight_name(node):
             constant = operand(graph, source)
             if constant is not None and constant.leaves:
@@ -90,7 +90,9 @@ def _sizes(graph: Graph, unknown: list[str]) -> dict[str, int]:
     """Bytes of every activation that anyone reads; one whose size only a run can tell makes its operator unknown."""
     sizes = {}
     used = {name for node in graph.nodes for name in (*node.input, *captured(node))}.union(graph.outputs)
-    writers = {name: node for node in graph.nodes for name in node.output if name in used or name == node.output[0]}
+    writers = {
+        name: node for node in graph.nodes for name in node.output if name and (name in used or name == node.output[0])
+    }
     for name in (*graph.inputs, *writers):
         shape = graph.shapes.get(name)
         size = None if shape is None else bytes_of(graph.types.get(name, 0), prod(shape))
@@ -98,7 +100,7 @@ def _sizes(graph: Graph, unknown: list[str]) -> dict[str, int]:
             sizes[name] = size
         else:
             operator = _operator(writers[name]) if name in writers else "input"
-            unknown.append(f"{operator} (bytes of {name!r} are known at run time only)")
+            unknown.append(f"{operator} (size known at run time only)")
     return sizes
 
 

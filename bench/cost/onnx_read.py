@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import (
+    AttributeProto,
     GraphProto,
     ModelProto,
     NodeProto,
@@ -25,6 +26,9 @@ from bench.errors import InvalidInput
 
 SMALL = 1024
 """Constants of at most this many values take part in shape inference; larger ones lend their shape only."""
+DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
+DIVISORS |= {"kv_num_heads"}
+INT = AttributeProto.INT
 DRAWN = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
@@ -71,10 +75,22 @@ def read(file: Path) -> Graph:
         types=types,
         inputs=inputs,
         outputs=outputs,
-        batch=common_batch(
-            [shapes[name] for name in inputs if name in shapes], [shapes.get(name, ()) for name in outputs]
-        ),
+        batch=_baked_batch(nodes, shapes, inputs, outputs),
     )
+
+
+def _baked_batch(
+    nodes: Iterable[NodeProto], shapes: Mapping[str, tuple[int, ...]], inputs: Iterable[str], outputs: Iterable[str]
+) -> int:
+    """The batch that concrete shapes hold; 1 where the first axis is the time of a recurrent cell."""
+    batch = common_batch(
+        [shapes[name] for name in inputs if name in shapes], [shapes.get(name, ()) for name in outputs]
+    )
+    for node in nodes:
+        if node.op_type in ("LSTM", "GRU", "RNN") and len(shape := shapes.get(node.input[0], ())) == 3:
+            first = any(item.name == "layout" and item.i for item in node.attribute)
+            batch = batch if shape[0 if first else 1] % batch == 0 else 1
+    return batch
 
 
 def _load(file: Path) -> ModelProto:
@@ -95,6 +111,8 @@ def _load(file: Path) -> ModelProto:
 def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Path) -> GraphProto:
     """Shapes of all values, from a copy of the graph without its large constants and with known extension
     operators replaced by standard ones of the same output shapes."""
+    for node in every_node(model.graph):
+        _check_divisors(node, file)
     copy = ModelProto(ir_version=max(model.ir_version, 4))
     copy.opset_import.extend(model.opset_import)
     _at_batch_one(model.graph, initializers, copy.graph)
@@ -103,6 +121,13 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
         return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise InvalidInput(f"{file} is not a valid ONNX graph: {_first_line(error)}") from error
+
+
+def _check_divisors(node: NodeProto, file: Path) -> None:
+    """Onnx 1.21 divides by these without looking, and the whole process dies of a zero."""
+    for attribute in node.attribute:
+        if attribute.name in DIVISORS and min((attribute.i if attribute.type == INT else 1, *attribute.ints)) < 1:
+            raise InvalidInput(f"{file}: {attribute.name} of {node.op_type} {node.name!r} must be 1 or more")
 
 
 def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], copy: GraphProto) -> None:
@@ -195,12 +220,19 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         yield from attribute.graphs
 
 
+def every_node(graph: GraphProto) -> Iterator[NodeProto]:
+    """All nodes, those inside control-flow bodies too."""
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from every_node(body)
+
+
 def captured(node: NodeProto) -> Iterator[str]:
     """Names the bodies of a control-flow operator read, their own values among them."""
     for body in subgraphs(node):
-        for inner in body.node:
+        for inner in every_node(body):
             yield from inner.input
-            yield from captured(inner)
 
 
 def _external_bytes(graph: GraphProto, file: Path) -> int:

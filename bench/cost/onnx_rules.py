@@ -19,6 +19,8 @@ from bench.cost.onnx_constants import FLOATS, array_of, operand
 from bench.cost.onnx_read import Graph
 from bench.cost.onnx_surrogate import STANDARD, attributes
 
+UNKNOWN_SHAPE = "shape of an operand known at run time only"
+
 
 class ShapeUnknown(Exception):  # noqa: N818 - a fact about the graph, told in `Cost.unknown`
     """A shape that only a run of the network can tell."""
@@ -39,14 +41,14 @@ class View:
         """Shape of an input. Raises `ShapeUnknown`."""
         name = self.node.input[index] if self.has(index) else ""
         if name not in self.graph.shapes:
-            raise ShapeUnknown(name)
+            raise ShapeUnknown(UNKNOWN_SHAPE)
         return self.graph.shapes[name]
 
     def output(self) -> tuple[int, ...]:
         """Shape of the first output. Raises `ShapeUnknown`."""
         name = self.node.output[0]
         if name not in self.graph.shapes:
-            raise ShapeUnknown(name)
+            raise ShapeUnknown(UNKNOWN_SHAPE)
         return self.graph.shapes[name]
 
     def constant(self, index: int, zero: int = -1, axis: int = 0) -> Operand | None:
@@ -228,7 +230,7 @@ Add Sub Mul Div Pow Concat Expand Sum Max Min Mean Where PRelu
 """)
 FREE_PLAIN = words("""
 Abs Acos Acosh And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
-Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Constant ConstantOfShape Cos Cosh CumSum DepthToSpace
+BitCast Cast CastLike Ceil Celu CenterCropPad Clip Col2Im Compress Constant ConstantOfShape Cos Cosh CumProd CumSum DepthToSpace
 DequantizeLinear Dropout DynamicQuantizeLinear Elu Equal Erf Exp EyeLike Flatten Floor GatherElements GatherND Gelu
 GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid HardSwish Hardmax Identity
 IsInf IsNaN LRN LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization LpPool MaxPool MaxRoiPool MaxUnpool

@@ -45,7 +45,7 @@ class View:
         """Shape of an input of at least this rank. Raises `ShapeUnknown`."""
         tensor = self.tensor(index)
         if tensor is None or tensor.shape is None or len(tensor.shape) < rank:
-            raise ShapeUnknown(f"shape of input {index}")
+            raise ShapeUnknown("shape of an operand known at run time only")
         return tensor.shape
 
     def output(self, rank: int = 0) -> tuple[int, ...]:
@@ -53,7 +53,7 @@ class View:
         outputs = self.operator.outputs
         shape = self.graph.tensors[outputs[0]].shape if outputs else None
         if shape is None or len(shape) < rank:
-            raise ShapeUnknown("shape of the output")
+            raise ShapeUnknown("shape of an operand known at run time only")
         return shape
 
     def constant(self, index: int) -> Operand | None:
@@ -234,7 +234,7 @@ def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[
         try:
             work = rule(view)
         except ShapeUnknown as reason:
-            unknown.append(f"{operator.name} (unknown: {reason})")
+            unknown.append(f"{operator.name} ({reason})")
     written = graph.tensors[operator.outputs[0]] if operator.outputs else None
     return Step(
         name=written.name.split(";")[0] if written is not None else operator.name,
@@ -253,7 +253,7 @@ def _flow(graph: Graph, running: list[Operator], constants: Constants, unknown: 
     for index in sorted(used.union(graph.inputs, graph.outputs).difference(constants, (-1,))):
         tensor = graph.tensors[index]
         if tensor.shape is None or tensor.kind.bits == 0:
-            unknown.append(f"bytes of {tensor.name!r} are known at run time only")
+            unknown.append(f"tensor {tensor.name!r} (size known at run time only)")
         else:
             sizes[str(index)] = (prod(tensor.shape) * tensor.kind.bits + 7) // 8
     return Flow(
