@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,8 +42,8 @@ def memory_guard(doing: str) -> Iterator[None]:
 
 
 def prepare(network: Network) -> Work:
-    """How the network's mode runs: a captured graph, or kernels launched one by one."""
-    with arithmetic(tf32=network.precision == "tf32"):
+    """How the network's mode runs: a captured graph, or kernels launched one by one. To be called in `arithmetic`."""
+    with torch.inference_mode():
         return _captured(network) if network.mode == "cudagraph" else _launched(network)
 
 
@@ -58,14 +59,8 @@ def arithmetic(*, tf32: bool) -> Iterator[None]:
 
 
 def _launched(network: Network) -> Work:
-    call, tf32 = network.call, network.precision == "tf32"
-
     def work(tensors: tuple[Tensor, ...]) -> Callable[[], Any]:
-        def once() -> Any:
-            with arithmetic(tf32=tf32), torch.inference_mode():
-                return call(*tensors)
-
-        return once
+        return partial(network.call, *tensors)
 
     work(example(network))()
     torch.cuda.synchronize()
@@ -76,19 +71,18 @@ def _captured(network: Network) -> Work:
     static = example(network)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            network.call(*static)
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.inference_mode():
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                network.call(*static)
-        torch.cuda.current_stream().wait_stream(stream)
-        try:
-            with torch.cuda.graph(graph):
-                outputs = network.call(*static)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise Unsupported(f"the graph cannot be captured as a CUDA graph: {str(error).splitlines()[0]}") from error
+    try:
+        with torch.cuda.graph(graph):
+            outputs = network.call(*static)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise Unsupported(f"the graph cannot be captured as a CUDA graph: {str(error).splitlines()[0]}") from error
 
     def replay() -> Any:
         graph.replay()

@@ -20,6 +20,14 @@ from bench.types import Json, Scalar, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """What torch.compile made of a graph: how many graphs, and why it broke the one it got."""
+
+    graphs: int
+    breaks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """A graph on its device. `call` runs it as the mode says; `module` runs it node by node."""
 
@@ -42,7 +50,7 @@ class Network:
         """Floating types of the parameters as they lie in memory."""
         return tuple(sorted({str(value.dtype).removeprefix("torch.") for value in self.module.parameters()}))
 
-    def facts(self) -> Mapping[str, Json]:
+    def facts(self, compiled: Compiled | None) -> Mapping[str, Json]:
         """How it runs, for the record."""
         notes: dict[str, Json] = {
             "mode": self.mode,
@@ -50,19 +58,19 @@ class Network:
             "weight_types": list(self.weight_types()),
             "channels_last": self.channels_last,
         }
-        if self.mode == "compile":
-            notes["graphs_compiled"] = counters["stats"]["unique_graphs"]
+        if compiled:
+            notes["graphs_compiled"] = compiled.graphs
         if self.sparsity:
             notes["sparse_layers"] = list(self.sparsity.packed)
             notes["dense_layers"] = dict(self.sparsity.dense)
         return notes
 
-    def fallbacks(self) -> tuple[str, ...]:
+    def fallbacks(self, compiled: Compiled | None) -> tuple[str, ...]:
         """What was asked and did not happen."""
         found: list[str] = []
-        if self.mode == "compile":
-            found += [f"torch.compile broke the graph: {why}" for why in counters["graph_break"]]
-            if not counters["stats"]["unique_graphs"]:
+        if compiled:
+            found += [f"torch.compile broke the graph: {why}" for why in compiled.breaks]
+            if not compiled.graphs:
                 found.append("torch.compile compiled nothing: the graph ran op by op")
         wanted = {"tf32": "float32"}.get(self.precision, self.precision)
         if wanted not in self.weight_types():
@@ -71,7 +79,7 @@ class Network:
 
 
 def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Network:
-    """Reads the archive and places it. Raises `InvalidInput`, `Unsupported`, `Unavailable` (no compiler)."""
+    """Reads the archive and places it. Raises `InvalidInput` (no archive) and `Unsupported` (no 2:4 kernel)."""
     device, mode = str(options.get("device", "cpu")), str(options.get("mode", "eager"))
     program = load_archive(path)
     if device != "cpu":
@@ -80,7 +88,7 @@ def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Netwo
     channels_last = bool(options.get("channels_last", False))
     if channels_last:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network = Network(
+    return Network(
         module=module,
         call=torch.compile(module) if mode == "compile" else module,
         inputs=input_specs(program, batch),
@@ -90,9 +98,6 @@ def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Netwo
         channels_last=channels_last,
         sparsity=pack_two_four(module) if options.get("sparse") else None,
     )
-    if mode == "compile":
-        _first_run(network)
-    return network
 
 
 def _precision_of(module: fx.GraphModule, option: str) -> str:
@@ -109,18 +114,26 @@ def example(network: Network) -> tuple[Tensor, ...]:
     return tuple(network.place(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))) for spec in network.inputs)
 
 
-def _first_run(network: Network) -> None:
-    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
-    from torch._inductor.exc import InvalidCxxCompiler
+def compile_now(network: Network) -> Compiled | None:
+    """The first call, which makes torch.compile compile; None in other modes.
 
-    counters.clear()
-    torch.compiler.reset()
+    Raises `Unavailable` (no C++ compiler) and `Unsupported` (torch.compile cannot).
+    """
+    from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+    from torch._inductor.exc import InductorError, InvalidCxxCompiler
+
+    if network.mode != "compile":
+        return None
+    graphs, breaks = counters["stats"]["unique_graphs"], dict(counters["graph_break"])
     try:
         with torch.inference_mode():
             network.call(*example(network))
-    except (InvalidCxxCompiler, BackendCompilerFailed) as error:
-        if isinstance(getattr(error, "inner_exception", error), InvalidCxxCompiler):
-            raise Unavailable("torch.compile needs a C++ compiler here; install g++ (apt install g++)") from error
+    except (TorchDynamoException, BackendCompilerFailed, InductorError, InvalidCxxCompiler) as error:
+        reason = getattr(error, "inner_exception", error)
+        if isinstance(reason, InvalidCxxCompiler):
+            raise Unavailable("torch.compile needs a C++ compiler here: apt install g++") from error
         raise Unsupported(f"torch.compile failed: {str(error).splitlines()[0]}") from error
-    except TorchDynamoException as error:
-        raise Unsupported(f"torch.compile failed: {str(error).splitlines()[0]}") from error
+    return Compiled(
+        graphs=counters["stats"]["unique_graphs"] - graphs,
+        breaks=tuple(why for why, count in counters["graph_break"].items() if count > breaks.get(why, 0)),
+    )

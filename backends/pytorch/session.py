@@ -21,7 +21,7 @@ except ImportError as error:
     raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
 
 from backends.pytorch import gpu
-from backends.pytorch.network import Network, load_network
+from backends.pytorch.network import Compiled, Network, compile_now, load_network
 from backends.pytorch.profile import profile_nodes
 
 
@@ -38,10 +38,11 @@ class PytorchSession(Session):
             gpu.require()
             with gpu.memory_guard(f"loading {path.name} at batch {batch}"):
                 return CudaSession(load_network(path, batch, options))
-        return CpuSession(load_network(path, batch, options))
+        network = load_network(path, batch, options)
+        return CpuSession(network, compile_now(network))
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, compiled: Compiled | None) -> None:
+        self.network, self.compiled = network, compiled
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """In call order, the batch filled in."""
@@ -93,8 +94,10 @@ class CpuSession(PytorchSession):
 
     def facts(self) -> SessionFacts:
         """How it ran, and what did not happen as asked."""
-        notes = {**self.network.facts(), "threads": torch.get_num_threads()}
-        return SessionFacts(version=str(torch.__version__), fallbacks=self.network.fallbacks(), notes=notes)
+        notes = {**self.network.facts(self.compiled), "threads": torch.get_num_threads()}
+        return SessionFacts(
+            version=str(torch.__version__), fallbacks=self.network.fallbacks(self.compiled), notes=notes
+        )
 
 
 @final
@@ -104,21 +107,23 @@ class CudaSession(PytorchSession):
     clock: ClassVar[Clock] = Clock.DEVICE
 
     def __init__(self, network: Network) -> None:
-        super().__init__(network)
-        self.work = gpu.prepare(network)
+        self.tf32 = network.precision == "tf32"
+        with gpu.arithmetic(tf32=self.tf32):
+            super().__init__(network, compile_now(network))
+            self.work = gpu.prepare(network)
         self.start = torch.cuda.Event(enable_timing=True)
         self.end = torch.cuda.Event(enable_timing=True)
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs copied to the host. Raises `CellFailed` out of device memory."""
-        with gpu.memory_guard(f"running {self.inputs()}"):
+        with gpu.memory_guard(f"running {self.inputs()}"), gpu.arithmetic(tf32=self.tf32), torch.inference_mode():
             outputs = self.work(self.tensors(feed))()
             torch.cuda.synchronize()
             return _arrays(outputs)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
-        """Inputs are copied to the device here, not in what is timed."""
-        work, start, end = self.work(self.tensors(feed)), self.start, self.end
+        """Inputs are copied to the device here, not in what is timed; settings are made before the first event."""
+        work, start, end, tf32 = self.work(self.tensors(feed)), self.start, self.end, self.tf32
 
         def once() -> object:
             start.record()
@@ -127,7 +132,11 @@ class CudaSession(PytorchSession):
             end.synchronize()
             return outputs
 
-        return once
+        def once_set() -> object:
+            with gpu.arithmetic(tf32=tf32), torch.inference_mode():
+                return once()
+
+        return once if self.network.mode == "cudagraph" else once_set
 
     def device_ns(self) -> int:
         """Between the two events around the last bound inference."""
@@ -135,8 +144,10 @@ class CudaSession(PytorchSession):
 
     def facts(self) -> SessionFacts:
         """How it ran, on which GPU, and what did not happen as asked."""
-        notes = {**self.network.facts(), **gpu.facts()}
-        return SessionFacts(version=str(torch.__version__), fallbacks=self.network.fallbacks(), notes=notes)
+        notes = {**self.network.facts(self.compiled), **gpu.facts()}
+        return SessionFacts(
+            version=str(torch.__version__), fallbacks=self.network.fallbacks(self.compiled), notes=notes
+        )
 
     def memory(self) -> Mapping[str, int]:
         """Device memory as torch, CUDA and NVML see it."""

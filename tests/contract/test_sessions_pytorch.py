@@ -82,9 +82,9 @@ def test_a_compiled_graph_agrees_with_the_module_and_says_it_was_compiled(archiv
     assert session.facts().notes["graphs_compiled"] >= 1
 
 
-def test_a_graph_that_was_not_compiled_is_a_fallback(archive, tmp_path, feed) -> None:
-    session = opened(archive, tmp_path, mode="compile")
-    torch._dynamo.utils.counters.clear()
+def test_a_graph_that_was_not_compiled_is_a_fallback(archive) -> None:
+    with torch.compiler.set_stance("force_eager"):
+        session = PytorchSession.open(archive, threads=1, batch=3, options={"mode": "compile"})
     assert any("compiled nothing" in text for text in session.facts().fallbacks)
 
 
@@ -220,7 +220,7 @@ def test_two_four_weights_without_a_kernel_are_unsupported_with_the_reason_for_e
         raise RuntimeError("no sparse kernel for this shape")
 
     graph = runnable(load_archive(export(sparse_net(), (4, 8, 8), tmp_path / "s.pt2")))
-    with pytest.raises(Unsupported, match="no 2:4 convolution.*4: no sparse kernel"):
+    with pytest.raises(Unsupported, match=r"no 2:4 convolution.*4: no sparse kernel"):
         pack_two_four(graph, pack=no_kernel)
 
 

@@ -23,9 +23,10 @@ from bench.errors import Unavailable
 from bench.machine import machine_facts
 from bench.store import Store
 from bench.types import Json
-from tests.perf.gpu_agreement import Stage, checks
-from tests.perf.gpu_cells import groups, measure, prepare
-from tests.perf.gpu_table import as_csv, as_markdown, rows
+
+from .gpu_agreement import Stage, checks
+from .gpu_cells import groups, measure, prepare
+from .gpu_table import as_csv, as_markdown, rows
 
 PARTS = ("agreement", "large", "small")
 

@@ -22,7 +22,8 @@ from bench.device.session import Session
 from bench.device.timing import RunQueue, measure
 from bench.errors import Unavailable
 from bench.types import Clock, Conditions, Json, Model, Recipe
-from tests.perf.gpu_cells import SEED, model_of
+
+from .gpu_cells import SEED, model_of
 
 ROUNDS = 3
 
@@ -150,7 +151,9 @@ def _bare_ms(run: Callable[[], object]) -> float:
 def matrix_product(stage: Stage) -> Check:
     """A large bfloat16 product through the product's line and through torch.mm alone, in turns."""
     size = 256 if stage.dry else 8192
-    model = Model(name=f"product{size}", factory="tests.perf.gpu_agreement:product", input_shape=(size,), classes=size)
+    model = Model(
+        name=f"product{size}", factory=f"{__package__}.gpu_agreement:product", input_shape=(size,), classes=size
+    )
     session = stage.open(model, "bfloat16", size)
     feed = _feed(session)
     ours, alone = [], []
