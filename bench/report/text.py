@@ -31,13 +31,13 @@ def count(value: float | None) -> str:
 
 
 def size(value: float | None) -> str:
-    """Bytes in binary units: 1.5 MiB."""
+    """Bytes in binary units: 1.50 MiB."""
     if value is None:
         return NONE
     amount, unit = float(value), 0
     while abs(amount) >= 1024 and unit < len(BYTE_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
-    return f"{amount:.3g} {BYTE_UNITS[unit]}" if abs(amount) < 1000 else f"{amount:.0f} {BYTE_UNITS[unit]}"
+    return f"{number(amount) if unit else f'{amount:.0f}'} {BYTE_UNITS[unit]}"
 
 
 def percent(value: float | None) -> str:
@@ -56,5 +56,8 @@ def times(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """A 95 % interval, or nothing where there is none."""
-    return "" if low is None or high is None else f"{number(low)}–{number(high)}"
+    """A 95 % interval, or nothing where there is none; a narrow one with one digit more."""
+    if low is None or high is None:
+        return ""
+    digits = 4 if high - low < 0.02 * abs(high) else 3
+    return f"{number(low, digits)}–{number(high, digits)}"
