@@ -16,10 +16,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from backends.ort.clip import BINS, METHODS, Histogram
+from backends.ort.clip import BINS, METHODS, Histogram, clip_range
 from backends.ort.graph import fixed_batch, infer, producers
 from backends.ort.loading import NATIVE_ERRORS, refused
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, unknown
 from bench.types import QuantSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -47,12 +47,13 @@ def load_calibration(path: Path, model: ModelProto, samples: int) -> Arrays:
 
 def activation_ranges(model: ModelProto, data: Arrays, spec: QuantSpec) -> dict[str, tuple[float, float]]:
     """Tensor -> (low <= 0, high >= 0) for every float tensor, by `spec.calibration`."""
+    if spec.calibration not in {"minmax", *METHODS}:
+        raise unknown("calibration", spec.calibration, ("minmax", *METHODS))
     tensors = float_tensors(model)
     extremes = _extremes(model, tensors, data)
     if spec.calibration == "minmax":
         return extremes
-    choose = METHODS[spec.calibration]
-    return {name: choose(seen, spec) for name, seen in _histograms(model, extremes, data).items()}
+    return {name: clip_range(seen, spec) for name, seen in _histograms(model, extremes, data).items()}
 
 
 def float_tensors(model: ModelProto) -> list[str]:

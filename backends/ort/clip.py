@@ -43,12 +43,6 @@ def _counted(index: NDArray[np.int64], weights: Counts) -> Counts:
     return np.asarray(np.bincount(index, weights=weights, minlength=BINS), dtype=np.float64)
 
 
-def minmax(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
-    """Every value seen."""
-    del spec
-    return histogram.low, histogram.high
-
-
 def percentile(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
     """The middle `spec.percentile` per cent of the values; of the absolute values for symmetric activations."""
     share = spec.percentile / 100
@@ -134,8 +128,14 @@ def _squared_error(
     return np.asarray(((values - np.round(clipped / step) * step) ** 2) @ histogram.counts)
 
 
+def clip_range(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
+    """The range by `spec.calibration`; a tensor that is always 0 keeps the range 0."""
+    if histogram.low == histogram.high:
+        return histogram.low, histogram.high
+    return METHODS[spec.calibration](histogram, spec)
+
+
 METHODS: Mapping[str, Callable[[Histogram, QuantSpec], tuple[float, float]]] = {
-    "minmax": minmax,
     "percentile": percentile,
     "entropy": entropy,
     "mse": mse,

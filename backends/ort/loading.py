@@ -65,12 +65,13 @@ def load(path: Path, threads: int, options: Mapping[str, Scalar], profile: str =
     if profile:
         made.enable_profiling = True
         made.profile_file_prefix = profile
-    if provider != "cpu":
+    strict = PROVIDERS[provider] != PROVIDERS["cpu"]
+    if strict:
         made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = _created(path, made, options)
     except NATIVE_ERRORS as error:
-        if provider != "cpu" and CPU_FALLBACK in str(error):
+        if strict and CPU_FALLBACK in str(error):
             raise _fell_back(path, threads, options) from error
         raise refused(path.name, str(error)) from error
     if PROVIDERS[provider][0] not in session.get_providers():

@@ -1,0 +1,300 @@
+"""What the ONNX Runtime compiler makes of files, layers, ranges and data, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader
+from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
+from ort_nets import SHAPE, calibration, compiled, compressed, convnet, opened, samples, save
+
+from backends.ort import graph
+from backends.ort.calibrate import activation_ranges, load_calibration
+from backends.ort.compile import OrtBackend
+from backends.ort.weights import pack
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Conditions, QuantSpec
+
+INT8 = QuantSpec(kind="static")
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return convnet(tmp_path / "net.onnx")
+
+
+def scales(path: Path) -> dict[str, float]:
+    """Tensor -> scale of its activation quantizer."""
+    model = onnx.load(str(path))
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    return {
+        node.input[0].removesuffix("_QuantizeLinear_Input"): float(stored[node.input[1]])
+        for node in model.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+
+
+def stored_types(path: Path) -> set[str]:
+    model = onnx.load(str(path))
+    made = graph.producers(model.graph)
+    types = {item.name: onnx.TensorProto.DataType.Name(item.data_type) for item in model.graph.initializer}
+    return {types[node.input[2]] for node in made.values() if node.op_type == "QuantizeLinear"}
+
+
+def test_a_fixed_file_runs_at_its_batch_and_no_other(tmp_path):
+    path = convnet(tmp_path / "four.onnx", batch=4)
+    assert opened(compiled(path, tmp_path / "a", batch=4), batch=4).inputs()[0].shape == (4, *SHAPE)
+    with pytest.raises(Unsupported, match="fixed to 4, batch 1 needs a free axis"):
+        compiled(path, tmp_path / "b", batch=1)
+
+
+def test_a_fixed_file_is_quantized_at_its_batch(tmp_path):
+    path = convnet(tmp_path / "four.onnx", batch=4)
+    session = opened(compiled(path, tmp_path / "a", INT8, batch=4), batch=4)
+    wanted = opened(compiled(path, tmp_path / "b", batch=4), batch=4).run({"input": samples(4)})[0]
+    assert np.abs(session.run({"input": samples(4)})[0] - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+def test_other_free_dimensions_are_named(tmp_path):
+    relu = [helper.make_node("Relu", ["input"], ["output"])]
+    path = save(tmp_path / "free.onnx", relu, {}, ["batch", 3, "height", "width"], ["batch", 3, "height", "width"])
+    with pytest.raises(Unsupported, match="free dimensions besides the batch: height, width"):
+        compiled(path, tmp_path / "out")
+
+
+def test_any_symbol_or_none_may_stand_for_the_batch(tmp_path):
+    for symbol in ("N", "unk__0", ""):
+        path = convnet(tmp_path / f"net{symbol}.onnx", batch=symbol or "x")
+        if not symbol:
+            model = onnx.load(str(path))
+            model.graph.input[0].type.tensor_type.shape.dim[0].Clear()
+            onnx.save(model, str(path))
+        session = opened(compiled(path, tmp_path / f"out{symbol}", batch=2), batch=2)
+        assert session.run({"input": samples(2)})[0].shape == (2, 10)
+
+
+def test_nodes_without_a_name_get_one(net):
+    model = graph.read(net)
+    for node in model.graph.node:
+        node.name = ""
+    graph.name_nodes(model)
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert all(names)
+
+
+def test_layers_are_found_by_the_name_of_their_weight(net):
+    assert sorted(graph.layers(graph.read(net).graph)) == ["depthwise", "head", "stem"]
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic", "float16", "weight_only"])
+def test_an_unknown_layer_to_keep_float_is_named_with_the_nearest(kind, net, tmp_path):
+    with pytest.raises(InvalidInput, match="'depthwis'; did you mean 'depthwise'"):
+        compiled(net, tmp_path / "out", QuantSpec(kind=kind, keep_float=("depthwis",)))
+
+
+@pytest.mark.parametrize("kind", ["dynamic", "float16", "weight_only"])
+def test_a_layer_kept_float_has_its_weight_in_float32(kind, net, tmp_path):
+    artifact = compiled(net, tmp_path / "out", QuantSpec(kind=kind, keep_float=("stem",)))
+    stored = {item.name: item.data_type for item in onnx.load(str(artifact.path)).graph.initializer}
+    assert stored["stem.weight"] == onnx.TensorProto.FLOAT
+    assert "head.weight" not in stored or stored["head.weight"] != onnx.TensorProto.FLOAT
+
+
+def test_minmax_ranges_equal_those_of_onnxruntimes_own_calibrator(net, tmp_path):
+    data = calibration(tmp_path / "data.npz", rows=7)
+
+    class Reader(CalibrationDataReader):
+        def __init__(self):
+            self.rows = iter(np.load(data)["input"])
+
+        def get_next(self):
+            row = next(self.rows, None)
+            return None if row is None else {"input": row[None]}
+
+    theirs = create_calibrator(
+        net, augmented_model_path=str(tmp_path / "augmented.onnx"), calibrate_method=CalibrationMethod.MinMax
+    )
+    theirs.collect_data(Reader())
+    wanted = {name: value.range_value for name, value in theirs.compute_data().items()}
+    model = graph.read(net)
+    found = activation_ranges(model, load_calibration(data, model, 7), INT8)
+    assert set(found) == set(wanted)
+    for name, (low, high) in wanted.items():
+        assert found[name] == pytest.approx((min(low.item(), 0), max(high.item(), 0)), rel=1e-5)
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile", "mse"])
+def test_ranges_do_not_depend_on_how_the_data_is_cut(method, net, tmp_path, monkeypatch):
+    spec = QuantSpec(kind="static", calibration=method)
+    model = graph.read(net)
+    data = load_calibration(calibration(tmp_path / "data.npz", rows=12), model, 12)
+    wanted = activation_ranges(model, data, spec)
+    monkeypatch.setattr("backends.ort.calibrate.CHUNK_BYTES", 1)
+    found = activation_ranges(model, data, spec)
+    for name, ends in wanted.items():
+        assert found[name] == pytest.approx(ends, rel=1e-4, abs=1e-6)
+
+
+def test_calibration_holds_one_chunk_at_a_time(net, tmp_path, monkeypatch):
+    """No call returns activations of more than a chunk, whatever the set's size."""
+    import onnxruntime
+
+    sizes: list[int] = []
+    original = onnxruntime.InferenceSession.run
+
+    def watched(self, names, feed, *rest):
+        outputs = original(self, names, feed, *rest)
+        sizes.append(sum(output.nbytes for output in outputs))
+        return outputs
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
+    monkeypatch.setattr("backends.ort.calibrate.CHUNK_BYTES", 200_000)
+    model = graph.read(net)
+    data = load_calibration(calibration(tmp_path / "data.npz", rows=256), model, 256)
+    activation_ranges(model, data, QuantSpec(kind="static", calibration="percentile"))
+    assert max(sizes) <= 200_000
+
+
+def test_only_the_samples_asked_for_are_calibrated_on(net, tmp_path):
+    data = samples(8)
+    data[4:] *= 100
+    np.savez(tmp_path / "data.npz", input=data)
+    few, all_ = (
+        scales(
+            compiled(
+                net, tmp_path / str(count), QuantSpec(kind="static", samples=count), data=tmp_path / "data.npz"
+            ).path
+        )
+        for count in (4, 8)
+    )
+    assert all_["input"] > 20 * few["input"]
+
+
+def test_trained_ranges_replace_calibrated_ones_by_tensor_and_by_layer(net, tmp_path):
+    spec = QuantSpec(
+        kind="static", activation_symmetric=False, ranges=(("input", -2.0, 2.0), ("head", -8.0, 8.0), ("d", 0.0, 5.1))
+    )
+    found = scales(compiled(net, tmp_path / "out", spec).path)
+    assert found["input"] == pytest.approx(4 / 255, rel=1e-5)
+    assert found["output"] == pytest.approx(16 / 255, rel=1e-5)
+    assert found["d"] == pytest.approx(5.1 / 255, rel=1e-5)
+
+
+def test_a_trained_range_of_nothing_is_invalid(net, tmp_path):
+    with pytest.raises(InvalidInput, match="trained range for 'tail'"):
+        compiled(net, tmp_path / "out", QuantSpec(kind="static", ranges=(("tail", 0.0, 1.0),)))
+
+
+def test_symmetric_activations_are_uint8_on_a_cpu_and_int8_for_tensorrt(net, tmp_path):
+    assert stored_types(compiled(net, tmp_path / "cpu", INT8).path) == {"UINT8"}
+    lowered = QuantSpec(kind="static", activation_symmetric=False)
+    artifact = compiled(net, tmp_path / "trt", lowered, provider="tensorrt")
+    assert stored_types(artifact.path) == {"INT8"}
+    stored = {item.name: numpy_helper.to_array(item) for item in onnx.load(str(artifact.path)).graph.initializer}
+    assert all(not value.any() for name, value in stored.items() if name.endswith("_zero_point"))
+
+
+def test_symmetric_uint8_has_zero_in_the_middle_or_at_the_bottom(net, tmp_path):
+    model = onnx.load(str(compiled(net, tmp_path / "out", INT8).path))
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    points = {
+        node.input[0]: int(stored[node.input[2]]) for node in model.graph.node if node.op_type == "QuantizeLinear"
+    }
+    assert points["input"] == 128
+    assert set(points.values()) == {0, 128}
+
+
+def test_what_cannot_be_quantized_is_unsupported_with_the_reason(net, tmp_path):
+    for spec, reason in (
+        (QuantSpec(kind="static", weight_symmetric=False), "per_channel=False"),
+        (QuantSpec(kind="static", activation_bits=12), "8 or 16 bits, not 12"),
+        (QuantSpec(kind="static", weight_bits=3), "4, 8 or 16 bits, not 3"),
+        (QuantSpec(kind="weight_only", weight_bits=2), "4 or 8 bits, not 2"),
+        (QuantSpec(kind="bfloat16"), "no bfloat16 kernels"),
+        (QuantSpec(kind="ternary"), "'ternary'"),
+    ):
+        with pytest.raises(Unsupported, match=reason):
+            compiled(net, tmp_path / "out", spec)
+    with pytest.raises(Unsupported, match="no dynamic int8"):
+        compiled(net, tmp_path / "out", QuantSpec(kind="dynamic"), provider="tensorrt")
+
+
+def test_a_network_without_weights_has_nothing_to_quantize(tmp_path):
+    relu = [helper.make_node("Sin", ["input"], ["output"])]
+    path = save(tmp_path / "sin.onnx", relu, {}, ["batch", *SHAPE], ["batch", *SHAPE])
+    for spec in (INT8, QuantSpec(kind="dynamic"), QuantSpec(kind="weight_only", weight_bits=4)):
+        with pytest.raises(Unsupported):
+            compiled(path, tmp_path / "out", spec)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "reason"),
+    [
+        ({"image": np.zeros((4, *SHAPE), np.float32)}, "no array for input 'input'"),
+        ({"input": np.zeros((4, 3, 8, 8), np.float32)}, "rows of"),
+        ({"input": np.zeros((0, *SHAPE), np.float32)}, "rows of"),
+        ({"input": np.full((4, *SHAPE), np.nan, np.float32)}, "NaN"),
+    ],
+)
+def test_calibration_data_that_does_not_fit_is_invalid(arrays, reason, net, tmp_path):
+    np.savez(tmp_path / "data.npz", **arrays)
+    with pytest.raises(InvalidInput, match=reason):
+        compiled(net, tmp_path / "out", INT8, data=tmp_path / "data.npz")
+
+
+def test_static_without_calibration_data_is_invalid(net, tmp_path):
+    with pytest.raises(InvalidInput, match="needs calibration data"):
+        OrtBackend().compile(compressed(net, INT8), Conditions(), {}, tmp_path)
+    (tmp_path / "data.npz").write_bytes(b"not an archive")
+    with pytest.raises(InvalidInput, match="no calibration data"):
+        compiled(net, tmp_path / "out", INT8, data=tmp_path / "data.npz")
+
+
+def test_a_network_that_overflows_on_its_calibration_data_names_the_tensor(net, tmp_path):
+    np.savez(tmp_path / "data.npz", input=np.full((4, *SHAPE), 3e38, np.float32))
+    with pytest.raises(InvalidInput, match="becomes NaN or infinite"):
+        compiled(net, tmp_path / "out", INT8, data=tmp_path / "data.npz")
+
+
+def test_an_old_file_is_brought_to_an_opset_that_can_be_quantized(tmp_path):
+    path = convnet(tmp_path / "old.onnx", opset=11, weights_as_inputs=True)
+    artifact = compiled(path, tmp_path / "out", INT8)
+    facts = opened(artifact).facts()
+    assert facts.fallbacks == ()
+    assert facts.notes["kernels"]["QLinearConv"] == 2
+
+
+def test_weights_listed_as_inputs_are_taken_off_the_list_and_counted(tmp_path):
+    path = convnet(tmp_path / "old.onnx", opset=11, weights_as_inputs=True)
+    artifact = compiled(path, tmp_path / "out")
+    assert artifact.facts["weights_taken_off_the_inputs"] == 6
+    assert [spec.name for spec in opened(artifact).inputs()] == ["input"]
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("axis", "block"), [(0, 0), (1, 0), (1, 16)])
+def test_packed_weights_come_back_within_half_a_step(symmetric, bits, axis, block):
+    array = np.random.default_rng(0).standard_normal((24, 40)).astype(np.float32)
+    spec = QuantSpec(kind="weight_only", weight_bits=bits, weight_symmetric=symmetric)
+    packed = pack(array, spec, axis, block)
+    size = block or 1
+    wide = [np.repeat(item, size, axis=axis) if block else item for item in (packed.scales, packed.zero_points)]
+    cut = tuple(slice(0, length) for length in array.shape)
+    back = (packed.values - wide[1][cut]) * wide[0][cut]
+    assert np.abs(back - array).max() <= 0.5001 * packed.scales.max() * (1 if symmetric else 2)
+    assert packed.values.min() >= (-(2 ** (bits - 1)) if symmetric else 0)
+    assert packed.values.max() <= (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
+
+
+def test_blocks_of_4_bits_make_the_file_smaller_than_8_bits(net, tmp_path):
+    sizes = [
+        compiled(net, tmp_path / str(bits), QuantSpec(kind="weight_only", weight_bits=bits)).facts["file_bytes"]
+        for bits in (4, 8)
+    ]
+    assert sizes[0] < sizes[1] < net.stat().st_size
