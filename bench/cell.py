@@ -123,10 +123,16 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
 
 
 def count_cost(source: Compressed, artifact: Artifact) -> Cost:
-    """Of the deployed file where it can be read, of the graph it was made from where it cannot."""
+    """Of the deployed file where it can be read, of the graph it was made from where it cannot.
+
+    `nonzero_macs` is the graph's before quantization: a weight that rounds to zero is no promise.
+    """
     readable = artifact.path.suffix in {".onnx", ".tflite"}
-    counted = cost_of(artifact.path if readable else source.files.get("onnx") or source.files["tflite"])
-    return replace(counted, file_bytes=artifact.path.stat().st_size, entropy_bytes=source.entropy_bytes)
+    graph = source.files.get("onnx") or source.files["tflite"]
+    counted = cost_of(artifact.path if readable else graph)
+    promise = cost_of(graph).nonzero_macs if source.quant else counted.nonzero_macs
+    size = artifact.path.stat().st_size
+    return replace(counted, file_bytes=size, entropy_bytes=source.entropy_bytes, nonzero_macs=promise)
 
 
 def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record) -> Record:

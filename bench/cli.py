@@ -243,6 +243,7 @@ def _existing(results: Path, url: str | None) -> Store:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
     given = sys.argv[1:] if arguments is None else arguments
+    sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:
         pressbench.main(args=given, standalone_mode=False)
     except PressbenchError as error:

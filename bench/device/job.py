@@ -30,7 +30,7 @@ class Limits:
     warmup_s: float = 1.0
     time_s: float = 5.0
     width: float = 0.01
-    min_samples: int = 50
+    min_samples: int = 120
     max_samples: int = 2000
     blocks: int = 40
     energy_s: float = 0.0

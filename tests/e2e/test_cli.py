@@ -1,0 +1,257 @@
+"""The command line as a person types it: real processes, real exit codes, one small network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+PRESSBENCH = str(Path(sys.executable).with_name("pressbench"))
+SUITE = """
+name = "tiny"
+data = "digits"
+models = ["lenet300_100(width=0.1)"]
+[recipes]
+half = "prune(amount=0.5)"
+int8 = "int8()"
+[measure]
+launches = 1
+pairs = 2
+blocks = 5
+time_s = 0.3
+warmup_s = 0.1
+profile_runs = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory):
+    path = tmp_path_factory.mktemp("suite") / "tiny.toml"
+    path.write_text(SUITE)
+    return str(path)
+
+
+@pytest.fixture
+def pressbench(cache, tmp_path):
+    environment = {**os.environ, "PRESSBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    environment.pop("PRESSBENCH_DATA", None)
+
+    def run(*arguments, **changes):
+        command = [PRESSBENCH, *map(str, arguments)]
+        return subprocess.run(  # noqa: PLW1510 - its exit code is what is tested
+            command, cwd=tmp_path, env={**environment, **changes}, capture_output=True, text=True, timeout=240
+        )
+
+    run.environment = environment
+    run.folder = tmp_path
+    return run
+
+
+def answer(done):
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def rows(folder: Path):
+    with (folder / "cells.csv").open() as file:
+        return {row["recipe"]: row for row in csv.DictReader(file)}
+
+
+def test_a_run_and_its_report_hold_every_cell(pressbench, suite):
+    ended = answer(pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", "--json"))
+    assert sum(ended["counts"].values()) == 3
+    made = answer(pressbench("report", "--results", "out", "--json"))
+    assert made["cells"] == 3
+    cells = rows(pressbench.folder / "out")
+    assert list(cells) == ["baseline", "half", "int8"]
+    assert float(cells["baseline"]["speedup"]) == 1.0
+    assert float(cells["half"]["promised_speedup"]) == pytest.approx(2.0, rel=0.01)
+    assert float(cells["int8"]["promised_speedup"]) == 1.0
+    assert float(cells["baseline"]["accuracy"]) > 0.8
+    assert float(cells["int8"]["output_max_abs_err"]) > 0
+    page = (pressbench.folder / "out" / "dashboard.html").read_text()
+    assert "lenet300_100(width=0.1)" in page
+    assert {row["run_id"] for row in cells.values()} == {ended["run_id"]}
+
+
+def test_ctrl_c_marks_the_run_and_resume_measures_what_is_left(pressbench, suite):
+    command = [PRESSBENCH, "run", "--target", "cpu", "--suite", suite, "--results", "out"]
+    process = subprocess.Popen(
+        command,
+        cwd=pressbench.folder,
+        env=pressbench.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:  # the baseline has ended and is stored: the next cell is in flight
+        if "baseline" in line:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "--resume" in errors
+    ended = answer(pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", "--resume", "--json"))
+    assert sum(ended["counts"].values()) == 3
+    assert answer(pressbench("report", "--results", "out", "--run", "all", "--json"))["cells"] == 3
+
+
+def test_nothing_to_resume_is_said(pressbench, suite):
+    done = pressbench("run", "--target", "cpu", "--suite", suite, "--resume")
+    assert done.returncode == 2
+    assert "no interrupted run" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["run", "--target", "cpo"], 2, "did you mean 'cpu'"),
+        (["run", "--target", "cpu", "--suite", "smoke", "--model", "missing.onnx"], 2, "missing.onnx"),
+        (["run", "--target", "cpu", "--suite", "smoke", "--model", "no.such.module:build"], 2, "no.such.module"),
+        (["run", "--target", "cpu", "--suite", "smoke", "--dataset", "mnist"], 2, "PRESSBENCH_DATA"),
+        (["run", "--nonsense"], 2, "--nonsense"),
+        (["report", "--results", "empty"], 2, "no pressbench.db"),
+        (["inspect", "missing.tflite"], 2, "missing.tflite"),
+        (["compress", "--model", "lenet5", "--recipe", "prune(amount=2)", "--out", "x.onnx"], 2, "amount"),
+        (["compare", "--target", "cpu", "a.onnx", "b.onnx"], 2, "a.onnx"),
+        (["targets", "check", "cuda-nope"], 2, "unknown target"),
+    ],
+)
+def test_what_cannot_be_done_is_named_and_has_its_exit_code(pressbench, arguments, code, words):
+    done = pressbench(*arguments)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_with_json_is_one_object_too(pressbench):
+    done = pressbench("run", "--target", "cpo", "--json")
+    assert json.loads(done.stdout)["kind"] == "InvalidInput"
+
+
+def custom_operator(path: Path) -> str:
+    node = helper.make_node("Magic", ["x"], ["y"], domain="my.domain")
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("my.domain", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [x], [y]), opset_imports=opsets, ir_version=9)
+    onnx.save(model, path)
+    return str(path)
+
+
+def linear(path: Path, **changes) -> str:
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [4, 3], np.arange(12, dtype=np.float32).tobytes(), raw=True)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path, **changes)
+    return str(path)
+
+
+def test_a_custom_operator_fails_its_cells_and_the_rest_goes_on(pressbench, suite):
+    unknown, good = custom_operator(pressbench.folder / "magic.onnx"), linear(pressbench.folder / "good.onnx")
+    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--recipe", "int8"]
+    ended = answer(pressbench("run", *arguments, "--model", unknown, "--model", good, "--json"))
+    assert ended["counts"].get("failed", 0) + ended["counts"].get("skipped", 0) == 2
+    assert sum(ended["counts"].values()) == 4
+    answer(pressbench("report", "--results", "out", "--json"))
+    text = (pressbench.folder / "out" / "cells.csv").read_text()
+    assert "Magic" in text
+    assert "my.domain" in text
+
+
+def test_torch_steps_on_an_onnx_file_are_skipped_with_the_reason(pressbench, suite):
+    good = linear(pressbench.folder / "good.onnx")
+    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--model", good, "--recipe", "half"]
+    answer(pressbench("run", *arguments, "--json"))
+    answer(pressbench("report", "--results", "out", "--json"))
+    cells = rows(pressbench.folder / "out")
+    assert cells["half"]["status"] == "skipped"
+    assert "is a file" in cells["half"]["reason"]
+    assert cells["baseline"]["accuracy"] == ""
+
+
+@pytest.mark.parametrize("kind", ["truncated", "outside"])
+def test_a_damaged_or_prying_onnx_file_is_refused_with_its_name(pressbench, suite, kind):
+    path = pressbench.folder / "bad.onnx"
+    linear(path)
+    if kind == "truncated":
+        path.write_bytes(path.read_bytes()[:60])
+    else:
+        model = onnx.load(path)
+        weight = model.graph.initializer[0]
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        weight.external_data.add(key="location", value="../../../etc/passwd")
+        path.write_bytes(model.SerializeToString())
+    done = pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", "--model", path)
+    assert done.returncode in {2, 3}
+    assert "bad.onnx" in done.stderr
+    assert "root:" not in done.stdout + done.stderr
+
+
+def test_a_users_own_function_is_trained_and_measured(pressbench, suite):
+    (pressbench.folder / "mynets.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+    )
+    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--model", "mynets:build", "--recipe", "int8"]
+    ended = answer(pressbench("run", *arguments, "--json"))
+    assert sum(ended["counts"].values()) == 2
+    assert not {"failed", "skipped"} & set(ended["counts"])
+
+
+def test_one_compressed_model_comes_with_its_cost_and_accuracy(pressbench):
+    made = answer(
+        pressbench(
+            "compress",
+            "--model",
+            "lenet300_100(width=0.1)",
+            "--recipe",
+            "prune(amount=0.5)",
+            "--out",
+            "h.onnx",
+            "--json",
+        )
+    )
+    assert (pressbench.folder / "h.onnx").exists()
+    assert made["nonzero_params"] < made["params"]
+    assert made["accuracy"] > 0.5
+    seen = answer(pressbench("inspect", "h.onnx", "--json"))
+    for key in ("params", "nonzero_params", "macs", "flops", "file_bytes"):
+        assert seen[key] == made[key]
+    assert {"name", "operator", "macs"} <= set(seen["layers"][0])
+
+
+def test_a_file_against_itself_is_compared_launch_by_launch(pressbench):
+    good = linear(pressbench.folder / "good.onnx")
+    found = answer(pressbench("compare", "--target", "cpu", good, good, "--launches", "3", "--blocks", "5", "--json"))
+    assert set(found) >= {"ratio", "low", "high", "verdict", "launches", "blocks"}
+    assert found["launches"] >= 3
+    assert found["low"] <= found["ratio"] <= found["high"]
+
+
+@pytest.mark.parametrize("command", ["targets", "backends", "recipes", "doctor"])
+def test_what_there_is_can_be_asked(pressbench, command):
+    assert answer(pressbench(command, "--json"))
+    assert pressbench(command).stdout.strip()
+
+
+def test_every_command_documents_itself(pressbench):
+    listed = pressbench("--help").stdout
+    for command in ("run", "report", "compress", "inspect", "compare", "targets", "backends", "recipes", "doctor"):
+        assert command in listed
+        done = pressbench(command, "--help")
+        assert done.returncode == 0
+        assert "--json" in done.stdout
