@@ -18,12 +18,14 @@ def image(network: str, shape: Shape, least: int = 1) -> tuple[int, int, int]:
     return shape[0], shape[1], shape[2]
 
 
-def strides(side: int, count: int, least: int = 3) -> tuple[int, ...]:
+def strides(side: int, count: int, least: int | None = None) -> tuple[int, ...]:
     """`count` strides of 2, the first ones turned to 1 until the last feature map has `least` pixels a side.
 
-    Usual for small inputs: at 32 pixels a network made for 224 keeps its last three strides.
+    Usual for small inputs: at 32 pixels a network made for 224 keeps its last three strides. `least` is 3,
+    or 2 for inputs under 16 pixels (measured on 8x8 digits: MobileNetV2 trains twice as fast and no worse).
     """
-    kept = next(n for n in range(count, -1, -1) if n == 0 or side / 2**n >= least)
+    wanted = least or (2 if side < 16 else 3)
+    kept = next(n for n in range(count, -1, -1) if n == 0 or side / 2**n >= wanted)
     return (1,) * (count - kept) + (2,) * kept
 
 

@@ -90,7 +90,7 @@ def fit(
     losses = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module.train()
+        _lay_out(module.train(), torch.channels_last)  # convolutions train up to 1.5 times faster
         _restore(module, constraints)
         for epoch in range(epochs):
             total = torch.zeros(())
@@ -115,7 +115,7 @@ def fit(
             if not np.isfinite(losses[-1]):
                 raise InvalidInput(f"{label}: the loss is {losses[-1]} in epoch {epoch + 1}; lower the learning rate")
     progress(label, 1.0)
-    module.eval()
+    _lay_out(module.eval(), torch.contiguous_format)
     return tuple(losses)
 
 
@@ -125,6 +125,10 @@ def _optimizer(name: str, parameters: list[Tensor], learning_rate: float, weight
     if name == "sgd":
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay)
     raise InvalidInput(f"unknown optimizer {name!r} (known: adam, sgd)")
+
+
+def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
+    module.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack the keyword
 
 
 def _tie_gradients(module: nn.Module, constraints: Constraints) -> None:

@@ -1,0 +1,117 @@
+"""A checkpoint fills the network exactly or not at all, and never runs code."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bench.errors import InvalidInput
+from bench.models.checkpoint import load_weights
+
+
+class Bomb:
+    """Its pickle creates a file when it is read."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("form", ["safetensors", "pt", "nested", "without counters"])
+def test_weights_come_back_to_the_bit(tmp_path, form):
+    source, target = network(1), network(2)
+    state = source.state_dict()
+    if form == "safetensors":
+        save_file(state, tmp_path / "w.safetensors")
+    elif form == "nested":
+        torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    elif form == "without counters":
+        torch.save({key: value for key, value in state.items() if "tracked" not in key}, tmp_path / "w.pt")
+    else:
+        torch.save(state, tmp_path / "w.pt")
+    load_weights(target, next(tmp_path.glob("w.*")))
+    assert same(source, target)
+
+
+@pytest.mark.parametrize("wrap", ["torch", "pickle", "inside a dict"])
+def test_a_pickle_with_code_is_refused_and_its_code_never_runs(tmp_path, wrap):
+    path, target = tmp_path / "evil.pt", tmp_path / "executed"
+    if wrap == "torch":
+        torch.save(Bomb(target), path)
+    elif wrap == "inside a dict":
+        torch.save({**network().state_dict(), "extra": Bomb(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(target)))
+    with pytest.raises(InvalidInput, match=r"evil\.pt"):
+        load_weights(network(), path)
+    assert not target.exists()
+    torch.load(path, weights_only=False) if wrap != "pickle" else pickle.loads(path.read_bytes())
+    assert target.exists(), "the bomb is a dud: this test proves nothing"
+
+
+def test_a_whole_pickled_module_is_refused(tmp_path):
+    torch.save(network(), tmp_path / "module.pt")
+    with pytest.raises(InvalidInput, match="refused"):
+        load_weights(network(), tmp_path / "module.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: {k: v for k, v in s.items() if k != "3.bias"}, r"lacks 3\.bias"),
+        (lambda s: {**s, "7.weight": torch.ones(1)}, r"besides 7\.weight"),
+        (lambda s: {**s, "3.bias": torch.ones(4)}, r"3\.bias has shape \(4,\), wanted \(3,\)"),
+        (lambda s: {**s, "3.bias": torch.full((3,), float("nan"))}, r"3\.bias holds NaN"),
+        (lambda s: {**s, "note": "text"}, "note is no tensor"),
+        (lambda _: {}, "a state dict"),
+        (lambda _: [torch.ones(1)], "holds list"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_nothing_is_changed(tmp_path, change, message):
+    target, untouched = network(2), network(2)
+    torch.save(change(network(1).state_dict()), tmp_path / "w.pt")
+    with pytest.raises(InvalidInput, match=message):
+        load_weights(target, tmp_path / "w.pt")
+    assert same(target, untouched)
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + b"\0" * 50, b"\xff" * 64])
+def test_a_damaged_file_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidInput, match=name):
+        load_weights(network(), tmp_path / name)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "w.pt"
+    torch.save(network().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InvalidInput, match=r"w\.pt"):
+        load_weights(network(), path)
+
+
+def test_other_suffixes_and_missing_files_are_named(tmp_path):
+    (tmp_path / "w.h5").write_bytes(b"x")
+    with pytest.raises(InvalidInput, match=r"read from \.safetensors"):
+        load_weights(network(), tmp_path / "w.h5")
+    with pytest.raises(InvalidInput, match="does not exist"):
+        load_weights(network(), tmp_path / "w.pt")
