@@ -46,14 +46,17 @@ def damage(content: bytes, cut: float, flips: list[tuple[float, int]]) -> bytes:
 
 
 def cost_or_complaint(file: Path) -> None:
+    complaint = ""
     try:
         cost = cost_of(file)
     except InvalidInput as error:
-        assert str(file) in str(error)
-    else:
-        assert cost.macs >= cost.nonzero_macs >= 0
-        assert cost.params >= cost.nonzero_params >= 0
-        assert cost.peak_activation_bytes >= 0
+        complaint = str(error)
+    if complaint:
+        assert str(file) in complaint
+        return
+    assert cost.macs >= cost.nonzero_macs >= 0
+    assert cost.params >= cost.nonzero_params >= 0
+    assert cost.peak_activation_bytes >= 0
 
 
 DAMAGE = {
@@ -103,7 +106,7 @@ def test_a_foreign_file_is_refused_by_name(tmp_path: Path, name: str, content: b
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="gone.onnx is no file"):
+    with pytest.raises(InvalidInput, match=r"gone\.onnx is no file"):
         cost_of(tmp_path / "gone.onnx")
 
 
