@@ -146,7 +146,7 @@ def _candidates(
     ]
     found = []
     for group, parts, scores in zip(groups, members, channel_scores(module, members, criterion, context), strict=True):
-        blocks = max((_blocks(part.module) for part in parts), default=1)
+        blocks = max(_blocks(item.dep.target.module) for item in group)
         found.append(
             _Candidate(
                 root=names[group[0].dep.target.module],

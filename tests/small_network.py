@@ -1,0 +1,72 @@
+"""A network with every kind of layer a compressor meets, a data set it learns in a second, and fixtures of both."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.models.data import Dataset
+from bench.types import Model
+
+
+class Small(nn.Module):
+    """Every kind of layer a step meets: plain, depthwise and grouped convolution, BatchNorm, two linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.pointwise = nn.Conv2d(8, 12, 1)
+        self.bn2 = nn.BatchNorm2d(12)
+        self.fc1 = nn.Linear(48, 16)
+        self.fc2 = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x)))
+        x = torch.relu(self.bn2(self.pointwise(torch.relu(self.depthwise(x)))))
+        x = nn.functional.max_pool2d(x, 4).flatten(1)
+        return self.fc2(torch.relu(self.fc1(x)))
+
+
+def small_data() -> Dataset:
+    """Four classes told apart by the brightest quarter of an 8x8 image."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(160, dtype=np.int64) % 4
+    images = generator.random((160, 1, 8, 8), dtype=np.float32) * 0.5
+    for image, label in zip(images, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 0.5
+    return Dataset(
+        name="quarters", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:], classes=4
+    )
+
+
+def digest(module: nn.Module) -> str:
+    state = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        state.update(name.encode() + value.numpy().tobytes())
+    return state.hexdigest()
+
+
+def settled() -> Small:
+    """Seeded weights, BatchNorm's statistics those of random images."""
+    torch.manual_seed(0)
+    module = Small().train()
+    with torch.no_grad():
+        for _ in range(5):
+            module(torch.rand(32, 1, 8, 8))
+    return module.eval()
+
+
+def factory() -> nn.Module:
+    """What a user's `--model small_network:factory` names."""
+    return Small()
+
+
+MODEL = Model(
+    name="small_network:factory", factory="small_network:factory", input_shape=(1, 8, 8), classes=4, data="quarters"
+)
