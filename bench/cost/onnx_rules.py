@@ -210,9 +210,11 @@ def _free(*places: int) -> Rule:
 
 
 def _elementwise(view: View) -> Work:
-    """No MACs; every floating-point constant operand that is not a scalar is a parameter."""
+    """No MACs; floating-point constant operands are parameters, but for literals: scalars, and any single
+    value unless it is added (the bias of a layer with one output)."""
+    least = 1 if view.node.op_type == "Add" else 2
     found = (view.constant(index) for index, name in enumerate(view.node.input) if view.graph.types.get(name) in FLOATS)
-    return Work(params=tuple(part for part in found if part is not None))
+    return Work(params=tuple(part for part in found if part is not None and part.size >= least))
 
 
 WEIGHT: Mapping[tuple[str, str], tuple[int, ...]] = {
@@ -226,7 +228,7 @@ WEIGHT: Mapping[tuple[str, str], tuple[int, ...]] = {
 """Which input names the layer; input 1 of every other operator with MACs."""
 
 FREE_ELEMENTWISE = words("""
-Add Sub Mul Div Pow Concat Expand Sum Max Min Mean Where PRelu
+Add Sub Mul Div Pow Concat Expand Sum Max Min Mean Where
 """)
 FREE_PLAIN = words("""
 Abs Acos Acosh And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor
@@ -256,6 +258,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "RMSNormalization"): _free(1),
     ("", "SimplifiedLayerNormalization"): _free(1),
     ("", "Gather"): _free(0),
+    ("", "PRelu"): _free(1),
     ("", "Conv"): _convolution(1, 2),
     ("", "DeformConv"): _convolution(1, 3),
     ("", "ConvInteger"): _convolution(1, -1, 3),

@@ -110,7 +110,7 @@ def _recurrent(matrices: Iterable[int], vectors: Iterable[int], *, steps: bool) 
 
 
 def _table(place: int) -> Rule:
-    """No MACs; one input is a table of parameters."""
+    """No MACs; one input is parameters."""
 
     def rule(view: View) -> Work:
         part = view.constant(place)
@@ -120,13 +120,16 @@ def _table(place: int) -> Rule:
 
 
 def _elementwise(view: View) -> Work:
-    """No MACs; every constant operand of real numbers that is not a scalar is a parameter."""
+    """No MACs; constant operands of real numbers are parameters, but for literals: scalars, and any single
+    value unless it is added (the bias of a layer with one output)."""
+    least = 1 if view.operator.name == "ADD" else 2
     real = [
         index
         for index in range(len(view.operator.inputs))
         if (tensor := view.tensor(index)) is not None and (tensor.quantized or tensor.kind.name in FLOATS)
     ]
-    return Work(params=tuple(part for index in real if (part := view.constant(index)) is not None))
+    found = (view.constant(index) for index in real)
+    return Work(params=tuple(part for part in found if part is not None and part.size >= least))
 
 
 def _free(view: View) -> Work:
@@ -151,6 +154,7 @@ RULES: Mapping[str, Rule] = {
     "RNN": _recurrent((1, 2), (3,), steps=False),
     "SVDF": _recurrent((1, 2), (3,), steps=False),
     "GATHER": _table(0),
+    "PRELU": _table(1),
     "EMBEDDING_LOOKUP": _table(1),
 }
 

@@ -180,11 +180,15 @@ def test_literals_and_shapes_are_no_parameters(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Mul", ["x", "half"], ["h"]),
         helper.make_node("Clip", ["h", "low", "high"], ["c"]),
-        helper.make_node("Add", ["c", "shift"], ["y"]),
+        helper.make_node("Add", ["c", "shift"], ["d"]),
+        helper.make_node("Mul", ["d", "scale"], ["e"]),
+        helper.make_node("PRelu", ["e", "slope"], ["y"]),
     ]
     literals = {name: np.float32(value) for name, value in (("half", 0.5), ("low", 0), ("high", 6))}
-    cost = count(tmp_path, nodes, {"x": ["n", 8]}, ["y"], {**literals, "shift": np.ones(8, np.float32)})
-    assert cost.params == 8
+    literals |= {"scale": np.ones(1, np.float32)}
+    learned = {"shift": np.ones(8, np.float32), "slope": np.ones(1, np.float32)}
+    cost = count(tmp_path, nodes, {"x": ["n", 8]}, ["y"], {**literals, **learned})
+    assert cost.params == 8 + 1
 
 
 @pytest.mark.parametrize(("operator", "gates"), [("LSTM", 4), ("GRU", 3), ("RNN", 1)])
