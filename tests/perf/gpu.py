@@ -25,7 +25,7 @@ from bench.store import Store
 from bench.types import Json
 
 from .gpu_agreement import Stage, checks
-from .gpu_cells import groups, measure, prepare
+from .gpu_cells import groups, left, measure, prepare
 from .gpu_table import as_csv, as_markdown, rows
 
 PARTS = ("agreement", "large", "small")
@@ -48,6 +48,9 @@ def main() -> None:
         cells = [group for part in wanted if part != "agreement" for group in groups(part, dry=asked.dry_run)]
         if cells:
             with Store.open(state / "pressbench.db") as store:
+                cells = left(cells, store)
+                if not cells:
+                    return
                 for line in prepare(cells, state / "cache", max(1, min(12, (os.cpu_count() or 1) - 1))):
                     say(line, since=until - asked.budget_s)
                 for line in measure(cells, store, state / "cache", until):

@@ -139,15 +139,18 @@ def _compressed(cell: Cell, cache: Path):
     return compress(cell.model, cell.recipe, data=None, cache=cache, seed=SEED, progress=_silent)
 
 
+def left(wanted: Sequence[Group], store: Store) -> list[Group]:
+    """The groups the store does not have in full: a group cut off in its middle is measured again from its baseline."""
+    done = {name: store.done_keys(name) for name in {item.plan.suite.name for item in wanted}}
+    return [item for item in wanted if any(cell.key not in done[item.plan.suite.name] for cell in item.plan.cells)]
+
+
 def measure(wanted: Sequence[Group], store: Store, cache: Path, until: float) -> Iterator[str]:
-    """Runs what the store does not have yet until the clock says `until`; a line for each cell and for what is left."""
+    """Measures until the clock says `until`; a line for each cell and for what is left."""
     meters = tuple(available("meter")[name].value for name in wanted[0].plan.target.meters)
     for number, item in enumerate(wanted):
         run_id = item.plan.suite.name
         store.begin_run(_run(item.plan))
-        done = store.done_keys(run_id)
-        if all(cell.key in done for cell in item.plan.cells):
-            continue
         if time.monotonic() > until:
             yield f"budget over: {len(wanted) - number} groups left, from {item.title} on; run again to go on"
             return
