@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import cycle
 from math import floor, log10
 
 from bench.report.cells import Cell
-from bench.report.text import count, interval, number, percent, signed, size, times
+from bench.report.text import BYTE_UNITS, count, interval, literal, number, percent, signed, size, times
 from bench.types import Json
 
 NEUTRAL = "#7c8796"
+NEAR = (1, 1.5, 2, 3, 4, 5, 6, 7, 8)
+"""Ticks of a logarithmic axis that spans less than a factor of 4."""
 INK = "ink"
 """Stands for the colour of the text, which only the page knows."""
 PALETTE = ("#2f7fc4", "#d9772b", "#25956b", "#c04f93", "#8a6fd6", "#a98a16", "#2b9fb5", "#cf5247", "#6d8f2e", "#9a6a4f")
@@ -52,8 +53,8 @@ def hover(name: str, cell: Cell) -> str:
     """What a pointer over a cell tells."""
     within = interval(cell.figure("speedup_low"), cell.figure("speedup_high"))
     lines = [
-        f"<b>{escape(name)}</b> ({cell.record.status.value})",
-        escape(cell.record.model),
+        f"<b>{literal(name)}</b> ({cell.record.status.value})",
+        literal(cell.record.model),
         f"latency {number(cell.figure('latency_p50_ms'))} ms",
         f"speed-up {times(cell.figure('speedup'))}{f' ({within})' if within and not cell.baseline else ''}",
         f"promised {times(cell.figure('promised_speedup'))}",
@@ -79,9 +80,9 @@ def bars(values: Sequence[float], lows: Sequence[float | None], highs: Sequence[
 
 
 def log_axis(values: Sequence[float], title: str) -> Json:
-    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten, written out."""
+    """A logarithmic axis with ticks at 1, 2 and 5 times powers of ten or closer, written out."""
     low, high = (10.0**end for end in log_range(values))
-    steps = (1, 2, 5) if high / low < 300 else (1,)
+    steps = NEAR if high / low < 4 else (1, 2, 5) if high / low < 300 else (1,)
     exponents = range(floor(log10(low)) - 1, floor(log10(high)) + 2)
     ticks = [step * 10.0**exponent for exponent in exponents for step in steps if low <= step * 10.0**exponent <= high]
     return {
@@ -110,10 +111,14 @@ def binary_ticks(column: str, values: Sequence[float]) -> Json:
     if not column.endswith("_bytes"):
         return {}
     top = max(values)
-    unit = 1024 ** max(0, min(3, floor(log10(max(top, 1)) / log10(1024))))
-    step = next(s * unit for s in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if top / (s * unit) <= 3)
+    power = max(0, min(len(BYTE_UNITS) - 1, floor(log10(max(top, 1)) / log10(1024))))
+    unit = 1024**power
+    step = next(s * 10**e * unit for e in range(12) for s in (1, 2, 5) if top / (s * 10**e * unit) < 2.5)
     ticks = [step * i for i in range(int(top / step) + 1)]
-    return {"tickvals": ticks, "ticktext": [size(tick) if tick else "0" for tick in ticks]}
+    return {
+        "tickvals": ticks,
+        "ticktext": [f"{tick / unit:g} {BYTE_UNITS[power]}" if tick else "0" for tick in ticks],
+    }
 
 
 def guide(x: Sequence[float], y: Sequence[float], name: str, dash: str = "dash") -> Json:

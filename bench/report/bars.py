@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
 from bench.report.axes import INK, Figure, Legend, binary_ticks, hover
 from bench.report.cells import Cell, grouped, labels
 from bench.report.table import energy_of
-from bench.report.text import interval, number, size, times
+from bench.report.text import interval, literal, number, size, times
 from bench.types import Json
 
 
@@ -98,16 +97,17 @@ def bar_figure(
     """Horizontal bars from zero, one a cell, each with its number written beside it."""
     names, values = labels(cells), [cell.figure(column) or 0.0 for cell in cells]
     y = list(range(len(cells)))
+    written = [
+        f"{line}{'' if cell.trusted else f' ({cell.record.status.value})'}"
+        for line, cell in zip(text, cells, strict=True)
+    ]
     data: list[Json] = [
         {
             "type": "bar",
             "orientation": "h",
             "x": values,
             "y": y,
-            "text": [
-                f"{line}{'' if cell.trusted else f' ({cell.record.status.value})'}"
-                for line, cell in zip(text, cells, strict=True)
-            ],
+            "text": written,
             "textposition": "outside",
             "cliponaxis": False,
             "hovertext": [hover(names[i], cell) for i, cell in enumerate(cells)],
@@ -123,13 +123,13 @@ def bar_figure(
     layout = {
         "xaxis": {
             "title": {"text": axis},
-            "range": [0, 1.55 * max(values)],
+            "range": [0, (1.1 + 0.021 * max(map(len, written))) * max(values)],
             "nticks": 5,
             **binary_ticks(column, values),
         },
         "yaxis": {
             "tickvals": y,
-            "ticktext": [escape(names[index]) for index in y],
+            "ticktext": [literal(names[index]) for index in y],
             "range": [len(cells) - 0.4, -0.6],
             "showgrid": False,
             "automargin": True,

@@ -20,6 +20,8 @@ SIDES = (
     ("bottom left", 1.0, 0.0, -GAP / 2, GAP / 2),
 )
 """Plotly's name of a side, which part of the text touches the point, and the gap in x and y."""
+FIRST_SIDES = (SIDES[2], SIDES[6], SIDES[1], SIDES[4], SIDES[3], SIDES[5], SIDES[7], SIDES[0])
+"""The order for points that a line leaves to the right and upwards."""
 
 
 def place(points: Sequence[tuple[float, float]], names: Sequence[str], first: Sequence[int]) -> list[tuple[str, str]]:
@@ -29,7 +31,7 @@ def place(points: Sequence[tuple[float, float]], names: Sequence[str], first: Se
     taken: list[Box] = [(x - POINT, y - POINT, x + POINT, y + POINT) for x, y in pixels]
     found = [("", "top center")] * len(points)
     for index in [*first, *(i for i in range(len(points)) if i not in set(first))]:
-        for side, *rest in SIDES:
+        for side, *rest in FIRST_SIDES if index in first else SIDES:
             box = text_box(pixels[index], names[index], rest)
             others = [other for i, other in enumerate(taken) if i != index]
             if inside(box) and not any(overlap(box, other) for other in others):

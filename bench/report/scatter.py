@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from math import log10
 
 from bench.report.axes import CLOCKS, NEUTRAL, Figure, Legend, bars, guide, hover, log_axis, log_range, padded
 from bench.report.cells import Cell, grouped, labels, pareto
 from bench.report.labels import place
+from bench.report.text import literal
 from bench.types import Json
 
 
@@ -58,7 +58,7 @@ def accuracy_points(
         "mode": "markers+text",
         "x": list(x),
         "y": list(y),
-        "text": [escape(name) for name, _ in placed],
+        "text": [literal(name) for name, _ in placed],
         "textposition": [side for _, side in placed],
         "textfont": {"size": 11},
         "hovertext": [hover(names[i], cell) for i, cell in enumerate(cells)],
@@ -118,7 +118,7 @@ def delivered(recipe: str, cells: Sequence[Cell], legend: Legend) -> Json:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": escape(recipe),
+        "name": literal(recipe),
         "x": [cell.figure("promised_speedup") for cell in cells],
         "y": y,
         "hovertext": [hover(names[i], cell) for i, cell in enumerate(cells)],
@@ -149,4 +149,4 @@ def slower_region(bottom: float) -> Json:
 def key_entry(model: str, symbol: str) -> Json:
     """A legend entry for a symbol, without a point."""
     marker = {"symbol": symbol, "color": NEUTRAL, "size": 10}
-    return {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": escape(model), "marker": marker}
+    return {"type": "scatter", "mode": "markers", "x": [None], "y": [None], "name": literal(model), "marker": marker}

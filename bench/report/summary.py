@@ -22,7 +22,7 @@ STYLES = {
     Status.INCONCLUSIVE.value: "yellow",
 }
 
-WIDTHS = {"promised": 8, "delivered (95 %)": 13, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
+WIDTHS = {"promised": 8, "delivered (95 %)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
 """Columns and the least width at which their numbers are whole."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from math import floor, log10
 
 NONE = "–"
@@ -56,8 +57,16 @@ def times(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """A 95 % interval, or nothing where there is none; a narrow one with one digit more."""
+    """A 95 % interval, or nothing where there is none; a narrow one with one digit more, both ends with as many."""
     if low is None or high is None:
         return ""
     digits = 4 if high - low < 0.02 * abs(high) else 3
-    return f"{number(low, digits)}–{number(high, digits)}"
+    if not 1e-4 <= abs(high) < 1e6:
+        return f"{number(low)}–{number(high)}"
+    decimals = max(0, digits - 1 - floor(log10(abs(high))))
+    return f"{low:,.{decimals}f}–{high:,.{decimals}f}"
+
+
+def literal(name: str) -> str:
+    """A name for a plot: none of it is read as one of the tags Plotly knows. Plotly decodes no quotes."""
+    return escape(name, quote=False)

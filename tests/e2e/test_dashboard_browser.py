@@ -1,0 +1,180 @@
+"""The dashboard in a real headless Chromium, opened from a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from fake_records import energy, run, suite
+from playwright.sync_api import Page, sync_playwright
+
+from bench.report.page import write_dashboard
+
+CHROMIUM = Path("/usr/bin/chromium")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><a href="javascript:alert(1)">x</a>',
+    "{{ 7*7 }} %{x} &lt;b&gt;",
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is absent: apt-get install chromium"),
+]
+
+
+@dataclass
+class Watched:
+    """A page and everything it did that it should not have."""
+
+    page: Page
+    noise: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    dialogs: list[str] = field(default_factory=list)
+
+    def open(self, path: Path) -> None:
+        page = self.page
+        page.on("console", lambda message: self.noise.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: self.noise.append(f"error: {error}"))
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        page.goto(path.as_uri())
+        page.wait_for_selector("body[data-drawn]", timeout=120_000)
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def metered():
+    """A run with every section a page can have."""
+    cells = suite()
+    return [
+        replace(c, launches=tuple(replace(x, energy=energy(1.0 + i, 1)) for x in c.launches)) if c.launches else c
+        for i, c in enumerate(cells)
+    ]
+
+
+@pytest.fixture(params=[1400, 390])
+def watched(request, chromium):
+    context = chromium.new_context(viewport={"width": request.param, "height": 900}, offline=True)
+    yield Watched(page=context.new_page())
+    context.close()
+
+
+def shoot(watched: Watched, name: str) -> None:
+    """Keeps what was seen where PRESSBENCH_SHOTS says, for a person to look at."""
+    folder = os.environ.get("PRESSBENCH_SHOTS")
+    if folder:
+        width = watched.page.viewport_size["width"]
+        watched.page.screenshot(path=f"{folder}/{name}-{width}.png", full_page=True)
+
+
+def test_the_page_draws_everything_in_silence_and_asks_nobody(watched, metered, tmp_path):
+    path = tmp_path / "dashboard.html"
+    write_dashboard(metered, [run()], path)
+    watched.open(path)
+    page = watched.page
+    shoot(watched, "dashboard")
+    assert (watched.noise, watched.dialogs) == ([], [])
+    assert watched.requests == [path.as_uri()]
+    assert page.locator("#cells tbody tr").count() == len(metered)
+    plots = page.locator(".plot").count()
+    assert plots > 10
+    assert page.locator(".plot .main-svg >> nth=0").count() == 1
+    assert (
+        page.eval_on_selector_all(".plot", "all => all.filter(p => p.querySelector('.plot-container')).length") == plots
+    )
+    assert page.locator("section h2").all_inner_texts() == [
+        *("Every cell", "Accuracy against latency", "Promised against delivered", "File size", "Memory", "Energy"),
+        *("Where the time goes", "What is missing, and why"),
+    ]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_every_point_of_the_table_is_drawn(watched, tmp_path):
+    cells = [cell for cell in suite() if cell.model == "resnet8"]
+    write_dashboard(cells, [run()], tmp_path / "d.html")
+    watched.open(tmp_path / "d.html")
+    accurate = [c for c in cells if c.launches and c.quality]
+    assert watched.page.locator("#accuracy .scatterlayer .trace:last-child .point").count() == len(accurate)
+    assert watched.page.locator("#size .barlayer .point").count() == len([c for c in cells if c.cost])
+    labels = watched.page.locator("#size .yaxislayer-above text, #size .ytick text").all_text_contents()
+    assert set(labels) == {c.recipe for c in cells if c.cost}
+
+
+def test_hostile_names_are_shown_and_never_run(watched, tmp_path):
+    cells = []
+    for number, name in enumerate(HOSTILE):
+        cells += [
+            replace(c, run_id=name, model=name, recipe=f"{c.recipe}{name}", backend=name, device=name, reasons=(name,))
+            for c in suite(seed=number)[:4]
+        ]
+    path = tmp_path / "hostile.html"
+    write_dashboard(cells, [run(name, target=name, machine={name: [name]}) for name in HOSTILE], path)
+    watched.open(path)
+    assert (watched.noise, watched.dialogs) == ([], [])
+    assert watched.requests == [path.as_uri()]
+    assert watched.page.locator("img, a[href^=javascript]").count() == 0
+    assert watched.page.locator("script").count() == 3
+    shown = watched.page.locator("#cells tbody th small:first-child").all_text_contents()
+    assert list(dict.fromkeys(shown)) == list(HOSTILE)
+    titles = watched.page.locator("#size figcaption").evaluate_all("all => all.map(f => f.firstChild.data.trim())")
+    assert titles == list(HOSTILE)
+    ticks = watched.page.locator("#size .ytick text").all_text_contents()
+    for name in HOSTILE:
+        assert any(tick.endswith(name) for tick in ticks), (name, ticks)
+
+
+def test_the_table_sorts_by_number_with_the_missing_last_and_filters(watched, tmp_path):
+    write_dashboard(suite(), [run()], tmp_path / "d.html")
+    watched.open(tmp_path / "d.html")
+    page = watched.page
+    heads = page.locator("#cells thead th").all_inner_texts()
+    column = heads.index("p50, ms")
+    read = f"all => all.map(row => row.cells[{column}].dataset.sort)"
+    for _ in range(2):
+        page.locator("#cells thead button").nth(column).click()
+        values = page.locator("#cells tbody tr").evaluate_all(read)
+        numbers = [float(value) for value in values if value]
+        down = page.locator("#cells thead th").nth(column).get_attribute("aria-sort") == "descending"
+        assert numbers == sorted(numbers, reverse=down)
+        assert values[: len(numbers)] == [value for value in values if value]
+    page.fill("#filter", "resnet8 int8")
+    assert page.locator("#cells tbody tr:visible").count() == 3
+    assert page.inner_text("#shown") == f"3 of {len(suite())}"
+
+
+def test_the_colours_follow_the_reader(chromium, tmp_path):
+    write_dashboard(suite()[:8], [run()], tmp_path / "d.html")
+    seen = {}
+    for scheme in ("light", "dark"):
+        context = chromium.new_context(color_scheme=scheme, viewport={"width": 1400, "height": 900})
+        watched = Watched(page=context.new_page())
+        watched.open(tmp_path / "d.html")
+        text = watched.page.locator("#size .ytick text").first
+        seen[scheme] = (
+            watched.page.evaluate("getComputedStyle(document.body).backgroundColor"),
+            text.evaluate("node => getComputedStyle(node).fill"),
+        )
+        shoot(watched, scheme)
+        context.close()
+    assert seen["light"][0] != seen["dark"][0]
+    assert seen["light"][1] != seen["dark"][1]
+
+
+def test_a_page_of_nothing_opens_in_silence(watched, tmp_path):
+    write_dashboard([], [], tmp_path / "d.html")
+    watched.open(tmp_path / "d.html")
+    assert watched.noise == []
+    assert "no cells are stored yet" in watched.page.inner_text("body")
