@@ -8,7 +8,7 @@ SUITE ?= default
 RESULTS ?= results
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: setup bench report test check perf clean
+.PHONY: setup bench report test check perf gpu clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,9 @@ check: setup
 
 perf: setup
 	$(BIN)/python -m tests.perf
+
+gpu: setup
+	$(BIN)/python -m tests.perf.gpu --out out/gpu-report
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
