@@ -68,6 +68,13 @@ def array_of(graph: Graph, name: str) -> Array | None:
 
 def operand(graph: Graph, name: str, zero: str = "", axis: int = 0) -> Operand | None:
     """The constant behind a value, None for an activation. `zero`: the zero point it is stored with, along `axis`."""
+    key = (name, zero, axis if zero else 0)
+    if key not in graph.counted:
+        graph.counted[key] = _operand(graph, name, zero, axis)
+    return graph.counted[key]
+
+
+def _operand(graph: Graph, name: str, zero: str, axis: int) -> Operand | None:
     if name in graph.sparse:
         return _sparse(graph, name)
     if _tensor(graph, name) is not None:

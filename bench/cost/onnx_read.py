@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
@@ -20,7 +20,7 @@ from onnx import (
     inliner,
 )
 
-from bench.cost.ledger import common_batch
+from bench.cost.ledger import Operand, common_batch
 from bench.cost.onnx_surrogate import STANDARD, surrogates
 from bench.errors import InvalidInput
 
@@ -38,6 +38,7 @@ class Graph:
 
     `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
     `nodes` run; `constant` maps a value name to the node that computes it from constants alone.
+    `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 
     file: Path
@@ -51,6 +52,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batch: int
+    counted: dict[tuple[str, str, int], Operand | None] = field(default_factory=dict)
 
 
 def read(file: Path) -> Graph:
