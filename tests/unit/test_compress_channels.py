@@ -113,9 +113,7 @@ def test_activity_is_measured_after_batchnorm_and_the_activation(criterion, kept
         module.bn.weight.zero_()
         module.bn.bias.copy_(torch.tensor([0.1, -1.0, -9, -9, -9, -9, -9, -9]))
         module.bn.weight[1] = 3.0
-    small = run(
-        "channels(amount=0.875, criterion='%s', only=['conv', 'depthwise'])" % criterion, module, context
-    ).module
+    small = run(f"channels(amount=0.875, criterion='{criterion}', only=['conv', 'depthwise'])", module, context).module
     assert small.conv.out_channels == 1
     assert torch.equal(small.bn.bias.detach(), module.bn.bias.detach()[kept : kept + 1])
 
@@ -178,5 +176,5 @@ def test_a_network_that_cannot_be_traced_is_refused(context):
             with torch.no_grad():
                 return self.conv(x).numpy()
 
-    with pytest.raises(Unsupported, match="cannot trace|runs|no channel"):
+    with pytest.raises(Unsupported, match=r"cannot trace|runs|no channel"):
         run("channels(amount=0.5)", Plain().eval(), replace(context, data=None))

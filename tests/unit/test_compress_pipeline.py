@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,8 +39,14 @@ def model(weights: Path) -> Model:
     return replace(MODEL, weights=weights)
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all: what it holds is named by content."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
 @pytest.fixture
-def make(tmp_path: Path, model: Model) -> Make:
+def make(folder: Path, model: Model) -> Make:
     """`compress` with everything but the recipe given; `made` lists what it did."""
     made: list[str] = []
 
@@ -48,7 +55,7 @@ def make(tmp_path: Path, model: Model) -> Make:
             model,
             parse_recipe("r", text),
             data=data,
-            cache=tmp_path / "cache",
+            cache=folder,
             seed=seed,
             progress=lambda what, fraction: made.append(what),
         )
@@ -193,7 +200,7 @@ def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, mod
 
 
 def test_a_name_that_is_no_layer_is_refused_with_the_nearest(make: Make):
-    with pytest.raises(InvalidInput, match="no such layer; nearest: .*fc1"):
+    with pytest.raises(InvalidInput, match=r"no such layer; nearest: .*fc1"):
         make("int8(keep_float=['fc'])")
 
 
@@ -335,10 +342,8 @@ def test_random_bytes_never_get_further_than_a_refusal(tflite_cases: Path, tmp_p
         for position in generator.integers(8, 4000, 40):
             damaged[position] = generator.integers(256)
         file.write_bytes(damaged)
-        try:
-            tflite_inputs(file)
-        except InvalidInput as error:
-            assert "damaged.tflite" in str(error)
+        with suppress(InvalidInput):
+            assert all(item.dtype and item.shape for item in tflite_inputs(file))
 
 
 def test_real_onnx_files_tell_their_inputs(make: Make, onnx_cases: Path):

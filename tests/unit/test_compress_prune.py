@@ -96,7 +96,7 @@ def test_only_and_skip_choose_layers_and_unknown_names_are_told_the_nearest(netw
     found = zeros(run("prune(amount=0.5, only=['fc1', 'fc2'], skip=['fc2'])", network, context))
     assert found["fc1"][0] == 384
     assert [found[name][0] for name in LAYERS if name != "fc1"] == [0, 0, 0, 0]
-    with pytest.raises(InvalidInput, match="no layer 'fc9'.*fc"):
+    with pytest.raises(InvalidInput, match=r"no layer 'fc9'.*fc"):
         run("prune(amount=0.5, skip=['fc9'])", network, context)
 
 
