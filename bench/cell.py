@@ -207,6 +207,7 @@ def _with_findings(record: Record, found: Findings) -> Record:
         status=status,
         reasons=tuple(reasons),
         clock=found.clock,
+        device=str(found.facts["session"].get("gpu", record.device)),
         backend_version=found.version,
         launches=found.launches,
         profile=found.profile,

@@ -36,6 +36,13 @@ database_option = click.option("--database", "url", help="SQLAlchemy URL of the 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 
 
+def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: sizes joined by commas, as 3,224,224") from None
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pressbench")
 def pressbench() -> None:
@@ -77,6 +84,7 @@ def _show(text: Any) -> None:
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt without code).")
+@click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
@@ -140,7 +148,8 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--model", required=True)
 @click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
-@click.option("--weights")
+@click.option("--weights", help="Checkpoint (.safetensors, or .pt without code).")
+@click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
 @click.option("--dataset", default="digits", show_default=True, help="'' for none.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import unknown
+from bench.errors import InvalidInput, unknown
 from bench.models.data import Dataset, load_data
-from bench.models.registry import resolve
+from bench.models.registry import load_factory, resolve
 from bench.suite import BASELINE, Suite, load_suite
 from bench.target import BackendChoice, Target, load_target
 from bench.types import Conditions, Model, Recipe
+
+SHARED = "shared:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class Request:
     """What a person asked for: `pressbench run`'s arguments. Stored with the run, so that it can be resumed.
 
     `recipes` are names of the suite's recipes or texts of the grammar; empty: all of the suite's.
+    `weights` and `input_shape` (without the batch) are the one model's that is given.
     `data` overrides the suite's; `data_root`: folder of downloaded data sets.
     """
 
@@ -33,6 +36,7 @@ class Request:
     data: str | None = None
     data_root: str | None = None
     weights: str | None = None
+    input_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,12 +70,34 @@ def make_plan(request: Request) -> Plan:
     name = suite.data if request.data is None else request.data
     data = load_data(name, root) if name else None
     shifted = load_data(suite.shifted_data, root) if suite.shifted_data and data else None
-    weights = Path(request.weights) if request.weights else None
-    models = [resolve(text, data, weights=weights) for text in request.models or suite.models]
+    models = _models(request, suite, data)
     recipes = _recipes(request, suite)
     backends = _backends(request.backends or suite.backends, target)
     cells = tuple(_cells(suite, target, models, recipes, backends))
     return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells)
+
+
+def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]:
+    """A user's own function is imported here: one that is not there ends the run before it begins."""
+    texts = request.models or suite.models
+    if (request.weights or request.input_shape) and len(texts) > 1:
+        raise InvalidInput(f"--weights and --input-shape belong to one model: give one --model, not {', '.join(texts)}")
+    weights = Path(request.weights) if request.weights else None
+    shape = request.input_shape or None
+    models = [resolve(_path(text, request), data, input_shape=shape, weights=weights) for text in texts]
+    for model in models:
+        if model.factory:
+            load_factory(model.factory)
+    return models
+
+
+def _path(text: str, request: Request) -> str:
+    """`shared:cases/x.tflite` is a file under the data folder: suites name third-party files so."""
+    if not text.startswith(SHARED):
+        return text
+    if not request.data_root:
+        raise InvalidInput(f"{text}: set PRESSBENCH_DATA (or --data) to the folder it is in")
+    return str(Path(request.data_root) / text.removeprefix(SHARED))
 
 
 def _recipes(request: Request, suite: Suite) -> list[Recipe]:

@@ -34,7 +34,7 @@ class Watch:
         status = MARKS.get(record.status, record.status.value)
         why = f": {'; '.join(record.reasons)}" if record.reasons else ""
         line = f"{status:>12}  {record.model} {record.recipe} {record.backend}{why}"
-        self._bars.console.print(line, markup=False, highlight=False, overflow="ellipsis", no_wrap=True)
+        self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

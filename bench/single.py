@@ -41,6 +41,7 @@ def compress_one(
     recipe: str,
     out: Path,
     weights: str | None,
+    input_shape: tuple[int, ...],
     dataset: str,
     data_root: str | None,
     backend: str,
@@ -50,7 +51,7 @@ def compress_one(
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it."""
     data = load_data(dataset, Path(data_root) if data_root else None) if dataset else None
-    found = resolve(model, data, weights=Path(weights) if weights else None)
+    found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)
     source = compress(found, steps, data=data, cache=cache, seed=seed, progress=progress)
     adapter: Backend = load("backend", backend)()
