@@ -10,18 +10,18 @@ CHARACTER, LINE, POINT, GAP = 6.6, 14.0, 7.0, 10.0
 
 Box = tuple[float, float, float, float]
 SIDES = (
+    ("bottom center", 0.5, 0.0, 0.0, GAP),
+    ("top center", 0.5, 1.0, 0.0, -GAP),
     ("middle right", 0.0, 0.5, GAP, 0.0),
     ("middle left", 1.0, 0.5, -GAP, 0.0),
-    ("top center", 0.5, 1.0, 0.0, -GAP),
-    ("bottom center", 0.5, 0.0, 0.0, GAP),
     ("top right", 0.0, 1.0, GAP / 2, -GAP / 2),
-    ("bottom right", 0.0, 0.0, GAP / 2, GAP / 2),
     ("top left", 1.0, 1.0, -GAP / 2, -GAP / 2),
+    ("bottom right", 0.0, 0.0, GAP / 2, GAP / 2),
     ("bottom left", 1.0, 0.0, -GAP / 2, GAP / 2),
 )
-"""Plotly's name of a side, which part of the text touches the point, and the gap in x and y."""
-FIRST_SIDES = (SIDES[2], SIDES[6], SIDES[1], SIDES[4], SIDES[3], SIDES[5], SIDES[7], SIDES[0])
-"""The order for points that a line leaves to the right and upwards."""
+"""Plotly's name of a side, which part of the text touches the point, and the gap in x and y; whiskers lie level."""
+FIRST_SIDES = (SIDES[1], SIDES[5], SIDES[3], SIDES[4], SIDES[2], SIDES[0], SIDES[7], SIDES[6])
+"""The order for points that a line reaches from below and leaves to the right."""
 
 
 def place(points: Sequence[tuple[float, float]], names: Sequence[str], first: Sequence[int]) -> list[tuple[str, str]]:

@@ -40,6 +40,11 @@ class Section:
     title: str
     figures: list[Figure]
 
+    @property
+    def marked(self) -> bool:
+        """Whether any of its bars carries a mark."""
+        return any(len(figure.data) > 1 for figure in self.figures)
+
 
 def write_dashboard(records: Sequence[Record], runs: Sequence[Run], path: Path) -> None:
     """Writes the page of these records; where a cell was measured in several runs, plots show its latest.

@@ -22,7 +22,7 @@ STYLES = {
     Status.INCONCLUSIVE.value: "yellow",
 }
 
-WIDTHS = {"promised": 8, "delivered (95 %)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
+WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
 """Columns and the least width at which their numbers are whole."""
 
 
@@ -34,7 +34,9 @@ def summary(records: Sequence[Record]) -> Group:
     table.add_column("", overflow="fold", min_width=14)
     for name, width in WIDTHS.items():
         justify: JustifyMethod = "left" if name == "status" else "right"
-        table.add_column(name, justify=justify, min_width=width, no_wrap=name not in {"delivered (95 %)", "status"})
+        table.add_column(
+            name, justify=justify, min_width=width, no_wrap=name not in {"delivered (95\u00a0%)", "status"}
+        )
     for model in dict.fromkeys(row["model"] for row in found):
         table.add_section()
         table.add_row(Text(str(model), style="bold"))

@@ -258,14 +258,20 @@ def run_facts(run: Run) -> list[tuple[str, str]]:
     pairs = [
         ("run", run.run_id),
         ("status", run.status),
-        ("started", run.started_at[:19].replace("T", " ")),
-        ("ended", run.finished_at[:19].replace("T", " ")),
+        ("started", moment(run.started_at)),
+        ("ended", moment(run.finished_at)),
         ("target", run.target),
         ("suite", run.suite),
         ("pressbench", " ".join(part for part in (run.version, run.revision) if part)),
         *((name.replace("_bytes", "").replace("_", " "), fact(name, value)) for name, value in run.machine.items()),
     ]
     return [(name, text) for name, text in pairs if text]
+
+
+def moment(iso: str) -> str:
+    """A time stamp to the second, with its zone."""
+    zone = iso[19:].partition("+")[2]
+    return f"{iso[:19].replace('T', ' ')} {'UTC' if zone in ('00:00', '') else f'UTC+{zone}'}" if iso else ""
 
 
 def fact(name: str, value: Json) -> str:
