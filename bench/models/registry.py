@@ -65,6 +65,7 @@ MODELS: Mapping[str, Entry] = {
         input_shape=(1, 28, 28),
         classes=10,
         width=True,
+        training=Training(epochs=15, small_epochs=40, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=1e-4),
     ),
     "lenet5": Entry(
         factory="bench.models.lenet:lenet5",
@@ -72,6 +73,7 @@ MODELS: Mapping[str, Entry] = {
         input_shape=(1, 28, 28),
         classes=10,
         width=True,
+        training=Training(epochs=8, batch=64, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4),
     ),
     "resnet8": Entry(
         factory="bench.models.tiny:resnet8",
@@ -79,6 +81,7 @@ MODELS: Mapping[str, Entry] = {
         input_shape=(3, 32, 32),
         classes=10,
         width=True,
+        training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "dscnn": Entry(
         factory="bench.models.tiny:dscnn",
@@ -87,6 +90,7 @@ MODELS: Mapping[str, Entry] = {
         classes=12,
         width=True,
         size=False,
+        training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "autoencoder": Entry(
         factory="bench.models.tiny:autoencoder",
@@ -102,6 +106,7 @@ MODELS: Mapping[str, Entry] = {
         input_shape=IMAGENET,
         classes=1000,
         width=True,
+        training=Training(small_epochs=15, learning_rate=1e-2),
     ),
     "mobilenetv2": Entry(
         factory="bench.models.mobilenetv2:mobilenetv2",
@@ -109,6 +114,7 @@ MODELS: Mapping[str, Entry] = {
         input_shape=IMAGENET,
         classes=1000,
         width=True,
+        training=Training(small_epochs=15, learning_rate=1e-2),
     ),
     "alexnet": Entry(
         factory="bench.models.classic:alexnet",
