@@ -54,7 +54,9 @@ class OrtBackend(Backend):
         graph.fix_batch(model, conditions.batch, path)  # says what is wrong before minutes of calibration
         done, facts = _realised(model, source, options)
         deployed = out / "model.onnx"
-        onnx.save(graph.fix_batch(done, conditions.batch, path), str(deployed))
+        fixed = graph.fix_batch(done, conditions.batch, path)
+        graph.sort_nodes(fixed.graph)
+        onnx.save(fixed, str(deployed))
         if hidden:
             facts["weights_taken_off_the_inputs"] = hidden
         facts["source_bytes"], facts["file_bytes"] = path.stat().st_size, deployed.stat().st_size
@@ -69,6 +71,9 @@ def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]
             raise unknown("option of backend ort", key, known)
         if value not in known[key]:
             raise InvalidInput(f"option {key} is {value!r}; it is one of {', '.join(map(repr, known[key]))}")
+    idle = [key for key in ("cuda_graph", "tf32") if options.get(key) and options.get("provider", "cpu") == "cpu"]
+    if idle:
+        raise InvalidInput(f"option {idle[0]} means nothing on the CPU: set provider to 'cuda' or 'tensorrt' with it")
 
 
 def _realised(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 
 import onnx
@@ -141,6 +142,39 @@ def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
 def producers(graph: GraphProto) -> dict[str, NodeProto]:
     """Tensor -> the node that makes it."""
     return {output: node for node in graph.node for output in node.output if output}
+
+
+def sort_nodes(graph: GraphProto) -> None:
+    """Puts each node after those it reads from, in place, else in the order they had.
+
+    The specification asks for it; the float16 conversion appends its casts at the end.
+    """
+    nodes = list(graph.node)
+    maker = {output: index for index, node in enumerate(nodes) for output in node.output if output}
+    waits = [{maker[name] for name in _reads(node) if name in maker} for node in nodes]
+    readers: dict[int, list[int]] = {}
+    for index, needed in enumerate(waits):
+        for other in needed:
+            readers.setdefault(other, []).append(index)
+    ready = [index for index, needed in enumerate(waits) if not needed]
+    order: list[int] = []
+    while ready:
+        order.append(heappop(ready))
+        for index in readers.get(order[-1], ()):
+            waits[index].discard(order[-1])
+            if not waits[index]:
+                heappush(ready, index)
+    if len(order) < len(nodes):
+        raise InvalidInput("the graph has a cycle")
+    copies = [NodeProto.FromString(nodes[index].SerializeToString()) for index in order]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """Tensors a node needs, those its subgraphs capture among them."""
+    inner = (child for item in node.attribute for graph in (item.g, *item.graphs) for child in graph.node)
+    return set(node.input).union(*map(_reads, inner))
 
 
 def split_by_precision(graph: GraphProto) -> tuple[list[str], list[str]]:

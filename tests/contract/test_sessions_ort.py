@@ -59,6 +59,11 @@ def test_every_quantization_agrees_with_the_float_file_at_every_batch(name, batc
     assert np.abs(found - wanted).max() <= TOLERANCE.get(name, 0.1) * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("name", SPECS)
+def test_every_artifact_is_a_valid_onnx_file(name, net, tmp_path):
+    onnx.checker.check_model(onnx.load(str(compiled(net, tmp_path / "out", SPECS[name]).path)), full_check=True)
+
+
 @pytest.mark.parametrize("name", ["float32", "int8", "dynamic", "int8 weights"])
 def test_every_sample_of_a_batch_is_inferred_alone(name, net, tmp_path):
     one = opened(compiled(net, tmp_path / "one", SPECS[name], batch=1), batch=1)
@@ -274,6 +279,38 @@ def test_external_data_outside_the_folder_is_refused(net, tmp_path):
     (folder / "net.onnx").write_bytes(content)
     with pytest.raises(InvalidInput, match=r"net\.onnx"):
         OrtSession.open(folder / "net.onnx", threads=1, batch=1, options={})
+    with pytest.raises(InvalidInput, match=r"net\.onnx"):
+        compiled(folder / "net.onnx", tmp_path / "out")
+
+
+def test_external_data_inside_the_folder_ends_up_in_the_artifact(net, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    onnx.save(
+        onnx.load(str(net)), str(folder / "net.onnx"), save_as_external_data=True, location="net.bin", size_threshold=0
+    )
+    artifact = compiled(folder / "net.onnx", tmp_path / "out")
+    feed = {"input": samples(1)}
+    assert np.array_equal(opened(artifact).run(feed)[0], opened(compiled(net, tmp_path / "plain")).run(feed)[0])
+
+
+def test_outputs_whose_shape_depends_on_the_data_are_given_whole(tmp_path):
+    nodes = [helper.make_node("NonZero", ["input"], ["a"]), helper.make_node("Cast", ["a"], ["output"], to=1)]
+    path = save(tmp_path / "where.onnx", nodes, {}, ["batch", *SHAPE], [4, "found"])
+    session = opened(compiled(path, tmp_path / "out"))
+    for kept in (3, 5):
+        x = np.zeros((1, *SHAPE), np.float32)
+        x[0, 0, 0, :kept] = 1
+        assert session.run({"input": x})[0].shape == (4, kept)
+        call = session.bind({"input": x})
+        call()
+        assert call.args[0].copy_outputs_to_cpu()[0].shape == (4, kept)
+
+
+def test_options_of_a_gpu_are_refused_on_the_cpu(net, tmp_path):
+    for option in ("cuda_graph", "tf32"):
+        with pytest.raises(InvalidInput, match=f"{option} means nothing on the CPU"):
+            compiled(net, tmp_path / "out", **{option: True})
 
 
 def test_options_are_checked_by_name_and_value(net, tmp_path):

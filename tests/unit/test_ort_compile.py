@@ -87,6 +87,36 @@ def test_nodes_without_a_name_get_one(net):
     assert all(names)
 
 
+def test_nodes_are_sorted_by_what_they_read_and_otherwise_stay(net):
+    model = graph.read(net)
+    wanted = [node.name for node in model.graph.node]
+    graph.sort_nodes(model.graph)
+    assert [node.name for node in model.graph.node] == wanted
+    backwards = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(backwards)
+    graph.sort_nodes(model.graph)
+    assert [node.name for node in model.graph.node] == wanted
+
+
+def test_a_node_waits_for_what_its_subgraph_captures():
+    def value(name):
+        return helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+
+    branch = helper.make_graph([helper.make_node("Relu", ["late"], ["r"])], "branch", [], [value("r")])
+    choose = helper.make_node("If", ["flag"], ["output"], name="if", then_branch=branch, else_branch=branch)
+    late = helper.make_node("Neg", ["input"], ["late"], name="neg")
+    made = helper.make_graph([choose, late], "g", [value("input")], [value("output")])
+    graph.sort_nodes(made)
+    assert [node.name for node in made.node] == ["neg", "if"]
+
+
+def test_a_cycle_is_invalid_input():
+    nodes = [helper.make_node("Neg", ["a"], ["b"]), helper.make_node("Neg", ["b"], ["a"])]
+    with pytest.raises(InvalidInput, match="cycle"):
+        graph.sort_nodes(helper.make_graph(nodes, "g", [], []))
+
+
 def test_layers_are_found_by_the_name_of_their_weight(net):
     assert sorted(graph.layers(graph.read(net).graph)) == ["depthwise", "head", "stem"]
 
