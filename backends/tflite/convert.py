@@ -46,6 +46,7 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
         "format": kind,
         "source": str(source.files[kind].resolve()),
         "inputs": [list(spec.shape) for spec in source.inputs],
+        "names": [spec.name for spec in source.inputs],
         "batch": batch,
         "quant": asdict(source.quant) if source.quant else None,
         "calibration": str(source.calibration.resolve()) if source.calibration else None,

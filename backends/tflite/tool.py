@@ -56,21 +56,26 @@ def quantized(
     quantize.check(spec)
     found = {}
     if spec.kind == "static":
-        samples = calibration(request["calibration"], spec.samples, layout)
+        samples = calibration(request["calibration"], request["names"], spec.samples, layout)
         found = calibrate.ranges(stage, samples, request["batch"], spec.calibration, spec.percentile)
     return quantize.quantize(stage, final, spec, layers, found, float_io=request["float_io"])
 
 
-def calibration(file: str | None, limit: int, layout: str) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
-    """Calibration samples, at most `limit`, for each input, in the file's layout."""
+def calibration(
+    file: str | None, names: list[str], limit: int, layout: str
+) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
+    """Calibration samples, at most `limit`, for each input in its order, in the file's layout.
+
+    `file`: an .npz keyed by the names of the source's inputs.
+    """
     if file is None:
         raise InvalidInput("full int8 needs calibration samples: give the model a data set, or use dynamic int8")
-    loaded = np.load(file, allow_pickle=False)
-    arrays = [loaded] if isinstance(loaded, np.ndarray) else [loaded[name] for name in sorted(loaded.files, key=int)]
-    return [
-        np.moveaxis(array[:limit], 1, -1) if layout == "channels_last" and array.ndim == 4 else array[:limit]
-        for array in arrays
-    ]
+    with np.load(file, allow_pickle=False) as loaded:
+        missing = [name for name in names if name not in loaded.files]
+        if missing:
+            raise InvalidInput(f"{Path(file).name}: no calibration samples for input {missing[0]!r}")
+        arrays = [loaded[name][:limit] for name in names]
+    return [np.moveaxis(array, 1, -1) if layout == "channels_last" and array.ndim == 4 else array for array in arrays]
 
 
 def layout_of(found: Any, request: dict[str, Any]) -> str:

@@ -49,7 +49,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     example = (torch.randn(2, *SHAPE),)
     shapes = ({0: torch.export.Dim("batch", min=1)},)
     torch.export.save(torch.export.export(Net().eval(), example, dynamic_shapes=shapes), path)
-    np.save(path.with_name("calibration.npy"), samples(64, seed=1))
+    np.savez(path.with_name("calibration.npz"), input=samples(64, seed=1))
     return path
 
 
@@ -74,7 +74,7 @@ def source(archive: Path, quant: QuantSpec | None) -> Compressed:
         inputs=(TensorSpec(name="input", shape=(-1, *SHAPE)),),
         digest="d",
         quant=quant,
-        calibration=archive.with_name("calibration.npy"),
+        calibration=archive.with_name("calibration.npz"),
     )
 
 
