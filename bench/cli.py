@@ -184,7 +184,7 @@ def inspect_command(*, file: Path) -> tuple[Any, Any]:
 @command("compare")
 @click.option("--target", required=True)
 @click.option("--backend", help="A backend of the target (default: its first).")
-@click.option("--launches", default=20, show_default=True, type=click.IntRange(2), help="Fresh processes.")
+@click.option("--launches", default=20, show_default=True, type=click.IntRange(3), help="Fresh processes.")
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1))

@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = (ROOT / os.environ.get("PRESSBENCH_DATA", "../shared")).resolve()
+
+
+settings.register_profile("untimed", deadline=None)  # a deadline would be a timed assertion
+settings.load_profile("untimed")
 
 
 def shared(relative: str) -> Path:
