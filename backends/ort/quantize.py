@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -64,7 +66,7 @@ def static(model: ModelProto, spec: QuantSpec, calibration: Path, options: Mappi
         ranges = activation_ranges(prepared, load_calibration(calibration, prepared, spec.samples), spec)
         ranges |= _trained(prepared, spec, ranges)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")
-        try:
+        with _quantizing():
             quantize_static(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -73,12 +75,10 @@ def static(model: ModelProto, spec: QuantSpec, calibration: Path, options: Mappi
                 reduce_range=bool(options.get("reduce_range")),
                 activation_type=layout,
                 weight_type=WEIGHTS[spec.weight_bits],
-                nodes_to_exclude=_excluded(model, prepared, spec),
+                nodes_to_exclude=_excluded(model, prepared, spec) + _probabilities(prepared),
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={**extra, "WeightSymmetric": spec.weight_symmetric},
             )
-        except TOOL_ERRORS as error:
-            raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
         done = onnx.load(str(work / "quantized.onnx"))
     facts = {"calibration": spec.calibration, "ranges": len(ranges), "activations": layout.name, **extra}
     return _described(done, f"int{spec.activation_bits}", facts)
@@ -107,7 +107,7 @@ def dynamic(model: ModelProto, spec: QuantSpec) -> Quantized:
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
         prepared = _prepared(model, work)
-        try:
+        with _quantizing():
             quantize_dynamic(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -115,8 +115,6 @@ def dynamic(model: ModelProto, spec: QuantSpec) -> Quantized:
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=_excluded(model, prepared, spec),
             )
-        except TOOL_ERRORS as error:
-            raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
         done = onnx.load(str(work / "quantized.onnx"))
     return _described(done, "int8", {})
 
@@ -126,17 +124,30 @@ def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     copied = ModelProto()
     copied.CopyFrom(model)
-    try:
+    with _quantizing():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
-    except TOOL_ERRORS as error:
-        raise Unsupported(f"this network cannot be converted to float16: {error}") from error
     return Quantized(model=done, precision="float16", float_layers=tuple(kept), facts={"kept_float": kept})
 
 
 def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
     """4- or 8-bit weights, float32 arithmetic."""
-    done, names = weight_only(model, spec)
+    with TemporaryDirectory(prefix="pressbench-ort-") as folder:
+        prepared = _prepared(model, Path(folder))
+    done, names = weight_only(prepared, spec, _excluded(model, prepared, spec))
     return Quantized(model=done, precision="weight_only", facts={"layers_packed": len(names)})
+
+
+@contextmanager
+def _quantizing() -> Iterator[None]:
+    """Around ONNX Runtime's tools: quiet, and what they cannot do is `Unsupported`."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    except TOOL_ERRORS as error:
+        raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
+    finally:
+        logging.disable(before)
 
 
 def _prepared(model: ModelProto, work: Path) -> ModelProto:
@@ -161,6 +172,11 @@ def _excluded(model: ModelProto, prepared: ModelProto, spec: QuantSpec) -> list[
     """Nodes to leave alone; a node that was fused is called `old name/fusion`."""
     kept = {node.name for node in layer_nodes(model.graph, spec.keep_float)}
     return [node.name for node in prepared.graph.node if node.name.split("/")[0] in kept or node.name in kept]
+
+
+def _probabilities(prepared: ModelProto) -> list[str]:
+    """Softmaxes stay float: int8 over 0 to 1 makes 0 of every probability under 1/512."""
+    return [node.name for node in prepared.graph.node if node.op_type in {"Softmax", "LogSoftmax"}]
 
 
 def _trained(prepared: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:

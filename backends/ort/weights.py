@@ -6,6 +6,7 @@ unpacks anew at every inference, which the measurement then shows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ml_dtypes
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from backends.ort.graph import at_least_opset, layer_nodes, layers
+from backends.ort.graph import at_least_opset, layers
 from bench.errors import Unsupported
 from bench.types import QuantSpec
 
@@ -38,15 +39,14 @@ class Packed:
     block: int
 
 
-def weight_only(model: ModelProto, spec: QuantSpec) -> tuple[ModelProto, list[str]]:
-    """The network with packed weights, and the names of the layers packed. Raises `Unsupported`."""
+def weight_only(model: ModelProto, spec: QuantSpec, kept: Sequence[str]) -> tuple[ModelProto, list[str]]:
+    """The network with packed weights but for the nodes `kept`, and the names of those packed. Raises `Unsupported`."""
     if (spec.weight_bits, spec.weight_symmetric) not in STORED:
         raise Unsupported(f"ONNX Runtime has weight-only quantization to 4 or 8 bits, not {spec.weight_bits}")
-    kept = {node.input[1] for node in layer_nodes(model.graph, spec.keep_float)}
     changed = ModelProto()
     changed.CopyFrom(at_least_opset(model, BLOCKED_OPSET))
     _gemm_to_matmul(changed.graph)
-    chosen = [nodes for nodes in layers(changed.graph).values() if nodes[0].input[1] not in kept]
+    chosen = [nodes for nodes in layers(changed.graph).values() if not {node.name for node in nodes} & set(kept)]
     if not chosen:
         raise Unsupported("ONNX Runtime found no constant weights to quantize in this network")
     for nodes in chosen:

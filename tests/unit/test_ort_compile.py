@@ -254,6 +254,21 @@ def test_what_cannot_be_quantized_is_unsupported_with_the_reason(net, tmp_path):
         compiled(net, tmp_path / "out", QuantSpec(kind="dynamic"), provider="tensorrt")
 
 
+def test_a_softmax_keeps_its_small_probabilities_and_quantizing_prints_nothing(net, tmp_path, capfd):
+    model = onnx.load(str(net))
+    model.graph.node[-1].output[0] = "logits"
+    model.graph.node.append(helper.make_node("Softmax", ["logits"], ["output"], name="softmax"))
+    onnx.save(model, str(tmp_path / "soft.onnx"))
+    capfd.readouterr()
+    session = opened(compiled(tmp_path / "soft.onnx", tmp_path / "out", INT8))
+    compiled(net, tmp_path / "sixteen", QuantSpec(kind="static", activation_bits=16))
+    (found,) = session.run({"input": 10 * samples(1)})
+    assert found.sum() == pytest.approx(1, abs=1e-5)
+    assert found.min() > 0
+    assert session.facts().notes["kernels"]["Softmax"] == 1
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_network_without_weights_has_nothing_to_quantize(tmp_path):
     relu = [helper.make_node("Sin", ["input"], ["output"])]
     path = save(tmp_path / "sin.onnx", relu, {}, ["batch", *SHAPE], ["batch", *SHAPE])
