@@ -184,6 +184,7 @@ def _bench(cell: Cell, book: Bookkeeping, session: str, reach: Reach, judged: Ev
         feed=feed,
         evaluate=evaluate,
         seed=book.plan.suite.seed,
+        pin=book.plan.target.pin,
     )
 
 

@@ -35,6 +35,7 @@ class Bench:
     feed: Path | None = None
     evaluate: Path | None = None
     seed: int = 0
+    pin: bool = True
 
     def job(self, task: str, subjects: Sequence[Subject]) -> Job:
         """A job of this cell, before its task's own fields."""
@@ -48,7 +49,7 @@ class Bench:
             evaluate=str(self.evaluate) if self.evaluate else None,
             seed=self.seed,
             limits=self.measure.limits(),
-            pin="cuda" not in {str(value) for value in self.options.values()},
+            pin=self.pin,
         )
 
     def subject(self, artifact: Artifact) -> Subject:

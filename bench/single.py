@@ -121,6 +121,7 @@ def compare_files(
         conditions=conditions,
         measure=Measure(blocks=blocks, warmup_s=0.2),
         options=choice.options,
+        pin=goal.pin,
     )
     done: list[PairLaunch] = []
     while len(done) < launches or (len(done) < launches + EXTRA_LAUNCHES and _wide(done)):

@@ -44,6 +44,7 @@ class Target:
     """One device. `devices`: variants of it that are conditions of a cell (emulated CPU models).
 
     `min_clean_share`: below this share of samples that were not preempted a cell is untrusted.
+    `pin`: keep a worker on as many CPUs as it has threads (not where a GPU does the work).
     `accuracy_samples`: how many evaluation samples run there (0: all; an emulator is slow).
     """
 
@@ -56,6 +57,7 @@ class Target:
     devices: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     min_clean_share: float = 0.2
+    pin: bool = True
     accuracy_samples: int = 0
 
 
