@@ -79,10 +79,10 @@ def _key(backend: Backend, source: Compressed, conditions: Conditions, options: 
 
 
 def _code_digest(module: str) -> str:
-    """Of the source files beside the adapter's: a changed adapter compiles anew."""
-    spec = find_spec(module.rpartition(".")[0] or module)
-    found = (list(spec.submodule_search_locations or ()) or [str(Path(spec.origin or "").parent)]) if spec else []
+    """Of every source file of the adapter's top package, what adapters share included: changed code compiles anew."""
+    spec = find_spec(module.partition(".")[0])
+    folders = (list(spec.submodule_search_locations or ()) or [str(Path(spec.origin or "").parent)]) if spec else []
     digest = hashlib.sha256()
-    for path in sorted(path for folder in found for path in Path(folder).glob("*.py")):
+    for path in sorted(path for folder in folders for path in Path(folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
