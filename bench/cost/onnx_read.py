@@ -28,7 +28,7 @@ SMALL = 1024
 """Constants of at most this many values take part in shape inference; larger ones lend their shape only."""
 DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
 DIVISORS |= {"kv_num_heads"}
-INT = AttributeProto.INT
+INT, INTS = AttributeProto.INT, AttributeProto.INTS
 DRAWN = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
@@ -153,9 +153,22 @@ def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], co
         copy.input.extend(needed)
         if any(item.domain not in STANDARD for item in stand_ins):
             foreign.update(node.output)
+    for node in copy.node:
+        _state_kernel(node, initializers)
     copy.value_info.extend(
         _pinned(item, symbols) for item in (*graph.value_info, *graph.output) if item.name in foreign
     )
+
+
+def _state_kernel(node: NodeProto, initializers: Mapping[str, TensorProto]) -> None:
+    """Without a stated kernel onnx 1.21 reads a transposed convolution's from a weight whose rank it never
+    compares with the input's, and the whole process aborts; stated, it is compared."""
+    if node.op_type != "ConvTranspose" or any(item.name == "kernel_shape" for item in node.attribute):
+        return
+    if len(node.input) > 1 and node.input[1] in initializers:
+        node.attribute.append(
+            helper.make_attribute("kernel_shape", list(initializers[node.input[1]].dims[2:]), attr_type=INTS)
+        )
 
 
 def _pinned(item: ValueInfoProto, symbols: set[str], *, first: bool = False) -> ValueInfoProto:

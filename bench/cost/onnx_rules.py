@@ -37,19 +37,19 @@ class View:
         """Whether an optional input is there."""
         return len(self.node.input) > index and bool(self.node.input[index])
 
-    def shape(self, index: int) -> tuple[int, ...]:
-        """Shape of an input. Raises `ShapeUnknown`."""
-        name = self.node.input[index] if self.has(index) else ""
-        if name not in self.graph.shapes:
-            raise ShapeUnknown(UNKNOWN_SHAPE)
-        return self.graph.shapes[name]
+    def shape(self, index: int, rank: int = 0) -> tuple[int, ...]:
+        """Shape of an input of at least this rank. Raises `ShapeUnknown`."""
+        return self._known(self.node.input[index] if self.has(index) else "", rank)
 
-    def output(self) -> tuple[int, ...]:
-        """Shape of the first output. Raises `ShapeUnknown`."""
-        name = self.node.output[0]
-        if name not in self.graph.shapes:
+    def output(self, rank: int = 0) -> tuple[int, ...]:
+        """Shape of the first output, of at least this rank. Raises `ShapeUnknown`."""
+        return self._known(self.node.output[0] if self.node.output else "", rank)
+
+    def _known(self, name: str, rank: int) -> tuple[int, ...]:
+        shape = self.graph.shapes.get(name)
+        if shape is None or len(shape) < rank:
             raise ShapeUnknown(UNKNOWN_SHAPE)
-        return self.graph.shapes[name]
+        return shape
 
     def constant(self, index: int, zero: int = -1, axis: int = 0) -> Operand | None:
         """A constant input; `zero`: which input is its zero point, along `axis` of it."""
@@ -70,7 +70,7 @@ def _convolution(w: int, bias: int, zero: int = -1) -> Rule:
     """Each weight is used once for every output position: N * M*(C/g)*k * spatial outputs."""
 
     def rule(view: View) -> Work:
-        out, weight = view.output(), view.constant(w, zero, 0)
+        out, weight = view.output(rank=2), view.constant(w, zero, 0)
         macs = prod(view.shape(w)) * out[0] * prod(out[2:])
         return weighted(macs, weight, (weight, view.constant(bias) if bias >= 0 else None))
 
@@ -79,13 +79,13 @@ def _convolution(w: int, bias: int, zero: int = -1) -> Rule:
 
 def _conv_transpose(view: View) -> Work:
     """Each weight is used once for every input position: N * C*(M/g)*k * spatial inputs."""
-    given, weight = view.shape(0), view.constant(1)
+    given, weight = view.shape(0, rank=2), view.constant(1)
     return weighted(prod(view.shape(1)) * given[0] * prod(given[2:]), weight, (weight, view.constant(2)))
 
 
 def _nhwc_convolution(view: View) -> Work:
     """Activations channels last; the weight stays M, C/g, k."""
-    out, weight = view.output(), view.constant(1)
+    out, weight = view.output(rank=2), view.constant(1)
     return weighted(prod(view.shape(1)) * out[0] * prod(out[1:-1]), weight, (weight, view.constant(2)))
 
 
@@ -93,7 +93,7 @@ def _matmul(a: int, b: int, *, bias: int = -1, zeros: tuple[int, int] = (-1, -1)
     """Outputs times the length of the summed axis; one operand may be a weight, or none."""
 
     def rule(view: View) -> Work:
-        left = view.shape(a)
+        left = view.shape(a, rank=1)
         inner = left[-2] if view.number("transA") and len(left) > 1 else left[-1]
         first, second = view.constant(a, zeros[0], -2), view.constant(b, zeros[1], -1)
         side = view.constant(bias) if bias >= 0 else None
@@ -104,7 +104,7 @@ def _matmul(a: int, b: int, *, bias: int = -1, zeros: tuple[int, int] = (-1, -1)
 
 def _gemm(a: int, b: int, bias: int, zeros: tuple[int, int] = (-1, -1)) -> Rule:
     def rule(view: View) -> Work:
-        inner = view.shape(a)[0 if view.number("transA") else -1]
+        inner = view.shape(a, rank=2)[0 if view.number("transA") else -1]
         first = view.constant(a, zeros[0], 1 if view.number("transA") else 0)
         second = view.constant(b, zeros[1], 0 if view.number("transB") else 1)
         return weighted(prod(view.output()) * inner, second or first, (first, second, view.constant(bias)))
@@ -115,7 +115,7 @@ def _gemm(a: int, b: int, bias: int, zeros: tuple[int, int] = (-1, -1)) -> Rule:
 def _matmul_nbits(view: View) -> Work:
     """A (.., K) by a packed weight of N rows of K values, `bits` each, the low bits first."""
     k, n, bits = view.number("K"), view.number("N"), view.number("bits", 4)
-    macs = prod(view.shape(0)[:-1]) * k * n
+    macs = prod(view.shape(0, rank=1)[:-1]) * k * n
     packed, zero = view.constant(1), 2 ** (bits - 1)
     if packed is None:
         return Work(macs=macs, nonzero_macs=macs)
@@ -172,7 +172,7 @@ def _recurrent(gates: int) -> Rule:
     """Every input and recurrent weight once per time step and sample; peepholes are elementwise."""
 
     def rule(view: View) -> Work:
-        steps, batch = view.shape(0)[0], view.shape(0)[1]
+        steps, batch = view.shape(0, rank=3)[:2]
         if view.number("layout"):
             steps, batch = batch, steps
         matrices = [view.constant(1), view.constant(2)]
@@ -187,9 +187,9 @@ def _recurrent(gates: int) -> Rule:
 
 def _attention(view: View) -> Work:
     """Queries by keys and weights by values, of (B, heads, S, d) or (B, S, heads*d) operands; the mask saves nothing."""
-    query, key, value = view.shape(0), view.shape(1), view.shape(2)
-    past = view.shape(4)[2] if view.has(4) else 0
-    if len(query) == 4:
+    query, key, value = (view.shape(index, rank=3) for index in range(3))
+    past = view.shape(4, rank=4)[2] if view.has(4) else 0
+    if min(len(query), len(key), len(value)) == 4:
         macs = prod(query[:3]) * (key[2] + past) * (query[3] + value[3])
         return Work(macs=macs, nonzero_macs=macs)
     heads, shared = view.number("q_num_heads"), view.number("kv_num_heads")

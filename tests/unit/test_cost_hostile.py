@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from bench.cost.count import cost_of
 from bench.cost.flatbuffer import Malformed, root
@@ -158,3 +158,38 @@ def test_a_tensor_whose_buffer_is_too_short_is_refused(tflite_cases: Path, tmp_p
     (tmp_path / "m.tflite").write_bytes(content)
     with pytest.raises(InvalidInput, match="needs"):
         cost_of(tmp_path / "m.tflite")
+
+
+def one_node(node: NodeProto, shape: list[int], weight: np.ndarray) -> bytes:
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    return bytes(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString())
+
+
+KILLERS = [
+    (helper.make_node("Conv", ["x", "w"], ["y"], strides=[0, 1]), [1, 2, 4, 4], (2, 2, 2, 2)),
+    (helper.make_node("Conv", ["x", "w"], ["y"], dilations=[0, 0]), [1, 2, 4, 4], (2, 2, 2, 2)),
+    (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=0), [1, 4, 4, 4], (1,)),
+    (helper.make_node("ConvTranspose", ["x", "w"], ["y"]), [1, 2, 3, 4, 5], (2, 2, 3, 3)),
+]
+
+
+@pytest.mark.parametrize(("node", "shape", "weight"), KILLERS)
+def test_graphs_that_kill_onnx_s_own_shape_inference_are_survived(
+    tmp_path: Path, node: NodeProto, shape: list[int], weight: tuple[int, ...]
+) -> None:
+    """Divisions by zero and unchecked ranks in its native code; a failure here ends the whole test run."""
+    file = tmp_path / "m.onnx"
+    file.write_bytes(one_node(node, shape, np.ones(weight, np.float32)))
+    try:
+        cost = cost_of(file)
+    except InvalidInput as error:
+        refused = str(error)
+    else:
+        refused = " ".join(cost.unknown)
+    assert node.op_type in refused
