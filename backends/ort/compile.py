@@ -11,7 +11,7 @@ from typing import ClassVar, final
 import onnx
 from onnx import ModelProto
 
-from backends.ort import graph
+from backends.onnx_tools import graph
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
 
@@ -83,7 +83,8 @@ def _realised(
     if source.quant is None:
         precision, left = _as_it_is(model)
         return model, {"session_options": _told(precision, left)}
-    from backends.ort import quantize
+    from backends.onnx_tools import quantize
+    from backends.ort.quantize import dynamic, layout
 
     spec = source.quant
     if options.get("provider") == "tensorrt":
@@ -91,9 +92,9 @@ def _realised(
     if spec.kind == "static":
         if source.calibration is None:
             raise InvalidInput(f"{source.model}: static quantization needs calibration data, there is none")
-        done = quantize.static(model, spec, source.calibration, options)
+        done = quantize.static(model, spec, source.calibration, layout(spec, options))
     elif spec.kind == "dynamic":
-        done = quantize.dynamic(model, spec)
+        done = dynamic(model, spec)
     elif spec.kind == "float16":
         done = quantize.float16(model, spec)
     elif spec.kind == "weight_only":

@@ -6,22 +6,16 @@ Travels to the device: standard library, numpy and onnxruntime, Python 3.10.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
 from bench.types import Scalar
 
-try:
-    import onnxruntime as ort
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
-except ImportError as error:
-    raise Unavailable(f"onnxruntime cannot be imported: {error}; pip install onnxruntime") from error
-
-__all__ = ["NATIVE_ERRORS", "PROVIDERS", "load", "misplaced", "ort", "placement", "refused", "some"]
+__all__ = ["PROVIDERS", "load", "misplaced", "placement", "some"]
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -34,19 +28,6 @@ LEVELS = {
     "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
     "off": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
-NATIVE_ERRORS: tuple[type[Exception], ...] = (
-    native.EPFail,
-    native.EngineError,
-    native.Fail,
-    native.InvalidArgument,
-    native.InvalidGraph,
-    native.InvalidProtobuf,
-    native.NoModel,
-    native.NoSuchFile,
-    native.NotImplemented,
-    native.RuntimeException,
-)
-UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
 CPU_FALLBACK = "fallback to CPU EP has been explicitly disabled"
 GPU_REMEDY = (
     "it needs an NVIDIA driver and, in an environment without plain onnxruntime, "
@@ -154,15 +135,6 @@ def _fell_back(path: Path, threads: int, options: Mapping[str, Scalar]) -> Press
 
 def _did_not_load(provider: str) -> Unavailable:
     return Unavailable(f"{PROVIDERS[provider][0]} did not load, ONNX Runtime would use the CPU: {GPU_REMEDY}")
-
-
-def refused(file: str, message: str) -> InvalidInput:
-    """The error for a model the runtime does not take, from its own message."""
-    found = UNKNOWN_OPERATOR.search(message)
-    if found:
-        known = f"not known to ONNX Runtime {ort.__version__}"
-        return InvalidInput(f"{file}: operator {found['operator']} of domain {found['domain'] or 'ai.onnx'} is {known}")
-    return InvalidInput(f"{file}: ONNX Runtime {ort.__version__} cannot load it: {message.splitlines()[0]}")
 
 
 def placement(session: Any) -> dict[str, list[str]]:

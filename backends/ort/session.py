@@ -1,6 +1,6 @@
 """The device side of ONNX Runtime: one loaded model, what it runs on, and which kernels really ran.
 
-Travels to the device with `loading.py` and `kernels.py`: standard library, numpy and onnxruntime, Python 3.10.
+Travels to the device with `loading.py`, `kernels.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
 
 The timed call is `run_with_iobinding` on pre-allocated outputs: with one thread on a 2-core x86-64
 machine and a model of one Relu over 16 floats it takes 2.6 us, plain `run` 4.6 us with the output
@@ -18,8 +18,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from backends.onnx_tools.native import NATIVE_ERRORS, ort
 from backends.ort.kernels import Event, counted, layer_times, precision_fallbacks, read_events
-from backends.ort.loading import NATIVE_ERRORS, load, ort, placement
+from backends.ort.loading import load, placement
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.records import LayerTime

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends.ort import clip
-from backends.ort.clip import BINS, Histogram
+from backends.onnx_tools import clip
+from backends.onnx_tools.clip import BINS, Histogram
 from bench.types import QuantSpec
 
 SYMMETRIC = QuantSpec(kind="static")

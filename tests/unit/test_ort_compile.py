@@ -12,10 +12,10 @@ from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 from ort_nets import SHAPE, calibration, compiled, compressed, convnet, opened, samples, save
 
-from backends.ort import graph
-from backends.ort.calibrate import activation_ranges, load_calibration
+from backends.onnx_tools import graph
+from backends.onnx_tools.calibrate import activation_ranges, load_calibration
+from backends.onnx_tools.weights import pack
 from backends.ort.compile import OrtBackend
-from backends.ort.weights import pack
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Conditions, QuantSpec
 
@@ -164,7 +164,7 @@ def test_ranges_do_not_depend_on_how_the_data_is_cut(method, net, tmp_path, monk
     model = graph.read(net)
     data = load_calibration(calibration(tmp_path / "data.npz", rows=12), model, 12)
     wanted = activation_ranges(model, data, spec)
-    monkeypatch.setattr("backends.ort.calibrate.CHUNK_BYTES", 1)
+    monkeypatch.setattr("backends.onnx_tools.calibrate.CHUNK_BYTES", 1)
     found = activation_ranges(model, data, spec)
     for name, ends in wanted.items():
         assert found[name] == pytest.approx(ends, rel=1e-4, abs=1e-6)
@@ -183,7 +183,7 @@ def test_calibration_holds_one_chunk_at_a_time(net, tmp_path, monkeypatch):
         return outputs
 
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
-    monkeypatch.setattr("backends.ort.calibrate.CHUNK_BYTES", 200_000)
+    monkeypatch.setattr("backends.onnx_tools.calibrate.CHUNK_BYTES", 200_000)
     model = graph.read(net)
     data = load_calibration(calibration(tmp_path / "data.npz", rows=256), model, 256)
     activation_ranges(model, data, QuantSpec(kind="static", calibration="percentile"))

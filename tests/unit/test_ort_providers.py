@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from onnxruntime.capi import onnxruntime_pybind11_state as native
 from ort_nets import compiled, convnet, opened, samples
 
 from backends.ort import loading, session
@@ -70,7 +71,7 @@ def pretend(monkeypatch, answers):
 
 
 def cpu_refused():
-    return loading.native.Fail(f"nodes are assigned to the default CPU EP, but {loading.CPU_FALLBACK} by the user")
+    return native.Fail(f"nodes are assigned to the default CPU EP, but {loading.CPU_FALLBACK} by the user")
 
 
 def test_a_provider_that_lists_itself_but_does_not_load_is_unavailable(monkeypatch, artifact):
@@ -168,7 +169,7 @@ def test_a_runtime_error_while_running_fails_the_cell_with_its_message(artifact)
             return getattr(real, name)
 
         def run(self, *arguments):
-            raise loading.native.RuntimeException("CUDA failure 2: out of memory")
+            raise native.RuntimeException("CUDA failure 2: out of memory")
 
     broken = opened(artifact)
     real = broken._session

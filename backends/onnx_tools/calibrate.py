@@ -12,13 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from backends.ort.clip import BINS, METHODS, Histogram, clip_range
-from backends.ort.graph import fixed_batch, infer, producers
-from backends.ort.loading import NATIVE_ERRORS, refused
+from backends.onnx_tools.clip import BINS, METHODS, Histogram, clip_range
+from backends.onnx_tools.graph import fixed_batch, infer, producers
+from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
 from bench.errors import InvalidInput, unknown
 from bench.types import QuantSpec
 

@@ -1,4 +1,4 @@
-"""ONNX graphs before ONNX Runtime sees them: reading, naming, fixing the batch, finding layers by weight."""
+"""ONNX graphs before a runtime sees them: reading, naming, fixing the batch, finding layers by weight."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
-from backends.ort.graph import at_least_opset, layers
+from backends.onnx_tools.graph import at_least_opset, layers
 from bench.errors import Unsupported
 from bench.types import QuantSpec
 

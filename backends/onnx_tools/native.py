@@ -1,0 +1,41 @@
+"""ONNX Runtime's own errors, and what they mean to a user.
+
+Travels to the device with ONNX Runtime's session: standard library and onnxruntime, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import re
+
+from bench.errors import InvalidInput, Unavailable
+
+try:
+    import onnxruntime as ort
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+except ImportError as error:
+    raise Unavailable(f"onnxruntime cannot be imported: {error}; pip install onnxruntime") from error
+
+__all__ = ["NATIVE_ERRORS", "ort", "refused"]
+
+NATIVE_ERRORS: tuple[type[Exception], ...] = (
+    native.EPFail,
+    native.EngineError,
+    native.Fail,
+    native.InvalidArgument,
+    native.InvalidGraph,
+    native.InvalidProtobuf,
+    native.NoModel,
+    native.NoSuchFile,
+    native.NotImplemented,
+    native.RuntimeException,
+)
+UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
+
+
+def refused(file: str, message: str) -> InvalidInput:
+    """The error for a model the runtime does not take, from its own message."""
+    found = UNKNOWN_OPERATOR.search(message)
+    if found:
+        known = f"not known to ONNX Runtime {ort.__version__}"
+        return InvalidInput(f"{file}: operator {found['operator']} of domain {found['domain'] or 'ai.onnx'} is {known}")
+    return InvalidInput(f"{file}: ONNX Runtime {ort.__version__} cannot load it: {message.splitlines()[0]}")

@@ -1,0 +1,182 @@
+"""Realises a QuantSpec in an ONNX graph by ONNX Runtime's quantizer: Q/DQ int8 as the runtime wants it, float16, packed weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization import QuantType, quantize_static
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from backends.onnx_tools.calibrate import activation_ranges, float_session, load_calibration
+from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, split_by_precision
+from backends.onnx_tools.native import NATIVE_ERRORS, ort
+from backends.onnx_tools.weights import weight_only
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Json, QuantSpec
+
+TOOL_ERRORS: tuple[type[Exception], ...] = (
+    *NATIVE_ERRORS,
+    onnx.checker.ValidationError,
+    onnx.shape_inference.InferenceError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+)
+PER_CHANNEL_OPSET = 13
+WEIGHTS = {4: QuantType.QInt4, 8: QuantType.QInt8, 16: QuantType.QInt16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How a runtime wants its Q/DQ. `operators`: the operators to put it around, () for all the quantizer knows;
+    `extra`: further options of `onnxruntime.quantization.quantize_static`, by their names there."""
+
+    activations: QuantType
+    extra: Mapping[str, Json]
+    operators: tuple[str, ...] = ()
+    reduce_range: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A quantized network whose batch is still as free as its source's. `float_layers`: nodes left in float."""
+
+    model: ModelProto
+    precision: str
+    float_layers: tuple[str, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
+    """Q/DQ as the layout says, scales from calibrated or trained ranges."""
+    if spec.per_channel and not spec.weight_symmetric:
+        raise Unsupported("ONNX Runtime quantizes weights per channel symmetrically only: ask for per_channel=False")
+    if spec.weight_bits not in WEIGHTS:
+        raise Unsupported(f"ONNX Runtime quantizes weights to 4, 8 or 16 bits, not {spec.weight_bits}")
+    with TemporaryDirectory(prefix="pressbench-ort-") as folder:
+        work = Path(folder)
+        ready = prepared(at_least_opset(model, PER_CHANNEL_OPSET if spec.per_channel else 10), work)
+        ranges = activation_ranges(ready, load_calibration(calibration, ready, spec.samples), spec)
+        ranges |= _trained(ready, spec, ranges)
+        save_tensors_data(_tensors_data(ranges), work / "ranges.json")
+        with _quantizing():
+            quantize_static(
+                work / "prepared.onnx",
+                work / "quantized.onnx",
+                calibration_cache_path=work / "ranges.json",
+                per_channel=spec.per_channel,
+                reduce_range=layout.reduce_range,
+                op_types_to_quantize=list(layout.operators) or None,
+                activation_type=layout.activations,
+                weight_type=WEIGHTS[spec.weight_bits],
+                nodes_to_exclude=excluded(model, ready, spec) + _probabilities(ready),
+                calibrate_method=CalibrationMethod.MinMax,
+                extra_options={**layout.extra, "WeightSymmetric": spec.weight_symmetric},
+            )
+        done = onnx.load(str(work / "quantized.onnx"))
+    facts = {"calibration": spec.calibration, "ranges": len(ranges), "activations": layout.activations.name}
+    return described(done, f"int{spec.activation_bits}", {**facts, **layout.extra})
+
+
+def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
+    """float16 weights and operators between float32 inputs and outputs."""
+    kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
+    copied = ModelProto()
+    copied.CopyFrom(model)
+    with _quantizing():
+        done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
+    return Quantized(model=done, precision="float16", float_layers=tuple(kept), facts={"kept_float": kept})
+
+
+def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
+    """4- or 8-bit weights, float32 arithmetic."""
+    with TemporaryDirectory(prefix="pressbench-ort-") as folder:
+        ready = prepared(model, Path(folder))
+    done, names = weight_only(ready, spec, excluded(model, ready, spec))
+    return Quantized(model=done, precision="weight_only", facts={"layers_packed": len(names)})
+
+
+@contextmanager
+def _quantizing() -> Iterator[None]:
+    """Around ONNX Runtime's tools: quiet, and what they cannot do is `Unsupported`."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    except TOOL_ERRORS as error:
+        raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
+    finally:
+        logging.disable(before)
+
+
+def prepared(model: ModelProto, work: Path) -> ModelProto:
+    """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx."""
+    float_session(model)  # the preparation would print a traceback and go on with a model nobody can run
+    onnx.save(model, str(work / "named.onnx"))
+    ort.set_default_logger_severity(3)  # the preparation logs to standard error what nobody can act on
+    try:
+        quant_pre_process(work / "named.onnx", work / "prepared.onnx", skip_symbolic_shape=True)
+    except TOOL_ERRORS as error:
+        raise InvalidInput(f"the model cannot be prepared for quantization: {error}") from error
+    done = onnx.load(str(work / "prepared.onnx"))
+    stored = {tensor.name for tensor in done.graph.initializer}
+    typed = [value for value in done.graph.value_info if value.name not in stored]
+    del done.graph.value_info[:]  # quantize_dynamic transposes weights, but not what is declared of them
+    done.graph.value_info.extend(typed)
+    onnx.save(done, str(work / "prepared.onnx"))
+    return done
+
+
+def excluded(model: ModelProto, ready: ModelProto, spec: QuantSpec) -> list[str]:
+    """Nodes to leave alone; a node that was fused is called `old name/fusion`."""
+    kept = {node.name for node in layer_nodes(model.graph, spec.keep_float)}
+    return [node.name for node in ready.graph.node if node.name.split("/")[0] in kept or node.name in kept]
+
+
+def _probabilities(ready: ModelProto) -> list[str]:
+    """Softmaxes stay float: int8 over 0 to 1 makes 0 of every probability under 1/512."""
+    return [node.name for node in ready.graph.node if node.op_type in {"Softmax", "LogSoftmax"}]
+
+
+def _trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
+    """Trained ranges by tensor; a layer's name stands for the output of its node."""
+    known = layers(ready.graph)
+    found: dict[str, tuple[float, float]] = {}
+    for name, low, high in spec.ranges:
+        tensors = [name] if name in ranges else [node.output[0] for node in known.get(name, ())]
+        if not tensors:
+            raise InvalidInput(f"trained range for {name!r}: neither a tensor nor a layer ({', '.join(sorted(known))})")
+        found |= dict.fromkeys(tensors, (min(low, 0.0), max(high, 0.0)))
+    return found
+
+
+def _tensors_data(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
+    pairs = {name: (np.array(low, np.float32), np.array(high, np.float32)) for name, (low, high) in ranges.items()}
+    return TensorsData(CalibrationMethod.MinMax, pairs)
+
+
+def described(model: ModelProto, precision: str, facts: Mapping[str, Json]) -> Quantized:
+    """The quantized network with its layers counted. Raises `Unsupported` when there are none."""
+    quantized, left = split_by_precision(model.graph)
+    if not quantized:
+        raise Unsupported("ONNX Runtime found nothing to quantize in this network")
+    return Quantized(
+        model=model,
+        precision=precision,
+        float_layers=tuple(left),
+        facts={**facts, "nodes_quantized": len(quantized), "kept_float": list(_short(left))},
+    )
+
+
+def _short(names: Sequence[str]) -> Sequence[str]:
+    return names[:50]
