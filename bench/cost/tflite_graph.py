@@ -241,7 +241,7 @@ def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[
             unknown.append(f"{operator.name} ({reason})")
     written = graph.tensors[operator.outputs[0]] if operator.outputs else None
     return Step(
-        name=written.name.split(";")[0] if written is not None else operator.name,
+        name=_short(written.name) if written is not None else operator.name,
         operator=operator.name,
         work=work,
         stored={key: size for i in operator.inputs if i in constants for key, size in constants[i].stored.items()},
@@ -249,6 +249,12 @@ def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[
         writes=tuple(str(index) for index in operator.outputs),
         output_shape=(written.shape or ()) if written is not None else (),
     )
+
+
+def _short(name: str) -> str:
+    """The first of the names a converter joined, its scopes without the modules that define them:
+    `Sequential/Conv2d_0` of `torch.nn.modules.container.Sequential/torch.nn.modules.conv.Conv2d_0;...`."""
+    return "/".join(scope.rpartition(".")[2] for scope in name.split(";")[0].split("/"))
 
 
 def _flow(graph: Graph, running: list[Operator], constants: Constants, unknown: list[str]) -> Flow:

@@ -215,3 +215,11 @@ def test_an_operator_that_uses_a_tensor_outside_the_file_is_refused(tmp_path: Pa
     writer.graph.operators[0].inputs = [9]
     with pytest.raises(InvalidInput, match=r"m\.tflite.*none of the 2"):
         writer.cost(tmp_path, [x], [y])
+
+
+def test_a_layer_is_called_what_its_output_is_without_the_modules_of_its_scopes(tmp_path: Path) -> None:
+    writer = Writer()
+    x, y = writer.activation(1, 4), writer.activation(1, 4)
+    writer.operator("RELU", [x], y)
+    writer.graph.tensors[y].name = "a.b.Sequential/torch.nn.modules.conv.Conv2d_0;a.b.Sequential/other"
+    assert writer.cost(tmp_path, [x], [y]).layers[0].name == "Sequential/Conv2d_0"
