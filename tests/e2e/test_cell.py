@@ -1,0 +1,159 @@
+"""One cell becomes one record, whatever its backend does: with a fake backend that does what the recipe's name says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bench.cell
+from bench.cell import Bookkeeping, run_cell
+from bench.errors import Unavailable, Unsupported
+from bench.plan import Request, make_plan
+from bench.report.table import rows
+from bench.types import Artifact, Backend, Probe, Simulation, Status
+
+FAKES = Path(__file__).parent.parent / "fakes"
+NETWORK = """
+import torch
+from torch import nn
+
+class Fake(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(2.0))
+    def forward(self, x):
+        x = x * self.gain
+        return torch.stack([x.sum(dim=1), x[:, 0], x[:, 1]], dim=1)
+
+def build():
+    return Fake()
+"""
+
+
+class FakeBackend(Backend):
+    """Writes what FakeSession reads; `behaviour` maps a recipe's name to what its file shall do."""
+
+    name = "fake"
+    accepts = ("onnx",)
+    session = "fake_session:FakeSession"
+    options = {}
+    behaviour: dict[str, dict] = {}
+
+    def probe(self):
+        return Probe(available=True, version=json.dumps(self.behaviour))
+
+    def compile(self, source, conditions, options, out):
+        told = {"gain": 2.0, "busy": 3000, **self.behaviour.get(source.recipe, {})}
+        behave = told.get("behave", "")
+        if behave == "compile unsupported":
+            raise Unsupported("no such kernel")
+        if behave == "compile bug":
+            raise ZeroDivisionError("a bug in an adapter")
+        path = out / "model.json"
+        path.write_text(json.dumps({**told, "recipe": source.recipe}))
+        return Artifact(path=path, format="json", digest="")
+
+
+class Estimator(FakeBackend):
+    session = None
+
+    def simulate(self, artifact, conditions, options):
+        return Simulation(source="estimator", latency_ms=1.5, cycles=1000)
+
+
+@pytest.fixture
+def book(tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "fakenet.py").write_text(NETWORK)
+    x = np.random.default_rng(0).random((60, 4), dtype=np.float32)
+    y = np.arange(60) % 3
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
+    (tmp_path / "suite.toml").write_text(
+        'name = "s"\nmodels = ["fakenet:build"]\n'
+        '[recipes]\nother = "float16()"\n'
+        "[measure]\nlaunches = 2\npairs = 2\nblocks = 5\ntime_s = 0.3\nwarmup_s = 0.1\nlimit_s = 30\n"
+    )
+    plan = make_plan(Request(target="cpu", suite=str(tmp_path / "suite.toml"), data=str(tmp_path / "data.npz")))
+    monkeypatch.setattr(bench.cell, "reference", lambda *_, **__: None)
+    return Bookkeeping(plan=plan, run_id="r", cache=cache, folder=tmp_path, progress=lambda _what, _done: None)
+
+
+def measured(book, monkeypatch, backend=FakeBackend, **behaviour):
+    fake = type("Told", (backend,), {"behaviour": behaviour, "__module__": __name__})
+    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: fake)
+    return [run_cell(cell, book) for cell in book.plan.cells]
+
+
+def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch):
+    baseline, other = measured(book, monkeypatch)
+    assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
+    assert len(baseline.launches) == 2
+    assert len(other.pairs) == 2
+    assert {pair.first for pair in other.pairs} == {"a", "b"}
+    assert other.quality.top1_agreement == 1.0
+    first, second = rows([baseline, other])
+    assert first["speedup"] == 1.0
+    assert 0.5 < second["speedup"] < 2.0
+
+
+def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
+    _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
+    assert other.status is Status.UNTRUSTED
+    assert "asked for int8, ran float32" in other.reasons
+
+
+def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):
+    _, other = measured(book, monkeypatch, other={"behave": "nan"})
+    assert other.status is Status.FAILED
+    assert "NaN" in other.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("behave", "status", "words"),
+    [
+        ("compile unsupported", Status.SKIPPED, "no such kernel"),
+        ("unavailable", Status.SKIPPED, "this file is unavailable"),
+        ("compile bug", Status.FAILED, "ZeroDivisionError: a bug in an adapter"),
+        ("crash", Status.FAILED, "the runtime broke"),
+        ("die", Status.FAILED, "signal 9"),
+    ],
+)
+def test_what_goes_wrong_in_one_cell_is_its_record_and_the_next_goes_on(book, monkeypatch, behave, status, words):
+    baseline, other = measured(book, monkeypatch, baseline={"behave": behave})
+    assert baseline.status is status
+    assert words in baseline.reasons[0]
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+    assert words in other.missing["speedup"]
+    assert other.pairs == ()
+
+
+def test_an_estimate_has_the_simulated_clock_and_no_accuracy(book, monkeypatch):
+    baseline, _ = measured(book, monkeypatch, backend=Estimator)
+    assert baseline.clock.value == "simulated"
+    assert baseline.simulation.cycles == 1000
+    row = rows([baseline])[0]
+    assert row["latency_p50_ms"] == 1.5
+    assert row["accuracy"] is None
+    assert "no inference" in baseline.missing["accuracy"]
+
+
+def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(book, monkeypatch):
+    monkeypatch.setattr(bench.cell, "reference", lambda *_, **__: object())
+    monkeypatch.setattr(bench.cell, "predict", lambda _module, x: np.full((len(x), 3), 100.0, np.float32))
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.status is Status.UNTRUSTED
+    assert "differ from the reference" in baseline.reasons[-1]
+
+
+def test_a_missing_runtime_says_how_to_get_it(book, monkeypatch):
+    def missing(_kind, _name):
+        raise Unavailable("backend 'ort' cannot be imported; install pressbench[ort]")
+
+    monkeypatch.setattr(bench.cell, "load", missing)
+    record = run_cell(book.plan.cells[0], book)
+    assert record.status is Status.SKIPPED
+    assert "install pressbench[ort]" in record.reasons[0]

@@ -1,0 +1,81 @@
+"""Outputs against labels and reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.errors import CellFailed
+from bench.models.data import Dataset
+from bench.models.shift import SHIFTS
+from bench.quality import Evaluation, baseline_error, evaluation, judge
+
+LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
+LABELS = np.array([0, 1, 1, 1])
+
+
+def images(seed: int = 0, name: str = "a") -> Dataset:
+    generator = np.random.default_rng(seed)
+    x = generator.random((20, 1, 8, 8)).astype(np.float32)
+    y = np.arange(20) % 2
+    return Dataset(name=name, x_train=x, y_train=y, x_test=x, y_test=y, classes=2)
+
+
+def asked(**changes):
+    return Evaluation(**{"x": LOGITS, "labels": LABELS, "parts": (("clean", 4),), **changes})
+
+
+def test_accuracy_is_the_share_of_right_first_classes():
+    quality = judge([LOGITS], asked())
+    assert quality.accuracy == 0.75
+    assert quality.top1_agreement is None
+
+
+def test_every_part_has_its_own_accuracy():
+    both = np.concatenate([LOGITS, -LOGITS])
+    quality = judge([both], asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("turned", 4))))
+    assert quality.accuracy == 0.75
+    assert quality.shifted == {"turned": 0.25}
+
+
+def test_the_reference_judges_the_clean_part_only():
+    both = np.concatenate([LOGITS, LOGITS + 50])
+    told = asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("far", 4)), reference=LOGITS + 0.5)
+    quality = judge([both], told)
+    assert quality.output_max_abs_err == pytest.approx(0.5)
+    assert quality.top1_agreement == 1.0
+    assert quality.reference_accuracy == 0.75
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_no_number_is_no_output(bad):
+    with pytest.raises(CellFailed, match="NaN or infinity"):
+        judge([np.full((4, 2), bad)], asked())
+
+
+def test_a_wrong_number_of_rows_is_an_error():
+    with pytest.raises(CellFailed, match="3 outputs for 4 samples"):
+        judge([LOGITS[:3]], asked())
+    with pytest.raises(CellFailed, match="reference has"):
+        judge([LOGITS], asked(reference=np.zeros((4, 3))))
+
+
+def test_without_labels_there_is_no_accuracy_but_an_error():
+    quality = judge([LOGITS], Evaluation(x=None, labels=None, parts=(), reference=LOGITS))
+    assert quality.accuracy is None
+    assert quality.output_max_abs_err == 0.0
+
+
+def test_a_baseline_may_differ_by_rounding_and_no_more():
+    close, far = asked(reference=LOGITS + 0.01), asked(reference=LOGITS + 1.0)
+    assert baseline_error(judge([LOGITS], close), close) == ""
+    assert "differ" in baseline_error(judge([LOGITS], far), far)
+
+
+def test_shifts_and_another_data_set_are_parts_of_their_own():
+    found = evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
+    assert [name for name, _ in found.parts] == ["clean", *SHIFTS, "b"]
+    assert len(found.x) == len(found.labels) == 6 * (len(SHIFTS) + 2)
+    again = evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
+    assert np.array_equal(found.x, again.x)
+    assert not np.array_equal(found.x[:6], found.x[6:12])
