@@ -254,7 +254,7 @@ def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[
 def _short(name: str) -> str:
     """The first of the names a converter joined, its scopes without the modules that define them:
     `Sequential/Conv2d_0` of `torch.nn.modules.container.Sequential/torch.nn.modules.conv.Conv2d_0;...`."""
-    return "/".join(scope.rpartition(".")[2] for scope in name.split(";")[0].split("/"))
+    return "/".join(scope.rpartition(".")[2] for scope in name.split(";", maxsplit=1)[0].split("/"))
 
 
 def _flow(graph: Graph, running: list[Operator], constants: Constants, unknown: list[str]) -> Flow:
