@@ -69,7 +69,7 @@ def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout
         ranges = activation_ranges(ready, load_calibration(calibration, ready, spec.samples), spec)
         ranges |= _trained(ready, spec, ranges)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")
-        with _quantizing():
+        with quantizing():
             quantize_static(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -93,7 +93,7 @@ def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     copied = ModelProto()
     copied.CopyFrom(model)
-    with _quantizing():
+    with quantizing():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
     return Quantized(model=done, precision="float16", float_layers=tuple(kept), facts={"kept_float": kept})
 
@@ -107,7 +107,7 @@ def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
 
 
 @contextmanager
-def _quantizing() -> Iterator[None]:
+def quantizing() -> Iterator[None]:
     """Around ONNX Runtime's tools: quiet, and what they cannot do is `Unsupported`."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)

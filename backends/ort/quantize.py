@@ -10,7 +10,7 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from backends.onnx_tools.quantize import TOOL_ERRORS, Layout, Quantized, described, excluded, prepared
+from backends.onnx_tools.quantize import Layout, Quantized, described, excluded, prepared, quantizing
 from bench.errors import Unsupported
 from bench.types import QuantSpec, Scalar
 
@@ -50,7 +50,7 @@ def dynamic(model: ModelProto, spec: QuantSpec) -> Quantized:
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
         ready = prepared(model, work)
-        try:
+        with quantizing():
             quantize_dynamic(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -58,7 +58,5 @@ def dynamic(model: ModelProto, spec: QuantSpec) -> Quantized:
                 weight_type=QuantType.QInt8,
                 nodes_to_exclude=excluded(model, ready, spec),
             )
-        except TOOL_ERRORS as error:
-            raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
         done = onnx.load(str(work / "quantized.onnx"))
     return described(done, "int8", {})
