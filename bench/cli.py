@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bench.store import Store
 
 INTERRUPTED = 130
+PIPED_WIDTH = 160
 NOTHING_MEASURED = 3
 
 results_option = click.option(
@@ -76,7 +77,7 @@ def _show(text: Any) -> None:
         return
     from rich.console import Console
 
-    Console().print(text)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(text)
 
 
 @command("run")

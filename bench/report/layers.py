@@ -11,14 +11,14 @@ from bench.types import Cost
 
 def layer_table(title: str, cost: Cost) -> Table:
     """Layers that compute or hold weights, then the sums; operators without a rule are named, not counted."""
-    caption = f"1 MAC = 2 FLOPs; batch 1; file {cost.file_bytes:,} bytes"
+    caption = f"1 MAC = 2 FLOPs; batch 1; file {cost.file_bytes:,} bytes (B)"
     if cost.unknown:
         caption += f"\nnot counted, no rule: {', '.join(sorted(set(cost.unknown)))}"
     table = Table(title=escape(title), caption=escape(caption), box=rich.box.SIMPLE_HEAD)
-    table.add_column("layer", overflow="fold")
-    table.add_column("operator")
-    for name in ("params", "nonzero", "MACs", "weight bytes", "activation bytes"):
-        table.add_column(name, justify="right")
+    table.add_column("layer", no_wrap=True, ratio=1)
+    table.add_column("operator", no_wrap=True)
+    for name in ("params", "nonzero", "MACs", "weight B", "activ. B"):
+        table.add_column(name, justify="right", no_wrap=True)
     for layer in cost.layers:
         if layer.macs or layer.params:
             numbers = (layer.params, layer.nonzero_params, layer.macs, layer.weight_bytes, layer.activation_bytes)
