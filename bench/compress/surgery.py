@@ -1,0 +1,100 @@
+"""A layer replaced by a chain of smaller ones: where it stands, what it costs, how the chain takes its place."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bench.compress.interface import Network
+from bench.compress.layers import weight_of
+from bench.errors import Unsupported
+
+RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
+"""What a network's own code raises when a layer is not what it expects (it reads `layer.weight` itself)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Weights, biases excepted, and MACs for one example."""
+
+    params: int
+    macs: int
+
+    def below(self, other: Price) -> bool:
+        """Whether it is smaller in both."""
+        return self.params < other.params and self.macs < other.macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A layer and the places it is applied at: `inputs` and `outputs` are its spatial sizes, () where it has none."""
+
+    layer: nn.Module
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    @property
+    def price(self) -> Price:
+        """Of the layer as it stands."""
+        weights = weight_of(self.layer).numel()
+        return Price(params=weights, macs=weights * math.prod(self.outputs))
+
+
+def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, Site]:
+    """Layer name -> its site, in the order of the first call; a layer that never runs is missing."""
+    found: dict[str, Site] = {}
+
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            cut = slice(1, -1) if isinstance(layer, nn.Linear) else slice(2, None)
+            place = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
+            found.setdefault(name, place)
+
+        return record
+
+    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def substitute(network: Network, chains: Mapping[str, nn.Module], example: Tensor) -> Network:
+    """A new network with these in the place of the named layers, at every name they go by.
+
+    Raises `Unsupported` when a layer is pruned or shared (a chain cannot keep that), or when the
+    network does not run with a chain in the layer's place.
+    """
+    _refuse_constrained(network, chains)
+    module = copy.deepcopy(network.module)
+    known = list(module.named_modules(remove_duplicate=False))
+    for name, chain in chains.items():
+        layer = module.get_submodule(name)
+        for alias in [other for other, found in known if found is layer]:
+            module.set_submodule(alias, chain)
+    with torch.no_grad():
+        wanted = network.module(example).shape
+        try:
+            got = module(example).shape
+        except RUNNING as error:
+            raise Unsupported(f"the network does not run with {', '.join(chains)} replaced: {error}") from error
+    assert got == wanted
+    return replace(network, module=module.eval())
+
+
+def _refuse_constrained(network: Network, names: Iterable[str]) -> None:
+    for name in names:
+        for what, kept in (("pruned", network.masks), ("shared", network.clusters)):
+            if f"{name}.weight" in kept:
+                raise Unsupported(
+                    f"layer {name!r} has {what} weights, which the layers replacing it cannot keep; "
+                    "put this step before, or skip the layer"
+                )
