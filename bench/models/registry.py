@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import InvalidInput, unknown
 from bench.grammar import Call, Value, parse_call
+from bench.models.catalogue import MODELS, Entry, Training
 from bench.types import Model, Scalar
 
 if TYPE_CHECKING:
@@ -19,146 +19,11 @@ if TYPE_CHECKING:
 
     from bench.models.data import Dataset
 
+__all__ = ["MODELS", "build", "load_factory", "resolve", "training_of"]
+
 FILE_SUFFIXES = (".onnx", ".tflite")
 WIDTHS = (0.05, 4.0)
 SIDES = (4, 1024)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """How a network is trained from scratch; `small_epochs` where the training set has under 10,000 examples."""
-
-    epochs: int = 10
-    small_epochs: int = 30
-    batch: int = 64
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.0
-    label_smoothing: float = 0.0
-
-    def epochs_for(self, examples: int) -> int:
-        """Epochs for a training set of that many examples."""
-        return self.small_epochs if examples < 10_000 else self.epochs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A reference network. `input_shape` and `classes` hold where no data set gives them.
-
-    `width`: takes a width multiplier; `size`: the side of its square input can be chosen.
-    """
-
-    factory: str
-    source: str
-    input_shape: tuple[int, ...]
-    classes: int
-    width: bool = False
-    size: bool = True
-    training: Training = field(default_factory=Training)
-
-
-IMAGENET = (3, 224, 224)
-MODELS: Mapping[str, Entry] = {
-    "lenet300_100": Entry(
-        factory="bench.models.lenet:lenet300_100",
-        source="LeCun et al. 1998; pruned in Han et al. 2015",
-        input_shape=(1, 28, 28),
-        classes=10,
-        width=True,
-        training=Training(epochs=15, small_epochs=40, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=1e-4),
-    ),
-    "lenet5": Entry(
-        factory="bench.models.lenet:lenet5",
-        source="LeCun et al. 1998 in Caffe's shape; pruned in Han et al. 2015",
-        input_shape=(1, 28, 28),
-        classes=10,
-        width=True,
-        training=Training(epochs=8, batch=64, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4),
-    ),
-    "resnet8": Entry(
-        factory="bench.models.tiny:resnet8",
-        source="MLPerf Tiny image classification (Banbury et al. 2021)",
-        input_shape=(3, 32, 32),
-        classes=10,
-        width=True,
-        training=Training(small_epochs=15, learning_rate=3e-3),
-    ),
-    "dscnn": Entry(
-        factory="bench.models.tiny:dscnn",
-        source="MLPerf Tiny keyword spotting (Zhang et al. 2017)",
-        input_shape=(1, 49, 10),
-        classes=12,
-        width=True,
-        size=False,
-        training=Training(small_epochs=15, learning_rate=3e-3),
-    ),
-    "autoencoder": Entry(
-        factory="bench.models.tiny:autoencoder",
-        source="MLPerf Tiny anomaly detection (Banbury et al. 2021)",
-        input_shape=(640,),
-        classes=0,
-        width=True,
-        size=False,
-    ),
-    "mobilenetv1": Entry(
-        factory="bench.models.tiny:mobilenetv1",
-        source="Howard et al. 2017",
-        input_shape=IMAGENET,
-        classes=1000,
-        width=True,
-        training=Training(small_epochs=15, learning_rate=1e-2),
-    ),
-    "mobilenetv2": Entry(
-        factory="bench.models.mobilenetv2:mobilenetv2",
-        source="Sandler et al. 2018",
-        input_shape=IMAGENET,
-        classes=1000,
-        width=True,
-        training=Training(small_epochs=15, learning_rate=1e-2),
-    ),
-    "alexnet": Entry(
-        factory="bench.models.classic:alexnet",
-        source="Krizhevsky 2014",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "vgg16": Entry(
-        factory="bench.models.classic:vgg16",
-        source="Simonyan & Zisserman 2015",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "resnet18": Entry(
-        factory="bench.models.resnet:resnet18",
-        source="He et al. 2016",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "resnet50": Entry(
-        factory="bench.models.resnet:resnet50",
-        source="He et al. 2016",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "densenet121": Entry(
-        factory="bench.models.densenet:densenet121",
-        source="Huang et al. 2017",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "shufflenetv2": Entry(
-        factory="bench.models.mobile:shufflenetv2",
-        source="Ma et al. 2018",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-    "squeezenet": Entry(
-        factory="bench.models.mobile:squeezenet",
-        source="SqueezeNet 1.1 (Iandola et al. 2016)",
-        input_shape=IMAGENET,
-        classes=1000,
-    ),
-}
 
 
 def resolve(

@@ -12,8 +12,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.errors import InvalidInput, Unsupported
+from bench.models.catalogue import Training
 from bench.models.data import Dataset, load_data
-from bench.models.registry import Training, build, resolve
+from bench.models.registry import build, resolve
 from bench.models.train import accuracy, cross_entropy, fit, predict, settle, trained
 
 
@@ -68,6 +69,19 @@ def test_the_callers_random_state_is_left_alone():
     fit(net(3), blobs(), **SETTINGS)
     torch.manual_seed(3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_small_network_gives_the_same_bytes_on_any_number_of_cores():
+    results, seen, before = [], [], torch.get_num_threads()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        module = net()
+        fit(module, blobs(), **SETTINGS, after_step=lambda _: seen.append(torch.get_num_threads()))
+        results.append((flat(module), torch.get_num_threads()))
+    torch.set_num_threads(before)
+    assert torch.equal(results[0][0], results[1][0])
+    assert [after for _, after in results] == [1, 2]
+    assert set(seen) == {1}
 
 
 def test_masked_weights_are_zero_after_every_step():
@@ -324,4 +338,32 @@ def test_label_smoothing_raises_the_floor_of_the_loss():
     module, data = net(), blobs()
     fit(module, data, **{**SETTINGS, "epochs": 20, "learning_rate": 0.05})
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
-    assert float(cross_entropy(0.1)(module, x, y)) > float(cross_entropy()(module, x, y)) + 0.1
+    smooth, plain = (float(loss(module, x, y).detach()) for loss in (cross_entropy(0.1), cross_entropy()))
+    assert smooth > plain + 0.1
+
+
+NET = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return FACTOR * self.fc(x.flatten(1))
+"""
+
+
+def test_an_edited_layer_of_a_users_network_is_trained_anew(tmp_path, monkeypatch, digits):
+    """The factory's file stays as it was: the class of the network lies in another one."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    (tmp_path / "mynetfactory.py").write_text("from mynetlayers import Net\n\ndef make():\n    return Net()\n")
+    found = []
+    for factor in ("1.0", "2.0", "2.0"):
+        (tmp_path / "mynetlayers.py").write_text(NET.replace("FACTOR", factor))
+        for name in ("mynetfactory", "mynetlayers"):
+            monkeypatch.delitem("sys.modules", name, raising=False)
+        found.append(counted(resolve("mynetfactory:make", digits), digits, tmp_path / "cache")[1])
+    assert found == [True, True, False]
