@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
 
@@ -78,6 +78,7 @@ class _Candidate:
     """Channels that go together: `scores` one each (of a group, where the layers are grouped `blocks` times)."""
 
     root: str
+    layers: tuple[str, ...]
     prune: Any
     scores: Tensor
     blocks: int
@@ -122,6 +123,14 @@ def remove(
     return replace(network, module=module.eval(), masks=masks, notes=notes)
 
 
+def tied(network: Network, layers: Iterable[str], context: Context) -> list[tuple[str, ...]]:
+    """Those of the named layers whose outputs can be removed, the ones that lose them together in one tuple."""
+    module = copy.deepcopy(network.module).requires_grad_()
+    graph = _trace(module, context.example)
+    amounts = dict.fromkeys(layers, 0.5)
+    return [candidate.layers for candidate in _candidates(graph, module, amounts, "l1", context)]
+
+
 def _trace(module: nn.Module, example: Tensor) -> Any:
     try:
         return torch_pruning.DependencyGraph().build_dependency(module, example_inputs=example, verbose=False)
@@ -147,13 +156,15 @@ def _candidates(
     found = []
     for group, parts, scores in zip(groups, members, channel_scores(module, members, criterion, context), strict=True):
         blocks = max(_blocks(item.dep.target.module) for item in group)
+        layers = tuple(dict.fromkeys(names[part.module] for part in parts if names[part.module] in amounts))
         found.append(
             _Candidate(
                 root=names[group[0].dep.target.module],
+                layers=layers,
                 prune=group[0].dep.handler,
                 scores=scores.reshape(blocks, -1).mean(0),
                 blocks=blocks,
-                amount=min(amounts[names[part.module]] for part in parts if names[part.module] in amounts),
+                amount=min(amounts[name] for name in layers),
             )
         )
     return found

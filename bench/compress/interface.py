@@ -70,6 +70,8 @@ class Compressor(ABC):
     """The paper or specification it follows."""
     trains: ClassVar[bool] = False
     """Whether it changes weights by training (and so needs a data set)."""
+    looks_at_data: ClassVar[bool] = False
+    """Whether it needs a data set although it trains nothing."""
     quantizes: ClassVar[bool] = False
     """Whether it sets `Network.quant`: the runtime quantizes the final weights, so nothing may follow it."""
 
@@ -78,6 +80,10 @@ class Compressor(ABC):
 
     def __repr__(self) -> str:
         return canonical(self)
+
+    def sources(self) -> tuple[Path, ...]:
+        """Files beside this package that the result follows from, as the source of a network it builds."""
+        return ()
 
     @abstractmethod
     def apply(self, network: Network, context: Context) -> Network:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Literal
 
 from torch import nn
 
@@ -11,6 +13,14 @@ from bench.errors import InvalidInput
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+Granularity = Literal["weight", "channel", "neuron"]
+"""What goes: single weights of any layer, whole channels of convolutions, whole neurons of linear layers."""
+KINDS: Mapping[Granularity, tuple[type[nn.Module], ...]] = {
+    "weight": WEIGHTED,
+    "channel": CONVOLUTIONS,
+    "neuron": (nn.Linear,),
+}
 
 
 def weighted_layers(
@@ -33,3 +43,10 @@ def weight_of(layer: nn.Module) -> nn.Parameter:
     weight = layer.weight
     assert isinstance(weight, nn.Parameter)
     return weight
+
+
+def width_of(layer: nn.Module) -> int:
+    """How many channels or neurons a layer gives."""
+    width = layer.out_channels if isinstance(layer, CONVOLUTIONS) else layer.out_features
+    assert isinstance(width, int)
+    return width

@@ -19,15 +19,22 @@ from bench.errors import InvalidInput, Unsupported
 from bench.plugins import available, load
 
 EXAMPLES = {
+    "bfloat16": "bfloat16(keep_float=('fc2',))",
     "channels": "channels(amount=0.5)",
     "dynamic_int8": "dynamic_int8",
     "finetune": "finetune(epochs=1)",
     "float16": "float16",
+    "iterative": "iterative(to=0.8, steps=2, criterion='taylor', scope='layer')",
+    "int4_weights": "int4_weights(block_size=16)",
     "int8": "int8(calibration='entropy')",
+    "int8_weights": "int8_weights(per_channel=False)",
     "lowrank": "lowrank(method='tucker', rank_ratio=0.4)",
     "neurons": "neurons(amount=0.5)",
     "nm": "nm(n=2, m=4)",
     "prune": "prune(amount=0.5)",
+    "qat": "qat(epochs=1, keep_float=('fc2',))",
+    "regularize": "regularize(strength=0.01, epochs=1)",
+    "sensitivity": "sensitivity(max_drop_pp=20.0)",
     "separable": "separable(only=('conv',))",
     "threshold": "threshold(value=0.02)",
 }
@@ -131,10 +138,10 @@ def test_wrong_arguments_are_refused_by_name(name: str):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_step_that_trains_says_so_without_data(name: str, network: Network, context: Context):
+def test_a_step_that_needs_data_says_so_without_any(name: str, network: Network, context: Context):
     step = step_of(name)
     blind = replace(context, data=None, calibration=None)
-    if step.trains:
+    if step.trains or step.looks_at_data:
         with pytest.raises(Unsupported, match="data"):
             step.apply(network, blind)
     else:
