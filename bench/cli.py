@@ -213,7 +213,7 @@ def targets_command(*, action: str, name: str | None) -> tuple[Any, Any]:
         return list_targets()
     if not name:
         raise InvalidInput("targets check: name the target")
-    return check_target(name)
+    return check_target(name, cache_folder(os.environ))
 
 
 @command("backends")

@@ -122,7 +122,9 @@ def _backends(asked: Sequence[str], target: Target) -> list[BackendChoice]:
     for name in asked:
         if name not in known:
             raise unknown(f"backend of target {target.name}", name, known)
-    return [choice for choice in target.backend if not asked or choice.title in asked or choice.name in asked]
+    if not asked:
+        return [choice for choice in target.backend if not choice.optional]
+    return [choice for choice in target.backend if choice.title in asked or choice.name in asked]
 
 
 def _cells(

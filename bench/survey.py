@@ -24,6 +24,7 @@ from bench.plugins import available, load
 from bench.reach.open import open_reach
 from bench.suite import PACKAGE, load_suite
 from bench.target import load_target, targets
+from bench.trial import try_backend
 from bench.types import Backend, Json, Probe
 
 Answer = tuple[Any, Any]
@@ -37,16 +38,22 @@ def list_targets() -> Answer:
     return {"targets": [asdict(target) for target in found.values()]}, _table(("target", "reach", "backends", ""), rows)
 
 
-def check_target(name: str) -> Answer:
-    """Whether the target can be reached, its backends run and its meters opened; raises `Unavailable` if it cannot."""
+def check_target(name: str, cache: Path) -> Answer:
+    """Whether the target can be reached, its meters opened, and each of its backends really runs a small network.
+
+    Raises `Unavailable` naming what does not.
+    """
     target = load_target(name)
     checks = [("reach", target.reach, _reach_state(target.reach, device)) for device in target.devices or ("",)]
-    checks += [("backend", choice.title, _probe(choice.name)) for choice in target.backend]
+    checks += [("backend", choice.title, try_backend(target, choice, cache)) for choice in target.backend]
     checks += [("meter", meter, _meter_state(meter)) for meter in target.meters]
     lacking = [check for check in checks if check[0] != "meter" and not check[2].available]
     rows = [(kind, name, *_words(probe)) for kind, name, probe in checks]
     if lacking:
-        raise Unavailable(f"target {name}: " + "; ".join(f"{c[0]} {c[1]}: {' '.join(_words(c[2]))}" for c in lacking))
+        reasons: dict[str, list[str]] = {}
+        for kind, title, probe in lacking:
+            reasons.setdefault(" ".join(_words(probe)).strip(), []).append(f"{kind} {title}")
+        raise Unavailable(f"target {name}: " + "; ".join(f"{', '.join(who)}: {why}" for why, who in reasons.items()))
     answer = [{"kind": kind, "name": title, **asdict(probe)} for kind, title, probe in checks]
     return {"target": name, "checks": answer}, _table(("", "name", "state", "how to get it"), rows)
 

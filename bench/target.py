@@ -16,11 +16,15 @@ PACKAGE = "targets"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendChoice:
-    """A backend and its options. `label` is what the column `backend` says (default: the name)."""
+    """A backend and its options. `label` is what the column `backend` says (default: the name).
+
+    `optional`: only run when `--backend` or the suite names it.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
     label: str = ""
+    optional: bool = False
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
     @property

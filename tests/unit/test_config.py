@@ -90,3 +90,15 @@ def test_a_cells_key_is_the_same_in_every_run_and_differs_by_recipe_text():
     again = make_plan(Request(target="cpu", suite="smoke")).cells
     assert [cell.key for cell in first] == [cell.key for cell in again]
     assert len({cell.key for cell in first}) == len(first)
+
+
+def test_an_optional_backend_runs_only_when_it_is_named():
+    default = make_plan(Request(target="cpu", suite="smoke"))
+    assert {cell.backend.title for cell in default.cells} == {"ort"}
+    asked = make_plan(Request(target="cpu", suite="smoke", backends=("litert", "ort")))
+    assert [cell.backend.title for cell in asked.cells[::3]] == ["ort", "litert"]
+
+
+def test_a_function_that_is_not_there_ends_the_run_before_it_begins():
+    with pytest.raises(InvalidInput, match="no.such"):
+        make_plan(Request(target="cpu", suite="smoke", models=("no.such:build",)))
