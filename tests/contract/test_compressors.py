@@ -21,6 +21,7 @@ from bench.plugins import available, load
 EXAMPLES = {
     "bfloat16": "bfloat16(keep_float=('fc2',))",
     "channels": "channels(amount=0.5)",
+    "distill": "distill(epochs=1, features='hint')",
     "dynamic_int8": "dynamic_int8",
     "finetune": "finetune(epochs=1)",
     "float16": "float16",
@@ -36,6 +37,7 @@ EXAMPLES = {
     "regularize": "regularize(strength=0.01, epochs=1)",
     "sensitivity": "sensitivity(max_drop_pp=20.0)",
     "separable": "separable(only=('conv',))",
+    "student": "student(model='small_network:factory')",
     "threshold": "threshold(value=0.02)",
 }
 """A recipe of one step each: a compressor without one here fails the first law."""

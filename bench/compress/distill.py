@@ -1,0 +1,165 @@
+"""Distillation: a network learns the outputs, and the inner features, of its teacher while it is trained."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.compress.arguments import Count, Positive, Within
+from bench.compress.features import FeatureKind, FeatureLoss, feature_loss
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.train import training_data
+from bench.errors import InvalidInput, Unsupported
+from bench.models.registry import build, load_factory, resolve
+from bench.models.train import Loss, fit, settle, trained
+from bench.types import Model
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Distill(Compressor):
+    """Trains on as finetune does, with loss = alpha * hard + (1 - alpha) * T^2 * soft + beta * features.
+
+    hard: cross-entropy with the labels. soft: the divergence KL(teacher || student) of both softmaxes at
+    temperature T. `features`: hint draws a projection of the student's features, learned and thrown away
+    afterwards, to the teacher's, attention draws attention maps; at `layer` ("": the last convolution before the
+    output, or hidden linear layer), and at `teacher_layer` of the teacher if it has another name.
+    `teacher` names a reference network, trained on the same data ("": the uncompressed model).
+    """
+
+    name: ClassVar[str] = "distill"
+    source: ClassVar[str] = (
+        "Hinton et al. 2015, arXiv:1503.02531; hint: Romero et al. 2015 (FitNets), arXiv:1412.6550; "
+        "attention: Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    )
+    trains: ClassVar[bool] = True
+    epochs: Count = 2
+    alpha: Annotated[float, Within(low=0, high=1)] = 0.5
+    temperature: Positive = 4.0
+    learning_rate: Positive = 1e-3
+    teacher: str = ""
+    features: FeatureKind = "none"
+    beta: Positive = 1.0
+    layer: str = ""
+    teacher_layer: str = ""
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        if self.features == "none" and (self.layer or self.teacher_layer):
+            raise InvalidInput("distill: layer names where features are compared; say features='hint' or 'attention'")
+
+    def sources(self) -> tuple[Path, ...]:
+        """The file of a teacher of the user's own."""
+        return source_files(self.teacher)
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` without a data set and for a teacher with other outputs or features that
+        cannot be compared, `InvalidInput` for names that match nothing and when the loss diverges."""
+        data = training_data(self, context)
+        module = copy.deepcopy(network.module)
+        teacher = self._teacher(context)
+        check_outputs(f"the teacher {self.teacher or 'of'!r}", teacher, module, context.example)
+        names = (self.layer, self.teacher_layer or self.layer)
+        watched = (
+            nullcontext()
+            if self.features == "none"
+            else feature_loss(self.features, module, teacher, names, context.example, context.seed)
+        )
+        with watched as inner:
+            fit(
+                module,
+                data,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                seed=context.seed,
+                progress=context.progress,
+                loss=self._loss(teacher, inner),
+                masks=network.masks,
+                clusters=network.clusters,
+                extra_parameters=inner.parameters if inner else (),
+                label=f"{self!r}",
+            )
+        return replace(network, module=module)
+
+    def _teacher(self, context: Context) -> nn.Module:
+        if not self.teacher:
+            return context.teacher
+        model = resolve(self.teacher, context.data)
+        return trained(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
+
+    def _loss(self, teacher: nn.Module, inner: FeatureLoss | None) -> Loss:
+        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            with torch.no_grad():
+                wanted = teacher(x)
+            value = distillation_loss(module(x), wanted, y, alpha=self.alpha, temperature=self.temperature)
+            return value if inner is None else value + self.beta * inner.value()
+
+        return loss
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Student(Compressor):
+    """Puts a smaller network with fresh, seeded weights in the model's place, to be trained by what follows.
+
+    `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune it is trained alone, by
+    distill it learns from the uncompressed model.
+    """
+
+    name: ClassVar[str] = "student"
+    source: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
+    model: str
+
+    def sources(self) -> tuple[Path, ...]:
+        """The file of a network of the user's own."""
+        return source_files(self.model)
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` when it is not the first step, or for a network with other outputs."""
+        if network.module is not context.teacher:
+            raise Unsupported(f"{self!r} replaces the whole network and what was done to it: it must be the first step")
+        module = build(self._model(context), context.seed)
+        settle(module, tuple(context.example.shape[1:]), context.seed)
+        check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
+        return replace(network, module=module, notes={**network.notes, "student": self.model})
+
+    def _model(self, context: Context) -> Model:
+        found = resolve(self.model, context.data, input_shape=tuple(context.example.shape[1:]))
+        with torch.no_grad():
+            return replace(found, classes=int(context.teacher(context.example).shape[-1]))
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
+    """The loss, mean over the batch: alpha CE(logits, labels) + (1 - alpha) T^2 KL(p || q), where p and q are
+    softmax(teacher / T) and softmax(logits / T).
+
+    Logits are (N, classes), labels (N,). T^2 keeps the gradient's size as T grows (Hinton et al. 2015, section 2).
+    """
+    hard = F.cross_entropy(logits, labels)
+    mine, wanted = (F.log_softmax(values / temperature, dim=1) for values in (logits, teacher))
+    soft = F.kl_div(mine, wanted, reduction="batchmean", log_target=True)
+    return alpha * hard + (1 - alpha) * temperature**2 * soft
+
+
+def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor) -> None:
+    """Raises `Unsupported` where one network's outputs have another shape than the other's."""
+    with torch.no_grad():
+        shapes = [tuple(module(example).shape[1:]) for module in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise Unsupported(f"{who} gives outputs of shape {shapes[0]}, where {shapes[1]} are needed")
+
+
+def source_files(model: str) -> tuple[Path, ...]:
+    """Where the function of a `package.module:function` is written; nothing for any other text."""
+    if ":" not in model:
+        return ()
+    file = inspect.getsourcefile(inspect.unwrap(load_factory(model)))
+    return (Path(file),) if file else ()
