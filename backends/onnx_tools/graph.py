@@ -139,6 +139,32 @@ def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
     return found
 
 
+def leaving(graph: GraphProto, nodes: Iterable[NodeProto]) -> list[str]:
+    """Tensors that are the output of a layer: of its nodes, and of the Relu or Clip that alone follows one.
+
+    A MatMul's own output is not the layer's where a bias is added to it.
+    """
+    stored = {tensor.name for tensor in graph.initializer}
+    given = {value.name for value in graph.output}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def only_reader(name: str) -> NodeProto | None:
+        return readers[name][0] if name not in given and len(readers.get(name, ())) == 1 else None
+
+    found: list[str] = []
+    for node in nodes:
+        output, after = node.output[0], only_reader(node.output[0])
+        if node.op_type == "MatMul" and after is not None and after.op_type == "Add" and stored & set(after.input):
+            output, after = after.output[0], only_reader(after.output[0])
+        found.append(output)
+        if after is not None and after.op_type in {"Relu", "Clip"}:
+            found.append(after.output[0])
+    return found
+
+
 def producers(graph: GraphProto) -> dict[str, NodeProto]:
     """Tensor -> the node that makes it."""
     return {output: node for node in graph.node for output in node.output if output}

@@ -18,7 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from backends.onnx_tools.calibrate import activation_ranges, float_session, load_calibration
-from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, split_by_precision
+from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, leaving, split_by_precision
 from backends.onnx_tools.native import NATIVE_ERRORS, ort
 from backends.onnx_tools.weights import weight_only
 from bench.errors import InvalidInput, Unsupported
@@ -149,12 +149,17 @@ def _probabilities(ready: ModelProto) -> list[str]:
 
 
 def _trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
-    """Trained ranges by tensor; a layer's name stands for the output of its node."""
+    """Trained ranges by tensor; `layer` stands for what leaves a layer, `layer:input` for what enters it."""
     known = layers(ready.graph)
     found: dict[str, tuple[float, float]] = {}
     for name, low, high in spec.ranges:
-        tensors = [name] if name in ranges else [node.output[0] for node in known.get(name, ())]
-        if not tensors:
+        layer, _, entering = name.partition(":")
+        if layer in known and entering in {"", "input"}:
+            nodes = known[layer]
+            tensors = [node.input[0] for node in nodes] if entering else leaving(ready.graph, nodes)
+        elif name in ranges:
+            tensors = [name]
+        else:
             raise InvalidInput(f"trained range for {name!r}: neither a tensor nor a layer ({', '.join(sorted(known))})")
         found |= dict.fromkeys(tensors, (min(low, 0.0), max(high, 0.0)))
     return found

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal, final
 
 from bench.compress.arguments import Count, Within
 from bench.compress.interface import Quantizer
+from bench.errors import InvalidInput
 from bench.types import QuantSpec
 
 Calibration = Literal["minmax", "entropy", "percentile", "mse"]
@@ -70,3 +71,70 @@ class Float16(Quantizer):
     def spec(self) -> QuantSpec:
         """16-bit floating point throughout."""
         return QuantSpec(kind="float16", weight_bits=16, activation_bits=16, keep_float=self.keep_float)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Bfloat16(Quantizer):
+    """Brain float: float32's exponent with 8 bits of precision, where the runtime computes in it."""
+
+    name: ClassVar[str] = "bfloat16"
+    source: ClassVar[str] = "Kalamkar et al. 2019, A Study of BFLOAT16 for Deep Learning Training, arXiv:1905.12322"
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """bfloat16 throughout."""
+        return QuantSpec(kind="bfloat16", weight_bits=16, activation_bits=16, keep_float=self.keep_float)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Int8Weights(Quantizer):
+    """8-bit weights alone: a scale per output channel (or tensor), arithmetic in float."""
+
+    name: ClassVar[str] = "int8_weights"
+    source: ClassVar[str] = "Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, section 2 (round to nearest, absmax)"
+    per_channel: bool = True
+    symmetric: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """Weight-only, 8 bits."""
+        return QuantSpec(
+            kind="weight_only",
+            per_channel=self.per_channel,
+            weight_symmetric=self.symmetric,
+            keep_float=self.keep_float,
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Int4Weights(Quantizer):
+    """4-bit weights alone: a scale for each `block_size` weights along the inputs, arithmetic in float.
+
+    `block_size` 0: one scale per output channel. A layer with fewer inputs than a block has that too.
+    """
+
+    name: ClassVar[str] = "int4_weights"
+    source: ClassVar[str] = "Frantar et al. 2022, GPTQ, arXiv:2210.17323, its round-to-nearest baseline in groups"
+    block_size: Annotated[int, Within(low=0, high=1024)] = 32
+    symmetric: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Quantizer.__post_init__(self)
+        if self.block_size and (self.block_size < 16 or self.block_size & (self.block_size - 1)):
+            raise InvalidInput(
+                f"int4_weights(block_size={self.block_size}): block_size must be 0 or a power of two, 16 to 1024"
+            )
+
+    def spec(self) -> QuantSpec:
+        """Weight-only, 4 bits in blocks."""
+        return QuantSpec(
+            kind="weight_only",
+            weight_bits=4,
+            weight_symmetric=self.symmetric,
+            block_size=self.block_size,
+            keep_float=self.keep_float,
+        )

@@ -1,0 +1,222 @@
+"""Which activations an int8 runtime quantizes, found in the traced network and named as `QuantSpec.ranges` names them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from bench.compress.export import RAISED
+from bench.compress.layers import weighted_layers
+from bench.errors import Unsupported
+
+ATEN = torch.ops.aten
+MULTIPLYING = frozenset(
+    {
+        ATEN.conv1d.default,
+        ATEN.conv2d.default,
+        ATEN.conv3d.default,
+        ATEN.conv1d.padding,
+        ATEN.conv2d.padding,
+        ATEN.conv3d.padding,
+        ATEN.conv_transpose1d.default,
+        ATEN.conv_transpose2d.input,
+        ATEN.conv_transpose3d.input,
+        ATEN.linear.default,
+    }
+)
+LIMITS: Mapping[Any, tuple[float, float]] = {
+    ATEN.relu.default: (0.0, math.inf),
+    ATEN.relu_.default: (0.0, math.inf),
+    ATEN.relu6.default: (0.0, 6.0),
+    ATEN.relu6_.default: (0.0, 6.0),
+}
+CLAMPS = frozenset(
+    {ATEN.hardtanh.default, ATEN.hardtanh_.default, ATEN.clamp.default, ATEN.clamp_.default, ATEN.clamp_min.default}
+)
+MOVING = frozenset(
+    {
+        ATEN.max_pool1d.default,
+        ATEN.max_pool2d.default,
+        ATEN.max_pool3d.default,
+        ATEN.flatten.using_ints,
+        ATEN.view.default,
+        ATEN.reshape.default,
+        ATEN.squeeze.dim,
+        ATEN.unsqueeze.default,
+        ATEN.permute.default,
+        ATEN.transpose.int,
+        ATEN.contiguous.default,
+        ATEN.dropout.default,
+        ATEN.dropout_.default,
+        ATEN.feature_dropout.default,
+        ATEN.alias.default,
+        ATEN.clone.default,
+    }
+)
+"""What takes 8-bit values to the same 8-bit values: the runtimes keep scale and zero point through it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """One activation and where a hook meets it.
+
+    `name`: `input`, a layer (what leaves it, after BatchNorm and ReLU), or `layer:input`. `low` and
+    `high` are what a ReLU leaves. `layers`: those that write or read it; when all of them are float so
+    is the tensor, unless it is `pinned` by another operator, which the runtimes quantize in any case.
+    """
+
+    name: str
+    module: str
+    enters: bool
+    low: float
+    high: float
+    layers: frozenset[str]
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traced:
+    """The activations of a network; `norms`: layer -> the BatchNorm that follows it and nothing else does."""
+
+    activations: tuple[Activation, ...]
+    norms: Mapping[str, str]
+
+
+def trace(module: nn.Module, example: Tensor) -> Traced:
+    """Follows every activation from the layer that writes it to those that read it.
+
+    Raises `Unsupported` with the reason when torch.export cannot trace the network.
+    """
+    try:
+        program = torch.export.export(module.eval(), (example,))
+    except RAISED as error:
+        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        raise Unsupported(f"the network cannot be traced by torch.export: {reason}") from error
+    return _Reader(program, frozenset(weighted_layers(module))).read()
+
+
+class _Reader:
+    """The graph of one network. `owner`: node -> name of the activation it is, for all nodes of one activation."""
+
+    def __init__(self, program: torch.export.ExportedProgram, layers: frozenset[str]) -> None:
+        signature = program.graph_signature
+        self.nodes = list(program.graph.nodes)
+        self.parameters: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self.inputs = frozenset(signature.user_inputs)
+        self.layer_of = {node: name for node in self.nodes if (name := self._layer(node)) in layers}
+        self.owner: dict[fx.Node, str] = {}
+        self.norms: dict[str, str] = {}
+
+    def read(self) -> Traced:
+        found: dict[str, Activation] = {}
+        for node in self.nodes:
+            if node.op == "placeholder" and node.name in self.inputs:
+                self.owner[node] = "input"
+                found["input"] = self._activation("input", node, module="", enters=True)
+        for node, layer in self.layer_of.items():
+            if layer not in found:
+                found[layer] = self._output(layer, node)
+        for node, layer in self.layer_of.items():
+            source = self._source(node.args[0])
+            if source not in self.owner and f"{layer}:input" not in found:
+                found[f"{layer}:input"] = self._activation(
+                    f"{layer}:input", source, module=layer, enters=True, pinned=True
+                )
+        return Traced(activations=tuple(found.values()), norms=self.norms)
+
+    def _layer(self, node: fx.Node) -> str:
+        """The layer a multiplying node is the call of; "" for any other node."""
+        if node.op != "call_function" or node.target not in MULTIPLYING:
+            return ""
+        weight = node.args[1]
+        name = self.parameters.get(weight.name, "") if isinstance(weight, fx.Node) else ""
+        return name.removesuffix(".weight")
+
+    def _norm(self, node: fx.Node) -> str:
+        """The BatchNorm a node is the call of, if it has statistics of its own; else ""."""
+        if node.target is not ATEN.batch_norm.default or not isinstance(node.args[3], fx.Node):
+            return ""
+        return self.parameters.get(node.args[3].name, "").removesuffix(".running_mean")
+
+    def _output(self, layer: str, node: fx.Node) -> Activation:
+        """What leaves a layer, with the BatchNorm and the ReLU that alone follow it."""
+        module, last = layer, node
+        following = _only_user(last)
+        if following is not None and (norm := self._norm(following)):
+            module = self.norms[layer] = norm
+            self.owner[last] = layer
+            last = following
+        low, high = -math.inf, math.inf
+        following = _only_user(last)
+        if following is not None and (limits := _limits(following)) is not None:
+            low, high = limits
+            self.owner[last] = layer
+            last = following
+        self.owner[last] = layer
+        return self._activation(layer, last, module=module, enters=False, low=low, high=high, writer=layer)
+
+    def _activation(
+        self,
+        name: str,
+        node: fx.Node,
+        *,
+        module: str,
+        enters: bool,
+        low: float = -math.inf,
+        high: float = math.inf,
+        writer: str = "",
+        pinned: bool = False,
+    ) -> Activation:
+        readers, others = self._readers(node)
+        layers = frozenset({*readers, writer} - {""})
+        return Activation(
+            name=name, module=module, enters=enters, low=low, high=high, layers=layers, pinned=pinned or others
+        )
+
+    def _readers(self, node: fx.Node) -> tuple[set[str], bool]:
+        """The layers that read a tensor, and whether other operators do (the network's output is none)."""
+        layers: set[str] = set()
+        others = False
+        for user in node.users:
+            if user in self.layer_of:
+                layers.add(self.layer_of[user])
+            elif user.op == "call_function" and user.target in MOVING:
+                deeper, beside = self._readers(user)
+                layers, others = layers | deeper, others or beside
+            elif user.op != "output":
+                others = True
+        return layers, others
+
+    def _source(self, argument: Any) -> fx.Node:
+        """The node whose 8-bit values arrive unchanged."""
+        assert isinstance(argument, fx.Node)
+        node: fx.Node = argument
+        while node not in self.owner and node.op == "call_function" and node.target in MOVING:
+            before = node.args[0]
+            assert isinstance(before, fx.Node)
+            node = before
+        return node
+
+
+def _only_user(node: fx.Node) -> fx.Node | None:
+    users = list(node.users)
+    return users[0] if len(users) == 1 else None
+
+
+def _limits(node: fx.Node) -> tuple[float, float] | None:
+    """Least and largest value that a clamp around 0 lets through; None for another operator."""
+    if node.target in LIMITS:
+        return LIMITS[node.target]
+    if node.target not in CLAMPS:
+        return None
+    default = (-1.0, 1.0) if node.target in (ATEN.hardtanh.default, ATEN.hardtanh_.default) else (None, None)
+    low, high = (*node.args[1:], *default[len(node.args) - 1 :])[:2]
+    if isinstance(low, fx.Node) or isinstance(high, fx.Node):
+        return None
+    ends = (-math.inf if low is None else float(low), math.inf if high is None else float(high))
+    return ends if ends[0] <= 0 <= ends[1] else None
