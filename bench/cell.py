@@ -20,7 +20,7 @@ from bench.quality import Evaluation, baseline_error, evaluation, judge
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
-from bench.stats import latency
+from bench.stats import energy_per_inference, latency
 from bench.target import Target
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
@@ -240,21 +240,28 @@ def _checked(
 
 def _over_budget(target: Target, record: Record) -> Record:
     """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
-    reasons = list(record.reasons)
-    status = record.status
-    if record.launches:
-        timed = latency(record.launches, record.clock)
-        limit = target.budget.latency_ms
-        if limit is not None and timed.p50.value > limit:
-            reasons.append(f"over the latency budget: {timed.p50.value:.3g} of {limit:g} ms")
-        if timed.clean_share is not None and timed.clean_share < target.min_clean_share:
-            reasons.append(f"only {timed.clean_share:.0%} of the samples ran without waiting for a CPU")
-            status = Status.UNTRUSTED
-    limit_bytes = target.budget.memory_bytes
+    if not record.launches:
+        return record
+    timed = latency(record.launches, record.clock)
     peaks = [phase.peak_bytes for launch in record.launches for phase in launch.memory]
-    if limit_bytes is not None and peaks and max(peaks) > limit_bytes:
-        reasons.append(f"over the memory budget: {max(peaks)} of {limit_bytes} bytes")
-    return replace(record, reasons=tuple(reasons), status=status)
+    windows = [window for launch in record.launches for window in launch.energy]
+    joules = energy_per_inference(windows).joules if windows else None
+    budget = target.budget
+    spent = (
+        ("latency", timed.p50.value, budget.latency_ms, "ms"),
+        ("memory", max(peaks, default=None), budget.memory_bytes, "bytes"),
+        ("energy", None if joules is None else joules * 1000, budget.energy_mj, "mJ"),
+    )
+    over = [
+        f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
+        for what, used, limit, unit in spent
+        if used is not None and limit is not None and used > limit
+    ]
+    share, status = timed.clean_share, record.status
+    if share is not None and share < target.min_clean_share:
+        over.append(f"only {share:.0%} of the samples ran without waiting for a CPU")
+        status = Status.UNTRUSTED
+    return replace(record, reasons=(*record.reasons, *over), status=status)
 
 
 def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from bench.cell import Bookkeeping, run_cell
 from bench.errors import Unavailable, Unsupported
 from bench.plan import Request, make_plan
 from bench.report.table import rows
+from bench.target import Budget
 from bench.types import Artifact, Backend, Probe, Simulation, Status
 
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -147,6 +149,27 @@ def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(book, monkeypatch)
     baseline, _ = measured(book, monkeypatch)
     assert baseline.status is Status.UNTRUSTED
     assert "differ from the reference" in baseline.reasons[-1]
+
+
+def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
+    budget = replace(book.plan.target, budget=Budget(latency_ms=1e-6, memory_bytes=1, energy_mj=1.0))
+    book.plan = replace(book.plan, target=budget)
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
+    said = "; ".join(baseline.reasons)
+    assert "over the latency budget" in said
+    assert "over the memory budget" in said
+    assert "energy budget" not in said
+
+
+def test_a_machine_too_busy_is_not_believed(book, monkeypatch):
+    book.plan = replace(book.plan, target=replace(book.plan.target, min_clean_share=1.1))
+    baseline, _ = measured(book, monkeypatch)
+    if baseline.launches[0].waits_ns:
+        assert baseline.status is Status.UNTRUSTED
+        assert "without waiting for a CPU" in baseline.reasons[-1]
+    else:
+        assert baseline.status is not Status.UNTRUSTED
 
 
 def test_a_missing_runtime_says_how_to_get_it(book, monkeypatch):
