@@ -67,18 +67,19 @@ class Port:
         return np.ascontiguousarray(turned, dtype=self.dtype)
 
     def decode(self, array: Array) -> Array:
-        """What the file gave, as real numbers."""
+        """What the file gave, as real numbers and turned back."""
+        back = np.ascontiguousarray(np.transpose(array, np.argsort(self.axes)))
         if not self.scale:
-            return array
-        return (array.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
+            return back
+        return (back.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
 @final
 class LitertSession(Session):
     """One interpreter.
 
-    Options: `kernels` (see `LitertBackend`), `layout`: "channels_last" when the file's images are
-    NHWC and the feed's are NCHW. Quantized inputs and outputs are converted outside the timed call.
+    Options: `kernels` (see `LitertBackend`), `layout`: "channels_last" when the file takes images as NHWC
+    and the feed has NCHW, "channels_last_io" when it gives them so too. Quantized inputs and outputs are converted outside the timed call.
     """
 
     clock: ClassVar[Clock] = Clock.HOST
@@ -90,7 +91,10 @@ class LitertSession(Session):
         self._kernels = kernels
         self._layout = layout
         names = _signature(interpreter)
-        self._inputs = [_port(item, names[0], layout) for item in _ordered(interpreter.get_input_details(), names[0])]
+        self._inputs = [
+            _port(item, names[0], layout.removesuffix("_io"))
+            for item in _ordered(interpreter.get_input_details(), names[0])
+        ]
         self._outputs = [
             _port(item, names[1], "model") for item in _ordered(interpreter.get_output_details(), names[1])
         ]
@@ -229,7 +233,7 @@ def _signature(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
 
 def _ordered(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> list[Mapping[str, Any]]:
     """By argument number (args_0, args_1, ... args_10) where the names carry one, else as the file has them."""
-    numbers = [re.search(r"_(\d+)$", names.get(int(item["index"]), "")) for item in details]
+    numbers = [re.search(r"^(?:args|output)_(\d+)$", names.get(int(item["index"]), "")) for item in details]
     if not all(numbers):
         return list(details)
     order = sorted(range(len(details)), key=lambda place: int(match.group(1)) if (match := numbers[place]) else 0)

@@ -17,14 +17,14 @@ from typing import Any
 from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.types import Artifact, Compressed
 
-ACCEPTS = ("tflite", "pt2")
+ACCEPTS = ("tflite", "pt2", "onnx")
 LIMIT_S = 900.0
 INSTALL = "pip install 'pressbench[litert]'"
 
 NEEDED = {
     "tflite": ("ai_edge_litert",),
     "pt2": ("ai_edge_litert", "litert_torch"),
-    "onnx": ("ai_edge_litert", "onnx2tf"),
+    "onnx": ("ai_edge_litert",),
 }
 
 
@@ -53,12 +53,13 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
         "float_io": float_io,
     }
     facts = _ask(request, out)
+    layout = facts.pop("layout")
     path = out / "model.tflite"
     return Artifact(
         path=path,
         format="tflite",
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        facts={**facts, "session_options": {"layout": facts.pop("layout")}},
+        facts={**facts, "session_options": {"layout": layout}},
     )
 
 

@@ -20,6 +20,8 @@ from bench.errors import InvalidInput, Unsupported
 from bench.types import QuantSpec
 
 EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
+MOVING = frozenset({"PAD", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
+"""Operators whose output has the scale of their input."""
 BLOCKS = (32, 64, 128, 256)
 
 
@@ -47,7 +49,7 @@ def quantize(
     """Writes `out`; returns what was done. `layers`: operator index -> layer; `found`: tensor name -> (low, high).
 
     Raises `Unsupported` (see `check`, and when nothing in the network can be quantized) or
-    `InvalidInput` (`keep_float` or `ranges` name what is not there).
+    `InvalidInput` (`keep_float` names what is not there).
     """
     check(spec)
     graph = read(float_file)
@@ -60,9 +62,11 @@ def quantize(
         pattern = f"^{re.escape(scope(graph, operator))}$"
         recipe.update_quantization_recipe(pattern, EVERYTHING, None, AlgorithmName.NO_QUANTIZE)
     statistics = None
+    trained: Ranges = {}
+    lost: tuple[str, ...] = ()
     if spec.kind == "static":
-        known = _symmetric(found) if spec.activation_symmetric else found
-        known = {**known, **_trained(graph, layers, spec)}
+        trained, lost = trained_ranges(graph, layers, spec)
+        known = symmetric_ranges(found | trained) if spec.activation_symmetric else found | trained
         statistics = {
             name: {"min": np.array([[low]]), "max": np.array([[high]])} for name, (low, high) in known.items()
         }
@@ -72,7 +76,7 @@ def quantize(
         raise Unsupported(f"ai-edge-quantizer cannot do this: {str(error).splitlines()[0][:300]}") from error
     assert result.quantized_model is not None
     out.write_bytes(bytes(result.quantized_model))
-    return _report(out, graph, layers, spec)
+    return {**_report(out, graph, layers, spec), "ranges_trained": len(trained), "ranges_not_placed": list(lost)}
 
 
 def _modern(path: Path) -> bytes:
@@ -126,25 +130,48 @@ def _kept(graph: Graph, layers: Mapping[int, str], names: tuple[str, ...]) -> li
     return [operator for operator in graph.operators if operator.index in {index[name] for name in names}]
 
 
-def _trained(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> Ranges:
-    """Trained ranges by tensor: a layer's range is that of its operator's output."""
+def trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> tuple[Ranges, tuple[str, ...]]:
+    """Trained ranges by tensor, and the names that have no tensor of their own in this file.
+
+    `input` is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
+    last is also what enters the operators before it that only move values and so share their scale.
+    """
     by_layer = {layers[item.index]: item for item in graph.operators if item.index in layers}
-    by_name = {graph.tensors[number].name: graph.tensors[number].name for number in graph.inputs}
-    known: Ranges = {}
+    found: Ranges = {}
+    lost = []
     for name, low, high in spec.ranges:
-        if name in by_layer:
-            known[graph.tensors[by_layer[name].outputs[0]].name] = (low, high)
-        elif name == "input" or name in by_name:
-            known[graph.tensors[graph.inputs[0]].name] = (low, high)
+        layer, _, end = name.partition(":")
+        if name == "input":
+            numbers = [graph.inputs[0]]
+        elif layer not in by_layer:
+            lost.append(name)
+            continue
         else:
-            raise InvalidInput(f"trained range of {name!r}: no such layer in the converted network")
-    return known
+            numbers = _moved(graph, by_layer[layer].inputs[0]) if end else [by_layer[layer].outputs[0]]
+        found |= {graph.tensors[number].name: (low, high) for number in numbers}
+    return found, tuple(lost)
 
 
-def _symmetric(found: Ranges) -> Ranges:
-    """Ranges whose zero point is exactly 0 in asymmetric int8: 128 steps below zero, 127 above."""
-    magnitude = {name: max(-low, high) for name, (low, high) in found.items()}
-    return {name: (-top * 128 / 127, top) for name, top in magnitude.items()}
+def _moved(graph: Graph, number: int) -> list[int]:
+    """A tensor and those it is a rearrangement of."""
+    numbers = [number]
+    while producer := next((item for item in graph.operators if numbers[-1] in item.outputs), None):
+        if producer.kind not in MOVING:
+            break
+        numbers.append(producer.inputs[0])
+    return numbers
+
+
+def symmetric_ranges(found: Ranges) -> Ranges:
+    """Ranges whose zero point in int8 is exactly 0, or -128 where nothing is negative.
+
+    That is 128 steps below zero and 127 above; ONNX Runtime gets the same on a CPU, so a recipe means one
+    thing on both.
+    """
+    steps = {name: max(-low / 128, high / 127) for name, (low, high) in found.items()}
+    return {
+        name: (-128 * steps[name], 127 * steps[name]) if low < 0 else (0.0, high) for name, (low, high) in found.items()
+    }
 
 
 def _report(out: Path, before: Graph, layers: Mapping[int, str], spec: QuantSpec) -> dict[str, Any]:

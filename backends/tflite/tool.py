@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from backends.tflite.layers import Converted
 from bench.errors import InvalidInput, PressbenchError
 from bench.types import QuantSpec
 
@@ -28,15 +29,15 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     layers: dict[int, str] = {}
     layout = "model"
     stage = final if spec is None else folder / "float.tflite"
-    if request["format"] == "pt2":
-        from backends.tflite import network
-
-        converted = network.convert(source, request["batch"], stage)
-        layers, layout = dict(converted.layers), converted.layout
+    facts: dict[str, Any] = {}
+    if request["format"] in ("pt2", "onnx"):
+        found = converted(request["format"], source, request["batch"], stage)
+        layers, layout = dict(found.layers), found.layout
+        facts["checked_against"] = found.checked_against
     else:
         layout = layout_of(graph.read(source), request)
         stage.write_bytes(source.read_bytes())
-    facts: dict[str, Any] = {"layout": layout}
+    facts["layout"] = layout
     if spec is not None:
         facts |= quantized(request, spec, stage, final, layers, layout)
         stage.unlink()
@@ -45,6 +46,17 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     facts["inputs"] = [asdict(done.tensors[number]) for number in done.inputs]
     facts["outputs"] = [asdict(done.tensors[number]) for number in done.outputs]
     return facts
+
+
+def converted(kind: str, source: Path, batch: int, out: Path) -> Converted:
+    """By the converter of this format; each is imported only when it is needed."""
+    if kind == "onnx":
+        from backends.tflite import from_onnx
+
+        return from_onnx.convert(source, batch, out)
+    from backends.tflite import network
+
+    return network.convert(source, batch, out)
 
 
 def quantized(

@@ -1,0 +1,180 @@
+"""An ONNX file to a float .tflite by onnx2tf, which lives in a folder of its own.
+
+onnx2tf wants a newer Python than the runtimes' wheels exist for, and pins that clash with theirs. So
+its packages are kept off the path of everything else; `python -m backends.tflite.from_onnx` gets them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from backends.tflite.graph import describe, open_plain
+from backends.tflite.layers import Converted, match_layers
+from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
+
+PACKAGES = (
+    "onnx2tf==2.6.9",
+    "onnxsim==0.8.1",
+    "onnxoptimizer==0.4.2",
+    "sne4onnx==2.0.1",
+    "sng4onnx==2.0.1",
+    "opencv-python-headless==5.0.0.93",
+    "h5py==3.16.0",
+)
+"""What onnx2tf imports beyond what is installed here; these versions went together."""
+INSTALL = "python -m backends.tflite.from_onnx"
+LIMIT_S = 600.0
+TOLERANCE = 1e-3
+Arrays = Sequence[NDArray[np.generic]]
+
+
+def convert(source: Path, batch: int, out: Path) -> Converted:
+    """Writes `out` at a fixed batch, images channel-last; its outputs are compared with ONNX Runtime's.
+
+    Raises `Unavailable` (no onnx2tf), `Unsupported` (it cannot convert this, or its file computes something else).
+    """
+    packages = folder()
+    if not (packages / "onnx2tf").is_dir():
+        raise Unavailable(f"converting an ONNX file to .tflite needs onnx2tf in a folder of its own: {INSTALL}")
+    shapes, weights = _read(source)
+    with tempfile.TemporaryDirectory(prefix="pressbench-onnx2tf-") as work:
+        copy = Path(work) / "model.onnx"
+        shutil.copyfile(source, copy)  # onnx2tf overwrites its input
+        _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
+        shutil.move(Path(work) / "made" / "model_float32.tflite", out)
+    layout, checked = _check(source, out)
+    return Converted(path=out, layers=match_layers(out, weights), layout=layout, checked_against=checked)
+
+
+def folder() -> Path:
+    """Where onnx2tf's packages are: beside this environment's own, on nobody's path."""
+    return Path(sys.prefix) / "share" / "pressbench" / "onnx2tf"
+
+
+def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]]]:
+    """Rank of each input, and the stored weights by name."""
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(source)).graph
+    stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in graph.input if item.name not in stored}
+    return ranks, stored
+
+
+def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "onnx2tf", "-i", str(copy), "-o", str(copy.parent / "made")),
+        *("-b", str(batch), "-n", "-osd"),
+    ]
+    if as_they_are:
+        command += ["-kat", *as_they_are]
+    environment = {**os.environ, "PYTHONPATH": str(packages), "TQDM_DISABLE": "1"}
+    try:
+        done = subprocess.run(
+            command,
+            cwd=copy.parent,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise CellFailed(f"onnx2tf did not end within {LIMIT_S:.0f} s") from None
+    if done.returncode or not (copy.parent / "made" / "model_float32.tflite").exists():
+        said = [line.strip() for line in done.stdout.splitlines() if "rror" in line] or ["it said nothing of why"]
+        raise Unsupported(f"onnx2tf cannot convert this network: {said[-1][:300]}")
+
+
+def _check(source: Path, out: Path) -> tuple[str, str]:
+    """The layout of the file, and the runtime its outputs agree with on one seeded input.
+
+    Raises `Unsupported` when they do not agree: a wrong conversion is worse than none.
+    """
+    interpreter = open_plain(out)
+    graph = describe(interpreter)
+    inputs = [graph.tensors[number] for number in graph.inputs]
+    turned = any(len(item.shape) == 4 for item in inputs)
+    if not importlib.util.find_spec("onnxruntime"):
+        return ("channels_last_io" if turned else "model"), ""
+    generator = np.random.default_rng(0)
+    feed = [generator.random(item.shape, dtype=np.float32).astype(item.dtype) for item in inputs]
+    for number, array in zip(graph.inputs, feed, strict=True):
+        interpreter.set_tensor(number, array)
+    interpreter.invoke()
+    found = [interpreter.get_tensor(number) for number in graph.outputs]
+    expected, version = _by_onnxruntime(source, [_first(array) for array in feed])
+    layout = _agree(found, expected, turned=turned)
+    return layout, f"onnxruntime {version}"
+
+
+def _agree(found: Arrays, expected: Arrays, *, turned: bool) -> str:
+    """Whether 4-D outputs are channel-last too. Raises `Unsupported` when no layout makes them equal."""
+    if len(found) != len(expected):
+        raise Unsupported(f"onnx2tf's file has {len(found)} outputs, the ONNX file {len(expected)}")
+    for layout in ("channels_last", "channels_last_io") if turned else ("model",):
+        pairs = zip(
+            (_first(array) if layout == "channels_last_io" else array for array in found), expected, strict=True
+        )
+        if all(one.shape == other.shape and _near(one, other) for one, other in pairs):
+            return layout
+    raise Unsupported("onnx2tf's file computes something else than the ONNX file does: it is not used")
+
+
+def _near(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    a, b = one.astype(np.float64), other.astype(np.float64)
+    return bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(1e-6, float(np.abs(b).max(initial=0))))
+
+
+def _first(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Images with their channels first."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 4 else array
+
+
+def _by_onnxruntime(source: Path, feed: Arrays) -> tuple[list[NDArray[np.generic]], str]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+        named: Mapping[str, Any] = {item.name: array for item, array in zip(session.get_inputs(), feed, strict=True)}
+        outputs: list[NDArray[np.generic]] = session.run(None, dict(named))
+    except (RuntimeError, ValueError) as error:
+        raise InvalidInput(f"{source.name}: ONNX Runtime cannot run it: {str(error).splitlines()[0][:300]}") from error
+    return outputs, str(onnxruntime.__version__)
+
+
+def main() -> int:
+    """Installs onnx2tf's packages into `folder()`, whole or not at all."""
+    target = folder()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".onnx2tf-", dir=target.parent) as work:
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"),
+            *("--ignore-requires-python", "--no-compile", "--only-binary=:all:", "--target", f"{work}/new", *PACKAGES),
+        ]
+        if subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode:
+            return Unavailable.exit_code
+        if target.exists():
+            target.rename(Path(work) / "old")
+        (Path(work) / "new").rename(target)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""Trained ranges find their tensors; symmetric ranges mean what they mean to ONNX Runtime."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("ai_edge_quantizer", reason="pip install 'pressbench[litert]'")
+
+from backends.tflite.graph import Graph, Operator, Tensor
+from backends.tflite.quantize import symmetric_ranges, trained_ranges
+from bench.types import QuantSpec
+
+VALUE = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+def operator(index: int, kind: str, inputs: tuple[int, ...], output: int) -> Operator:
+    return Operator(index=index, kind=kind, inputs=inputs, outputs=(output,))
+
+
+GRAPH = Graph(
+    inputs=(0,),
+    outputs=(5,),
+    tensors={number: Tensor(name=f"t{number}", shape=(1,), dtype="float32") for number in range(6)},
+    operators=(
+        operator(0, "CONV_2D", (0, 10, 11), 1),
+        operator(1, "ADD", (1, 0), 2),
+        operator(2, "PAD", (2, 12), 3),
+        operator(3, "CONV_2D", (3, 13, 14), 4),
+        operator(4, "FULLY_CONNECTED", (4, 15, 16), 5),
+    ),
+)
+LAYERS = {0: "first", 3: "second", 4: "fc"}
+
+
+def test_trained_ranges_find_their_tensors() -> None:
+    """What enters, what leaves, and what enters a layer, back through operators that only move values."""
+    ranges = (
+        ("input", 0.0, 1.0),
+        ("first", 0.0, 2.0),
+        ("second:input", 0.0, 3.0),
+        ("fc", -4.0, 4.0),
+        ("gone", 0.0, 9.0),
+    )
+    found, lost = trained_ranges(GRAPH, LAYERS, QuantSpec(kind="static", ranges=ranges))
+    assert found == {"t0": (0, 1), "t1": (0, 2), "t3": (0, 3), "t2": (0, 3), "t5": (-4, 4)}
+    assert lost == ("gone",)
+
+
+@given(low=VALUE, high=VALUE)
+def test_symmetric_ranges_put_zero_on_the_grid_and_lose_nothing(low: float, high: float) -> None:
+    """The zero point is 0 (or -128 where nothing is negative), and the seen range lies inside."""
+    low, high = sorted((min(low, 0.0), max(high, 0.0)))
+    if high - low < 1e-6:
+        return
+    bottom, top = symmetric_ranges({"t": (low, high)})["t"]
+    step = (top - bottom) / 255
+    assert round(-128 - bottom / step) == (0 if low < 0 else -128)
+    assert bottom <= low + 1e-9 * abs(low)
+    assert top >= high - 1e-9 * abs(high)
