@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import ClassVar, final
 
-import onnx
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
-from bench.errors import InvalidInput, Unsupported, unknown
+from backends.onnx_tools.deploy import check_options, read_source, write
+from bench.errors import InvalidInput, Unsupported
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
@@ -44,33 +43,19 @@ class OrtBackend(Backend):
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.onnx` with the batch fixed; `facts["session_options"]` is for `OrtSession.open`."""
-        _check(options, self.options)
-        path = source.files.get("onnx")
-        if path is None:
-            raise InvalidInput(f"{source.model}: ONNX Runtime takes an .onnx file, there is {', '.join(source.files)}")
-        model = graph.read(path)
-        hidden = graph.hide_weights(model)
-        graph.name_nodes(model)
-        graph.fix_batch(model, conditions.batch, path)  # says what is wrong before minutes of calibration
-        done, facts = _realised(model, source, options)
-        deployed = out / "model.onnx"
-        fixed = graph.fix_batch(done, conditions.batch, path)
-        graph.sort_nodes(fixed.graph)
-        onnx.save(fixed, str(deployed))
-        if hidden:
-            facts["weights_taken_off_the_inputs"] = hidden
-        facts["source_bytes"], facts["file_bytes"] = path.stat().st_size, deployed.stat().st_size
+        check_options(self.name, options, self.options)
+        _check_gpu_options(options)
+        read = read_source(source, conditions.batch, "ONNX Runtime")
+        done, facts = _realised(read.model, source, options)
+        deployed, digest = write(done, conditions.batch, read.path, out)
+        if read.hidden:
+            facts["weights_taken_off_the_inputs"] = read.hidden
+        facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
-        digest = sha256(deployed.read_bytes()).hexdigest()
         return Artifact(path=deployed, format="onnx", digest=digest, facts=facts)
 
 
-def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]]) -> None:
-    for key, value in options.items():
-        if key not in known:
-            raise unknown("option of backend ort", key, known)
-        if value not in known[key]:
-            raise InvalidInput(f"option {key} is {value!r}; it is one of {', '.join(map(repr, known[key]))}")
+def _check_gpu_options(options: Mapping[str, Scalar]) -> None:
     idle = [key for key in ("cuda_graph", "tf32") if options.get(key) and options.get("provider", "cpu") == "cpu"]
     if idle:
         raise InvalidInput(f"option {idle[0]} means nothing on the CPU: set provider to 'cuda' or 'tensorrt' with it")

@@ -1,0 +1,115 @@
+"""What a QuantSpec means to TensorRT: symmetric int8 Q/DQ, int4 blocks, half precision written into the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from onnx import ModelProto, NodeProto
+from onnxruntime.quantization import QuantType
+
+from backends.onnx_tools import graph, quantize
+from backends.onnx_tools.quantize import Layout, Quantized
+from backends.trt.half import in_half
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Json, QuantSpec
+
+HALVES = ("float16", "bfloat16")
+QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+LAYOUT = Layout(
+    activations=QuantType.QInt8,
+    operators=QUANTIZED,
+    extra={
+        "ActivationSymmetric": True,
+        "QuantizeBias": False,
+        "OpTypesToExcludeOutputQuantization": list(QUANTIZED),
+    },
+)
+"""Q/DQ on the inputs of what multiplies, and nowhere else: what NVIDIA recommends ("Working with Quantized Types",
+Q/DQ placement), since outputs quantized too keep TensorRT from fusing the Relu or Add behind them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """A network as it goes into the file. `asked`: what its layers shall multiply in, but for `float_layers`."""
+
+    model: ModelProto
+    asked: str
+    float_layers: tuple[str, ...] = ()
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
+def lower(model: ModelProto, spec: QuantSpec | None, calibration: Path | None, precision: str) -> Lowered:
+    """The network as recipe and option ask. Raises `Unsupported` for what TensorRT has not."""
+    if spec is None or spec.kind in HALVES:
+        return _plain(model, spec, precision)
+    _check(spec)
+    if spec.kind == "static":
+        if calibration is None:
+            raise InvalidInput("static quantization needs calibration data, there is none")
+        done, asked = quantize.static(model, spec, calibration, LAYOUT), "int8"
+    else:
+        done, asked = _packed(model, spec), precision
+    if precision in HALVES:
+        rest = in_half(done.model, precision, spec)
+        done = replace(done, model=rest.model)
+    left = done.float_layers if asked == "int8" else ()
+    facts = {**done.facts, "rest": precision}
+    return Lowered(model=done.model, asked=asked, float_layers=left, facts=facts)
+
+
+def _plain(model: ModelProto, spec: QuantSpec | None, precision: str) -> Lowered:
+    """No integers beyond those the file brings: float32, TF32 or half precision."""
+    wanted = spec.kind if spec else precision
+    if precision in HALVES and precision != wanted:
+        raise Unsupported(f"the recipe asks for {wanted}, the backend's option for {precision}")
+    quantized, left = graph.split_by_precision(model.graph)
+    if wanted in HALVES:
+        done = in_half(model, wanted, spec or QuantSpec(kind=wanted))
+        float_layers = done.float_layers if not quantized else tuple(left)
+        return Lowered(
+            model=done.model, asked="int8" if quantized else wanted, float_layers=float_layers, facts=done.facts
+        )
+    if quantized:
+        return Lowered(model=model, asked="int8", float_layers=tuple(left))
+    return Lowered(model=model, asked=wanted)
+
+
+def _check(spec: QuantSpec) -> None:
+    if spec.kind == "dynamic":
+        raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file; use int8()")
+    if spec.kind not in ("static", "weight_only"):
+        raise Unsupported(f"TensorRT has no quantization of kind {spec.kind!r}")
+    if not spec.weight_symmetric or (spec.kind == "static" and not spec.activation_symmetric):
+        raise Unsupported("TensorRT quantizes symmetrically (zero point 0): ask for symmetric int8")
+    if spec.kind == "static" and (spec.weight_bits, spec.activation_bits) != (8, 8):
+        asked = f"{spec.weight_bits}-bit weights and {spec.activation_bits}-bit activations"
+        raise Unsupported(f"TensorRT multiplies integers of 8 bits, not {asked}")
+
+
+def _packed(model: ModelProto, spec: QuantSpec) -> Quantized:
+    """Packed weights where TensorRT unpacks them; other layers stay float, with the reason."""
+    left = _unpackable(model, spec)
+    if len(left) == len(graph.layers(model.graph)):
+        raise Unsupported("no weight can be packed: " + "; ".join(f"{name}: {why}" for name, why in left.items()))
+    done = quantize.packed(model, replace(spec, keep_float=(*spec.keep_float, *left)))
+    return replace(done, facts={**done.facts, "kept_float": dict(left)})
+
+
+def _unpackable(model: ModelProto, spec: QuantSpec) -> dict[str, str]:
+    """Layer -> why its weight cannot be packed. TensorRT wants whole blocks along an axis of a matrix."""
+    shapes = {item.name: list(item.dims) for item in model.graph.initializer}
+    found = {name: _reason(nodes[0], shapes, spec) for name, nodes in graph.layers(model.graph).items()}
+    return {name: why for name, why in found.items() if why}
+
+
+def _reason(node: NodeProto, shapes: Mapping[str, list[int]], spec: QuantSpec) -> str:
+    shape = shapes[node.input[1]]
+    if node.op_type not in ("Gemm", "MatMul"):
+        return "TensorRT packs the weights of matrix products only" if spec.weight_bits == 4 else ""
+    turned = node.op_type == "Gemm" and any(item.name == "transB" and item.i for item in node.attribute)
+    inputs = shape[-1] if turned else shape[-2]
+    if 0 < spec.block_size < inputs and inputs % spec.block_size:
+        return f"{inputs} inputs are no whole blocks of {spec.block_size}"
+    return ""

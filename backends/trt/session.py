@@ -1,0 +1,179 @@
+"""Device side of TensorRT: the engine of an ONNX file, built here once, run on one stream between two events.
+
+Travels to the device: standard library, numpy, TensorRT and cuda-bindings or pycuda, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import ClassVar, final
+
+import numpy as np
+
+from backends.trt.build import settings_of
+from backends.trt.device import Work
+from backends.trt.engines import cache_folder
+from backends.trt.layers import fallbacks, read_layers, summary
+from backends.trt.loading import load
+from backends.trt.log import failure
+from backends.trt.network import Network, Tensor, open_network
+from backends.trt.opening import open_device
+from backends.trt.profile import profile_layers
+from bench.device.session import Array, Feed, Session, SessionFacts
+from bench.errors import InvalidInput
+from bench.records import LayerTime
+from bench.types import Clock, Scalar, TensorSpec
+
+WARM_UP = 3
+"""Runs before a graph is captured: kernels are loaded and memory is taken at the first."""
+
+
+@final
+class TrtSession(Session):
+    """An engine on the first GPU CUDA shows. Inputs lie in device memory before the first event.
+
+    Options: those of `TrtBackend`, and what its compile step says of the file in
+    `facts["session_options"]`: `asked` ("float32", "int8", ...) and `float_layers`, the comma-joined
+    names of the layers that are wider on purpose.
+    """
+
+    clock: ClassVar[Clock] = Clock.DEVICE
+
+    def __init__(self, network: Network, options: Mapping[str, Scalar]) -> None:
+        self._network, self._options = network, dict(options)
+        self._device = network.device
+        self._buffers: list[int] = []
+        self._outputs = {tensor.spec.name: self._buffer(tensor) for tensor in network.outputs}
+        self._inputs = self._new_inputs()
+        self._bound: Mapping[str, int] = {}
+
+    @classmethod
+    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> TrtSession:
+        """Builds the engine, or takes the one this device built before (`load` includes building).
+
+        Raises `Unavailable` (no driver, no TensorRT), `Unsupported` (the nodes TensorRT refuses),
+        `InvalidInput` (no ONNX file, another batch), `CellFailed` (out of device memory).
+        """
+        del threads
+        device = open_device()
+        tensorrt = load(str(options.get("flavour", "auto")))
+        folder = cache_folder(str(options.get("cache") or ""), os.environ, path.parent)
+        return cls(open_network(path, batch, tensorrt, device, folder, settings_of(options)), options)
+
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """As the engine has them: every dimension is fixed."""
+        return tuple(tensor.spec for tensor in self._network.inputs)
+
+    def run(self, feed: Feed) -> tuple[Array, ...]:
+        """Outputs copied to the host. Raises `CellFailed` when TensorRT or CUDA does."""
+        self._fill(self._inputs, feed)
+        self._point_to(self._inputs)
+        self._execute()
+        outputs: list[Array] = []
+        for tensor in self._network.outputs:
+            array = np.empty(tensor.spec.shape, tensor.spec.dtype)
+            self._device.download(array, self._outputs[tensor.spec.name])
+            outputs.append(array)
+        return tuple(outputs)
+
+    def bind(self, feed: Feed) -> Callable[[], object]:
+        """Inputs are copied to buffers of this call's own; with `cuda_graph` it replays a graph of its own."""
+        inputs, device = self._new_inputs(), self._device
+        self._fill(inputs, feed)
+        work = self._captured(inputs) if self._options.get("cuda_graph") else self._execute
+
+        def once() -> None:
+            if self._bound is not inputs:
+                self._point_to(inputs)
+            device.begin()
+            work()
+            device.end()
+            device.wait()
+
+        return once
+
+    def device_ns(self) -> int:
+        """Between the two events around the last bound inference."""
+        return self._device.elapsed_ns()
+
+    def facts(self) -> SessionFacts:
+        """The GPU, the versions, how the engine came about, its layers, and what fell back."""
+        network, layers = self._network, read_layers(self._network.describe())
+        notes = {
+            "gpu": self._device.gpu,
+            "compute_capability": self._device.compute_capability,
+            "flavour": network.tensorrt.flavour,
+            **self._device.facts(),
+            "cuda_graph": bool(self._options.get("cuda_graph")),
+            "engine": dict(network.facts),
+            "layers": summary(layers),
+        }
+        version = network.tensorrt.title
+        return SessionFacts(version=version, fallbacks=fallbacks(layers, self._options), notes=notes)
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Times of TensorRT's own profiler after one run to warm up; () where memory for a second context lacks."""
+        self._fill(self._inputs, feed)
+        kinds = {layer.name: layer.kind for layer in read_layers(self._network.describe())}
+        return profile_layers(self._network, {**self._inputs, **self._outputs}, kinds, runs)
+
+    def memory(self) -> Mapping[str, int]:
+        """Three figures that count different things, each in bytes."""
+        sizes = [tensor.size for tensor in (*self._network.inputs, *self._network.outputs)]
+        return {
+            "engine_activation_bytes": int(self._network.engine.device_memory_size_v2),
+            "io_buffer_bytes": sum(sizes),
+            "device_used_bytes": self._device.used_bytes(),
+        }
+
+    def close(self) -> None:
+        """Context and engine first, then buffers and stream."""
+        self._network.close()
+        for address in self._buffers:
+            self._device.free(address)
+        self._buffers.clear()
+        self._device.close()
+
+    def _buffer(self, tensor: Tensor) -> int:
+        address = self._device.allocate(tensor.size)
+        self._buffers.append(address)
+        return address
+
+    def _new_inputs(self) -> Mapping[str, int]:
+        return {tensor.spec.name: self._buffer(tensor) for tensor in self._network.inputs}
+
+    def _fill(self, addresses: Mapping[str, int], feed: Feed) -> None:
+        for name, array in _checked(self.inputs(), feed).items():
+            self._device.upload(addresses[name], array)
+
+    def _point_to(self, inputs: Mapping[str, int]) -> None:
+        self._network.point(self._network.context, {**inputs, **self._outputs})
+        self._bound = inputs
+
+    def _execute(self) -> None:
+        if not self._network.context.execute_async_v3(self._device.stream):
+            raise failure(self._network.log, "running the engine")
+
+    def _captured(self, inputs: Mapping[str, int]) -> Work:
+        """A graph that reads these inputs."""
+        self._point_to(inputs)
+        for _ in range(WARM_UP):
+            self._execute()
+        self._device.synchronize()
+        return self._device.capture(self._execute)
+
+
+def _checked(specs: tuple[TensorSpec, ...], feed: Feed) -> dict[str, Array]:
+    """The feed's arrays by name, contiguous and of the engine's types; a single input needs no name."""
+    arrays: dict[str, Array] = {}
+    for spec in specs:
+        alone = len(specs) == 1 == len(feed)
+        if not alone and spec.name not in feed:
+            raise InvalidInput(f"no data for input {spec.name!r} (given: {', '.join(sorted(feed))})")
+        array = np.ascontiguousarray(next(iter(feed.values())) if alone else feed[spec.name], dtype=spec.dtype)
+        if array.shape != spec.shape:
+            raise InvalidInput(f"input {spec.name!r} wants shape {spec.shape}, got {array.shape}")
+        arrays[spec.name] = array
+    return arrays
