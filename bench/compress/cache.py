@@ -43,7 +43,7 @@ def entry(folder: Path, make: Callable[[], tuple[Mapping[str, bytes], Mapping[st
     A folder appears whole or not at all: it is written aside and renamed, and when two processes
     make the same one, the first stays. Raises `Unavailable` when it cannot be written (full disk).
     """
-    found = _read(folder)
+    found = read(folder)
     if found is not None:
         return found
     files, facts = make()
@@ -51,6 +51,18 @@ def entry(folder: Path, make: Callable[[], tuple[Mapping[str, bytes], Mapping[st
         return _write(folder, files, facts)
     except OSError as error:
         raise Unavailable(f"cannot write the cache at {folder}: {error.strerror}; free space or move it") from error
+
+
+def read(folder: Path) -> Entry | None:
+    """The entry at `folder`; None for one that is missing or not what was written."""
+    try:
+        sealed = json.loads((folder / SIDECAR).read_text())
+        body = sealed["body"]
+        if sealed["seal"] != _seal(body) or any(sha256(folder / n) != d for n, d in body["digests"].items()):
+            return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
 
 
 def write_file(file: Path, content: bytes) -> None:
@@ -68,18 +80,6 @@ def write_file(file: Path, content: bytes) -> None:
         raise Unavailable(f"cannot write the cache at {file}: {error.strerror}; free space or move it") from error
 
 
-def _read(folder: Path) -> Entry | None:
-    """None for an entry that is missing or not what was written."""
-    try:
-        sealed = json.loads((folder / SIDECAR).read_text())
-        body = sealed["body"]
-        if sealed["seal"] != _seal(body) or any(sha256(folder / n) != d for n, d in body["digests"].items()):
-            return None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
-
-
 def _write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Json]) -> Entry:
     folder.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".aside-"))
@@ -92,7 +92,7 @@ def _write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Json]) 
         _move(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    written = _read(folder)
+    written = read(folder)
     if written is None:
         raise Unavailable(f"{folder} does not read back as it was written; the disk is faulty or something else writes")
     return written
@@ -103,7 +103,7 @@ def _move(aside: Path, folder: Path) -> None:
     try:
         aside.rename(folder)
     except OSError:
-        if _read(folder) is not None:
+        if read(folder) is not None:
             return
         shutil.rmtree(folder)
         aside.rename(folder)

@@ -18,7 +18,8 @@ from bench.compress.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.train import training_data
 from bench.errors import InvalidInput, Unsupported
-from bench.models.registry import build, load_factory, resolve
+from bench.grammar import parse_calls
+from bench.models.registry import MODELS, build, load_factory, resolve
 from bench.models.train import Loss, fit, settle, trained
 from bench.types import Model
 
@@ -57,7 +58,7 @@ class Distill(Compressor):
             raise InvalidInput("distill: layer names where features are compared; say features='hint' or 'attention'")
 
     def sources(self) -> tuple[Path, ...]:
-        """The file of a teacher of the user's own."""
+        """The file a teacher's network is written in."""
         return source_files(self.teacher)
 
     def apply(self, network: Network, context: Context) -> Network:
@@ -119,7 +120,7 @@ class Student(Compressor):
     model: str
 
     def sources(self) -> tuple[Path, ...]:
-        """The file of a network of the user's own."""
+        """The file the network is written in."""
         return source_files(self.model)
 
     def apply(self, network: Network, context: Context) -> Network:
@@ -158,8 +159,13 @@ def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor
 
 
 def source_files(model: str) -> tuple[Path, ...]:
-    """Where the function of a `package.module:function` is written; nothing for any other text."""
+    """Where the network a text names is written; nothing for a text that names none."""
+    factory = model
     if ":" not in model:
-        return ()
-    file = inspect.getsourcefile(inspect.unwrap(load_factory(model)))
+        calls = parse_calls(model)
+        entry = MODELS.get(calls[0].name) if calls else None
+        if entry is None:
+            return ()
+        factory = entry.factory
+    file = inspect.getsourcefile(inspect.unwrap(load_factory(factory)))
     return (Path(file),) if file else ()

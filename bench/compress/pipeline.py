@@ -18,8 +18,10 @@ from bench.compress.calibration import calibration_file, pool
 from bench.compress.export import export, layer_weights
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.onnx_file import input_specs, read_onnx
+from bench.compress.prefix import trained_once
 from bench.compress.tflite_file import tflite_inputs
 from bench.errors import InvalidInput, Unsupported
+from bench.models import train
 from bench.models.data import Dataset
 from bench.models.train import trained
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
@@ -138,7 +140,7 @@ def _from_torch(
     model: Model, steps: tuple[Compressor, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
 ) -> Base:
     teacher = trained(model, data, cache=cache, seed=seed, progress=progress)
-    name = store.key(base=_identity(teacher, data, seed), steps=[repr(step) for step in steps], code=_code(steps))
+    base = _identity(teacher, data, seed)
     example = example_of(model, data, seed)
 
     def make() -> tuple[Mapping[str, bytes], Mapping[str, Json]]:
@@ -151,7 +153,7 @@ def _from_torch(
             progress=progress,
             calibration=pool(data, seed),
         )
-        network = apply_steps(Network(module=teacher), steps, context, model.name)
+        network = apply_steps(Network(module=teacher), steps, context, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
         exported = export(network.module, example)
         facts = {
@@ -162,7 +164,7 @@ def _from_torch(
         }
         return {"model.onnx": exported.onnx, "model.pt2": exported.pt2}, facts
 
-    found = store.entry(cache / "compressed" / name, make)
+    found = store.entry(cache / "compressed" / _name(base, steps), make)
     fixed_batch = found.facts["fixed_batch"]
     notes = dict(found.facts["notes"]) | ({"batch": f"fixed at 1: {fixed_batch}"} if fixed_batch else {})
     return Base(
@@ -176,15 +178,25 @@ def _from_torch(
     )
 
 
-def apply_steps(network: Network, steps: Iterable[Compressor], context: Context, label: str) -> Network:
-    """The steps in order. Raises `InvalidInput` naming the step that left NaN or infinite weights."""
-    ordered = tuple(steps)
-    for position, step in enumerate(ordered):
-        context.progress(f"{label}: {step!r}", position / len(ordered))
-        network = step.apply(network, context)
+def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Context, label: str, base: Json) -> Network:
+    """The steps in order; what they train is kept under `base`, all that `network` and `context` follow from.
+
+    Raises `InvalidInput` naming the step that left NaN or infinite weights.
+    """
+    for position, step in enumerate(steps):
+        context.progress(f"{label}: {step!r}", position / len(steps))
+        if step.trains:
+            folder = context.cache / "trained" / _name(base, steps[: position + 1])
+            network = trained_once(step, network, context, folder)
+        else:
+            network = step.apply(network, context)
         if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
             raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
     return replace(network, module=network.module.eval())
+
+
+def _name(base: Json, steps: tuple[Compressor, ...]) -> str:
+    return store.key(base=base, steps=[repr(step) for step in steps], code=_code(steps))
 
 
 def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
@@ -204,9 +216,11 @@ def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
 
 
 def _code(steps: tuple[Compressor, ...]) -> list[str]:
-    """Digests of the code that compresses: a new version of it makes the files anew."""
+    """Digests of the code that compresses and trains: a new version of it makes the files anew."""
     ours = sorted(store.sha256(file) for file in Path(__file__).parent.glob("*.py"))
-    return ours + _sources(type(step) for step in steps)
+    loop = [store.sha256(Path(train.__file__))]
+    theirs = [store.sha256(file) for step in steps for file in step.sources()]
+    return ours + loop + _sources(type(step) for step in steps) + theirs
 
 
 def _sources(classes: Iterable[type]) -> list[str]:

@@ -185,11 +185,22 @@ def test_another_network_teaches_when_it_is_named_and_is_trained_once(teacher, c
     assert {file: file.stat().st_mtime_ns for file in (context.cache / "models").iterdir()} == stamps
 
 
-def test_the_file_of_a_network_of_the_users_own_is_among_what_the_result_follows_from():
-    (step,) = parse_recipe("r", "student(model='small_network:factory')").steps
-    assert [file.name for file in step.sources()] == ["small_network.py"]
-    (step,) = parse_recipe("r", "distill").steps
-    assert step.sources() == ()
+@pytest.mark.parametrize(
+    ("text", "files"),
+    [
+        ("student(model='small_network:factory')", ["small_network.py"]),
+        ("distill(teacher='lenet5(width=0.5)')", ["lenet.py"]),
+        ("distill", []),
+        ("student(model='no such thing')", None),
+    ],
+)
+def test_the_file_of_a_named_network_is_among_what_the_result_follows_from(text, files):
+    (step,) = parse_recipe("r", text).steps
+    if files is None:
+        with pytest.raises(InvalidInput, match="no such thing"):
+            step.sources()
+    else:
+        assert [file.name for file in step.sources()] == files
 
 
 def three_outputs() -> nn.Module:
