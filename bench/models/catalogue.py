@@ -56,7 +56,7 @@ _ENTRIES = {
         input_shape=(1, 28, 28),
         classes=10,
         width=True,
-        training=Training(epochs=8, batch=64, optimizer="sgd", learning_rate=0.05, weight_decay=5e-4),
+        training=Training(epochs=8, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4),
     ),
     "resnet8": Entry(
         factory="bench.models.tiny:resnet8",
@@ -110,36 +110,42 @@ _ENTRIES = {
         source="Simonyan & Zisserman 2015",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=4, learning_rate=3e-4),
     ),
     "resnet18": Entry(
         factory="bench.models.resnet:resnet18",
         source="He et al. 2016",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=4),
     ),
     "resnet50": Entry(
         factory="bench.models.resnet:resnet50",
         source="He et al. 2016",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=4),
     ),
     "densenet121": Entry(
         factory="bench.models.densenet:densenet121",
         source="Huang et al. 2017",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=4),
     ),
     "shufflenetv2": Entry(
         factory="bench.models.mobile:shufflenetv2",
         source="Ma et al. 2018",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=8, learning_rate=3e-3),
     ),
     "squeezenet": Entry(
         factory="bench.models.mobile:squeezenet",
         source="SqueezeNet 1.1 (Iandola et al. 2016)",
         input_shape=IMAGENET,
         classes=1000,
+        training=Training(small_epochs=15),
     ),
 }
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
 from bench.models.checkpoint import load_weights
-from bench.models.constraints import Constraints, restore, tie_gradients
+from bench.models.constraints import constraints_of, restore, tie_gradients
 from bench.models.data import Dataset
 from bench.models.registry import build, training_of
 from bench.types import Model, Progress
@@ -80,7 +80,7 @@ def fit(
     stepper = _optimizer(optimizer, [*_trainable(module), *extra_parameters], learning_rate, weight_decay)
     batches = max(1, len(data.x_train) // batch)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(stepper, epochs * batches)
-    constraints = Constraints(masks=masks or {}, clusters=clusters or {})
+    constraints = constraints_of(masks or {}, clusters or {})
     objective = loss or cross_entropy()
 
     def step(x: Tensor, y: Tensor) -> Tensor:
