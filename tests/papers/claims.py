@@ -1,0 +1,225 @@
+"""What is claimed, by whom, what is tried here, and what must come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from tests.papers.trial import Asked, Found
+
+Tried = Mapping[str, Found]
+"""What one seed found, by the names of a claim's trials."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """One figure of a claim: its value for each seed, and what the mean over the seeds must be.
+
+    `value` is given what a seed found, by the names of the claim's trials.
+    `must` None: shown beside the published figure, no condition. `published` "": no paper says.
+    """
+
+    figure: str
+    value: Callable[[Mapping[str, Any]], float]
+    must: Literal["at most", "at least", "above"] | None = None
+    limit: float = 0.0
+    unit: str = "points"
+    published: str = ""
+
+    def holds(self, mean: float) -> bool:
+        """Whether a mean is what is asked for."""
+        if self.must is None:
+            return True
+        if self.must == "above":
+            return mean > self.limit
+        return mean <= self.limit if self.must == "at most" else mean >= self.limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """`trials`: name -> what is tried; the claim is reached when every bound holds. `note`: what to read it with."""
+
+    title: str
+    source: str
+    trials: Mapping[str, Asked]
+    bounds: tuple[Bound, ...]
+    note: str = ""
+
+
+def rise(name: str, tried: Tried) -> float:
+    """Points of error more than the network's own baseline."""
+    return 100 * (tried[name].reference_accuracy - tried[name].accuracy)
+
+
+def error(name: str, tried: Tried) -> float:
+    """Percent of the test set that is wrong."""
+    return 100 * (1 - tried[name].accuracy)
+
+
+def baseline_error(name: str, tried: Tried) -> float:
+    """Percent of the test set that the uncompressed network gets wrong."""
+    return 100 * (1 - tried[name].reference_accuracy)
+
+
+def accuracy(name: str, tried: Tried) -> float:
+    """Percent of the test set that is right."""
+    return 100 * tried[name].accuracy
+
+
+def gain(better: str, worse: str, tried: Tried) -> float:
+    """Points of accuracy that the first has over the second, of the same seed."""
+    return 100 * (tried[better].accuracy - tried[worse].accuracy)
+
+
+def fewer(name: str, tried: Tried) -> float:
+    """How many times fewer values that are not zero, biases counted."""
+    return tried[name].params / tried[name].nonzero_params
+
+
+def smaller(name: str, tried: Tried) -> float:
+    """How many times smaller the entropy-coded file is than the network's values in float32."""
+    coded = tried[name].entropy_bytes
+    assert coded is not None, f"{name}: the recipe gives no entropy-coded file"
+    return 4 * tried[name].params / coded
+
+
+def kilobytes(name: str, tried: Tried) -> float:
+    """Size of the entropy-coded file, thousands of bytes."""
+    coded = tried[name].entropy_bytes
+    assert coded is not None, f"{name}: the recipe gives no entropy-coded file"
+    return coded / 1000
+
+
+def han_2015(model: str, title: str, recipe: str, before: str, after: str) -> Claim:
+    """12 times fewer weights."""
+    return Claim(
+        title=f"{title}: 12 times fewer weights",
+        source="Han et al. 2015, Learning both Weights and Connections, arXiv:1506.02626, table 1",
+        trials={"pruned": Asked(model=model, recipe=recipe)},
+        bounds=(
+            Bound(figure="error of the baseline", value=partial(baseline_error, "pruned"), unit="%", published=before),
+            Bound(figure="error after pruning", value=partial(error, "pruned"), unit="%", published=after),
+            Bound(figure="rise of the error", value=partial(rise, "pruned"), must="at most", limit=0.3),
+            Bound(
+                figure="fewer weights",
+                value=partial(fewer, "pruned"),
+                must="at least",
+                limit=12,
+                unit="times",
+                published="12",
+            ),
+        ),
+    )
+
+
+def deep_compression(model: str, title: str, recipe: str, *, times: float, errors: tuple[str, str], kb: str) -> Claim:
+    """Pruning, shared weights, Huffman coding."""
+    return Claim(
+        title=f"{title}: a file {times:g} times smaller",
+        source="Han et al. 2016, Deep Compression, arXiv:1510.00149, table 1",
+        trials={"coded": Asked(model=model, recipe=recipe)},
+        bounds=(
+            Bound(
+                figure="error of the baseline", value=partial(baseline_error, "coded"), unit="%", published=errors[0]
+            ),
+            Bound(figure="error after compression", value=partial(error, "coded"), unit="%", published=errors[1]),
+            Bound(figure="rise of the error", value=partial(rise, "coded"), must="at most", limit=0.3),
+            Bound(figure="file", value=partial(kilobytes, "coded"), unit="kB", published=kb),
+            Bound(
+                figure="smaller file",
+                value=partial(smaller, "coded"),
+                must="at least",
+                limit=times,
+                unit="times",
+                published=f"{times:g}",
+            ),
+        ),
+        note="The entropy-coded file holds every value of the network, biases in float32 and all tables included.",
+    )
+
+
+def up_to_30(model: str, dataset: str) -> Claim:
+    """The folklore about little pruning, one shot and without any training after it."""
+    shares = (0.1, 0.2, 0.3)
+    return Claim(
+        title=f"{model} on {dataset}: up to 30 % pruning costs under 0.3 points",
+        source="said of every network since Han et al. 2015; here one shot, by magnitude, nothing trained afterwards",
+        trials={
+            f"{share:.0%}": Asked(model=model, recipe=f"prune(amount={share})", dataset=dataset) for share in shares
+        },
+        bounds=tuple(
+            Bound(
+                figure=f"rise of the error at {share:.0%}",
+                value=partial(rise, f"{share:.0%}"),
+                must="at most",
+                limit=0.3,
+            )
+            for share in shares
+        ),
+    )
+
+
+def int8(model: str, dataset: str, epochs: int) -> Claim:
+    """Eight bits, calibrated and trained."""
+    return Claim(
+        title=f"{model} on {dataset}: int8 within 0.5 points of float32, training no worse",
+        source="Jacob et al. 2018, arXiv:1712.05877; accuracy of the int8 file in ONNX Runtime",
+        trials={
+            "static": Asked(model=model, recipe="int8()", dataset=dataset),
+            "qat": Asked(model=model, recipe=f"qat(epochs={epochs})", dataset=dataset),
+        },
+        bounds=(
+            Bound(figure="rise of the error, static", value=partial(rise, "static"), must="at most", limit=0.5),
+            Bound(figure="rise of the error, trained", value=partial(rise, "qat"), must="at most", limit=0.5),
+            Bound(
+                figure="trained over static, paired", value=partial(gain, "qat", "static"), must="at least", limit=0.0
+            ),
+        ),
+    )
+
+
+def few_bits(title: str, source: str, recipe: str, published: str) -> Claim:
+    """Weights of one or two bits, trained."""
+    return Claim(
+        title=f"LeNet-300-100, {title} weights: above 95 %",
+        source=source,
+        trials={"bits": Asked(model="lenet300_100", recipe=recipe)},
+        bounds=(
+            Bound(
+                figure="accuracy",
+                value=partial(accuracy, "bits"),
+                must="above",
+                limit=95.0,
+                unit="%",
+                published=published,
+            ),
+        ),
+    )
+
+
+def distillation(model: str, student: str, training: str) -> Claim:
+    """The same student, the same seed, the same epochs and learning rate, with the teacher and without."""
+    start = f"student(model='{student}')"
+    return Claim(
+        title=f"A student of {model} a tenth its size learns more from it than alone",
+        source="Hinton et al. 2015, arXiv:1503.02531",
+        trials={
+            "alone": Asked(model=model, recipe=f"{start} + finetune({training})"),
+            "distilled": Asked(model=model, recipe=f"{start} + distill({training}, alpha=0.1, temperature=4.0)"),
+            "teacher": Asked(model=model, recipe=""),
+        },
+        bounds=(
+            Bound(figure="error alone", value=partial(error, "alone"), unit="%"),
+            Bound(figure="error distilled", value=partial(error, "distilled"), unit="%"),
+            Bound(figure="distilled over alone, paired", value=partial(gain, "distilled", "alone"), must="above"),
+            Bound(
+                figure="smaller student",
+                value=lambda tried: tried["teacher"].params / tried["distilled"].params,
+                must="at least",
+                limit=10,
+                unit="times",
+            ),
+        ),
+    )

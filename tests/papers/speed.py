@@ -1,0 +1,74 @@
+"""How long compression itself takes: every step that trains nothing, on ResNet-8."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from operator import itemgetter
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_model
+
+from bench.compress.pipeline import compress, reference
+from bench.compress.recipe import parse_recipe
+from bench.models.data import Dataset, load_data
+from bench.models.registry import resolve
+from bench.types import Model
+from tests.papers.claims import Bound, Claim
+from tests.papers.page import Settled, settle
+from tests.papers.trial import Asked
+
+LIMIT_S = 5.0
+RECIPES = (
+    "prune(amount=0.5)",
+    "prune(amount=0.5, criterion='taylor')",
+    "prune(amount=0.5, criterion='hessian')",
+    "threshold(value=0.01)",
+    "nm(n=2, m=4)",
+    "channels(amount=0.5)",
+    "int8()",
+)
+SPEED = Claim(
+    title="ResNet-8: a one-shot recipe takes under 5 s",
+    source="our own; steps, export and writing into an empty cache, the trained network at hand",
+    trials={text: Asked(model="resnet8", recipe=text, dataset="digits") for text in RECIPES},
+    bounds=tuple(
+        Bound(figure=f"`{text}`", value=itemgetter(text), must="at most", limit=LIMIT_S, unit="s") for text in RECIPES
+    ),
+    note=(
+        "Processor time of one thread, which is the wall time on a core that nobody else uses. The first recipe of "
+        "each round pays what the exporter does once in a process."
+    ),
+)
+
+
+def one_shots(rounds: Sequence[int], cache: Path) -> Settled:
+    """Every recipe once a round, in this process, which does nothing else."""
+    torch.set_num_threads(1)
+    data = load_data("digits")
+    model = resolve("resnet8", data)
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "resnet8.safetensors"
+        module = reference(model, data=data, cache=cache, seed=0, progress=_quiet)
+        assert module is not None
+        save_model(module, str(weights))
+        given = replace(model, weights=weights)
+        spent = [_round(given, data, Path(folder) / f"round-{turn}") for turn in rounds]
+    return settle(SPEED, spent, {})
+
+
+def _round(model: Model, data: Dataset, cache: Path) -> dict[str, float]:
+    spent = {}
+    for text in SPEED.trials:
+        recipe = parse_recipe(text, text)
+        start = time.process_time()
+        compress(model, recipe, data=data, cache=cache, seed=0, progress=_quiet)
+        spent[text] = time.process_time() - start
+    return spent
+
+
+def _quiet(_what: str, _share: float) -> None:
+    """Nobody watches."""
