@@ -30,6 +30,7 @@ from bench.types import Conditions, Model, Recipe, Scalar
 SEED = 0
 HALF = {"lenet300_100": "neurons(amount=0.5)"}
 PARTS = {"large": ("mobilenetv2", "resnet50", "alexnet"), "small": ("lenet300_100", "lenet5", "resnet8")}
+EVERY_RECIPE = ("pytorch-cudagraph", "tensorrt")
 DRY = {"large": ("mobilenetv2(width=0.35, size=64)",), "small": ("lenet300_100",)}
 MEASURE = Measure(launches=1, pairs=1, blocks=20, width=0.005, warmup_s=0.6, time_s=1.5, profile_runs=0, limit_s=150.0)
 DRY_MEASURE = Measure(launches=1, pairs=1, blocks=5, width=0.05, warmup_s=0.1, time_s=0.2, profile_runs=0)
@@ -84,16 +85,18 @@ def groups(part: str, *, dry: bool) -> Iterator[Group]:
     ordered = [("pytorch-cudagraph", batch) for batch in batches[:2]] + [("pytorch-eager", b) for b in batches[:2]]
     ordered += [(label, batch) for label in ("pytorch-cudagraph", "pytorch-eager") for batch in batches[2:]]
     ordered += [("pytorch-compile", batch) for batch in batches]
+    if not dry and load("backend", "trt")().probe().available:
+        ordered += [("tensorrt", batch) for batch in batches]
     for label, batch in ordered:
         for name in names:
             yield group(part, name, label, batch, dry=dry)
 
 
 def group(part: str, name: str, label: str, batch: int, *, dry: bool) -> Group:
-    """One network by one backend at one batch: all recipes on the CUDA graph, the baseline elsewhere."""
+    """One network by one backend at one batch: all recipes on the CUDA graph and TensorRT, the baseline elsewhere."""
     target, model = target_of(dry), model_of(name)
     choice = next(choice for choice in target.backend if choice.title == label)
-    recipes = recipes_of(name) if label == "pytorch-cudagraph" else recipes_of(name)[:1]
+    recipes = recipes_of(name) if label in EVERY_RECIPE else recipes_of(name)[:1]
     suite = Suite(
         name=f"gpu-{part}", models=(name,), batch=(batch,), seed=SEED, measure=DRY_MEASURE if dry else MEASURE
     )
