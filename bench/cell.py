@@ -250,7 +250,7 @@ def _over_budget(target: Target, record: Record) -> Record:
     spent = (
         ("latency", timed.p50.value, budget.latency_ms, "ms"),
         ("memory", max(peaks, default=None), budget.memory_bytes, "bytes"),
-        ("energy", None if joules is None else joules * 1000, budget.energy_mj, "mJ"),
+        ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
     )
     over = [
         f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
