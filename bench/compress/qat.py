@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, ClassVar, final
 
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import NORMS, weighted_layers
 from bench.compress.simulate import Grid, Ranges, calibrate, rounded_weights, simulated
+from bench.compress.straight import fit_replaced
 from bench.compress.tensors import Traced, trace
 from bench.compress.train import training_data
-from bench.models.train import Loss, fit
+from bench.errors import InvalidInput
 from bench.types import QuantSpec
 
 MOMENTUM = 0.01
@@ -31,7 +31,8 @@ class Qat(Compressor):
     Gradients pass the rounding straight through. Ranges start as the minima and maxima over `samples`
     inputs and follow the training batches; BatchNorm's statistics stay as they are. Tensors that no
     layer writes or reads are calibrated when the file is compiled. `weight_bits`, `per_channel`,
-    `symmetric` and `keep_float`: as in int8, of which this is the trained form.
+    `symmetric` and `keep_float`: as in int8, of which this is the trained form. `alpha` below 1 distils
+    from the uncompressed model as distill does.
     """
 
     name: ClassVar[str] = "qat"
@@ -45,6 +46,13 @@ class Qat(Compressor):
     symmetric: bool = True
     samples: Count = 256
     keep_float: tuple[str, ...] = ()
+    alpha: Annotated[float, Within(low=0, high=1)] = 1.0
+    temperature: Positive = 4.0
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        if self.weight_bits not in (4, 8):
+            raise InvalidInput(f"qat(weight_bits={self.weight_bits}): weight_bits must be 4 or 8, which runtimes store")
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set or when torch.export cannot trace the network."""
@@ -55,33 +63,19 @@ class Qat(Compressor):
         inputs = data.x_train if context.calibration is None else context.calibration
         ranges = replace(calibrate(module, traced, inputs[: self.samples]), momentum=MOMENTUM)
         with simulated(module, traced, ranges, layers, self.grid()):
-            fit(
-                module,
-                data,
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                seed=context.seed,
-                progress=context.progress,
-                loss=self._loss(layers, traced),
-                masks=network.masks,
-                clusters=network.clusters,
-                label=f"{self!r}",
-            )
+            fit_replaced(self, module, network, context, partial(self._weights, layers, traced))
         return replace(network, module=module, quant=self._spec(traced, ranges, layers))
 
     def grid(self) -> Grid:
         """How the simulation rounds."""
         return Grid(weight_bits=self.weight_bits, per_channel=self.per_channel, symmetric=self.symmetric)
 
-    def _loss(self, layers: frozenset[str], traced: Traced) -> Loss:
-        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            for part in module.modules():
-                if isinstance(part, NORMS):
-                    part.eval()
-            weights = rounded_weights(module, layers, traced, self.grid())
-            return F.cross_entropy(functional_call(module, weights, (x,)), y)
-
-        return loss
+    def _weights(self, layers: frozenset[str], traced: Traced, module: nn.Module) -> dict[str, Tensor]:
+        """The rounded weights; BatchNorm, which training mode has woken, goes back to its statistics."""
+        for part in module.modules():
+            if isinstance(part, NORMS):
+                part.eval()
+        return rounded_weights(module, layers, traced, self.grid())
 
     def _spec(self, traced: Traced, ranges: Ranges, layers: frozenset[str]) -> QuantSpec:
         quantized = [item.name for item in traced.activations if item.pinned or item.layers & layers]

@@ -8,6 +8,7 @@ TensorRT's int8 has zero in the middle always: of a ReLU's output it sees half a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.compress.layers import NORMS, weight_of, weighted_layers
+from bench.compress.layers import NORMS, TRANSPOSED, weight_of, weighted_layers
+from bench.compress.straight import straight_through
 from bench.compress.tensors import Activation, Traced
+from bench.errors import InvalidInput
 
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CALIBRATION_BATCH = 64
 
 
@@ -45,6 +47,8 @@ class Ranges:
     def observe(self, activation: Activation, x: Tensor) -> None:
         """Takes one batch into account; 0 is always in the range."""
         low, high = (float(value) for value in x.detach().aminmax())
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise InvalidInput(f"activation {activation.name!r} becomes NaN or infinite: no int8 range holds it")
         low, high = min(max(low, activation.low), 0.0), max(min(high, activation.high), 0.0)
         if activation.name in self.seen:
             old = self.seen[activation.name]
@@ -113,7 +117,7 @@ def round_weight(weight: Tensor, grid: Grid, *, axis: int = 0, factor: Tensor | 
     scale = magnitude / most if grid.per_channel else magnitude.max() / most
     scale = torch.where(scale > 0, scale, 1.0)
     on_grid = (scaled / scale).round().clamp(-most, most) * scale / widths
-    return weight + (on_grid - values)
+    return straight_through(weight, on_grid)
 
 
 def rounded(x: Tensor, low: float, high: float, *, symmetric: bool) -> Tensor:

@@ -20,6 +20,7 @@ from bench.plugins import available, load
 
 EXAMPLES = {
     "bfloat16": "bfloat16(keep_float=('fc2',))",
+    "binary": "binary(epochs=1, float_ends=True)",
     "channels": "channels(amount=0.5)",
     "distill": "distill(epochs=1, features='hint')",
     "dynamic_int8": "dynamic_int8",
@@ -38,6 +39,7 @@ EXAMPLES = {
     "sensitivity": "sensitivity(max_drop_pp=20.0)",
     "separable": "separable(only=('conv',))",
     "student": "student(model='small_network:factory')",
+    "ternary": "ternary(epochs=1, skip=('fc2',))",
     "threshold": "threshold(value=0.02)",
 }
 """A recipe of one step each: a compressor without one here fails the first law."""
