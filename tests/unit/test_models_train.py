@@ -141,6 +141,55 @@ def test_a_centroids_gradient_is_the_sum_over_its_members():
     assert float(module[0].weight[0, 0].detach()) == pytest.approx(0.05 - step * float(gradient.sum()), rel=1e-4)
 
 
+def test_a_masked_weight_has_no_part_in_its_clusters_value():
+    """A recipe may prune what it shared: the zeros must not draw the others to them."""
+    module, mask = net(), torch.ones(8, 6)
+    mask[::2] = 0
+    with torch.no_grad():
+        module[0].weight.copy_(0.5 * mask)
+    data = blobs()
+    fit(
+        module,
+        data,
+        epochs=1,
+        learning_rate=1e-9,
+        seed=0,
+        progress=quiet,
+        masks={"0.weight": mask},
+        clusters={"0.weight": torch.zeros(8, 6, dtype=torch.int64)},
+    )
+    assert module[0].weight[mask == 1].detach().numpy() == pytest.approx(0.5, abs=1e-4)
+    assert len(module[0].weight[mask == 1].unique()) == 1
+
+
+def test_one_number_in_two_layers_is_one_cluster():
+    """Its value moves by the learning rate times the gradient summed over both layers."""
+    module, data = net(), blobs(count=32)
+    clusters = {name: torch.full_like(p, 7, dtype=torch.int64) for name, p in module.named_parameters() if p.dim() > 1}
+    assert len(clusters) == 2
+    with torch.no_grad():
+        for name in clusters:
+            module.get_parameter(name).fill_(0.05)
+    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    weights = [module.get_parameter(name) for name in clusters]
+    gradients = torch.autograd.grad(F.cross_entropy(module(x), y), weights)
+    total = sum(float(gradient.sum()) for gradient in gradients)
+    fit(
+        module,
+        data,
+        epochs=1,
+        learning_rate=0.1,
+        seed=0,
+        progress=quiet,
+        batch=32,
+        optimizer="sgd",
+        clusters=clusters,
+    )
+    values = torch.cat([module.get_parameter(name).detach().reshape(-1) for name in clusters]).unique()
+    assert len(values) == 1
+    assert float(values) == pytest.approx(0.05 - 0.1 * 1.9 * total, rel=1e-4)
+
+
 def test_masks_and_clusters_hold_together():
     module = net()
     mask = torch.ones(8, 6)
