@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import inspect
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,8 +20,9 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.train import training_data
 from bench.errors import InvalidInput, Unsupported
 from bench.grammar import parse_calls
+from bench.models.data import Dataset
 from bench.models.registry import MODELS, build, load_factory, resolve
-from bench.models.train import Loss, fit, settle, trained
+from bench.models.train import Loss, fit, predict, settle, trained
 from bench.types import Model
 
 
@@ -68,21 +70,20 @@ class Distill(Compressor):
         module = copy.deepcopy(network.module)
         teacher = self._teacher(context)
         check_outputs(f"the teacher {self.teacher or 'of'!r}", teacher, module, context.example)
-        names = (self.layer, self.teacher_layer or self.layer)
-        watched = (
-            nullcontext()
-            if self.features == "none"
-            else feature_loss(self.features, module, teacher, names, context.example, context.seed)
-        )
+        loss, examples = self._logits_loss(teacher, data)
+        watched: AbstractContextManager[FeatureLoss | None] = nullcontext()
+        if self.features != "none":
+            names = (self.layer, self.teacher_layer or self.layer)
+            watched = feature_loss(self.features, module, teacher, names, context.example, context.seed)
         with watched as inner:
             fit(
                 module,
-                data,
+                examples,
                 epochs=self.epochs,
                 learning_rate=self.learning_rate,
                 seed=context.seed,
                 progress=context.progress,
-                loss=self._loss(teacher, inner),
+                loss=loss if inner is None else self._with_features(loss, teacher, inner),
                 masks=network.masks,
                 clusters=network.clusters,
                 extra_parameters=inner.parameters if inner else (),
@@ -96,12 +97,25 @@ class Distill(Compressor):
         model = resolve(self.teacher, context.data)
         return trained(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
 
-    def _loss(self, teacher: nn.Module, inner: FeatureLoss | None) -> Loss:
-        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
+        """The loss of logits, and the data it is for: the teacher answers once for the whole training set, so
+        the labels are numbers of examples, by which both its answers and the true labels are found."""
+        answers = torch.from_numpy(predict(teacher, data.x_train))
+        labels = torch.from_numpy(data.y_train)
+
+        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+            return distillation_loss(
+                module(x), answers[number], labels[number], alpha=self.alpha, temperature=self.temperature
+            )
+
+        return loss, replace(data, y_train=np.arange(len(data.y_train)))
+
+    def _with_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
+        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+            value = logits(module, x, number)
             with torch.no_grad():
-                wanted = teacher(x)
-            value = distillation_loss(module(x), wanted, y, alpha=self.alpha, temperature=self.temperature)
-            return value if inner is None else value + self.beta * inner.value()
+                teacher(x)
+            return value + self.beta * inner.value()
 
         return loss
 
