@@ -72,9 +72,9 @@ def load_engine(folder: Path, key: str) -> Engine | None:
     try:
         facts = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
         plan = (folder / f"{key}.engine").read_bytes()
-        if sha256(plan).hexdigest() != facts.pop("sha256"):
-            return None
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError):
+        return None
+    if not isinstance(facts, dict) or facts.pop("sha256", "") != sha256(plan).hexdigest():
         return None
     return Engine(plan=plan, facts=facts)
 
