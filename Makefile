@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= ort,litert,cuda,dev
+EXTRAS ?= ort,litert,vela,cuda,dev
 TARGET ?= cpu
 SUITE ?= default
 RESULTS ?= results
