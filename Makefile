@@ -8,7 +8,7 @@ SUITE ?= default
 RESULTS ?= results
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: setup bench report test check perf gpu clean
+.PHONY: setup bench report test check perf papers gpu arm clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,10 @@ check: setup
 
 perf: setup
 	$(BIN)/python -m tests.perf
+
+# The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
+arm: setup
+	$(BIN)/python -m bench.reach.arm.setup
 
 gpu: setup
 	$(BIN)/python -m tests.perf.gpu --out out/gpu-report
