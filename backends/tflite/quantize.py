@@ -187,6 +187,7 @@ def _report(out: Path, before: Graph, layers: Mapping[int, str], spec: QuantSpec
         "layers_quantized": wanted - stayed,
         "layers_float": stayed,
         "matched_layers": len(layers),
+        "arithmetic": "float32" if spec.kind in ("float16", "weight_only") else f"int{spec.activation_bits}",
     }
 
 
