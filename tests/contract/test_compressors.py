@@ -32,6 +32,7 @@ EXAMPLES = {
     "int8_weights": "int8_weights(per_channel=False)",
     "iterative": "iterative(to=0.8, steps=2, criterion='taylor', scope='layer')",
     "lowrank": "lowrank(method='tucker', rank_ratio=0.4)",
+    "mixed_int8": "mixed_int8(max_drop_pp=0.1)",
     "neurons": "neurons(amount=0.5)",
     "nm": "nm(n=2, m=4)",
     "prune": "prune(amount=0.5)",
