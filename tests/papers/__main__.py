@@ -15,12 +15,13 @@ from pathlib import Path
 from statistics import fmean
 
 from bench.places import cache_folder
-from tests.papers.claims import Claim
-from tests.papers.page import Settled, page, settle
-from tests.papers.runner import Key, try_all
-from tests.papers.speed import SPEED, one_shots
-from tests.papers.table import CLAIMS
-from tests.papers.trial import ROOT, Found
+
+from .claims import Claim
+from .page import Settled, page, settle
+from .runner import Key, try_all
+from .speed import SPEED, one_shots
+from .table import CLAIMS
+from .trial import ROOT, Found
 
 
 def main() -> None:

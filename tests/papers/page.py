@@ -12,7 +12,7 @@ import cpuinfo
 import onnxruntime
 import torch
 
-from tests.papers.claims import Bound, Claim
+from .claims import Bound, Claim
 
 HEAD = """# What papers claim, tried here
 

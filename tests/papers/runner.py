@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from tests.papers.claims import Claim
-from tests.papers.trial import Asked, Found, attempt, code_digest
+from .claims import Claim
+from .trial import Asked, Found, attempt, code_digest
 
 Key = tuple[Asked, int]
 Group = tuple[str, str, int]

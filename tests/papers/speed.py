@@ -17,9 +17,10 @@ from bench.compress.recipe import parse_recipe
 from bench.models.data import Dataset, load_data
 from bench.models.registry import resolve
 from bench.types import Model
-from tests.papers.claims import Bound, Claim
-from tests.papers.page import Settled, settle
-from tests.papers.trial import Asked
+
+from .claims import Bound, Claim
+from .page import Settled, settle
+from .trial import Asked
 
 LIMIT_S = 5.0
 RECIPES = (

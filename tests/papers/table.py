@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from tests.papers.claims import Claim, distillation, han_2015, int8, up_to_30
+from .claims import Claim, deep_compression, distillation, few_bits, han_2015, int8, up_to_30
 
 DIGITS = ("lenet300_100", "lenet5", "resnet8", "mobilenetv2(width=0.35)")
+PRUNED = {
+    "lenet300_100": "prune(amount=0.92) + finetune(epochs=4)",
+    "lenet5": "prune(amount=0.92) + finetune(epochs=2)",
+}
+SHARED = "share(bits=5) + finetune(epochs=1, learning_rate=0.0003)"
 
 CLAIMS: tuple[Claim, ...] = (
-    han_2015("lenet300_100", "LeNet-300-100", "prune(amount=0.919) + finetune(epochs=4)", "1.64", "1.59"),
-    han_2015("lenet5", "LeNet-5", "prune(amount=0.919) + finetune(epochs=2)", "0.80", "0.77"),
+    han_2015("lenet300_100", "LeNet-300-100", PRUNED["lenet300_100"], "1.64", "1.59"),
+    han_2015("lenet5", "LeNet-5", PRUNED["lenet5"], "0.80", "0.77"),
+    deep_compression(
+        "lenet300_100",
+        "LeNet-300-100",
+        f"{PRUNED['lenet300_100']} + {SHARED}",
+        times=40,
+        errors=("1.64", "1.58"),
+        kb="27",
+    ),
+    deep_compression("lenet5", "LeNet-5", f"{PRUNED['lenet5']} + {SHARED}", times=39, errors=("0.80", "0.74"), kb="44"),
     *(up_to_30(model, "mnist") for model in ("lenet300_100", "lenet5")),
     *(up_to_30(model, "digits") for model in DIGITS),
     int8("lenet300_100", "mnist", epochs=2),
     int8("lenet5", "mnist", epochs=1),
     int8("resnet8", "digits", epochs=3),
     int8("mobilenetv2(width=0.35)", "digits", epochs=3),
-    distillation("lenet300_100", "lenet300_100(width=0.1)", "epochs=6, learning_rate=0.002"),
+    few_bits("ternary (2-bit)", "Li & Liu 2016, arXiv:1605.04711, 99.35 % with LeNet-5", "ternary(epochs=4)"),
+    few_bits(
+        "binary",
+        "Courbariaux et al. 2015, BinaryConnect, arXiv:1511.00363, 98.71 % with three layers of 1024",
+        "binary(epochs=4)",
+    ),
+    distillation(
+        "lenet300_100", "lenet300_100(width=0.1)", "epochs=15, learning_rate=0.006", "alpha=0.3, temperature=4.0"
+    ),
 )
