@@ -92,6 +92,7 @@ class FakeTrt:
     shape: tuple[int, ...] = (2, 3)
     output_shape: tuple[int, ...] | None = None
     refused: tuple[tuple[str, str, str], ...] = ()
+    starts: bool = True
     builds: bool = True
     contexts: int = 100
     runs: bool = True
@@ -139,7 +140,7 @@ def module(state: FakeTrt) -> SimpleNamespace:
 
         def create_network(self, flags: int) -> SimpleNamespace:
             state.calls.append(f"create_network({flags})")
-            return SimpleNamespace(num_layers=4)
+            return SimpleNamespace(num_layers=4, num_outputs=1)
 
         def create_builder_config(self) -> Config:
             return Config()
@@ -173,6 +174,9 @@ def module(state: FakeTrt) -> SimpleNamespace:
             self.cache = cache
             return not cache.content.startswith(b"foreign")
 
+        def get_timing_cache(self) -> Timings | None:
+            return self.cache
+
     class Timings:
         def __init__(self, content: bytes) -> None:
             self.content = content
@@ -196,6 +200,9 @@ def module(state: FakeTrt) -> SimpleNamespace:
     class Runtime:
         def __init__(self, log: Logger) -> None:
             self.log = log
+            if not state.starts:
+                say(log, state)
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
             state.calls.append("deserialize")

@@ -11,8 +11,8 @@ from time import perf_counter
 from typing import Any
 
 from backends.trt.loading import TensorRT
-from backends.trt.log import errors, failure, new_log, told
-from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
+from backends.trt.log import errors, failure, new_log, started, told
+from bench.errors import InvalidInput, PressbenchError, Unsupported
 from bench.types import Json, Scalar
 
 NO_KERNEL = ("could not find any implementation", "unsupported_", "not supported")
@@ -60,26 +60,25 @@ def build(tensorrt: TensorRT, name: str, content: bytes, settings: Settings, tim
     `CellFailed` when building fails (out of device memory).
     """
     trt, log, begun = tensorrt.trt, new_log(tensorrt), perf_counter()
-    try:
-        builder = trt.Builder(log)
-    except TypeError as error:
-        raise Unavailable(f"TensorRT {tensorrt.version} does not start: {'; '.join(errors(log)) or error}") from error
+    builder = started(tensorrt, trt.Builder, log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(content):
         raise _refused(tensorrt, parser, name)
+    if not network.num_outputs:
+        raise InvalidInput(f"{name}: there is no network in it: truncated, or no ONNX file")
     config = _configured(tensorrt, builder, settings)
-    cache, kept = _timing_cache(tensorrt, config, timings)
+    reused = _use_timings(tensorrt, config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise _not_built(tensorrt, log, name)
     facts = {
         "built_s": round(perf_counter() - begun, 3),
         "network_layers": int(network.num_layers),
-        "timings_reused": kept,
+        "timings_reused": reused,
         "log": told(log),
     }
-    return Built(plan=bytes(plan), timings=b"" if cache is None else bytes(cache.serialize()), facts=facts)
+    return Built(plan=bytes(plan), timings=_timings(tensorrt, config), facts=facts)
 
 
 def _configured(tensorrt: TensorRT, builder: Any, settings: Settings) -> Any:
@@ -97,15 +96,21 @@ def _configured(tensorrt: TensorRT, builder: Any, settings: Settings) -> Any:
     return config
 
 
-def _timing_cache(tensorrt: TensorRT, config: Any, timings: bytes) -> tuple[Any, bool]:
-    """The cache the builder fills, and whether it starts with what was given: timings of another GPU are refused."""
+def _use_timings(tensorrt: TensorRT, config: Any, timings: bytes) -> bool:
+    """Gives the builder a timing cache; whether it starts with what was given: another GPU's timings are refused."""
     if tensorrt.flavour == "rtx":
-        return None, False  # it times nothing when it builds, and calls its timing caches deprecated
+        return False  # it times nothing when it builds, and calls its timing caches deprecated
     for content in (timings, b""):
         cache = config.create_timing_cache(content)
         if cache is not None and config.set_timing_cache(cache, False):
-            return cache, bool(content)
-    return None, False
+            return bool(content)
+    return False
+
+
+def _timings(tensorrt: TensorRT, config: Any) -> bytes:
+    """What the builder timed, with what it was given."""
+    cache = None if tensorrt.flavour == "rtx" else config.get_timing_cache()
+    return b"" if cache is None else bytes(cache.serialize())
 
 
 def _refused(tensorrt: TensorRT, parser: Any, name: str) -> PressbenchError:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from backends.trt.loading import TensorRT
-from bench.errors import CellFailed
+from bench.errors import CellFailed, Unavailable
 
 KEPT = 300
 OUT_OF_MEMORY = ("out of memory", "outofmemory")
@@ -31,6 +31,17 @@ def new_log(tensorrt: TensorRT) -> Any:
                 self.lines.append((severity.name, message))
 
     return Log()
+
+
+def started(tensorrt: TensorRT, kind: Any, log: Any) -> Any:
+    """A Builder or Runtime. Raises `Unavailable` where TensorRT makes none: the driver is too old for it, say."""
+    try:
+        return kind(log)
+    except TypeError as error:  # how its bindings tell that they got nothing
+        reason = "; ".join(errors(log)) or str(error)
+        raise Unavailable(
+            f"TensorRT {tensorrt.version} does not start: {reason}; it needs a driver at least as new as itself"
+        ) from error
 
 
 def told(log: Any) -> list[str]:

@@ -16,7 +16,7 @@ from backends.trt.build import Settings, build
 from backends.trt.device import Device
 from backends.trt.engines import Engine, engine_key, keep, keep_engine, kept, load_engine, timings_path
 from backends.trt.loading import TensorRT
-from backends.trt.log import failure, new_log
+from backends.trt.log import failure, new_log, started
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, TensorSpec
 
@@ -40,7 +40,7 @@ class Network:
     def __init__(self, tensorrt: TensorRT, device: Device, kernels: Path) -> None:
         self.tensorrt, self.device = tensorrt, device
         self.log = new_log(tensorrt)
-        self.runtime: Any = tensorrt.trt.Runtime(self.log)
+        self.runtime: Any = started(tensorrt, tensorrt.trt.Runtime, self.log)
         self.engine: Any = None
         self.context: Any = None
         self.facts: Mapping[str, Json] = {}

@@ -71,7 +71,15 @@ def fold_biases(model: ModelProto) -> int:
         tensor = numpy_helper.from_array(_wide(values, scale, node), node.output[0])
         model.graph.node.remove(node)
         model.graph.initializer.append(tensor)
+    _drop_unread(model.graph, {name for node in folded for name in node.input})
     return len(folded)
+
+
+def _drop_unread(graph: GraphProto, candidates: set[str]) -> None:
+    """Removes those initializers nobody reads any more, in place: they would be counted as weights."""
+    unread = candidates - {name for node in graph.node for name in node.input}
+    for item in [item for item in graph.initializer if item.name in unread]:
+        graph.initializer.remove(item)
 
 
 def _is_bias(node: NodeProto, known: Constants) -> bool:

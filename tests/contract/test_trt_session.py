@@ -242,6 +242,12 @@ def test_running_out_of_device_memory_fails_the_cell_wherever_it_happens(bench, 
         bench.open().run(FEED)
 
 
+def test_a_tensorrt_newer_than_the_driver_is_unavailable_in_its_own_words(bench):
+    bench.trt.starts, bench.trt.says = False, "CUDA initialization failure with error: 35"
+    with pytest.raises(Unavailable, match=r"does not start: CUDA initialization failure.*driver at least as new"):
+        bench.open()
+
+
 def test_buffers_that_do_not_fit_fail_the_cell(bench):
     bench.gpu.limit = 30
     with pytest.raises(CellFailed, match="out of device memory"):
