@@ -38,6 +38,9 @@ check: setup
 perf: setup
 	$(BIN)/python -m tests.perf
 
+papers: setup
+	$(BIN)/python -m tests.papers
+
 # The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
 arm: setup
 	$(BIN)/python -m bench.reach.arm.setup
