@@ -22,11 +22,13 @@ Array = np.ndarray[Any, np.dtype[Any]]
 MAGIC = b"PBW1"
 DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
 """Their places are their codes in the file."""
-RAW, PLAIN, SPARSE, SHARED, HASHED = range(5)
+RAW, PLAIN, SPARSE, SHARED, HASHED, ROWS = range(6)
 BOUNDS = (7, 15, 31, 63, 127, 255)
 """Longest runs of zeros that one symbol may stand for; a longer run takes several."""
 MOST_SHARED = 1 << 16
 """Values of the largest codebook."""
+MOST_IN_ROW = 256
+"""Values of the largest codebook of one row."""
 SAMPLE = 1 << 20
 """Gaps that the longest run is chosen by."""
 
@@ -85,7 +87,7 @@ def _plan(name: str, array: Array, hashing: Hashing | None) -> _Plan:
 
 
 def _smallest(plan: _Plan, bits: Array) -> _Plan:
-    """Plain, sparse or shared: the sizes are known before anything is coded."""
+    """Plain, sparse, shared, or shared by rows, whichever takes the fewest bytes."""
     places = np.flatnonzero(bits)
     values = bits[places]
     book = _codebook(values)
@@ -93,17 +95,42 @@ def _smallest(plan: _Plan, bits: Array) -> _Plan:
         return replace(plan, form=PLAIN, body=_values(bits))
     gaps = np.diff(places, prepend=-1) - 1
     bound = min(BOUNDS, key=lambda some: _gap_bytes(gaps[:SAMPLE], some)) if gaps.any() else BOUNDS[0]
-    gap_bytes = _gap_bytes(gaps, bound)
-    plain = _values_bytes(bits)
-    sparse = gap_bytes + _values_bytes(values)
+    runs = _gap_bytes(gaps, bound)
+    sizes = {PLAIN: _values_bytes(bits), SPARSE: runs + _values_bytes(values)}
     if book is not None:
         counts = np.bincount(np.searchsorted(book, values), minlength=len(book))
-        shared = gap_bytes + 2 + huffman.coded_bytes(counts) + _values_bytes(book)
-        if shared < min(plain, sparse):
-            return replace(plan, form=SHARED, body=_gaps(gaps, bound), values=values, book=book)
-    if sparse < plain:
-        return replace(plan, form=SPARSE, body=_gaps(gaps, bound) + _values(values))
-    return replace(plan, form=PLAIN, body=_values(bits))
+        sizes[SHARED] = runs + 2 + huffman.coded_bytes(counts) + _values_bytes(book)
+    rows = _by_rows(bits, plan.array.shape[0] if plan.array.ndim else 1)
+    if rows is not None:
+        sizes[ROWS] = runs + len(rows)
+    form = min(sizes, key=lambda some: sizes[some])
+    if form == PLAIN:
+        return replace(plan, form=PLAIN, body=_values(bits))
+    if form == SHARED:
+        return replace(plan, form=SHARED, body=_gaps(gaps, bound), values=values, book=book)
+    return replace(plan, form=form, body=_gaps(gaps, bound) + (_values(values) if form == SPARSE else rows or b""))
+
+
+def _by_rows(bits: Array, rows: int) -> bytes | None:
+    """A codebook for each row, filled up with 0, and the index of each weight other than 0 in its row's.
+
+    None where the codebooks cannot be less than half of the weights.
+    """
+    most = min(MOST_IN_ROW, len(bits) // max(2 * rows, 1))
+    books, indices = [], []
+    for row in bits.reshape(rows, -1) if most else ():
+        book, index = np.unique(row[row != 0], return_inverse=True)
+        if len(book) > most:
+            return None
+        books.append(book)
+        indices.append(index)
+    widest = max(map(len, books), default=0)
+    if not widest:
+        return None
+    table = np.zeros((rows, widest), dtype=np.uint32)
+    for place, book in enumerate(books):
+        table[place, : len(book)] = book
+    return varint(widest) + _values(table.reshape(-1)) + huffman.encode(np.concatenate(indices), widest)
 
 
 def _indices(plan: _Plan, books: list[Array]) -> bytes:
@@ -132,7 +159,10 @@ def _codebook(values: Array) -> Array | None:
     """The distinct bit patterns, sorted; None where there are too many to be worth it."""
     if not len(values):
         return None
-    book = np.unique(values[:: max(1, len(values) // MOST_SHARED)])
+    sample = values[:: max(1, len(values) // MOST_SHARED)]
+    book = np.unique(sample)
+    if 2 * len(book) > len(sample) < len(values):
+        return None
     while len(book) <= min(MOST_SHARED, 3 * len(values) // 4):
         found = book[np.minimum(np.searchsorted(book, values), len(book) - 1)]
         missing = values[found != values]

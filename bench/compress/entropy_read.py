@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from bench.compress import huffman
 from bench.compress.bytestream import Reader
-from bench.compress.entropy import BOUNDS, DTYPES, HASHED, MAGIC, MOST_SHARED, PLAIN, RAW, SHARED, SPARSE
+from bench.compress.entropy import (
+    BOUNDS,
+    DTYPES,
+    HASHED,
+    MAGIC,
+    MOST_IN_ROW,
+    MOST_SHARED,
+    PLAIN,
+    RAW,
+    ROWS,
+    SHARED,
+    SPARSE,
+)
 from bench.compress.hashing import buckets
 from bench.errors import InvalidInput
 
@@ -51,7 +64,7 @@ def _tensor(reader: Reader, books: list[Array], limit: int) -> tuple[str, Array]
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{reader.name}: a tensor's name is no text: {error}") from error
     code, form = reader.take(2)
-    if code >= len(DTYPES) or form > HASHED or (form == RAW) == (DTYPES[code] == "float32"):
+    if code >= len(DTYPES) or form > ROWS or (form == RAW) == (DTYPES[code] == "float32"):
         raise InvalidInput(f"{reader.name}: tensor {title!r} of unknown type {code} or form {form}")
     dtype = np.dtype(DTYPES[code])
     axes = reader.varint(most=MOST_AXES, what="count of axes")
@@ -64,20 +77,26 @@ def _tensor(reader: Reader, books: list[Array], limit: int) -> tuple[str, Array]
         if dtype == np.bool_ and set(raw) - {0, 1}:
             raise InvalidInput(f"{reader.name}: tensor {title!r} has truth values that are neither 0 nor 1")
         return title, np.frombuffer(raw, dtype=dtype.newbyteorder("<")).astype(dtype).reshape(shape)
-    return title, _bits(reader, title, form, size, books).view(np.float32).reshape(shape)
+    return title, _bits(reader, title, form, shape, books).view(np.float32).reshape(shape)
 
 
-def _bits(reader: Reader, title: str, form: int, size: int, books: list[Array]) -> Array:
+def _bits(reader: Reader, title: str, form: int, shape: list[int], books: list[Array]) -> Array:
     """The flat tensor's float32 numbers as bits."""
+    size = math.prod(shape)
     if form == PLAIN:
         return _values(reader, size)
     if form == HASHED:
         return _hashed(reader, title, size)
-    assert form in (SPARSE, SHARED)
     symbols, bound = _gaps(reader, size)
     count = int(np.count_nonzero(symbols < bound))
+    if form == ROWS:
+        return _by_rows(reader, symbols, bound, count, shape)
+    assert form in (SPARSE, SHARED)
     values = _values(reader, count) if form == SPARSE else _shared(reader, title, count, books)
-    return _spread(symbols, bound, values, size)
+    bits = np.zeros(size, dtype=np.uint32)
+    for places, part in _placed(symbols, bound):
+        bits[places] = values[part]
+    return bits
 
 
 def _gaps(reader: Reader, size: int) -> tuple[Array, int]:
@@ -96,25 +115,40 @@ def _shared(reader: Reader, title: str, count: int, books: list[Array]) -> Array
     place = reader.varint(most=MOST_TENSORS, what="number of a codebook")
     if place >= len(books) or not len(books[place]):
         raise InvalidInput(f"{reader.name}: tensor {title!r} has codebook {place}, and there are {len(books)}")
-    indices = huffman.decode(reader, len(books[place]), most=count)
-    if len(indices) != count:
-        raise InvalidInput(f"{reader.name}: tensor {title!r} has {count} places for {len(indices)} weights")
-    values: Array = books[place][indices]
+    values: Array = books[place][_indices(reader, len(books[place]), count)]
     return values
 
 
-def _spread(symbols: Array, bound: int, values: Array, size: int) -> Array:
-    """The values at their places, zeros between them; a chunk at a time, for the memory it takes."""
-    bits = np.zeros(size, dtype=np.uint32)
+def _by_rows(reader: Reader, symbols: Array, bound: int, count: int, shape: list[int]) -> Array:
+    rows = shape[0] if shape else 1
+    widest = reader.varint(most=MOST_IN_ROW, what="size of a row's codebook")
+    if not rows or not widest:
+        raise InvalidInput(f"{reader.name}: a tensor shared by rows without rows or without weights")
+    books = _values(reader, rows * widest).reshape(rows, widest)
+    indices = _indices(reader, widest, count)
+    bits = np.zeros(math.prod(shape), dtype=np.uint32)
+    for places, part in _placed(symbols, bound):
+        bits[places] = books[places // (len(bits) // rows), indices[part]]
+    return bits
+
+
+def _indices(reader: Reader, alphabet: int, count: int) -> Array:
+    indices = huffman.decode(reader, alphabet, most=count)
+    if len(indices) != count:
+        raise InvalidInput(f"{reader.name}: a tensor has {count} places for {len(indices)} weights")
+    return indices
+
+
+def _placed(symbols: Array, bound: int) -> Iterator[tuple[Array, slice]]:
+    """Places of the weights, ascending, and which of the weights they are; in chunks, for the memory it takes."""
     place, taken = 0, 0
     for start in range(0, len(symbols), huffman.CHUNK):
         part = symbols[start : start + huffman.CHUNK].astype(np.int64)
         weights = part < bound
         ends = place + np.cumsum(part + weights)
-        chosen = ends[weights] - 1
-        bits[chosen] = values[taken : taken + len(chosen)]
-        place, taken = int(ends[-1]), taken + len(chosen)
-    return bits
+        places = ends[weights] - 1
+        yield places, slice(taken, taken + len(places))
+        place, taken = int(ends[-1]), taken + len(places)
 
 
 def _hashed(reader: Reader, title: str, size: int) -> Array:

@@ -20,6 +20,7 @@ from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.onnx_file import input_specs, read_onnx
 from bench.compress.prefix import trained_once
 from bench.compress.tflite_file import tflite_inputs
+from bench.compress.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.errors import InvalidInput, Unsupported
 from bench.models import train
 from bench.models.data import Dataset
@@ -45,8 +46,10 @@ def compress(
 ) -> Compressed:
     """The compressed model, from the cache where the same was made before.
 
-    A torch network gives `onnx` and `pt2`; a model brought as a file gives that file, and takes only
-    steps the runtime carries out itself. Recipes that differ only in those share their files.
+    A torch network gives `onnx` and `pt2`, and where coding its weights gains anything, the coded ones
+    beside them (`bench.compress.weights_file`); `entropy_bytes` is their size. A model brought as a file
+    gives that file, and takes only steps the runtime carries out itself. Recipes that differ only in
+    those share their files.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; says why.
@@ -65,6 +68,7 @@ def compress(
     calibration = None
     if quant is not None:
         _check_names(quant, base.layers, model)
+        notes["entropy"] = "the runtime quantizes the weights, and its file is not coded"
         if quant.kind == "static":
             calibration, notes["calibration"] = calibration_file(base.inputs, quant.samples, data, cache, seed)
     sample_digest = store.sha256(calibration) if calibration else ""
@@ -77,7 +81,7 @@ def compress(
         quant=quant,
         calibration=calibration,
         layers=base.layers,
-        entropy_bytes=base.entropy_bytes,
+        entropy_bytes=base.entropy_bytes if quant is None else None,
         notes=notes,
     )
 
@@ -131,7 +135,7 @@ def _file_base(
         content=store.sha256(file),
         layers=layers,
         entropy_bytes=None,
-        notes=notes,
+        notes={**notes, "entropy": "only torch networks' weights are coded"},
         quant=None,
     )
 
@@ -155,14 +159,18 @@ def _from_torch(
         )
         network = apply_steps(Network(module=teacher), steps, context, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
+        plain_zeros(network.module, list(network.masks))
         exported = export(network.module, example)
+        weights = weights_file(network)
         facts = {
+            "entropy_bytes": len(weights),
             "layers": exported.layers,
             "fixed_batch": exported.fixed_batch,
             "notes": dict(network.notes),
             "quant": asdict(network.quant) if network.quant else None,
         }
-        return {"model.onnx": exported.onnx, "model.pt2": exported.pt2}, facts
+        files = {"model.onnx": exported.onnx, "model.pt2": exported.pt2}
+        return files | ({FILE: weights} if len(weights) < uncoded_bytes(network) else {}), facts
 
     found = store.entry(cache / "compressed" / _name(base, steps), make)
     fixed_batch = found.facts["fixed_batch"]
@@ -172,7 +180,7 @@ def _from_torch(
         inputs=(TensorSpec(name="input", shape=(1 if fixed_batch else -1, *example.shape[1:])),),
         content=found.digests["model.onnx"],
         layers=tuple(found.facts["layers"]),
-        entropy_bytes=None,
+        entropy_bytes=found.facts["entropy_bytes"],
         notes=notes,
         quant=_spec_from(found.facts["quant"]),
     )

@@ -132,6 +132,9 @@ SAMPLE = encode_weights(
         "fc.weight": np.where(np.arange(3000) % 7 == 0, np.float32(0.3) * (np.arange(3000) % 5), 0).astype(np.float32),
         "fc.bias": np.random.default_rng(0).standard_normal(10).astype(np.float32),
         "conv.weight": np.where(np.arange(90) % 3 == 0, np.random.default_rng(1).standard_normal(90), 0).astype("f4"),
+        "ternary.weight": np.where(np.arange(400) % 3, np.arange(400) // 40 * np.float32(0.3) + 1, 0)
+        .astype("f4")
+        .reshape(10, 40),
         "steps": np.array(3),
     }
 )
@@ -190,6 +193,19 @@ def test_a_codebook_shared_over_layers_is_written_once():
     one = len(encode_weights({"0": book[index[0]]}))
     six = len(encode_weights({str(layer): book[index[layer]] for layer in range(6)}))
     assert six < 6 * one - 5 * 1024 + 60
+
+
+def test_ternary_filters_with_a_scale_each_take_two_numbers_a_filter_and_under_two_bits_a_weight():
+    generator = np.random.default_rng(0)
+    signs = generator.choice([-1, 0, 1], (64, 32, 3, 3))
+    weights = (signs * generator.random((64, 1, 1, 1))).astype(np.float32)
+    content = encode_weights({"w": weights})
+    assert same(decode_weights(content), {"w": weights})
+    assert len(content) < 64 * 2 * 4 + 64 * 32 * 9 * 2 / 8
+    binary = np.where(weights >= 0, np.abs(weights).max(axis=(1, 2, 3), keepdims=True), -1).astype(np.float32)
+    content = encode_weights({"w": binary})
+    assert same(decode_weights(content), {"w": binary})
+    assert len(content) < 64 * 2 * 4 + 64 * 32 * 9 / 8 + 100
 
 
 def test_hashed_weights_take_a_number_a_bucket():
