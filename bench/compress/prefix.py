@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from bench.compress import cache as store
@@ -29,7 +30,9 @@ def trained_once(step: Compressor, network: Network, context: Context, folder: P
     result = step.apply(network, context)
     if _shapes(result) == _shapes(network) and result.quant == network.quant:
         tensors = {f"{part}:{name}": value for part in PARTS for name, value in _tensors(result, part).items()}
-        content = safetensors.torch.save({name: value.detach().clone() for name, value in tensors.items()})
+        content = safetensors.torch.save(
+            {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        )
         store.entry(folder, lambda: ({FILE: content}, {"notes": dict(result.notes)}))
     return result
 
