@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
 from hypothesis import given, settings
@@ -27,6 +28,10 @@ def _of_kind(kind: Any, argument: Argument) -> st.SearchStrategy[Any]:
         return st.sampled_from(get_args(kind))
     if get_origin(kind) is tuple:
         return st.lists(_of_kind(get_args(kind)[0], argument), max_size=3).map(tuple)
+    if get_origin(kind) in (Union, UnionType):
+        return st.one_of([_of_kind(option, argument) for option in get_args(kind)])
+    if kind is NoneType:
+        return st.none()
     if kind is float:
         within = argument.within
         return st.floats(low, high).filter(lambda value: within is None or value in within)
