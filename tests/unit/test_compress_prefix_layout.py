@@ -1,0 +1,38 @@
+"""Training that recipes share is kept whole, however its tensors lie in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from small_network import settled, small_data
+
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.prefix import trained_once
+from bench.compress.train import Finetune
+
+
+def test_a_mask_that_lies_across_memory_is_kept_and_read_back(tmp_path, monkeypatch):
+    data, module = small_data(), settled()
+    mask = (torch.arange(72).reshape(3, 3, 1, 8) % 4 > 1).float().permute(3, 2, 1, 0)
+    assert not mask.is_contiguous()
+    context = Context(
+        teacher=module,
+        data=data,
+        example=torch.from_numpy(data.x_train[:2]),
+        seed=0,
+        cache=tmp_path,
+        progress=lambda _what, _share: None,
+    )
+    pruned = Network(module=module, masks={"conv.weight": mask})
+    first = trained_once(Finetune(epochs=1), pruned, context, tmp_path / "kept")
+
+    def again(self: Compressor, network: Network, context: Context) -> Network:
+        pytest.fail("trained twice")
+
+    monkeypatch.setattr(Finetune, "apply", again)
+    second = trained_once(Finetune(epochs=1), replace(pruned), context, tmp_path / "kept")
+    assert torch.equal(second.masks["conv.weight"], mask)
+    for name, value in first.module.state_dict().items():
+        assert torch.equal(second.module.state_dict()[name], value)
