@@ -117,8 +117,11 @@ def _entropy(counts: Histogram, top: float) -> float:
     """The threshold whose clipped distribution loses the least information when it is quantized.
 
     Migacz 2017, 8-bit Inference with TensorRT: Kullback-Leibler divergence between the clipped
-    histogram (its tail added to the last bin) and the same spread over `LEVELS` levels.
+    histogram (its tail added to the last bin) and the same spread over `LEVELS` levels. What a ReLU
+    made zero is exact at any scale, so the bin of zero gets its neighbour's count, as in NVIDIA's
+    pytorch-quantization.
     """
+    counts = np.concatenate([counts[1:2], counts[1:]])
     best, chosen = np.inf, BINS
     for bins in range(LEVELS, BINS + 1, LEVELS // 8):
         kept = counts[:bins]

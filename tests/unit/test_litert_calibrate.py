@@ -57,6 +57,14 @@ def test_entropy_clips_an_outlier_and_keeps_a_uniform_range() -> None:
     assert calibrate._entropy(histogram(uniform), TOP) > 0.9 * TOP
 
 
+def test_zeros_of_a_relu_do_not_pull_entropy_down() -> None:
+    """Zero is exact at every scale: however many there are, the threshold stays where the other values want it."""
+    values = np.random.default_rng(0).standard_normal(100_000)
+    dense = calibrate._entropy(histogram(values), TOP)
+    sparse = calibrate._entropy(histogram(np.append(values, np.zeros(400_000))), TOP)
+    assert sparse == pytest.approx(dense, rel=0.05)
+
+
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 def test_every_rule_stays_within_what_was_seen(tflite_cases: Path, method: str) -> None:
     """No rule widens a range; min-max is the range; the input's own is read off the samples."""
