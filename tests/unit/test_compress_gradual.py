@@ -73,9 +73,7 @@ def test_each_layer_of_the_file_is_as_sparse_as_asked_within_one_weight(schedule
 
 
 def test_the_file_as_a_whole_is_as_sparse_as_asked_after_other_steps_too(network, context):
-    found = zeros(
-        run("prune(amount=0.3) + iterative(to=0.7, steps=2) + finetune(epochs=1)", network, context)
-    ).values()
+    found = zeros(run("prune(amount=0.3) + iterative(to=0.7, steps=2) + finetune(epochs=1)", network, context)).values()
     assert abs(sum(count for count, _ in found) - 0.7 * sum(size for _, size in found)) <= 1
 
 
