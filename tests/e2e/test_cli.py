@@ -85,10 +85,10 @@ def test_a_run_and_its_report_hold_every_cell(pressbench, suite):
 
 
 def test_ctrl_c_marks_the_run_and_resume_measures_what_is_left(pressbench, suite):
-    command = [PRESSBENCH, "run", "--target", "cpu", "--suite", suite, "--results", "out"]
+    listening = ["env", "--default-signal=INT"]  # the children of a background shell ignore Ctrl-C
+    command = [*listening, PRESSBENCH, "run", "--target", "cpu", "--suite", suite, "--results", "out"]
     process = subprocess.Popen(
         command,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell's children ignore it
         cwd=pressbench.folder,
         env=pressbench.environment,
         stdout=subprocess.PIPE,
