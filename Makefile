@@ -8,7 +8,7 @@ SUITE ?= default
 RESULTS ?= results
 STAMP := $(VENV)/.stamp-setup
 
-.PHONY: setup bench report test check perf papers gpu arm clean
+.PHONY: setup bench report test check perf papers gpu arm onnx2tf clean
 
 setup: $(STAMP)
 
@@ -44,6 +44,10 @@ papers: setup
 # The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
 arm: setup
 	$(BIN)/python -m bench.reach.arm.setup
+
+# What turns ONNX files into .tflite, in a folder of its own: its pins clash with the runtimes'.
+onnx2tf: setup
+	$(BIN)/python -m backends.tflite.from_onnx
 
 gpu: setup
 	$(BIN)/python -m tests.perf.gpu --out out/gpu-report

@@ -137,13 +137,14 @@ def count_cost(source: Compressed, artifact: Artifact) -> Cost:
 
 def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record) -> Record:
     simulation = backend.simulate(artifact, cell.conditions, cell.backend.options)
+    said = {str(column): str(reason) for column, reason in simulation.notes.get("missing", {}).items()}
     return replace(
         record,
         clock=Clock.SIMULATED,
         device=simulation.source,
         backend_version=backend.probe().version,
         simulation=simulation,
-        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference"},
+        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference", **said},
     )
 
 
