@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from bench.records import Launch, Record
+from bench.records import Record
 from bench.stats import Energy, Estimate, energy_per_inference, latency, ratio
 from bench.types import Clock
 
@@ -95,7 +95,7 @@ def row_of(record: Record, baseline: Record | None) -> Row:
         **quality_columns(record, baseline),
         **latency_columns(record),
         **speedup_columns(record),
-        **memory_columns(record.launches),
+        **memory_columns(record),
         **energy_columns(record),
         **simulation_columns(record),
     }
@@ -206,8 +206,12 @@ def speedup_columns(record: Record) -> Row:
     return {"speedup": one.value, "speedup_low": one.low, "speedup_high": one.high}
 
 
-def memory_columns(launches: Sequence[Launch]) -> Row:
-    """Host bytes, medians over launches: what loading the model left resident, and the worst growth after import."""
+def memory_columns(record: Record) -> Row:
+    """Bytes: medians over launches of what loading left resident and of the worst growth after import; of an
+    estimate, the memory of the device it is an estimate of."""
+    launches = record.launches
+    if not launches and record.simulation:
+        return {"memory_peak_bytes": record.simulation.memory_bytes}
     models: list[int] = []
     peaks: list[int] = []
     for launch in launches:
