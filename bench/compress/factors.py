@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast, final
 
 import numpy as np
+import scipy.linalg
 import torch
 from torch import Tensor, nn
 
@@ -20,8 +21,9 @@ Rank = tuple[int, ...]
 Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 SWEEPS = 50
 """Rounds of alternating least squares for Tucker and CP."""
-TOLERANCE = 1e-6
-"""Their relative change of the error that ends it earlier."""
+TUCKER_CHANGE = 1e-4
+CP_CHANGE = 1e-6
+"""The change of the relative error that ends them earlier. Tucker starts near its best, CP creeps."""
 
 
 class Factorization(ABC):
@@ -29,10 +31,6 @@ class Factorization(ABC):
 
     Laws: `price` is what the chain of `build` costs; a higher rank never costs less.
     """
-
-    @abstractmethod
-    def ranks(self, layer: nn.Module) -> Iterator[Rank]:
-        """Every rank worth trying, ascending, until the chain cannot be smaller than the layer."""
 
     @abstractmethod
     def share(self, layer: nn.Module, ratio: float) -> Rank:
@@ -51,25 +49,43 @@ class Factorization(ABC):
         """The chain."""
 
 
+class Spectral(Factorization):
+    """One whose loss at any rank the singular values of matrices tell, without computing the chain."""
+
+    @abstractmethod
+    def energies(self, layer: nn.Module) -> tuple[Array, ...]:
+        """Squared singular values, descending, of each matrix that the rank truncates."""
+
+    @abstractmethod
+    def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
+        """The smallest rank that keeps this share of the squared weights, by these `energies` of the layer."""
+
+    @final
+    def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
+        """By the layer's energies."""
+        del seed
+        return self.keeping(site.layer, self.energies(site.layer), energy)
+
+
 @final
-class Svd(Factorization):
+class Svd(Spectral):
     """W = (U sqrt S)(sqrt S V'): a linear layer as two; a convolution as one with fewer filters and a 1x1 one.
 
     The kernel is the matrix (outputs, inputs x height x width), as in Zhang et al. 2016, arXiv:1505.06798.
     """
 
-    def ranks(self, layer: nn.Module) -> Iterator[Rank]:
-        """From 1 to full."""
-        return ((rank,) for rank in range(1, min(_sides(layer)) + 1))
-
     def share(self, layer: nn.Module, ratio: float) -> Rank:
         """Of min(outputs, inputs x kernel)."""
         return (_part(min(_sides(layer)), ratio),)
 
-    def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
-        """Of the singular values' squares."""
-        del seed
-        return (_enough(np.linalg.svd(_matrix(site.layer), compute_uv=False), energy),)
+    def energies(self, layer: nn.Module) -> tuple[Array, ...]:
+        """Of the one matrix."""
+        return (_squares(_matrix(layer)),)
+
+    def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
+        """The first values that add up to it."""
+        del layer
+        return (_enough(energies[0], energy),)
 
     def price(self, site: Site, rank: Rank) -> Price:
         """Rank x (inputs x kernel + outputs) weights, each used once per output."""
@@ -77,11 +93,9 @@ class Svd(Factorization):
         return Price(params=params, macs=params * math.prod(site.outputs))
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
-        """Two layers, the singular values halved between them."""
+        """Two layers, the singular values shared evenly between them."""
         del seed
-        u, s, v = np.linalg.svd(_matrix(layer), full_matrices=False)
-        root = np.sqrt(s[: rank[0]])
-        first, second = root[:, None] * v[: rank[0]], u[:, : rank[0]] * root
+        first, second = _halves(_matrix(layer), rank[0])
         if isinstance(layer, nn.Linear):
             bottom = nn.Linear(first.shape[1], rank[0], bias=False)
             return _chain(layer, (bottom, first), (nn.Linear(rank[0], second.shape[0], bias=_biased(layer)), second))
@@ -91,29 +105,24 @@ class Svd(Factorization):
 
 
 @final
-class Tucker(Factorization):
+class Tucker(Spectral):
     """1x1 to fewer channels, the kernel between fewer, 1x1 back (Tucker-2, Kim et al. 2016). Rank: (outputs, inputs)."""
-
-    def ranks(self, layer: nn.Module) -> Iterator[Rank]:
-        """Both ranks in proportion to the channels."""
-        outputs, inputs, *kernel = weight_of(layer).shape
-        most = max(outputs, inputs)
-        for step in range(1, most + 1):
-            yield _possible(math.ceil(step * outputs / most), math.ceil(step * inputs / most), math.prod(kernel))
 
     def share(self, layer: nn.Module, ratio: float) -> Rank:
         """Of the outputs and of the inputs."""
         outputs, inputs, *kernel = weight_of(layer).shape
         return _possible(_part(outputs, ratio), _part(inputs, ratio), math.prod(kernel))
 
-    def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
-        """Each of the two modes may lose half: the squared error is at most the sum of what both lose."""
-        del seed
-        weight = _array(weight_of(site.layer))
+    def energies(self, layer: nn.Module) -> tuple[Array, ...]:
+        """Of the outputs against the rest and of the inputs against the rest."""
+        weight = _array(weight_of(layer))
         modes = [np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) for axis in (0, 1)]
-        each = 1 - (1 - energy) / 2
-        outputs, inputs = (_enough(np.linalg.svd(mode, compute_uv=False), each) for mode in modes)
-        return _possible(outputs, inputs, math.prod(weight.shape[2:]))
+        return tuple(_squares(mode) for mode in modes)
+
+    def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
+        """Each of the two modes may lose half: the squared error is at most the sum of what both lose."""
+        outputs, inputs = (_enough(squares, 1 - (1 - energy) / 2) for squares in energies)
+        return _possible(outputs, inputs, math.prod(weight_of(layer).shape[2:]))
 
     def price(self, site: Site, rank: Rank) -> Price:
         """For ranks (o, i): inputs x i weights at the inputs, i x o x kernel + o x outputs at the outputs."""
@@ -128,7 +137,7 @@ class Tucker(Factorization):
         assert isinstance(layer, nn.Conv2d)
         with _tensorly() as tensorly:
             (core, (outputs, inputs)), _ = tensorly.decomposition.partial_tucker(
-                _array(layer.weight), list(rank), modes=[0, 1], n_iter_max=SWEEPS, tol=TOLERANCE, random_state=seed
+                _array(layer.weight), list(rank), modes=[0, 1], n_iter_max=SWEEPS, tol=TUCKER_CHANGE, random_state=seed
             )
         return _chain(
             layer,
@@ -142,20 +151,14 @@ class Tucker(Factorization):
 class Cp(Factorization):
     """1x1 to R channels, one column filter each, one row filter each, 1x1 back (CP, Lebedev et al. 2015)."""
 
-    def ranks(self, layer: nn.Module) -> Iterator[Rank]:
-        """Up to as many weights as the layer has."""
-        shape = weight_of(layer).shape
-        return ((rank,) for rank in range(1, math.prod(shape) // sum(shape) + 1))
-
     def share(self, layer: nn.Module, ratio: float) -> Rank:
         """Of max(outputs, inputs): CP has no full rank that is easily known."""
         return (_part(max(weight_of(layer).shape[:2]), ratio),)
 
     def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
         """Found by fitting: ranks doubled until one keeps enough, then halved in between."""
-        most = max((rank for (rank,) in self.ranks(site.layer)), default=0)
-        while most and not self.price(site, (most,)).below(site.price):
-            most -= 1
+        each, whole = self.price(site, (1,)), site.price
+        most = min((whole.params - 1) // each.params, (whole.macs - 1) // each.macs)
         weight = _array(weight_of(site.layer))
         low, high = 0, min(1, most)
         while high and _lost(weight, high, seed) > 1 - energy:
@@ -212,10 +215,42 @@ def _possible(outputs: int, inputs: int, kernel: int) -> Rank:
     return min(outputs, inputs * kernel), min(inputs, outputs * kernel)
 
 
-def _enough(singular: Array, energy: float) -> int:
-    """How many of the largest values have this share of the sum of squares."""
-    kept = np.cumsum(singular**2)
-    return int(np.searchsorted(kept, energy * kept[-1])) + 1
+def _smaller_product(matrix: Array) -> Array:
+    """The matrix times itself, of the order of its smaller side: its eigenvalues are the squared singular values."""
+    product: Array = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    return product
+
+
+def _squares(matrix: Array) -> Array:
+    """Squared singular values, descending."""
+    squares: Array = np.maximum(np.linalg.eigvalsh(_smaller_product(matrix))[::-1], 0.0)
+    return squares
+
+
+def _halves(matrix: Array, rank: int) -> tuple[Array, Array]:
+    """(rank, columns) and (rows, rank), whose product is nearest to the matrix, of equal norms.
+
+    From the leading eigenvectors alone, which is five times faster (2048 x 4608) than all singular vectors.
+    """
+    product = _smaller_product(matrix)
+    order = len(product)
+    _, vectors = scipy.linalg.eigh(product, subset_by_index=[order - rank, order - 1])
+    if order == matrix.shape[0]:
+        first, second = vectors.T @ matrix, vectors
+        norms = np.linalg.norm(first, axis=1)
+    else:
+        first, second = vectors.T, matrix @ vectors
+        norms = np.linalg.norm(second, axis=0)
+    root = np.sqrt(np.where(norms > 0, norms, 1.0))
+    if order == matrix.shape[0]:
+        return first / root[:, None], second * root
+    return first * root[:, None], second / root
+
+
+def _enough(squares: Array, energy: float) -> int:
+    """How many of the largest make up this share of their sum."""
+    kept = np.cumsum(squares)
+    return min(int(np.searchsorted(kept, energy * kept[-1])) + 1, len(kept))
 
 
 def _lost(weight: Array, rank: int, seed: int) -> float:
@@ -229,7 +264,7 @@ def _parafac(weight: Array, rank: int, seed: int) -> tuple[Array, list[Array]]:
     """Norms (R,) and unit columns of the outputs, inputs, height and width, (side, R) each."""
     with _tensorly() as tensorly:
         scales, columns = tensorly.decomposition.parafac(
-            weight, rank, n_iter_max=SWEEPS, tol=TOLERANCE, normalize_factors=True, random_state=seed
+            weight, rank, n_iter_max=SWEEPS, tol=CP_CHANGE, normalize_factors=True, random_state=seed
         )
     return scales, columns
 

@@ -9,10 +9,11 @@ from typing import Annotated, ClassVar, Literal, final
 from torch import nn
 
 from bench.compress.arguments import Within
-from bench.compress.factors import Cp, Factorization, Rank, Svd, Tucker
+from bench.compress.factors import Cp, Factorization, Svd, Tucker
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weight_of, weighted_layers
-from bench.compress.surgery import Site, sites, substitute
+from bench.compress.ranks import Choice, Place, by_budget, by_energy, by_share, text
+from bench.compress.surgery import Site, reasons, sites, substitute
 from bench.errors import InvalidInput, Unsupported
 
 Share = Annotated[float | None, Within(low=0, high=1, open_low=True, open_high=True)]
@@ -27,8 +28,10 @@ class Lowrank(Compressor):
     Linear layers and 1x1 convolutions by singular values; larger kernels by `method`: "svd" (of outputs
     against the rest), "tucker" (Tucker-2) or "cp". `layers` takes one kind only. The rank of each layer, by
     exactly one of: `rank_ratio`, a share of the full rank (of the channels for Tucker and CP); `energy`, the
-    smallest that keeps this share of the squared weights; `macs_ratio`, the largest that keeps the layer's
-    MACs within this share. Grouped and transposed convolutions stay. Fine-tune afterwards.
+    smallest that keeps this share of the squared weights; `macs_ratio`, the ranks of the highest energy, the
+    same for all layers, at which together they need at most this share of their MACs. Grouped and transposed
+    convolutions stay (and count). Fine-tune afterwards.
+    CP is slow where layers have hundreds of channels (minutes), and slower by `energy`, which fits many ranks.
     """
 
     name: ClassVar[str] = "lowrank"
@@ -53,25 +56,22 @@ class Lowrank(Compressor):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` when no layer can be made smaller, saying why for each."""
         named = weighted_layers(network.module, only=self.only, skip=self.skip)
+        named = {name: layer for name, layer in named.items() if self.layers in ("all", _kind(layer))}
         found = sites(network.module, named, context.example)
-        chains: dict[str, nn.Module] = {}
-        done: dict[str, str] = {}
-        left: dict[str, str] = {}
-        for name, layer in named.items():
-            reason = _unfit(layer, found.get(name)) or self._not_asked(layer)
-            if reason:
-                left[name] = reason
-                continue
-            method, site = self._method(layer), found[name]
-            rank = self._rank(method, site, context.seed)
-            if isinstance(rank, str):
-                left[name] = rank
-                continue
-            chains[name] = method.build(layer, rank, context.seed)
-            done[name] = f"rank {_text(rank)}: {site.price.macs} -> {method.price(site, rank).macs} MACs"
-        if not chains:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items())
-            raise Unsupported(f"{self!r} makes no layer smaller ({reasons or 'the network has none with weights'})")
+        left = {name: _unfit(layer, found.get(name)) for name, layer in named.items()}
+        places = {
+            name: Place(site=found[name], method=self._method(layer)) for name, layer in named.items() if not left[name]
+        }
+        chosen = self._choose(places, sum(site.price.macs for site in found.values()), context.seed)
+        ranks = {name: rank for name, rank in chosen.items() if not isinstance(rank, str)}
+        left = {name: str(chosen.get(name, reason)) for name, reason in left.items() if name not in ranks}
+        if not ranks:
+            raise Unsupported(f"{self!r} makes no layer smaller ({reasons(left) or 'there is none of its kind'})")
+        chains = {name: places[name].method.build(named[name], rank, context.seed) for name, rank in ranks.items()}
+        done = {
+            name: f"rank {text(rank)}: {places[name].site.price.macs} -> {places[name].price(rank).macs} MACs"
+            for name, rank in ranks.items()
+        }
         result = substitute(network, chains, context.example)
         notes = {"factorized": done, "not factorized": left}
         merged = {key: {**network.notes.get(key, {}), **value} for key, value in notes.items()}
@@ -81,26 +81,19 @@ class Lowrank(Compressor):
         flat = isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1)
         return METHODS["svd" if flat else self.method]
 
-    def _not_asked(self, layer: nn.Module) -> str:
-        kind = "linear" if isinstance(layer, nn.Linear) else "convolution"
-        return "" if self.layers in ("all", kind) else f"a {kind} layer, and layers={self.layers!r}"
-
-    def _rank(self, method: Factorization, site: Site, seed: int) -> Rank | str:
-        """The rank asked for, or why the layer is left alone."""
-        if self.macs_ratio is not None:
-            budget = self.macs_ratio * site.price.macs
-            ranks = [rank for rank in method.ranks(site.layer) if _fits(method, site, rank, budget)]
-            return ranks[-1] if ranks else f"even rank 1 needs over {self.macs_ratio:g} of its MACs or of its weights"
+    def _choose(self, places: Mapping[str, Place], macs: int, seed: int) -> Choice:
+        """Ranks or reasons; `macs` is what all the named layers need, these and those left as they are."""
+        if self.rank_ratio is not None:
+            return by_share(places, self.rank_ratio)
         if self.energy is not None:
-            rank = method.energetic(site, self.energy, seed)
-        else:
-            assert self.rank_ratio is not None
-            rank = method.share(site.layer, self.rank_ratio)
-        if rank is None:
-            return f"no smaller chain keeps {self.energy:g} of its squared weights"
-        if not method.price(site, rank).below(site.price):
-            return f"it would grow at rank {_text(rank)}: {_change(method, site, rank)}"
-        return rank
+            return by_energy(places, self.energy, seed)
+        assert self.macs_ratio is not None
+        staying = macs - sum(place.site.price.macs for place in places.values())
+        return by_budget(places, self.macs_ratio * macs - staying)
+
+
+def _kind(layer: nn.Module) -> str:
+    return "linear" if isinstance(layer, nn.Linear) else "convolution"
 
 
 def _unfit(layer: nn.Module, site: Site | None) -> str:
@@ -112,17 +105,3 @@ def _unfit(layer: nn.Module, site: Site | None) -> str:
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return f"a grouped convolution ({layer.groups} groups)"
     return "" if bool(weight_of(layer).any()) else "all its weights are zero"
-
-
-def _fits(method: Factorization, site: Site, rank: Rank, budget: float) -> bool:
-    price = method.price(site, rank)
-    return price.below(site.price) and price.macs <= budget
-
-
-def _change(method: Factorization, site: Site, rank: Rank) -> str:
-    before, after = site.price, method.price(site, rank)
-    return f"{before.params} -> {after.params} weights, {before.macs} -> {after.macs} MACs"
-
-
-def _text(rank: Rank) -> str:
-    return "x".join(map(str, rank))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from bench.compress.arguments import Count
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weighted_layers
-from bench.compress.surgery import sites, substitute
+from bench.compress.surgery import reasons, sites, substitute
 from bench.errors import Unsupported
 
 
@@ -47,8 +47,7 @@ class Separable(Compressor):
                 left[name] = reason
         chains = {name: self._block(layer) for name, layer in convolutions.items() if name not in left}
         if not chains:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in left.items())
-            raise Unsupported(f"{self!r} replaces no layer ({reasons or 'the network has no convolution here'})")
+            raise Unsupported(f"{self!r} replaces no layer ({reasons(left) or 'the network has no convolution here'})")
         result = substitute(network, chains, context.example)
         notes = {"separable": list(chains), "not separable": left}
         return replace(result, notes={**network.notes, **notes})

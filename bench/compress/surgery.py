@@ -67,6 +67,19 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -
     return found
 
 
+def reasons(left: Mapping[str, str]) -> str:
+    """Layer name -> why it stays, in one line: layers with the same reason together, at most three by name."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        found.setdefault(reason, []).append(name)
+    return "; ".join(f"{_some(names)}: {reason}" for reason, names in found.items())
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
+
+
 def substitute(network: Network, chains: Mapping[str, nn.Module], example: Tensor) -> Network:
     """A new network with these in the place of the named layers, at every name they go by.
 
