@@ -226,7 +226,7 @@ def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
 def _code(steps: tuple[Compressor, ...]) -> list[str]:
     """Digests of the code that compresses and trains: a new version of it makes the files anew."""
     ours = sorted(store.sha256(file) for file in Path(__file__).parent.glob("*.py"))
-    loop = [store.sha256(Path(train.__file__))]
+    loop = [store.sha256(Path(train.__file__).with_name(name)) for name in ("constraints.py", "train.py")]
     theirs = [store.sha256(file) for step in steps for file in step.sources()]
     return ours + loop + _sources(type(step) for step in steps) + theirs
 

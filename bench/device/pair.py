@@ -17,20 +17,29 @@ SHORTEST_NS = 100_000
 """A duration to compare is at least this long, or made of several inferences."""
 
 
-def compare(a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, queue: RunQueue) -> dict[str, Json]:
-    """The fields of a `PairLaunch` but `first`: durations of one inference, ns, in a b b a order."""
-    run_a, run_b = a.bind(feed_a), b.bind(feed_b)
-    warm_up([run_a, run_b], queue, limits.warmup_s)
+def compare(
+    a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, queue: RunQueue, *, first: str = "a"
+) -> dict[str, Json]:
+    """The fields of a `PairLaunch` but `first`: durations of one inference, ns, in a b b a order.
+
+    Everything is done to `first` first, so that over launches no side is always the one bound, warmed
+    or run earlier: with "b" the blocks run b a a b, and their columns are put back in order.
+    """
+    pair = [(a, feed_a), (b, feed_b)]
+    runs = [session.bind(feed) for session, feed in (pair if first == "a" else pair[::-1])]
+    warm_up(runs, queue, limits.warmup_s)
     on_device = a.clock is Clock.DEVICE
-    loops = 1 if on_device else _loops([run_a, run_b], queue)
-    many_a, many_b = repeat(run_a, loops), repeat(run_b, loops)
-    reads = [a.device_ns, b.device_ns, b.device_ns, a.device_ns] if on_device else []
-    order = [many_a, many_b, many_b, many_a]
+    loops = 1 if on_device else _loops(runs, queue)
+    one, two = (repeat(run, loops) for run in runs)
+    early, late = (a, b) if first == "a" else (b, a)
+    reads = [early.device_ns, late.device_ns, late.device_ns, early.device_ns] if on_device else []
+    order = [one, two, two, one]
     samples = collect(order, _blocks(order, limits, queue), queue, device=reads)
-    durations = samples.device_ns if on_device else samples.elapsed_ns
+    columns = [0, 1, 2, 3] if first == "a" else [1, 0, 3, 2]
+    durations = (samples.device_ns if on_device else samples.elapsed_ns)[:, columns]
     return {
         "blocks_ns": (durations / loops).tolist(),
-        "waits_ns": samples.waits_ns.tolist() if samples.waits_ns.size else [],
+        "waits_ns": samples.waits_ns[:, columns].tolist() if samples.waits_ns.size else [],
         "loops": loops,
         "clock": a.clock.value,
     }

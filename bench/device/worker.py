@@ -161,7 +161,7 @@ def compare_two(job: Job, events: Events, root: Path) -> None:
     for name in "ab" if job.first == "a" else "ba":
         opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
     feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
-    pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root))
+    pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
     events.send("pair", first=job.first, **pair)
     for session in opened.values():
         session.close()
