@@ -143,22 +143,26 @@ def deep_compression(model: str, title: str, recipe: str, *, times: float, error
 
 def up_to_30(model: str, dataset: str) -> Claim:
     """The folklore about little pruning, one shot and without any training after it."""
-    shares = (0.1, 0.2, 0.3)
+    shares = {f"{share:.0%}": f"prune(amount={share})" for share in (0.1, 0.2, 0.3)}
     return Claim(
         title=f"{model} on {dataset}: up to 30 % pruning costs under 0.3 points",
         source="said of every network since Han et al. 2015; here one shot, by magnitude, nothing trained afterwards",
-        trials={
-            f"{share:.0%}": Asked(model=model, recipe=f"prune(amount={share})", dataset=dataset) for share in shares
-        },
+        trials={share: Asked(model=model, recipe=recipe, dataset=dataset) for share, recipe in shares.items()},
         bounds=tuple(
-            Bound(
-                figure=f"rise of the error at {share:.0%}",
-                value=partial(rise, f"{share:.0%}"),
-                must="at most",
-                limit=0.3,
-            )
+            Bound(figure=f"rise of the error at {share}", value=partial(rise, share), must="at most", limit=0.3)
             for share in shares
         ),
+    )
+
+
+def thirty_trained(model: str, dataset: str, epochs: int) -> Claim:
+    """The same share with training after it, as every paper has it."""
+    recipe = f"prune(amount=0.3) + finetune(epochs={epochs})"
+    return Claim(
+        title=f"{model} on {dataset}: 30 % pruning and fine-tuning cost under 0.3 points",
+        source="Han et al. 2015, arXiv:1506.02626, section 3",
+        trials={"pruned": Asked(model=model, recipe=recipe, dataset=dataset)},
+        bounds=(Bound(figure="rise of the error", value=partial(rise, "pruned"), must="at most", limit=0.3),),
     )
 
 
@@ -175,8 +179,12 @@ def int8(model: str, dataset: str, epochs: int) -> Claim:
             Bound(figure="rise of the error, static", value=partial(rise, "static"), must="at most", limit=0.5),
             Bound(figure="rise of the error, trained", value=partial(rise, "qat"), must="at most", limit=0.5),
             Bound(
-                figure="trained over static, paired", value=partial(gain, "qat", "static"), must="at least", limit=0.0
+                figure="trained over static, paired", value=partial(gain, "qat", "static"), must="at least", limit=-0.1
             ),
+        ),
+        note=(
+            "No worse is judged to 0.1 points, a fifth of what int8 may cost: both files answer nearly every image alike, "
+            "and a few images of ten thousand are the test set's own noise (on digits one image is 0.22 points)."
         ),
     )
 
@@ -194,7 +202,7 @@ def few_bits(title: str, source: str, recipe: str) -> Claim:
     )
 
 
-def distillation(model: str, student: str, training: str, soft: str) -> Claim:
+def distillation(model: str, student: str, training: str, soft: str, note: str) -> Claim:
     """The same student, the same seed, the same epochs and learning rate, with the teacher and without."""
     start = f"student(model='{student}')"
     return Claim(
@@ -217,4 +225,5 @@ def distillation(model: str, student: str, training: str, soft: str) -> Claim:
                 unit="times",
             ),
         ),
+        note=note,
     )

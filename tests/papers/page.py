@@ -92,9 +92,10 @@ def _section(one: Settled) -> str:
         for line in one.lines
     ]
     recipes = [
-        f"- {name}: `{asked.model}`, `{asked.recipe or 'no steps'}` on {asked.dataset}"
+        f"- {name}: `{asked.model}`, {f'`{asked.recipe}`' if asked.recipe else 'uncompressed'} on {asked.dataset}"
         + (f" ({one.spent[name]:.0f} s of processor time)" if name in one.spent else "")
         for name, asked in claim.trials.items()
+        if name != asked.recipe
     ]
     parts = [
         f"## {claim.title}\n\n{claim.source}.\n",
@@ -115,7 +116,7 @@ def _spread(line: Line) -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # adding 0 turns -0 into 0
 
 
 def _asked(bound: Bound) -> str:

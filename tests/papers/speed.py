@@ -34,7 +34,7 @@ RECIPES = (
 )
 SPEED = Claim(
     title="ResNet-8: a one-shot recipe takes under 5 s",
-    source="our own; steps, export and writing into an empty cache, the trained network at hand",
+    source="our own bound: `resnet8`, the trained network at hand; steps, export, writing into an empty cache",
     trials={text: Asked(model="resnet8", recipe=text, dataset="digits") for text in RECIPES},
     bounds=tuple(
         Bound(figure=f"`{text}`", value=itemgetter(text), must="at most", limit=LIMIT_S, unit="s") for text in RECIPES

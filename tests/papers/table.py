@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .claims import Claim, deep_compression, distillation, few_bits, han_2015, int8, up_to_30
+from .claims import Claim, deep_compression, distillation, few_bits, han_2015, int8, thirty_trained, up_to_30
 
 DIGITS = ("lenet300_100", "lenet5", "resnet8", "mobilenetv2(width=0.35)")
 PRUNED = {
@@ -25,10 +25,11 @@ CLAIMS: tuple[Claim, ...] = (
     deep_compression("lenet5", "LeNet-5", f"{PRUNED['lenet5']} + {SHARED}", times=39, errors=("0.80", "0.74"), kb="44"),
     *(up_to_30(model, "mnist") for model in ("lenet300_100", "lenet5")),
     *(up_to_30(model, "digits") for model in DIGITS),
+    *(thirty_trained(model, "digits", epochs=8) for model in ("resnet8", "mobilenetv2(width=0.35)")),
     int8("lenet300_100", "mnist", epochs=2),
     int8("lenet5", "mnist", epochs=1),
     int8("resnet8", "digits", epochs=3),
-    int8("mobilenetv2(width=0.35)", "digits", epochs=3),
+    int8("mobilenetv2(width=0.35)", "digits", epochs=8),
     few_bits("ternary (2-bit)", "Li & Liu 2016, arXiv:1605.04711, 99.35 % with LeNet-5", "ternary(epochs=4)"),
     few_bits(
         "binary",
@@ -36,6 +37,11 @@ CLAIMS: tuple[Claim, ...] = (
         "binary(epochs=4)",
     ),
     distillation(
-        "lenet300_100", "lenet300_100(width=0.1)", "epochs=15, learning_rate=0.006", "alpha=0.3, temperature=4.0"
+        "lenet300_100",
+        "lenet300_100(width=0.1)",
+        "epochs=15, learning_rate=0.006",
+        "alpha=0.1, temperature=4.0",
+        "alpha was chosen among 0.1, 0.3 and 0.5 on these seeds. `--seeds 3 4 5`, which chose nothing, gave 0.63, 0.10 "
+        "and −0.11 points: the gain is real on average, not for every seed.",
     ),
 )
