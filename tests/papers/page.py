@@ -110,6 +110,10 @@ def _section(one: Settled) -> str:
     return "\n".join(parts)
 
 
+def _code(recipe: str) -> str:
+    return f"`{recipe}`" if recipe else "uncompressed"
+
+
 def _spread(line: Line) -> str:
     spread = f" ± {_number(stdev(line.values))}" if len(line.values) > 1 else ""
     return f"{_number(line.mean)}{spread} {line.bound.unit}"
