@@ -92,7 +92,7 @@ def _section(one: Settled) -> str:
         for line in one.lines
     ]
     recipes = [
-        f"- {name}: `{asked.model}`, {f'`{asked.recipe}`' if asked.recipe else 'uncompressed'} on {asked.dataset}"
+        f"- {name}: `{asked.model}`, {_code(asked.recipe)} on {asked.dataset}"
         + (f" ({one.spent[name]:.0f} s of processor time)" if name in one.spent else "")
         for name, asked in claim.trials.items()
         if name != asked.recipe
