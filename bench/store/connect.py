@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,13 +47,28 @@ def connect(url_or_path: str | Path) -> tuple[Engine, str]:
 def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     """Readers beside one writer (WAL), durable at every commit, patient, transactions begun by `begin_sqlite`."""
     connection.isolation_level = None
-    for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    use_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Switches the file to WAL, waiting as long as `busy_timeout` would.
+
+    SQLite answers BUSY at once, without waiting, to a switch that meets another process writing the first tables of
+    a new file: two runs begun at the same moment on an empty folder.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def begin_sqlite(connection: Connection) -> None:

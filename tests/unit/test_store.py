@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -204,6 +205,19 @@ def test_somebody_elses_database_is_refused_and_left_alone(tmp_path):
     other.close()
     with pytest.raises(InvalidInput, match="not a pressbench store"):
         Store.open(tmp_path / "other.db")
+
+
+def test_a_new_file_another_process_is_creating_right_now_is_waited_for(tmp_path):
+    path = tmp_path / "pressbench.db"
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE begun (x)")
+    end = threading.Timer(0.3, other.execute, ["ROLLBACK"])
+    end.start()
+    with Store.open(path) as store:
+        assert store.runs() == []
+    end.join()
+    other.close()
 
 
 def test_a_file_that_is_no_database_is_refused_by_name(tmp_path):
