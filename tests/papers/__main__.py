@@ -51,9 +51,10 @@ def main() -> None:
 
 
 def _settle(claim: Claim, seeds: Sequence[int], found: Mapping[Key, Found]) -> Settled:
-    tried = [{name: found[asked, seed] for name, asked in claim.trials.items()} for seed in seeds]
+    judges = claim.seeds(seeds)
+    tried = [{name: found[asked, seed] for name, asked in claim.trials.items()} for seed in judges]
     spent = {name: fmean(one[name].cpu_s for one in tried) for name in claim.trials}
-    return settle(claim, tried, spent)
+    return settle(claim, tried, spent, judges)
 
 
 if __name__ == "__main__":

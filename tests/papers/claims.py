@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count, islice
 from typing import Any, Literal
 
 from .trial import Asked, Found
@@ -40,13 +41,23 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """`trials`: name -> what is tried; the claim is reached when every bound holds. `note`: what to read it with."""
+    """`trials`: name -> what is tried; the claim is reached when every bound holds. `note`: what to read it with.
+
+    `chosen_on`: seeds whose test accuracies chose a setting of the recipe; they cannot judge it any more.
+    """
 
     title: str
     source: str
     trials: Mapping[str, Asked]
     bounds: tuple[Bound, ...]
     note: str = ""
+    chosen_on: frozenset[int] = frozenset()
+
+    def seeds(self, asked: Sequence[int]) -> tuple[int, ...]:
+        """As many as are asked: those, and the next ones in place of the seeds it was chosen on."""
+        fresh = (seed for seed in count(max(asked) + 1) if seed not in self.chosen_on)
+        kept = [seed for seed in asked if seed not in self.chosen_on]
+        return (*kept, *islice(fresh, len(asked) - len(kept)))
 
 
 def rise(name: str, tried: Tried) -> float:
@@ -202,7 +213,7 @@ def few_bits(title: str, source: str, recipe: str) -> Claim:
     )
 
 
-def distillation(model: str, student: str, training: str, soft: str, note: str) -> Claim:
+def distillation(model: str, student: str, training: str, soft: str, *, chosen_on: frozenset[int], note: str) -> Claim:
     """The same student, the same seed, the same epochs and learning rate, with the teacher and without."""
     start = f"student(model='{student}')"
     return Claim(
@@ -226,4 +237,5 @@ def distillation(model: str, student: str, training: str, soft: str, note: str) 
             ),
         ),
         note=note,
+        chosen_on=chosen_on,
     )

@@ -17,7 +17,7 @@ from .claims import Bound, Claim
 HEAD = """# What papers claim, tried here
 
 Written by `make papers`; do not edit. Each recipe is what `pressbench compress --model ... --recipe ...` takes,
-with the seeds {seeds}. Accuracy is that of the exported file in ONNX Runtime on the whole test set; the baseline is
+with the seeds {seeds} unless a claim names others. Accuracy is that of the exported file in ONNX Runtime on the whole test set; the baseline is
 the same seed's uncompressed network. Figures are the mean over the seeds ± their standard deviation.
 
 {reached} of {all} claims reached. {wall} of wall time on {machine}, {cpu} of processor time in the trials;
@@ -45,11 +45,12 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settled:
-    """A claim with its figures. `spent`: trial -> mean processor seconds."""
+    """A claim with its figures. `spent`: trial -> mean processor seconds. `seeds`: the judges, where not those asked."""
 
     claim: Claim
     lines: tuple[Line, ...]
     spent: Mapping[str, float]
+    seeds: Sequence[int] = ()
 
     @property
     def reached(self) -> bool:
@@ -57,10 +58,12 @@ class Settled:
         return all(line.holds for line in self.lines)
 
 
-def settle(claim: Claim, tried: Sequence[Mapping[str, Any]], spent: Mapping[str, float]) -> Settled:
+def settle(
+    claim: Claim, tried: Sequence[Mapping[str, Any]], spent: Mapping[str, float], seeds: Sequence[int] = ()
+) -> Settled:
     """The figures of a claim from what its trials found, `tried` by seed and name."""
     lines = tuple(Line(bound=bound, values=tuple(bound.value(one) for one in tried)) for bound in claim.bounds)
-    return Settled(claim=claim, lines=lines, spent=spent)
+    return Settled(claim=claim, lines=lines, spent=spent, seeds=seeds if claim.chosen_on else ())
 
 
 def page(settled: Sequence[Settled], seeds: Sequence[int], wall_s: float, cpu_s: float) -> str:
@@ -104,6 +107,7 @@ def _section(one: Settled) -> str:
         *rows,
         "",
         *recipes,
+        *([f"- seeds {', '.join(map(str, one.seeds))}"] if one.seeds else []),
         *(["", claim.note] if claim.note else []),
         "",
     ]

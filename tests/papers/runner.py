@@ -40,7 +40,7 @@ def _groups(claims: Iterable[Claim], seeds: Sequence[int]) -> Mapping[Group, lis
     groups: dict[Group, list[Asked]] = {}
     for claim in claims:
         for asked in claim.trials.values():
-            for seed in seeds:
+            for seed in claim.seeds(seeds):
                 group = groups.setdefault((asked.model, asked.dataset, seed), [])
                 if asked not in group:
                     group.append(asked)

@@ -1,4 +1,4 @@
-"""How long compression itself takes: every step that trains nothing, on ResNet-8."""
+"""How long compression itself takes: steps that neither train nor search, on ResNet-8."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_model
+from threadpoolctl import threadpool_limits
 
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
@@ -30,6 +31,11 @@ RECIPES = (
     "threshold(value=0.01)",
     "nm(n=2, m=4)",
     "channels(amount=0.5)",
+    "lowrank(method='svd', rank_ratio=0.5)",
+    "lowrank(method='tucker', rank_ratio=0.5)",
+    "lowrank(method='cp', rank_ratio=0.5)",
+    "share(bits=4)",
+    "hashed(ratio=0.25)",
     "int8()",
 )
 SPEED = Claim(
@@ -51,7 +57,7 @@ def one_shots(rounds: Sequence[int], cache: Path) -> Settled:
     torch.set_num_threads(1)
     data = load_data("digits")
     model = resolve("resnet8", data)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, threadpool_limits(1):
         weights = Path(folder) / "resnet8.safetensors"
         module = reference(model, data=data, cache=cache, seed=0, progress=_quiet)
         assert module is not None

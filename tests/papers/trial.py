@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 from bench.compress.cache import write_file
@@ -43,12 +44,14 @@ class Found:
     wall_s: float
 
 
-def code_digest(
-    folders: tuple[str, ...] = ("bench/compress", "bench/models", "backends/ort", "backends/onnx_tools"),
-) -> str:
-    """Of the code that compresses, trains and compiles: changed code is tried anew."""
-    digest = hashlib.sha256()
-    for path in sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+FOLDERS = ("bench", "backends/ort", "backends/onnx_tools")
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
+
+
+def code_digest() -> str:
+    """Of the code and the libraries that train, compress, count and judge: what they changed is tried anew."""
+    digest = hashlib.sha256(json.dumps([version(name) for name in LIBRARIES]).encode())
+    for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

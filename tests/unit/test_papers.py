@@ -9,6 +9,7 @@ import pytest
 from papers import trial
 from papers.claims import Bound, Claim, fewer, gain, rise, smaller
 from papers.page import page, settle
+from papers.speed import SPEED
 from papers.table import CLAIMS
 from papers.trial import Asked, Found, attempt
 
@@ -67,6 +68,15 @@ def test_a_claim_that_is_missed_says_so_on_the_page():
     assert "| rise | 0.1 | 0.60 ± 0.14 points | 0.50, 0.70 | at most 0.3 | **not reached** |" in text
 
 
+def test_seeds_that_chose_a_setting_do_not_judge_it_and_the_page_names_those_that_do():
+    one = replace(
+        claim(Bound(figure="f", value=lambda tried: tried["x"], must="above")), chosen_on=frozenset({0, 2, 3})
+    )
+    assert one.seeds([0, 1, 2]) == (1, 4, 5)
+    assert "- seeds 1, 4, 5" in page([settle(one, [{"x": 1.0}] * 3, {}, one.seeds([0, 1, 2]))], [0, 1, 2], 1.0, 1.0)
+    assert claim(one.bounds[0]).seeds([0, 1, 2]) == (0, 1, 2)
+
+
 def test_what_was_tried_with_this_code_is_kept_and_anything_else_is_tried(tmp_path, monkeypatch):
     tries = []
 
@@ -89,7 +99,7 @@ def test_what_was_tried_with_this_code_is_kept_and_anything_else_is_tried(tmp_pa
 
 
 def test_every_claim_is_of_networks_and_recipes_that_exist_and_can_fail():
-    for one in CLAIMS:
+    for one in (*CLAIMS, SPEED):
         assert any(bound.must for bound in one.bounds)
         for asked in one.trials.values():
             assert asked.model.partition("(")[0] in MODELS
