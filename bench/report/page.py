@@ -21,6 +21,7 @@ from bench.report.axes import Figure, Legend, legend_of
 from bench.report.bars import energy_figures, memory_figures, size_figures
 from bench.report.cells import Cell, cells_of, latest
 from bench.report.headlines import headlines
+from bench.report.runtimes import side_by_side
 from bench.report.scatter import accuracy_figures, promise_figures
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
@@ -78,6 +79,7 @@ def render(records: Sequence[Record], runs: Sequence[Run]) -> str:
         statuses=Counter(record.status.value for record in records),
         marks=view.MARKS,
         headlines=headlines(shown),
+        runtimes=side_by_side(cells),
         table=view.table(cells),
         troubles=view.troubles(cells),
         missing=view.missing(cells),
