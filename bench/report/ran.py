@@ -50,13 +50,16 @@ def partitions(record: Record) -> str:
 
 
 def kernels(record: Record) -> str:
-    """Whose kernels and in which precision, as far as the session or the compiler says, and counts of what ran."""
+    """Whose kernels; the precision that ran where somebody says, else the one that was asked for; counts of what ran."""
     notes, compiled = session(record), mapping(record.facts.get("compile"))
-    asked = mapping(compiled.get("session_options"))
+    options = mapping(compiled.get("session_options"))
+    ran = first_words(notes.get("precision"), compiled.get("arithmetic"))
+    asked = [] if ran else first_words(options.get("precision"), options.get("asked"))
     library, engine = notes.get("kernels"), mapping(notes.get("layers"))
     parts = [
         *first_words(library),
-        *first_words(notes.get("precision"), asked.get("precision"), asked.get("asked"), compiled.get("arithmetic")),
+        *ran,
+        *(f"{precision} asked for" for precision in asked),
         *first_words(notes.get("mode")),
         f"{len(kept)} layers kept float" if (kept := listed(compiled.get("kept_float"))) else "",
         f"{len(sparse)} sparse layers" if (sparse := listed(notes.get("sparse_layers"))) else "",
@@ -84,7 +87,9 @@ def layout(record: Record) -> str:
     if notes.get("channels_last") is True:
         lies = "channels_last"
     found = spent(record, LAYOUT)
-    return ", ".join(part for part in (lies.replace("_", " "), found or ("no transposes" * bool(seen(record)))) if part)
+    return ", ".join(
+        part for part in (lies.replace("_", " "), found or ("no transposes seen" * bool(seen(record)))) if part
+    )
 
 
 def conversions(record: Record) -> str:

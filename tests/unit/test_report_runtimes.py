@@ -144,7 +144,7 @@ def test_without_a_profile_the_kernels_that_the_session_counted_tell():
     cell = on("ort", 1.0, facts={"session": session, "compile": {"session_options": {"precision": "int8"}}})
     assert said(cell) == {
         "partitions": "20 nodes on CUDA, 2 nodes on CPU",
-        "kernels": "int8, QLinearConv ×9, Transpose ×2, ConvTranspose ×1",
+        "kernels": "int8 asked for, QLinearConv ×9, Transpose ×2, ConvTranspose ×1",
         "layout": "Transpose ×2",
     }
 
@@ -157,7 +157,7 @@ def test_an_engine_tells_what_its_products_take():
     }
     options = {"asked": "int8", "float_layers": ""}
     cell = on("trt", 1.0, facts={"session": {"layers": layers}, "compile": {"session_options": options}})
-    assert said(cell) == {"kernels": "int8, products take Int8 ×2, Half ×1"}
+    assert said(cell) == {"kernels": "int8 asked for, products take Int8 ×2, Half ×1"}
 
 
 @pytest.mark.parametrize("odd", [None, 3, "text", ["a"], {"operators": 3, "partitions": "x", "layout": {}}])
