@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,21 @@ def record(run_id: str = "20261122-101500-cpu", **changes: object) -> Record:
         missing={"power_w": NO_METER, "energy_per_inference_mj": NO_METER},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def on(backend: str, milliseconds: float, **changes: Any) -> Record:
+    """What one backend measured, of the baseline unless a recipe is named."""
+    recipe, conditions = changes.get("recipe", "baseline"), changes.get("conditions", Conditions())
+    return record(
+        **{
+            "key": f"{backend}/{recipe}/{conditions}",
+            "baseline_key": f"{backend}/baseline/{conditions}",
+            "backend": backend,
+            "launches": launches(np.random.default_rng(0), milliseconds),
+            "quality": Quality(samples=9, accuracy=0.9),
+            **changes,
+        }
+    )
 
 
 def launches(
@@ -171,7 +187,7 @@ def measured(random: np.random.Generator, run_id: str) -> Iterator[Record]:
                     reference_accuracy=accuracy,
                     output_max_abs_err=0.0 if recipe == "baseline" else float(random.uniform(1e-3, 0.4)),
                     top1_agreement=1.0 - drop,
-                    shifted={"noise": accuracy - drop - 0.05, "blur": accuracy - drop - 0.02},
+                    shifted={"gaussian_noise": accuracy - drop - 0.05, "blur": accuracy - drop - 0.02},
                 ),
                 profile=profile(random, milliseconds) if recipe in {"baseline", "int8-static"} else (),
                 digest=sha256(f"{model}/{recipe}".encode()).hexdigest(),

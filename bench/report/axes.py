@@ -18,7 +18,6 @@ INK = "ink"
 """Stands for the colour of the text, which only the page knows."""
 PALETTE = ("#2f7fc4", "#d9772b", "#25956b", "#c04f93", "#8a6fd6", "#a98a16", "#2b9fb5", "#cf5247", "#6d8f2e", "#9a6a4f")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down", "pentagon")
-CLOCKS = {"host": "measured", "device": "measured by the device's own clock", "simulated": "simulated"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bench.records import Record
-from bench.report.table import Row, is_baseline, rows
+from bench.report.table import Row, elsewhere, is_baseline, rows, unsupported
 from bench.stats import ratio
-from bench.types import Status
+from bench.types import Clock, Conditions, Status
 
 Key = TypeVar("Key", bound=Hashable)
+CLOCKS = {
+    Clock.HOST: "measured",
+    Clock.DEVICE: "measured by the device's own clock",
+    Clock.SIMULATED: "simulated",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One record with its row of cells.csv. `verdict` is that of its paired comparison, "" without one."""
+    """One record with its row of cells.csv. `verdict` is that of its paired comparison, "" without one.
+
+    `more`: figures beside those of cells.csv, the accuracies on other data sets. `missing`: column -> why it is
+    empty, as the record says and as the samples do.
+    """
 
     record: Record
     row: Row
     verdict: str = ""
+    more: Mapping[str, float] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
 
     def figure(self, column: str) -> float | None:
-        """The number in a column; None where there is none."""
-        value = self.row[column]
+        """The number in a column, or in one of `more`; None where there is none."""
+        value = self.row.get(column, self.more.get(column))
         return None if isinstance(value, str) else value
 
     @property
@@ -38,12 +49,65 @@ class Cell:
         return is_baseline(self.record)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class League:
+    """What cells must share before their latencies are ranked."""
+
+    model: str
+    data: str
+    target: str
+    clock: Clock
+    conditions: Conditions
+
+
 def cells_of(records: Sequence[Record]) -> list[Cell]:
     """One cell a record, in order."""
     return [
-        Cell(record=record, row=row, verdict=verdict_of(record))
+        Cell(
+            record=record,
+            row=row,
+            verdict=verdict_of(record),
+            more=elsewhere(record),
+            missing={**unsupported(record, row), **record.missing},
+        )
         for record, row in zip(records, rows(records), strict=True)
     ]
+
+
+def league(cell: Cell) -> League:
+    """Where a cell's latency may be ranked."""
+    record = cell.record
+    return League(
+        model=record.model,
+        data=record.data,
+        target=record.target,
+        clock=record.clock,
+        conditions=record.conditions,
+    )
+
+
+def circumstances(cells: Sequence[Cell]) -> Callable[[League], str]:
+    """Names a league by its target and clock, and by its conditions where these cells have several."""
+    told = conditions_told(cells)
+    return lambda of: ", ".join((f"on {of.target}", CLOCKS[of.clock], *told(of.conditions)))
+
+
+def conditions_told(cells: Sequence[Cell]) -> Callable[[Conditions], tuple[str, ...]]:
+    """Conditions in words; none where these cells all have the same."""
+    if len({cell.record.conditions for cell in cells}) < 2:
+        return lambda _: ()
+    return lambda of: tuple(part for part in (*conditioned(of), of.device) if part)
+
+
+def conditioned(conditions: Conditions) -> tuple[str, str]:
+    """Batch and threads in words."""
+    return f"batch {conditions.batch}", f"{conditions.threads} thread{'' if conditions.threads == 1 else 's'}"
+
+
+def apart(faster: Cell, slower: Cell) -> bool:
+    """Whether the intervals show one to be faster than the other; not where either has none."""
+    high, low = faster.figure("latency_p50_high_ms"), slower.figure("latency_p50_low_ms")
+    return high is not None and low is not None and high < low
 
 
 def verdict_of(record: Record) -> str:
@@ -71,7 +135,7 @@ def grouped(cells: Sequence[Cell], key: Callable[[Cell], Key]) -> dict[Key, list
 def labels(cells: Sequence[Cell]) -> Mapping[int, str]:
     """Index of a cell -> its recipe, with backend, batch and threads where the cells differ in them."""
     parts = [
-        (cell.record.recipe, cell.record.backend, f"batch {c.batch}", f"{c.threads} threads", c.device)
+        (cell.record.recipe, cell.record.backend, *conditioned(c), c.device)
         for cell in cells
         for c in (cell.record.conditions,)
     ]

@@ -20,6 +20,8 @@ from bench.report import view
 from bench.report.axes import Figure, Legend, legend_of
 from bench.report.bars import energy_figures, memory_figures, size_figures
 from bench.report.cells import Cell, cells_of, latest
+from bench.report.headlines import headlines
+from bench.report.runtimes import side_by_side
 from bench.report.scatter import accuracy_figures, promise_figures
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
@@ -76,10 +78,11 @@ def render(records: Sequence[Record], runs: Sequence[Run]) -> str:
         runs=[view.run_facts(run) for run in reversed(runs)],
         statuses=Counter(record.status.value for record in records),
         marks=view.MARKS,
-        headlines=view.headlines(shown),
+        headlines=headlines(shown),
+        runtimes=side_by_side(cells),
         table=view.table(cells),
-        troubles=view.troubles(records),
-        missing=view.missing(records),
+        troubles=view.troubles(cells),
+        missing=view.missing(cells),
         layers=view.layers(shown),
     )
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import log10
 
-from bench.report.axes import CLOCKS, NEUTRAL, Figure, Legend, bars, guide, hover, log_axis, log_range, padded
-from bench.report.cells import Cell, grouped, labels, pareto
+from bench.report.axes import NEUTRAL, Figure, Legend, bars, guide, hover, log_axis, log_range, padded
+from bench.report.cells import CLOCKS, Cell, circumstances, grouped, labels, league, pareto
 from bench.report.labels import place
 from bench.report.text import literal
 from bench.types import Json
 
 
 def accuracy_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Accuracy against latency with the Pareto front: one plot a model, data set, target and clock."""
+    """Accuracy against latency with the Pareto front: one plot a league, for no other latencies are ranked."""
     shown = [cell for cell in cells if cell.figure("latency_p50_ms") and cell.figure("accuracy") is not None]
-    groups = grouped(shown, lambda c: (c.record.model, c.record.data, c.record.target, c.record.clock.value))
+    told = circumstances(shown)
     return [
-        accuracy_figure(group, legend, title=model, note=f"{data or 'no data'} on {target}, {CLOCKS[clock]}")
-        for (model, data, target, clock), group in groups.items()
+        accuracy_figure(group, legend, title=at.model, note=f"{at.data or 'no data'} {told(at)}")
+        for at, group in grouped(shown, league).items()
     ]
 
 
@@ -83,11 +83,13 @@ def fractions(values: Sequence[float], between: Sequence[float]) -> list[float]:
 
 
 def promise_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Promised against delivered speed-up on logarithmic axes, one plot a target and clock."""
+    """Promised against delivered speed-up on logarithmic axes, one plot a target, backend and clock: each backend
+    has baselines of its own, and its points would not be told from another's."""
     shown = [cell for cell in cells if cell.figure("promised_speedup") and cell.figure("speedup") and not cell.baseline]
-    groups = grouped(shown, lambda c: (c.record.target, c.record.clock.value))
+    groups = grouped(shown, lambda c: (c.record.target, c.record.backend, c.record.clock))
     return [
-        promise_figure(group, legend, title=target, note=CLOCKS[clock]) for (target, clock), group in groups.items()
+        promise_figure(group, legend, title=f"{backend} on {target}", note=CLOCKS[clock])
+        for (target, backend, clock), group in groups.items()
     ]
 
 

@@ -8,6 +8,7 @@ from statistics import fmean, median
 
 import pandas as pd
 
+from bench.models.shift import SHIFTS
 from bench.records import Record
 from bench.stats import Energy, Estimate, energy_per_inference, latency, ratio
 from bench.types import Clock
@@ -146,19 +147,38 @@ def cost_columns(record: Record, baseline: Record | None) -> Row:
 
 
 def quality_columns(record: Record, baseline: Record | None) -> Row:
-    """Accuracies as fractions; the drop in percentage points, positive is worse; `shifted` is the mean of its parts."""
+    """Accuracies as fractions; the drop in percentage points, positive is worse.
+
+    `shifted_accuracy` is the mean over the corruptions of the test set. Another data set is none of them: `elsewhere`.
+    """
     quality = record.quality
     if quality is None:
         return {}
     base = baseline.quality.accuracy if baseline and baseline.quality else None
     drop = None if base is None or quality.accuracy is None else 100 * (base - quality.accuracy)
+    corrupted = [accuracy for name, accuracy in quality.shifted.items() if name in SHIFTS]
     return {
         "accuracy": quality.accuracy,
         "accuracy_drop_pp": drop,
-        "shifted_accuracy": fmean(quality.shifted.values()) if quality.shifted else None,
+        "shifted_accuracy": fmean(corrupted) if corrupted else None,
         "output_max_abs_err": quality.output_max_abs_err,
         "top1_agreement": quality.top1_agreement,
     }
+
+
+def elsewhere(record: Record) -> dict[str, float]:
+    """Accuracies on other data sets than the run's, by a name that no column of cells.csv has."""
+    shifted = record.quality.shifted if record.quality else {}
+    return {f"accuracy on {name}": accuracy for name, accuracy in shifted.items() if name not in SHIFTS}
+
+
+def unsupported(record: Record, row: Row) -> dict[str, str]:
+    """Column -> why the samples of a measured cell support no figure in it."""
+    tails = [name for name in ("p90", "p99") if row[f"latency_{name}_ms"] is None]
+    if record.clock is Clock.SIMULATED or not has_samples(record) or not tails:
+        return {}
+    why = latency(record.launches, record.clock).missing
+    return {f"latency_{name}_ms": why[name] for name in tails}
 
 
 def latency_columns(record: Record) -> Row:

@@ -46,6 +46,12 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
+def percent_of(part: float, whole: float) -> str:
+    """A share to the whole percent; what is there but rounds to none says so."""
+    share = 100 * part / whole
+    return "under 1 %" if 0 < share < 1 else f"{share:.0f} %"
+
+
 def signed(value: float | None, unit: str = "") -> str:
     """A change, with its sign."""
     return NONE if value is None else f"{value:+.2f}{unit}".replace("-", "−")

@@ -1,20 +1,25 @@
-"""What the page says beside its plots: the runs, the headlines, the table, the troubles, the layers."""
+"""What the page says beside its plots: the runs, the table, the troubles, the layers."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.records import LayerTime, Record, Run
-from bench.report.cells import Cell, grouped
+from bench.records import LayerTime, Run
+from bench.report.cells import Cell, conditions_told, grouped
 from bench.report.text import NONE, count, interval, number, percent, signed, size, times
-from bench.types import Json, Status
+from bench.types import Conditions, Json, Status
 
 TOP_LAYERS = 8
 VERDICTS = {"faster": "▲", "slower": "▼", "same": "=", "inconclusive": "?"}
 MARKS = {"ok": "✓", "failed": "✗", "skipped": "○", "untrusted": "!", "inconclusive": "?"}
 PLACES = {"backend": "", "target": "", "batch": "batch ", "threads": "threads ", "run_id": ""}
 """What tells cells of one model and recipe apart, shown where it differs, and the word before it."""
+
+SAMPLES = re.compile(r"^\d+(?= samples support no )")
+"""How many samples a cell had of those a percentile needs: another number in every cell, one reason for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,9 @@ COLUMNS = (
     Column(name="latency_p99_ms", head="p99, ms", about="given from 299 samples on", text=number),
     Column(name="accuracy", head="accuracy", about="of the deployed file in its own runtime", text=percent),
     Column(name="accuracy_drop_pp", head="drop, pp", about="against the baseline, positive is worse", text=signed),
-    Column(name="shifted_accuracy", head="shifted", about="mean accuracy on shifted data", text=percent),
+    Column(
+        name="shifted_accuracy", head="shifted", about="mean accuracy over corruptions of the test data", text=percent
+    ),
     Column(name="file_bytes", head="file", about="the deployed file", text=size),
     Column(name="compression_ratio", head="smaller", about="file of the baseline over this file", text=times),
     Column(name="nonzero_params", head="params ≠ 0", about="parameters that are not zero", text=count),
@@ -78,8 +85,8 @@ COLUMNS = (
 
 
 def table(cells: Sequence[Cell]) -> dict[str, Json]:
-    """Headings and rows; columns nobody fills are left out."""
-    columns = [column for column in COLUMNS if any(cell.figure(column.name) is not None for cell in cells)]
+    """Headings and rows; columns nobody fills are left out, and other data sets have one each."""
+    columns = [column for column in columns_of(cells) if any(cell.figure(column.name) is not None for cell in cells)]
     names = [name for name in PLACES if len({cell.row[name] for cell in cells}) > 1]
     return {
         "columns": columns,
@@ -95,11 +102,19 @@ def table(cells: Sequence[Cell]) -> dict[str, Json]:
     }
 
 
+def columns_of(cells: Sequence[Cell]) -> list[Column]:
+    """All columns, those of other data sets after the corruptions of the run's own."""
+    named = dict.fromkeys(name for cell in cells for name in cell.more)
+    others = [Column(name=name, head=name, about="test data of another data set", text=percent) for name in named]
+    after = 1 + next(index for index, column in enumerate(COLUMNS) if column.name == "shifted_accuracy")
+    return [*COLUMNS[:after], *others, *COLUMNS[after:]]
+
+
 def field_of(cell: Cell, column: Column) -> Field:
     """One figure with its interval beneath it, or the reason there is none."""
     value = cell.figure(column.name)
     if value is None:
-        return Field(text=NONE, why=cell.record.missing.get(column.name, "; ".join(cell.record.reasons)))
+        return Field(text=NONE, why=cell.missing.get(column.name, "; ".join(cell.record.reasons)))
     text, kind, detail = column.text(value), "", ""
     if column.bounds and not (cell.baseline and column.name == "speedup"):
         detail = interval(cell.figure(column.bounds[0]), cell.figure(column.bounds[1]))
@@ -110,120 +125,49 @@ def field_of(cell: Cell, column: Column) -> Field:
     return Field(text=text, sort=value, kind=kind, detail=detail)
 
 
-def headlines(cells: Sequence[Cell]) -> list[dict[str, Json]]:
-    """For each model: the fastest, the smallest and the widest gap between promise and delivery, of trusted cells."""
-    groups = grouped(cells, lambda cell: (cell.record.model, cell.record.target))
-    found = []
-    for (model, target), group in groups.items():
-        candidates = [cell for cell in group if cell.trusted and not cell.baseline]
-        lines = [line for line in (fastest(candidates), smallest(candidates), gap(candidates)) if line]
-        if lines:
-            found.append({"model": model, "target": target, "lines": lines})
-    return found
-
-
-def fastest(cells: Sequence[Cell]) -> dict[str, str] | None:
-    """The cell with the largest delivered speed-up."""
-    timed = [cell for cell in cells if cell.figure("speedup")]
-    if not timed:
-        return None
-    best = max(timed, key=lambda cell: cell.figure("speedup") or 0.0)
-    within = interval(best.figure("speedup_low"), best.figure("speedup_high"))
-    return {
-        "what": "fastest",
-        "figure": times(best.figure("speedup")),
-        "who": place(best),
-        "more": joined((f"95 %: {within}" if within else "", drop(best))),
-    }
-
-
-def smallest(cells: Sequence[Cell]) -> dict[str, str] | None:
-    """The cell whose file shrank most."""
-    sized = [cell for cell in cells if cell.figure("compression_ratio")]
-    if not sized:
-        return None
-    best = max(sized, key=lambda cell: cell.figure("compression_ratio") or 0.0)
-    return {
-        "what": "smallest",
-        "figure": f"{times(best.figure('compression_ratio'))} smaller",
-        "who": place(best),
-        "more": joined((size(best.figure("file_bytes")), drop(best))),
-    }
-
-
-def gap(cells: Sequence[Cell]) -> dict[str, str] | None:
-    """The cell that delivered least of what it promised."""
-    timed = [cell for cell in cells if cell.figure("speedup") and cell.figure("promised_speedup")]
-    if not timed:
-        return None
-    worst = min(timed, key=kept)
-    if kept(worst) >= 1:
-        return None
-    return {
-        "what": "widest gap",
-        "figure": f"{times(worst.figure('promised_speedup'))} → {times(worst.figure('speedup'))}",
-        "who": place(worst),
-        "more": "promised → delivered",
-    }
-
-
-def kept(cell: Cell) -> float:
-    """Delivered over promised."""
-    return (cell.figure("speedup") or 0.0) / (cell.figure("promised_speedup") or 1.0)
-
-
-def place(cell: Cell) -> str:
-    """Recipe and backend."""
-    return f"{cell.record.recipe} on {cell.record.backend}"
-
-
-def drop(cell: Cell) -> str:
-    """The accuracy it cost."""
-    value = cell.figure("accuracy_drop_pp")
-    return "" if value is None else f"accuracy {signed(-value)} pp"
-
-
-def joined(parts: Sequence[str]) -> str:
-    """The parts that say something."""
-    return ", ".join(part for part in parts if part)
-
-
-def troubles(records: Sequence[Record]) -> list[dict[str, Json]]:
+def troubles(cells: Sequence[Cell]) -> list[dict[str, Json]]:
     """Cells that failed, were skipped, are untrusted or inconclusive, and notes on those that are ok, by status."""
     order = (Status.FAILED, Status.UNTRUSTED, Status.INCONCLUSIVE, Status.SKIPPED, Status.OK)
+    by_status = grouped(cells, lambda cell: cell.record.status)
+    told = conditions_told(cells)
     return [
         {
             "status": "noted" if status is Status.OK else status.value,
             "mark": MARKS[status.value],
-            "cells": [
-                {
-                    "name": f"{record.model} / {record.recipe}",
-                    "where": f"{record.backend} on {record.target}",
-                    "why": "; ".join(record.reasons) or "no reason was given",
-                }
-                for record in chosen
-            ],
+            "cells": alike(chosen, told),
         }
         for status in order
-        if (chosen := [r for r in records if r.status is status and (r.reasons or status is not Status.OK)])
+        if (chosen := [c for c in by_status.get(status, []) if c.record.reasons or status is not Status.OK])
     ]
 
 
-def missing(records: Sequence[Record]) -> list[dict[str, Json]]:
+def alike(cells: Sequence[Cell], told: Callable[[Conditions], tuple[str, ...]]) -> list[dict[str, Json]]:
+    """Cells of one place and reason under it: a runtime that is not installed is one trouble, not one a recipe."""
+
+    def same(cell: Cell) -> tuple[str, str]:
+        record = cell.record
+        where = ", ".join((f"{record.backend} on {record.target}", *told(record.conditions)))
+        return where, "; ".join(record.reasons) or "no reason was given"
+
+    return [
+        {"names": [f"{cell.record.model} / {cell.record.recipe}" for cell in group], "where": where, "why": why}
+        for (where, why), group in grouped(cells, same).items()
+    ]
+
+
+def missing(cells: Sequence[Cell]) -> list[dict[str, Json]]:
     """Why figures are missing, each reason once, with how many cells it holds for."""
-    found: dict[tuple[str, str], int] = {}
-    for record in records:
-        for column, why in record.missing.items():
-            found[why, column] = found.get((why, column), 0) + 1
+    found = Counter((SAMPLES.sub("so few", why), column) for cell in cells for column, why in cell.missing.items())
     reasons: dict[str, dict[str, int]] = {}
-    for (why, column), cells in found.items():
-        reasons.setdefault(why, {})[column] = cells
+    for (why, column), number_of in found.items():
+        reasons.setdefault(why, {})[column] = number_of
     return [{"why": why, "columns": ", ".join(c), "cells": max(c.values())} for why, c in reasons.items()]
 
 
 def layers(cells: Sequence[Cell]) -> list[dict[str, Json]]:
     """The slowest nodes of each profiled cell, with their share of all nodes' time."""
     found = []
+    told = conditions_told(cells)
     for cell in cells:
         record = cell.record
         total = sum(layer.mean_us for layer in record.profile)
@@ -234,7 +178,13 @@ def layers(cells: Sequence[Cell]) -> list[dict[str, Json]]:
         found.append(
             {
                 "name": f"{record.model} / {record.recipe}",
-                "where": f"{record.backend}, {len(record.profile)} nodes, {number(total)} µs in all",
+                "where": ", ".join(
+                    (
+                        record.backend,
+                        *told(record.conditions),
+                        f"{len(record.profile)} nodes, {number(total)} µs in all",
+                    )
+                ),
                 "rows": [layer_row(layer, total) for layer in top],
                 "rest": f"{number(rest)} µs in {len(record.profile) - len(top)} others" if rest > 0 else "",
             }

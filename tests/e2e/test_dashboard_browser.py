@@ -102,6 +102,29 @@ def test_the_page_draws_everything_in_silence_and_asks_nobody(watched, metered, 
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
+def test_runtimes_stand_side_by_side_and_why_is_read_without_scrolling(watched, tmp_path):
+    notes = {"operators": {"CONV_2D": 9, HOSTILE[2]: 1}, "delegated": 9, "partitions": 2, "not_delegated": {"PAD": 1}}
+    cells = [c for c in suite() if c.model == "resnet8" and c.launches]
+    other = [
+        replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}", facts={"session": notes})
+        for c in suite(seed=8)
+        if c.model == "resnet8" and c.launches
+    ]
+    path = tmp_path / "runtimes.html"
+    write_dashboard([*cells, *other], [run()], path)
+    watched.open(path)
+    shoot(watched, "runtimes")
+    page, width = watched.page, watched.page.viewport_size["width"]
+    assert (watched.noise, watched.dialogs) == ([], [])
+    assert page.locator("#runtimes .match").count() == len(cells)
+    said = page.locator("#runtimes .why div").first
+    assert "9 of 10 operators delegated in 2 partitions; not taken: PAD ×1" in said.inner_text()
+    box = said.bounding_box()
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_every_point_of_the_table_is_drawn(watched, tmp_path):
     cells = [cell for cell in suite() if cell.model == "resnet8"]
     write_dashboard(cells, [run()], tmp_path / "d.html")

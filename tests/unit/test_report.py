@@ -115,7 +115,7 @@ def test_what_is_relative_is_missing_where_the_baseline_is():
 def test_the_accuracy_drop_is_in_percentage_points_and_positive_when_worse():
     found = against(
         {"quality": Quality(samples=9, accuracy=0.98)},
-        quality=Quality(samples=9, accuracy=0.95, shifted={"a": 0.5, "b": 0.7}),
+        quality=Quality(samples=9, accuracy=0.95, shifted={"blur": 0.5, "contrast": 0.7}),
     )
     assert found["accuracy_drop_pp"] == pytest.approx(3.0)
     assert found["shifted_accuracy"] == pytest.approx(0.6)
@@ -290,7 +290,7 @@ def test_durations_of_different_clocks_never_share_a_plot():
         ),
         *(replace(c, clock=Clock.SIMULATED, simulation=Simulation(source="s", latency_ms=9.0)) for c in cells),
     ]
-    found = cells_of([replace(c, key=f"{c.key}{i}", conditions=Conditions(batch=i + 1)) for i, c in enumerate(mixed)])
+    found = cells_of([replace(c, key=f"{c.key}{i}") for i, c in enumerate(mixed)])
     notes = [figure.note for figure in accuracy_figures(found, legend_of(found))]
     assert len(notes) == len(set(notes)) == 3
 
