@@ -60,15 +60,19 @@ def use_wal(connection: sqlite3.Connection) -> None:
     a new file: two runs begun at the same moment on an empty folder.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as error:
-            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+    while not switched(connection, last_try=time.monotonic() > deadline):
+        time.sleep(0.01)
+
+
+def switched(connection: sqlite3.Connection, *, last_try: bool) -> bool:
+    """Whether the file is in WAL now; False where another process kept it from that and it is not the last try."""
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if last_try or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise
+        return False
+    return True
 
 
 def begin_sqlite(connection: Connection) -> None:
