@@ -20,7 +20,7 @@ from bench.quality import Evaluation, baseline_error, evaluation, judge
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
-from bench.stats import energy_per_inference, latency
+from bench.stats import energy_of, host_memory, latency
 from bench.target import Target
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
@@ -244,13 +244,12 @@ def _over_budget(target: Target, record: Record) -> Record:
     if not record.launches:
         return record
     timed = latency(record.launches, record.clock)
-    peaks = [phase.peak_bytes for launch in record.launches for phase in launch.memory]
-    windows = [window for launch in record.launches for window in launch.energy]
-    joules = energy_per_inference(windows).joules if windows else None
+    energy = energy_of(record.launches, record.conditions.batch)
+    joules = energy.joules if energy else None
     budget = target.budget
     spent = (
         ("latency", timed.p50.value, budget.latency_ms, "ms"),
-        ("memory", max(peaks, default=None), budget.memory_bytes, "bytes"),
+        ("memory", host_memory(record.launches).peak, budget.memory_bytes, "bytes"),
         ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
     )
     over = [

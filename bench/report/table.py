@@ -9,7 +9,7 @@ from statistics import fmean, median
 import pandas as pd
 
 from bench.records import Record
-from bench.stats import Energy, Estimate, energy_per_inference, latency, ratio
+from bench.stats import Estimate, energy_of, host_memory, latency, ratio
 from bench.types import Clock
 
 Row = dict[str, str | int | float | None]
@@ -212,25 +212,17 @@ def memory_columns(record: Record) -> Row:
     launches = record.launches
     if not launches and record.simulation:
         return {"memory_peak_bytes": record.simulation.memory_bytes}
-    models: list[int] = []
-    peaks: list[int] = []
-    for launch in launches:
-        phases = {phase.name: phase for phase in launch.memory}
-        if "loaded" in phases:
-            models.append(phases["loaded"].end_bytes - phases["loaded"].start_bytes)
-        later = [phase.peak_bytes for phase in launch.memory if phase.name != "imported"]
-        if "imported" in phases and later:
-            peaks.append(max(later) - phases["imported"].end_bytes)
+    found = host_memory(launches)
     return {
         "load_ms": median(launch.load_ms for launch in launches) if launches else None,
-        "memory_model_bytes": int(median(models)) if models else None,
-        "memory_peak_bytes": int(median(peaks)) if peaks else None,
+        "memory_model_bytes": found.model,
+        "memory_peak_bytes": found.peak,
     }
 
 
 def energy_columns(record: Record) -> Row:
-    """Millijoules above idle, mean watts with idle included, and who measured them or why nobody did."""
-    found = energy_of(record)
+    """Millijoules above idle of one input, mean watts with idle included, and who measured them or why nobody did."""
+    found = energy_of(record.launches, record.conditions.batch)
     if found is None:
         why = record.missing.get("energy_per_inference_mj") or f"no meter was read (cell {record.status.value})"
         return {"energy_source": why if why.startswith("none") else f"none: {why}"}
@@ -241,17 +233,6 @@ def energy_columns(record: Record) -> Row:
         "energy_per_inference_mj": 1e3 * found.joules.value,
         "energy_source": found.source,
     }
-
-
-def energy_of(record: Record) -> Energy | None:
-    """The energy of the first meter that gives a figure, else of the first; None where none was read.
-
-    Meters are never summed: their domains overlap (a GPU's counter and its board's).
-    """
-    windows = [window for launch in record.launches for window in launch.energy]
-    sources = list(dict.fromkeys(window.source for window in windows))
-    found = [energy_per_inference([window for window in windows if window.source == source]) for source in sources]
-    return next((energy for energy in found if energy.joules), found[0] if found else None)
 
 
 def simulation_columns(record: Record) -> Mapping[str, int | None]:

@@ -162,6 +162,28 @@ def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
     assert "energy budget" not in said
 
 
+def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monkeypatch):
+    book.meters = ("fake_meter:Steady", "fake_meter:Other")
+    book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(energy_mj=1e-9)))
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
+    assert [window.meter for window in baseline.launches[0].energy] == ["steady", "other"]
+    assert "over the energy budget" in "; ".join(baseline.reasons)
+    assert rows([baseline])[0]["energy_source"] == "measured:steady"
+
+
+def test_a_memory_budget_limits_what_the_column_shows(book, monkeypatch):
+    peak = 0
+    for limit in (1, 2**40):
+        book.baselines.clear()
+        book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(memory_bytes=limit)))
+        baseline = measured(book, monkeypatch, baseline={"ballast_bytes": 32 * 2**20})[0]
+        peak = rows([baseline])[0]["memory_peak_bytes"]
+        said = "; ".join(baseline.reasons)
+        assert (f"over the memory budget: {peak:.6g} of" in said) == (peak > limit)
+    assert 30 * 2**20 < peak < 50 * 2**20
+
+
 def test_a_machine_too_busy_is_not_believed(book, monkeypatch):
     book.plan = replace(book.plan, target=replace(book.plan.target, min_clean_share=1.1))
     baseline, _ = measured(book, monkeypatch)

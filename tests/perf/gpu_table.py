@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.records import Record
-from bench.stats import energy_per_inference, latency, ratio
+from bench.stats import energy_of, latency, ratio
 from bench.types import Clock, Json
 
 COLUMNS = (
@@ -39,18 +39,17 @@ def _row(record: Record, known: Mapping[str, Record]) -> dict[str, str]:
     row["latency_ms"] = f"{middle:.4g}"
     row["host_ms"] = f"{latency(record.launches, Clock.HOST).p50.value:.4g}"
     row["throughput_per_s"] = f"{1e3 * batch / middle:.0f}"
-    row |= _energy(record, batch) | _memory(record) | _promise(record, known)
+    row |= _energy(record) | _memory(record) | _promise(record, known)
     return row
 
 
-def _energy(record: Record, batch: int) -> dict[str, str]:
-    windows = [window for launch in record.launches for window in launch.energy]
-    if not windows:
+def _energy(record: Record) -> dict[str, str]:
+    found = energy_of(record.launches, record.conditions.batch)
+    if found is None:
         return {}
-    found = energy_per_inference(windows)
     row = {} if found.watts is None else {"watts": f"{found.watts:.0f}"}
     if found.joules is not None:
-        row["mj_per_inference"] = f"{1e3 * found.joules.value / batch:.4g}"
+        row["mj_per_inference"] = f"{1e3 * found.joules.value:.4g}"
     return row
 
 

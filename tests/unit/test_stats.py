@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.records import EnergyWindow, Launch, PairLaunch
-from bench.stats import Estimate, clean, energy_per_inference, latency, mean_interval, median_interval, ratio
+from bench.stats import Estimate, clean, energy_of, energy_per_inference, latency, mean_interval, median_interval, ratio
 from bench.stats.intervals import median_rank
 from bench.types import Clock
 
@@ -227,6 +227,18 @@ def test_windows_of_two_meters_are_never_summed():
     )
     with pytest.raises(ValueError, match="several meters"):
         energy_per_inference([window(), other])
+
+
+def test_the_energy_of_a_batch_is_shared_by_its_inputs():
+    assert energy_of([], 1) is None
+    one, eight = (energy_of([Launch(samples_ns=(1,), energy=(window(),) * 3)], batch) for batch in (1, 8))
+    assert one is not None
+    assert eight is not None
+    assert one.joules is not None
+    assert eight.joules is not None
+    assert one.joules.value == pytest.approx(0.1)
+    assert (eight.joules.value, eight.joules.high) == (pytest.approx(0.1 / 8), pytest.approx(0.1 / 8))
+    assert eight.watts == one.watts
 
 
 @pytest.mark.parametrize("windows", [[], [window(inferences=0)], [window(idle_seconds=0.0)]])
