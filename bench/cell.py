@@ -20,8 +20,7 @@ from bench.quality import Evaluation, baseline_error, evaluation, judge
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
-from bench.stats import energy_of, host_memory, latency
-from bench.target import Target
+from bench.trust import distrusted, doubted, doubts_of, doubts_of_pairs, within_budget
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
 SKIPS = (Unsupported, Unavailable)
@@ -197,17 +196,8 @@ def _stored(path: Path, x: np.ndarray) -> Path:
 
 
 def _with_findings(record: Record, found: Findings) -> Record:
-    unsettled = sum(launch.stopped != "converged" for launch in found.launches)
-    status, reasons = record.status, list(found.distrust)
-    if found.distrust:
-        status = Status.UNTRUSTED
-    elif unsettled:
-        status = Status.INCONCLUSIVE
-        reasons.append(f"{unsettled} of {len(found.launches)} launches ended at a limit before the median was known")
     return replace(
-        record,
-        status=status,
-        reasons=tuple(reasons),
+        doubted(distrusted(record, found.distrust), doubts_of(found.launches)),
         clock=found.clock,
         device=str(found.facts["session"].get("gpu", record.device)),
         backend_version=found.version,
@@ -233,35 +223,8 @@ def _checked(
         missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
     if is_baseline:
         book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs)
-        wrong = baseline_error(quality, judged)
-        if wrong:
-            record = replace(record, status=Status.UNTRUSTED, reasons=(*record.reasons, wrong))
-    return _over_budget(book.plan.target, replace(record, quality=quality, missing=missing))
-
-
-def _over_budget(target: Target, record: Record) -> Record:
-    """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
-    if not record.launches:
-        return record
-    timed = latency(record.launches, record.clock)
-    energy = energy_of(record.launches, record.conditions.batch)
-    joules = energy.joules if energy else None
-    budget = target.budget
-    spent = (
-        ("latency", timed.p50.value, budget.latency_ms, "ms"),
-        ("memory", host_memory(record.launches).peak, budget.memory_bytes, "bytes"),
-        ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
-    )
-    over = [
-        f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
-        for what, used, limit, unit in spent
-        if used is not None and limit is not None and used > limit
-    ]
-    share, status = timed.clean_share, record.status
-    if share is not None and share < target.min_clean_share:
-        over.append(f"only {share:.0%} of the samples ran without waiting for a CPU")
-        status = Status.UNTRUSTED
-    return replace(record, reasons=(*record.reasons, *over), status=status)
+        record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])
+    return within_budget(book.plan.target, replace(record, quality=quality, missing=missing))
 
 
 def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:
@@ -272,4 +235,5 @@ def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artif
     if isinstance(known, str):
         return replace(record, missing={**record.missing, "speedup": known})
     book.progress("compare with the baseline", 0.0)
-    return replace(record, pairs=measure_pairs(stand, known.artifact, artifact))
+    pairs = measure_pairs(stand, known.artifact, artifact)
+    return doubted(replace(record, pairs=pairs), doubts_of_pairs(pairs))

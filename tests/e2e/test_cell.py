@@ -162,6 +162,15 @@ def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
     assert "energy budget" not in said
 
 
+def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_baseline(book, monkeypatch):
+    baseline, other = measured(book, monkeypatch, other={"behave": "never steady"})
+    assert all(launch.steady for launch in baseline.launches)
+    assert other.status is Status.INCONCLUSIVE
+    said = "; ".join(other.reasons)
+    assert "2 of 2 launches were still getting faster" in said
+    assert "2 of 2 comparisons began while runs were still getting faster" in said
+
+
 def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monkeypatch):
     book.meters = ("fake_meter:Steady", "fake_meter:Other")
     book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(energy_mj=1e-9)))

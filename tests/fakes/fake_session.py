@@ -61,6 +61,10 @@ class FakeSession(Session):
         busy = self.told.get("busy", 2000)
         ballast = np.ones(self.told.get("ballast_bytes", 8) // 8)
 
+        if self.told.get("behave") == "never steady":
+            lasts = iter(0.1 * 0.8**number for number in range(12))
+            return lambda: time.sleep(next(lasts, 0.002))
+
         def one():
             total = float(ballast[0])
             for index in range(busy):

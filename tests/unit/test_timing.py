@@ -109,6 +109,23 @@ def test_warm_up_that_never_settles_says_so(no_queue):
     assert rounds > 0
 
 
+@pytest.mark.parametrize("milliseconds", [1, 31, 200, 3000])
+def test_an_inference_of_any_length_becomes_steady_without_minutes_of_warm_up(no_queue, milliseconds):
+    clock = Clock()
+    slow_start = Work(clock, [4 * milliseconds * 1_000_000, milliseconds * 1_000_000])
+    rounds, steady = warm_up([slow_start], no_queue, 0.5, now=clock)
+    assert steady
+    assert rounds == slow_start.calls
+    assert clock.ns <= max(0.5e9, 8 * milliseconds * 1e6)
+
+
+def test_noise_alone_becomes_steady_however_slow(no_queue):
+    clock, random = Clock(), np.random.default_rng(3)
+    work = Work(clock, (2e8 * np.exp(random.normal(0, 0.1, 3000))).astype(int).tolist())
+    found = [warm_up([work], no_queue, 0.5, now=clock)[1] for _ in range(200)]
+    assert sum(found) >= 190
+
+
 def test_a_quiet_inference_converges_and_a_wild_one_meets_the_time_limit(no_queue):
     clock = Clock()
     quiet = measure(Work(clock, [1000]), no_queue, Limits(), now=clock)
