@@ -20,7 +20,7 @@ from bench.quality import Evaluation, baseline_error, evaluation, judge
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
-from bench.trust import distrusted, doubted, doubts_of, doubts_of_pairs, within_budget
+from bench.trust import distrust_of_pairs, distrusted, doubted, doubts_of, doubts_of_pairs, within_budget
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
 SKIPS = (Unsupported, Unavailable)
@@ -29,10 +29,14 @@ SKIPS = (Unsupported, Unavailable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What the compressed cells of the same model and conditions are compared with."""
+    """What the compressed cells of the same model and conditions are compared with.
+
+    `distrust`: why it is untrusted itself, and with it every speed-up over it.
+    """
 
     artifact: Artifact
     outputs: Outputs
+    distrust: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -221,10 +225,15 @@ def _checked(
     missing = dict(record.missing)
     if quality.accuracy is None:
         missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
+    record = replace(record, quality=quality, missing=missing)
     if is_baseline:
-        book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs)
         record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])
-    return within_budget(book.plan.target, replace(record, quality=quality, missing=missing))
+    record = within_budget(book.plan.target, record)
+    if is_baseline:
+        untrusted = record.reasons if record.status is Status.UNTRUSTED else ()
+        distrust = tuple(f"its baseline is untrusted: {reason}" for reason in untrusted)
+        book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs, distrust=distrust)
+    return record
 
 
 def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:
@@ -235,5 +244,9 @@ def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artif
     if isinstance(known, str):
         return replace(record, missing={**record.missing, "speedup": known})
     book.progress("compare with the baseline", 0.0)
-    pairs = measure_pairs(stand, known.artifact, artifact)
-    return doubted(replace(record, pairs=pairs), doubts_of_pairs(pairs))
+    try:
+        pairs = measure_pairs(stand, known.artifact, artifact)
+    except PressbenchError as error:  # the cell itself is measured: only the comparison is lost
+        return replace(record, missing={**record.missing, "speedup": f"the comparison failed: {error}"})
+    record = distrusted(replace(record, pairs=pairs), [*known.distrust, *distrust_of_pairs(record, pairs)])
+    return doubted(record, doubts_of_pairs(pairs))

@@ -90,6 +90,7 @@ class PairLaunch:
     Each row of `blocks_ns` is the duration of one inference in (a, b, b, a) order; `waits_ns`
     has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out.
     `first`: which session was built first, "a" or "b". `steady`: as in `Launch`, of both together.
+    `distrust`: reasons not to believe it: what a session ("A: ...", "B: ...") fell back to, what a meter saw.
     """
 
     blocks_ns: tuple[tuple[float, float, float, float], ...]
@@ -98,6 +99,7 @@ class PairLaunch:
     loops: int = 1
     clock: Clock = Clock.HOST
     steady: bool = True
+    distrust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,12 @@ def doubts_of_pairs(pairs: Sequence[PairLaunch]) -> list[str]:
     return [f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster"] if unsteady else []
 
 
+def distrust_of_pairs(record: Record, pairs: Sequence[PairLaunch]) -> list[str]:
+    """What the comparisons fell back to or were slowed by; what the cell says of itself already is not said again."""
+    found = dict.fromkeys(reason for pair in pairs for reason in pair.distrust)
+    return [f"compared with its baseline (A): {r}" for r in found if r.removeprefix("B: ") not in record.reasons]
+
+
 def within_budget(target: Target, record: Record) -> Record:
     """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
     if not record.launches:

@@ -105,7 +105,24 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
 def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
     _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED
-    assert "asked for int8, ran float32" in other.reasons
+    assert other.reasons == ("asked for int8, ran float32",)
+
+
+def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_reason(book, monkeypatch):
+    baseline, other = measured(book, monkeypatch, baseline={"fallbacks": ["asked for CUDA, ran on the CPU"]})
+    assert baseline.status is Status.UNTRUSTED
+    assert len(other.pairs) == 2
+    assert other.status is Status.UNTRUSTED
+    assert "its baseline is untrusted: asked for CUDA, ran on the CPU" in other.reasons
+
+
+def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(book, monkeypatch):
+    _, other = measured(book, monkeypatch, other={"behave": "alone"})
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+    assert len(other.launches) == 2
+    assert other.pairs == ()
+    assert "no room for two" in other.missing["speedup"]
+    assert rows([other])[0]["speedup"] is None
 
 
 def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from time import perf_counter_ns
 
-from bench.device.meters.base import Meter, Reading
+from bench.device.meters.base import Condition, Meter, Reading
 
 
 class Steady(Meter):
@@ -31,3 +31,13 @@ class Other(Steady):
     name = "other"
     source = "measured:other"
     watts = 2.0
+
+
+class Throttled(Steady):
+    """Held back since the last look, always."""
+
+    name = "throttled"
+    source = "measured:throttled"
+
+    def condition(self):
+        return Condition(distrust=("slowed down by its fan",))
