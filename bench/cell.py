@@ -16,7 +16,7 @@ from bench.measure import Bench, Findings, Outputs, count_artifact, measure_arti
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
-from bench.quality import Evaluation, baseline_error, evaluation, judge
+from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
@@ -50,6 +50,7 @@ class Bookkeeping:
     progress: Progress
     baselines: dict[str, Baseline | str] = field(default_factory=dict)
     references: dict[str, np.ndarray | None] = field(default_factory=dict)
+    uncounted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meters: tuple[str, ...] = ()
 
 
@@ -102,10 +103,12 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
     )
     book.progress("compile", 0.0)
     artifact = compiled(backend, source, cell.conditions, cell.backend.options, book.cache)
+    cost = count_cost(source, artifact)
     record = replace(
         record,
         digest=artifact.digest,
-        cost=count_cost(source, artifact),
+        cost=cost,
+        missing=_uncounted(cell, book, cost),
         facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
     )
     if backend.session is None:
@@ -133,9 +136,23 @@ def count_cost(source: Compressed, artifact: Artifact) -> Cost:
     readable = artifact.path.suffix in {".onnx", ".tflite"}
     graph = source.files.get("onnx") or source.files["tflite"]
     counted = cost_of(artifact.path if readable else graph)
-    promise = cost_of(graph).nonzero_macs if source.quant else counted.nonzero_macs
-    size = artifact.path.stat().st_size
-    return replace(counted, file_bytes=size, entropy_bytes=source.entropy_bytes, nonzero_macs=promise)
+    promise = cost_of(graph) if source.quant else counted
+    return replace(
+        counted,
+        file_bytes=artifact.path.stat().st_size,
+        entropy_bytes=source.entropy_bytes,
+        nonzero_macs=promise.nonzero_macs,
+        unknown=tuple(sorted({*counted.unknown, *promise.unknown})),
+    )
+
+
+def _uncounted(cell: Cell, book: Bookkeeping, cost: Cost) -> dict[str, str]:
+    """Columns that would be sums without the operators the counter has no rule for, and which operators those are."""
+    book.uncounted[cell.key] = cost.unknown
+    baseline = book.uncounted.get(cell.baseline_key, ())
+    if cost.unknown:
+        return dict.fromkeys(("macs", "flops", "promised_speedup"), f"no rule counts {', '.join(cost.unknown)}")
+    return {"promised_speedup": f"no rule counts its baseline's {', '.join(baseline)}"} if baseline else {}
 
 
 def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record) -> Record:
@@ -147,7 +164,7 @@ def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record)
         device=simulation.source,
         backend_version=backend.probe().version,
         simulation=simulation,
-        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference", **said},
+        missing={**record.missing, "accuracy": f"{simulation.source} estimates cost, it runs no inference", **said},
     )
 
 
@@ -222,9 +239,8 @@ def _checked(
         known = book.baselines.get(cell.baseline_key)
         judged = replace(judged, reference=known.outputs[0] if isinstance(known, Baseline) else None)
     quality = judge(found.outputs, judged)
-    missing = dict(record.missing)
-    if quality.accuracy is None:
-        missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
+    why = no_accuracy(found.outputs, judged)
+    missing = {**record.missing, **({"accuracy": why} if why else {})}
     record = replace(record, quality=quality, missing=missing)
     if is_baseline:
         record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.records import Record
 from bench.stats import Estimate, energy_of, host_memory, latency, ratio
-from bench.types import Clock
+from bench.types import Clock, Cost
 
 Row = dict[str, str | int | float | None]
 
@@ -128,7 +128,10 @@ def identity(record: Record) -> Row:
 
 
 def cost_columns(record: Record, baseline: Record | None) -> Row:
-    """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's."""
+    """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's.
+
+    No MACs where the counter has no rule for an operator: the sum would be of the others alone.
+    """
     cost = record.cost
     if cost is None:
         return {}
@@ -136,13 +139,20 @@ def cost_columns(record: Record, baseline: Record | None) -> Row:
     return {
         "params": cost.params,
         "nonzero_params": cost.nonzero_params,
-        "macs": cost.macs,
-        "flops": cost.flops,
+        "macs": None if cost.unknown else cost.macs,
+        "flops": None if cost.unknown else cost.flops,
         "file_bytes": cost.file_bytes,
         "entropy_bytes": cost.entropy_bytes,
         "compression_ratio": base.file_bytes / cost.file_bytes if base and cost.file_bytes else None,
-        "promised_speedup": base.nonzero_macs / cost.nonzero_macs if base and cost.nonzero_macs else None,
+        "promised_speedup": promised(base, cost),
     }
+
+
+def promised(base: Cost | None, cost: Cost) -> float | None:
+    """MACs of the baseline over those left (zeros left out); None where either cannot be counted in full."""
+    if base is None or base.unknown or cost.unknown or not cost.nonzero_macs:
+        return None
+    return base.nonzero_macs / cost.nonzero_macs
 
 
 def quality_columns(record: Record, baseline: Record | None) -> Row:

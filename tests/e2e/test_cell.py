@@ -188,6 +188,30 @@ def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_ba
     assert "2 of 2 comparisons began while runs were still getting faster" in said
 
 
+def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, monkeypatch):
+    counted = bench.cell.cost_of
+    monkeypatch.setattr(bench.cell, "cost_of", lambda file: replace(counted(file), unknown=("com.me.Fancy",)))
+    baseline, _ = measured(book, monkeypatch)
+    monkeypatch.setattr(bench.cell, "cost_of", counted)
+    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: FakeBackend)
+    other = run_cell(book.plan.cells[1], book)
+    row, beside = rows([baseline, other])
+    for column in ("macs", "flops", "promised_speedup"):
+        assert row[column] is None
+        assert "com.me.Fancy" in baseline.missing[column]
+    assert beside["macs"] is not None
+    assert beside["promised_speedup"] is None
+    assert "its baseline's com.me.Fancy" in other.missing["promised_speedup"]
+
+
+def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_data_fits(book, monkeypatch):
+    asked = bench.cell.evaluation
+    monkeypatch.setattr(bench.cell, "evaluation", lambda *data, **how: replace(asked(*data, **how), classes=7))
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.quality.accuracy is None
+    assert "7 classes" in baseline.missing["accuracy"]
+
+
 def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monkeypatch):
     book.meters = ("fake_meter:Steady", "fake_meter:Other")
     book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(energy_mj=1e-9)))

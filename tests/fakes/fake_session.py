@@ -66,7 +66,7 @@ class FakeSession(Session):
         ballast = np.ones(self.told.get("ballast_bytes", 8) // 8)
 
         if self.told.get("behave") == "never steady":
-            lasts = iter(0.1 * 0.8**number for number in range(12))
+            lasts = iter(0.16 - 0.012 * number for number in range(12))  # steps a busy machine does not hide
             return lambda: time.sleep(next(lasts, 0.002))
 
         def one():

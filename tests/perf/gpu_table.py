@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.records import Record
+from bench.report.table import promised
 from bench.stats import energy_of, latency, ratio
 from bench.types import Clock, Json
 
@@ -64,7 +65,8 @@ def _promise(record: Record, known: Mapping[str, Record]) -> dict[str, str]:
     baseline = known.get(record.baseline_key)
     if record.key == record.baseline_key or baseline is None or record.cost is None or baseline.cost is None:
         return {}
-    row = {"promised": f"{baseline.cost.nonzero_macs / max(1, record.cost.nonzero_macs):.2f}"}
+    ratio_of_macs = promised(baseline.cost, record.cost)
+    row = {} if ratio_of_macs is None else {"promised": f"{ratio_of_macs:.2f}"}
     if record.pairs:
         return row | {"delivered": f"{ratio(record.pairs).speedup.value:.2f}", "delivered_by": "interleaved, 1 launch"}
     if baseline.launches:
