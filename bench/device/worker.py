@@ -79,9 +79,7 @@ def work(job: Job, events: Events) -> None:
     root = Path(job.root)
     facts = machine.facts(root)
     if job.pin:
-        cpus = machine.calm_cpus(root, job.threads)
-        os.sched_setaffinity(0, cpus)
-        facts["pinned_cpus"] = list(cpus)
+        facts |= machine.pin(root, job.threads)
     events.send("facts", **facts)
     gc.collect()
     gc.disable()
@@ -105,9 +103,10 @@ def measure_one(job: Job, events: Events, root: Path) -> None:
     feed = first_feed(job, session)
     with memory.phase("first_run"):
         session.run(feed)
-    with memory.phase("steady"), watched(meters, events):
+    with watched(meters, events), memory.phase("steady"):
         send_timed(job, events, session, feed, root)
-    events.send("loaded", load_ms=load_ms, steal_ns=machine.steal_ns(root) - steal)
+    stolen = machine.steal_ns(root)
+    events.send("loaded", load_ms=load_ms, steal_ns=None if stolen is None or steal is None else stolen - steal)
     events.send("memory", phases=[asdict(phase) for phase in memory.phases], reason=memory.reason)
     for window in energy_windows(meters, session.bind(feed), job.limits.energy_s):
         events.send("energy", **window)

@@ -75,3 +75,15 @@ def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
     assert window["joules"] == pytest.approx(count[0] * 10e-6)
     assert window["idle_joules"] == 0.0
     assert window["seconds"] >= Rapl.min_window_s
+
+
+def test_a_window_is_distrusted_for_what_slowed_it_in_its_middle_alone(tmp_path):
+    class Cooled(Rapl):
+        """Slow while it works, recovered whenever its condition is asked."""
+
+        def slowed(self):
+            return ("slowed down by heat",)
+
+    zone(tmp_path, "intel-rapl:0", 0)
+    (window,) = energy_windows([Cooled.open(tmp_path)], lambda: None, 0.0)
+    assert window["distrust"] == ["slowed down by heat"]
