@@ -246,8 +246,8 @@ def _checked(
         record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])
     record = within_budget(book.plan.target, record)
     if is_baseline:
-        untrusted = record.reasons if record.status is Status.UNTRUSTED else ()
-        distrust = tuple(f"its baseline is untrusted: {reason}" for reason in untrusted)
+        untrusted = record.status is Status.UNTRUSTED
+        distrust = (f"its baseline is untrusted: {'; '.join(record.reasons)}",) if untrusted else ()
         book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs, distrust=distrust)
     return record
 

@@ -113,7 +113,9 @@ def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_re
     assert baseline.status is Status.UNTRUSTED
     assert len(other.pairs) == 2
     assert other.status is Status.UNTRUSTED
-    assert "its baseline is untrusted: asked for CUDA, ran on the CPU" in other.reasons
+    said = "; ".join(other.reasons)
+    assert "its baseline is untrusted: asked for CUDA, ran on the CPU" in said
+    assert "compared with its baseline (A): A: asked for CUDA, ran on the CPU" in said
 
 
 def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(book, monkeypatch):
