@@ -16,12 +16,11 @@ from bench.measure import Bench, Findings, Outputs, count_artifact, measure_arti
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
-from bench.quality import Evaluation, baseline_error, evaluation, judge
+from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
-from bench.stats import energy_per_inference, latency
-from bench.target import Target
+from bench.trust import distrust_of_pairs, distrusted, doubted, doubts_of, doubts_of_pairs, within_budget
 from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, Status
 
 SKIPS = (Unsupported, Unavailable)
@@ -30,10 +29,14 @@ SKIPS = (Unsupported, Unavailable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What the compressed cells of the same model and conditions are compared with."""
+    """What the compressed cells of the same model and conditions are compared with.
+
+    `distrust`: why it is untrusted itself, and with it every speed-up over it.
+    """
 
     artifact: Artifact
     outputs: Outputs
+    distrust: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class Bookkeeping:
     progress: Progress
     baselines: dict[str, Baseline | str] = field(default_factory=dict)
     references: dict[str, np.ndarray | None] = field(default_factory=dict)
+    uncounted: dict[str, tuple[str, ...]] = field(default_factory=dict)
     meters: tuple[str, ...] = ()
 
 
@@ -99,10 +103,12 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
     )
     book.progress("compile", 0.0)
     artifact = compiled(backend, source, cell.conditions, cell.backend.options, book.cache)
+    cost = count_cost(source, artifact)
     record = replace(
         record,
         digest=artifact.digest,
-        cost=count_cost(source, artifact),
+        cost=cost,
+        missing=_uncounted(cell, book, cost),
         facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
     )
     if backend.session is None:
@@ -130,9 +136,23 @@ def count_cost(source: Compressed, artifact: Artifact) -> Cost:
     readable = artifact.path.suffix in {".onnx", ".tflite"}
     graph = source.files.get("onnx") or source.files["tflite"]
     counted = cost_of(artifact.path if readable else graph)
-    promise = cost_of(graph).nonzero_macs if source.quant else counted.nonzero_macs
-    size = artifact.path.stat().st_size
-    return replace(counted, file_bytes=size, entropy_bytes=source.entropy_bytes, nonzero_macs=promise)
+    promise = cost_of(graph) if source.quant else counted
+    return replace(
+        counted,
+        file_bytes=artifact.path.stat().st_size,
+        entropy_bytes=source.entropy_bytes,
+        nonzero_macs=promise.nonzero_macs,
+        unknown=tuple(sorted({*counted.unknown, *promise.unknown})),
+    )
+
+
+def _uncounted(cell: Cell, book: Bookkeeping, cost: Cost) -> dict[str, str]:
+    """Columns that would be sums without the operators the counter has no rule for, and which operators those are."""
+    book.uncounted[cell.key] = cost.unknown
+    baseline = book.uncounted.get(cell.baseline_key, ())
+    if cost.unknown:
+        return dict.fromkeys(("macs", "flops", "promised_speedup"), f"no rule counts {', '.join(cost.unknown)}")
+    return {"promised_speedup": f"no rule counts its baseline's {', '.join(baseline)}"} if baseline else {}
 
 
 def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record) -> Record:
@@ -144,7 +164,7 @@ def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record)
         device=simulation.source,
         backend_version=backend.probe().version,
         simulation=simulation,
-        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference", **said},
+        missing={**record.missing, "accuracy": f"{simulation.source} estimates cost, it runs no inference", **said},
     )
 
 
@@ -197,17 +217,8 @@ def _stored(path: Path, x: np.ndarray) -> Path:
 
 
 def _with_findings(record: Record, found: Findings) -> Record:
-    unsettled = sum(launch.stopped != "converged" for launch in found.launches)
-    status, reasons = record.status, list(found.distrust)
-    if found.distrust:
-        status = Status.UNTRUSTED
-    elif unsettled:
-        status = Status.INCONCLUSIVE
-        reasons.append(f"{unsettled} of {len(found.launches)} launches ended at a limit before the median was known")
     return replace(
-        record,
-        status=status,
-        reasons=tuple(reasons),
+        doubted(distrusted(record, found.distrust), doubts_of(found.launches)),
         clock=found.clock,
         device=str(found.facts["session"].get("gpu", record.device)),
         backend_version=found.version,
@@ -228,41 +239,17 @@ def _checked(
         known = book.baselines.get(cell.baseline_key)
         judged = replace(judged, reference=known.outputs[0] if isinstance(known, Baseline) else None)
     quality = judge(found.outputs, judged)
-    missing = dict(record.missing)
-    if quality.accuracy is None:
-        missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
+    why = no_accuracy(found.outputs, judged)
+    missing = {**record.missing, **({"accuracy": why} if why else {})}
+    record = replace(record, quality=quality, missing=missing)
     if is_baseline:
-        book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs)
-        wrong = baseline_error(quality, judged)
-        if wrong:
-            record = replace(record, status=Status.UNTRUSTED, reasons=(*record.reasons, wrong))
-    return _over_budget(book.plan.target, replace(record, quality=quality, missing=missing))
-
-
-def _over_budget(target: Target, record: Record) -> Record:
-    """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
-    if not record.launches:
-        return record
-    timed = latency(record.launches, record.clock)
-    peaks = [phase.peak_bytes for launch in record.launches for phase in launch.memory]
-    windows = [window for launch in record.launches for window in launch.energy]
-    joules = energy_per_inference(windows).joules if windows else None
-    budget = target.budget
-    spent = (
-        ("latency", timed.p50.value, budget.latency_ms, "ms"),
-        ("memory", max(peaks, default=None), budget.memory_bytes, "bytes"),
-        ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
-    )
-    over = [
-        f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
-        for what, used, limit, unit in spent
-        if used is not None and limit is not None and used > limit
-    ]
-    share, status = timed.clean_share, record.status
-    if share is not None and share < target.min_clean_share:
-        over.append(f"only {share:.0%} of the samples ran without waiting for a CPU")
-        status = Status.UNTRUSTED
-    return replace(record, reasons=(*record.reasons, *over), status=status)
+        record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])
+    record = within_budget(book.plan.target, record)
+    if is_baseline:
+        untrusted = record.status is Status.UNTRUSTED
+        distrust = (f"its baseline is untrusted: {'; '.join(record.reasons)}",) if untrusted else ()
+        book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs, distrust=distrust)
+    return record
 
 
 def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:
@@ -273,4 +260,9 @@ def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artif
     if isinstance(known, str):
         return replace(record, missing={**record.missing, "speedup": known})
     book.progress("compare with the baseline", 0.0)
-    return replace(record, pairs=measure_pairs(stand, known.artifact, artifact))
+    try:
+        pairs = measure_pairs(stand, known.artifact, artifact)
+    except PressbenchError as error:  # the cell itself is measured: only the comparison is lost
+        return replace(record, missing={**record.missing, "speedup": f"the comparison failed: {error}"})
+    record = distrusted(replace(record, pairs=pairs), [*known.distrust, *distrust_of_pairs(record, pairs)])
+    return doubted(record, doubts_of_pairs(pairs))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bench import __version__
-from bench.errors import InvalidInput, PressbenchError
+from bench.errors import InvalidInput, PressbenchError, Untrusted
 from bench.places import cache_folder, data_folder, database
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def inspect_command(*, file: Path) -> tuple[Any, Any]:
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-def compare_command(**arguments: Any) -> tuple[Any, Any]:
+def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
     """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
     from bench.progress import watching
     from bench.single import compare_files
@@ -199,7 +199,13 @@ def compare_command(**arguments: Any) -> tuple[Any, Any]:
     with watching(sys.stderr) as watch:
         answer = compare_files(**arguments, cache=cache_folder(os.environ), progress=watch.progress)
     interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
-    return answer, f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {answer['verdict']}"
+    text = f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {answer['verdict']}"
+    if answer["basis"] == "raw":
+        text += "\na launch had too few clean blocks: those that waited for a CPU count too"
+    if answer["unsteady"]:
+        text += f"\n{answer['unsteady']} of {answer['launches']} launches began while runs were still getting faster"
+    text += "".join(f"\nuntrusted: {reason}" for reason in answer["reasons"])
+    return answer, text, Untrusted.exit_code if answer["reasons"] else 0
 
 
 @command("targets")

@@ -114,9 +114,11 @@ def count_artifact(bench: Bench, artifact: Artifact) -> tuple[Findings, Simulati
 def pair_launch(bench: Bench, baseline: Artifact, candidate: Artifact, number: int) -> PairLaunch:
     """One process of ABBA blocks; which session is built first alternates with `number`."""
     subjects = [bench.subject(baseline), bench.subject(candidate)]
-    job = replace(bench.job("compare", subjects), first="ab"[number % 2])
+    job = replace(bench.job("compare", subjects), first="ab"[number % 2], meters=bench.meters)
     events, _ = _run(bench, job, wants_outputs=False)
-    return _noun(PairLaunch, _one(events, "pair"))
+    ran = {str(event["side"]): event["fallbacks"] for event in events if event["event"] == "session"}
+    fallbacks = [f"{side.upper()}: {reason}" for side in sorted(ran) for reason in ran[side]]
+    return _noun(PairLaunch, {**_one(events, "pair"), "distrust": [*fallbacks, *_conditions(events)]})
 
 
 def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tuple[PairLaunch, ...]:
@@ -157,13 +159,8 @@ def _add(found: Findings, events: Sequence[Event], outputs: Outputs | None) -> F
         },
     )
     layers = [layer for event in events if event["event"] == "profile" for layer in event["layers"]]
-    meters = {str(event["name"]): str(event["reason"]) for event in events if event["event"] == "meter"}
-    reasons = [*session["fallbacks"], *(reason for window in windows for reason in window["distrust"])]
-    missing = (
-        {"memory_peak_bytes": memory["reason"], "memory_model_bytes": memory["reason"]} if memory["reason"] else {}
-    )
-    if not windows:
-        missing["energy_per_inference_mj"] = "; ".join(meters.values()) or "the target names no meter"
+    windowed = [reason for window in windows for reason in window["distrust"]]
+    reasons = [*session["fallbacks"], *_conditions(events), *windowed]
     return Findings(
         clock=Clock(timed["clock"]),
         version=str(session["version"]),
@@ -172,8 +169,23 @@ def _add(found: Findings, events: Sequence[Event], outputs: Outputs | None) -> F
         outputs=found.outputs if outputs is None else outputs,
         distrust=tuple(dict.fromkeys([*found.distrust, *map(str, reasons)])),
         facts={"machine": _facts(events), "session": session["notes"]},
-        missing={**found.missing, **missing},
+        missing={**found.missing, **_missing(events)},
     )
+
+
+def _missing(events: Sequence[Event]) -> dict[str, str]:
+    """What one launch could not measure, and why."""
+    missing: dict[str, str] = {}
+    for event in events:
+        if event["event"] == "profile" and event["reason"]:
+            missing["profile"] = str(event["reason"])
+    memory = str(_one(events, "memory")["reason"])
+    if memory:
+        missing |= {"memory_peak_bytes": memory, "memory_model_bytes": memory}
+    if not any(event["event"] == "energy" for event in events):
+        meters = [str(event["reason"]) for event in events if event["event"] == "meter"]
+        missing["energy_per_inference_mj"] = "; ".join(dict.fromkeys(meters)) or "the target names no meter"
+    return missing
 
 
 def _one(events: Sequence[Event], name: str) -> Mapping[str, Any]:
@@ -181,6 +193,11 @@ def _one(events: Sequence[Event], name: str) -> Mapping[str, Any]:
         if event["event"] == name:
             return event
     raise CellFailed(f"the worker ended without saying {name!r}")
+
+
+def _conditions(events: Sequence[Event]) -> list[str]:
+    """What the meters saw against believing the timed samples."""
+    return [str(reason) for event in events if event["event"] == "condition" for reason in event["distrust"]]
 
 
 def _facts(events: Sequence[Event]) -> dict[str, Json]:

@@ -15,6 +15,8 @@ from bench.records import Quality
 Array = np.ndarray
 BASELINE_TOLERANCE = 1e-2
 """An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
+ROUNDING = float(np.finfo(np.float32).eps)
+"""Outputs that are all smaller than this are no larger for the tolerance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +24,14 @@ class Evaluation:
     """The samples whose outputs are asked for: parts one after another, the clean part first.
 
     `x`: float32 (samples, *input shape); `labels`: int64 per sample; `parts`: name -> slice;
+    `classes`: how many the labels tell apart, 0 without labels.
     `reference`: outputs of the uncompressed network for the clean part, None where nobody knows.
     """
 
     x: Array | None
     labels: Array | None
     parts: tuple[tuple[str, int], ...]
+    classes: int = 0
     reference: Array | None = None
 
 
@@ -47,6 +51,7 @@ def evaluation(data: Dataset | None, other: Dataset | None, *, shifts: bool, see
         x=np.concatenate([part[1] for part in parts]).astype(np.float32),
         labels=np.concatenate([part[2] for part in parts]),
         parts=tuple((name, len(x)) for name, x, _ in parts),
+        classes=data.classes,
     )
 
 
@@ -56,7 +61,7 @@ def judge(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
     if not all(np.isfinite(np.asarray(output, dtype=np.float64)).all() for output in outputs):
         raise CellFailed("the outputs hold NaN or infinity")
     accuracies = _accuracies(first, evaluation)
-    agreed = _agreement(first, evaluation.reference)
+    agreed = _agreement(first, evaluation)
     return Quality(
         samples=len(first),
         accuracy=accuracies.pop("clean", None),
@@ -71,14 +76,28 @@ def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
     """Why an uncompressed file must not be believed; "" when its outputs are the reference's."""
     if evaluation.reference is None or quality.output_max_abs_err is None:
         return ""
-    scale = max(1.0, float(np.abs(evaluation.reference).max()))
+    scale = max(ROUNDING, float(np.abs(evaluation.reference).max()))
     if quality.output_max_abs_err <= BASELINE_TOLERANCE * scale:
         return ""
     return f"its outputs differ from the reference by up to {quality.output_max_abs_err:.3g}"
 
 
+def no_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
+    """Why there is no accuracy; "" where there is one."""
+    if evaluation.labels is None:
+        return "no data set fits this model's input: measured on drawn inputs"
+    if _scores(outputs[0], evaluation):
+        return ""
+    return f"an output of {outputs[0].shape[1:]} a sample is no score for each of the data set's {evaluation.classes} classes"
+
+
+def _scores(outputs: Array, evaluation: Evaluation) -> bool:
+    """Whether these are scores of the classes (of any, where nobody says which there are)."""
+    return outputs.ndim == 2 and evaluation.classes in (0, outputs.shape[1])
+
+
 def _accuracies(outputs: Array, evaluation: Evaluation) -> dict[str, float]:
-    if evaluation.labels is None or outputs.ndim != 2:
+    if evaluation.labels is None or not _scores(outputs, evaluation):
         return {}
     if len(outputs) != len(evaluation.labels):
         raise CellFailed(f"{len(outputs)} outputs for {len(evaluation.labels)} samples")
@@ -89,21 +108,22 @@ def _accuracies(outputs: Array, evaluation: Evaluation) -> dict[str, float]:
     return found
 
 
-def _agreement(outputs: Array, reference: Array | None) -> tuple[float | None, float | None]:
-    """Largest absolute difference, and the share of samples with the same first class (2-D outputs only)."""
+def _agreement(outputs: Array, evaluation: Evaluation) -> tuple[float | None, float | None]:
+    """Largest absolute difference, and the share of samples with the same first class (of scores only)."""
+    reference = evaluation.reference
     if reference is None:
         return None, None
     part = outputs[: len(reference)]
     if part.shape != reference.shape:
         raise CellFailed(f"outputs of shape {part.shape}, the reference has {reference.shape}")
     error = float(np.abs(part - reference).max())
-    if part.ndim != 2:
+    if not _scores(part, evaluation):
         return error, None
     return error, float((part.argmax(axis=1) == reference.argmax(axis=1)).mean())
 
 
 def _reference_accuracy(evaluation: Evaluation) -> float | None:
     reference, labels = evaluation.reference, evaluation.labels
-    if reference is None or labels is None or reference.ndim != 2:
+    if reference is None or labels is None or not _scores(reference, evaluation):
         return None
     return float((reference.argmax(axis=1) == labels[: len(reference)]).mean())

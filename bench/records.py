@@ -66,6 +66,7 @@ class Launch:
     `samples_ns`: host wall time of each timed inference after warm-up, in order;
     `waits_ns`: growth of the run-queue wait during each (empty where the kernel does not say);
     `device_ns`: the device's own clock for each (empty when the session's clock is the host's).
+    `steady`: whether the warm-up ended because runs no longer got faster, and not at its limit.
     `stopped`: "converged", "time limit" or "sample limit".
     """
 
@@ -88,7 +89,8 @@ class PairLaunch:
 
     Each row of `blocks_ns` is the duration of one inference in (a, b, b, a) order; `waits_ns`
     has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out.
-    `first`: which session was built first, "a" or "b".
+    `first`: which session was built first, "a" or "b". `steady`: as in `Launch`, of both together.
+    `distrust`: reasons not to believe it: what a session ("A: ...", "B: ...") fell back to, what a meter saw.
     """
 
     blocks_ns: tuple[tuple[float, float, float, float], ...]
@@ -96,6 +98,8 @@ class PairLaunch:
     first: str = "a"
     loops: int = 1
     clock: Clock = Clock.HOST
+    steady: bool = True
+    distrust: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

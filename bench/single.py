@@ -140,6 +140,9 @@ def _answer(done: list[PairLaunch]) -> dict[str, Json]:
         "launches": found.launches,
         "blocks": found.blocks,
         "clean_share": found.clean_share,
+        "basis": found.basis,
+        "unsteady": sum(not pair.steady for pair in done),
+        "reasons": list(dict.fromkeys(reason for pair in done for reason in pair.distrust)),
     }
 
 

@@ -43,7 +43,7 @@ def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator
         idle_end = meter.read()
         before = meter.condition()
         start = meter.read()
-        inferences = _busy(run, seconds)
+        inferences, slowed = _busy(run, seconds, meter)
         end = meter.read()
         after = meter.condition()
         yield {
@@ -55,18 +55,22 @@ def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator
             "idle_joules": idle_end.joules - idle_start.joules,
             "idle_seconds": (idle_end.at_ns - idle_start.at_ns) / 1e9,
             "notes": {"before": dict(before.notes), "after": dict(after.notes)},
-            "distrust": sorted({*before.distrust, *after.distrust}),
+            "distrust": sorted({*before.distrust, *slowed, *after.distrust}),
         }
 
 
-def _busy(run: Run, seconds: float) -> int:
-    """Runs for `seconds`; how often. Reads the clock about every 50 ms, not every inference."""
+def _busy(run: Run, seconds: float, meter: Meter) -> tuple[int, set[str]]:
+    """Runs for `seconds`: how often, and what slowed it. Reads clock and meter about every 50 ms, not every inference.
+
+    The meter is asked amid the work: after it, `read` waits for the counter and the device has long recovered.
+    """
     start = time.perf_counter()
     run()
     chunk = max(1, math.ceil(BUSY_CHUNK_S / max(time.perf_counter() - start, 1e-7)))
-    done = 1
+    done, slowed = 1, set(meter.slowed())
     while time.perf_counter() - start < seconds:
         for _ in range(chunk):
             run()
         done += chunk
-    return done
+        slowed.update(meter.slowed())
+    return done, slowed

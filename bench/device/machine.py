@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,13 +39,25 @@ def cpu_name(root: Path) -> str:
     return fields.get("model name") or board or fields.get("Model") or part or platform.processor()
 
 
-def steal_ns(root: Path) -> int:
-    """Time the hypervisor gave to others, summed over CPUs since boot (0 on bare metal)."""
-    return _cpu_times(root).get("cpu", [0] * 8)[7] * _tick_ns()
+def steal_ns(root: Path) -> int | None:
+    """Time the hypervisor gave to others, summed over CPUs since boot (0 on bare metal); None where nobody says."""
+    times = _cpu_times(root).get("cpu", [])
+    return times[7] * _tick_ns() if len(times) > 7 else None
+
+
+def pin(root: Path, count: int) -> dict[str, Json]:
+    """Keeps this process on the `count` calmest CPUs: a fact that says which, or why it is not."""
+    cpus = calm_cpus(root, count)
+    if sys.platform != "linux":
+        return {"pinning_missing": f"{sys.platform} lets no process choose its CPUs"}
+    os.sched_setaffinity(0, cpus)
+    return {"pinned_cpus": list(cpus)}
 
 
 def calm_cpus(root: Path, count: int, watch_s: float = 0.05) -> tuple[int, ...]:
-    """The `count` allowed CPUs that were most idle over `watch_s` seconds."""
+    """The `count` allowed CPUs that were most idle over `watch_s` seconds; () where a process cannot choose."""
+    if sys.platform != "linux":
+        return ()
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) <= count:
         return tuple(allowed)

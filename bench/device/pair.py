@@ -27,7 +27,7 @@ def compare(
     """
     pair = [(a, feed_a), (b, feed_b)]
     runs = [session.bind(feed) for session, feed in (pair if first == "a" else pair[::-1])]
-    warm_up(runs, queue, limits.warmup_s)
+    _, steady = warm_up(runs, queue, limits.warmup_s)
     on_device = a.clock is Clock.DEVICE
     loops = 1 if on_device else _loops(runs, queue)
     one, two = (repeat(run, loops) for run in runs)
@@ -42,6 +42,7 @@ def compare(
         "waits_ns": samples.waits_ns[:, columns].tolist() if samples.waits_ns.size else [],
         "loops": loops,
         "clock": a.clock.value,
+        "steady": steady,
     }
 
 

@@ -1,7 +1,7 @@
 """The one timing loop, its warm-up and its stopping rule.
 
-Every sample is one call between two reads of `perf_counter_ns`; outside that interval the
-growth of the thread's run-queue wait is read, so that a preempted sample can be told from a slow one.
+Every sample is one call between two reads of `perf_counter_ns`; between the samples the thread's
+run-queue wait is read, so that a preempted sample can be told from a slow one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -25,6 +26,10 @@ PREEMPTED_NS = 20_000
 """A sample whose thread waited longer than this for a CPU was preempted."""
 WINDOW = 8
 STEADY = 0.02
+PACE = 2
+"""Rounds that tell how long one takes; the first may be the slowest by far."""
+PATIENCE = 8
+"""Windows a warm-up may have: of noise alone, without any trend, two in a row are calm among 8 in 98 of 100 cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +67,23 @@ class RunQueue:
         """False where the kernel does not say: then no sample can be called preempted."""
         return self._file is not None
 
+    @property
+    def look(self) -> Callable[[], bytes] | None:
+        """Reads what `waits` understands: a call as cheap as can be, to parse when nobody is being timed."""
+        return None if self._file is None else partial(os.pread, self._file, 64, 0)
+
     def waited(self) -> int:
         """Nanoseconds waited since the thread began."""
-        return 0 if self._file is None else int(os.pread(self._file, 64, 0).split(b" ", 2)[1])
+        return 0 if self._file is None else _waited(os.pread(self._file, 64, 0))
 
     def close(self) -> None:
         """Closes the file."""
         if self._file is not None:
             os.close(self._file)
+
+
+def _waited(line: bytes) -> int:
+    return int(line.split(b" ", 2)[1])
 
 
 def collect(
@@ -80,45 +94,54 @@ def collect(
     device: Sequence[Callable[[], int]] = (),
     now: Clock = perf_counter_ns,
 ) -> Samples:
-    """Calls `order` one after another, `rounds` times; `device[i]()` after `order[i]()` gives its device time."""
-    elapsed: list[int] = []
-    waits: list[int] = []
+    """Calls `order` one after another, `rounds` times; `device[i]()` after `order[i]()` gives its device time.
+
+    The run-queue wait is read once between two samples (a read costs as much as all else around a sample): what
+    grew since the read before a sample is that sample's, with the few instructions between the two added to it.
+    """
+    starts: list[int] = []
+    ends: list[int] = []
     devices: list[int] = []
-    waited = queue.waited if queue.known else None
+    look = queue.look
+    looks = [look()] if look else []
     for _ in range(rounds):
         for position, run in enumerate(order):
-            before = waited() if waited else 0
             start = now()
             run()
             end = now()
-            if waited:
-                waits.append(waited() - before)
-            elapsed.append(end - start)
+            if look:
+                looks.append(look())
+            starts.append(start)
+            ends.append(end)
             if device:
                 devices.append(device[position]())
     shape = (rounds, len(order))
+    waited = np.array([_waited(line) for line in looks], np.int64)
     return Samples(
-        elapsed_ns=np.array(elapsed, np.int64).reshape(shape),
-        waits_ns=np.array(waits, np.int64).reshape(shape if waits else (rounds, 0)),
+        elapsed_ns=(np.array(ends, np.int64) - np.array(starts, np.int64)).reshape(shape),
+        waits_ns=(waited[1:] - waited[:-1]).reshape(shape if look else (rounds, 0)),
         device_ns=np.array(devices, np.int64).reshape(shape if devices else (rounds, 0)),
     )
 
 
 def warm_up(order: Sequence[Run], queue: RunQueue, limit_s: float, *, now: Clock = perf_counter_ns) -> tuple[int, bool]:
-    """Runs until two windows in a row are no faster than the best before, or `limit_s` is over.
+    """Runs until two windows in a row are no faster than the best before; not once `limit_s` is over.
 
-    Returns how many rounds that took and whether it became steady. A window is the median of
-    `WINDOW` rounds; "no faster" means by less than 2 %.
+    Returns how many rounds that took and whether it became steady. A window is the median of `WINDOW` rounds, of
+    fewer where `PATIENCE` windows would not fit in `limit_s`; "no faster" means by less than 2 %. So many windows
+    are had whatever they cost: an inference of any length can become steady, in 5 rounds where it is at once.
     """
-    start, best, calm, rounds = now(), math.inf, 0, 0
+    start, best, calm, windows = now(), math.inf, 0, 0
+    pace_ns = float(collect(order, PACE, queue, now=now).elapsed_ns.sum(axis=1).min())
+    size = min(WINDOW, max(1, int(limit_s * 1e9 / (PATIENCE * max(pace_ns, 1.0)))))
     while calm < 2:
-        if now() - start > limit_s * 1e9:
-            return rounds, False
-        window = float(np.median(collect(order, WINDOW, queue, now=now).elapsed_ns.sum(axis=1)))
-        rounds += WINDOW
+        if windows >= PATIENCE and now() - start > limit_s * 1e9:
+            return PACE + windows * size, False
+        window = float(np.median(collect(order, size, queue, now=now).elapsed_ns.sum(axis=1)))
+        windows += 1
         calm = calm + 1 if window > best * (1 - STEADY) else 0
         best = min(best, window)
-    return rounds, True
+    return PACE + windows * size, True
 
 
 def median_width(samples: NDArray[np.int64]) -> float:

@@ -1,7 +1,7 @@
 """The process that measures: reads a job file, prints JSON lines, and is gone.
 
-`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, energy,
-pair, outputs, profile, error, end. Whatever a runtime prints goes to standard error, so that
+`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, meter, condition,
+energy, pair, outputs, profile, error, end. Whatever a runtime prints goes to standard error, so that
 only events reach standard output.
 """
 
@@ -14,7 +14,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter_ns
@@ -27,6 +28,7 @@ from bench.device.energy import energy_windows, open_meters
 from bench.device.feeds import evaluation, first_feed
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
+from bench.device.meters.base import Meter
 from bench.device.pair import compare
 from bench.device.session import Feed, Session
 from bench.device.timing import RunQueue, measure
@@ -77,9 +79,7 @@ def work(job: Job, events: Events) -> None:
     root = Path(job.root)
     facts = machine.facts(root)
     if job.pin:
-        cpus = machine.calm_cpus(root, job.threads)
-        os.sched_setaffinity(0, cpus)
-        facts["pinned_cpus"] = list(cpus)
+        facts |= machine.pin(root, job.threads)
     events.send("facts", **facts)
     gc.collect()
     gc.disable()
@@ -92,6 +92,7 @@ def work(job: Job, events: Events) -> None:
 def measure_one(job: Job, events: Events, root: Path) -> None:
     """Memory by phases, time, energy, outputs and profile of one artifact."""
     memory = Memory(root)
+    meters = open_meters(job.meters, root, events.send)
     steal = machine.steal_ns(root)
     with memory.phase("imported"):
         kind = load_session(job)
@@ -102,17 +103,28 @@ def measure_one(job: Job, events: Events, root: Path) -> None:
     feed = first_feed(job, session)
     with memory.phase("first_run"):
         session.run(feed)
-    with memory.phase("steady"):
+    with watched(meters, events), memory.phase("steady"):
         send_timed(job, events, session, feed, root)
-    events.send("loaded", load_ms=load_ms, steal_ns=machine.steal_ns(root) - steal)
+    stolen = machine.steal_ns(root)
+    events.send("loaded", load_ms=load_ms, steal_ns=None if stolen is None or steal is None else stolen - steal)
     events.send("memory", phases=[asdict(phase) for phase in memory.phases], reason=memory.reason)
-    for window in energy_windows(open_meters(job.meters, root, events.send), session.bind(feed), job.limits.energy_s):
+    for window in energy_windows(meters, session.bind(feed), job.limits.energy_s):
         events.send("energy", **window)
     send_outputs(job, events, session)
     events.send("session", **describe(session))
     if job.profile_runs:
-        events.send("profile", layers=[asdict(layer) for layer in session.profile(feed, job.profile_runs)])
+        send_profile(job, events, session, feed)
     session.close()
+
+
+@contextmanager
+def watched(meters: Sequence[Meter], events: Events) -> Iterator[None]:
+    """What the meters say against believing what is measured inside: a throttled latency is none."""
+    for meter in meters:
+        meter.condition()  # what happened before is not of this measurement
+    yield
+    for meter in meters:
+        events.send("condition", meter=meter.name, distrust=list(meter.condition().distrust))
 
 
 def send_timed(job: Job, events: Events, session: Session, feed: Feed, root: Path) -> None:
@@ -154,15 +166,30 @@ def send_outputs(job: Job, events: Events, session: Session) -> None:
     events.send("outputs", samples=samples)
 
 
+def send_profile(job: Job, events: Events, session: Session, feed: Feed) -> None:
+    """Times by layer. What goes wrong here costs the profile alone: everything else has been measured."""
+    layers: list[Json] = []
+    reason = ""
+    try:
+        layers = [asdict(layer) for layer in session.profile(feed, job.profile_runs)]
+    except (PressbenchError, MemoryError) as error:
+        reason = str(error) or "out of memory"
+    events.send("profile", layers=layers, reason=reason)
+
+
 def compare_two(job: Job, events: Events, root: Path) -> None:
     """Baseline and candidate interleaved in one process."""
+    meters = open_meters(job.meters, root, events.send)
     kind = load_session(job)
     opened: dict[str, Session] = {}
     for name in "ab" if job.first == "a" else "ba":
         opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
     feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
-    pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
+    with watched(meters, events):
+        pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
     events.send("pair", first=job.first, **pair)
+    for name, session in opened.items():
+        events.send("session", side=name, **describe(session))
     for session in opened.values():
         session.close()
 

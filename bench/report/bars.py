@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from bench.report.axes import INK, Figure, Legend, binary_ticks, hover
 from bench.report.cells import Cell, grouped, labels
-from bench.report.table import energy_of
 from bench.report.text import interval, literal, number, size, times
+from bench.stats import energy_of
 from bench.types import Json
 
 
@@ -58,7 +58,7 @@ def memory_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
 
 
 def energy_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Energy of one inference above idle, one plot a model, target and source."""
+    """Energy of one input above idle, one plot a model, target and source."""
     shown = [cell for cell in cells if cell.figure("energy_per_inference_mj")]
     groups = grouped(shown, lambda c: (c.record.model, c.record.target, str(c.row["energy_source"])))
     return [
@@ -77,7 +77,7 @@ def energy_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
 
 def spread(cell: Cell) -> str:
     """The interval over windows in millijoules, in brackets."""
-    found = energy_of(cell.record)
+    found = energy_of(cell.record.launches, cell.record.conditions.batch)
     if found is None or found.joules is None or found.joules.low is None or found.joules.high is None:
         return ""
     return f" ({interval(1e3 * found.joules.low, 1e3 * found.joules.high)})"

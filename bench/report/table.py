@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.models.shift import SHIFTS
 from bench.records import Record
-from bench.stats import Energy, Estimate, energy_per_inference, latency, ratio
-from bench.types import Clock
+from bench.stats import Estimate, energy_of, host_memory, latency, ratio
+from bench.types import Clock, Cost
 
 Row = dict[str, str | int | float | None]
 
@@ -129,7 +129,10 @@ def identity(record: Record) -> Row:
 
 
 def cost_columns(record: Record, baseline: Record | None) -> Row:
-    """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's."""
+    """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's.
+
+    No MACs where the counter has no rule for an operator: the sum would be of the others alone.
+    """
     cost = record.cost
     if cost is None:
         return {}
@@ -137,13 +140,20 @@ def cost_columns(record: Record, baseline: Record | None) -> Row:
     return {
         "params": cost.params,
         "nonzero_params": cost.nonzero_params,
-        "macs": cost.macs,
-        "flops": cost.flops,
+        "macs": None if cost.unknown else cost.macs,
+        "flops": None if cost.unknown else cost.flops,
         "file_bytes": cost.file_bytes,
         "entropy_bytes": cost.entropy_bytes,
         "compression_ratio": base.file_bytes / cost.file_bytes if base and cost.file_bytes else None,
-        "promised_speedup": base.nonzero_macs / cost.nonzero_macs if base and cost.nonzero_macs else None,
+        "promised_speedup": promised(base, cost),
     }
+
+
+def promised(base: Cost | None, cost: Cost) -> float | None:
+    """MACs of the baseline over those left (zeros left out); None where either cannot be counted in full."""
+    if base is None or base.unknown or cost.unknown or not cost.nonzero_macs:
+        return None
+    return base.nonzero_macs / cost.nonzero_macs
 
 
 def quality_columns(record: Record, baseline: Record | None) -> Row:
@@ -232,25 +242,17 @@ def memory_columns(record: Record) -> Row:
     launches = record.launches
     if not launches and record.simulation:
         return {"memory_peak_bytes": record.simulation.memory_bytes}
-    models: list[int] = []
-    peaks: list[int] = []
-    for launch in launches:
-        phases = {phase.name: phase for phase in launch.memory}
-        if "loaded" in phases:
-            models.append(phases["loaded"].end_bytes - phases["loaded"].start_bytes)
-        later = [phase.peak_bytes for phase in launch.memory if phase.name != "imported"]
-        if "imported" in phases and later:
-            peaks.append(max(later) - phases["imported"].end_bytes)
+    found = host_memory(launches)
     return {
         "load_ms": median(launch.load_ms for launch in launches) if launches else None,
-        "memory_model_bytes": int(median(models)) if models else None,
-        "memory_peak_bytes": int(median(peaks)) if peaks else None,
+        "memory_model_bytes": found.model,
+        "memory_peak_bytes": found.peak,
     }
 
 
 def energy_columns(record: Record) -> Row:
-    """Millijoules above idle, mean watts with idle included, and who measured them or why nobody did."""
-    found = energy_of(record)
+    """Millijoules above idle of one input, mean watts with idle included, and who measured them or why nobody did."""
+    found = energy_of(record.launches, record.conditions.batch)
     if found is None:
         why = record.missing.get("energy_per_inference_mj") or f"no meter was read (cell {record.status.value})"
         return {"energy_source": why if why.startswith("none") else f"none: {why}"}
@@ -261,17 +263,6 @@ def energy_columns(record: Record) -> Row:
         "energy_per_inference_mj": 1e3 * found.joules.value,
         "energy_source": found.source,
     }
-
-
-def energy_of(record: Record) -> Energy | None:
-    """The energy of the first meter that gives a figure, else of the first; None where none was read.
-
-    Meters are never summed: their domains overlap (a GPU's counter and its board's).
-    """
-    windows = [window for launch in record.launches for window in launch.energy]
-    sources = list(dict.fromkeys(window.source for window in windows))
-    found = [energy_per_inference([window for window in windows if window.source == source]) for source in sources]
-    return next((energy for energy in found if energy.joules), found[0] if found else None)
 
 
 def simulation_columns(record: Record) -> Mapping[str, int | None]:

@@ -73,7 +73,7 @@ COLUMNS = (
     Column(name="macs", head="MACs", about="multiply-accumulates at batch 1; 1 MAC = 2 FLOPs", text=count),
     Column(name="memory_model_bytes", head="model mem.", about="host memory left by loading the model", text=size),
     Column(name="memory_peak_bytes", head="peak mem.", about="worst growth beyond the imported runtime", text=size),
-    Column(name="energy_per_inference_mj", head="energy, mJ", about="per inference, idle subtracted", text=number),
+    Column(name="energy_per_inference_mj", head="energy, mJ", about="of one input, idle subtracted", text=number),
     Column(name="power_w", head="power, W", about="mean while running, idle included", text=number),
     Column(name="cycles", head="cycles", about="simulated", text=count),
     Column(name="lut", head="LUT", about="simulated", text=count),

@@ -1,17 +1,21 @@
 """Pure statistics: raw samples in, estimates with intervals out. Deterministic, no resampling."""
 
-from bench.stats.energy import Energy, energy_per_inference
+from bench.stats.energy import Energy, energy_of, energy_per_inference
 from bench.stats.intervals import Estimate, mean_interval, median_interval
 from bench.stats.latency import Latency, clean, latency
+from bench.stats.memory import HostMemory, host_memory
 from bench.stats.ratio import Ratio, ratio
 
 __all__ = [
     "Energy",
     "Estimate",
+    "HostMemory",
     "Latency",
     "Ratio",
     "clean",
+    "energy_of",
     "energy_per_inference",
+    "host_memory",
     "latency",
     "mean_interval",
     "median_interval",

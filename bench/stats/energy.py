@@ -1,4 +1,4 @@
-"""Energy windows -> joules of one inference above idle, or the reason there is no such figure."""
+"""Energy windows -> joules of one input above idle, or the reason there is no such figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.records import EnergyWindow
+from bench.records import EnergyWindow, Launch
 from bench.stats.intervals import Estimate, mean_interval
 
 
@@ -15,7 +15,7 @@ from bench.stats.intervals import Estimate, mean_interval
 class Energy:
     """What the windows of one meter say.
 
-    `joules`: per inference, idle power subtracted, with an interval over windows; None with `reason`.
+    `joules`: of one input, idle power subtracted, with an interval over windows; None with `reason`.
     `watts`: mean power over the windows, idle included; `idle_watts`: the power that was subtracted.
     """
 
@@ -26,8 +26,22 @@ class Energy:
     reason: str = ""
 
 
-def energy_per_inference(windows: Sequence[EnergyWindow]) -> Energy:
-    """(joules - idle_watts * seconds) / inferences over all windows, idle_watts from each one's own idle window.
+def energy_of(launches: Sequence[Launch], batch: int) -> Energy | None:
+    """The energy of the first meter that gives a figure, else of the first; None where none was read.
+
+    Meters are never summed: their domains overlap (a GPU's counter and its board's).
+    """
+    windows = [window for launch in launches for window in launch.energy]
+    sources = list(dict.fromkeys(window.source for window in windows))
+    by_source = ([window for window in windows if window.source == source] for source in sources)
+    found = [energy_per_inference(of_one, batch) for of_one in by_source]
+    return next((energy for energy in found if energy.joules), found[0] if found else None)
+
+
+def energy_per_inference(windows: Sequence[EnergyWindow], batch: int = 1) -> Energy:
+    """(joules - idle_watts * seconds) / inputs over all windows, idle_watts from each one's own idle window.
+
+    An inference here is that of one input, as in the throughput: a window's inferences are of whole batches.
 
     A net energy that is not above zero, or whose interval over 3 or more windows holds zero, is not
     a small figure but none: the work cannot be told from idling with this meter. ValueError: windows
@@ -44,8 +58,8 @@ def energy_per_inference(windows: Sequence[EnergyWindow]) -> Energy:
     seconds = sum(window.seconds for window in usable)
     watts = sum(window.joules for window in usable) / seconds
     idle = sum(idle_watts(window) * window.seconds for window in usable) / seconds
-    spread = mean_interval([net_joules(window) / window.inferences for window in usable])
-    value = sum(net_joules(window) for window in usable) / sum(window.inferences for window in usable)
+    spread = mean_interval([net_joules(window) / (batch * window.inferences) for window in usable])
+    value = sum(net_joules(window) for window in usable) / (batch * sum(window.inferences for window in usable))
     if value <= 0 or (spread.low is not None and spread.low <= 0):
         reason = f"below the meter's resolution: {watts:.3g} W at work, {idle:.3g} W idle"
         return Energy(joules=None, watts=watts, idle_watts=idle, source=source, reason=reason)

@@ -22,7 +22,9 @@ SAME = 0.01
 class Ratio:
     """Time of B over time of A: above 1 means B is slower. `low`..`high` holds 95 %.
 
-    `blocks`: how many were used; `clean_share`: used over all. `verdict`:
+    `blocks`: how many were used; `clean_share`: blocks without a preempted member over all, None where the
+    kernel does not say. `basis`: "clean", or "raw" where a launch kept too few clean blocks and all of its
+    blocks were used. `verdict`:
     "same" when the whole interval lies within 1 -+ 1 %, else "slower" when it lies above 1,
     "faster" when below, "inconclusive" when it holds 1 or there are too few launches for one.
     """
@@ -32,8 +34,9 @@ class Ratio:
     high: float | None
     launches: int
     blocks: int
-    clean_share: float
+    clean_share: float | None
     verdict: str
+    basis: str = "clean"
 
     @property
     def speedup(self) -> Estimate:
@@ -53,32 +56,39 @@ def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
     """
     if len({pair.clock for pair in pairs}) > 1:
         raise ValueError("durations of different clocks are never compared")
-    used = [clean_blocks(pair) for pair in pairs if len(pair.blocks_ns)]
+    pairs = [pair for pair in pairs if len(pair.blocks_ns)]
+    used = [clean_blocks(pair) for pair in pairs]
     if not used:
         raise ValueError("the ratio of no blocks")
     logs = mean_interval([float(np.median(block_logs(blocks))) for blocks in used])
     low = None if logs.low is None else float(np.exp(logs.low))
     high = None if logs.high is None else float(np.exp(logs.high))
-    blocks = sum(len(kept) for kept in used)
+    masks = [calm(pair) for pair in pairs if len(pair.waits_ns)]
     return Ratio(
         ratio=float(np.exp(logs.value)),
         low=low,
         high=high,
         launches=logs.n,
-        blocks=blocks,
-        clean_share=blocks / sum(len(pair.blocks_ns) for pair in pairs),
+        blocks=sum(len(kept) for kept in used),
+        clean_share=float(np.concatenate(masks).mean()) if masks else None,
         verdict=judge(low, high),
+        basis="clean" if all(mask.sum() >= min(MIN_CLEAN_BLOCKS, len(mask)) for mask in masks) else "raw",
     )
+
+
+def calm(pair: PairLaunch, limit_ns: int = PREEMPTED_NS) -> NDArray[np.bool_]:
+    """Which blocks have no preempted member; all of them where nobody looked."""
+    if len(pair.waits_ns) == 0:
+        return np.ones(len(pair.blocks_ns), dtype=np.bool_)
+    if len(pair.waits_ns) != len(pair.blocks_ns):
+        raise ValueError(f"{len(pair.waits_ns)} rows of waits for {len(pair.blocks_ns)} blocks")
+    return np.asarray((np.asarray(pair.waits_ns) <= limit_ns).all(axis=1))
 
 
 def clean_blocks(pair: PairLaunch, limit_ns: int = PREEMPTED_NS) -> NDArray[np.float64]:
     """Rows of (a, b, b, a) nanoseconds no member of which was preempted; all rows where too few stay."""
     blocks = np.asarray(pair.blocks_ns, dtype=np.float64)
-    if len(pair.waits_ns) == 0:
-        return blocks
-    if len(pair.waits_ns) != len(blocks):
-        raise ValueError(f"{len(pair.waits_ns)} rows of waits for {len(blocks)} blocks")
-    kept = blocks[(np.asarray(pair.waits_ns) <= limit_ns).all(axis=1)]
+    kept = blocks[calm(pair, limit_ns)]
     return kept if len(kept) >= MIN_CLEAN_BLOCKS else blocks
 
 

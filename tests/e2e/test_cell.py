@@ -105,7 +105,26 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
 def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
     _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED
-    assert "asked for int8, ran float32" in other.reasons
+    assert other.reasons == ("asked for int8, ran float32",)
+
+
+def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_reason(book, monkeypatch):
+    baseline, other = measured(book, monkeypatch, baseline={"fallbacks": ["asked for CUDA, ran on the CPU"]})
+    assert baseline.status is Status.UNTRUSTED
+    assert len(other.pairs) == 2
+    assert other.status is Status.UNTRUSTED
+    said = "; ".join(other.reasons)
+    assert "its baseline is untrusted: asked for CUDA, ran on the CPU" in said
+    assert "compared with its baseline (A): A: asked for CUDA, ran on the CPU" in said
+
+
+def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(book, monkeypatch):
+    _, other = measured(book, monkeypatch, other={"behave": "alone"})
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+    assert len(other.launches) == 2
+    assert other.pairs == ()
+    assert "no room for two" in other.missing["speedup"]
+    assert rows([other])[0]["speedup"] is None
 
 
 def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):
@@ -160,6 +179,61 @@ def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
     assert "over the latency budget" in said
     assert "over the memory budget" in said
     assert "energy budget" not in said
+
+
+def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_baseline(book, monkeypatch):
+    baseline, other = measured(book, monkeypatch, other={"behave": "never steady"})
+    assert all(launch.steady for launch in baseline.launches)
+    assert other.status is Status.INCONCLUSIVE
+    said = "; ".join(other.reasons)
+    assert "2 of 2 launches were still getting faster" in said
+    assert "2 of 2 comparisons began while runs were still getting faster" in said
+
+
+def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, monkeypatch):
+    counted = bench.cell.cost_of
+    monkeypatch.setattr(bench.cell, "cost_of", lambda file: replace(counted(file), unknown=("com.me.Fancy",)))
+    baseline, _ = measured(book, monkeypatch)
+    monkeypatch.setattr(bench.cell, "cost_of", counted)
+    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: FakeBackend)
+    other = run_cell(book.plan.cells[1], book)
+    row, beside = rows([baseline, other])
+    for column in ("macs", "flops", "promised_speedup"):
+        assert row[column] is None
+        assert "com.me.Fancy" in baseline.missing[column]
+    assert beside["macs"] is not None
+    assert beside["promised_speedup"] is None
+    assert "its baseline's com.me.Fancy" in other.missing["promised_speedup"]
+
+
+def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_data_fits(book, monkeypatch):
+    asked = bench.cell.evaluation
+    monkeypatch.setattr(bench.cell, "evaluation", lambda *data, **how: replace(asked(*data, **how), classes=7))
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.quality.accuracy is None
+    assert "7 classes" in baseline.missing["accuracy"]
+
+
+def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monkeypatch):
+    book.meters = ("fake_meter:Steady", "fake_meter:Other")
+    book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(energy_mj=1e-9)))
+    baseline, _ = measured(book, monkeypatch)
+    assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
+    assert [window.meter for window in baseline.launches[0].energy] == ["steady", "other"]
+    assert "over the energy budget" in "; ".join(baseline.reasons)
+    assert rows([baseline])[0]["energy_source"] == "measured:steady"
+
+
+def test_a_memory_budget_limits_what_the_column_shows(book, monkeypatch):
+    peak = 0
+    for limit in (1, 2**40):
+        book.baselines.clear()
+        book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(memory_bytes=limit)))
+        baseline = measured(book, monkeypatch, baseline={"ballast_bytes": 32 * 2**20})[0]
+        peak = rows([baseline])[0]["memory_peak_bytes"]
+        said = "; ".join(baseline.reasons)
+        assert (f"over the memory budget: {peak:.6g} of" in said) == (peak > limit)
+    assert 30 * 2**20 < peak < 50 * 2**20
 
 
 def test_a_machine_too_busy_is_not_believed(book, monkeypatch):

@@ -121,6 +121,32 @@ def test_events_of_the_wrong_shape_fail_the_cell(tmp_path):
         measure_artifact(bench(reach=Local([sys.executable, str(script)])), artifact(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("behave", "words"), [("no profile", "the profiler is missing"), ("profile too large", "out of memory")]
+)
+def test_a_profile_that_fails_costs_the_profile_alone(tmp_path, behave, words):
+    found = run(tmp_path, behave=behave)
+    assert found.launches
+    assert found.outputs is not None
+    assert found.profile == ()
+    assert found.missing["profile"] == words
+
+
+def test_a_meter_that_sees_the_machine_held_back_distrusts_latencies_and_pairs(tmp_path):
+    stand = bench(meters=("fake_meter:Throttled",))
+    found = measure_artifact(stand, artifact(tmp_path))
+    assert found.distrust == ("slowed down by its fan",)
+    pair = pair_launch(stand, artifact(tmp_path), artifact(tmp_path), 0)
+    assert pair.distrust == ("slowed down by its fan",)
+
+
+def test_a_pair_says_what_either_side_fell_back_to(tmp_path):
+    good, bad = artifact(tmp_path, "good"), artifact(tmp_path, "bad", fallbacks=["asked for int8, ran float32"])
+    assert pair_launch(bench(), good, good, 0).distrust == ()
+    assert pair_launch(bench(), good, bad, 0).distrust == ("B: asked for int8, ran float32",)
+    assert pair_launch(bench(), bad, good, 1).distrust == ("A: asked for int8, ran float32",)
+
+
 def test_the_worker_dies_with_its_parent(tmp_path):
     job = Job(
         task="measure",

@@ -19,6 +19,7 @@ from bench.types import Clock, TensorSpec
 
 class FakeSession(Session):
     clock = Clock.HOST
+    opened = 0
 
     def __init__(self, told, batch):
         self.told = told
@@ -39,6 +40,9 @@ class FakeSession(Session):
             os.kill(os.getpid(), signal.SIGKILL)
         if behave == "crash":
             raise RuntimeError("the runtime broke")
+        cls.opened += 1
+        if behave == "alone" and cls.opened > 1:
+            raise RuntimeError("no room for two")
         if behave == "print":
             print("a runtime's chatter")
             sys.stdout.flush()
@@ -61,6 +65,10 @@ class FakeSession(Session):
         busy = self.told.get("busy", 2000)
         ballast = np.ones(self.told.get("ballast_bytes", 8) // 8)
 
+        if self.told.get("behave") == "never steady":
+            lasts = iter(0.16 - 0.012 * number for number in range(12))  # steps a busy machine does not hide
+            return lambda: time.sleep(next(lasts, 0.002))
+
         def one():
             total = float(ballast[0])
             for index in range(busy):
@@ -73,6 +81,10 @@ class FakeSession(Session):
         return SessionFacts(version="fake 1", fallbacks=tuple(self.told.get("fallbacks", ())))
 
     def profile(self, feed, runs):
+        if self.told.get("behave") == "no profile":
+            raise Unavailable("the profiler is missing")
+        if self.told.get("behave") == "profile too large":
+            raise MemoryError
         return (LayerTime(name="only", operator="Fake", mean_us=1.0, runs=runs),)
 
     def close(self):

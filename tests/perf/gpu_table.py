@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.records import Record
-from bench.stats import energy_per_inference, latency, ratio
+from bench.report.table import promised
+from bench.stats import energy_of, latency, ratio
 from bench.types import Clock, Json
 
 COLUMNS = (
@@ -39,18 +40,17 @@ def _row(record: Record, known: Mapping[str, Record]) -> dict[str, str]:
     row["latency_ms"] = f"{middle:.4g}"
     row["host_ms"] = f"{latency(record.launches, Clock.HOST).p50.value:.4g}"
     row["throughput_per_s"] = f"{1e3 * batch / middle:.0f}"
-    row |= _energy(record, batch) | _memory(record) | _promise(record, known)
+    row |= _energy(record) | _memory(record) | _promise(record, known)
     return row
 
 
-def _energy(record: Record, batch: int) -> dict[str, str]:
-    windows = [window for launch in record.launches for window in launch.energy]
-    if not windows:
+def _energy(record: Record) -> dict[str, str]:
+    found = energy_of(record.launches, record.conditions.batch)
+    if found is None:
         return {}
-    found = energy_per_inference(windows)
     row = {} if found.watts is None else {"watts": f"{found.watts:.0f}"}
     if found.joules is not None:
-        row["mj_per_inference"] = f"{1e3 * found.joules.value / batch:.4g}"
+        row["mj_per_inference"] = f"{1e3 * found.joules.value:.4g}"
     return row
 
 
@@ -65,7 +65,8 @@ def _promise(record: Record, known: Mapping[str, Record]) -> dict[str, str]:
     baseline = known.get(record.baseline_key)
     if record.key == record.baseline_key or baseline is None or record.cost is None or baseline.cost is None:
         return {}
-    row = {"promised": f"{baseline.cost.nonzero_macs / max(1, record.cost.nonzero_macs):.2f}"}
+    ratio_of_macs = promised(baseline.cost, record.cost)
+    row = {} if ratio_of_macs is None else {"promised": f"{ratio_of_macs:.2f}"}
     if record.pairs:
         return row | {"delivered": f"{ratio(record.pairs).speedup.value:.2f}", "delivered_by": "interleaved, 1 launch"}
     if baseline.launches:

@@ -25,7 +25,7 @@ except Unavailable as error:
 start = meter.read(); before = meter.condition(); time.sleep(float(sys.argv[2])); end = meter.read(); after = meter.condition()
 print(json.dumps({
     "watts": (end.joules - start.joules) / ((end.at_ns - start.at_ns) / 1e9),
-    "distrust": list(after.distrust), "before": list(before.distrust), "notes": dict(after.notes),
+    "slowed": list(meter.slowed()), "distrust": list(after.distrust), "before": list(before.distrust), "notes": dict(after.notes),
 }))
 """
 
@@ -82,7 +82,8 @@ def test_clocks_set_by_the_user_are_noted_and_trusted(gpu) -> None:
     ("bit", "words"), [(0x4, "software power cap"), (0x40, "hardware thermal slowdown"), (0x8, "hardware slowdown")]
 )
 def test_every_throttle_reason_makes_the_window_untrusted_by_name(gpu, library, bit, words) -> None:
-    assert gpu(library=library, FAKE_REASONS=bit)["distrust"] == [f"GPU slowed down: {words}"]
+    seen = gpu(library=library, FAKE_REASONS=bit)
+    assert seen["distrust"] == seen["slowed"] == [f"GPU slowed down: {words}"]
 
 
 def test_throttling_that_ended_before_the_window_did_is_still_found(gpu) -> None:

@@ -8,7 +8,7 @@ import pytest
 from bench.errors import CellFailed
 from bench.models.data import Dataset
 from bench.models.shift import SHIFTS
-from bench.quality import Evaluation, baseline_error, evaluation, judge
+from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
 LABELS = np.array([0, 1, 1, 1])
@@ -22,7 +22,7 @@ def images(seed: int = 0, name: str = "a") -> Dataset:
 
 
 def asked(**changes):
-    return Evaluation(**{"x": LOGITS, "labels": LABELS, "parts": (("clean", 4),), **changes})
+    return Evaluation(**{"x": LOGITS, "labels": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
 
 
 def test_accuracy_is_the_share_of_right_first_classes():
@@ -70,6 +70,30 @@ def test_a_baseline_may_differ_by_rounding_and_no_more():
     close, far = asked(reference=LOGITS + 0.01), asked(reference=LOGITS + 1.0)
     assert baseline_error(judge([LOGITS], close), close) == ""
     assert "differ" in baseline_error(judge([LOGITS], far), far)
+
+
+def test_a_small_output_is_held_to_its_own_scale():
+    small = asked(reference=LOGITS * 1e-3)
+    assert "differ" in baseline_error(judge([LOGITS * 1e-3 + 1e-3], small), small)
+    assert baseline_error(judge([LOGITS * 1e-3 + 1e-6], small), small) == ""
+    assert baseline_error(judge([LOGITS * 0], nothing := asked(reference=LOGITS * 0)), nothing) == ""
+
+
+@pytest.mark.parametrize("columns", [1, 3, 64])
+def test_an_output_that_is_no_score_of_the_classes_has_no_accuracy_with_the_reason(columns):
+    outputs = np.zeros((4, columns))
+    told = asked(reference=outputs)
+    quality = judge([outputs], told)
+    assert (quality.accuracy, quality.reference_accuracy, quality.top1_agreement) == (None, None, None)
+    assert quality.output_max_abs_err == 0.0
+    assert f"({columns},)" in no_accuracy([outputs], told)
+    assert "2 classes" in no_accuracy([outputs], told)
+    assert no_accuracy([LOGITS], asked()) == ""
+    assert "drawn inputs" in no_accuracy([LOGITS], Evaluation(x=None, labels=None, parts=()))
+
+
+def test_the_classes_are_the_data_sets():
+    assert evaluation(images(), None, shifts=False, seed=0, limit=0).classes == 2
 
 
 def test_shifts_and_another_data_set_are_parts_of_their_own():

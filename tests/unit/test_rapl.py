@@ -13,19 +13,20 @@ from bench.errors import Unavailable
 RANGE_UJ = 1_000_000
 
 
-def zone(root: Path, name: str, microjoules: int) -> Path:
+def zone(root: Path, name: str, microjoules: int, counts: str = "package-0") -> Path:
     folder = root / "sys/class/powercap" / name
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_text(f"{counts}\n")
     (folder / "energy_uj").write_text(f"{microjoules}\n")
     (folder / "max_energy_range_uj").write_text(f"{RANGE_UJ}\n")
     return folder
 
 
-def test_packages_are_summed_and_their_parts_are_not(tmp_path):
-    first, second = zone(tmp_path, "intel-rapl:0", 100), zone(tmp_path, "intel-rapl:1", 200)
-    part = zone(tmp_path, "intel-rapl:0:0", 50)
+def test_packages_are_summed_and_neither_their_parts_nor_the_platform_that_holds_them(tmp_path):
+    first, second = zone(tmp_path, "intel-rapl:0", 100), zone(tmp_path, "intel-rapl:1", 200, "package-1")
+    part, whole = zone(tmp_path, "intel-rapl:0:0", 50, "core"), zone(tmp_path, "intel-rapl:2", 70, "psys")
     meter = Rapl.open(tmp_path)
-    for folder, value in ((first, 500_100), (second, 300_200), (part, 999_999)):
+    for folder, value in ((first, 500_100), (second, 300_200), (part, 999_999), (whole, 999_999)):
         (folder / "energy_uj").write_text(str(value))
     assert meter.read().joules == pytest.approx(0.8)
 
@@ -40,7 +41,8 @@ def test_a_counter_that_wrapped_goes_on_growing(tmp_path):
 
 
 def test_no_counter_is_unavailable_with_the_way_to_get_one(tmp_path):
-    with pytest.raises(Unavailable, match="no RAPL energy counter"):
+    zone(tmp_path, "intel-rapl:0", 1, "psys")
+    with pytest.raises(Unavailable, match="no RAPL package counter"):
         Rapl.open(tmp_path)
 
 
@@ -73,3 +75,15 @@ def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
     assert window["joules"] == pytest.approx(count[0] * 10e-6)
     assert window["idle_joules"] == 0.0
     assert window["seconds"] >= Rapl.min_window_s
+
+
+def test_a_window_is_distrusted_for_what_slowed_it_in_its_middle_alone(tmp_path):
+    class Cooled(Rapl):
+        """Slow while it works, recovered whenever its condition is asked."""
+
+        def slowed(self):
+            return ("slowed down by heat",)
+
+    zone(tmp_path, "intel-rapl:0", 0)
+    (window,) = energy_windows([Cooled.open(tmp_path)], lambda: None, 0.0)
+    assert window["distrust"] == ["slowed down by heat"]

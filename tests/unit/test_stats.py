@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.records import EnergyWindow, Launch, PairLaunch
-from bench.stats import Estimate, clean, energy_per_inference, latency, mean_interval, median_interval, ratio
+from bench.stats import Estimate, clean, energy_of, energy_per_inference, latency, mean_interval, median_interval, ratio
 from bench.stats.intervals import median_rank
 from bench.types import Clock
 
@@ -173,10 +173,18 @@ def test_blocks_with_a_preempted_member_are_left_out_when_enough_clean_ones_stay
     )
     found = ratio([dirty] * 3)
     assert (found.ratio, found.blocks, found.clean_share) == (pytest.approx(2.0), 18, 18 / 48)
+    assert found.basis == "clean"
 
 
-def test_blocks_all_count_when_too_few_are_clean():
-    assert ratio([pair(2.0, waits=((0, 0, 0, 30_000),) * 17 + ((0, 0, 0, 0),) * 3)] * 3).blocks == 60
+def test_blocks_all_count_when_too_few_are_clean_and_are_not_called_clean():
+    found = ratio([pair(2.0, waits=((0, 0, 0, 30_000),) * 17 + ((0, 0, 0, 0),) * 3)] * 3)
+    assert (found.blocks, found.clean_share, found.basis) == (60, 3 / 20, "raw")
+    none = ratio([pair(2.0, blocks=5, waits=((30_000, 0, 0, 0),) * 5)] * 3)
+    assert (none.blocks, none.clean_share, none.basis) == (15, 0.0, "raw")
+
+
+def test_nobody_claims_blocks_were_clean_where_the_kernel_does_not_say():
+    assert ratio([pair(2.0)] * 3).clean_share is None
 
 
 def test_speedup_is_the_inverse_with_its_interval_turned_round():
@@ -227,6 +235,18 @@ def test_windows_of_two_meters_are_never_summed():
     )
     with pytest.raises(ValueError, match="several meters"):
         energy_per_inference([window(), other])
+
+
+def test_the_energy_of_a_batch_is_shared_by_its_inputs():
+    assert energy_of([], 1) is None
+    one, eight = (energy_of([Launch(samples_ns=(1,), energy=(window(),) * 3)], batch) for batch in (1, 8))
+    assert one is not None
+    assert eight is not None
+    assert one.joules is not None
+    assert eight.joules is not None
+    assert one.joules.value == pytest.approx(0.1)
+    assert (eight.joules.value, eight.joules.high) == (pytest.approx(0.1 / 8), pytest.approx(0.1 / 8))
+    assert eight.watts == one.watts
 
 
 @pytest.mark.parametrize("windows", [[], [window(inferences=0)], [window(idle_seconds=0.0)]])

@@ -54,6 +54,45 @@ def test_the_device_clock_is_read_after_each_call(no_queue):
     assert samples.device_ns.tolist() == [[7]] * 4
 
 
+@pytest.fixture
+def kernel(tmp_path):
+    """A queue whose kernel says what the test writes: `kernel.wait(ns)` makes the thread wait."""
+
+    class Kernel:
+        waited = 0
+        path = tmp_path / "proc/thread-self/schedstat"
+
+        def wait(self, ns):
+            self.waited += ns
+            self.path.write_text(f"{self.waited * 3} {self.waited} 17\n")
+
+    told = Kernel()
+    told.path.parent.mkdir(parents=True)
+    told.wait(1_000)
+    told.queue = RunQueue(tmp_path)
+    return told
+
+
+def test_what_a_sample_waited_is_its_own_and_no_others_in_any_order_of_subjects(kernel):
+    clock = Clock()
+    waits = iter([0, 0, 70_000, 0, 5, 0, 0, 90_000])
+
+    def run():
+        kernel.wait(next(waits))
+
+    kernel.wait(1_000_000)  # before the first sample: nobody's
+    samples = collect([run, run, run, run], 2, kernel.queue, now=clock)
+    assert samples.waits_ns.tolist() == [[0, 0, 70_000, 0], [5, 0, 0, 90_000]]
+
+
+def test_the_wait_is_read_once_between_two_samples(kernel, monkeypatch):
+    reads = []
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda *at: reads.append(at) or pread(*at))
+    collect([lambda: None, lambda: None], 10, kernel.queue)
+    assert len(reads) == 21
+
+
 def test_warm_up_goes_on_while_runs_get_faster(no_queue):
     clock = Clock()
     work = Work(clock, [1000 - 20 * n for n in range(40)] + [200])
@@ -68,6 +107,23 @@ def test_warm_up_that_never_settles_says_so(no_queue):
     rounds, steady = warm_up([work], no_queue, 5.0, now=clock)
     assert not steady
     assert rounds > 0
+
+
+@pytest.mark.parametrize("milliseconds", [1, 31, 200, 3000])
+def test_an_inference_of_any_length_becomes_steady_without_minutes_of_warm_up(no_queue, milliseconds):
+    clock = Clock()
+    slow_start = Work(clock, [4 * milliseconds * 1_000_000, milliseconds * 1_000_000])
+    rounds, steady = warm_up([slow_start], no_queue, 0.5, now=clock)
+    assert steady
+    assert rounds == slow_start.calls
+    assert clock.ns <= max(0.5e9, 8 * milliseconds * 1e6)
+
+
+def test_noise_alone_becomes_steady_however_slow(no_queue):
+    clock, random = Clock(), np.random.default_rng(3)
+    work = Work(clock, (2e8 * np.exp(random.normal(0, 0.1, 3000))).astype(int).tolist())
+    found = [warm_up([work], no_queue, 0.5, now=clock)[1] for _ in range(200)]
+    assert sum(found) >= 190
 
 
 def test_a_quiet_inference_converges_and_a_wild_one_meets_the_time_limit(no_queue):

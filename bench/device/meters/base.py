@@ -52,3 +52,7 @@ class Meter(ABC):
     def condition(self) -> Condition:
         """Clocks, temperature, throttling as this meter sees them."""
         return Condition()
+
+    def slowed(self) -> tuple[str, ...]:
+        """What slows the device at this moment, as `condition` would word it; quick enough to ask while it works."""
+        return ()

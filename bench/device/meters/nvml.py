@@ -103,10 +103,13 @@ class Nvml(Meter):
             "clock_event_reasons": [text for bit, text in {**ASIDE, **SLOWED_BY}.items() if reasons & bit],
             **process_notes,
         }
-        distrust = [f"GPU slowed down: {text}" for bit, text in SLOWED_BY.items() if reasons & bit]
-        distrust += _held_too_long(self._held, held)
+        distrust = [*_slowed_by(reasons), *_held_too_long(self._held, held)]
         self._held = held
         return Condition(distrust=(*distrust, *others), notes=notes)
+
+    def slowed(self) -> tuple[str, ...]:
+        """The clock event reasons of the moment: where no policy is counted, only these tell of a window's middle."""
+        return tuple(_slowed_by(self._reasons()))
 
     def _millijoules(self) -> int:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device))
@@ -160,6 +163,10 @@ class Nvml(Meter):
         else:
             notes = {"process_memory_bytes": int(mine.usedGpuMemory)}
         return tuple(f"another process on the GPU: {pid} {names[pid] or '(unseen)'}" for pid in sorted(running)), notes
+
+
+def _slowed_by(reasons: int) -> list[str]:
+    return [f"GPU slowed down: {text}" for bit, text in SLOWED_BY.items() if reasons & bit]
 
 
 def _held_too_long(before: _Held, after: _Held) -> list[str]:

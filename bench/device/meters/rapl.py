@@ -1,7 +1,8 @@
 """Intel and AMD RAPL: the package energy counters the kernel shows under /sys/class/powercap.
 
 Format: Linux `Documentation/power/powercap/powercap.rst`: `energy_uj` counts microjoules and
-wraps at `max_energy_range_uj`.
+wraps at `max_energy_range_uj`. A zone's `name` says what it counts: `psys` (the whole platform) is a
+zone of its own beside the packages and holds them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from bench.errors import Unavailable
 
 
 class Rapl(Meter):
-    """The sum of all package domains (`intel-rapl:N`; subdomains are parts of them and not added)."""
+    """The sum of all package zones (`intel-rapl:N` named `package-...`; their subzones are parts and not added)."""
 
     name: ClassVar[str] = "rapl"
     source: ClassVar[str] = "measured:rapl"
@@ -30,10 +31,10 @@ class Rapl(Meter):
     def open(cls, root: Path) -> Rapl:
         """Raises `Unavailable` where no package counter exists or may be read."""
         folder = root / "sys/class/powercap"
-        zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+        zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1 and _package(zone)]
         if not zones:
             raise Unavailable(
-                f"no RAPL energy counter under {folder}: virtual machines and most ARM boards have none; "
+                f"no RAPL package counter under {folder}: virtual machines and most ARM boards have none; "
                 "on bare metal load the kernel module intel_rapl_msr"
             )
         try:
@@ -55,6 +56,13 @@ class Rapl(Meter):
     def condition(self) -> Condition:
         """Which packages are counted."""
         return Condition(notes={"zones": [zone.name for zone in self._range_uj]})
+
+
+def _package(zone: Path) -> bool:
+    try:
+        return (zone / "name").read_text(encoding="ascii", errors="replace").startswith("package")
+    except OSError:
+        return False
 
 
 def _microjoules(path: Path) -> int:
