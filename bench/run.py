@@ -25,6 +25,15 @@ from bench.types import Backend, Progress
 
 OnCell = Callable[[Record, int, int], None]
 """Called after each cell with its record, how many are done and how many there are."""
+NARROWING = {
+    "--model": "models",
+    "--recipe": "recipes",
+    "--backend": "backends",
+    "--dataset": "data",
+    "--weights": "weights",
+    "--input-shape": "input_shape",
+}
+"""Options that say what is measured -> their fields of a request: a resumed run has its own already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +48,13 @@ def run(request: Request, *, store: Store, cache: Path, progress: Progress, on_c
     """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
 
     Ctrl-C marks the run interrupted and raises on. Raises `InvalidInput` for a request that names
-    what does not exist, before anything is begun.
+    what does not exist, or something else than the run it shall resume, before anything is begun.
     """
     earlier = store.last_interrupted(request.target, request.suite) if resume else None
     if resume and earlier is None:
         raise InvalidInput(f"no interrupted run of suite {request.suite!r} on target {request.target!r} to resume")
     if earlier:
-        request = _request(earlier)
+        request = _resumed(request, earlier)
     plan = make_plan(request)
     _check_options(plan.target)
     begun = replace(earlier, status="running") if earlier else _begin(request)
@@ -75,8 +84,26 @@ def _begin(request: Request) -> Run:
     )
 
 
-def _request(earlier: Run) -> Request:
-    return TypeAdapter(Request).validate_python(dict(earlier.request))
+def _resumed(asked: Request, earlier: Run) -> Request:
+    """The earlier run's request, its data where it is now. What was asked for besides must not contradict it."""
+    known = TypeAdapter(Request).validate_python(dict(earlier.request))
+    for option, field in NARROWING.items():
+        wanted, had = _given(asked, field), _given(known, field)
+        if wanted and wanted != had:
+            begun = f"{option} {', '.join(had)}" if had else f"no {option}"
+            raise InvalidInput(
+                f"--resume: run {earlier.run_id} was begun with {begun}, now {option} is {', '.join(wanted)}: leave it "
+                "out to go on with that run, or leave --resume out to begin another"
+            )
+    return replace(known, data_root=asked.data_root or known.data_root)
+
+
+def _given(request: Request, field: str) -> tuple[str, ...]:
+    """What an option was given, in an order of its own where the person's means nothing; () is not given."""
+    value = getattr(request, field)
+    if value is None or isinstance(value, str):
+        return () if value is None else (value or "''",)
+    return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(value))
 
 
 def _cells(
