@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from bench.models.data import Dataset
 
-__all__ = ["MODELS", "build", "load_factory", "resolve", "training_of"]
+__all__ = ["MODELS", "build", "load_factory", "resolve", "told_apart", "training_of"]
 
 FILE_SUFFIXES = (".onnx", ".tflite")
 WIDTHS = (0.05, 4.0)
@@ -64,6 +65,19 @@ def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights
         raise InvalidInput(f"{text} holds its own weights; {weights} cannot be loaded into it")
     classes, name = (data.classes, data.name) if data else (0, None)
     return Model(name=file.name, file=file, input_shape=shape, classes=classes, data=name)
+
+
+def told_apart(models: Sequence[Model]) -> list[Model]:
+    """The same models; files of one base name are named by as much of their paths as tells them apart."""
+    paths = {model.file: model.file.absolute().parts for model in models if model.file is not None}
+    return [replace(model, name=_tail(paths, model.file)) if model.file is not None else model for model in models]
+
+
+def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
+    """The shortest end of a path that no other of `paths` has; a path that is there twice keeps its base name."""
+    mine, others = paths[file], [path for path in paths.values() if path != paths[file]]
+    size = next(size for size in range(1, len(mine) + 1) if all(path[-size:] != mine[-size:] for path in others))
+    return "/".join(mine[-size:])
 
 
 def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
