@@ -13,6 +13,7 @@ from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
 from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
+from bench.models.data import Dataset
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
@@ -26,6 +27,7 @@ from bench.types import Artifact, Backend, Clock, Compressed, Cost, Progress, St
 
 SKIPS = (Unsupported, Unavailable)
 """What cannot be on this target: stored as a skip, not as a failure."""
+NO_LABELS = "no data set fits this model's input: measured on drawn inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +153,8 @@ def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record)
 def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation:
     """A file whose input is not the data set's is measured on drawn inputs, without an accuracy."""
     plan = book.plan
-    shape = source.inputs[0].shape[1:] if source.inputs else ()
-    fits = plan.data is not None and len(source.inputs) == 1 and tuple(shape) == plan.data.input_shape
     found = evaluation(
-        plan.data if fits else None,
+        plan.data if fits(source, plan.data) else None,
         plan.shifted_data,
         shifts=plan.suite.shifts,
         seed=plan.suite.seed,
@@ -167,6 +167,12 @@ def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation
         module = reference(cell.model, data=plan.data, cache=book.cache, seed=plan.suite.seed, progress=book.progress)
         book.references[cell.model.name] = None if module is None else predict(module, found.x[:size])
     return replace(found, reference=book.references[cell.model.name])
+
+
+def fits(source: Compressed, data: Dataset | None) -> bool:
+    """Whether the network's one input is what the data set holds."""
+    shape = source.inputs[0].shape[1:] if source.inputs else ()
+    return data is not None and len(source.inputs) == 1 and tuple(shape) == data.input_shape
 
 
 def _bench(cell: Cell, book: Bookkeeping, session: str, reach: Reach, judged: Evaluation) -> Bench:
@@ -230,7 +236,7 @@ def _checked(
     quality = judge(found.outputs, judged)
     missing = dict(record.missing)
     if quality.accuracy is None:
-        missing["accuracy"] = "no data set fits this model's input: measured on drawn inputs"
+        missing["accuracy"] = NO_LABELS
     if is_baseline:
         book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs)
         wrong = baseline_error(quality, judged)

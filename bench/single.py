@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.artifacts import compiled
-from bench.cell import count_cost
+from bench.cell import NO_LABELS, count_cost, fits
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.cost.show import cost_json
@@ -20,6 +20,7 @@ from bench.measure import Bench, measure_artifact, pair_launch
 from bench.models.data import load_data
 from bench.models.registry import resolve
 from bench.models.train import predict
+from bench.places import written
 from bench.plugins import load
 from bench.quality import evaluation, judge
 from bench.reach.local import Local
@@ -58,14 +59,16 @@ def compress_one(
     artifact = compiled(adapter, source, Conditions(), {}, cache)
     if out.suffix != artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {backend} writes {artifact.path.suffix} files")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(artifact.path, out)
-    judged = evaluation(data, None, shifts=False, seed=seed, limit=0)
+    judged = evaluation(data if fits(source, data) else None, None, shifts=False, seed=seed, limit=0)
     module = reference(found, data=data, cache=cache, seed=seed, progress=progress)
     if judged.x is not None and module is not None:
         judged = replace(judged, reference=predict(module, judged.x))
     with tempfile.TemporaryDirectory() as folder:
         quality = judge(_answers(adapter, artifact, judged.x, Path(folder)), judged)
+    cost = count_cost(source, artifact)
+    with written(out, "--out"):  # last: a file that is there is a file whose outputs were seen
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path, out)
     return {
         "file": str(out),
         "model": found.name,
@@ -73,8 +76,9 @@ def compress_one(
         "accuracy": quality.accuracy,
         "reference_accuracy": quality.reference_accuracy,
         "top1_agreement": quality.top1_agreement,
-        **cost_json(count_cost(source, artifact)),
+        **cost_json(cost),
         "entropy_bytes": source.entropy_bytes,
+        "missing": {} if quality.accuracy is not None else {"accuracy": NO_LABELS},
     }
 
 
