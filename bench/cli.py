@@ -111,6 +111,7 @@ def run_command(
             cache=cache_folder(os.environ),
             progress=watch.progress,
             on_cell=watch.on_cell,
+            on_note=watch.note,
             resume=resume,
         )
         answer = {"run_id": ended.run_id, "counts": dict(ended.counts)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from bench.models.data import Dataset, load_data
 from bench.models.registry import load_factory, resolve, told_apart
 from bench.plugins import available
 from bench.suite import BASELINE, Suite, load_suite
-from bench.target import BackendChoice, Target, load_target
+from bench.target import BackendChoice, Target, load_target, targets, titles
 from bench.types import Conditions, Json, Model, Recipe
 
 SHARED = "shared:"
@@ -57,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A request with everything it names looked up."""
+    """A request with everything it names looked up. `notes`: what was planned otherwise than the suite says, and why."""
 
     request: Request
     suite: Suite
@@ -65,6 +65,7 @@ class Plan:
     data: Dataset | None
     shifted_data: Dataset | None
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(request: Request) -> Plan:
@@ -76,10 +77,10 @@ def make_plan(request: Request) -> Plan:
     shifted = _shifted(suite, data, root)
     models = _models(request, suite, data)
     recipes = _recipes(request, suite)
-    backends = _backends(request.backends or suite.backends, target)
+    backends, notes = _backends(request, suite, target)
     cells = tuple(_cells(suite, target, data, models, recipes, backends))
     _check_distinct(cells)
-    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells)
+    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells, notes=notes)
 
 
 def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
@@ -140,13 +141,26 @@ def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:
     return asked
 
 
-def _backends(asked: Sequence[str], target: Target) -> list[BackendChoice]:
-    known = {choice.title for choice in target.backend} | {choice.name for choice in target.backend}
+def _backends(request: Request, suite: Suite, target: Target) -> tuple[list[BackendChoice], tuple[str, ...]]:
+    """The choices, and a note where the suite's were not to be had. What a person asks for is an order; what a suite
+    names is a preference, because a suite knows no targets."""
+    if request.backends:
+        return _named(request.backends, target, titles(target), f"target {target.name}"), ()
+    own = [choice for choice in target.backend if not choice.optional]
+    if not suite.backends:
+        return own, ()
+    anywhere = set(available("backend")).union(*map(titles, [target, *targets().values()]))
+    found = _named(suite.backends, target, anywhere, f"suite {suite.name}")
+    if found:
+        return found, ()
+    wanted, used = (", ".join(names) for names in (suite.backends, [choice.title for choice in own]))
+    return own, (f"target {target.name} has none of the backends of suite {suite.name} ({wanted}): using {used}",)
+
+
+def _named(asked: Sequence[str], target: Target, known: Collection[str], whose: str) -> list[BackendChoice]:
     for name in asked:
         if name not in known:
-            raise unknown(f"backend of target {target.name}", name, known)
-    if not asked:
-        return [choice for choice in target.backend if not choice.optional]
+            raise unknown(f"backend of {whose}", name, known)
     return [choice for choice in target.backend if choice.title in asked or choice.name in asked]
 
 

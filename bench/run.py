@@ -44,8 +44,18 @@ class Ended:
     counts: Mapping[str, int]
 
 
-def run(request: Request, *, store: Store, cache: Path, progress: Progress, on_cell: OnCell, resume: bool) -> Ended:
+def run(
+    request: Request,
+    *,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+    on_cell: OnCell,
+    on_note: Callable[[str], None],
+    resume: bool,
+) -> Ended:
     """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
+    `on_note` is told what is planned otherwise than the suite says.
 
     Ctrl-C marks the run interrupted and raises on. Raises `InvalidInput` for a request that names
     what does not exist, or something else than the run it shall resume, before anything is begun.
@@ -57,6 +67,8 @@ def run(request: Request, *, store: Store, cache: Path, progress: Progress, on_c
         request = _resumed(request, earlier)
     plan = make_plan(request)
     _check_options(plan.target)
+    for note in plan.notes:
+        on_note(note)
     begun = replace(earlier, status="running") if earlier else _begin(request)
     store.begin_run(begun)
     done = store.done_keys(begun.run_id)

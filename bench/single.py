@@ -27,7 +27,7 @@ from bench.reach.local import Local
 from bench.reach.open import open_reach
 from bench.records import PairLaunch
 from bench.stats import ratio
-from bench.suite import Measure
+from bench.suite import Measure, check_seed
 from bench.target import BackendChoice, Target, load_target
 from bench.types import Artifact, Backend, Conditions, Json, Progress, Recipe
 
@@ -51,6 +51,7 @@ def compress_one(
     progress: Progress,
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it."""
+    check_seed(seed, "--seed")
     data = load_data(dataset, Path(data_root) if data_root else None) if dataset else None
     found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)

@@ -125,6 +125,11 @@ def test_nothing_to_resume_is_said(pressbench, suite):
         (["report", "--results", "empty"], 2, "no pressbench.db"),
         (["inspect", "missing.tflite"], 2, "missing.tflite"),
         (["compress", "--model", "lenet5", "--recipe", "prune(amount=2)", "--out", "x.onnx"], 2, "amount"),
+        (
+            ["compress", "--model", "lenet5", "--recipe", "int8", "--out", "x.onnx", "--seed", "-1"],
+            2,
+            "--seed: a whole",
+        ),
         (["compare", "--target", "cpu", "a.onnx", "b.onnx"], 2, "a.onnx"),
         (["targets", "check", "cuda-nope"], 2, "unknown target"),
     ],

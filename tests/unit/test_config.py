@@ -31,6 +31,8 @@ def toml(folder: Path, text: str) -> str:
         ('name = "x"\nmodels = []', ["key 'models' is empty"]),
         ('name = "x"\nmodels = ["lenet5"]\nbatch = [0]', ["key 'batch'", "from 1 up"]),
         ('name = "x"\nmodels = ["lenet5"]\nseed = "1"', ["key 'seed'", "found '1'"]),
+        ('name = "x"\nmodels = ["lenet5"]\nseed = -1', ["mine.toml", "key 'seed'", "from 0 to", "found -1"]),
+        (f'name = "x"\nmodels = ["lenet5"]\nseed = {2**63}', ["key 'seed'", "from 0 to"]),
         ('models = ["lenet5"]', ["key 'name' is missing"]),
         ("name = ", ["mine.toml"]),
         ('name = "x"\nmodels = ["lenet5"]\n[recipes]\nbaseline = "int8()"', ["recipes.baseline", "no steps"]),
@@ -199,3 +201,39 @@ def test_a_word_that_is_no_recipe_and_no_step_is_told_both():
     ) as error:
         make_plan(Request(target="cpu", suite="smoke", recipes=("flaot16",)))
     assert "channels50" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("target", "used", "noted"),
+    [
+        ("cpu", {"litert"}, False),
+        ("arm-emulated", {"litert"}, False),
+        ("ethos-u55", {"vela"}, True),
+        ("ethos-u65", {"vela"}, True),
+    ],
+)
+def test_a_suites_backends_are_a_preference_that_is_told_when_it_cannot_be_kept(tmp_path, target, used, noted):
+    suite = toml(tmp_path, 'name = "x"\nmodels = ["lenet5"]\nbackends = ["litert"]')
+    plan = make_plan(Request(target=target, suite=suite))
+    assert {cell.backend.title for cell in plan.cells} == used
+    assert bool(plan.notes) is noted
+    assert all("suite x (litert): using vela" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked", "words"),
+    [
+        ((), ("litert",), "unknown backend of target ethos-u55 'litert'"),
+        (("litrt",), (), "unknown backend of suite x 'litrt'; did you mean 'litert'"),
+    ],
+)
+def test_a_backend_a_person_asks_for_and_one_that_nobody_has_are_refused(tmp_path, wanted, asked, words):
+    suite = toml(tmp_path, f'name = "x"\nmodels = ["lenet5"]\nbackends = {list(wanted)}')
+    with pytest.raises(InvalidInput, match=words):
+        make_plan(Request(target="ethos-u55", suite=suite, backends=asked))
+
+
+@pytest.mark.parametrize("target", ["cpu", "ethos-u55", "ethos-u65", "arm-emulated"])
+def test_the_shipped_tflite_files_can_be_planned_on_every_target_that_reads_them(tflite_cases, target):
+    plan = make_plan(Request(target=target, suite="tflite", data_root=str(tflite_cases.parent.parent)))
+    assert len({cell.model.name for cell in plan.cells}) == 6

@@ -30,7 +30,13 @@ def begin(store, tmp_path, monkeypatch, request=REQUEST, *, resume=False, failin
         return record(book.run_id, key=cell.key)
 
     monkeypatch.setattr(bench.run, "run_cell", cell_of)
-    told = {"store": store, "cache": tmp_path, "progress": lambda *_: None, "on_cell": lambda *_: None}
+    told = {
+        "store": store,
+        "cache": tmp_path,
+        "progress": lambda *_: None,
+        "on_cell": lambda *_: None,
+        "on_note": print,
+    }
     return bench.run.run(request, **told, resume=resume)
 
 
