@@ -11,7 +11,7 @@ import numpy as np
 from bench.artifacts import compiled
 from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
-from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
+from bench.errors import DiskFull, PressbenchError, Unavailable, Unsupported, Untrusted, full_disk_ends
 from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
 from bench.models.data import Dataset
 from bench.models.train import predict
@@ -53,10 +53,13 @@ class Bookkeeping:
 
 
 def run_cell(cell: Cell, book: Bookkeeping) -> Record:
-    """The one place where an error becomes a record: the line goes on."""
+    """The one place where an error becomes a record: the line goes on. Raises `DiskFull` alone."""
     record = _blank(cell, book)
     try:
-        record = _measured(cell, book, record)
+        with full_disk_ends(f"{cell.model.name}, {cell.recipe.name}, {cell.backend.title}"):
+            record = _measured(cell, book, record)
+    except DiskFull:
+        raise
     except SKIPS as error:
         record = replace(record, status=Status.SKIPPED, reasons=(str(error),))
     except Untrusted as error:

@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 
 import bench
 from bench.cell import Bookkeeping, run_cell
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unavailable, full_disk_ends
 from bench.machine import machine_facts, revision
 from bench.plan import Cell, Plan, Request, make_plan
 from bench.plugins import available, load
@@ -57,7 +58,7 @@ def run(
     """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
     `on_note` is told what is planned otherwise than the suite says.
 
-    Ctrl-C marks the run interrupted and raises on. Raises `InvalidInput` for a request that names
+    Ctrl-C and a full disk mark the run interrupted and raise on. Raises `InvalidInput` for a request that names
     what does not exist, or something else than the run it shall resume, before anything is begun.
     """
     earlier = store.last_interrupted(request.target, request.suite) if resume else None
@@ -73,9 +74,11 @@ def run(
     store.begin_run(begun)
     done = store.done_keys(begun.run_id)
     try:
-        _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
+        with full_disk_ends(f"run {begun.run_id}"):
+            _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
     except BaseException:
-        store.finish_run(begun.run_id, "interrupted", _now())
+        with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
+            store.finish_run(begun.run_id, "interrupted", _now())
         raise
     store.finish_run(begun.run_id, "finished", _now())
     statuses = Counter(record.status.value for record in store.records(begun.run_id))

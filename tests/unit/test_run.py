@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 from fake_records import record
 
 import bench.run
-from bench.errors import InvalidInput
+from bench.errors import DiskFull, InvalidInput, Unavailable
 from bench.plan import Request
 from bench.store import Store
 
@@ -74,3 +76,20 @@ def test_a_resumed_run_takes_no_other_options_in_silence(store, tmp_path, monkey
     with pytest.raises(InvalidInput, match=words):
         begin(store, tmp_path, monkeypatch, Request(target="cpu", suite="smoke", **change), resume=True)
     assert [run.status for run in store.runs()] == ["interrupted"]
+
+
+def test_a_full_disk_interrupts_the_run_and_what_is_left_is_measured_later(store, tmp_path, monkeypatch):
+    with pytest.raises(DiskFull, match=r"disk full: run .* --resume"):
+        begin(store, tmp_path, monkeypatch, failing=OSError(errno.ENOSPC, "No space left on device"))
+    assert [run.status for run in store.runs()] == ["interrupted"]
+    assert len(store.records()) == 2
+    assert begin(store, tmp_path, monkeypatch, resume=True).counts == {"ok": 6}
+
+
+def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store, tmp_path, monkeypatch):
+    def full(*_):
+        raise Unavailable("disk full: the store")
+
+    monkeypatch.setattr(Store, "finish_run", full)
+    with pytest.raises(KeyboardInterrupt):
+        begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
