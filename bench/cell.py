@@ -11,8 +11,9 @@ import numpy as np
 from bench.artifacts import compiled
 from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
-from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
+from bench.errors import DiskFull, PressbenchError, Unavailable, Unsupported, Untrusted, full_disk_ends
 from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
+from bench.models.data import Dataset
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
@@ -55,10 +56,13 @@ class Bookkeeping:
 
 
 def run_cell(cell: Cell, book: Bookkeeping) -> Record:
-    """The one place where an error becomes a record: the line goes on."""
+    """The one place where an error becomes a record: the line goes on. Raises `DiskFull` alone."""
     record = _blank(cell, book)
     try:
-        record = _measured(cell, book, record)
+        with full_disk_ends(f"{cell.model.name}, {cell.recipe.name}, {cell.backend.title}"):
+            record = _measured(cell, book, record)
+    except DiskFull:
+        raise
     except SKIPS as error:
         record = replace(record, status=Status.SKIPPED, reasons=(str(error),))
     except Untrusted as error:
@@ -171,10 +175,8 @@ def _simulated(cell: Cell, backend: Backend, artifact: Artifact, record: Record)
 def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation:
     """A file whose input is not the data set's is measured on drawn inputs, without an accuracy."""
     plan = book.plan
-    shape = source.inputs[0].shape[1:] if source.inputs else ()
-    fits = plan.data is not None and len(source.inputs) == 1 and tuple(shape) == plan.data.input_shape
     found = evaluation(
-        plan.data if fits else None,
+        plan.data if fits(source, plan.data) else None,
         plan.shifted_data,
         shifts=plan.suite.shifts,
         seed=plan.suite.seed,
@@ -187,6 +189,12 @@ def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation
         module = reference(cell.model, data=plan.data, cache=book.cache, seed=plan.suite.seed, progress=book.progress)
         book.references[cell.model.name] = None if module is None else predict(module, found.x[:size])
     return replace(found, reference=book.references[cell.model.name])
+
+
+def fits(source: Compressed, data: Dataset | None) -> bool:
+    """Whether the network's one input is what the data set holds."""
+    shape = source.inputs[0].shape[1:] if source.inputs else ()
+    return data is not None and len(source.inputs) == 1 and tuple(shape) == data.input_shape
 
 
 def _bench(cell: Cell, book: Bookkeeping, session: str, reach: Reach, judged: Evaluation) -> Bench:

@@ -17,7 +17,7 @@ import click
 
 from bench import __version__
 from bench.errors import InvalidInput, PressbenchError, Untrusted
-from bench.places import cache_folder, data_folder, database
+from bench.places import cache_folder, data_folder, database, written
 
 if TYPE_CHECKING:
     from bench.store import Store
@@ -111,6 +111,7 @@ def run_command(
             cache=cache_folder(os.environ),
             progress=watch.progress,
             on_cell=watch.on_cell,
+            on_note=watch.note,
             resume=resume,
         )
         answer = {"run_id": ended.run_id, "counts": dict(ended.counts)}
@@ -138,10 +139,11 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
         chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
         records = [record for run in chosen for record in store.records(run.run_id)]
     folder = out or results
-    folder.mkdir(parents=True, exist_ok=True)
     csv, page = folder / "cells.csv", folder / "dashboard.html"
-    write_csv(records, csv)
-    write_dashboard(records, chosen, page)
+    with written(folder, "--out" if out else "--results"):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(records, csv)
+        write_dashboard(records, chosen, page)
     return {"csv": str(csv), "dashboard": str(page), "cells": len(records)}, f"{csv}\n{page}"
 
 
@@ -167,7 +169,10 @@ def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
             cache=cache_folder(os.environ),
             progress=watch.progress,
         )
-    return answer, "\n".join(f"{key}: {value}" for key, value in answer.items() if key != "layers")
+    missing: dict[str, str] = answer["missing"]
+    shown = {key: value for key, value in answer.items() if key not in {"layers", "missing"}}
+    shown |= {key: f"none ({reason})" for key, reason in missing.items()}
+    return answer, "\n".join(f"{key}: {value}" for key, value in shown.items())
 
 
 @command("inspect")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class PressbenchError(Exception):
@@ -37,6 +40,10 @@ class Unavailable(PressbenchError):  # noqa: N818
     exit_code = 3
 
 
+class DiskFull(Unavailable):
+    """No space where something had to be written: ends the run, because every cell to come would meet it too."""
+
+
 class Untrusted(PressbenchError):  # noqa: N818
     """A number was measured but must not be believed: a fallback, throttling, wrong outputs."""
 
@@ -45,6 +52,36 @@ class Untrusted(PressbenchError):  # noqa: N818
 
 class CellFailed(PressbenchError):  # noqa: N818
     """The worker of one cell died, hung or answered nonsense: stored as failed, the line goes on."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = (*map(os.strerror, FULL), "No usable temporary directory")
+"""What a worker, a converter or `tempfile` say of it, whose errors arrive as text."""
+
+
+@contextmanager
+def full_disk_ends(what: str) -> Iterator[None]:
+    """Around work that writes files: `DiskFull` instead of whatever a full disk made of it."""
+    try:
+        yield
+    except DiskFull:
+        raise
+    except Exception as error:
+        if not any(_says_full(cause) for cause in _causes(error)):
+            raise
+        raise DiskFull(f"disk full: {what}: {error}; free space and go on with --resume") from error
+
+
+def _says_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in FULL or any(words in str(error) for words in FULL_WORDS)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all it followed from."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InvalidInput:

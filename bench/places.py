@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+
+from bench.errors import Unavailable
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
@@ -19,8 +22,19 @@ def database(results: Path, url: str | None) -> str | Path:
     """The store of a results folder, or the SQLAlchemy URL somebody gave instead."""
     if url:
         return url
-    results.mkdir(parents=True, exist_ok=True)
+    with written(results, "--results"):
+        results.mkdir(parents=True, exist_ok=True)
     return results / "pressbench.db"
+
+
+@contextmanager
+def written(place: Path, option: str) -> Iterator[None]:
+    """Around writing what an option names. Raises `Unavailable`, naming both, when the disk refuses."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise Unavailable(f"{option} {place}: {why}; name a place you can write to, with space left") from error
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> str | None:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench.compress.cache import sha256
+from bench.compress.onnx_file import read_onnx
 from bench.compress.recipe import parse_recipe
-from bench.errors import InvalidInput, unknown
+from bench.errors import InvalidInput, PressbenchError, unknown
 from bench.models.data import Dataset, load_data
-from bench.models.registry import load_factory, resolve
+from bench.models.registry import load_factory, resolve, told_apart
+from bench.plugins import available
 from bench.suite import BASELINE, Suite, load_suite
-from bench.target import BackendChoice, Target, load_target
-from bench.types import Conditions, Model, Recipe
+from bench.target import BackendChoice, Target, load_target, targets, titles
+from bench.types import Conditions, Json, Model, Recipe
 
 SHARED = "shared:"
 
@@ -53,7 +57,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A request with everything it names looked up."""
+    """A request with everything it names looked up. `notes`: what was planned otherwise than the suite says, and why."""
 
     request: Request
     suite: Suite
@@ -61,6 +65,7 @@ class Plan:
     data: Dataset | None
     shifted_data: Dataset | None
     cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
 
 
 def make_plan(request: Request) -> Plan:
@@ -69,12 +74,30 @@ def make_plan(request: Request) -> Plan:
     root = Path(request.data_root) if request.data_root else None
     name = suite.data if request.data is None else request.data
     data = load_data(name, root) if name else None
-    shifted = load_data(suite.shifted_data, root) if suite.shifted_data and data else None
+    shifted = _shifted(suite, data, root)
     models = _models(request, suite, data)
     recipes = _recipes(request, suite)
-    backends = _backends(request.backends or suite.backends, target)
-    cells = tuple(_cells(suite, target, models, recipes, backends))
-    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells)
+    backends, notes = _backends(request, suite, target)
+    cells = tuple(_cells(suite, target, data, models, recipes, backends))
+    _check_distinct(cells)
+    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells, notes=notes)
+
+
+def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
+    """The suite's other data set, on which an accuracy of the same network means something."""
+    if not suite.shifted_data:
+        return None
+    where = f"suite {suite.name}: key 'shifted_data' = {suite.shifted_data!r}"
+    if data is None:
+        raise InvalidInput(f"{where} needs a data set beside it: name one with `data` or --dataset")
+    other = load_data(suite.shifted_data, root)
+    for what, theirs, ours in (
+        ("inputs of shape", other.input_shape, data.input_shape),
+        ("classes:", other.classes, data.classes),
+    ):
+        if theirs != ours:
+            raise InvalidInput(f"{where} has {what} {theirs}, {data.name!r} has {ours}: give one that has the same")
+    return other
 
 
 def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]:
@@ -88,7 +111,7 @@ def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]
     for model in models:
         if model.factory:
             load_factory(model.factory)
-    return models
+    return told_apart(models)
 
 
 def _path(text: str, request: Request) -> str:
@@ -104,31 +127,50 @@ def _recipes(request: Request, suite: Suite) -> list[Recipe]:
     """The baseline first: every other recipe is compared with it."""
     texts = {name: text for name, text in suite.recipes.items() if name != BASELINE}
     if request.recipes:
-        texts = {asked: _recipe_text(asked, texts) for asked in request.recipes if asked != BASELINE}
+        texts = {asked: _recipe_text(asked, suite.name, texts) for asked in request.recipes if asked != BASELINE}
     return [parse_recipe(BASELINE, ""), *(parse_recipe(name, text) for name, text in texts.items())]
 
 
-def _recipe_text(asked: str, texts: dict[str, str]) -> str:
-    """A name of the suite's, or the grammar's text itself."""
+def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:
+    """A name of the suite's, or the grammar's text itself; a word that is neither is told what both know."""
     if asked in texts:
         return texts[asked]
-    if "(" not in asked:
-        raise unknown("recipe", asked, {BASELINE, *texts})
+    steps = available("compressor")
+    if not set("(+") & set(asked) and asked.strip() not in steps:
+        raise unknown(f"recipe of suite {suite} or step", asked, {BASELINE, *texts, *steps})
     return asked
 
 
-def _backends(asked: Sequence[str], target: Target) -> list[BackendChoice]:
-    known = {choice.title for choice in target.backend} | {choice.name for choice in target.backend}
+def _backends(request: Request, suite: Suite, target: Target) -> tuple[list[BackendChoice], tuple[str, ...]]:
+    """The choices, and a note where the suite's were not to be had. What a person asks for is an order; what a suite
+    names is a preference, because a suite knows no targets."""
+    if request.backends:
+        return _named(request.backends, target, titles(target), f"target {target.name}"), ()
+    own = [choice for choice in target.backend if not choice.optional]
+    if not suite.backends:
+        return own, ()
+    anywhere = set(available("backend")).union(*map(titles, [target, *targets().values()]))
+    found = _named(suite.backends, target, anywhere, f"suite {suite.name}")
+    if found:
+        return found, ()
+    wanted, used = (", ".join(names) for names in (suite.backends, [choice.title for choice in own]))
+    return own, (f"target {target.name} has none of the backends of suite {suite.name} ({wanted}): using {used}",)
+
+
+def _named(asked: Sequence[str], target: Target, known: Collection[str], whose: str) -> list[BackendChoice]:
     for name in asked:
         if name not in known:
-            raise unknown(f"backend of target {target.name}", name, known)
-    if not asked:
-        return [choice for choice in target.backend if not choice.optional]
+            raise unknown(f"backend of {whose}", name, known)
     return [choice for choice in target.backend if choice.title in asked or choice.name in asked]
 
 
 def _cells(
-    suite: Suite, target: Target, models: Sequence[Model], recipes: Sequence[Recipe], backends: Sequence[BackendChoice]
+    suite: Suite,
+    target: Target,
+    data: Dataset | None,
+    models: Sequence[Model],
+    recipes: Sequence[Recipe],
+    backends: Sequence[BackendChoice],
 ) -> Iterator[Cell]:
     conditions = [
         Conditions(batch=batch, threads=threads, device=device)
@@ -137,9 +179,10 @@ def _cells(
         for threads in suite.threads
     ]
     for model in models:
+        subject = subject_of(model, data)
         for backend in backends:
             for condition in conditions:
-                keys = [cell_key(suite, target, model, recipe, backend, condition) for recipe in recipes]
+                keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
                 for recipe, key in zip(recipes, keys, strict=True):
                     yield Cell(
                         model=model,
@@ -151,15 +194,56 @@ def _cells(
                     )
 
 
+def _check_distinct(cells: Sequence[Cell]) -> None:
+    """A store keeps one record a key: of two cells that share one, the first's would be lost."""
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.key in seen:
+            what = f"model {cell.model.name}, recipe {cell.recipe.name}, backend {cell.backend.title}"
+            conditions = f"batch {cell.conditions.batch}, threads {cell.conditions.threads}"
+            raise InvalidInput(f"{what}, {conditions} is asked for twice: name each model and each condition once")
+        seen.add(cell.key)
+
+
+def subject_of(model: Model, data: Dataset | None) -> list[Json]:
+    """What a model and its data set add to a cell's key: names, and content where a name says too little.
+
+    Folders are no part of it (but where two files of one name need theirs): the same files give the same keys
+    from anywhere.
+    """
+    named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
+    brought = model.file or model.weights
+    return [named, model.name, model.input_shape, _content(brought) if brought else ""]
+
+
+def _content(file: Path) -> str:
+    """Digest of a model's file or weights, the weights an ONNX file keeps beside it included."""
+    try:
+        with suppress(PressbenchError):  # a damaged file fails its own cells, not the plan
+            proto, taken_in = read_onnx(file) if file.suffix == ".onnx" else (None, 0)
+            if proto and taken_in:
+                return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+        return sha256(file)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}; make it readable") from None
+
+
 def cell_key(
-    suite: Suite, target: Target, model: Model, recipe: Recipe, backend: BackendChoice, conditions: Conditions
+    suite: Suite,
+    target: Target,
+    subject: Sequence[Json],
+    recipe: Recipe,
+    backend: BackendChoice,
+    conditions: Conditions,
 ) -> str:
-    """Digest of everything a person can name about a cell; stable between runs, so histories join on it."""
+    """Digest of everything a person can name about a cell; stable between runs, so histories join on it.
+
+    `subject` is `subject_of` the model and the data set.
+    """
     named = [
         target.name,
-        suite.data,
         suite.seed,
-        model.name,
+        list(subject),
         recipe.name,
         recipe.text,
         backend.title,

@@ -28,6 +28,10 @@ class Watch:
         share = f" {fraction:.0%}" if 0 < fraction < 1 else ""
         self._bars.update(self._cells, what=f"{what}{share}")
 
+    def note(self, text: str) -> None:
+        """Something a person should know of this run."""
+        self._bars.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+
     def on_cell(self, record: Record, done: int, total: int) -> None:
         """A cell ended."""
         self._bars.update(self._cells, completed=done, total=total, what="")

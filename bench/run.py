@@ -6,6 +6,7 @@ import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,7 +15,7 @@ from pydantic import TypeAdapter
 
 import bench
 from bench.cell import Bookkeeping, run_cell
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unavailable, full_disk_ends
 from bench.machine import machine_facts, revision
 from bench.plan import Cell, Plan, Request, make_plan
 from bench.plugins import available, load
@@ -25,6 +26,15 @@ from bench.types import Backend, Progress
 
 OnCell = Callable[[Record, int, int], None]
 """Called after each cell with its record, how many are done and how many there are."""
+NARROWING = {
+    "--model": "models",
+    "--recipe": "recipes",
+    "--backend": "backends",
+    "--dataset": "data",
+    "--weights": "weights",
+    "--input-shape": "input_shape",
+}
+"""Options that say what is measured -> their fields of a request: a resumed run has its own already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +45,40 @@ class Ended:
     counts: Mapping[str, int]
 
 
-def run(request: Request, *, store: Store, cache: Path, progress: Progress, on_cell: OnCell, resume: bool) -> Ended:
+def run(
+    request: Request,
+    *,
+    store: Store,
+    cache: Path,
+    progress: Progress,
+    on_cell: OnCell,
+    on_note: Callable[[str], None],
+    resume: bool,
+) -> Ended:
     """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
+    `on_note` is told what is planned otherwise than the suite says.
 
-    Ctrl-C marks the run interrupted and raises on. Raises `InvalidInput` for a request that names
-    what does not exist, before anything is begun.
+    Ctrl-C and a full disk mark the run interrupted and raise on. Raises `InvalidInput` for a request that names
+    what does not exist, or something else than the run it shall resume, before anything is begun.
     """
     earlier = store.last_interrupted(request.target, request.suite) if resume else None
     if resume and earlier is None:
         raise InvalidInput(f"no interrupted run of suite {request.suite!r} on target {request.target!r} to resume")
     if earlier:
-        request = _request(earlier)
+        request = _resumed(request, earlier)
     plan = make_plan(request)
     _check_options(plan.target)
+    for note in plan.notes:
+        on_note(note)
     begun = replace(earlier, status="running") if earlier else _begin(request)
     store.begin_run(begun)
     done = store.done_keys(begun.run_id)
     try:
-        _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
+        with full_disk_ends(f"run {begun.run_id}"):
+            _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
     except BaseException:
-        store.finish_run(begun.run_id, "interrupted", _now())
+        with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
+            store.finish_run(begun.run_id, "interrupted", _now())
         raise
     store.finish_run(begun.run_id, "finished", _now())
     statuses = Counter(record.status.value for record in store.records(begun.run_id))
@@ -75,8 +99,26 @@ def _begin(request: Request) -> Run:
     )
 
 
-def _request(earlier: Run) -> Request:
-    return TypeAdapter(Request).validate_python(dict(earlier.request))
+def _resumed(asked: Request, earlier: Run) -> Request:
+    """The earlier run's request, its data where it is now. What was asked for besides must not contradict it."""
+    known = TypeAdapter(Request).validate_python(dict(earlier.request))
+    for option, field in NARROWING.items():
+        wanted, had = _given(asked, field), _given(known, field)
+        if wanted and wanted != had:
+            begun = f"{option} {', '.join(had)}" if had else f"no {option}"
+            raise InvalidInput(
+                f"--resume: run {earlier.run_id} was begun with {begun}, now {option} is {', '.join(wanted)}: leave it "
+                "out to go on with that run, or leave --resume out to begin another"
+            )
+    return replace(known, data_root=asked.data_root or known.data_root)
+
+
+def _given(request: Request, field: str) -> tuple[str, ...]:
+    """What an option was given, in an order of its own where the person's means nothing; () is not given."""
+    value = getattr(request, field)
+    if value is None or isinstance(value, str):
+        return () if value is None else (value or "''",)
+    return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(value))
 
 
 def _cells(

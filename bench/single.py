@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.artifacts import compiled
-from bench.cell import count_cost
+from bench.cell import count_cost, fits
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.cost.show import cost_json
@@ -20,13 +20,14 @@ from bench.measure import Bench, measure_artifact, pair_launch
 from bench.models.data import load_data
 from bench.models.registry import resolve
 from bench.models.train import predict
+from bench.places import written
 from bench.plugins import load
-from bench.quality import evaluation, judge
+from bench.quality import evaluation, judge, no_accuracy
 from bench.reach.local import Local
 from bench.reach.open import open_reach
 from bench.records import PairLaunch
 from bench.stats import ratio
-from bench.suite import Measure
+from bench.suite import Measure, check_seed
 from bench.target import BackendChoice, Target, load_target
 from bench.types import Artifact, Backend, Conditions, Json, Progress, Recipe
 
@@ -50,6 +51,7 @@ def compress_one(
     progress: Progress,
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it."""
+    check_seed(seed, "--seed")
     data = load_data(dataset, Path(data_root) if data_root else None) if dataset else None
     found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)
@@ -58,14 +60,17 @@ def compress_one(
     artifact = compiled(adapter, source, Conditions(), {}, cache)
     if out.suffix != artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {backend} writes {artifact.path.suffix} files")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(artifact.path, out)
-    judged = evaluation(data, None, shifts=False, seed=seed, limit=0)
+    judged = evaluation(data if fits(source, data) else None, None, shifts=False, seed=seed, limit=0)
     module = reference(found, data=data, cache=cache, seed=seed, progress=progress)
     if judged.x is not None and module is not None:
         judged = replace(judged, reference=predict(module, judged.x))
     with tempfile.TemporaryDirectory() as folder:
-        quality = judge(_answers(adapter, artifact, judged.x, Path(folder)), judged)
+        outputs = _answers(adapter, artifact, judged.x, Path(folder))
+    quality, why = judge(outputs, judged), no_accuracy(outputs, judged)
+    cost = count_cost(source, artifact)
+    with written(out, "--out"):  # last: a file that is there is a file whose outputs were seen
+        out.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.path, out)
     return {
         "file": str(out),
         "model": found.name,
@@ -73,8 +78,9 @@ def compress_one(
         "accuracy": quality.accuracy,
         "reference_accuracy": quality.reference_accuracy,
         "top1_agreement": quality.top1_agreement,
-        **cost_json(count_cost(source, artifact)),
+        **cost_json(cost),
         "entropy_bytes": source.entropy_bytes,
+        "missing": {"accuracy": why} if why else {},
     }
 
 

@@ -14,6 +14,7 @@ from bench.errors import InvalidInput
 
 PACKAGE = "bench.suites"
 BASELINE = "baseline"
+MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +51,8 @@ class Suite:
     """What to measure. `data`: a data set's name or .npz file, "" for none (then no accuracy).
 
     `recipes`: name -> text of the grammar; the baseline is always there. `backends`: labels or
-    names of the target's backends, all when empty. `shifts`: also measure accuracy on corrupted
-    test data; `shifted_data`: and on this other data set of the same classes.
+    names of the backends preferred; the target's own when empty or when it has none of them. `shifts`: also measure accuracy on corrupted
+    test data; `shifted_data`: and on this other data set of the same shape and classes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -69,10 +70,17 @@ class Suite:
     measure: Measure = field(default_factory=Measure)
 
 
+def check_seed(seed: int, where: str) -> None:
+    """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch would not take."""
+    if not 0 <= seed <= MAX_SEED:
+        raise InvalidInput(f"{where}: a whole number from 0 to {MAX_SEED}, found {seed}")
+
+
 def load_suite(name: str) -> Suite:
     """A shipped suite by name, or a .toml file; numbers that cannot be are `InvalidInput`."""
     path = locate("suite", name, PACKAGE)
     suite = read_toml(path, Suite)
+    check_seed(suite.seed, f"{path}: key 'seed'")
     for key, values in (("batch", suite.batch), ("threads", suite.threads)):
         if not values or min(values) < 1:
             raise InvalidInput(f"{path}: key {key!r}: a list of numbers from 1 up, found {list(values)}")

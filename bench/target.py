@@ -70,6 +70,11 @@ def load_target(name: str) -> Target:
     return read_toml(locate("target", name, PACKAGE), Target)
 
 
+def titles(target: Target) -> set[str]:
+    """What its backends can be called: their labels and their names."""
+    return {choice.title for choice in target.backend} | {choice.name for choice in target.backend}
+
+
 def targets() -> dict[str, Target]:
     """Every target that ships."""
     return {name: read_toml(path, Target) for name, path in shipped(PACKAGE).items()}

@@ -32,7 +32,7 @@ from bench.device.meters.base import Meter
 from bench.device.pair import compare
 from bench.device.session import Feed, Session
 from bench.device.timing import RunQueue, measure
-from bench.errors import InvalidInput, PressbenchError
+from bench.errors import InvalidInput, PressbenchError, full_disk_ends
 from bench.types import Clock, Json
 
 PR_SET_PDEATHSIG = 1
@@ -222,7 +222,8 @@ def main(arguments: list[str]) -> int:
     die_with_parent()
     events = Events()
     try:
-        work(Job.read(Path(arguments[0])), events)
+        with full_disk_ends("a worker"):  # told through the pipe: the log lies on the disk that is full
+            work(Job.read(Path(arguments[0])), events)
     except PressbenchError as error:
         events.send("error", kind=type(error).__name__, message=str(error))
     events.send("end")

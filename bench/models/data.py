@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,20 @@ from bench.errors import InvalidInput
 
 IDX_NAMES = ("mnist", "fashion-mnist")
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+DAMAGE = (
+    ValueError,
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    AttributeError,
+    MemoryError,
+    RuntimeError,
+    SyntaxError,
+    tokenize.TokenError,
+)
+"""What NumPy and zipfile raise at a file that is no archive of arrays: RuntimeError at an encrypted or oddly
+compressed one, MemoryError, SyntaxError and TokenError at an array's false header."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the digest of 188 MB is computed once and kept
@@ -132,12 +147,17 @@ def _npz_set(name: str) -> Dataset:
     if not Path(name).is_file():
         raise InvalidInput(f"data file {name} does not exist")
     try:
-        with np.load(name, allow_pickle=False) as archive:
+        archive = np.load(name, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise InvalidInput(f"{name} is one .npy array, no .npz: keep {', '.join(NPZ_KEYS)} with numpy.savez")
+        with archive:
             if missing := [key for key in NPZ_KEYS if key not in archive]:
                 raise InvalidInput(f"{name}: {', '.join(missing)} missing (wanted: {', '.join(NPZ_KEYS)})")
             arrays = {key: archive[key] for key in NPZ_KEYS}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+    except DAMAGE as error:
         raise InvalidInput(f"{name} cannot be read as .npz of plain arrays: {error}") from None
+    if foreign := [key for key, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise InvalidInput(f"{name}: {', '.join(foreign)} is no array: keep it with numpy.savez")
     return _checked(name, name, arrays)
 
 

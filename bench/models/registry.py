@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import InvalidInput, unknown
+from bench.errors import InvalidInput, PressbenchError, unknown
 from bench.grammar import Call, Value, parse_call
 from bench.models.catalogue import MODELS, Entry, Training
 from bench.types import Model, Scalar
@@ -19,11 +22,12 @@ if TYPE_CHECKING:
 
     from bench.models.data import Dataset
 
-__all__ = ["MODELS", "build", "load_factory", "resolve", "training_of"]
+__all__ = ["MODELS", "build", "load_factory", "resolve", "told_apart", "training_of"]
 
 FILE_SUFFIXES = (".onnx", ".tflite")
 WIDTHS = (0.05, 4.0)
 SIDES = (4, 1024)
+LIBRARIES = {"site-packages", "dist-packages"}
 
 
 def resolve(
@@ -64,6 +68,19 @@ def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights
         raise InvalidInput(f"{text} holds its own weights; {weights} cannot be loaded into it")
     classes, name = (data.classes, data.name) if data else (0, None)
     return Model(name=file.name, file=file, input_shape=shape, classes=classes, data=name)
+
+
+def told_apart(models: Sequence[Model]) -> list[Model]:
+    """The same models; files of one base name are named by as much of their paths as tells them apart."""
+    paths = {model.file: model.file.absolute().parts for model in models if model.file is not None}
+    return [replace(model, name=_tail(paths, model.file)) if model.file is not None else model for model in models]
+
+
+def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
+    """The shortest end of a path that no other of `paths` has; a path that is there twice keeps its base name."""
+    mine, others = paths[file], [path for path in paths.values() if path != paths[file]]
+    size = next(size for size in range(1, len(mine) + 1) if all(path[-size:] != mine[-size:] for path in others))
+    return "/".join(mine[-size:])
 
 
 def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
@@ -135,26 +152,28 @@ def build(model: Model, seed: int) -> nn.Module:
         raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
     factory = load_factory(model.factory)
     arguments = _accepted(model, factory)
-    with torch.random.fork_rng(devices=[]):
+    ours = model.factory in {entry.factory for entry in MODELS.values()}
+    with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
         torch.manual_seed(seed)
         module = factory(**arguments)
     if not isinstance(module, torch.nn.Module):
         raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
     module.eval()
-    if model.factory not in {entry.factory for entry in MODELS.values()}:
+    if not ours:
         _check_outputs(model, module)
     return module
 
 
 def load_factory(path: str) -> Callable[..., object]:
-    """The function at `package.module:function`."""
+    """The function at `package.module:function`. Raises `InvalidInput` for whatever keeps it from being imported."""
     place, _, name = path.partition(":")
     if not all(part.isidentifier() for part in [*place.split("."), name]):
         raise InvalidInput(f"{path!r} is no import path; write package.module:function")
-    try:
-        module = importlib.import_module(place)
-    except ImportError as error:
-        raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
+    with users_code(f"{place!r} cannot be imported:"):
+        try:
+            module = importlib.import_module(place)
+        except ImportError as error:
+            raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
     found = getattr(module, name, None)
     if not callable(found):
         raise unknown(f"function of {place}", name, [key for key, value in vars(module).items() if callable(value)])
@@ -162,8 +181,37 @@ def load_factory(path: str) -> Callable[..., object]:
     return function
 
 
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Around code of the user's own: an error of its own becomes `InvalidInput` that names the file and line."""
+    try:
+        yield
+    except PressbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(f"{what} {type(error).__name__}: {error} ({_place(error)}); mend it there") from error
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the user's that an error comes from, not of a library it called."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    standard = (__file__, "<", str(Path(inspect.__file__).parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = (
+        frame
+        for frame in reversed(frames)
+        if not frame.filename.startswith(standard) and not LIBRARIES & set(Path(frame.filename).parts)
+    )
+    frame = next(theirs, frames[-1])
+    return f"{frame.filename}, line {frame.lineno}"
+
+
 def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]:
-    signature = inspect.signature(factory)
+    try:
+        signature = inspect.signature(factory)
+    except ValueError as error:
+        raise InvalidInput(f"{model.factory} cannot be called: {error}; name a function of your own") from None
     offered: dict[str, object] = {"input_shape": model.input_shape, "classes": model.classes, **dict(model.arguments)}
     arguments = {key: value for key, value in offered.items() if key in signature.parameters}
     try:
@@ -176,11 +224,11 @@ def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]
 def _check_outputs(model: Model, module: nn.Module) -> None:
     import torch
 
-    try:
-        with torch.no_grad():
+    with torch.no_grad(), users_code(f"{model.factory} does not run:"):
+        try:
             outputs = module(torch.zeros(2, *model.input_shape))
-    except RuntimeError as error:
-        raise InvalidInput(f"{model.factory} does not take inputs of shape {model.input_shape}: {error}") from None
+        except RuntimeError as error:
+            raise InvalidInput(f"{model.factory} does not take inputs of shape {model.input_shape}: {error}") from None
     if not isinstance(outputs, torch.Tensor):
         raise InvalidInput(f"{model.factory} returns {type(outputs).__name__} for a batch; one tensor is wanted")
     if model.classes and tuple(outputs.shape) != (2, model.classes):

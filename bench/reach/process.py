@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported, Untrusted
+from bench.errors import CellFailed, DiskFull, InvalidInput, PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.reach.base import Event
 
 LINE_LIMIT = 64 * 2**20
@@ -89,7 +89,7 @@ def _checked(events: list[Event], code: int, log: Path) -> list[Event]:
     for event in events:
         if event["event"] == "error":
             kinds: dict[str, type[PressbenchError]] = {
-                kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable, Untrusted)
+                kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable, Untrusted, DiskFull)
             }
             raise kinds.get(str(event.get("kind")), CellFailed)(str(event.get("message")))
     if code or not events or events[-1]["event"] != "end":

@@ -116,11 +116,12 @@ def verdict_of(record: Record) -> str:
 
 
 def latest(cells: Sequence[Cell]) -> list[Cell]:
-    """The last cell of each target, backend, model, recipe and conditions, in the order they first came."""
+    """The last cell of each target, backend, model, data set, recipe and conditions, in the order they first came."""
     found: dict[Hashable, Cell] = {}
     for cell in cells:
         record = cell.record
-        found[record.target, record.device, record.backend, record.model, record.recipe, record.conditions] = cell
+        place = (record.target, record.device, record.backend)
+        found[place, record.model, record.data, record.recipe, record.conditions] = cell
     return list(found.values())
 
 

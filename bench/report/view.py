@@ -45,7 +45,12 @@ class Column:
 
 
 COLUMNS = (
-    Column(name="promised_speedup", head="promised", about="MACs of the baseline over nonzero MACs", text=times),
+    Column(
+        name="promised_speedup",
+        head="promised",
+        about="nonzero MACs of the baseline over nonzero MACs of this",
+        text=times,
+    ),
     Column(
         name="speedup",
         head="delivered",

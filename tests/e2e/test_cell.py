@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import bench.cell
 from bench.cell import Bookkeeping, run_cell
-from bench.errors import Unavailable, Unsupported
+from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.plan import Request, make_plan
 from bench.report.table import rows
 from bench.target import Budget
@@ -254,3 +255,28 @@ def test_a_missing_runtime_says_how_to_get_it(book, monkeypatch):
     record = run_cell(book.plan.cells[0], book)
     assert record.status is Status.SKIPPED
     assert "install pressbench[ort]" in record.reasons[0]
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        caused(Unavailable("cannot write the cache"), OSError(errno.ENOSPC, "No space left on device")),
+        CellFailed("the converter ended with 1: OSError: [Errno 28] No space left on device: '/tmp/x'"),
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
+    ],
+)
+def test_a_full_disk_is_no_record_of_the_cell(book, monkeypatch, error):
+    def full(*_arguments):
+        raise error
+
+    monkeypatch.setattr(bench.cell, "compiled", full)
+    with pytest.raises(DiskFull, match=r"disk full: fakenet:build, baseline, ort: .* --resume") as caught:
+        run_cell(book.plan.cells[0], book)
+    assert caught.value.exit_code == 3

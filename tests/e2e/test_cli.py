@@ -125,6 +125,11 @@ def test_nothing_to_resume_is_said(pressbench, suite):
         (["report", "--results", "empty"], 2, "no pressbench.db"),
         (["inspect", "missing.tflite"], 2, "missing.tflite"),
         (["compress", "--model", "lenet5", "--recipe", "prune(amount=2)", "--out", "x.onnx"], 2, "amount"),
+        (
+            ["compress", "--model", "lenet5", "--recipe", "int8", "--out", "x.onnx", "--seed", "-1"],
+            2,
+            "--seed: a whole",
+        ),
         (["compare", "--target", "cpu", "a.onnx", "b.onnx"], 2, "a.onnx"),
         (["targets", "check", "cuda-nope"], 2, "unknown target"),
     ],
@@ -233,6 +238,37 @@ def test_one_compressed_model_comes_with_its_cost_and_accuracy(pressbench):
     for key in ("params", "nonzero_params", "macs", "flops", "file_bytes"):
         assert seen[key] == made[key]
     assert {"name", "operator", "macs"} <= set(seen["layers"][0])
+
+
+def test_a_file_that_the_data_does_not_fit_is_compressed_without_an_accuracy(pressbench):
+    good = linear(pressbench.folder / "good.onnx")
+    arguments = ["compress", "--model", good, "--recipe", "int8()", "--out", "q.onnx"]
+    made = answer(pressbench(*arguments, "--json"))
+    assert made["accuracy"] is None
+    assert "no data set fits" in made["missing"]["accuracy"]
+    assert (pressbench.folder / "q.onnx").stat().st_size == made["file_bytes"]
+    assert "accuracy: none (no data set fits" in pressbench(*arguments).stdout
+
+
+def test_what_cannot_be_written_is_named_with_its_option(pressbench, suite):
+    (pressbench.folder / "file").write_text("no folder")
+    good = linear(pressbench.folder / "good.onnx")
+    run = ["run", "--target", "cpu", "--suite", suite, "--model", good, "--recipe", "int8", "--results"]
+    compress = ["compress", "--model", good, "--recipe", "int8", "--out", "file/q.onnx"]
+    assert pressbench(*run, "out").returncode == 0
+    (pressbench.folder / "full").mkdir()
+    (pressbench.folder / "full" / "cells.csv").symlink_to("/dev/full")
+    for command, words in (
+        ([*run, "file/results"], "--results file/results: Not a directory"),
+        ([*run, "/proc/results"], "--results /proc/results: "),
+        (compress, "--out file/q.onnx: "),
+        (["report", "--results", "out", "--out", "file/page"], "--out file/page: Not a directory"),
+        (["report", "--results", "out", "--out", "full"], "--out full: No space left on device"),
+    ):
+        done = pressbench(*command)
+        assert done.returncode == 3, done.stderr
+        assert words in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_file_against_itself_is_compared_launch_by_launch(pressbench):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench.device.job import Job, Limits, Subject
-from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.errors import CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported
 from bench.measure import Bench, measure_artifact, pair_launch
 from bench.reach.local import Local
 from bench.suite import Measure
@@ -179,3 +179,9 @@ def test_a_pair_sees_twice_the_work_as_twice_the_time(tmp_path):
     assert len(pair.blocks_ns) == 10
     ratios = [(b1 + b2) / (a1 + a2) for a1, b1, b2, a2 in pair.blocks_ns]
     assert 1.7 < float(np.median(ratios)) < 2.3
+
+
+def test_a_worker_on_a_full_disk_says_so_though_its_log_cannot(tmp_path):
+    job = bench().job("measure", [bench().subject(artifact(tmp_path))])
+    with pytest.raises(DiskFull, match=r"disk full: a worker: .*No space left on device"):
+        Local().run(replace(job, outputs="/dev/full"), tmp_path, 20)

@@ -19,7 +19,7 @@ from bench.compress.recipe import parse_recipe
 from bench.errors import PressbenchError
 from bench.machine import machine_facts, revision
 from bench.models.registry import resolve
-from bench.plan import Cell, Plan, Request, cell_key
+from bench.plan import Cell, Plan, Request, cell_key, subject_of
 from bench.plugins import available, load
 from bench.records import Record, Run
 from bench.store import Store
@@ -101,7 +101,8 @@ def group(part: str, name: str, label: str, batch: int, *, dry: bool) -> Group:
         name=f"gpu-{part}", models=(name,), batch=(batch,), seed=SEED, measure=DRY_MEASURE if dry else MEASURE
     )
     conditions = Conditions(batch=batch)
-    keys = [cell_key(suite, target, model, recipe, choice, conditions) for recipe in recipes]
+    subject = subject_of(model, None)
+    keys = [cell_key(suite, target, subject, recipe, choice, conditions) for recipe in recipes]
     cells = tuple(
         Cell(model=model, recipe=recipe, backend=choice, conditions=conditions, key=key, baseline_key=keys[0])
         for recipe, key in zip(recipes, keys, strict=True)

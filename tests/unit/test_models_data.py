@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
 
 from bench.errors import InvalidInput
-from bench.models.data import load_data
+from bench.models.data import NPZ_KEYS, load_data
 
 
 def npz(path, **changes):
@@ -184,3 +186,32 @@ def test_a_truncated_npz_is_refused(tmp_path):
 def test_a_missing_npz_is_refused():
     with pytest.raises(InvalidInput, match="does not exist"):
         load_data("nowhere.npz", None)
+
+
+def archive(members: dict[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return stream.getvalue()
+
+
+def array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.ones(3))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (array(), r"is one \.npy array, no \.npz"),
+        (archive(dict.fromkeys(NPZ_KEYS, b"no array")), "x_train, y_train, x_test, y_test is no array"),
+        (archive({f"{key}.npy": b"\x93NUMPY\1\0\5\0{'d':" for key in NPZ_KEYS}), "cannot be read"),
+    ],
+)
+def test_what_is_called_npz_and_is_something_else_is_refused(tmp_path, content, message):
+    path = tmp_path / "other.npz"
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=rf"other\.npz.* {message}|other\.npz: {message}"):
+        load_data(str(path), None)

@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.errors import InvalidInput
 from bench.models.data import Dataset, load_data
-from bench.models.registry import MODELS, build, resolve, training_of
+from bench.models.registry import MODELS, build, load_factory, resolve, training_of
 
 OWN = """
 import torch
@@ -38,6 +38,22 @@ class Twice(nn.Module):
 
 def two_outputs():
     return Twice()
+
+class Misspelt(nn.Module):
+    def forward(self, x):
+        return slef.layer(x)
+
+def misspelt():
+    return Misspelt()
+
+def unbuilt():
+    return nn.Linear("64", 10)
+
+def needs_more():
+    import no_such_library
+
+def leaves():
+    raise SystemExit(1)
 """
 
 
@@ -173,6 +189,41 @@ def test_a_users_network_that_cannot_take_the_inputs_is_refused(own):
 def test_a_module_that_is_not_there_is_named(digits):
     with pytest.raises(InvalidInput, match=r"no_such_package.*PYTHONPATH"):
         build(resolve("no_such_package.net:make", digits), 0)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 28\); mend it there"),
+        ("unbuilt", r"raised TypeError: .*ownnet.py, line 34\)"),
+        ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 37\)"),
+        ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 40\)"),
+    ],
+)
+def test_a_users_error_is_told_with_its_file_and_line(own, digits, function, message):
+    with pytest.raises(InvalidInput, match=f"ownnet:{function} {message}"):
+        build(resolve(f"{own}:{function}", digits), 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = 1\ndef build(:\n", r"SyntaxError: .*brokennet.py, line 2\)"),
+        ("x = 1\ny = undefined\n", r"NameError: name 'undefined' .*brokennet.py, line 2\)"),
+        ("raise SystemExit('no licence')\n", r"SystemExit: no licence .*line 1\)"),
+        ("import no_such_library\n", r"No module named 'no_such_library'; is its folder on PYTHONPATH"),
+    ],
+)
+def test_a_module_that_breaks_while_it_is_imported_is_told_with_its_file_and_line(tmp_path, monkeypatch, text, message):
+    (tmp_path / "brokennet.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidInput, match=f"'brokennet' cannot be imported: {message}"):
+        load_factory("brokennet:build")
+
+
+def test_a_builtin_is_no_network():
+    with pytest.raises(InvalidInput, match="builtins:dict cannot be called"):
+        build(resolve("builtins:dict", None, input_shape=(3,)), 0)
 
 
 @pytest.mark.parametrize(

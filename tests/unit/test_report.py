@@ -332,6 +332,12 @@ def test_plots_show_the_latest_measurement_of_a_cell_and_the_table_all(tmp_path)
     assert {cell.record.run_id for cell in latest(cells_of([*old, *suite()]))} == {run().run_id}
 
 
+def test_the_latest_of_one_data_set_does_not_replace_anothers():
+    cells = cells_of([record(data=data, run_id=run_id) for run_id in ("one", "two") for data in ("mnist", "digits")])
+    found = [(cell.record.data, cell.record.run_id) for cell in latest(cells)]
+    assert found == [("mnist", "two"), ("digits", "two")]
+
+
 POINTS = st.lists(st.tuples(st.integers(0, 20).map(float), st.integers(0, 20).map(float)), max_size=12)
 
 
