@@ -56,11 +56,9 @@ class PytorchSession(Session):
     def bind(self, feed: Feed) -> Callable[[], object]:
         """One inference on tensors already where the model is."""
 
+    @abstractmethod
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Every node of the graph run alone, op by op; () under torch.compile, which fuses them."""
-        if self.network.mode == "compile":
-            return ()
-        return profile_nodes(self.network, self.tensors(feed), runs)
 
     def tensors(self, feed: Feed) -> tuple[Tensor, ...]:
         """The feed in the model's order on the model's device."""
@@ -91,6 +89,10 @@ class CpuSession(PytorchSession):
                 return call(*tensors)
 
         return once
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Times of the host's clock."""
+        return profile_nodes(self.network, self.tensors(feed), runs)
 
     def facts(self) -> SessionFacts:
         """How it ran, and what did not happen as asked."""
@@ -141,6 +143,15 @@ class CudaSession(PytorchSession):
     def device_ns(self) -> int:
         """Between the two events around the last bound inference."""
         return int(self.start.elapsed_time(self.end) * 1e6)
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """In the arithmetic of the inference; () out of device memory, which beside a captured graph can be
+        (the graph keeps its own): what was measured before stands."""
+        try:
+            with gpu.arithmetic(tf32=self.tf32):
+                return profile_nodes(self.network, self.tensors(feed), runs)
+        except torch.OutOfMemoryError:
+            return ()
 
     def facts(self) -> SessionFacts:
         """How it ran, on which GPU, and what did not happen as asked."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import pickle
+import weakref
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from torch import nn
 from backends.pytorch.archive import load_archive
 from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.graph import input_specs, runnable
+from backends.pytorch.network import load_network
+from backends.pytorch.profile import walk
 from backends.pytorch.session import PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
@@ -135,6 +139,25 @@ def test_the_profile_names_layers_by_module_path_and_holds_every_operation(archi
     assert rows["5"].operator == "linear"
     assert len(rows) == 6
     assert all(row.mean_us > 0 and row.runs == 2 for row in rows.values())
+
+
+def test_the_profile_holds_no_value_after_its_last_use(tmp_path) -> None:
+    """Of 40 layers in a row at most the input, one layer's input and its output live, as in an inference."""
+    chain = nn.Sequential(*(layer for _ in range(40) for layer in (nn.Linear(8, 8), nn.ReLU()))).eval()
+    network = load_network(export(chain, (8,), tmp_path / "chain.pt2"), 1, {})
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def call(_: object, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        value = work()
+        made.append(weakref.ref(value))
+        alive.append(sum(reference() is not None for reference in made))
+        return value
+
+    with torch.inference_mode():
+        walk(network.module, (torch.ones(1, 8),), call)
+    assert len(made) == 80
+    assert max(alive) == 2
 
 
 def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
