@@ -70,6 +70,7 @@ def walk(
 
 def _bound(node: fx.Node, values: Mapping[fx.Node, Any]) -> Callable[[], Any]:
     args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+    assert callable(node.target)
     return partial(node.target, *args, **kwargs)
 
 
