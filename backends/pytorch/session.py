@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -21,7 +22,9 @@ except ImportError as error:
     raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
 
 from backends.pytorch import gpu
-from backends.pytorch.network import Compiled, Network, compile_now, load_network
+from backends.pytorch.graph import layers
+from backends.pytorch.kernels import int8_fallbacks, ran
+from backends.pytorch.network import Compiled, Network, compile_now, example, load_network
 from backends.pytorch.profile import profile_nodes
 
 
@@ -77,8 +80,7 @@ class CpuSession(PytorchSession):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs in the model's order."""
-        with torch.inference_mode():
-            return _arrays(self.network.call(*self.tensors(feed)))
+        return _arrays(self._call(self.tensors(feed)))
 
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Calls the graph on tensors made once."""
@@ -95,11 +97,18 @@ class CpuSession(PytorchSession):
         return profile_nodes(self.network, self.tensors(feed), runs)
 
     def facts(self) -> SessionFacts:
-        """How it ran, and what did not happen as asked."""
+        """How it ran, and what did not happen as asked; in int8 by the kernels of one profiled inference."""
         notes = {**self.network.facts(self.compiled), "threads": torch.get_num_threads()}
-        return SessionFacts(
-            version=str(torch.__version__), fallbacks=self.network.fallbacks(self.compiled), notes=notes
-        )
+        fallbacks = self.network.fallbacks(self.compiled)
+        if self.network.precision == "int8":
+            kernels = ran(partial(self._call, example(self.network)))
+            notes["kernels"] = dict(kernels)
+            fallbacks += int8_fallbacks(kernels, sum(layers(self.network.module).values()))
+        return SessionFacts(version=str(torch.__version__), fallbacks=fallbacks, notes=notes)
+
+    def _call(self, tensors: tuple[Tensor, ...]) -> Any:
+        with torch.inference_mode():
+            return self.network.call(*tensors)
 
 
 @final
@@ -118,8 +127,10 @@ class CudaSession(PytorchSession):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs copied to the host. Raises `CellFailed` out of device memory."""
-        with gpu.memory_guard(f"running {self.inputs()}"), gpu.arithmetic(tf32=self.tf32), torch.inference_mode():
-            outputs = self.work(self.tensors(feed))()
+        with gpu.memory_guard(f"running {self.inputs()}"), gpu.arithmetic(tf32=self.tf32):
+            work = self.work(self.tensors(feed))
+            with torch.inference_mode():
+                outputs = work()
             torch.cuda.synchronize()
             return _arrays(outputs)
 

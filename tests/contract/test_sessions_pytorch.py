@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import weakref
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from backends.pytorch.archive import load_archive
 from backends.pytorch.compile import PytorchBackend
@@ -84,6 +87,14 @@ def test_a_compiled_graph_agrees_with_the_module_and_says_it_was_compiled(archiv
     assert np.abs(session.run(feed)[0] - reference(feed)).max() < 1e-5
     assert session.facts().fallbacks == ()
     assert session.facts().notes["graphs_compiled"] >= 1
+
+
+def test_what_was_compiled_when_the_session_opened_is_what_runs(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path, mode="compile")
+    compiled = counters["stats"]["unique_graphs"]
+    session.run(feed)
+    session.bind(feed)()
+    assert counters["stats"]["unique_graphs"] == compiled
 
 
 def test_a_graph_that_was_not_compiled_is_a_fallback(archive) -> None:
@@ -180,6 +191,77 @@ def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
 def test_what_torch_cannot_do_is_unsupported_with_the_reason(archive, tmp_path, quant, options, words) -> None:
     with pytest.raises(Unsupported, match=words):
         PytorchBackend().compile(compressed(archive, quant), Conditions(), options, tmp_path)
+
+
+STATIC = QuantSpec(kind="static")
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "data.npz"
+    np.savez(path, input=np.random.default_rng(1).standard_normal((80, 1, 8, 8), dtype=np.float32))
+    return path
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
+@pytest.mark.parametrize(
+    "quant",
+    [STATIC, QuantSpec(kind="static", activation_symmetric=False), QuantSpec(kind="static", keep_float=("5",))],
+    ids=["symmetric", "asymmetric", "keep_float"],
+)
+def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_network(
+    archive, calibration, tmp_path, feed, quant
+) -> None:
+    source = replace(compressed(archive, quant), calibration=calibration)
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path)
+    kept = list(quant.keep_float)
+    assert artifact.facts["precision"] == "int8"
+    assert artifact.facts["int8"]["float_layers"] == kept
+    assert artifact.facts["int8"]["calibration_samples"] == 80
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options={"mode": "compile"})
+    wanted = reference(feed)
+    assert np.abs(session.run(feed)[0] - wanted).max() < 0.03 * np.abs(wanted).max()
+    facts = session.facts()
+    assert facts.fallbacks == ()
+    assert facts.notes["precision"] == "int8"
+    assert facts.notes["kernels"]["onednn::qconv_pointwise"] == 1
+    assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
+
+
+def test_integer_layers_that_ran_float_kernels_are_a_fallback(archive, calibration, tmp_path, feed) -> None:
+    """The same file op by op: Q/DQ around float products."""
+    source = replace(compressed(archive, STATIC), calibration=calibration)
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path)
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options={"mode": "eager"})
+    assert session.facts().fallbacks == ("asked for int8, 2 of 2 layers ran no int8 kernel of oneDNN",)
+
+
+@pytest.mark.parametrize(
+    ("quant", "options", "words"),
+    [
+        (STATIC, {}, "mode = 'compile'"),
+        (STATIC, {"mode": "cudagraph", "device": "cuda"}, "no int8 convolution on CUDA"),
+        (STATIC, {"mode": "compile", "precision": "bfloat16"}, "option for bfloat16"),
+        (QuantSpec(kind="dynamic"), {"mode": "compile"}, "Linear layers only"),
+        (QuantSpec(kind="weight_only", weight_bits=4), {"mode": "compile"}, "Linear layers only"),
+        (replace(STATIC, per_channel=False), {"mode": "compile"}, "per_channel=False"),
+        (replace(STATIC, calibration="entropy"), {"mode": "compile"}, "calibration='entropy'"),
+        (replace(STATIC, activation_bits=16), {"mode": "compile"}, "activation_bits=16"),
+        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "ranges="),
+    ],
+)
+def test_integers_torch_has_no_kernel_for_are_unsupported_with_the_reason(archive, tmp_path, quant, options, words):
+    with pytest.raises(Unsupported, match=words):
+        PytorchBackend().compile(compressed(archive, quant), Conditions(), options, tmp_path)
+
+
+def test_int8_without_calibration_data_or_of_a_layer_that_is_none_is_invalid(archive, calibration, tmp_path) -> None:
+    options = {"mode": "compile"}
+    with pytest.raises(InvalidInput, match="needs calibration data"):
+        PytorchBackend().compile(compressed(archive, STATIC), Conditions(), options, tmp_path)
+    source = replace(compressed(archive, replace(STATIC, keep_float=("9",))), calibration=calibration)
+    with pytest.raises(InvalidInput, match=r"names no layer: 9 \(layers: 0, 5\)"):
+        PytorchBackend().compile(source, Conditions(), options, tmp_path)
 
 
 def test_a_cuda_graph_on_the_cpu_is_refused(archive, tmp_path) -> None:
