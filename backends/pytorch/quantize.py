@@ -55,6 +55,7 @@ def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | Non
             prepared(*tensors)
             samples += len(tensors[0])
     done = convert_pt2e(prepared)
+    _drop_unread(done)
     left = [name for name, integer in layers(done).items() if not integer]
     if len(left) == len(layers(done)):
         raise Unsupported("static int8 by torch: no layer of this graph has an int8 kernel")
@@ -65,6 +66,14 @@ def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | Non
         "torchao": version("torchao"),
     }
     return exported(done, specs, "in int8"), facts
+
+
+def _drop_unread(module: fx.GraphModule) -> None:
+    """The float weights that stand behind integer ones: the file would be larger than the float network's."""
+    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in read]:
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
 
 
 def _check_names(module: fx.GraphModule, spec: QuantSpec) -> None:

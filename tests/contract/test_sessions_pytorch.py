@@ -228,6 +228,14 @@ def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_networ
     assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
 
 
+def test_an_int8_file_holds_its_weights_once_and_in_a_byte_each(tmp_path) -> None:
+    archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
+    np.savez(tmp_path / "data.npz", input=np.random.default_rng(1).standard_normal((40, 256), dtype=np.float32))
+    source = replace(compressed(archive, STATIC), calibration=tmp_path / "data.npz")
+    artifact = PytorchBackend().compile(source, Conditions(), {"mode": "compile"}, tmp_path)
+    assert artifact.path.stat().st_size < 0.5 * archive.stat().st_size
+
+
 def test_integer_layers_that_ran_float_kernels_are_a_fallback(archive, calibration, tmp_path, feed) -> None:
     """The same file op by op: Q/DQ around float products."""
     source = replace(compressed(archive, STATIC), calibration=calibration)
