@@ -47,6 +47,7 @@ class OrtBackend(Backend):
         _check_gpu_options(options)
         read = read_source(source, conditions.batch, "ONNX Runtime")
         done, facts = _realised(read.model, source, options)
+        _refuse_hidden_tf32(options, facts["session_options"])
         deployed, digest = write(done, conditions.batch, read.path, out)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
@@ -103,6 +104,18 @@ def _check_tensorrt(spec: QuantSpec) -> None:
         raise Unsupported(f"TensorRT takes int8 activations, not {spec.activation_bits} bits")
     if spec.kind == "dynamic":
         raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file")
+
+
+def _refuse_hidden_tf32(options: Mapping[str, Scalar], told: Mapping[str, Scalar]) -> None:
+    """TensorRT multiplies float32 as TF32 on Ampere and later unless its builder is told otherwise, and ONNX
+    Runtime has no option that tells it (microsoft/onnxruntime issue 26029, open): no float32 by that name."""
+    if options.get("provider") != "tensorrt" or options.get("tf32"):
+        return
+    if told["precision"] in ("float32", "weight_only") or told["float_layers"]:
+        raise Unsupported(
+            "ONNX Runtime cannot keep its TensorRT provider from multiplying float32 as TF32: "
+            "set tf32 = true to measure that, or take the backend 'trt', whose float32 is float32"
+        )
 
 
 def _told(precision: str, float_layers: tuple[str, ...]) -> dict[str, Scalar]:

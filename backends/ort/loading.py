@@ -15,7 +15,7 @@ from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
 from bench.types import Scalar
 
-__all__ = ["PROVIDERS", "load", "misplaced", "placement", "some"]
+__all__ = ["PROVIDERS", "load", "misplaced", "placement", "some", "untold"]
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -154,6 +154,24 @@ def misplaced(provider: str, placed: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(
         f"asked for {wanted}, {len(nodes)} nodes went to {name}: {some(nodes)}" for name, nodes in others.items()
     )
+
+
+def untold(provider: str, placed: Mapping[str, Sequence[str]], told: Mapping[str, Scalar]) -> list[str]:
+    """What cannot be told of TensorRT: which nodes went to the CUDA provider behind it, in what its kernels multiply."""
+    if provider != "tensorrt":
+        return []
+    found = []
+    if not any(placed.values()):
+        found.append(
+            f"ONNX Runtime {ort.__version__} keeps no record of which provider ran each node (1.24 and later do): "
+            "it cannot be told whether TensorRT ran them or CUDA"
+        )
+    if told.get("precision", "float32") not in ("float32", "weight_only"):
+        found.append(
+            f"asked for {told['precision']}; ONNX Runtime shows none of TensorRT's kernels, so it cannot be told "
+            "what ran: the backend 'trt' reads it from the engine"
+        )
+    return found
 
 
 def some(names: Sequence[str], limit: int = 8) -> str:

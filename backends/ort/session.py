@@ -1,6 +1,6 @@
 """The device side of ONNX Runtime: one loaded model, what it runs on, and which kernels really ran.
 
-Travels to the device with `loading.py`, `kernels.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
+Travels to the device with `loading.py`, `kernels.py`, `gpu.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
 
 The timed call is `run_with_iobinding` on pre-allocated outputs: with one thread on a 2-core x86-64
 machine and a model of one Relu over 16 floats it takes 2.6 us, plain `run` 4.6 us with the output
@@ -19,8 +19,9 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from backends.onnx_tools.native import NATIVE_ERRORS, ort
+from backends.ort import gpu
 from backends.ort.kernels import Event, counted, layer_times, precision_fallbacks, read_events
-from backends.ort.loading import load, placement
+from backends.ort.loading import load, placement, untold
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.records import LayerTime
@@ -107,17 +108,19 @@ class OrtSession(Session):
     def facts(self) -> SessionFacts:
         """Providers by the runtime's own record; kernels by one profiled run of a second session where
         the file asks for other than float32 (it costs another load). TensorRT shows none of its kernels."""
+        placed = placement(self._session)
         notes: dict[str, Json] = {
             "provider": self._provider,
             "providers": list(self._session.get_providers()),
-            "nodes_by_provider": {name: len(nodes) for name, nodes in placement(self._session).items()},
+            "nodes_by_provider": {name: len(nodes) for name, nodes in placed.items()},
             "graph_optimization": self._options.get("graph_optimization", "all"),
+            **self._gpu_notes(),
         }
-        fallbacks: list[str] = []
+        fallbacks = untold(self._provider, placed, self._options)
         if self._options.get("precision", "float32") != "float32" and self._provider != "tensorrt":
             events = self._events({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}, 1)
             notes["kernels"] = counted(events)
-            fallbacks = precision_fallbacks(events, self._options)
+            fallbacks += precision_fallbacks(events, self._options)
         return SessionFacts(version=str(ort.__version__), fallbacks=tuple(fallbacks), notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
@@ -127,9 +130,19 @@ class OrtSession(Session):
             return ()
         return layer_times(self._events(_checked(self._path, self._inputs, feed), 1 + runs), runs)
 
+    def memory(self) -> Mapping[str, int]:
+        """What everybody on the GPU holds, once this session has run; {} on the CPU and where the driver does not say."""
+        return {key: value for key, value in self._gpu_notes().items() if key == "device_used_bytes"}
+
     def close(self) -> None:
         """Drops the runtime's session; it is freed when what was bound from it is dropped too."""
         self._session = None
+
+    def _gpu_notes(self) -> dict[str, Json]:
+        """Which GPU it is, its memory, and why this session's own is not told; {} on the CPU."""
+        if self._provider == "cpu":
+            return {}
+        return {**gpu.told(), "arena_bytes_missing": "ONNX Runtime shows Python no statistics of its GPU arena"}
 
     def _bound(self, checked: Feed) -> Any:
         """A binding that owns its buffers."""

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import zipfile
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -17,6 +18,8 @@ PLAIN = re.compile(
     r"[^/]+/(archive_format|archive_version|byteorder|\.data/\w+|extra/.*|models/[^/]+\.json"
     r"|data/weights/(weight_\d+|\w+\.json)|data/constants/(tensor_\d+|\w+\.json)|data/sample_inputs/[^/]+\.pt)"
 )
+
+INTEGER_OPERATORS = b"quantized_decomposed"
 
 
 def load_archive(path: Path) -> ExportedProgram:
@@ -30,10 +33,17 @@ def load_archive(path: Path) -> ExportedProgram:
     try:
         with zipfile.ZipFile(path) as archive:
             _refuse_code(archive, path)
+            quantized = any(INTEGER_OPERATORS in archive.read(name) for name in _graphs(archive))
+        if quantized:
+            import_module("torch.ao.quantization.fx._decomposed")  # registers them; half a second, so only here
         return torch.export.load(path)
     except (zipfile.BadZipFile, RuntimeError, ValueError, KeyError, AssertionError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(f"{path}: no torch.export archive that torch {torch.__version__} reads: {reason}") from error
+
+
+def _graphs(archive: zipfile.ZipFile) -> list[str]:
+    return [name for name in archive.namelist() if name.endswith(".json") and "/models/" in name]
 
 
 def _refuse_code(archive: zipfile.ZipFile, path: Path) -> None:

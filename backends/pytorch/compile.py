@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Artifact, Backend, Compressed, Conditions, Probe, QuantSpec, Scalar
+from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
 
 FLOATS = ("float32", "tf32", "float16", "bfloat16")
 
@@ -40,24 +40,29 @@ class PytorchBackend(Backend):
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.pt2`, its weights and arithmetic in the precision of the recipe or the option."""
         del conditions  # the batch stays free in the file; threads are the session's
-        precision = _precision(source.quant, str(options.get("precision", "float32")))
+        precision = _precision(source.quant, options)
         _check_options(options, precision)
-        path = out / "model.pt2"
-        if precision in ("float16", "bfloat16"):
+        path, done = out / "model.pt2", {}
+        if source.quant is not None and precision == "int8":
+            done = _write_int8(source.files["pt2"], source.quant, source.calibration, path)
+        elif precision in ("float16", "bfloat16"):
             _write_cast(source.files["pt2"], precision, path)
         else:
             shutil.copyfile(source.files["pt2"], path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Artifact(path=path, format="pt2", digest=digest, facts={"precision": precision})
+        return Artifact(path=path, format="pt2", digest=digest, facts={"precision": precision, **done})
 
 
-def _precision(quant: QuantSpec | None, option: str) -> str:
+def _precision(quant: QuantSpec | None, options: Mapping[str, Scalar]) -> str:
     """The arithmetic asked for by the recipe, else by the option. Raises `Unsupported` where torch has none."""
+    option = str(options.get("precision", "float32"))
     if quant is None:
         return option
     if quant.kind not in ("float16", "bfloat16"):
-        bits = f"{quant.kind} {quant.weight_bits}-bit"
-        raise Unsupported(f"{bits} quantization: torch has no int8 convolution that an exported graph can run")
+        from backends.pytorch.quantize import refuse
+
+        refuse(quant, options)
+        return "int8"
     if quant.keep_float:
         raise Unsupported(f"torch computes a whole graph in one type: keep_float={quant.keep_float} cannot be kept")
     if option not in ("float32", "tf32", quant.kind):
@@ -85,3 +90,14 @@ def _write_cast(file: Path, precision: str, out: Path) -> None:
     from backends.pytorch.graph import in_precision
 
     torch.export.save(in_precision(load_archive(file), precision), out)
+
+
+def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path) -> dict[str, Json]:
+    import torch
+
+    from backends.pytorch.archive import load_archive
+    from backends.pytorch.quantize import quantized
+
+    program, facts = quantized(load_archive(file), spec, calibration)
+    torch.export.save(program, out)
+    return {"int8": facts}

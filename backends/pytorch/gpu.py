@@ -43,8 +43,9 @@ def memory_guard(doing: str) -> Iterator[None]:
 
 def prepare(network: Network) -> Work:
     """How the network's mode runs: a captured graph, or kernels launched one by one. To be called in `arithmetic`."""
+    tensors = example(network)
     with torch.inference_mode():
-        return _captured(network) if network.mode == "cudagraph" else _launched(network)
+        return _captured(network, tensors) if network.mode == "cudagraph" else _launched(network, tensors)
 
 
 @contextmanager
@@ -58,17 +59,16 @@ def arithmetic(*, tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _launched(network: Network) -> Work:
+def _launched(network: Network, first: tuple[Tensor, ...]) -> Work:
     def work(tensors: tuple[Tensor, ...]) -> Callable[[], Any]:
         return partial(network.call, *tensors)
 
-    work(example(network))()
+    work(first)()
     torch.cuda.synchronize()
     return work
 
 
-def _captured(network: Network) -> Work:
-    static = example(network)
+def _captured(network: Network, static: tuple[Tensor, ...]) -> Work:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

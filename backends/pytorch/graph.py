@@ -11,6 +11,7 @@ from bench.types import TensorSpec
 
 aten = torch.ops.aten
 CHECKS = (aten._assert_tensor_metadata.default,)  # noqa: SLF001 - its only name
+WEIGHTED = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -47,13 +48,30 @@ def in_precision(program: ExportedProgram, precision: str) -> ExportedProgram:
     dtype = PRECISIONS[precision]
     module = runnable(program).to(dtype)
     _cast_edges(module, dtype)
-    specs = input_specs(program)
+    return exported(module, input_specs(program), f"in {precision}")
+
+
+def exported(module: fx.GraphModule, specs: tuple[TensorSpec, ...], how: str) -> ExportedProgram:
+    """The module exported again, the free dimensions free. Raises `Unsupported` where it does not run so."""
     example = tuple(_example(spec) for spec in specs)
     free = tuple({axis: Dim.AUTO for axis, size in enumerate(spec.shape) if size < 0} for spec in specs)
     try:
         return torch.export.export(module, example, dynamic_shapes=free)
     except (RuntimeError, ValueError) as error:
-        raise Unsupported(f"the graph does not run in {precision}: {str(error).splitlines()[0]}") from error
+        raise Unsupported(f"the graph does not run {how}: {str(error).splitlines()[0]}") from error
+
+
+def layers(module: fx.GraphModule) -> dict[str, bool]:
+    """Layer that multiplies by a weight -> whether that weight is stored in integers."""
+    found: dict[str, bool] = {}
+    for node in module.graph.nodes:
+        if node.target not in WEIGHTED:
+            continue
+        weight = node.args[1]
+        integer = isinstance(weight, fx.Node) and "dequantize_per" in str(weight.target)
+        plain = isinstance(weight, fx.Node) and weight.op == "get_attr"
+        found[str(weight.target).removesuffix(".weight") if plain else node.name] = integer
+    return found
 
 
 def _example(spec: TensorSpec) -> Tensor:

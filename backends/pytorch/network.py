@@ -13,7 +13,7 @@ from torch._dynamo.utils import counters
 from torch.export.passes import move_to_device_pass
 
 from backends.pytorch.archive import load_archive
-from backends.pytorch.graph import input_specs, runnable
+from backends.pytorch.graph import input_specs, layers, runnable
 from backends.pytorch.sparse import Sparsity, pack_two_four
 from bench.errors import Unavailable, Unsupported
 from bench.types import Json, Scalar, TensorSpec
@@ -72,7 +72,7 @@ class Network:
             found += [f"torch.compile broke the graph: {why}" for why in compiled.breaks]
             if not compiled.graphs:
                 found.append("torch.compile compiled nothing: the graph ran op by op")
-        wanted = {"tf32": "float32"}.get(self.precision, self.precision)
+        wanted = {"tf32": "float32", "int8": "float32"}.get(self.precision, self.precision)
         if wanted not in self.weight_types():
             found.append(f"{wanted} was asked for, the weights are {', '.join(self.weight_types())}")
         return tuple(found)
@@ -102,6 +102,8 @@ def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Netwo
 
 def _precision_of(module: fx.GraphModule, option: str) -> str:
     """What the file says; the option decides between float32 and TF32, which are stored alike."""
+    if any(layers(module).values()):
+        return "int8"
     types = {str(value.dtype).removeprefix("torch.") for value in module.parameters()}
     halves = sorted(types & {"float16", "bfloat16"})
     if halves and option in ("float32", "tf32"):
@@ -110,7 +112,8 @@ def _precision_of(module: fx.GraphModule, option: str) -> str:
 
 
 def example(network: Network) -> tuple[Tensor, ...]:
-    """Zeros of every input's shape, in place."""
+    """Zeros of every input's shape, in place. Made outside inference mode, as every input is: torch.compile would
+    compile a second time for tensors of the other kind."""
     return tuple(network.place(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))) for spec in network.inputs)
 
 
@@ -120,14 +123,17 @@ def compile_now(network: Network) -> Compiled | None:
     Raises `Unavailable` (no C++ compiler) and `Unsupported` (torch.compile cannot).
     """
     from torch._dynamo.exc import BackendCompilerFailed, TorchDynamoException
+    from torch._inductor import config
     from torch._inductor.exc import InductorError, InvalidCxxCompiler
 
     if network.mode != "compile":
         return None
     graphs, breaks = counters["stats"]["unique_graphs"], dict(counters["graph_break"])
     try:
-        with torch.inference_mode():
-            network.call(*example(network))
+        # int8 weights are packed for oneDNN when Inductor freezes them; asked for while the graph is traced, put back
+        tensors = example(network)
+        with torch.inference_mode(), config.patch(freezing=network.precision == "int8"):
+            network.call(*tensors)
     except (TorchDynamoException, BackendCompilerFailed, InductorError, InvalidCxxCompiler) as error:
         reason = getattr(error, "inner_exception", error)
         if isinstance(reason, InvalidCxxCompiler):

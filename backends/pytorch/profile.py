@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter_ns
 from typing import Any
@@ -16,10 +16,12 @@ from bench.records import LayerTime
 
 
 def profile_nodes(network: Network, tensors: tuple[Tensor, ...], runs: int) -> tuple[LayerTime, ...]:
-    """Mean duration of every operation over `runs` passes, after one pass to warm up.
+    """Mean duration of every operation over `runs` passes, after one pass to warm up; () under torch.compile, which fuses them.
 
     On a GPU the durations are between two CUDA events and so hold the gap before a kernel starts.
     """
+    if network.mode == "compile":
+        return ()
     timed = _by_events if network.device == "cuda" else _by_host
     spent: dict[fx.Node, float] = defaultdict(float)
     with torch.inference_mode():
@@ -47,11 +49,13 @@ def _name(node: fx.Node) -> str:
     return node.name
 
 
-def _walk(
+def walk(
     module: fx.GraphModule, tensors: tuple[Tensor, ...], call: Callable[[fx.Node, Callable[[], Any]], Any]
 ) -> None:
+    """Runs the graph through `call`, holding no value longer than an inference does: until its last use."""
     values: dict[fx.Node, Any] = {}
     feed = iter(tensors)
+    unneeded = _last_uses(module.graph)
     for node in module.graph.nodes:
         if node.op == "placeholder":
             values[node] = next(feed)
@@ -59,8 +63,25 @@ def _walk(
             owner, _, leaf = str(node.target).rpartition(".")
             values[node] = getattr(module.get_submodule(owner), leaf)
         elif node.op == "call_function":
-            args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
-            values[node] = call(node, partial(node.target, *args, **kwargs))
+            values[node] = call(node, _bound(node, values))
+        for value in unneeded.get(node, ()):
+            del values[value]
+
+
+def _bound(node: fx.Node, values: Mapping[fx.Node, Any]) -> Callable[[], Any]:
+    args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
+    assert callable(node.target)
+    return partial(node.target, *args, **kwargs)
+
+
+def _last_uses(graph: fx.Graph) -> Mapping[fx.Node, list[fx.Node]]:
+    """Node -> the values nothing after it reads; one that is never read goes with the node that makes it."""
+    order = {node: place for place, node in enumerate(graph.nodes)}
+    found: dict[fx.Node, list[fx.Node]] = defaultdict(list)
+    for node in graph.nodes:
+        if node.op != "output":
+            found[max(node.users, key=order.__getitem__, default=node)].append(node)
+    return found
 
 
 def _by_host(module: fx.GraphModule, tensors: tuple[Tensor, ...]) -> dict[fx.Node, float]:
@@ -72,7 +93,7 @@ def _by_host(module: fx.GraphModule, tensors: tuple[Tensor, ...]) -> dict[fx.Nod
         spent[node] = (perf_counter_ns() - begun) / 1e3
         return value
 
-    _walk(module, tensors, call)
+    walk(module, tensors, call)
     return spent
 
 
@@ -87,6 +108,6 @@ def _by_events(module: fx.GraphModule, tensors: tuple[Tensor, ...]) -> dict[fx.N
         events[node] = (start, end)
         return value
 
-    _walk(module, tensors, call)
+    walk(module, tensors, call)
     torch.cuda.synchronize()
     return {node: start.elapsed_time(end) * 1e3 for node, (start, end) in events.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
@@ -21,7 +22,9 @@ except ImportError as error:
     raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
 
 from backends.pytorch import gpu
-from backends.pytorch.network import Compiled, Network, compile_now, load_network
+from backends.pytorch.graph import layers
+from backends.pytorch.kernels import int8_fallbacks, ran
+from backends.pytorch.network import Compiled, Network, compile_now, example, load_network
 from backends.pytorch.profile import profile_nodes
 
 
@@ -56,11 +59,9 @@ class PytorchSession(Session):
     def bind(self, feed: Feed) -> Callable[[], object]:
         """One inference on tensors already where the model is."""
 
+    @abstractmethod
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Every node of the graph run alone, op by op; () under torch.compile, which fuses them."""
-        if self.network.mode == "compile":
-            return ()
-        return profile_nodes(self.network, self.tensors(feed), runs)
 
     def tensors(self, feed: Feed) -> tuple[Tensor, ...]:
         """The feed in the model's order on the model's device."""
@@ -79,8 +80,7 @@ class CpuSession(PytorchSession):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs in the model's order."""
-        with torch.inference_mode():
-            return _arrays(self.network.call(*self.tensors(feed)))
+        return _arrays(self._call(self.tensors(feed)))
 
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Calls the graph on tensors made once."""
@@ -92,12 +92,23 @@ class CpuSession(PytorchSession):
 
         return once
 
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """Times of the host's clock."""
+        return profile_nodes(self.network, self.tensors(feed), runs)
+
     def facts(self) -> SessionFacts:
-        """How it ran, and what did not happen as asked."""
+        """How it ran, and what did not happen as asked; in int8 by the kernels of one profiled inference."""
         notes = {**self.network.facts(self.compiled), "threads": torch.get_num_threads()}
-        return SessionFacts(
-            version=str(torch.__version__), fallbacks=self.network.fallbacks(self.compiled), notes=notes
-        )
+        fallbacks = self.network.fallbacks(self.compiled)
+        if self.network.precision == "int8":
+            kernels = ran(partial(self._call, example(self.network)))
+            notes["kernels"] = dict(kernels)
+            fallbacks += int8_fallbacks(kernels, sum(layers(self.network.module).values()))
+        return SessionFacts(version=str(torch.__version__), fallbacks=fallbacks, notes=notes)
+
+    def _call(self, tensors: tuple[Tensor, ...]) -> Any:
+        with torch.inference_mode():
+            return self.network.call(*tensors)
 
 
 @final
@@ -116,8 +127,10 @@ class CudaSession(PytorchSession):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs copied to the host. Raises `CellFailed` out of device memory."""
-        with gpu.memory_guard(f"running {self.inputs()}"), gpu.arithmetic(tf32=self.tf32), torch.inference_mode():
-            outputs = self.work(self.tensors(feed))()
+        with gpu.memory_guard(f"running {self.inputs()}"), gpu.arithmetic(tf32=self.tf32):
+            work = self.work(self.tensors(feed))
+            with torch.inference_mode():
+                outputs = work()
             torch.cuda.synchronize()
             return _arrays(outputs)
 
@@ -141,6 +154,15 @@ class CudaSession(PytorchSession):
     def device_ns(self) -> int:
         """Between the two events around the last bound inference."""
         return int(self.start.elapsed_time(self.end) * 1e6)
+
+    def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
+        """In the arithmetic of the inference; () out of device memory, which beside a captured graph can be
+        (the graph keeps its own): what was measured before stands."""
+        try:
+            with gpu.arithmetic(tf32=self.tf32):
+                return profile_nodes(self.network, self.tensors(feed), runs)
+        except torch.OutOfMemoryError:
+            return ()
 
     def facts(self) -> SessionFacts:
         """How it ran, on which GPU, and what did not happen as asked."""

@@ -71,18 +71,35 @@ def _layer(entry: Any) -> EngineLayer:
 
 
 def fallbacks(layers: Sequence[EngineLayer], told: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """Layers that multiply in a wider type than the file asks for, beyond those left wide on purpose.
+    """Layers that multiply in a wider type than the file asks for, beyond those left wide on purpose; and those of
+    which the inspector tells no type, or that it shows none that multiplies: what is not told is not believed.
 
     Fusions rename layers, so the number decides and the names are a help.
     """
     asked = str(told.get("asked", "float32"))
-    meant = len([name for name in str(told.get("float_layers", "")).split(",") if name])
-    seen = [layer for layer in layers if layer.multiplies and layer.takes]
-    wide = [layer.name for layer in seen if layer.takes in WIDER.get(asked, ())]
-    if len(wide) <= meant:
+    if asked not in WIDER:
         return ()
-    names = ", ".join(wide[:8]) + (f" and {len(wide) - 8} more" if len(wide) > 8 else "")
-    return (f"asked for {asked}, {len(wide) - meant} of {len(seen)} multiplying layers take a wider type: {names}",)
+    meant = len([name for name in str(told.get("float_layers", "")).split(",") if name])
+    seen = [layer for layer in layers if layer.multiplies]
+    if not seen:
+        return (
+            f"asked for {asked}, it cannot be told what ran: of {len(layers)} layers the inspector shows none as multiplying",
+        )
+    found = []
+    untold = [layer.name for layer in seen if not layer.takes]
+    if untold:
+        found.append(
+            f"asked for {asked}, it cannot be told what {len(untold)} of {len(seen)} multiplying layers took: {_some(untold)}"
+        )
+    wide = [layer.name for layer in seen if layer.takes in WIDER[asked]]
+    if len(wide) > meant:
+        excess = f"{len(wide) - meant} of {len(seen)} multiplying layers"
+        found.append(f"asked for {asked}, {excess} take a wider type: {_some(wide)}")
+    return tuple(found)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def summary(layers: Sequence[EngineLayer]) -> Json:

@@ -109,6 +109,30 @@ def test_outputs_are_read_after_the_device_has_finished(archive, device) -> None
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
+def test_layers_are_timed_in_the_arithmetic_of_the_inference(archive, device, monkeypatch, precision, tf32) -> None:
+    session = CudaSession(load_network(archive, 2, {"mode": "eager", "precision": precision}))
+    seen: list[tuple[bool, bool]] = []
+
+    def watched(*_: object) -> tuple[()]:
+        seen.append((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
+        return ()
+
+    monkeypatch.setattr("backends.pytorch.session.profile_nodes", watched)
+    session.profile(FEED, 1)
+    assert seen == [(tf32, tf32)]
+
+
+def test_a_profile_that_does_not_fit_is_none_and_leaves_the_cell(archive, device, monkeypatch) -> None:
+    session = CudaSession(load_network(archive, 2, {"mode": "eager"}))
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("backends.pytorch.session.profile_nodes", full)
+    assert session.profile(FEED, 1) == ()
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
 def test_tf32_is_on_only_while_asked_for_and_put_back(archive, device, precision, tf32) -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     network = load_network(archive, 2, {"mode": "eager", "precision": precision})

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
+import weakref
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
 from backends.pytorch.archive import load_archive
 from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.graph import input_specs, runnable
+from backends.pytorch.network import load_network
+from backends.pytorch.profile import walk
 from backends.pytorch.session import PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
@@ -82,6 +89,14 @@ def test_a_compiled_graph_agrees_with_the_module_and_says_it_was_compiled(archiv
     assert session.facts().notes["graphs_compiled"] >= 1
 
 
+def test_what_was_compiled_when_the_session_opened_is_what_runs(archive, tmp_path, feed) -> None:
+    session = opened(archive, tmp_path, mode="compile")
+    compiled = counters["stats"]["unique_graphs"]
+    session.run(feed)
+    session.bind(feed)()
+    assert counters["stats"]["unique_graphs"] == compiled
+
+
 def test_a_graph_that_was_not_compiled_is_a_fallback(archive) -> None:
     with torch.compiler.set_stance("force_eager"):
         session = PytorchSession.open(archive, threads=1, batch=3, options={"mode": "compile"})
@@ -137,6 +152,25 @@ def test_the_profile_names_layers_by_module_path_and_holds_every_operation(archi
     assert all(row.mean_us > 0 and row.runs == 2 for row in rows.values())
 
 
+def test_the_profile_holds_no_value_after_its_last_use(tmp_path) -> None:
+    """Of 40 layers in a row at most the input, one layer's input and its output live, as in an inference."""
+    chain = nn.Sequential(*(layer for _ in range(40) for layer in (nn.Linear(8, 8), nn.ReLU()))).eval()
+    network = load_network(export(chain, (8,), tmp_path / "chain.pt2"), 1, {})
+    made: list[weakref.ref[torch.Tensor]] = []
+    alive: list[int] = []
+
+    def call(_: object, work: Callable[[], torch.Tensor]) -> torch.Tensor:
+        value = work()
+        made.append(weakref.ref(value))
+        alive.append(sum(reference() is not None for reference in made))
+        return value
+
+    with torch.inference_mode():
+        walk(network.module, (torch.ones(1, 8),), call)
+    assert len(made) == 80
+    assert max(alive) == 2
+
+
 def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
     archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
     spec = compressed(archive, QuantSpec(kind="float16"))
@@ -157,6 +191,85 @@ def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
 def test_what_torch_cannot_do_is_unsupported_with_the_reason(archive, tmp_path, quant, options, words) -> None:
     with pytest.raises(Unsupported, match=words):
         PytorchBackend().compile(compressed(archive, quant), Conditions(), options, tmp_path)
+
+
+STATIC = QuantSpec(kind="static")
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("calibration") / "data.npz"
+    np.savez(path, input=np.random.default_rng(1).standard_normal((80, 1, 8, 8), dtype=np.float32))
+    return path
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
+@pytest.mark.parametrize(
+    "quant",
+    [STATIC, QuantSpec(kind="static", activation_symmetric=False), QuantSpec(kind="static", keep_float=("5",))],
+    ids=["symmetric", "asymmetric", "keep_float"],
+)
+def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_network(
+    archive, calibration, tmp_path, feed, quant
+) -> None:
+    source = replace(compressed(archive, quant), calibration=calibration)
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path)
+    kept = list(quant.keep_float)
+    assert artifact.facts["precision"] == "int8"
+    assert artifact.facts["int8"]["float_layers"] == kept
+    assert artifact.facts["int8"]["calibration_samples"] == 80
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options={"mode": "compile"})
+    wanted = reference(feed)
+    assert np.abs(session.run(feed)[0] - wanted).max() < 0.03 * np.abs(wanted).max()
+    facts = session.facts()
+    assert facts.fallbacks == ()
+    assert facts.notes["precision"] == "int8"
+    assert facts.notes["kernels"]["onednn::qconv_pointwise"] == 1
+    assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
+
+
+def test_an_int8_file_holds_its_weights_once_and_in_a_byte_each(tmp_path) -> None:
+    archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
+    np.savez(tmp_path / "data.npz", input=np.random.default_rng(1).standard_normal((40, 256), dtype=np.float32))
+    source = replace(compressed(archive, STATIC), calibration=tmp_path / "data.npz")
+    artifact = PytorchBackend().compile(source, Conditions(), {"mode": "compile"}, tmp_path)
+    assert artifact.path.stat().st_size < 0.5 * archive.stat().st_size
+
+
+def test_integer_layers_that_ran_float_kernels_are_a_fallback(archive, calibration, tmp_path, feed) -> None:
+    """The same file op by op: Q/DQ around float products."""
+    source = replace(compressed(archive, STATIC), calibration=calibration)
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path)
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options={"mode": "eager"})
+    assert session.facts().fallbacks == ("asked for int8, 2 of 2 layers ran no int8 kernel of oneDNN",)
+
+
+@pytest.mark.parametrize(
+    ("quant", "options", "words"),
+    [
+        (STATIC, {}, "mode = 'compile'"),
+        (STATIC, {"mode": "cudagraph", "device": "cuda"}, "no int8 convolution on CUDA"),
+        (STATIC, {"mode": "compile", "precision": "bfloat16"}, "option for bfloat16"),
+        (QuantSpec(kind="dynamic"), {"mode": "compile"}, "Linear layers only"),
+        (QuantSpec(kind="weight_only", weight_bits=4), {"mode": "compile"}, "Linear layers only"),
+        (replace(STATIC, per_channel=False), {"mode": "compile"}, "per_channel=False"),
+        (replace(STATIC, calibration="entropy"), {"mode": "compile"}, "calibration='entropy'"),
+        (replace(STATIC, activation_bits=16), {"mode": "compile"}, "activation_bits=16"),
+        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "ranges="),
+    ],
+)
+def test_integers_torch_has_no_kernel_for_are_unsupported_with_the_reason(archive, tmp_path, quant, options, words):
+    with pytest.raises(Unsupported, match=words):
+        PytorchBackend().compile(compressed(archive, quant), Conditions(), options, tmp_path)
+
+
+def test_int8_without_calibration_data_or_of_a_layer_that_is_none_is_invalid(archive, calibration, tmp_path) -> None:
+    options = {"mode": "compile"}
+    with pytest.raises(InvalidInput, match="needs calibration data"):
+        PytorchBackend().compile(compressed(archive, STATIC), Conditions(), options, tmp_path)
+    source = replace(compressed(archive, replace(STATIC, keep_float=("9",))), calibration=calibration)
+    with pytest.raises(InvalidInput, match=r"names no layer: 9 \(layers: 0, 5\)"):
+        PytorchBackend().compile(source, Conditions(), options, tmp_path)
 
 
 def test_a_cuda_graph_on_the_cpu_is_refused(archive, tmp_path) -> None:

@@ -3,7 +3,8 @@
 python -m tests.perf.gpu --out DIR [--part agreement|large|small|all] [--budget-s 420] [--state DIR]
 
 Each part can be run again: what the state folder holds is not measured twice, what the budget cut
-off is gone on with. Writes agreement.json, gpu.csv and gpu.md to DIR, and prints them.
+off is gone on with. Writes agreement.json, gpu.csv and gpu.md to DIR, and prints them. Ends with status 1
+when a check is over its limit; a dry run's figures are not judged.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -25,7 +26,7 @@ from bench.store import Store
 from bench.types import Json
 
 from .gpu_agreement import Stage, checks
-from .gpu_cells import groups, left, measure, prepare
+from .gpu_cells import Group, groups, left, measure, prepare
 from .gpu_table import as_csv, as_markdown, rows
 
 PARTS = ("agreement", "large", "small")
@@ -46,17 +47,30 @@ def main() -> None:
         if "agreement" in wanted:
             agree(state, dry=asked.dry_run)
         cells = [group for part in wanted if part != "agreement" for group in groups(part, dry=asked.dry_run)]
-        if cells:
-            with Store.open(state / "pressbench.db") as store:
-                cells = left(cells, store)
-                if not cells:
-                    return
-                for line in prepare(cells, state / "cache", max(1, min(12, (os.cpu_count() or 1) - 1))):
-                    say(line, since=until - asked.budget_s)
-                for line in measure(cells, store, state / "cache", until):
-                    say(line, since=until - asked.budget_s)
+        measure_cells(cells, state, until, asked.budget_s)
     finally:
-        report(state, out)
+        found = report(state, out)
+    if (over := missed(found)) and not asked.dry_run:
+        sys.exit("over the limit: " + "; ".join(over))
+
+
+def measure_cells(cells: Sequence[Group], state: Path, until: float, budget_s: float) -> None:
+    """What the store does not hold yet."""
+    if not cells:
+        return
+    with Store.open(state / "pressbench.db") as store:
+        cells = left(cells, store)
+        if not cells:
+            return
+        for line in prepare(cells, state / "cache", max(1, min(12, (os.cpu_count() or 1) - 1))):
+            say(line, since=until - budget_s)
+        for line in measure(cells, store, state / "cache", until):
+            say(line, since=until - budget_s)
+
+
+def missed(found: Sequence[Mapping[str, Json]]) -> list[str]:
+    """The checks that are over their limit, with by how much."""
+    return [f"{check['name']} {check['difference']:+.2%}" for check in found if not check["holds"]]
 
 
 def arguments() -> argparse.Namespace:
@@ -79,8 +93,8 @@ def agree(state: Path, *, dry: bool) -> None:
         (state / "agreement.json").write_text(json.dumps(found, indent=1))
 
 
-def report(state: Path, out: Path) -> None:
-    """From all there is in the state folder, whatever part ran now."""
+def report(state: Path, out: Path) -> list[Mapping[str, Json]]:
+    """From all there is in the state folder, whatever part ran now. Gives the checks."""
     kept = state / "agreement.json"
     found = json.loads(kept.read_text()) if kept.exists() else []
     with Store.open(state / "pressbench.db") as store:
@@ -90,6 +104,7 @@ def report(state: Path, out: Path) -> None:
     (out / "gpu.csv").write_text(as_csv(table))
     (out / "gpu.md").write_text(as_markdown(machine(), found, table))
     say((out / "gpu.md").read_text())
+    return found
 
 
 def machine() -> Mapping[str, Json]:

@@ -73,6 +73,8 @@ def target_of(dry: bool) -> Target:
 
 
 def _on_cpu(choice: BackendChoice) -> dict[str, Scalar]:
+    if choice.name == "ort":
+        return {"provider": "cpu"}
     options: dict[str, Scalar] = {**choice.options, "device": "cpu"}
     options.pop("sparse", None)
     return {**options, "mode": "eager"} if options.get("mode") == "cudagraph" else options
@@ -87,9 +89,20 @@ def groups(part: str, *, dry: bool) -> Iterator[Group]:
     ordered += [("pytorch-compile", batch) for batch in batches]
     if not dry and load("backend", "trt")().probe().available:
         ordered += [("tensorrt", batch) for batch in batches]
+    if dry or has_ort_for_cuda():
+        ordered += [("ort-cuda", batch) for batch in batches]
     for label, batch in ordered:
         for name in names:
             yield group(part, name, label, batch, dry=dry)
+
+
+def has_ort_for_cuda() -> bool:
+    """Whether the ONNX Runtime here was built for CUDA. One that does not load then is a skip with its reason."""
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def group(part: str, name: str, label: str, batch: int, *, dry: bool) -> Group:

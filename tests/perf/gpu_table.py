@@ -13,7 +13,7 @@ from bench.types import Clock, Json
 
 COLUMNS = (
     "model", "batch", "backend", "recipe", "status", "latency_ms", "host_ms", "throughput_per_s", "mj_per_inference",
-    "watts", "torch_peak_mib", "nvml_process_mib", "promised", "delivered", "delivered_by", "reason",
+    "watts", "torch_peak_mib", "nvml_process_mib", "device_used_mib", "promised", "delivered", "delivered_by", "reason",
 )  # fmt: skip
 
 
@@ -56,7 +56,11 @@ def _energy(record: Record) -> dict[str, str]:
 
 def _memory(record: Record) -> dict[str, str]:
     figures = record.launches[0].device_memory
-    names = {"torch_peak_mib": "torch_allocated_peak_bytes", "nvml_process_mib": "nvml_process_bytes"}
+    names = {
+        "torch_peak_mib": "torch_allocated_peak_bytes",
+        "nvml_process_mib": "nvml_process_bytes",
+        "device_used_mib": "device_used_bytes",
+    }
     return {column: f"{figures[name] / 2**20:.0f}" for column, name in names.items() if name in figures}
 
 
@@ -103,7 +107,7 @@ def as_markdown(
     ]
     for check in checks:
         limit = "told" if check["limit"] is None else f"{check['limit']:.0%}"
-        verdict = "yes" if check["holds"] else "NO"
+        verdict = "not judged" if check["limit"] is None else "yes" if check["holds"] else "NO"
         lines.append(
             f"| {check['name']} | {check['ours']:.5g} | {check['theirs']:.5g} | {check['unit']} | "
             f"{check['difference']:+.2%} | {limit} | {verdict} | {check['note']} |"

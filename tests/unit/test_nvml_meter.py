@@ -8,8 +8,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pynvml
 import pytest
+
+from bench.device.meters.nvml import Nvml
 
 SOURCE = Path(__file__).with_name("fake_nvml.c")
 PROGRAM = """
@@ -113,6 +117,96 @@ def test_inside_a_container_two_unknown_processes_are_not_alone(gpu) -> None:
 
 def test_a_figure_the_gpu_does_not_give_is_a_reason_and_not_a_number(gpu) -> None:
     assert gpu(FAKE_CLOCK=3)["notes"]["sm_clock_mhz"] == "missing: Not Supported"
+
+
+class Gpu:
+    """NVML in this process: `held_ms` is what the power policy has held back so far, `now_s` the clock."""
+
+    NVML_CLOCK_SM = NVML_CLOCK_MEM = NVML_TEMPERATURE_GPU = 0
+    NVMLError = pynvml.NVMLError
+    NVMLError_FunctionNotFound = pynvml.NVMLError_FunctionNotFound
+
+    def __init__(self) -> None:
+        self.held_ms, self.now_s = 0.0, 0.0
+        self.silent: tuple[str, ...] = ()
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str):
+        if not name.startswith("nvml"):
+            raise AttributeError(name)
+
+        def answer(*asked: object) -> object:
+            self.calls.append(name)
+            if name.removeprefix("nvmlDeviceGet") in self.silent:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            if name == "nvmlDeviceGetViolationStatus":
+                return SimpleNamespace(violationTime=self.held_ms * 1e6 if asked[1] == 0 else 0)
+            return [] if name.endswith("RunningProcesses") else 1
+
+        return answer
+
+    def open(self, patch: pytest.MonkeyPatch) -> Nvml:
+        patch.setattr("bench.device.meters.nvml.perf_counter_ns", lambda: int(self.now_s * 1e9))
+        return Nvml(self, None, Path("/"))
+
+    def after(self, seconds: float, held_ms: float = 0.0) -> None:
+        self.now_s += seconds
+        self.held_ms += held_ms
+
+
+def test_a_look_within_a_window_judges_the_window_and_not_the_moment(monkeypatch) -> None:
+    """15 of the last 50 ms are 0.75 % of 2 s; as much again makes it 1.5 %."""
+    gpu = Gpu()
+    meter = gpu.open(monkeypatch)
+    gpu.after(2)
+    assert meter.condition().distrust == ()
+    gpu.after(0.05, held_ms=15)
+    assert meter.condition().distrust == ()
+    assert meter.condition().notes["held_back_ms"]["power"] == 15
+    gpu.after(0.05, held_ms=15)
+    (reason,) = meter.condition().distrust
+    assert reason == "GPU slowed down by its power policy for over 1% of the window"
+
+
+def test_looking_often_hides_no_held_back_time(monkeypatch) -> None:
+    gpu = Gpu()
+    meter = gpu.open(monkeypatch)
+    gpu.after(2)
+    seen = [meter.condition().distrust]
+    for _ in range(100):
+        gpu.after(0.05, held_ms=1)
+        seen.append(meter.condition().distrust)
+    assert any(seen)
+    assert meter.condition().distrust == seen[-1], "looking itself changes nothing"
+
+
+def test_looking_during_a_window_asks_no_figure_that_stays(monkeypatch) -> None:
+    gpu = Gpu()
+    meter = gpu.open(monkeypatch)
+    gpu.calls.clear()
+    meter.condition()
+    assert len(gpu.calls) <= 12
+    assert not {"nvmlDeviceGetName", "nvmlSystemGetDriverVersion", "nvmlDeviceGetMaxClockInfo"} & set(gpu.calls)
+
+
+@pytest.mark.parametrize(
+    ("silent", "words"),
+    [
+        (("CurrentClocksEventReasons",), ""),
+        (("ViolationStatus",), ""),
+        (("CurrentClocksEventReasons", "ViolationStatus"), "neither why this GPU's clocks are low nor for how long"),
+        (("Name", "ClockInfo", "Temperature", "EnforcedPowerLimit", "ComputeRunningProcesses"), ""),
+    ],
+)
+def test_a_look_never_raises_and_a_gpu_that_tells_nothing_of_throttling_is_not_believed(
+    monkeypatch, silent, words
+) -> None:
+    gpu = Gpu()
+    gpu.silent = silent
+    found = gpu.open(monkeypatch).condition()
+    assert len(found.distrust) == bool(words)
+    assert not words or words in found.distrust[0]
+    assert "CurrentClocksEventReasons" not in silent or "missing" in found.notes["clock_event_reasons"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,12 +12,12 @@ import pytest
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 from ort_nets import compiled, convnet, opened, samples
 
-from backends.ort import loading, session
+from backends.ort import gpu, loading, session
 from backends.ort.kernels import precision_fallbacks
-from backends.ort.loading import load, misplaced, provider_options
+from backends.ort.loading import load, misplaced, provider_options, untold
 from backends.ort.session import OrtSession
-from bench.errors import CellFailed, Unavailable, Untrusted
-from bench.types import Artifact
+from bench.errors import CellFailed, Unavailable, Unsupported, Untrusted
+from bench.types import Artifact, QuantSpec
 
 
 @pytest.fixture
@@ -176,6 +178,92 @@ def test_a_runtime_error_while_running_fails_the_cell_with_its_message(artifact)
     broken._session = OutOfMemory()
     with pytest.raises(CellFailed, match="out of memory"):
         broken.run({"input": samples(1)})
+
+
+PLACED = {"TensorrtExecutionProvider": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("provider", "placed", "precision", "words"),
+    [
+        ("tensorrt", PLACED, "float32", ()),
+        ("tensorrt", PLACED, "weight_only", ()),
+        ("tensorrt", {}, "float32", ("whether TensorRT ran them or CUDA",)),
+        ("tensorrt", PLACED, "int8", ("asked for int8",)),
+        ("tensorrt", {}, "float16", ("TensorRT ran them or CUDA", "asked for float16")),
+        ("cuda", {}, "int8", ()),
+        ("cpu", {}, "int8", ()),
+    ],
+)
+def test_evidence_tensorrt_does_not_give_is_a_reason_and_not_a_pass(provider, placed, precision, words):
+    """Behind TensorRT stands CUDA, which `disable_cpu_ep_fallback` does not keep out; CUDA itself has the CPU behind it."""
+    found = untold(provider, placed, {"precision": precision})
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found, strict=True))
+
+
+def test_a_session_that_keeps_no_record_of_placement_is_not_believed_on_tensorrt(monkeypatch, artifact):
+    old = opened(artifact)._session
+    monkeypatch.setattr(session, "placement", lambda _: {})
+    facts = OrtSession(artifact.path, old, 1, {"provider": "tensorrt", "tf32": True}).facts()
+    assert "it cannot be told whether TensorRT ran them" in facts.fallbacks[0]
+
+
+@pytest.mark.parametrize("quant", [None, QuantSpec(kind="weight_only"), QuantSpec(kind="static", keep_float=("head",))])
+def test_float32_on_the_tensorrt_provider_is_refused_for_it_would_be_tf32(tmp_path, quant):
+    net = convnet(tmp_path / "net.onnx")
+    with pytest.raises(Unsupported, match=r"TF32: set tf32 = true.*backend 'trt'"):
+        compiled(net, tmp_path / "a", quant, provider="tensorrt")
+    assert compiled(net, tmp_path / "b", quant, provider="tensorrt", tf32=True).path.exists()
+    assert compiled(net, tmp_path / "c", quant, provider="cuda").path.exists(), "CUDA's provider has use_tf32"
+
+
+@pytest.mark.parametrize("kind", ["static", "float16"])
+def test_what_multiplies_no_float32_needs_no_tf32_on_tensorrt(tmp_path, kind):
+    net = convnet(tmp_path / "net.onnx")
+    assert compiled(net, tmp_path / "out", QuantSpec(kind=kind), provider="tensorrt").path.exists()
+
+
+@pytest.fixture
+def driver(tmp_path: Path):
+    """Builds a driver library whose GPU answers, or answers with an error."""
+
+    def build(answer: int = 0) -> str:
+        if shutil.which("cc") is None:
+            pytest.skip("no C compiler here: apt install gcc")
+        out = tmp_path / f"libcuda-{answer}.so"
+        source = Path(__file__).with_name("fake_libcuda.c")
+        subprocess.run(["cc", f"-DANSWER={answer}", "-shared", "-fPIC", "-o", str(out), str(source)], check=True)
+        return str(out)
+
+    return build
+
+
+def test_the_driver_tells_the_gpu_and_its_memory_in_the_runtimes_own_context(driver):
+    library = driver()
+    assert gpu.told(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}
+    assert gpu.told(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}, "the context was left as it was"
+
+
+def test_what_the_driver_does_not_say_is_a_reason(driver):
+    for library, words in ((driver(answer=100), "cuInit with error 100"), ("libcuda-nowhere.so", "cannot be loaded")):
+        notes = gpu.told(library)
+        assert words in notes["gpu_missing"]
+        assert words in notes["device_used_bytes_missing"]
+        assert notes["gpu"] == "an NVIDIA GPU"
+
+
+def test_a_gpu_session_names_its_gpu_and_the_memory_it_can(monkeypatch, artifact, cpu_as_cuda, driver):
+    library = driver()
+    told = gpu.told
+    monkeypatch.setattr(gpu, "told", lambda: told(library))
+    bound = opened(artifact, provider="cuda")
+    notes = bound.facts().notes
+    assert notes["gpu"] == "Fake H100"
+    assert "arena" in notes["arena_bytes_missing"]
+    assert bound.memory() == {"device_used_bytes": 1096}
+    assert opened(artifact).memory() == {}
+    assert "gpu" not in opened(artifact).facts().notes
 
 
 def test_misplaced_counts_only_what_went_elsewhere():

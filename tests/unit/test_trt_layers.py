@@ -43,15 +43,23 @@ def test_int8_weights_or_an_int8_kernel_make_a_layer_int8():
 
 
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '{"Layers": []}'])
-def test_an_inspector_that_says_nothing_gives_no_layers_and_no_fallback(text):
+def test_an_inspector_that_says_nothing_is_no_evidence_that_int8_ran(text):
     assert read_layers(text) == ()
-    assert fallbacks(read_layers(text), {"asked": "int8"}) == ()
+    (reason,) = fallbacks(read_layers(text), {"asked": "int8"})
+    assert "cannot be told what ran" in reason
+    assert fallbacks(read_layers(text), {"asked": "float32"}) == (), "float32 has nothing to fall back to"
 
 
-def test_an_engine_that_tells_names_only_is_neither_believed_nor_doubted():
+def test_an_engine_that_tells_names_only_is_not_believed():
     layers = read("conv1 + relu1", "fc")
     assert [layer.name for layer in layers] == ["conv1 + relu1", "fc"]
-    assert fallbacks(layers, {"asked": "int8"}) == ()
+    (reason,) = fallbacks(layers, {"asked": "float16"})
+    assert "of 2 layers the inspector shows none as multiplying" in reason
+
+
+def test_a_multiplying_layer_without_a_type_is_not_believed_and_is_named():
+    (reason,) = fallbacks(read(conv("a", INT8), conv("mute", {})), {"asked": "int8"})
+    assert reason == "asked for int8, it cannot be told what 1 of 2 multiplying layers took: mute"
 
 
 FLOAT, HALF, INT8 = ({"DataType": kind} for kind in ("Float", "Half", "Int8"))

@@ -33,6 +33,7 @@ ASIDE = {0x001: "idle", 0x002: "clocks set by the user"}
 POLICIES = {0: "power", 1: "thermal", 2: "sync boost", 3: "board limit", 5: "reliability"}  # nvmlPerfPolicyType_t
 SLOWED_SHARE = 0.01
 """A window held back for more than this share of its time is not to be believed."""
+WINDOW_S = 2.0
 TICK_S = 0.3
 POLL_S = 0.001
 
@@ -51,11 +52,16 @@ class Nvml(Meter):
 
     name: ClassVar[str] = "nvml"
     source: ClassVar[str] = "measured:nvml"
-    min_window_s: ClassVar[float] = 2.0
+    min_window_s: ClassVar[float] = WINDOW_S
 
     def __init__(self, nvml: Any, device: Any, root: Path) -> None:
         self._nvml, self._device, self._root = nvml, device, root
         self._held = self._held_back()
+        self._same = {
+            "gpu": self._asked(lambda: nvml.nvmlDeviceGetName(device)),
+            "driver": self._asked(nvml.nvmlSystemGetDriverVersion),
+            "max_sm_clock_mhz": self._asked(lambda: nvml.nvmlDeviceGetMaxClockInfo(device, nvml.NVML_CLOCK_SM)),
+        }
 
     @classmethod
     def open(cls, root: Path) -> Nvml:
@@ -87,29 +93,36 @@ class Nvml(Meter):
         return Reading(joules=now / 1e3, at_ns=perf_counter_ns())
 
     def condition(self) -> Condition:
-        """Clocks, temperature and power now; what slowed the GPU since the last look; who else uses it."""
+        """Clocks, temperature and power now; what slowed the GPU since the last window; who else uses it.
+
+        Never raises: what NVML does not answer is a note.
+        """
         nvml, device = self._nvml, self._device
-        reasons = self._reasons()
+        reasons = self._asked(self._reasons)
+        bits = reasons if isinstance(reasons, int) else 0
         held = self._held_back()
         others, process_notes = self._processes()
         notes: dict[str, Json] = {
-            "gpu": nvml.nvmlDeviceGetName(device),
-            "driver": nvml.nvmlSystemGetDriverVersion(),
+            **self._same,
             "sm_clock_mhz": self._asked(lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_SM)),
             "memory_clock_mhz": self._asked(lambda: nvml.nvmlDeviceGetClockInfo(device, nvml.NVML_CLOCK_MEM)),
-            "max_sm_clock_mhz": self._asked(lambda: nvml.nvmlDeviceGetMaxClockInfo(device, nvml.NVML_CLOCK_SM)),
             "temperature_c": self._asked(lambda: nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU)),
             "power_limit_w": self._asked(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(device) / 1e3),
-            "clock_event_reasons": [text for bit, text in {**ASIDE, **SLOWED_BY}.items() if reasons & bit],
+            "clock_event_reasons": _texts(bits) if isinstance(reasons, int) else reasons,
+            "held_back_ms": {policy: spent / 1e6 for policy, spent in _held_since(self._held, held).items()},
             **process_notes,
         }
-        distrust = [*_slowed_by(reasons), *_held_too_long(self._held, held)]
-        self._held = held
+        distrust = [*_slowed_by(bits), *_held_too_long(self._held, held)]
+        if not isinstance(reasons, int) and not held.by_policy:
+            distrust.append(f"NVML tells neither why this GPU's clocks are low nor for how long: {reasons}")
+        if held.at_ns - self._held.at_ns >= WINDOW_S * 1e9:
+            self._held = held
         return Condition(distrust=(*distrust, *others), notes=notes)
 
     def slowed(self) -> tuple[str, ...]:
         """The clock event reasons of the moment: where no policy is counted, only these tell of a window's middle."""
-        return tuple(_slowed_by(self._reasons()))
+        reasons = self._asked(self._reasons)
+        return tuple(_slowed_by(reasons)) if isinstance(reasons, int) else ()
 
     def _millijoules(self) -> int:
         return int(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._device))
@@ -127,8 +140,6 @@ class Nvml(Meter):
             return int(nvml.nvmlDeviceGetCurrentClocksEventReasons(self._device))
         except nvml.NVMLError_FunctionNotFound:  # drivers before 535 know the old name
             return int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(self._device))
-        except nvml.NVMLError_NotSupported:
-            return 0
 
     def _held_back(self) -> _Held:
         by_policy: dict[str, int] = {}
@@ -165,18 +176,27 @@ class Nvml(Meter):
         return tuple(f"another process on the GPU: {pid} {names[pid] or '(unseen)'}" for pid in sorted(running)), notes
 
 
-def _slowed_by(reasons: int) -> list[str]:
-    return [f"GPU slowed down: {text}" for bit, text in SLOWED_BY.items() if reasons & bit]
+def _slowed_by(bits: int) -> list[str]:
+    return [f"GPU slowed down: {text}" for bit, text in SLOWED_BY.items() if bits & bit]
+
+
+def _texts(bits: int) -> list[str]:
+    return [text for bit, text in {**ASIDE, **SLOWED_BY}.items() if bits & bit]
+
+
+def _held_since(before: _Held, after: _Held) -> Mapping[str, int]:
+    """Nanoseconds each policy has held the clocks back between two looks."""
+    return {policy: held_ns - before.by_policy.get(policy, held_ns) for policy, held_ns in after.by_policy.items()}
 
 
 def _held_too_long(before: _Held, after: _Held) -> list[str]:
-    window_ns = max(1, after.at_ns - before.at_ns)
-    found = []
-    for policy, held_ns in after.by_policy.items():
-        share = (held_ns - before.by_policy.get(policy, held_ns)) / window_ns
-        if share > SLOWED_SHARE:
-            found.append(f"GPU slowed down by its {policy} policy for {min(share, 1):.0%} of the window")
-    return found
+    """A share of at least the shortest window: between two looks in a window a step of the counter is not much time."""
+    window_ns = max(WINDOW_S * 1e9, after.at_ns - before.at_ns)
+    return [
+        f"GPU slowed down by its {policy} policy for over {SLOWED_SHARE:.0%} of the window"
+        for policy, spent in _held_since(before, after).items()
+        if spent / window_ns > SLOWED_SHARE
+    ]
 
 
 def _device(nvml: Any, visible: str) -> Any:

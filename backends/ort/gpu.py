@@ -1,0 +1,84 @@
+"""What the NVIDIA driver says of the GPU ONNX Runtime uses: its name and its memory, which the runtime itself does not tell.
+
+Travels to the device: standard library only, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from bench.errors import Unavailable
+from bench.types import Json
+
+LIBRARY = "libcuda.so.1"
+NAME_BYTES = 256
+FIRST = 0
+"""ONNX Runtime's default `device_id`: the first GPU CUDA shows to this process."""
+
+
+def told(library: str = LIBRARY) -> dict[str, Json]:
+    """`gpu` and `device_used_bytes`, each with the reason where the driver does not say. Never the CPU's name."""
+    return {
+        "gpu": "an NVIDIA GPU",
+        **_answer("gpu", lambda: gpu_name(library)),
+        **_answer("device_used_bytes", lambda: used_bytes(library)),
+    }
+
+
+def _answer(key: str, question: Callable[[], Json]) -> dict[str, Json]:
+    try:
+        return {key: question()}
+    except Unavailable as error:
+        return {f"{key}_missing": str(error)}
+
+
+def gpu_name(library: str = LIBRARY) -> str:
+    """The GPU's name. Raises `Unavailable` with the driver's error."""
+    driver, device = _first(library)
+    name = ctypes.create_string_buffer(NAME_BYTES)
+    _checked(driver, "cuDeviceGetName", name, NAME_BYTES, device)
+    return name.value.decode(errors="replace")
+
+
+def used_bytes(library: str = LIBRARY) -> int:
+    """Memory taken on the whole device, by everybody on it. Raises `Unavailable` with the driver's error."""
+    driver, device = _first(library)
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    with _primary_context(driver, device):
+        _checked(driver, "cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+    return total.value - free.value
+
+
+def _first(library: str) -> tuple[ctypes.CDLL, ctypes.c_int]:
+    try:
+        driver = ctypes.CDLL(library)
+    except OSError as error:
+        raise Unavailable(f"no NVIDIA driver here: {library} cannot be loaded") from error
+    device = ctypes.c_int()
+    _checked(driver, "cuInit", 0)
+    _checked(driver, "cuDeviceGet", ctypes.byref(device), FIRST)
+    return driver, device
+
+
+@contextmanager
+def _primary_context(driver: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
+    """The context the CUDA runtime, and so ONNX Runtime, works in: held for the question, left as it was."""
+    context = ctypes.c_void_p()
+    _checked(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    try:
+        _checked(driver, "cuCtxPushCurrent_v2", context)
+        try:
+            yield
+        finally:
+            _checked(driver, "cuCtxPopCurrent_v2", ctypes.byref(context))
+    finally:
+        _checked(driver, "cuDevicePrimaryCtxRelease_v2", device)
+
+
+def _checked(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
+    """CUDA driver API calls answer 0 when they worked."""
+    code = driver[function](*arguments)
+    if code != 0:
+        raise Unavailable(f"the NVIDIA driver answers {function} with error {code}")

@@ -1,0 +1,132 @@
+"""Static int8 for oneDNN's kernels on the CPU: ranges watched on calibration data, Q/DQ written into the exported graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from backends.pytorch.graph import exported, input_specs, layers, runnable
+from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.types import Json, QuantSpec, Scalar, TensorSpec
+
+ROWS = 32
+"""Calibration samples in one pass: memory holds one chunk's activations."""
+
+
+def refuse(spec: QuantSpec, options: Mapping[str, Scalar]) -> None:
+    """Raises `Unsupported` for what torch cannot run in integers, or can only in words."""
+    if spec.kind != "static":
+        raise Unsupported(
+            f"{spec.kind} {spec.weight_bits}-bit quantization: torch has such kernels for Linear layers only, "
+            "none for convolutions; static int8 is what this backend takes"
+        )
+    if options.get("device", "cpu") != "cpu":
+        raise Unsupported("static int8: torch has no int8 convolution on CUDA; take the backend 'trt' or 'ort'")
+    if options.get("mode", "eager") != "compile":
+        raise Unsupported("static int8 needs mode = 'compile': run op by op the graph would multiply in float32")
+    if str(options.get("precision", "float32")) != "float32":
+        raise Unsupported(f"the recipe asks for int8, the backend's option for {options['precision']}")
+    wanted: dict[str, object] = {"weight_bits": 8, "activation_bits": 8, "weight_symmetric": True, "per_channel": True}
+    wanted |= {"calibration": "minmax", "ranges": ()}
+    for name, value in wanted.items():
+        if getattr(spec, name) != value:
+            raise Unsupported(f"static int8 by torch: {name}={getattr(spec, name)!r} is not supported, {value!r} is")
+
+
+def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | None) -> tuple[ExportedProgram, Json]:
+    """The program with Q/DQ where oneDNN has int8 kernels, and what was done. Inputs and outputs stay float32."""
+    try:
+        from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    except ImportError as error:
+        raise Unavailable(f"static int8 by torch needs torchao ({error}): pip install 'pressbench[litert]'") from error
+    module, specs = runnable(program), input_specs(program)
+    _check_names(module, spec)
+    prepared = prepare_pt2e(module, _quantizer(spec))
+    samples = 0
+    with torch.inference_mode():
+        for tensors in _batches(calibration, specs, spec.samples):
+            prepared(*tensors)
+            samples += len(tensors[0])
+    done = convert_pt2e(prepared)
+    _drop_unread(done)
+    left = [name for name, integer in layers(done).items() if not integer]
+    if len(left) == len(layers(done)):
+        raise Unsupported("static int8 by torch: no layer of this graph has an int8 kernel")
+    facts = {
+        "ranges": "minima and maxima of the calibration data, by torchao's observers on the exported graph",
+        "calibration_samples": samples,
+        "float_layers": left,
+        "torchao": version("torchao"),
+    }
+    return exported(done, specs, "in int8"), facts
+
+
+def _drop_unread(module: fx.GraphModule) -> None:
+    """The float weights that stand behind integer ones: the file would be larger than the float network's."""
+    read = {str(node.target) for node in module.graph.nodes if node.op == "get_attr"}
+    for name in [name for name, _ in (*module.named_parameters(), *module.named_buffers()) if name not in read]:
+        owner, _, leaf = name.rpartition(".")
+        delattr(module.get_submodule(owner), leaf)
+
+
+def _check_names(module: fx.GraphModule, spec: QuantSpec) -> None:
+    unknown = sorted(set(spec.keep_float) - set(layers(module)))
+    if unknown:
+        raise InvalidInput(f"keep_float names no layer: {', '.join(unknown)} (layers: {', '.join(layers(module))})")
+
+
+def _quantizer(spec: QuantSpec) -> Any:
+    """Activations in uint8, as oneDNN wants them, with one scale; weights in int8 with a scale each output channel."""
+    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationSpec
+    from torchao.quantization.pt2e.quantizer.x86_inductor_quantizer import QuantizationConfig, X86InductorQuantizer
+
+    class Symmetric(MinMaxObserver):  # type: ignore[misc]
+        """Zero in the middle of uint8 or, where nothing is negative, at its bottom: half the range is not lost."""
+
+        def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+            if self.min_val >= 0:
+                return (self.max_val / 255).clamp(min=self.eps).reshape(1), torch.zeros(1, dtype=torch.int64)
+            scale, zero = super().calculate_qparams()
+            return scale, zero
+
+    symmetric = spec.activation_symmetric
+    activations = QuantizationSpec(
+        dtype=torch.uint8,
+        qscheme=torch.per_tensor_symmetric if symmetric else torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=(Symmetric if symmetric else MinMaxObserver).with_args(),
+    )
+    weights = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-127,
+        quant_max=127,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(),
+    )
+    quantizer = X86InductorQuantizer().set_global(QuantizationConfig(activations, activations, weights, None, False))
+    for name in spec.keep_float:
+        quantizer.set_module_name_qconfig(name, None)
+    return quantizer
+
+
+def _batches(path: Path | None, specs: tuple[TensorSpec, ...], samples: int) -> Iterator[tuple[Tensor, ...]]:
+    """The first `samples` rows of each input, a few at a time; a single input needs no name."""
+    if path is None:
+        raise InvalidInput("static quantization needs calibration data, there is none")
+    with np.load(path, allow_pickle=False) as stored:
+        names = stored.files if len(specs) == len(stored.files) == 1 else [spec.name for spec in specs]
+        missing = sorted(set(names) - set(stored.files))
+        if missing:
+            raise InvalidInput(f"{path}: no array for input {', '.join(missing)} (it has {', '.join(stored.files)})")
+        arrays = [torch.from_numpy(stored[name][:samples]) for name in names]
+    if not all(len(array) and bool(torch.isfinite(array).all()) for array in arrays):
+        raise InvalidInput(f"{path}: calibration data is empty or holds NaN or infinity")
+    yield from zip(*(array.split(ROWS) for array in arrays), strict=True)
