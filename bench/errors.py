@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 class PressbenchError(Exception):
     """Base of every expected error: its text is for the user, without a traceback."""
 
-    exit_code: ClassVar[int] = 1
+    exit_code: ClassVar[int] = 3
+    """Nothing was measured, unless a kind of error says more. 1 is for regressions alone."""
 
 
 class Regression(PressbenchError):  # noqa: N818 - the name is the verdict
@@ -36,8 +37,6 @@ class Unsupported(InvalidInput):
 
 class Unavailable(PressbenchError):  # noqa: N818
     """A runtime, device or meter is missing here; the text says how to get it."""
-
-    exit_code = 3
 
 
 class DiskFull(Unavailable):

@@ -1,0 +1,32 @@
+"""The exit codes of docs/design.md: one a kind of error, 1 for regressions alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench import errors
+from bench.errors import PressbenchError
+
+CODES = {
+    "Regression": 1,
+    "InvalidInput": 2,
+    "Unsupported": 2,
+    "Unavailable": 3,
+    "DiskFull": 3,
+    "CellFailed": 3,
+    "Untrusted": 4,
+}
+KINDS = {
+    name
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, PressbenchError) and kind is not PressbenchError
+}
+
+
+def test_every_kind_of_error_has_its_code_here():
+    assert set(CODES) == KINDS
+
+
+@pytest.mark.parametrize(("kind", "code"), CODES.items())
+def test_an_error_ends_a_command_with_the_code_of_its_kind(kind, code):
+    assert getattr(errors, kind).exit_code == code
