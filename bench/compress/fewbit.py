@@ -16,6 +16,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weighted_layers
 from bench.compress.straight import fit_replaced, straight_through
 from bench.errors import Unsupported
+from bench.models.constraints import next_cluster
 
 Scale = Literal["filter", "layer", "none"]
 """How many weights share a scale: those of an output channel, of a layer, or none has one (it is 1)."""
@@ -162,20 +163,20 @@ def _trained(
     for key, axis in axes.items():
         found = levels(module.get_parameter(key), axis)
         module.get_parameter(key).data.copy_(found.values)
-        clusters[key] = _clusters(found, axis, step.scale)
+        clusters[key] = _clusters(found, axis, step.scale, next_cluster(clusters))
         if bool((found.signs == 0).any()):
             masks[key] = (found.signs != 0).to(found.values.dtype)
     notes = {**network.notes, **_counted(module, axes, bits, step.scale)}
     return replace(network, module=module, masks=masks, clusters=clusters, notes=notes)
 
 
-def _clusters(levels: Levels, axis: int, scale: Scale) -> Tensor:
-    """One cluster for each value of each filter (or of the layer); zeros, which are masked, in none."""
+def _clusters(levels: Levels, axis: int, scale: Scale, first: int) -> Tensor:
+    """One cluster, numbered from `first`, for each value of each filter (or of the layer); masked zeros in none."""
     signs = levels.signs
     group = torch.zeros((), dtype=torch.int64)
     if scale == "filter":
         group = torch.arange(signs.shape[axis]).reshape([-1 if dim == axis else 1 for dim in range(signs.dim())])
-    return torch.where(signs == 0, -1, 2 * group + (signs > 0))
+    return torch.where(signs == 0, -1, first + 2 * group + (signs > 0))
 
 
 def _counted(module: nn.Module, axes: Mapping[str, int], bits: int, scale: Scale) -> dict[str, Any]:

@@ -111,6 +111,19 @@ def test_later_training_keeps_the_values_few_and_the_zeros(context: Context):
     assert max(len(row.unique()) for row in weight) <= 3
 
 
+@pytest.mark.parametrize("kind", ["ternary", "binary"])
+@pytest.mark.parametrize("scale", ["filter", "layer"])
+def test_later_training_ties_no_layer_to_another(kind: str, scale: str, context: Context):
+    """Layers start with scales far apart and must not be drawn to one value."""
+    with torch.no_grad():
+        context.teacher.get_parameter("fc1.weight").mul_(0.01)
+    later = run(f"{kind}(epochs=1, scale={scale!r}, learning_rate=1e-5) + finetune(epochs=1)", context)
+    owned = [set(ids[ids >= 0].tolist()) for ids in later.clusters.values()]
+    assert len(set.union(*owned)) == sum(map(len, owned))
+    small, large = (float(later.module.get_parameter(f"{name}.weight").detach().abs().max()) for name in ("fc1", "fc2"))
+    assert small < large / 5
+
+
 def test_pruned_weights_stay_zero_in_ternary_and_are_refused_in_binary(context: Context):
     network = run("prune(amount=0.5, scope='layer') + ternary(epochs=1)", context)
     assert float((network.module.get_parameter("fc1.weight") == 0).float().mean()) >= 0.5
