@@ -29,7 +29,9 @@ class Member:
 def channel_scores(
     module: nn.Module, groups: list[list[Member]], criterion: ChannelCriterion, context: Context
 ) -> list[Tensor]:
-    """For each group the scores of its root's channels, the mean over its members, each scaled to mean 1.
+    """For each group the scores of its root's channels, the mean over its members, comparable between groups.
+
+    BatchNorm's scales are that as they are; by any other criterion each member's scores have the mean 1.
 
     l1, l2: norm of the filter. random: uniform, seeded. taylor, hessian: the sum of the filter's weight
     saliencies (`bench.compress.criteria`). activation: mean of max(0, output); apoz: share of positive
@@ -43,7 +45,10 @@ def channel_scores(
             raise Unsupported(f"criterion {criterion!r} needs BatchNorm after every layer; found only {kinds}")
     modules = list(dict.fromkeys(part.module for parts in chosen for part in parts))
     values = _per_module(module, modules, criterion, context)
-    return [_combine(parts, values) for parts in chosen]
+    if criterion != "bn_scale":
+        values = {layer: _relative(scores) for layer, scores in values.items()}
+    found = [_combine(parts, values) for parts in chosen]
+    return found if criterion == "bn_scale" else [_relative(scores) for scores in found]
 
 
 def _kinds(group: list[Member], criterion: str) -> tuple[type[nn.Module], ...]:
@@ -57,12 +62,14 @@ def _combine(parts: list[Member], values: dict[nn.Module, Tensor]) -> Tensor:
     size = max(max(part.roots) for part in parts) + 1
     total, count = torch.zeros(size), torch.zeros(size)
     for part in parts:
-        scores = values[part.module]
-        scaled = scores / scores.mean().clamp(min=1e-30)
         roots = torch.tensor(part.roots)
-        total.index_add_(0, roots, scaled[torch.tensor(part.indices)])
+        total.index_add_(0, roots, values[part.module][torch.tensor(part.indices)])
         count.index_add_(0, roots, torch.ones(len(roots)))
     return total / count.clamp(min=1)
+
+
+def _relative(scores: Tensor) -> Tensor:
+    return scores / scores.mean().clamp(min=1e-30)
 
 
 def _per_module(

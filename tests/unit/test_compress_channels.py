@@ -102,6 +102,19 @@ def test_batchnorm_scales_decide_where_there_are_any(context):
         run("neurons(amount=0.5, criterion='bn_scale')", module, context)
 
 
+def test_network_slimming_has_one_threshold_for_the_scales_of_all_layers(context):
+    """Liu et al. 2017, section 3: a percentile of all |gamma|, however small a layer's own are."""
+    module = settled()
+    with torch.no_grad():
+        module.bn.weight.copy_(torch.tensor([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, -0.95, 0.96]))
+        module.bn2.weight.copy_(torch.tensor([0.1, -0.2, *(0.5 + 0.1 * i for i in range(10))]))
+    small = run("channels(amount=0.4, criterion='bn_scale', scope='global')", module, context).module
+    assert torch.equal(small.bn.weight.detach(), torch.tensor([-0.95, 0.96]))
+    assert torch.equal(small.bn2.weight.detach(), module.bn2.weight.detach()[2:])
+    with pytest.raises(Unsupported, match="would lose all its 8 channels"):
+        run("channels(amount=0.75, criterion='bn_scale', scope='global')", module, context)
+
+
 @pytest.mark.parametrize(("criterion", "kept"), [("activation", 1), ("apoz", 0)])
 def test_activity_is_measured_after_batchnorm_and_the_activation(criterion, kept, context):
     """One channel is rarely on but strongly, the other always on but weakly."""
