@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from small_network import MODEL, settled, small_data
 
+from bench.compress import pipeline
 from bench.compress.cache import entry, key, write_file
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
@@ -25,6 +27,12 @@ from bench.models.registry import resolve
 from bench.types import Compressed, Model
 
 Make = Callable[..., Compressed]
+POOLING = """
+from torch import nn
+
+def factory():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +147,43 @@ def test_other_weights_make_other_files(make: Make, model: Model, tmp_path: Path
     file = tmp_path / "other.safetensors"
     save_file(changed.state_dict(), str(file))
     assert make("").digest != make("", model=replace(model, weights=file)).digest
+
+
+def test_without_data_the_inputs_shape_is_in_the_name(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A network that pools to one pixel has the same structure and weights for inputs of any size."""
+    (tmp_path / "pooling.py").write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    for side in (8, 12):
+        sized = Model(name="pooling:factory", factory="pooling:factory", input_shape=(1, side, side))
+        made = make("", model=sized, data=None)
+        shape = onnx.load(made.files["onnx"]).graph.input[0].type.tensor_type.shape
+        assert made.inputs[0].shape == (-1, 1, side, side)
+        assert [item.dim_value for item in shape.dim[1:]] == [1, side, side]
+
+
+def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "pooling_again.py"
+    file.write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Model(name="pooling_again:factory", factory="pooling_again:factory", input_shape=(1, 8, 8))
+    found = {make("", model=own, data=None).files["onnx"]}
+    file.write_text(f"{POOLING}# the factory has changed\n")
+    found.add(make("", model=own, data=None).files["onnx"])
+    monkeypatch.setattr(pipeline, "version", lambda name: "9.9" if name == "torch-pruning" else version(name))
+    found.add(make("", model=own, data=None).files["onnx"])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", ["layers.py", "catalogue.py", "resnet.py", "train.py"])
+def test_all_that_builds_and_trains_networks_is_in_the_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The networks a step brings in (student, distill's teacher) are trained as the catalogue says."""
+    copied = shutil.copytree(Path(pipeline.train.__file__).parent, tmp_path / "models")
+    monkeypatch.setattr(pipeline.train, "__file__", str(copied / "train.py"))
+    before = pipeline._code(())
+    (copied / name).write_text((copied / name).read_text() + "# changed\n")
+    assert pipeline._code(()) != before
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "sidecar", "gone"])
