@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compress import cache as store
+from bench.errors import Unsupported
 from bench.models.data import Dataset
 from bench.types import TensorSpec
 
@@ -22,16 +23,18 @@ POOL = 512
 
 
 def calibration_file(
-    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int
+    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int, *, asked: bool = False
 ) -> tuple[Path, str]:
     """An .npz keyed by input name with `samples` inputs, and a note on where they come from.
 
-    A seeded choice of the training set; for a model without one, seeded inputs uniform in 0..1.
+    A seeded choice of the training set; for a model that none fits, seeded inputs uniform in 0..1.
+    Raises `Unsupported` where the data set was `asked` for and does not fit.
     """
-    fits = data is not None and len(inputs) == 1 and _matches(inputs[0].shape[1:], data.input_shape)
-    source = (
-        f"the training set of {data.name}" if fits and data else "seeded random inputs (no data set fits the model)"
-    )
+    misfit = _misfit(inputs, data)
+    if misfit and data is not None and asked:
+        raise Unsupported(f"calibration with data set {data.name}: {misfit}; name one that fits, or none")
+    fits = not misfit
+    source = f"the training set of {data.name}" if fits and data else f"seeded random inputs ({misfit})"
     name = store.key(
         inputs=[asdict(item) for item in inputs], data=data.digest if fits and data else "", seed=seed, samples=samples
     )
@@ -59,6 +62,19 @@ def pool(data: Dataset | None, seed: int) -> Array | None:
 
 def _choice(generator: np.random.Generator, available: int, wanted: int) -> Array:
     return generator.permutation(available)[:wanted]
+
+
+def _misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None) -> str:
+    """Why the data set cannot be the model's inputs; "" where it can."""
+    if data is None:
+        return "no data set is named"
+    if len(inputs) != 1:
+        return f"the model has {len(inputs)} inputs, the data set one"
+    (wanted,), given = inputs, data.x_train.dtype
+    if np.dtype(wanted.dtype) != given or not _matches(wanted.shape[1:], data.input_shape):
+        needs = ", ".join("any" if size == -1 else str(size) for size in wanted.shape[1:])
+        return f"the model takes {wanted.dtype} ({needs}), the data set has {given} {data.input_shape}"
+    return ""
 
 
 def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:

@@ -15,6 +15,7 @@ from bench.compress.arguments import Count, Fraction
 from bench.compress.channel_criteria import ChannelCriterion, Member, channel_scores
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers, width_of
+from bench.compress.prune import pattern
 from bench.errors import Unsupported
 
 Scope = Literal["global", "layer"]
@@ -118,6 +119,8 @@ def remove(
     """
     if network.clusters:
         raise Unsupported("channels cannot be removed from a network that shares weights; remove them first")
+    if found := pattern(network):
+        raise Unsupported(f"removing channels would break the {found} pattern of the weights; remove them before nm")
     module = copy.deepcopy(network.module).requires_grad_()
     graph = _trace(module, context.example)
     candidates = _candidates(graph, module, amounts, criterion, context)

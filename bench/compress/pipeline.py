@@ -17,6 +17,7 @@ from bench.compress import cache as store
 from bench.compress.calibration import calibration_file, pool
 from bench.compress.distill import source_files
 from bench.compress.export import export, layer_weights
+from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.onnx_file import input_specs, read_onnx
 from bench.compress.prefix import trained_once
@@ -46,14 +47,22 @@ class Base:
 
 
 def compress(
-    model: Model, recipe: Recipe, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+    model: Model,
+    recipe: Recipe,
+    *,
+    data: Dataset | None,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    data_asked: bool = False,
 ) -> Compressed:
     """The compressed model, from the cache where the same was made before.
 
     A torch network gives `onnx` and `pt2`, and where coding its weights gains anything, the coded ones
     beside them (`bench.compress.weights_file`); `entropy_bytes` is their size. A model brought as a file
     gives that file, and takes only steps the runtime carries out itself. Recipes that differ only in
-    those share their files.
+    those share their files. `data_asked`: a person asked for this data set, so one that does not fit is
+    refused; a suite's own is left aside for a model brought as a file, which is calibrated on random inputs.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; says why.
@@ -74,7 +83,9 @@ def compress(
         _check_names(quant, base.layers, model)
         notes["entropy"] = "the runtime quantizes the weights, and its file is not coded"
         if quant.kind == "static":
-            calibration, notes["calibration"] = calibration_file(base.inputs, quant.samples, data, cache, seed)
+            calibration, notes["calibration"] = calibration_file(
+                base.inputs, quant.samples, data, cache, seed, asked=data_asked
+            )
     sample_digest = store.sha256(calibration) if calibration else ""
     return Compressed(
         model=model.name,
@@ -197,11 +208,13 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
     """
     for position, step in enumerate(steps):
         context.progress(f"{label}: {step!r}", position / len(steps))
+        before, network = network, uncounted(network)
         if step.trains:
             folder = context.cache / "trained" / _name(base, steps[: position + 1])
             network = trained_once(step, network, context, folder)
         else:
             network = step.apply(network, context)
+        network = recounted(network, before, step)
         if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
             raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
     return replace(network, module=network.module.eval())

@@ -14,6 +14,7 @@ from small_network import Small, settled, small_data
 from bench.compress.export import export, layer_weights
 from bench.compress.fewbit import Ternary, binary, ternary
 from bench.compress.interface import Context, Network
+from bench.compress.pipeline import apply_steps
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
 from bench.models.train import accuracy, predict
@@ -37,6 +38,12 @@ def run(text: str, context: Context) -> Network:
     for step in parse_recipe("r", text).steps:
         network = step.apply(network, context)
     return network
+
+
+def piped(text: str, context: Context) -> Network:
+    """As a recipe is carried out, from the cache the second time."""
+    steps = parse_recipe("r", text).steps
+    return apply_steps(Network(module=context.teacher), steps, context, "small", {})
 
 
 def exported_weights(network: Network, context: Context) -> dict[str, np.ndarray]:
@@ -151,6 +158,24 @@ def test_packed_bytes_are_the_bits_the_scales_and_the_rest_in_float32(context: C
     for kind, bits in (("ternary", 2), ("binary", 1)):
         packed = sum(-(-sizes[f"{name}.weight"] * bits // 8) for name in layers)
         assert run(f"{kind}(epochs=1)", context).notes["packed_bytes"] == rest + scales + packed
+
+
+@pytest.mark.parametrize(
+    "later", ["finetune(epochs=1)", "share(bits=1)", "hashed(ratio=0.5)", "prune(amount=0.5, scope='layer')"]
+)
+def test_bits_are_counted_no_more_once_a_step_changed_the_weights(later: str, context: Context):
+    text = f"binary(epochs=1, scale={'filter' if 'share' in later else 'none'!r}) + {later}"
+    made = piped(text, context)
+    assert not {"weight_bits", "packed_bytes"} & set(made.notes)
+    assert made.notes["bits"].startswith(later.partition("(")[0])
+    assert piped(text, context).notes == made.notes
+
+
+def test_bits_stay_counted_where_the_weights_are_left_alone(context: Context):
+    made = piped("binary(epochs=1, skip=('fc1',)) + share(bits=4, only=('fc1',))", context)
+    assert made.notes == {**run("binary(epochs=1, skip=('fc1',))", context).notes, "shared": made.notes["shared"]}
+    again = piped("binary(epochs=1) + ternary(epochs=1)", context)
+    assert set(again.notes["weight_bits"].values()) == {2}
 
 
 def test_what_infers_learns_from_the_teacher_when_asked(context: Context):

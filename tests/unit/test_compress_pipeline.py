@@ -19,14 +19,16 @@ from small_network import MODEL, settled, small_data
 
 from bench.compress import pipeline
 from bench.compress.cache import entry, key, write_file
+from bench.compress.calibration import calibration_file
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.models.data import Dataset
 from bench.models.registry import resolve
-from bench.types import Compressed, Model
+from bench.types import Compressed, Model, TensorSpec
 
 Make = Callable[..., Compressed]
+QUARTERS = small_data()
 POOLING = """
 from torch import nn
 
@@ -58,7 +60,9 @@ def make(folder: Path, model: Model) -> Make:
     """`compress` with everything but the recipe given; `made` lists what it did."""
     made: list[str] = []
 
-    def run(text: str, *, model: Model = model, data: Dataset | None = small_data(), seed: int = 0) -> Compressed:  # noqa: B008 - never changed
+    def run(
+        text: str, *, model: Model = model, data: Dataset | None = QUARTERS, seed: int = 0, data_asked: bool = False
+    ) -> Compressed:
         return compress(
             model,
             parse_recipe("r", text),
@@ -66,6 +70,7 @@ def make(folder: Path, model: Model) -> Make:
             cache=folder,
             seed=seed,
             progress=lambda what, fraction: made.append(what),
+            data_asked=data_asked,
         )
 
     run.made = made  # type: ignore[attr-defined]
@@ -242,6 +247,26 @@ def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, mod
     assert "random" in made.notes["calibration"]
     with np.load(made.calibration) as samples:
         assert samples["input"].shape == (8, 1, 8, 8)
+
+
+def test_data_that_does_not_fit_a_file_is_refused_where_a_person_asked_for_it(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path)
+    made = make("int8(samples=8)", model=as_model(file))
+    assert "random inputs (the model takes float32 (4), the data set has float32 (1, 8, 8))" in str(
+        made.notes["calibration"]
+    )
+    with pytest.raises(Unsupported, match=r"quarters: the model takes float32 \(4\).*name one that fits"):
+        make("int8(samples=8)", model=as_model(file), data_asked=True)
+    assert make("int8(samples=8)", model=as_model(file), data=None, data_asked=True).calibration is not None
+    assert make("float16", model=as_model(file), data_asked=True).calibration is None
+
+
+def test_data_of_another_type_does_not_fit(tmp_path: Path):
+    inputs = (TensorSpec(name="x", shape=(-1, 1, 8, 8), dtype="float16"),)
+    file, note = calibration_file(inputs, 4, small_data(), tmp_path, 0)
+    assert "takes float16 (1, 8, 8), the data set has float32" in note
+    with np.load(file) as samples:
+        assert samples["x"].dtype == np.float16
 
 
 def test_a_name_that_is_no_layer_is_refused_with_the_nearest(make: Make):
