@@ -41,7 +41,7 @@ def calibration_file(
     file = cache / "calibration" / f"{name}.npz"
     generator = np.random.default_rng(seed)
     if fits and data is not None:
-        arrays = {inputs[0].name: data.x_train[_choice(generator, len(data.x_train), samples)]}
+        arrays = {inputs[0].name: drawn(data, samples, seed)}
     else:
         arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
     if not _same_npz(file, arrays):
@@ -54,14 +54,13 @@ def calibration_file(
 
 def pool(data: Dataset | None, seed: int) -> Array | None:
     """Up to `POOL` seeded samples of the training set; None without one."""
-    if data is None:
-        return None
-    chosen: Array = data.x_train[_choice(np.random.default_rng(seed), len(data.x_train), POOL)]
+    return None if data is None else drawn(data, POOL, seed)
+
+
+def drawn(data: Dataset, samples: int, seed: int) -> Array:
+    """Up to `samples` of the training set, a seeded choice: of two numbers the smaller one's begin the larger one's."""
+    chosen: Array = data.x_train[np.random.default_rng(seed).permutation(len(data.x_train))[:samples]]
     return chosen
-
-
-def _choice(generator: np.random.Generator, available: int, wanted: int) -> Array:
-    return generator.permutation(available)[:wanted]
 
 
 def _misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
@@ -12,7 +13,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Fraction
-from bench.compress.channel_criteria import ChannelCriterion, Member, channel_scores
+from bench.compress.channel_criteria import ChannelCriterion, Clamp, Member, channel_scores
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers, width_of
 from bench.compress.prune import pattern
@@ -176,8 +177,10 @@ def _candidates(
         ]
         for group in groups
     ]
+    clamps = {layer: clamp for layer, node in graph.module2node.items() if (clamp := _clamp(node)) is not None}
+    ranked = channel_scores(module, members, criterion, context, clamps)
     found = []
-    for group, parts, scores in zip(groups, members, channel_scores(module, members, criterion, context), strict=True):
+    for group, parts, scores in zip(groups, members, ranked, strict=True):
         blocks = max(_blocks(item.dep.target.module) for item in group)
         layers = tuple(dict.fromkeys(names[part.module] for part in parts if names[part.module] in amounts))
         found.append(
@@ -191,6 +194,18 @@ def _candidates(
             )
         )
     return found
+
+
+def _clamp(node: Any) -> Clamp | None:
+    """What a ReLU (or ReLU6) that alone follows a module lets through; None where none does."""
+    if len(node.outputs) != 1 or (follows := node.outputs[0].grad_fn) is None:
+        return None
+    kind = follows.name()
+    if kind.startswith("ReluBackward"):
+        return (0.0, math.inf)
+    if kind.startswith("HardtanhBackward"):
+        return (follows._saved_min_val, follows._saved_max_val)  # noqa: SLF001 - autograd names a call's arguments so
+    return None
 
 
 def _output_layers(graph: Any) -> list[nn.Module]:

@@ -131,6 +131,18 @@ def test_activity_is_measured_after_batchnorm_and_the_activation(criterion, kept
     assert torch.equal(small.bn.bias.detach(), module.bn.bias.detach()[kept : kept + 1])
 
 
+@pytest.mark.parametrize(("follows", "kept"), [(nn.Identity(), 0), (nn.ReLU(), 1), (nn.ReLU6(), 2)])
+def test_activation_is_the_mean_magnitude_of_what_goes_on(follows, kept, context):
+    """Of -9, of 0 to 16 (6.0 in the mean, 4.3 under ReLU6) and of 5.5 everywhere, another one is the strongest."""
+    conv = nn.Conv2d(1, 4, 1)
+    with torch.no_grad():
+        conv.weight.copy_(torch.tensor([0.0, 16.0, 0.0, 0.0]).reshape(4, 1, 1, 1))
+        conv.bias.copy_(torch.tensor([-9.0, 0.0, 5.5, 0.1]))
+    module = nn.Sequential(conv, follows, nn.Conv2d(4, 2, 1)).eval()
+    small = run("channels(amount=0.75, criterion='activation')", module, context).module
+    assert torch.equal(small[0].bias.detach(), conv.bias.detach()[kept : kept + 1])
+
+
 def test_neurons_go_from_hidden_linear_layers_only(context):
     small = run("neurons(amount=0.75)", settled(), context).module
     assert (small.fc1.out_features, small.fc2.in_features, small.fc2.out_features) == (4, 4, 4)
