@@ -104,6 +104,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
         cache=book.cache,
         seed=book.plan.suite.seed,
         progress=book.progress,
+        data_asked=book.plan.request.data is not None,
     )
     book.progress("compile", 0.0)
     artifact = compiled(backend, source, cell.conditions, cell.backend.options, book.cache)

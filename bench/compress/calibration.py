@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compress import cache as store
+from bench.errors import Unsupported
 from bench.models.data import Dataset
 from bench.types import TensorSpec
 
@@ -22,23 +23,25 @@ POOL = 512
 
 
 def calibration_file(
-    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int
+    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int, *, asked: bool = False
 ) -> tuple[Path, str]:
     """An .npz keyed by input name with `samples` inputs, and a note on where they come from.
 
-    A seeded choice of the training set; for a model without one, seeded inputs uniform in 0..1.
+    A seeded choice of the training set; for a model that none fits, seeded inputs uniform in 0..1.
+    Raises `Unsupported` where the data set was `asked` for and does not fit.
     """
-    fits = data is not None and len(inputs) == 1 and _matches(inputs[0].shape[1:], data.input_shape)
-    source = (
-        f"the training set of {data.name}" if fits and data else "seeded random inputs (no data set fits the model)"
-    )
+    misfit = _misfit(inputs, data)
+    if misfit and data is not None and asked:
+        raise Unsupported(f"calibration with data set {data.name}: {misfit}; name one that fits, or none")
+    fits = not misfit
+    source = f"the training set of {data.name}" if fits and data else f"seeded random inputs ({misfit})"
     name = store.key(
         inputs=[asdict(item) for item in inputs], data=data.digest if fits and data else "", seed=seed, samples=samples
     )
     file = cache / "calibration" / f"{name}.npz"
     generator = np.random.default_rng(seed)
     if fits and data is not None:
-        arrays = {inputs[0].name: data.x_train[_choice(generator, len(data.x_train), samples)]}
+        arrays = {inputs[0].name: drawn(data, samples, seed)}
     else:
         arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
     if not _same_npz(file, arrays):
@@ -51,14 +54,26 @@ def calibration_file(
 
 def pool(data: Dataset | None, seed: int) -> Array | None:
     """Up to `POOL` seeded samples of the training set; None without one."""
-    if data is None:
-        return None
-    chosen: Array = data.x_train[_choice(np.random.default_rng(seed), len(data.x_train), POOL)]
+    return None if data is None else drawn(data, POOL, seed)
+
+
+def drawn(data: Dataset, samples: int, seed: int) -> Array:
+    """Up to `samples` of the training set, a seeded choice: of two numbers the smaller one's begin the larger one's."""
+    chosen: Array = data.x_train[np.random.default_rng(seed).permutation(len(data.x_train))[:samples]]
     return chosen
 
 
-def _choice(generator: np.random.Generator, available: int, wanted: int) -> Array:
-    return generator.permutation(available)[:wanted]
+def _misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None) -> str:
+    """Why the data set cannot be the model's inputs; "" where it can."""
+    if data is None:
+        return "no data set is named"
+    if len(inputs) != 1:
+        return f"the model has {len(inputs)} inputs, the data set one"
+    (wanted,), given = inputs, data.x_train.dtype
+    if np.dtype(wanted.dtype) != given or not _matches(wanted.shape[1:], data.input_shape):
+        needs = ", ".join("any" if size == -1 else str(size) for size in wanted.shape[1:])
+        return f"the model takes {wanted.dtype} ({needs}), the data set has {given} {data.input_shape}"
+    return ""
 
 
 def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:

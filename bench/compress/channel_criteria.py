@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,10 @@ from bench.errors import Unsupported
 
 ChannelCriterion = Literal["l1", "l2", "random", "taylor", "hessian", "activation", "apoz", "bn_scale"]
 
+Clamp = tuple[float, float]
+"""The least and the largest value that what follows a module lets through."""
+EVERYTHING: Clamp = (-math.inf, math.inf)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
@@ -27,14 +32,20 @@ class Member:
 
 
 def channel_scores(
-    module: nn.Module, groups: list[list[Member]], criterion: ChannelCriterion, context: Context
+    module: nn.Module,
+    groups: list[list[Member]],
+    criterion: ChannelCriterion,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
 ) -> list[Tensor]:
-    """For each group the scores of its root's channels, the mean over its members, each scaled to mean 1.
+    """For each group the scores of its root's channels, the mean over its members, comparable between groups.
+
+    BatchNorm's scales are that as they are; by any other criterion each member's scores have the mean 1.
 
     l1, l2: norm of the filter. random: uniform, seeded. taylor, hessian: the sum of the filter's weight
-    saliencies (`bench.compress.criteria`). activation: mean of max(0, output); apoz: share of positive
-    outputs (1 - APoZ, Hu et al. 2016), both after BatchNorm where there is one. bn_scale: |gamma|
-    (Liu et al. 2017). Raises `Unsupported` where BatchNorm or data is missing.
+    saliencies (`bench.compress.criteria`). activation: mean of |output|, after the ReLU that `clamps` says
+    follows; apoz: share of positive outputs (1 - APoZ, Hu et al. 2016), both after BatchNorm where there
+    is one. bn_scale: |gamma| (Liu et al. 2017). Raises `Unsupported` where BatchNorm or data is missing.
     """
     chosen = [[part for part in group if isinstance(part.module, _kinds(group, criterion))] for group in groups]
     for group, parts in zip(groups, chosen, strict=True):
@@ -42,8 +53,11 @@ def channel_scores(
             kinds = sorted({type(part.module).__name__ for part in group})
             raise Unsupported(f"criterion {criterion!r} needs BatchNorm after every layer; found only {kinds}")
     modules = list(dict.fromkeys(part.module for parts in chosen for part in parts))
-    values = _per_module(module, modules, criterion, context)
-    return [_combine(parts, values) for parts in chosen]
+    values = _per_module(module, modules, criterion, context, clamps)
+    if criterion != "bn_scale":
+        values = {layer: _relative(scores) for layer, scores in values.items()}
+    found = [_combine(parts, values) for parts in chosen]
+    return found if criterion == "bn_scale" else [_relative(scores) for scores in found]
 
 
 def _kinds(group: list[Member], criterion: str) -> tuple[type[nn.Module], ...]:
@@ -57,21 +71,27 @@ def _combine(parts: list[Member], values: dict[nn.Module, Tensor]) -> Tensor:
     size = max(max(part.roots) for part in parts) + 1
     total, count = torch.zeros(size), torch.zeros(size)
     for part in parts:
-        scores = values[part.module]
-        scaled = scores / scores.mean().clamp(min=1e-30)
         roots = torch.tensor(part.roots)
-        total.index_add_(0, roots, scaled[torch.tensor(part.indices)])
+        total.index_add_(0, roots, values[part.module][torch.tensor(part.indices)])
         count.index_add_(0, roots, torch.ones(len(roots)))
     return total / count.clamp(min=1)
 
 
+def _relative(scores: Tensor) -> Tensor:
+    return scores / scores.mean().clamp(min=1e-30)
+
+
 def _per_module(
-    module: nn.Module, modules: list[nn.Module], criterion: str, context: Context
+    module: nn.Module,
+    modules: list[nn.Module],
+    criterion: str,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
 ) -> dict[nn.Module, Tensor]:
     if criterion == "bn_scale":
         return {layer: weight_of(layer).detach().abs() for layer in modules}
     if criterion in ("activation", "apoz"):
-        return _activity(module, modules, criterion, context)
+        return _activity(module, modules, criterion, context, clamps)
     if criterion == "random":
         generator = torch.Generator().manual_seed(context.seed)
         return {layer: torch.rand(len(_filters(layer, weight_of(layer))), generator=generator) for layer in modules}
@@ -91,13 +111,22 @@ def _filters(layer: nn.Module, weight: Tensor) -> Tensor:
     return weight.flatten(1)
 
 
-def _activity(module: nn.Module, modules: list[nn.Module], criterion: str, context: Context) -> dict[nn.Module, Tensor]:
+def _activity(
+    module: nn.Module,
+    modules: list[nn.Module],
+    criterion: str,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
+) -> dict[nn.Module, Tensor]:
     sums: dict[nn.Module, Tensor] = {}
 
     def record(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
         axis = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
         rows = output.detach().transpose(axis, -1).flatten(0, -2)
-        mean = (rows > 0).float().mean(0) if criterion == "apoz" else rows.clamp(min=0).mean(0)
+        if criterion == "apoz":
+            mean = (rows > 0).float().mean(0)
+        else:
+            mean = rows.clamp(*clamps.get(layer, EVERYTHING)).abs().mean(0)
         sums[layer] = sums.get(layer, torch.zeros(())) + mean * len(output)
 
     hook: Callable[..., None] = record

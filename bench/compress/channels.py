@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, final
@@ -12,9 +13,10 @@ import torch_pruning
 from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Fraction
-from bench.compress.channel_criteria import ChannelCriterion, Member, channel_scores
+from bench.compress.channel_criteria import ChannelCriterion, Clamp, Member, channel_scores
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers
+from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers, width_of
+from bench.compress.prune import pattern
 from bench.errors import Unsupported
 
 Scope = Literal["global", "layer"]
@@ -28,8 +30,9 @@ class Channels(Compressor):
     """Removes the share `amount` of each convolution's filters, never those that are the network's outputs.
 
     Layers tied together (a residual sum, a depthwise pair) lose the same channels. `scope` "global"
-    ranks all channels together, relative to their layer's mean.
-    `round_to` keeps channel counts multiples of it. `only` and `skip` name layers.
+    ranks all channels together: by BatchNorm's scale as it is (network slimming's one threshold), by any
+    other criterion relative to their layer's mean. `round_to` keeps channel counts multiples of it.
+    `only` and `skip` name layers.
     """
 
     name: ClassVar[str] = "channels"
@@ -74,8 +77,25 @@ class Neurons(Compressor):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tied:
+    """Layers that lose the same channels; `size`: from how many one can be chosen to go.
+
+    Of grouped layers all `blocks` groups lose one at a time, and `size` counts those of one group.
+    """
+
+    layers: tuple[str, ...]
+    size: int
+    blocks: int
+
+    def left(self, module: nn.Module) -> int:
+        """What a network that comes from this one has left of `size`."""
+        return width_of(module.get_submodule(self.layers[0])) // self.blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate:
-    """Channels that go together: `scores` one each (of a group, where the layers are grouped `blocks` times)."""
+    """Channels that go together: `scores` one each (of a group, where the layers are grouped `blocks` times),
+    comparable between candidates."""
 
     root: str
     layers: tuple[str, ...]
@@ -100,6 +120,8 @@ def remove(
     """
     if network.clusters:
         raise Unsupported("channels cannot be removed from a network that shares weights; remove them first")
+    if found := pattern(network):
+        raise Unsupported(f"removing channels would break the {found} pattern of the weights; remove them before nm")
     module = copy.deepcopy(network.module).requires_grad_()
     graph = _trace(module, context.example)
     candidates = _candidates(graph, module, amounts, criterion, context)
@@ -108,8 +130,9 @@ def remove(
     for candidate, indices in zip(candidates, removed, strict=True):
         if indices:
             graph.get_pruning_group(module.get_submodule(candidate.root), candidate.prune, indices).prune()
+    noted = network.notes.get("channels", {})
     changed = {
-        name: f"{_outputs(before[name], layer)} -> {_outputs(weight_of(layer).shape, layer)}"
+        name: f"{_first(noted.get(name)) or _outputs(before[name], layer)} -> {_outputs(weight_of(layer).shape, layer)}"
         for name, layer in weighted_layers(module).items()
         if _outputs(before[name], layer) != _outputs(weight_of(layer).shape, layer)
     }
@@ -119,16 +142,17 @@ def remove(
         )
     _check_runs(module, network.module, context.example)
     masks = {name: (module.get_parameter(name) != 0).to(mask.dtype) for name, mask in network.masks.items()}
-    notes = {**network.notes, "channels": {**network.notes.get("channels", {}), **changed}}
+    notes = {**network.notes, "channels": {**noted, **changed}}
     return replace(network, module=module.eval(), masks=masks, notes=notes)
 
 
-def tied(network: Network, layers: Iterable[str], context: Context) -> list[tuple[str, ...]]:
-    """Those of the named layers whose outputs can be removed, the ones that lose them together in one tuple."""
+def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied]:
+    """Those of the named layers whose outputs can be removed, the ones that lose them together as one."""
     module = copy.deepcopy(network.module).requires_grad_()
     graph = _trace(module, context.example)
     amounts = dict.fromkeys(layers, 0.5)
-    return [candidate.layers for candidate in _candidates(graph, module, amounts, "l1", context)]
+    found = _candidates(graph, module, amounts, "l1", context)
+    return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
 
 
 def _trace(module: nn.Module, example: Tensor) -> Any:
@@ -153,8 +177,10 @@ def _candidates(
         ]
         for group in groups
     ]
+    clamps = {layer: clamp for layer, node in graph.module2node.items() if (clamp := _clamp(node)) is not None}
+    ranked = channel_scores(module, members, criterion, context, clamps)
     found = []
-    for group, parts, scores in zip(groups, members, channel_scores(module, members, criterion, context), strict=True):
+    for group, parts, scores in zip(groups, members, ranked, strict=True):
         blocks = max(_blocks(item.dep.target.module) for item in group)
         layers = tuple(dict.fromkeys(names[part.module] for part in parts if names[part.module] in amounts))
         found.append(
@@ -168,6 +194,18 @@ def _candidates(
             )
         )
     return found
+
+
+def _clamp(node: Any) -> Clamp | None:
+    """What a ReLU (or ReLU6) that alone follows a module lets through; None where none does."""
+    if len(node.outputs) != 1 or (follows := node.outputs[0].grad_fn) is None:
+        return None
+    kind = follows.name()
+    if kind.startswith("ReluBackward"):
+        return (0.0, math.inf)
+    if kind.startswith("HardtanhBackward"):
+        return (follows._saved_min_val, follows._saved_max_val)  # noqa: SLF001 - autograd names a call's arguments so
+    return None
 
 
 def _output_layers(graph: Any) -> list[nn.Module]:
@@ -200,8 +238,8 @@ def _choose(candidates: list[_Candidate], scope: str, round_to: int) -> list[lis
     """Indices to remove of each candidate, its least important ones."""
     counts = [round(item.amount * len(item.scores)) for item in candidates]
     if scope == "global" and candidates:
-        relative = torch.cat([item.scores / item.scores.mean().clamp(min=1e-30) for item in candidates])
-        least = relative.argsort(stable=True)[: round(candidates[0].amount * len(relative))]
+        together = torch.cat([item.scores for item in candidates])
+        least = together.argsort(stable=True)[: round(candidates[0].amount * len(together))]
         owner = torch.cat([torch.full((len(item.scores),), index) for index, item in enumerate(candidates)])
         counts = torch.bincount(owner[least], minlength=len(candidates)).tolist()
     chosen = []
@@ -224,6 +262,11 @@ def _rounded(kept: int, round_to: int, size: int) -> int:
 
 def _outputs(shape: torch.Size, layer: nn.Module) -> int:
     return shape[1] * int(layer.groups) if isinstance(layer, CONVOLUTIONS) and layer.transposed else shape[0]
+
+
+def _first(noted: str | None) -> str:
+    """Of `12 -> 9` the 12: what a layer had before any step took from it."""
+    return noted.partition(" ")[0] if noted else ""
 
 
 def _check_runs(module: nn.Module, before: nn.Module, example: Tensor) -> None:

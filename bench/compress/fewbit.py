@@ -16,9 +16,12 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weighted_layers
 from bench.compress.straight import fit_replaced, straight_through
 from bench.errors import Unsupported
+from bench.models.constraints import next_cluster
 
 Scale = Literal["filter", "layer", "none"]
 """How many weights share a scale: those of an output channel, of a layer, or none has one (it is 1)."""
+COUNTS = ("weight_bits", "packed_bytes")
+"""The notes that count a network in bits."""
 CLIP = 1.0
 """Real weights stay within -1 to 1 (Courbariaux et al. 2015, section 2.4): beyond, the sign never turns."""
 
@@ -44,7 +47,8 @@ class Ternary(Compressor):
     The real weights learn through the rounding and are then thrown away; biases and BatchNorm stay
     real. `scale`: what has an a of its own. `float_ends` leaves the first and the last layer real, as
     the paper does; `skip` names others. `alpha` below 1 distils from the uncompressed model as distill
-    does. The files hold the values as float32; 2 bits a weight are in the notes.
+    does. The files hold the values as float32; 2 bits a weight are in the notes until a later step changes
+    these weights.
     """
 
     name: ClassVar[str] = "ternary"
@@ -74,7 +78,7 @@ class Binary(Compressor):
     real. `scale`: what has an a of its own (none: a is 1, as in BinaryConnect). `float_ends` leaves the
     first and the last layer real, as XNOR-Net does; `skip` names others. `alpha` below 1 distils from
     the uncompressed model as distill does. The files hold the values as float32; 1 bit a weight is in
-    the notes.
+    the notes until a later step changes these weights.
     """
 
     name: ClassVar[str] = "binary"
@@ -98,6 +102,26 @@ class Binary(Compressor):
             if f"{name}.weight" in network.masks:
                 raise Unsupported(f"{self!r}: layer {name!r} is pruned and binary weights have no zero; take ternary")
         return _trained(self, network, context, layers, partial(binary, scale=self.scale), 1)
+
+
+def uncounted(network: Network) -> Network:
+    """Without the notes that count bits: they hold for the step that made them."""
+    return replace(network, notes={key: value for key, value in network.notes.items() if key not in COUNTS})
+
+
+def recounted(network: Network, before: Network, step: Compressor) -> Network:
+    """With the counts of `before`, which `step` was given without, if it left alone what they count; else told so.
+
+    Training moves a and -a apart, sharing puts other values in their place: the bits and scales are no more these.
+    """
+    counts = {key: before.notes[key] for key in COUNTS if key in before.notes}
+    if not counts or any(key in network.notes for key in COUNTS):
+        return network
+    old, new = (dict(found.module.named_parameters()) for found in (before, network))
+    same = {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}
+    if same and all(torch.equal(old[f"{name}.weight"], new[f"{name}.weight"]) for name in counts["weight_bits"]):
+        return replace(network, notes={**network.notes, **counts})
+    return replace(network, notes={**network.notes, "bits": f"{step!r} changed the weights that were counted in bits"})
 
 
 def ternary(weight: Tensor, axis: int, *, threshold: float, scale: Scale) -> Levels:
@@ -162,20 +186,20 @@ def _trained(
     for key, axis in axes.items():
         found = levels(module.get_parameter(key), axis)
         module.get_parameter(key).data.copy_(found.values)
-        clusters[key] = _clusters(found, axis, step.scale)
+        clusters[key] = _clusters(found, axis, step.scale, next_cluster(clusters))
         if bool((found.signs == 0).any()):
             masks[key] = (found.signs != 0).to(found.values.dtype)
     notes = {**network.notes, **_counted(module, axes, bits, step.scale)}
     return replace(network, module=module, masks=masks, clusters=clusters, notes=notes)
 
 
-def _clusters(levels: Levels, axis: int, scale: Scale) -> Tensor:
-    """One cluster for each value of each filter (or of the layer); zeros, which are masked, in none."""
+def _clusters(levels: Levels, axis: int, scale: Scale, first: int) -> Tensor:
+    """One cluster, numbered from `first`, for each value of each filter (or of the layer); masked zeros in none."""
     signs = levels.signs
     group = torch.zeros((), dtype=torch.int64)
     if scale == "filter":
         group = torch.arange(signs.shape[axis]).reshape([-1 if dim == axis else 1 for dim in range(signs.dim())])
-    return torch.where(signs == 0, -1, 2 * group + (signs > 0))
+    return torch.where(signs == 0, -1, first + 2 * group + (signs > 0))
 
 
 def _counted(module: nn.Module, axes: Mapping[str, int], bits: int, scale: Scale) -> dict[str, Any]:

@@ -10,10 +10,10 @@ from torch import nn
 
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.channel_criteria import ChannelCriterion
-from bench.compress.channels import remove
+from bench.compress.channels import Tied, remove, tied
 from bench.compress.criteria import WeightCriterion, saliency
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import KINDS, Granularity, weight_of, weighted_layers, width_of
+from bench.compress.layers import KINDS, Granularity, weight_of, weighted_layers
 from bench.compress.prune import Scope, prune_to
 from bench.compress.train import Finetune, training_data
 from bench.errors import InvalidInput, Unsupported
@@ -52,23 +52,21 @@ class Iterative(Compressor):
         check_criterion(self, self.criterion, self.granularity)
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Within one weight of `to`, counting what is masked already. Raises `Unsupported` without a data set,
-        for a network sparser than `to`, and where a layer would lose everything."""
+        """Within one weight or channel of `to`, counting what is masked already. Raises `Unsupported` without a
+        data set, for a network sparser than `to`, and where a layer would lose everything."""
         training_data(self, context)
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
         start = masked_share(network, layers) if self.granularity == "weight" else 0.0
         if start >= self.to:
             raise Unsupported(f"{self!r}: {start:.4f} of these weights are pruned already; ask for more than that")
-        widths = {name: width_of(layer) for name, layer in layers.items()}
+        ranked = self._ranked(network, layers, context)
         train = Finetune(epochs=self.epochs, learning_rate=self.learning_rate)
-        gone = start
         for turn, share in enumerate(shares(start, self.to, self.steps, self.schedule)):
             if self.granularity == "weight":
                 network = self._prune(network, context, share)
             else:
-                network = self._remove(network, context, widths, gone, share)
+                network = self._remove(network, context, ranked, share)
             network = train.apply(network, replace(context, seed=context.seed + turn))
-            gone = share
         return network
 
     def _prune(self, network: Network, context: Context, share: float) -> Network:
@@ -76,18 +74,24 @@ class Iterative(Compressor):
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, share), self.scope)
 
-    def _remove(
-        self, network: Network, context: Context, widths: Mapping[str, int], gone: float, share: float
-    ) -> Network:
+    def _ranked(self, network: Network, layers: Iterable[str], context: Context) -> list[list[Tied]]:
+        """What is ranked together, as it is before the first round. Raises `Unsupported` where `to` is no channel."""
+        if self.granularity == "weight":
+            return []
+        found = tied(network, layers, context)
+        ranked = [found] if self.scope == "global" else [[item] for item in found]
+        if not any(round(self.to * sum(item.size for item in items)) for items in ranked):
+            raise Unsupported(f"{self!r} removes no {self.granularity} of layers this small, or only outputs")
+        return ranked
+
+    def _remove(self, network: Network, context: Context, ranked: list[list[Tied]], share: float) -> Network:
         """Down to the share `share` of the first widths; a round too small for any channel removes none."""
-        now = {name: width_of(network.module.get_submodule(name)) for name in widths}
-        if self.scope == "global":
-            amounts = dict.fromkeys(now, 1 - (1 - share) / (1 - gone))
-        else:
-            amounts = {name: 1 - (size - round(share * size)) / now[name] for name, size in widths.items()}
-        if not any(round(amount * now[name]) for name, amount in amounts.items()):
-            return network
-        return remove(network, amounts, self.criterion, context, scope=self.scope)
+        amounts: dict[str, float] = {}
+        for items in ranked:
+            size, left = sum(item.size for item in items), sum(item.left(network.module) for item in items)
+            going = left - (size - round(share * size))
+            amounts |= {name: going / left for item in items for name in item.layers}
+        return remove(network, amounts, self.criterion, context, scope=self.scope) if any(amounts.values()) else network
 
 
 def shares(start: float, to: float, steps: int, schedule: str) -> tuple[float, ...]:

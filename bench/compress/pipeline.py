@@ -7,15 +7,17 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from importlib.metadata import version
 from pathlib import Path
 
-import onnx
 import torch
 from torch import Tensor, nn
 
 from bench.compress import cache as store
 from bench.compress.calibration import calibration_file, pool
+from bench.compress.distill import source_files
 from bench.compress.export import export, layer_weights
+from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.onnx_file import input_specs, read_onnx
 from bench.compress.prefix import trained_once
@@ -26,6 +28,9 @@ from bench.models import train
 from bench.models.data import Dataset
 from bench.models.train import trained
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
+
+PACKAGES = ("numpy", "onnx", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
+"""Whose other version may make other files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +47,22 @@ class Base:
 
 
 def compress(
-    model: Model, recipe: Recipe, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+    model: Model,
+    recipe: Recipe,
+    *,
+    data: Dataset | None,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    data_asked: bool = False,
 ) -> Compressed:
     """The compressed model, from the cache where the same was made before.
 
     A torch network gives `onnx` and `pt2`, and where coding its weights gains anything, the coded ones
     beside them (`bench.compress.weights_file`); `entropy_bytes` is their size. A model brought as a file
     gives that file, and takes only steps the runtime carries out itself. Recipes that differ only in
-    those share their files.
+    those share their files. `data_asked`: a person asked for this data set, so one that does not fit is
+    refused; a suite's own is left aside for a model brought as a file, which is calibrated on random inputs.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; says why.
@@ -70,7 +83,9 @@ def compress(
         _check_names(quant, base.layers, model)
         notes["entropy"] = "the runtime quantizes the weights, and its file is not coded"
         if quant.kind == "static":
-            calibration, notes["calibration"] = calibration_file(base.inputs, quant.samples, data, cache, seed)
+            calibration, notes["calibration"] = calibration_file(
+                base.inputs, quant.samples, data, cache, seed, asked=data_asked
+            )
     sample_digest = store.sha256(calibration) if calibration else ""
     return Compressed(
         model=model.name,
@@ -144,8 +159,8 @@ def _from_torch(
     model: Model, steps: tuple[Compressor, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
 ) -> Base:
     teacher = trained(model, data, cache=cache, seed=seed, progress=progress)
-    base = _identity(teacher, data, seed)
     example = example_of(model, data, seed)
+    base = _identity(model, teacher, data, example, seed)
 
     def make() -> tuple[Mapping[str, bytes], Mapping[str, Json]]:
         context = Context(
@@ -193,11 +208,13 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
     """
     for position, step in enumerate(steps):
         context.progress(f"{label}: {step!r}", position / len(steps))
+        before, network = network, uncounted(network)
         if step.trains:
             folder = context.cache / "trained" / _name(base, steps[: position + 1])
             network = trained_once(step, network, context, folder)
         else:
             network = step.apply(network, context)
+        network = recounted(network, before, step)
         if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
             raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
     return replace(network, module=network.module.eval())
@@ -207,8 +224,9 @@ def _name(base: Json, steps: tuple[Compressor, ...]) -> str:
     return store.key(base=base, steps=[repr(step) for step in steps], code=_code(steps))
 
 
-def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
-    """All the files follow from but the steps: structure, the sources of its classes, weights, data, seed, versions."""
+def _identity(model: Model, module: nn.Module, data: Dataset | None, example: Tensor, seed: int) -> Json:
+    """All the files follow from but the steps: structure, the sources of its factory and classes, weights, the
+    input's shape, data, seed, versions."""
     state = hashlib.sha256()
     for name, value in module.state_dict().items():
         state.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
@@ -216,19 +234,22 @@ def _identity(module: nn.Module, data: Dataset | None, seed: int) -> Json:
     return {
         "structure": repr(module),
         "sources": _sources(type(part) for part in module.modules()),
+        "factory": [store.sha256(file) for file in source_files(model.factory or "")],
         "weights": state.hexdigest(),
+        "input": list(example.shape[1:]),
         "data": data.digest if data else "",
         "seed": seed,
-        "versions": [torch.__version__, onnx.__version__],
+        "versions": {name: version(name) for name in PACKAGES},
     }
 
 
 def _code(steps: tuple[Compressor, ...]) -> list[str]:
-    """Digests of the code that compresses and trains: a new version of it makes the files anew."""
+    """Digests of the code that compresses, and of that which builds networks, says how they train and trains
+    them: a new version of it makes the files anew."""
     ours = sorted(store.sha256(file) for file in Path(__file__).parent.glob("*.py"))
-    loop = [store.sha256(Path(train.__file__).with_name(name)) for name in ("constraints.py", "train.py")]
+    models = sorted(store.sha256(file) for file in Path(train.__file__).parent.glob("*.py"))
     theirs = [store.sha256(file) for step in steps for file in step.sources()]
-    return ours + loop + _sources(type(step) for step in steps) + theirs
+    return ours + models + _sources(type(step) for step in steps) + theirs
 
 
 def _sources(classes: Iterable[type]) -> list[str]:

@@ -17,6 +17,8 @@ from bench.compress.layers import weight_of, weighted_layers
 from bench.errors import InvalidInput, Unsupported
 
 Scope = Literal["global", "layer"]
+LEFT_DENSE = " left dense"
+"""A note `2:4 left dense` names the layers that nm left as they were: there is one once nm has been."""
 
 
 @final
@@ -94,7 +96,12 @@ class NM(Compressor):
         masks = {name: _largest(score, self.n, self.m) for name, score in scores.items()}
         pruned = with_masks(network, masks)
         dense = [name for name in layers if name not in fitting]
-        return replace(pruned, notes={**pruned.notes, f"{self.n}:{self.m} left dense": dense})
+        return replace(pruned, notes={**pruned.notes, f"{self.n}:{self.m}{LEFT_DENSE}": dense})
+
+
+def pattern(network: Network) -> str:
+    """The N:M pattern an earlier step put into the weights, as `2:4`; "" where there is none."""
+    return next((key.removesuffix(LEFT_DENSE) for key in network.notes if key.endswith(LEFT_DENSE)), "")
 
 
 def prune_to(network: Network, scores: Mapping[str, Tensor], amounts: Mapping[str, float], scope: str) -> Network:

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, final
 from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Positive, Within
+from bench.compress.calibration import drawn
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import NORMS, weighted_layers
 from bench.compress.simulate import Grid, Ranges, calibrate, rounded_weights, simulated
@@ -60,8 +61,7 @@ class Qat(Compressor):
         module = copy.deepcopy(network.module)
         layers = frozenset(weighted_layers(module, skip=self.keep_float))
         traced = trace(module, context.example)
-        inputs = data.x_train if context.calibration is None else context.calibration
-        ranges = replace(calibrate(module, traced, inputs[: self.samples]), momentum=MOMENTUM)
+        ranges = replace(calibrate(module, traced, drawn(data, self.samples, context.seed)), momentum=MOMENTUM)
         with simulated(module, traced, ranges, layers, self.grid()):
             fit_replaced(self, module, network, context, partial(self._weights, layers, traced))
         return replace(network, module=module, quant=self._spec(traced, ranges, layers))

@@ -25,7 +25,7 @@ class Regularize(Compressor):
     """Trains with `strength` times the sum of magnitudes added to the loss, so that less matters afterwards.
 
     `kind`: l1 sums over the weights of convolutions and linear layers; bn_l1 over BatchNorm's scales
-    (network slimming), to be followed by channels(criterion='bn_scale').
+    (network slimming), to be followed by channels(criterion='bn_scale', scope='global').
     """
 
     name: ClassVar[str] = "regularize"

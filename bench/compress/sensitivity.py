@@ -15,14 +15,14 @@ from bench.compress.channels import remove, tied
 from bench.compress.criteria import saliency
 from bench.compress.gradual import check_criterion, layers_of
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import Granularity, weight_of, width_of
+from bench.compress.layers import Granularity, weight_of
 from bench.compress.prune import prune_to
 from bench.errors import Unsupported
 from bench.models.data import Dataset
 from bench.models.train import accuracy, predict
 
 LEVELS = 64
-"""How finely a layer's share is found: to 1/64, or to one channel of a layer with fewer."""
+"""How finely a layer's share is found: to 1/64, or to one channel of a layer (of each of its groups) with fewer."""
 
 Pruned = Callable[[Mapping[str, float]], Network]
 """Layer name -> share of it, to the network without these."""
@@ -64,9 +64,9 @@ class Sensitivity(Compressor):
         whole = look(network.module)
         groups, pruned = self._ways(network, layers, context)
         found: dict[str, float] = {}
-        for turn, group in enumerate(groups):
+        for turn, (group, size) in enumerate(groups.items()):
             context.progress(f"{self!r}: {group[0]}", turn / len(groups))
-            share = self._largest(group, self._size(layers[group[0]]), pruned, look, whole)
+            share = self._largest(group, size, pruned, look, whole)
             found |= dict.fromkeys(group, share)
         if not any(found.values()):
             raise Unsupported(f"{self!r}: the smallest share of any layer already costs more; allow a larger drop")
@@ -80,23 +80,23 @@ class Sensitivity(Compressor):
 
     def _ways(
         self, network: Network, layers: Mapping[str, nn.Module], context: Context
-    ) -> tuple[list[tuple[str, ...]], Pruned]:
-        """The layers to scan, those tied together in one tuple, and how shares of them are pruned."""
+    ) -> tuple[dict[tuple[str, ...], int], Pruned]:
+        """The layers to scan, those tied together in one tuple, with how much each has to lose, and how shares
+        of them are pruned."""
         if self.granularity != "weight":
             criterion = self.criterion
-            return tied(network, layers, context), lambda amounts: remove(network, amounts, criterion, context)
+            sizes = {item.layers: item.size for item in tied(network, layers, context)}
+            return sizes, lambda amounts: remove(network, amounts, criterion, context)
         scores = saliency(network.module, layers, self.criterion, context)
-        return [(name,) for name in layers], lambda amounts: prune_to(
+        return {(name,): weight_of(layer).numel() for name, layer in layers.items()}, lambda amounts: prune_to(
             network, {name: scores[name] for name in amounts}, amounts, "layer"
         )
-
-    def _size(self, layer: nn.Module) -> int:
-        return weight_of(layer).numel() if self.granularity == "weight" else width_of(layer)
 
     def _largest(
         self, group: tuple[str, ...], size: int, pruned: Pruned, look: Callable[[nn.Module], float], whole: float
     ) -> float:
-        """The largest share within the drop, taking it that a larger share never costs less."""
+        """The largest share within the drop, taking it that a larger share never costs less. All of a layer is
+        too much unseen: it is not tried."""
         levels = min(LEVELS, size)
         fits, too_much = 0, levels
         while too_much - fits > 1:

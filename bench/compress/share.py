@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -17,6 +16,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.kmeans import Init, kmeans
 from bench.compress.layers import weight_of, weighted_layers
 from bench.errors import InvalidInput, Unsupported
+from bench.models.constraints import next_cluster
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -57,7 +57,7 @@ class Share(Compressor):
         for group in groups:
             joined = np.concatenate([values[name] for name in group])
             centroids, places = kmeans(joined, many, self.init, context.seed) if len(joined) else (joined, joined)
-            start, taken = _next(clusters), 0
+            start, taken = next_cluster(clusters), 0
             for name in group:
                 own = places[taken : taken + len(values[name])].astype(np.int64)
                 taken += len(own)
@@ -101,7 +101,7 @@ class Hashed(Compressor):
             for place, bucket in buckets(f"{name}.weight", len(ids), count, context.seed):
                 ids[place] = bucket
             weight.data = _bucket_values(weight.detach(), ids, count)
-            clusters[f"{name}.weight"] = torch.from_numpy(ids).reshape(weight.shape) + _next(clusters)
+            clusters[f"{name}.weight"] = torch.from_numpy(ids).reshape(weight.shape) + next_cluster(clusters)
             facts[f"{name}.weight"] = {"buckets": count, "seed": context.seed}
         notes = {**network.notes, "hashed": {**network.notes.get("hashed", {}), **facts}}
         return replace(network, module=module, clusters=clusters, notes=notes)
@@ -120,11 +120,6 @@ def _unpruned(network: Network, name: str, layer: nn.Module) -> Array:
         return np.ones(weight_of(layer).shape, dtype=bool)
     found: Array = mask.numpy() > 0
     return found
-
-
-def _next(clusters: Mapping[str, Tensor]) -> int:
-    """The first number no cluster has: one number in two tensors would be one cluster."""
-    return max((int(ids.max()) + 1 for ids in clusters.values() if ids.numel()), default=0)
 
 
 def _fact(values: Array, shared: Array, clusters: int) -> dict[str, Any]:

@@ -55,6 +55,11 @@ def constraints_of(masks: Mapping[str, Tensor], clusters: Mapping[str, Tensor]) 
     return Constraints(masks=masks, shared=tuple(shared), clusters=len(used))
 
 
+def next_cluster(clusters: Mapping[str, Tensor]) -> int:
+    """The first number no cluster has: one number in two tensors would be one cluster."""
+    return max((int(ids.max()) + 1 for ids in clusters.values() if ids.numel()), default=0)
+
+
 def tie_gradients(module: nn.Module, constraints: Constraints) -> None:
     """Each shared weight gets the sum of its cluster's gradients (Han et al. 2016, eq. 3), in place."""
     found = [(part, module.get_parameter(part.name).grad) for part in constraints.shared]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from small_network import digest, settled, small_data
 from bench.compress.arguments import arguments, construct
 from bench.compress.export import export, layer_weights
 from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import weight_of, weighted_layers, width_of
 from bench.compress.recipe import describe, parse_recipe
 from bench.errors import InvalidInput, Unsupported
 from bench.plugins import available, load
@@ -48,6 +52,105 @@ EXAMPLES = {
 """A recipe of one step each: a compressor without one here fails the first law."""
 
 
+Claim = Callable[[Network, Network], bool]
+"""Of the network before and after a step: whether it did what it is named for."""
+
+
+def layers(network: Network) -> dict[str, torch.Tensor]:
+    return {name: weight_of(layer).detach() for name, layer in weighted_layers(network.module).items()}
+
+
+def zeros(network: Network) -> float:
+    flat = torch.cat([weight.flatten() for weight in layers(network).values()])
+    return float((flat == 0).float().mean())
+
+
+def params(network: Network) -> int:
+    return sum(parameter.numel() for parameter in network.module.parameters())
+
+
+def most_values(network: Network, *names: str) -> int:
+    return max(len(layers(network)[name].unique()) for name in names)
+
+
+def most_values_a_filter(network: Network, *names: str) -> int:
+    return max(len(row.unique()) for name in names for row in layers(network)[name])
+
+
+def sparser(low: float, high: float) -> Claim:
+    def holds(before: Network, after: Network) -> bool:
+        masked = all(
+            torch.equal(after.masks[f"{name}.weight"] == 0, weight == 0)
+            for name, weight in layers(after).items()
+            if f"{name}.weight" in after.masks
+        )
+        return zeros(before) == 0 and low <= zeros(after) <= high and bool(after.masks) and masked
+
+    return holds
+
+
+def wants(kind: str, bits: int) -> Claim:
+    return lambda before, after: (
+        before.quant is None and (after.quant.kind, after.quant.weight_bits) == (kind, bits)  # type: ignore[union-attr]
+    )
+
+
+def trained(before: Network, after: Network) -> bool:
+    return all(not torch.equal(weight, layers(after)[name]) for name, weight in layers(before).items())
+
+
+def narrower(before: Network, after: Network, *names: str) -> bool:
+    widths = [
+        {name: width_of(found.module.get_submodule(name)) for name in layers(before)} for found in (before, after)
+    ]
+    changed = {name for name in widths[0] if widths[1][name] == widths[0][name] / 2}
+    return changed == set(names) and params(after) < params(before)
+
+
+CLAIMS: dict[str, Claim] = {
+    "bfloat16": wants("bfloat16", 16),
+    "binary": lambda _, after: most_values_a_filter(after, "depthwise", "pointwise", "fc1") == 2,
+    "channels": lambda before, after: narrower(before, after, "conv", "depthwise", "pointwise"),
+    "distill": trained,
+    "dynamic_int8": wants("dynamic", 8),
+    "finetune": trained,
+    "float16": wants("float16", 16),
+    "hashed": lambda _, after: most_values(after, "fc1") <= 0.25 * 768 and most_values(after, "fc2") <= 16,
+    "int4_weights": wants("weight_only", 4),
+    "int8": wants("static", 8),
+    "int8_weights": wants("weight_only", 8),
+    "iterative": sparser(0.79, 0.81),
+    "lowrank": lambda before, after: params(after) < params(before) and bool(after.notes["factorized"]),
+    "mixed_int8": wants("static", 8),
+    "neurons": lambda before, after: narrower(before, after, "fc1"),
+    "nm": lambda _, after: all(
+        bool(((weight.reshape(len(weight), -1, 4) != 0).sum(2) == 2).all())
+        for name, weight in layers(after).items()
+        if name in ("fc1", "fc2")
+    ),
+    "prune": sparser(0.49, 0.51),
+    "qat": lambda before, after: (
+        wants("static", 8)(before, after) and bool(after.quant.ranges) and trained(before, after)
+    ),  # type: ignore[union-attr]
+    "regularize": lambda before, after: (
+        sum(float(w.abs().sum()) for w in layers(after).values())
+        < sum(float(w.abs().sum()) for w in layers(before).values())
+    ),
+    "sensitivity": sparser(0.05, 0.99),
+    "separable": lambda _, after: (
+        [part.groups for part in after.module.conv] == [1, 1]  # type: ignore[union-attr]
+        and after.module.conv[1].kernel_size == (1, 1)
+    ),  # type: ignore[index]
+    "share": lambda _, after: most_values(after, *layers(after)) <= 4,
+    "student": lambda before, after: type(after.module) is type(before.module) and trained(before, after),
+    "ternary": lambda _, after: most_values_a_filter(after, "conv", "depthwise", "pointwise", "fc1") == 3,
+    "threshold": lambda _, after: (
+        zeros(after) > 0 and all(float(weight[weight != 0].abs().min()) >= 0.02 for weight in layers(after).values())
+    ),
+}
+"""What each step claims to change, of its recipe above; a compressor without a claim fails the first law."""
+
+
 @pytest.fixture
 def network() -> Network:
     return Network(module=settled())
@@ -78,6 +181,14 @@ EVERY = sorted(available("compressor"))
 
 def test_every_registered_compressor_has_an_example():
     assert set(EVERY) == set(EXAMPLES)
+    assert set(EVERY) == set(CLAIMS)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_it_changes_what_it_claims_and_doing_nothing_would_not_do(name: str, network: Network, context: Context):
+    assert CLAIMS[name](network, step_of(name).apply(network, context))
+    with suppress(AttributeError, KeyError, TypeError):  # of what is not there the claim cannot even ask
+        assert not CLAIMS[name](network, replace(network, module=copy.deepcopy(network.module)))
 
 
 @pytest.mark.parametrize("name", EVERY)

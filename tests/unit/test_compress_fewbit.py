@@ -14,6 +14,7 @@ from small_network import Small, settled, small_data
 from bench.compress.export import export, layer_weights
 from bench.compress.fewbit import Ternary, binary, ternary
 from bench.compress.interface import Context, Network
+from bench.compress.pipeline import apply_steps
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
 from bench.models.train import accuracy, predict
@@ -37,6 +38,12 @@ def run(text: str, context: Context) -> Network:
     for step in parse_recipe("r", text).steps:
         network = step.apply(network, context)
     return network
+
+
+def piped(text: str, context: Context) -> Network:
+    """As a recipe is carried out, from the cache the second time."""
+    steps = parse_recipe("r", text).steps
+    return apply_steps(Network(module=context.teacher), steps, context, "small", {})
 
 
 def exported_weights(network: Network, context: Context) -> dict[str, np.ndarray]:
@@ -111,6 +118,19 @@ def test_later_training_keeps_the_values_few_and_the_zeros(context: Context):
     assert max(len(row.unique()) for row in weight) <= 3
 
 
+@pytest.mark.parametrize("kind", ["ternary", "binary"])
+@pytest.mark.parametrize("scale", ["filter", "layer"])
+def test_later_training_ties_no_layer_to_another(kind: str, scale: str, context: Context):
+    """Layers start with scales far apart and must not be drawn to one value."""
+    with torch.no_grad():
+        context.teacher.get_parameter("fc1.weight").mul_(0.01)
+    later = run(f"{kind}(epochs=1, scale={scale!r}, learning_rate=1e-5) + finetune(epochs=1)", context)
+    owned = [set(ids[ids >= 0].tolist()) for ids in later.clusters.values()]
+    assert len(set.union(*owned)) == sum(map(len, owned))
+    small, large = (float(later.module.get_parameter(f"{name}.weight").detach().abs().max()) for name in ("fc1", "fc2"))
+    assert small < large / 5
+
+
 def test_pruned_weights_stay_zero_in_ternary_and_are_refused_in_binary(context: Context):
     network = run("prune(amount=0.5, scope='layer') + ternary(epochs=1)", context)
     assert float((network.module.get_parameter("fc1.weight") == 0).float().mean()) >= 0.5
@@ -138,6 +158,24 @@ def test_packed_bytes_are_the_bits_the_scales_and_the_rest_in_float32(context: C
     for kind, bits in (("ternary", 2), ("binary", 1)):
         packed = sum(-(-sizes[f"{name}.weight"] * bits // 8) for name in layers)
         assert run(f"{kind}(epochs=1)", context).notes["packed_bytes"] == rest + scales + packed
+
+
+@pytest.mark.parametrize(
+    "later", ["finetune(epochs=1)", "share(bits=1)", "hashed(ratio=0.5)", "prune(amount=0.5, scope='layer')"]
+)
+def test_bits_are_counted_no_more_once_a_step_changed_the_weights(later: str, context: Context):
+    text = f"binary(epochs=1, scale={'filter' if 'share' in later else 'none'!r}) + {later}"
+    made = piped(text, context)
+    assert not {"weight_bits", "packed_bytes"} & set(made.notes)
+    assert made.notes["bits"].startswith(later.partition("(")[0])
+    assert piped(text, context).notes == made.notes
+
+
+def test_bits_stay_counted_where_the_weights_are_left_alone(context: Context):
+    made = piped("binary(epochs=1, skip=('fc1',)) + share(bits=4, only=('fc1',))", context)
+    assert made.notes == {**run("binary(epochs=1, skip=('fc1',))", context).notes, "shared": made.notes["shared"]}
+    again = piped("binary(epochs=1) + ternary(epochs=1)", context)
+    assert set(again.notes["weight_bits"].values()) == {2}
 
 
 def test_what_infers_learns_from_the_teacher_when_asked(context: Context):

@@ -9,6 +9,7 @@ import onnx
 import pytest
 import torch
 from small_network import settled, small_data
+from torch import nn
 
 from bench.compress.export import export, layer_weights
 from bench.compress.gradual import shares
@@ -102,6 +103,60 @@ def test_channels_go_round_by_round_down_to_the_target(scope, network, context):
         assert widths == [4, 4, 6]  # of 8, 8 and 12
     assert abs(widths[0] + widths[2] - 10) <= 1
     assert result.module.fc2.weight.shape == (4, 16)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "geometric", "cubic"])
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_rounds_too_small_for_a_channel_add_up_to_the_target(scope, schedule, network, context):
+    text = f"iterative(to=0.3, steps=10, schedule='{schedule}', granularity='channel', scope='{scope}')"
+    module = run(text, network, context).module
+    widths = (module.conv.out_channels, module.pointwise.out_channels)
+    assert widths == (6, 8) if scope == "layer" else sum(widths) == 14  # of 8 and 12
+
+
+def test_a_target_that_is_no_channel_is_refused(network, context):
+    for scope in ("layer", "global"):
+        with pytest.raises(Unsupported, match="removes no channel"):
+            run(f"iterative(to=0.02, granularity='channel', scope='{scope}')", network, context)
+
+
+def test_the_notes_tell_the_width_before_the_first_round(network, context):
+    result = run("iterative(to=0.5, steps=3, granularity='channel', scope='layer')", network, context)
+    assert result.notes["channels"] == {"conv": "8 -> 4", "depthwise": "8 -> 4", "pointwise": "12 -> 6"}
+
+
+class Multiplied(nn.Module):
+    """A depthwise convolution with two filters a channel, as separable(multiplier=2) makes them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.doubled = nn.Conv2d(8, 16, 3, padding=1, groups=8)
+        self.last = nn.Conv2d(16, 12, 1)
+        self.fc = nn.Linear(48, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.last(torch.relu(self.doubled(torch.relu(self.first(x))))))
+        return self.fc(nn.functional.max_pool2d(x, 4).flatten(1))
+
+
+@pytest.mark.parametrize("scope", ["layer", "global"])
+def test_layers_grouped_by_channel_lose_as_many_of_every_group(scope, context):
+    torch.manual_seed(0)
+    text = f"iterative(to=0.5, steps=6, schedule='linear', granularity='channel', scope='{scope}', only=['doubled', 'last'])"
+    module = run(text, Network(module=Multiplied().eval()), context).module
+    assert module.doubled.groups == 8
+    left = module.doubled.out_channels // 8 + module.last.out_channels
+    assert left == 7  # of 2 and 12
+    if scope == "layer":
+        assert (module.doubled.out_channels, module.last.out_channels) == (8, 6)
+
+
+def test_a_scan_takes_layers_grouped_by_channel(context):
+    torch.manual_seed(0)
+    result = run("sensitivity(max_drop_pp=90.0, granularity='channel')", Network(module=Multiplied().eval()), context)
+    assert result.notes["sensitivity"]["shares"] == {"first": 0.0, "doubled": 0.5, "last": round(11 / 12, 6)}
+    assert (result.module.first.out_channels, result.module.doubled.out_channels) == (8, 8)
 
 
 def test_neurons_go_and_the_outputs_stay(network, context):

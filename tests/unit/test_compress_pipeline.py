@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,24 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from small_network import MODEL, settled, small_data
 
+from bench.compress import pipeline
 from bench.compress.cache import entry, key, write_file
+from bench.compress.calibration import calibration_file
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.models.data import Dataset
 from bench.models.registry import resolve
-from bench.types import Compressed, Model
+from bench.types import Compressed, Model, TensorSpec
 
 Make = Callable[..., Compressed]
+QUARTERS = small_data()
+POOLING = """
+from torch import nn
+
+def factory():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,9 @@ def make(folder: Path, model: Model) -> Make:
     """`compress` with everything but the recipe given; `made` lists what it did."""
     made: list[str] = []
 
-    def run(text: str, *, model: Model = model, data: Dataset | None = small_data(), seed: int = 0) -> Compressed:  # noqa: B008 - never changed
+    def run(
+        text: str, *, model: Model = model, data: Dataset | None = QUARTERS, seed: int = 0, data_asked: bool = False
+    ) -> Compressed:
         return compress(
             model,
             parse_recipe("r", text),
@@ -58,6 +70,7 @@ def make(folder: Path, model: Model) -> Make:
             cache=folder,
             seed=seed,
             progress=lambda what, fraction: made.append(what),
+            data_asked=data_asked,
         )
 
     run.made = made  # type: ignore[attr-defined]
@@ -141,6 +154,43 @@ def test_other_weights_make_other_files(make: Make, model: Model, tmp_path: Path
     assert make("").digest != make("", model=replace(model, weights=file)).digest
 
 
+def test_without_data_the_inputs_shape_is_in_the_name(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A network that pools to one pixel has the same structure and weights for inputs of any size."""
+    (tmp_path / "pooling.py").write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    for side in (8, 12):
+        sized = Model(name="pooling:factory", factory="pooling:factory", input_shape=(1, side, side))
+        made = make("", model=sized, data=None)
+        shape = onnx.load(made.files["onnx"]).graph.input[0].type.tensor_type.shape
+        assert made.inputs[0].shape == (-1, 1, side, side)
+        assert [item.dim_value for item in shape.dim[1:]] == [1, side, side]
+
+
+def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "pooling_again.py"
+    file.write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Model(name="pooling_again:factory", factory="pooling_again:factory", input_shape=(1, 8, 8))
+    found = {make("", model=own, data=None).files["onnx"]}
+    file.write_text(f"{POOLING}# the factory has changed\n")
+    found.add(make("", model=own, data=None).files["onnx"])
+    monkeypatch.setattr(pipeline, "version", lambda name: "9.9" if name == "torch-pruning" else version(name))
+    found.add(make("", model=own, data=None).files["onnx"])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", ["layers.py", "catalogue.py", "resnet.py", "train.py"])
+def test_all_that_builds_and_trains_networks_is_in_the_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The networks a step brings in (student, distill's teacher) are trained as the catalogue says."""
+    copied = shutil.copytree(Path(pipeline.train.__file__).parent, tmp_path / "models")
+    monkeypatch.setattr(pipeline.train, "__file__", str(copied / "train.py"))
+    before = pipeline._code(())
+    (copied / name).write_text((copied / name).read_text() + "# changed\n")
+    assert pipeline._code(()) != before
+
+
 @pytest.mark.parametrize("damage", ["flip", "cut", "sidecar", "gone"])
 def test_a_damaged_entry_is_noticed_and_made_anew(make: Make, damage: str):
     first = make("prune(amount=0.5)")
@@ -197,6 +247,26 @@ def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, mod
     assert "random" in made.notes["calibration"]
     with np.load(made.calibration) as samples:
         assert samples["input"].shape == (8, 1, 8, 8)
+
+
+def test_data_that_does_not_fit_a_file_is_refused_where_a_person_asked_for_it(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path)
+    made = make("int8(samples=8)", model=as_model(file))
+    assert "random inputs (the model takes float32 (4), the data set has float32 (1, 8, 8))" in str(
+        made.notes["calibration"]
+    )
+    with pytest.raises(Unsupported, match=r"quarters: the model takes float32 \(4\).*name one that fits"):
+        make("int8(samples=8)", model=as_model(file), data_asked=True)
+    assert make("int8(samples=8)", model=as_model(file), data=None, data_asked=True).calibration is not None
+    assert make("float16", model=as_model(file), data_asked=True).calibration is None
+
+
+def test_data_of_another_type_does_not_fit(tmp_path: Path):
+    inputs = (TensorSpec(name="x", shape=(-1, 1, 8, 8), dtype="float16"),)
+    file, note = calibration_file(inputs, 4, small_data(), tmp_path, 0)
+    assert "takes float16 (1, 8, 8), the data set has float32" in note
+    with np.load(file) as samples:
+        assert samples["x"].dtype == np.float16
 
 
 def test_a_name_that_is_no_layer_is_refused_with_the_nearest(make: Make):

@@ -28,7 +28,7 @@ from bench.compress.qat import Qat
 from bench.compress.recipe import parse_recipe
 from bench.compress.simulate import Grid, Ranges, calibrate, round_weight, rounded, rounded_weights, simulated
 from bench.compress.straight import straight_through
-from bench.compress.tensors import trace
+from bench.compress.tensors import Traced, trace
 from bench.errors import InvalidInput, Unsupported
 from bench.models.train import fit
 from bench.types import Compressed, Conditions, QuantSpec
@@ -239,6 +239,22 @@ def test_trained_ranges_are_the_files_scales_on_a_cpu_and_for_tensorrt(module, t
         scales = [float(stored[node.input[1]]) for node in model.graph.node if node.op_type == "QuantizeLinear"]
         for layer in ("conv", "depthwise", "pointwise", "fc1"):
             assert any(scale == pytest.approx(high[layer] / levels, rel=1e-5) for scale in scales), (provider, layer)
+
+
+def test_ranges_start_from_as_many_inputs_as_asked_for(module, tmp_path, monkeypatch):
+    data = small_data()
+    many = replace(data, x_train=np.tile(data.x_train, (8, 1, 1, 1)), y_train=np.tile(data.y_train, 8))
+    seen: list[int] = []
+
+    def counting(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
+        seen.append(len(samples))
+        return calibrate(module, traced, samples)
+
+    monkeypatch.setattr("bench.compress.qat.calibrate", counting)
+    context = replace(context_of(module, tmp_path), data=many, calibration=many.x_train[:512])
+    for samples in (1000, 100):
+        Qat(epochs=1, samples=samples).apply(Network(module=module), context)
+    assert seen == [1000, 100]
 
 
 def test_four_bit_weights_that_were_trained_lose_less_than_rounded_ones(module, tmp_path):
