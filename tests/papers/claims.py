@@ -152,16 +152,16 @@ def deep_compression(model: str, title: str, recipe: str, *, times: float, error
     )
 
 
-def up_to_30(model: str, dataset: str) -> Claim:
+def up_to_30(model: str, dataset: str, shares: Sequence[float] = (0.1, 0.2, 0.3)) -> Claim:
     """The folklore about little pruning, one shot and without any training after it."""
-    shares = {f"{share:.0%}": f"prune(amount={share})" for share in (0.1, 0.2, 0.3)}
+    trials = {f"{share:.0%}": f"prune(amount={share})" for share in shares}
     return Claim(
         title=f"{model} on {dataset}: up to 30 % pruning costs under 0.3 points",
         source="said of every network since Han et al. 2015; here one shot, by magnitude, nothing trained afterwards",
-        trials={share: Asked(model=model, recipe=recipe, dataset=dataset) for share, recipe in shares.items()},
+        trials={share: Asked(model=model, recipe=recipe, dataset=dataset) for share, recipe in trials.items()},
         bounds=tuple(
             Bound(figure=f"rise of the error at {share}", value=partial(rise, share), must="at most", limit=0.3)
-            for share in shares
+            for share in trials
         ),
     )
 

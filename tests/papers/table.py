@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from .claims import Claim, deep_compression, distillation, few_bits, han_2015, int8, thirty_trained, up_to_30
 
-DIGITS = ("lenet300_100", "lenet5", "resnet8", "mobilenetv2(width=0.35)")
+SMALL = (
+    "lenet300_100",
+    "lenet5",
+    "resnet8",
+    "dscnn",
+    "mobilenetv1(width=0.25)",
+    "mobilenetv2(width=0.35)",
+    "shufflenetv2",
+    "squeezenet",
+)
+LARGE = ("resnet18", "resnet50", "densenet121", "alexnet", "vgg16")
+"""With `SMALL` every reference network that has classes; the autoencoder has none."""
 PRUNED = {
     "lenet300_100": "prune(amount=0.92) + finetune(epochs=4)",
     "lenet5": "prune(amount=0.92) + finetune(epochs=2)",
@@ -24,8 +35,10 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     deep_compression("lenet5", "LeNet-5", f"{PRUNED['lenet5']} + {SHARED}", times=39, errors=("0.80", "0.74"), kb="44"),
     *(up_to_30(model, "mnist") for model in ("lenet300_100", "lenet5")),
-    *(up_to_30(model, "digits") for model in DIGITS),
-    *(thirty_trained(model, "digits", epochs=8) for model in ("resnet8", "mobilenetv2(width=0.35)")),
+    *(up_to_30(model, "digits") for model in SMALL),
+    *(up_to_30(model, "digits", shares=(0.3,)) for model in LARGE),
+    *(thirty_trained(model, "digits", epochs=8) for model in SMALL),
+    *(thirty_trained(model, "digits", epochs=3) for model in LARGE),
     int8("lenet300_100", "mnist", epochs=2),
     int8("lenet5", "mnist", epochs=1),
     int8("resnet8", "digits", epochs=3),

@@ -10,7 +10,7 @@ from papers import trial
 from papers.claims import Bound, Claim, fewer, gain, rise, smaller
 from papers.page import page, settle
 from papers.speed import SPEED
-from papers.table import CLAIMS
+from papers.table import CLAIMS, LARGE, SMALL
 from papers.trial import Asked, Found, attempt
 
 from bench.compress.recipe import parse_recipe
@@ -99,6 +99,8 @@ def test_what_was_tried_with_this_code_is_kept_and_anything_else_is_tried(tmp_pa
 
 
 def test_every_claim_is_of_networks_and_recipes_that_exist_and_can_fail():
+    classifiers = {name for name, entry in MODELS.items() if entry.classes}
+    assert {model.partition("(")[0] for model in (*SMALL, *LARGE)} == classifiers
     for one in (*CLAIMS, SPEED):
         assert any(bound.must for bound in one.bounds)
         for asked in one.trials.values():
