@@ -92,11 +92,12 @@ class LitertSession(Session):
         self._layout = layout
         names = _signature(interpreter)
         self._inputs = [
-            _port(item, names[0], layout.removesuffix("_io"))
+            _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
             for item in _ordered(interpreter.get_input_details(), names[0])
         ]
         self._outputs = [
-            _port(item, names[1], "model") for item in _ordered(interpreter.get_output_details(), names[1])
+            _port(item, names[1], turned=layout == "channels_last_io")
+            for item in _ordered(interpreter.get_output_details(), names[1])
         ]
 
     @classmethod
@@ -240,10 +241,9 @@ def _ordered(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> 
     return [details[place] for place in order]
 
 
-def _port(item: Mapping[str, Any], names: Mapping[int, str], layout: str) -> Port:
+def _port(item: Mapping[str, Any], names: Mapping[int, str], *, turned: bool) -> Port:
     shape = tuple(int(size) for size in item["shape"])
     scale, zero_point = item["quantization"]
-    turned = layout == "channels_last" and len(shape) == 4
     return Port(
         name=names.get(int(item["index"]), str(item["name"])),
         index=int(item["index"]),
@@ -251,7 +251,7 @@ def _port(item: Mapping[str, Any], names: Mapping[int, str], layout: str) -> Por
         dtype=np.dtype(item["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),
-        axes=(0, 2, 3, 1) if turned else tuple(range(len(shape))),
+        axes=(0, 2, 3, 1) if turned and len(shape) == 4 else tuple(range(len(shape))),
     )
 
 
