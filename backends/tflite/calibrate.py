@@ -56,11 +56,15 @@ def _histograms(path: Path, samples: Sequence[Floats], batch: int, seen: Ranges)
 
 
 def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[Mapping[str, Floats]]:
-    """Every float activation, inputs and outputs included, batch after batch; a last part batch repeats its last sample."""
+    """Every float activation, inputs and outputs included, batch after batch; a last part batch repeats its last sample.
+
+    A max pool pads with minus infinity, which is no value: what is padded so ranges as what it was made of.
+    """
     interpreter = open_plain(path, keep_all=True)
     graph = describe(interpreter)
     numbers = {*graph.inputs, *(number for operator in graph.operators for number in operator.outputs)}
     wanted = sorted(number for number in numbers if graph.tensors[number].dtype == "float32")
+    padded = {operator.outputs[0]: operator.inputs[0] for operator in graph.operators if operator.kind == "PADV2"}
     total = len(samples[0]) if samples else 0
     if not total:
         raise InvalidInput(f"calibration of {path.name}: there is no sample")
@@ -75,4 +79,7 @@ def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[
             interpreter.set_tensor(number, np.ascontiguousarray(array[rows], dtype=np.float32))
         interpreter.invoke()
         arrays = {number: interpreter.get_tensor(number) for number in wanted}
+        for out, entered in padded.items():
+            if out in arrays and not np.isfinite(arrays[out]).all():
+                arrays[out] = arrays[entered]
         yield {graph.tensors[number].name: array for number, array in arrays.items() if array.size}

@@ -20,7 +20,7 @@ from bench.errors import InvalidInput, Unsupported
 from bench.types import QuantSpec
 
 EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
-MOVING = frozenset({"PAD", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
+MOVING = frozenset({"PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output has the scale of their input."""
 BLOCKS = (32, 64, 128, 256)
 
