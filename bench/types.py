@@ -67,7 +67,7 @@ class Model:
 class QuantSpec:
     """The quantization a runtime is asked to do itself; realised by a backend's compile step.
 
-    `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16" or "weight_only".
+    `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16" or "weight_only" (16 bits: float16).
     `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
     float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
     without `.weight`. `ranges`: trained (name, low, high) of quantization-aware training; a name is a tensor of
@@ -229,6 +229,8 @@ class Backend(ABC):
     """`module:Class` of the device side; None for a backend that only simulates."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]
     """Option -> the values it takes, the default first; () is free text or number."""
+    compilers: ClassVar[tuple[str, ...]] = ()
+    """Distributions that decide, besides the probed runtime, the bytes `compile` writes: of other versions, it compiles anew."""
 
     @abstractmethod
     def probe(self) -> Probe:

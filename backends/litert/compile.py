@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import ClassVar, final
 
-from backends.tflite.convert import ACCEPTS, INSTALL, to_tflite
+from backends.tflite.convert import ACCEPTS, COMPILERS, INSTALL, to_tflite
 from bench.types import Artifact, Backend, Compressed, Conditions, Probe, Scalar
 
 
@@ -24,6 +24,7 @@ class LitertBackend(Backend):
     name: ClassVar[str] = "litert"
     accepts: ClassVar[tuple[str, ...]] = ACCEPTS
     session: ClassVar[str | None] = "backends.litert.session:LitertSession"
+    compilers: ClassVar[tuple[str, ...]] = COMPILERS
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "kernels": ("xnnpack", "any", "builtin", "reference"),
         "io": ("float", "integer"),

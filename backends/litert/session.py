@@ -74,29 +74,46 @@ class Port:
         return (back.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
 
 
+BITS = {"int8": 8, "int16": 16, "float16": 16, "float32": 32}
+
+
+def precision_fallbacks(told: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """Where the file multiplies in something wider than its recipe asks for, beyond the layers kept float on purpose."""
+    asked, arithmetic = (str(told.get(name, "float32")) for name in ("asked", "arithmetic"))
+    wide = BITS[arithmetic] > BITS[asked]
+    left = [name for name in str(told.get("left_float", "")).split(",") if name]
+    return (
+        *([f"asked for {asked}, LiteRT's kernels unpack the weights and multiply in {arithmetic}"] if wide else []),
+        *([f"stayed float32 although keep_float does not name them: {', '.join(left)}"] if left else []),
+    )
+
+
 @final
 class LitertSession(Session):
     """One interpreter.
 
     Options: `kernels` (see `LitertBackend`), `layout`: "channels_last" when the file takes images as NHWC
-    and the feed has NCHW, "channels_last_io" when it gives them so too. Quantized inputs and outputs are converted outside the timed call.
+    and the feed has NCHW, "channels_last_io" when it gives them so too; and for `precision_fallbacks` `asked` and
+    `arithmetic`, types, and `left_float`, comma-joined names. Quantized inputs and outputs are converted outside the timed call.
     """
 
     clock: ClassVar[Clock] = Clock.HOST
 
-    def __init__(self, interpreter: Any, path: Path, threads: int, kernels: str, layout: str) -> None:
+    def __init__(self, interpreter: Any, path: Path, threads: int, options: Mapping[str, Scalar]) -> None:
         self._interpreter = interpreter
         self._path = path
         self._threads = threads
-        self._kernels = kernels
-        self._layout = layout
+        self._kernels = str(options.get("kernels", "xnnpack"))
+        self._layout = layout = str(options.get("layout", "model"))
+        self._wide = precision_fallbacks(options)
         names = _signature(interpreter)
         self._inputs = [
-            _port(item, names[0], layout.removesuffix("_io"))
+            _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
             for item in _ordered(interpreter.get_input_details(), names[0])
         ]
         self._outputs = [
-            _port(item, names[1], "model") for item in _ordered(interpreter.get_output_details(), names[1])
+            _port(item, names[1], turned=layout == "channels_last_io")
+            for item in _ordered(interpreter.get_output_details(), names[1])
         ]
 
     @classmethod
@@ -106,7 +123,7 @@ class LitertSession(Session):
         if kernels not in RESOLVERS:
             raise InvalidInput(f"option kernels={kernels!r} is none of {', '.join(RESOLVERS)}")
         interpreter = _interpreter(path, threads, RESOLVERS[kernels])
-        session = cls(interpreter, path, threads, kernels, str(options.get("layout", "model")))
+        session = cls(interpreter, path, threads, options)
         fixed = [port.shape[0] for port in session._inputs if port.shape and port.shape[0] != batch]
         if fixed:
             raise InvalidInput(f"{path.name}: its batch is fixed at {fixed[0]}, batch {batch} was asked")
@@ -148,7 +165,9 @@ class LitertSession(Session):
             "not_delegated": left,
             "integer_tensors_converted_outside_timing": integer,
         }
-        return SessionFacts(version=version("ai-edge-litert"), fallbacks=self._fallbacks(left), notes=notes)
+        return SessionFacts(
+            version=version("ai-edge-litert"), fallbacks=(*self._wide, *self._fallbacks(left)), notes=notes
+        )
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Per operator, by LiteRT's profiler, in a model loaded a second time; () for plain kernels."""
@@ -240,10 +259,9 @@ def _ordered(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> 
     return [details[place] for place in order]
 
 
-def _port(item: Mapping[str, Any], names: Mapping[int, str], layout: str) -> Port:
+def _port(item: Mapping[str, Any], names: Mapping[int, str], *, turned: bool) -> Port:
     shape = tuple(int(size) for size in item["shape"])
     scale, zero_point = item["quantization"]
-    turned = layout == "channels_last" and len(shape) == 4
     return Port(
         name=names.get(int(item["index"]), str(item["name"])),
         index=int(item["index"]),
@@ -251,7 +269,7 @@ def _port(item: Mapping[str, Any], names: Mapping[int, str], layout: str) -> Por
         dtype=np.dtype(item["dtype"]),
         scale=float(scale),
         zero_point=int(zero_point),
-        axes=(0, 2, 3, 1) if turned else tuple(range(len(shape))),
+        axes=(0, 2, 3, 1) if turned and len(shape) == 4 else tuple(range(len(shape))),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from backends.onnx_tools.clip import BINS, METHODS, Histogram, clip_range
+from backends.calibration.clip import BINS, METHODS, Histogram, clip_range, count
 from backends.onnx_tools.graph import fixed_batch, infer, producers
 from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
 from bench.errors import InvalidInput, unknown
@@ -23,8 +23,6 @@ from bench.types import QuantSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
 CHUNK_BYTES = 64 * 2**20
-COUNTED_VALUES = 2**16
-"""Values of one tensor and sample that are counted: of a larger tensor, every k-th by an odd step."""
 
 
 def load_calibration(path: Path, model: ModelProto, samples: int) -> Arrays:
@@ -106,17 +104,8 @@ def _histograms(model: ModelProto, extremes: Mapping[str, tuple[float, float]], 
     for part in _chunks(model, data, rows):
         values = dict(zip(names, session.run(names, part), strict=True))
         for name, (low, high) in extremes.items():
-            counts[name] += _count(values[name] if name in values else part[name], low, high)
+            counts[name] += count(values[name] if name in values else part[name], low, high)
     return {name: Histogram(low=low, high=high, counts=counts[name]) for name, (low, high) in extremes.items()}
-
-
-def _count(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.int64]:
-    """Values per bin; a constant tensor falls into the first."""
-    rows = np.asarray(values, np.float32).reshape(len(values) if values.ndim else 1, -1)
-    step = -(-rows.shape[1] // COUNTED_VALUES) | 1
-    scale = BINS / (high - low) if high > low else 0.0
-    index = ((rows[:, ::step].ravel() - low) * scale).astype(np.int64)
-    return np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
 
 def _rows(model: ModelProto, wanted: int) -> int:

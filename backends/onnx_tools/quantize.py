@@ -99,7 +99,7 @@ def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
 
 
 def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
-    """4- or 8-bit weights, float32 arithmetic."""
+    """4-, 8- or 16-bit weights, float32 arithmetic."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         ready = prepared(model, Path(folder))
     done, names = weight_only(ready, spec, excluded(model, ready, spec))

@@ -1,4 +1,4 @@
-"""Weight-only quantization: int4 or int8 weights behind a DequantizeLinear, arithmetic in float32.
+"""Weight-only quantization: int4 or int8 weights behind a DequantizeLinear, float16 behind a Cast, arithmetic in float32.
 
 ONNX Runtime fuses a blocked int4 DequantizeLinear into MatMulNBits; a convolution's weights it
 unpacks anew at every inference, which the measurement then shows.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from backends.onnx_tools.graph import at_least_opset, layers
 from bench.errors import Unsupported
@@ -41,16 +41,21 @@ class Packed:
 
 def weight_only(model: ModelProto, spec: QuantSpec, kept: Sequence[str]) -> tuple[ModelProto, list[str]]:
     """The network with packed weights but for the nodes `kept`, and the names of those packed. Raises `Unsupported`."""
-    if (spec.weight_bits, spec.weight_symmetric) not in STORED:
-        raise Unsupported(f"ONNX Runtime has weight-only quantization to 4 or 8 bits, not {spec.weight_bits}")
+    half = spec.weight_bits == 16
+    if not half and (spec.weight_bits, spec.weight_symmetric) not in STORED:
+        raise Unsupported(f"ONNX Runtime has weight-only quantization to 4, 8 or 16 bits, not {spec.weight_bits}")
     changed = ModelProto()
-    changed.CopyFrom(at_least_opset(model, BLOCKED_OPSET))
-    _gemm_to_matmul(changed.graph)
+    changed.CopyFrom(model if half else at_least_opset(model, BLOCKED_OPSET))
+    if not half:
+        _gemm_to_matmul(changed.graph)
     chosen = [nodes for nodes in layers(changed.graph).values() if not {node.name for node in nodes} & set(kept)]
     if not chosen:
         raise Unsupported("ONNX Runtime found no constant weights to quantize in this network")
     for nodes in chosen:
-        _pack_in_place(changed.graph, nodes[0], spec)
+        if half:
+            _halve_in_place(changed.graph, nodes[0])
+        else:
+            _pack_in_place(changed.graph, nodes[0], spec)
     return changed, [node.name for nodes in chosen for node in nodes]
 
 
@@ -109,6 +114,19 @@ def _pack_in_place(graph: GraphProto, node: NodeProto, spec: QuantSpec) -> None:
         "DequantizeLinear", inputs, [name], name=f"{name}_DequantizeLinear", axis=packed.axis, block_size=packed.block
     )
     graph.node.insert(0, unpack)
+
+
+def _halve_in_place(graph: GraphProto, node: NodeProto) -> None:
+    """The weight of `node` becomes the output of a Cast of the same name, from the nearest float16."""
+    name = node.input[1]
+    tensor = next(item for item in graph.initializer if item.name == name)
+    most = np.finfo(np.float16).max
+    stored = np.clip(numpy_helper.to_array(tensor), -most, most).astype(np.float16)
+    graph.initializer.remove(tensor)
+    graph.initializer.append(numpy_helper.from_array(stored, f"{name}_float16"))
+    graph.node.insert(
+        0, helper.make_node("Cast", [f"{name}_float16"], [name], name=f"{name}_Cast", to=TensorProto.FLOAT)
+    )
 
 
 def _axes(node: NodeProto, rank: int) -> tuple[int, int]:

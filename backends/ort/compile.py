@@ -25,6 +25,7 @@ class OrtBackend(Backend):
     name: ClassVar[str] = "ort"
     accepts: ClassVar[tuple[str, ...]] = ("onnx",)
     session: ClassVar[str | None] = "backends.ort.session:OrtSession"
+    compilers: ClassVar[tuple[str, ...]] = ("onnx", "ml_dtypes")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "provider": ("cpu", "cuda", "tensorrt"),
         "graph_optimization": ("all", "extended", "basic", "off"),

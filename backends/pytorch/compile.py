@@ -22,6 +22,7 @@ class PytorchBackend(Backend):
     name: ClassVar[str] = "pytorch"
     accepts: ClassVar[tuple[str, ...]] = ("pt2",)
     session: ClassVar[str | None] = "backends.pytorch.session:PytorchSession"
+    compilers: ClassVar[tuple[str, ...]] = ("torch",)
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "mode": ("eager", "compile", "cudagraph"),
         "precision": FLOATS,

@@ -21,6 +21,8 @@ ACCEPTS = ("tflite", "pt2", "onnx")
 LIMIT_S = 900.0
 INSTALL = "pip install 'pressbench[litert]'"
 
+COMPILERS = ("ai-edge-litert", "ai-edge-quantizer", "litert-converter", "litert-torch", "onnx", "onnxruntime", "torch")
+"""Distributions that decide a converted file's bytes; onnx2tf's versions are fixed in `from_onnx`."""
 NEEDED = {
     "tflite": ("ai_edge_litert",),
     "pt2": ("ai_edge_litert", "litert_torch"),
@@ -53,13 +55,16 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
         "float_io": float_io,
     }
     facts = _ask(request, out)
-    layout = facts.pop("layout")
+    told = {"layout": facts.pop("layout")}
+    if source.quant:
+        left = ",".join(facts["left_float"])
+        told |= {"asked": facts["asked"], "arithmetic": facts["arithmetic"], "left_float": left}
     path = out / "model.tflite"
     return Artifact(
         path=path,
         format="tflite",
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        facts={**facts, "session_options": {"layout": layout}},
+        facts={**facts, "session_options": told},
     )
 
 

@@ -6,13 +6,14 @@ its packages are kept off the path of everything else; `python -m backends.tflit
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from backends.tflite.graph import describe, open_plain
 from backends.tflite.layers import Converted, match_layers
-from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.errors import CellFailed, Unavailable, Unsupported
 
 PACKAGES = (
     "onnx2tf==2.6.9",
@@ -42,24 +43,36 @@ Arrays = Sequence[NDArray[np.generic]]
 def convert(source: Path, batch: int, out: Path) -> Converted:
     """Writes `out` at a fixed batch, images channel-last; its outputs are compared with ONNX Runtime's.
 
-    Raises `Unavailable` (no onnx2tf), `Unsupported` (it cannot convert this, or its file computes something else).
+    Raises `Unavailable` (no onnx2tf, or no ONNX Runtime to check it by), `InvalidInput` (ONNX Runtime does not take
+    the file), `Unsupported` (onnx2tf cannot convert it, or what it made computes something else).
     """
     packages = folder()
-    if not (packages / "onnx2tf").is_dir():
-        raise Unavailable(f"converting an ONNX file to .tflite needs onnx2tf in a folder of its own: {INSTALL}")
+    _check_packages(packages)
+    from backends.onnx_tools.native import ort  # here, where a missing ONNX Runtime is the caller's to hear of
+
+    session = _reference(source)
     shapes, weights = _read(source)
     with tempfile.TemporaryDirectory(prefix="pressbench-onnx2tf-") as work:
         copy = Path(work) / "model.onnx"
         shutil.copyfile(source, copy)  # onnx2tf overwrites its input
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
-    layout, checked = _check(source, out)
-    return Converted(path=out, layers=match_layers(out, weights), layout=layout, checked_against=checked)
+    layout = _check(source, session, out)
+    version = f"onnxruntime {ort.__version__}"
+    return Converted(path=out, layers=match_layers(out, weights), layout=layout, checked_against=version)
 
 
 def folder() -> Path:
     """Where onnx2tf's packages are: beside this environment's own, on nobody's path."""
     return Path(sys.prefix) / "share" / "pressbench" / "onnx2tf"
+
+
+def _check_packages(packages: Path) -> None:
+    """Raises `Unavailable` unless every package is there in the version that this code was tried with."""
+    found = {entry.name.lower().replace("_", "-"): entry.version for entry in distributions(path=[str(packages)])}
+    missing = [pin for pin in PACKAGES if found.get(pin.partition("==")[0]) != pin.partition("==")[2]]
+    if missing:
+        raise Unavailable(f"converting an ONNX file to .tflite needs {missing[0]} in a folder of its own: {INSTALL}")
 
 
 def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]]]:
@@ -100,33 +113,32 @@ def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> 
         raise Unsupported(f"onnx2tf cannot convert this network: {said[-1][:300]}")
 
 
-def _check(source: Path, out: Path) -> tuple[str, str]:
-    """The layout of the file, and the runtime its outputs agree with on one seeded input.
+def _check(source: Path, session: Any, out: Path) -> str:
+    """The layout of a file whose outputs agree with ONNX Runtime's on one seeded input.
 
     Raises `Unsupported` when they do not agree: a wrong conversion is worse than none.
     """
     interpreter = open_plain(out)
     graph = describe(interpreter)
     inputs = [graph.tensors[number] for number in graph.inputs]
-    turned = any(len(item.shape) == 4 for item in inputs)
-    if not importlib.util.find_spec("onnxruntime"):
-        return ("channels_last_io" if turned else "model"), ""
     generator = np.random.default_rng(0)
     feed = [generator.random(item.shape, dtype=np.float32).astype(item.dtype) for item in inputs]
     for number, array in zip(graph.inputs, feed, strict=True):
         interpreter.set_tensor(number, array)
     interpreter.invoke()
     found = [interpreter.get_tensor(number) for number in graph.outputs]
-    expected, version = _by_onnxruntime(source, [_first(array) for array in feed])
-    layout = _agree(found, expected, turned=turned)
-    return layout, f"onnxruntime {version}"
+    names = [item.name for item in session.get_inputs()]
+    named = {name: _first(array) for name, array in zip(names, feed, strict=True)}
+    with _refusing(source):
+        expected = session.run(None, named)
+    return _agree(found, expected, turned=any(array.ndim == 4 for array in feed))
 
 
 def _agree(found: Arrays, expected: Arrays, *, turned: bool) -> str:
-    """Whether 4-D outputs are channel-last too. Raises `Unsupported` when no layout makes them equal."""
+    """Whether 4-D outputs are channel-last, as 4-D inputs are (`turned`: there are some). Raises `Unsupported` when no layout makes them equal."""
     if len(found) != len(expected):
         raise Unsupported(f"onnx2tf's file has {len(found)} outputs, the ONNX file {len(expected)}")
-    for layout in ("channels_last", "channels_last_io") if turned else ("model",):
+    for layout in ("channels_last" if turned else "model", "channels_last_io"):
         pairs = zip(
             (_first(array) if layout == "channels_last_io" else array for array in found), expected, strict=True
         )
@@ -145,18 +157,25 @@ def _first(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 4 else array
 
 
-def _by_onnxruntime(source: Path, feed: Arrays) -> tuple[list[NDArray[np.generic]], str]:
-    import onnxruntime
+def _reference(source: Path) -> Any:
+    """The ONNX file in ONNX Runtime. Raises `InvalidInput` for what it does not take."""
+    from backends.onnx_tools.native import ort
 
-    options = onnxruntime.SessionOptions()
+    options = ort.SessionOptions()
     options.log_severity_level = 3
+    with _refusing(source):
+        return ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+
+@contextmanager
+def _refusing(source: Path) -> Iterator[None]:
+    """What ONNX Runtime raises is about this file."""
+    from backends.onnx_tools.native import NATIVE_ERRORS, refused
+
     try:
-        session = onnxruntime.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
-        named: Mapping[str, Any] = {item.name: array for item, array in zip(session.get_inputs(), feed, strict=True)}
-        outputs: list[NDArray[np.generic]] = session.run(None, dict(named))
-    except (RuntimeError, ValueError) as error:
-        raise InvalidInput(f"{source.name}: ONNX Runtime cannot run it: {str(error).splitlines()[0][:300]}") from error
-    return outputs, str(onnxruntime.__version__)
+        yield
+    except NATIVE_ERRORS as error:
+        raise refused(source.name, str(error)) from error
 
 
 def main() -> int:

@@ -15,6 +15,8 @@ Weights = NDArray[np.float64]
 
 LIKENESS = 0.999
 """Cosine between a layer's weights before and in the file, above which they are the same layer."""
+INPUTS_TURNED = ("channels_last", "channels_last_io")
+"""Layouts of a file that takes images as NHWC; of the second one 4-D outputs are NHWC too."""
 NOISE = 1e-9
 """A channel this much shorter than the longest says nothing: training decayed it, folding rounded it."""
 

@@ -20,14 +20,19 @@ from bench.errors import InvalidInput, Unsupported
 from bench.types import QuantSpec
 
 EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
-MOVING = frozenset({"PAD", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
+MOVING = frozenset({"PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output has the scale of their input."""
 BLOCKS = (32, 64, 128, 256)
 
 
 def check(spec: QuantSpec) -> None:
     """Raises `Unsupported` with the reason for what no TFLite kernel computes."""
-    allowed = {"static": ((8,), (8, 16)), "dynamic": ((8, 4), (8,)), "weight_only": ((8, 4), ()), "float16": ((), ())}
+    allowed = {
+        "static": ((8,), (8, 16)),
+        "dynamic": ((8, 4), (8,)),
+        "weight_only": ((8, 4, 16), ()),
+        "float16": ((), ()),
+    }
     if spec.kind not in allowed:
         raise Unsupported(f"LiteRT has no {spec.kind} kernels; it takes {', '.join(allowed)}")
     weights, activations = allowed[spec.kind]
@@ -39,8 +44,8 @@ def check(spec: QuantSpec) -> None:
         )
     if not spec.weight_symmetric and spec.kind != "float16":
         raise Unsupported("LiteRT's kernels take symmetric weights only (zero point 0)")
-    if spec.block_size and (spec.block_size not in BLOCKS or spec.kind == "static"):
-        raise Unsupported(f"LiteRT takes blocks of {_either(BLOCKS)} weights, in dynamic and weight_only quantization")
+    if spec.block_size and (spec.block_size not in BLOCKS or spec.kind == "static" or spec.weight_bits == 16):
+        raise Unsupported(f"LiteRT takes blocks of {_either(BLOCKS)} weights, in dynamic and weight_only int8 and int4")
 
 
 def quantize(
@@ -103,7 +108,7 @@ def scope(graph: Graph, operator: Operator) -> str:
 
 
 def _everything(recipe: Quantizer, spec: QuantSpec) -> None:
-    if spec.kind == "float16":
+    if spec.kind == "float16" or (spec.kind == "weight_only" and spec.weight_bits == 16):
         recipe.add_weight_only_config(".*", EVERYTHING, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
         return
     per = qtyping.QuantGranularity
@@ -175,25 +180,44 @@ def symmetric_ranges(found: Ranges) -> Ranges:
 
 
 def _report(out: Path, before: Graph, layers: Mapping[int, str], spec: QuantSpec) -> dict[str, Any]:
-    """Which weighted operators really changed; a file where none did is no answer."""
+    """Which multiplying operators really changed; a file where none did is no answer.
+
+    `left_float`: those that stayed float although `keep_float` does not name them.
+    """
+    stores = spec.kind in ("float16", "weight_only")
+    own = {operator.index for operator in before.weighted()}
     after = read(out)
-    types = [stored_weight(after, operator) for operator in after.operators if operator.kind in WEIGHTED]
-    stayed = types.count("float32")
-    wanted = len(before.weighted())
-    if wanted and stayed == len(types) and not spec.keep_float:
-        raise Unsupported(f"none of the {wanted} layers of this network can be quantized ({spec.kind})")
+    pairs = zip(_multiplying(before), _multiplying(after), strict=True)
+    types = {old.index: stored_weight(after, new) for old, new in pairs if old.index in own or not stores}
+    stayed = [index for index, dtype in types.items() if dtype == "float32"]
+    if types and len(stayed) == len(types) and not spec.keep_float:
+        raise Unsupported(f"none of the {len(types)} layers of this network can be quantized ({spec.kind})")
+    kinds = {operator.index: operator.kind for operator in before.operators}
+    left = [index for index in stayed if layers.get(index) not in spec.keep_float]
     return {
         "quantized_by": "ai-edge-quantizer",
-        "layers_quantized": wanted - stayed,
-        "layers_float": stayed,
+        "layers_quantized": len(types) - len(stayed),
+        "layers_float": len(stayed),
         "matched_layers": len(layers),
-        "arithmetic": "float32" if spec.kind in ("float16", "weight_only") else f"int{spec.activation_bits}",
+        "asked": _asked(spec),
+        "arithmetic": "float32" if stores else _asked(spec),
+        "left_float": [layers.get(index, f"{kinds[index]}_{index}") for index in left],
     }
 
 
+def _multiplying(graph: Graph) -> list[Operator]:
+    """In the file's order, which quantization keeps."""
+    return [operator for operator in graph.operators if operator.kind in {*WEIGHTED, "BATCH_MATMUL"}]
+
+
+def _asked(spec: QuantSpec) -> str:
+    """What a recipe wants its products computed in; weight-only ones ask for storage alone."""
+    return {"weight_only": "float32", "float16": "float16"}.get(spec.kind, f"int{spec.activation_bits}")
+
+
 def stored_weight(graph: Graph, operator: Operator) -> str:
-    """Type of the stored weight of an operator, seen through the DEQUANTIZE that weight-only files have."""
-    number = operator.inputs[WEIGHTED[operator.kind]]
+    """Type of the second factor of an operator, its stored weight if it has one, seen through the DEQUANTIZE that weight-only files have."""
+    number = operator.inputs[WEIGHTED.get(operator.kind, 1)]
     producer = next((item for item in graph.operators if number in item.outputs), None)
     if producer is not None and producer.kind == "DEQUANTIZE":
         number = producer.inputs[0]

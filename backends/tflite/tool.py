@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backends.tflite.layers import Converted
+from backends.tflite.layers import INPUTS_TURNED, Converted
 from bench.errors import InvalidInput, PressbenchError
 from bench.types import QuantSpec
 
@@ -69,7 +69,7 @@ def quantized(
     found = {}
     if spec.kind == "static":
         samples = calibration(request["calibration"], request["names"], spec.samples, layout)
-        found = calibrate.ranges(stage, samples, request["batch"], spec.calibration, spec.percentile)
+        found = calibrate.ranges(stage, samples, request["batch"], spec)
     return quantize.quantize(stage, final, spec, layers, found, float_io=request["float_io"])
 
 
@@ -87,7 +87,8 @@ def calibration(
         if missing:
             raise InvalidInput(f"{Path(file).name}: no calibration samples for input {missing[0]!r}")
         arrays = [loaded[name][:limit] for name in names]
-    return [np.moveaxis(array, 1, -1) if layout == "channels_last" and array.ndim == 4 else array for array in arrays]
+    turned = layout in INPUTS_TURNED
+    return [np.moveaxis(array, 1, -1) if turned and array.ndim == 4 else array for array in arrays]
 
 
 def layout_of(found: Any, request: dict[str, Any]) -> str:

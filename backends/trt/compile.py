@@ -25,6 +25,7 @@ class TrtBackend(Backend):
     name: ClassVar[str] = "trt"
     accepts: ClassVar[tuple[str, ...]] = ("onnx",)
     session: ClassVar[str | None] = "backends.trt.session:TrtSession"
+    compilers: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnxruntime-gpu", "ml_dtypes")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "flavour": ("auto", "tensorrt", "rtx"),
         "precision": ("float32", "tf32", "float16", "bfloat16"),

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from backends.tflite.convert import ACCEPTS, to_tflite
+from backends.tflite.convert import ACCEPTS, COMPILERS, to_tflite
 from backends.vela.estimate import Estimate, read_estimate
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
 from bench.types import Artifact, Backend, Compressed, Conditions, Probe, Scalar, Simulation
@@ -35,6 +35,7 @@ class VelaBackend(Backend):
     name: ClassVar[str] = "vela"
     accepts: ClassVar[tuple[str, ...]] = ACCEPTS
     session: ClassVar[str | None] = None
+    compilers: ClassVar[tuple[str, ...]] = COMPILERS
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "accelerator": (
             "ethos-u55-128",
@@ -142,14 +143,16 @@ def _simulation(found: Estimate, accelerator: str) -> Simulation:
         "macs": found.macs,
         "cpu_operators": list(found.cpu_operators),
         "npu_latency_ms": found.latency_ms,
+        "npu_cycles": found.cycles,
     }
     if found.cpu_operators:
         names = ", ".join(found.cpu_operators)
-        notes["missing"] = {"latency_p50_ms": f"{names}: on the CPU, whose time Vela does not estimate"}
+        reason = f"{names}: on the CPU, whose time Vela does not estimate"
+        notes["missing"] = {"latency_p50_ms": reason, "cycles": reason}
     return Simulation(
         source=f"Vela {version('ethos-u-vela')}, {accelerator}",
         latency_ms=None if found.cpu_operators else found.latency_ms,
-        cycles=found.cycles,
+        cycles=None if found.cpu_operators else found.cycles,
         memory_bytes=found.sram_bytes,
         layers=found.layers,
         notes=notes,

@@ -62,7 +62,7 @@ class DynamicInt8(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Float16(Quantizer):
-    """Half precision: float16 weights, and float16 arithmetic where the runtime has it."""
+    """Half precision: float16 weights and float16 arithmetic. For the smaller file alone: `float16_weights`."""
 
     name: ClassVar[str] = "float16"
     source: ClassVar[str] = "IEEE 754-2008 binary16; Micikevicius et al. 2018, arXiv:1710.03740"
@@ -85,6 +85,20 @@ class Bfloat16(Quantizer):
     def spec(self) -> QuantSpec:
         """bfloat16 throughout."""
         return QuantSpec(kind="bfloat16", weight_bits=16, activation_bits=16, keep_float=self.keep_float)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Float16Weights(Quantizer):
+    """Weights stored in half precision for a file of half the bytes, arithmetic in float32."""
+
+    name: ClassVar[str] = "float16_weights"
+    source: ClassVar[str] = "IEEE 754-2008 binary16; TensorFlow Lite's post-training float16 quantization"
+    keep_float: tuple[str, ...] = ()
+
+    def spec(self) -> QuantSpec:
+        """Weight-only, 16-bit floating point."""
+        return QuantSpec(kind="weight_only", weight_bits=16, keep_float=self.keep_float)
 
 
 @final

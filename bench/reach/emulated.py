@@ -32,7 +32,7 @@ class Emulated(Reach):
     def __init__(self, device: str, folder: Path | None = None) -> None:
         self._device = check_device(device)
         self._board, manifest = open_board(folder or default_folder(os.environ))
-        self._overhead = {name: int(manifest["overhead"][name]) for name in COUNTED}
+        self._overhead = {name: int(manifest["overhead"][device][name]) for name in COUNTED}
 
     def describe(self) -> str:
         """The emulated CPU."""

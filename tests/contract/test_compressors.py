@@ -30,6 +30,7 @@ EXAMPLES = {
     "dynamic_int8": "dynamic_int8",
     "finetune": "finetune(epochs=1)",
     "float16": "float16",
+    "float16_weights": "float16_weights",
     "hashed": "hashed(ratio=0.25)",
     "int4_weights": "int4_weights(block_size=16)",
     "int8": "int8(calibration='entropy')",

@@ -31,8 +31,9 @@ SPECS = {
     "float16": QuantSpec(kind="float16"),
     "int4 blocks": QuantSpec(kind="weight_only", weight_bits=4, block_size=16),
     "int8 weights": QuantSpec(kind="weight_only", weight_bits=8, weight_symmetric=False),
+    "float16 weights": QuantSpec(kind="weight_only", weight_bits=16),
 }
-TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "int4 blocks": 0.3}
+TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "float16 weights": 2e-3, "int4 blocks": 0.3}
 """Largest error over the largest output; 8 bits are given 0.1."""
 
 
@@ -209,6 +210,14 @@ def test_float16_that_ran_float32_kernels_is_reported(net, tmp_path):
     facts = opened(compiled(net, tmp_path / "out", QuantSpec(kind="float16"))).facts()
     (fallback,) = facts.fallbacks
     assert "asked for float16" in fallback
+
+
+def test_float16_weights_are_half_the_bytes_and_ask_for_nothing_else(net, tmp_path):
+    artifact = compiled(net, tmp_path / "out", SPECS["float16 weights"])
+    model = onnx.load(str(artifact.path))
+    halves = [item for item in model.graph.initializer if item.data_type == onnx.TensorProto.FLOAT16]
+    assert len(halves) == artifact.facts["layers_packed"] > 0
+    assert opened(artifact).facts().fallbacks == ()
 
 
 def test_weight_only_asks_for_float_arithmetic_and_gets_it(net, tmp_path):

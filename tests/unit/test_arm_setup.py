@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from bench.device.job import Job
 from bench.errors import CellFailed, InvalidInput, Unavailable
+from bench.reach import emulated
 from bench.reach.arm import fetch, layout, setup
 from bench.reach.emulated import Emulated, read_marks
 
@@ -42,6 +45,34 @@ def test_a_board_that_is_not_whole_is_not_used(tmp_path: Path, text: str | None,
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(Unavailable, match=said):
         layout.open_board(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["reach/arm/debian.txt", "reach/arm/setup.py", "reach/arm/empty.py", "reach/emulated.py", "device/worker.py"],
+)
+def test_a_board_made_by_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The worker's own instructions were counted with the worker of then: another worker, another board."""
+    before = layout.recipe_digest()
+    copy = tmp_path / "bench"
+    shutil.copytree(Path(layout.__file__).parents[2], copy)
+    monkeypatch.setattr(layout, "files", lambda _: copy)
+    assert layout.recipe_digest() == before
+    with (copy / name).open("a") as file:
+        file.write("# another\n")
+    assert layout.recipe_digest() != before
+
+
+def test_each_cpu_is_counted_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the worker executes differs between cores: what is taken off is that core's."""
+    overhead = {device: {"instructions": 100 * k, "memory_accesses": k} for k, device in enumerate(layout.CPUS, 1)}
+    monkeypatch.setattr(emulated, "open_board", lambda folder: (layout.Board(folder=folder), {"overhead": overhead}))
+    found = [{"instructions": 1000, "memory_accesses": 10}]
+    monkeypatch.setattr(emulated, "launch", lambda *_: ([{"event": "end"}], found))
+    job = Job(task="count", session="", subjects=())
+    for k, device in enumerate(layout.CPUS, 1):
+        told, _ = Emulated(device, tmp_path).run(job, tmp_path, 1.0)
+        assert told == {"event": "count", "instructions": 1000 - 100 * k, "memory_accesses": 10 - k}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench import artifacts
 from bench.artifacts import compiled
 from bench.errors import Unsupported
+from bench.plugins import available, load
 from bench.types import Artifact, Backend, Compressed, Conditions, Probe
 
 
@@ -16,6 +18,7 @@ class Counting(Backend):
     accepts = ("onnx",)
     session = None
     options = {"mode": ("a", "b")}
+    compilers = ("quantizer", "converter")
 
     def __init__(self):
         self.calls = 0
@@ -50,6 +53,33 @@ def test_another_batch_or_option_is_another_file(tmp_path):
     second = compiled(backend, SOURCE, Conditions(batch=8), {}, tmp_path)
     assert first.digest != second.digest
     assert backend.calls == 2
+
+
+def test_another_version_of_a_converter_compiles_anew(tmp_path, monkeypatch):
+    """The runtime's own version is one of many that decide the bytes; one that is missing counts too."""
+    installed = {"quantizer": "0.1"}
+
+    def version(name):
+        if name not in installed:
+            raise artifacts.PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(artifacts, "version", version)
+    backend = Counting()
+    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    installed["quantizer"] = "0.2"
+    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    assert backend.calls == 2
+    installed["converter"] = "1.0"
+    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    assert backend.calls == 3
+
+
+@pytest.mark.parametrize("name", sorted(available("backend")))
+def test_every_backend_names_what_it_compiles_with(name):
+    """At least one distribution besides the runtime that is probed."""
+    assert load("backend", name).compilers
 
 
 def test_a_damaged_file_is_compiled_again(tmp_path):

@@ -244,7 +244,7 @@ def test_what_cannot_be_quantized_is_unsupported_with_the_reason(net, tmp_path):
         (QuantSpec(kind="static", weight_symmetric=False), "per_channel=False"),
         (QuantSpec(kind="static", activation_bits=12), "8 or 16 bits, not 12"),
         (QuantSpec(kind="static", weight_bits=3), "4, 8 or 16 bits, not 3"),
-        (QuantSpec(kind="weight_only", weight_bits=2), "4 or 8 bits, not 2"),
+        (QuantSpec(kind="weight_only", weight_bits=2), "4, 8 or 16 bits, not 2"),
         (QuantSpec(kind="bfloat16"), "no bfloat16 kernels"),
         (QuantSpec(kind="ternary"), "'ternary'"),
     ):

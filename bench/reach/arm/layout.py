@@ -14,8 +14,12 @@ from bench.errors import InvalidInput, Unavailable, unknown
 from bench.places import cache_folder
 from bench.types import Json
 
-MADE_FROM = ("debian.txt", "wheels.txt", "counter.c", "layout.py", "fetch.py")
-"""Files of this package that decide what the folder contains."""
+MADE_FROM = (
+    *(f"reach/arm/{name}" for name in ("debian.txt", "wheels.txt", "counter.c", "layout.py", "fetch.py", "setup.py")),
+    *("reach/arm/empty.py", "reach/emulated.py", "device/worker.py"),
+)
+"""Files of `bench` that decide what the folder contains: what is fetched and built, and the worker whose own part is
+counted."""
 HOW = "run `make arm`"
 
 
@@ -102,7 +106,7 @@ def recipe_digest() -> str:
     """Of everything that decides what the folder contains: a folder made from something else is not used."""
     digest = hashlib.sha256()
     for name in MADE_FROM:
-        digest.update(files(__package__).joinpath(name).read_bytes())
+        digest.update(files("bench").joinpath(name).read_bytes())
     return digest.hexdigest()
 
 

@@ -61,9 +61,9 @@ def _build(board: Board, work: Path, say: Callable[[str], None]) -> Board:
     for device in CPUS:
         (board.sysroot(device) / "proc").mkdir()
         (board.sysroot(device) / "proc" / "cpuinfo").write_text(cpuinfo(device), encoding="utf-8")
-    say("compiling the counting plugin and running the worker once")
+    say("compiling the counting plugin and running the worker once on each CPU")
     fetch.compile_plugin(board.plugin)
-    overhead = count_empty(board, first, work / "trial")
+    overhead = {device: count_empty(board, device, work / f"trial-{device}") for device in CPUS}
     manifest = {"recipe": recipe_digest(), "debian": digests, "wheels": versions, "overhead": overhead}
     board.manifest.write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
     return board

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from backends.onnx_tools import clip
-from backends.onnx_tools.clip import BINS, Histogram
+from backends.calibration import clip
+from backends.calibration.clip import BINS, Histogram
 from bench.types import QuantSpec
 
 SYMMETRIC = QuantSpec(kind="static")
@@ -105,6 +105,22 @@ def test_the_zeros_of_a_relu_cost_nothing():
     low, high = clip.mse(histogram(values), ASYMMETRIC)
     assert low == 0
     assert high > 2
+
+
+def test_the_zeros_of_a_relu_do_not_pull_entropy_down():
+    """Zero is exact at every scale: however many there are, the range stays where the other values want it."""
+    values = np.random.default_rng(6).standard_normal(100_000)
+    dense = clip.entropy(histogram(values), SYMMETRIC)[1]
+    sparse = clip.entropy(histogram(np.append(values, np.zeros(400_000))), SYMMETRIC)[1]
+    assert sparse == pytest.approx(dense, rel=0.05)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (7,), ()])
+def test_counting_is_numpys_histogram(shape):
+    """Every value of a tensor that is not large falls into its bin."""
+    values = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+    found = clip.count(values, -8.0, 8.0)
+    assert np.array_equal(found, np.histogram(values, bins=BINS, range=(-8, 8))[0])
 
 
 def test_a_constant_zero_tensor_has_the_range_zero():

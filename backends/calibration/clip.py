@@ -12,6 +12,8 @@ from bench.types import QuantSpec
 
 Counts = NDArray[np.float64]
 BINS = 2048
+COUNTED_VALUES = 2**16
+"""Values of one tensor and sample that are counted: of a larger tensor, every k-th by an odd step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,15 @@ class Histogram:
         limit = max(-self.low, self.high)
         index = np.minimum((np.abs(self.centers()) / limit * BINS).astype(np.int64), BINS - 1)
         return Histogram(low=0.0, high=limit, counts=_counted(index, self.counts))
+
+
+def count(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.int64]:
+    """Values in each of the bins between `low` and `high`, samples first; a constant tensor falls into the first."""
+    rows = np.asarray(values, np.float32).reshape(len(values) if values.ndim else 1, -1)
+    step = -(-rows.shape[1] // COUNTED_VALUES) | 1
+    scale = BINS / (high - low) if high > low else 0.0
+    index = ((rows[:, ::step].ravel() - low) * scale).astype(np.int64)
+    return np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
 
 def _counted(index: NDArray[np.int64], weights: Counts) -> Counts:
