@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from .claims import Claim
+from .table import LARGE
 from .trial import Asked, Found, attempt, code_digest
 
 Key = tuple[Asked, int]
@@ -36,7 +37,7 @@ def try_all(
 
 
 def _groups(claims: Iterable[Claim], seeds: Sequence[int]) -> Mapping[Group, list[Asked]]:
-    """What takes minutes begins first, so that the processes end together: convolutions on MNIST."""
+    """What takes minutes begins first, so that the processes end together: convolutions on MNIST, large networks."""
     groups: dict[Group, list[Asked]] = {}
     for claim in claims:
         for asked in claim.trials.values():
@@ -44,7 +45,12 @@ def _groups(claims: Iterable[Claim], seeds: Sequence[int]) -> Mapping[Group, lis
                 group = groups.setdefault((asked.model, asked.dataset, seed), [])
                 if asked not in group:
                     group.append(asked)
-    return dict(sorted(groups.items(), key=lambda item: (item[0][1] != "mnist", item[0][0] != "lenet5")))
+
+    def turn(item: tuple[Group, list[Asked]]) -> tuple[bool, bool]:
+        (model, dataset, _), _ = item
+        return (model, dataset) != ("lenet5", "mnist"), model not in LARGE
+
+    return dict(sorted(groups.items(), key=turn))
 
 
 def _try(trials: Sequence[Asked], seed: int, code: str, cache: Path, data_root: str) -> dict[Key, Found]:

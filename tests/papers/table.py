@@ -14,8 +14,9 @@ SMALL = (
     "shufflenetv2",
     "squeezenet",
 )
-LARGE = ("resnet18", "resnet50", "densenet121", "alexnet", "vgg16")
-"""With `SMALL` every reference network that has classes; the autoencoder has none."""
+LARGE = ("vgg16", "resnet50", "densenet121", "resnet18")
+"""With `SMALL` every reference network that can learn one of the data sets at hand: the autoencoder has no classes, and
+AlexNet takes images of 63 pixels and more."""
 PRUNED = {
     "lenet300_100": "prune(amount=0.92) + finetune(epochs=4)",
     "lenet5": "prune(amount=0.92) + finetune(epochs=2)",
