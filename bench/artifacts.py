@@ -7,10 +7,10 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.plugins import installed_version
 from bench.types import Artifact, Backend, Compressed, Conditions, Scalar
 
 
@@ -72,20 +72,12 @@ def _key(backend: Backend, source: Compressed, conditions: Conditions, options: 
         source.digest,
         backend.name,
         backend.probe().version,
-        [[name, _version(name)] for name in backend.compilers],
+        [[name, installed_version(name)] for name in backend.compilers],
         _code_digest(type(backend).__module__),
         conditions.batch,
         sorted(options.items()),
     ]
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
-
-
-def _version(distribution: str) -> str:
-    """Of what is installed; "" where it is not."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return ""
 
 
 def _code_digest(module: str) -> str:

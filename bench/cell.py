@@ -13,11 +13,10 @@ from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
 from bench.errors import DiskFull, PressbenchError, Unavailable, Unsupported, Untrusted, full_disk_ends
 from bench.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
-from bench.models.data import Dataset
 from bench.models.train import predict
 from bench.plan import Cell, Plan
 from bench.plugins import load
-from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy
+from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy, unfit
 from bench.reach.base import Reach
 from bench.reach.open import open_reach
 from bench.records import Record
@@ -177,11 +176,12 @@ def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation
     """A file whose input is not the data set's is measured on drawn inputs, without an accuracy."""
     plan = book.plan
     found = evaluation(
-        plan.data if fits(source, plan.data) else None,
+        plan.data,
         plan.shifted_data,
         shifts=plan.suite.shifts,
         seed=plan.suite.seed,
         limit=plan.target.accuracy_samples,
+        unfit=unfit(source, plan.data),
     )
     if found.x is None:
         return found
@@ -190,12 +190,6 @@ def _evaluation(cell: Cell, book: Bookkeeping, source: Compressed) -> Evaluation
         module = reference(cell.model, data=plan.data, cache=book.cache, seed=plan.suite.seed, progress=book.progress)
         book.references[cell.model.name] = None if module is None else predict(module, found.x[:size])
     return replace(found, reference=book.references[cell.model.name])
-
-
-def fits(source: Compressed, data: Dataset | None) -> bool:
-    """Whether the network's one input is what the data set holds."""
-    shape = source.inputs[0].shape[1:] if source.inputs else ()
-    return data is not None and len(source.inputs) == 1 and tuple(shape) == data.input_shape
 
 
 def _bench(cell: Cell, book: Bookkeeping, session: str, reach: Reach, judged: Evaluation) -> Bench:
@@ -252,13 +246,11 @@ def _checked(
     missing = {**record.missing, **({"accuracy": why} if why else {})}
     record = replace(record, quality=quality, missing=missing)
     if is_baseline:
-        record = distrusted(record, [wrong] if (wrong := baseline_error(quality, judged)) else [])
-    record = within_budget(book.plan.target, record)
-    if is_baseline:
-        untrusted = record.status is Status.UNTRUSTED
-        distrust = (f"its baseline is untrusted: {'; '.join(record.reasons)}",) if untrusted else ()
+        wrong = [error] if (error := baseline_error(quality, judged)) else []
+        record = distrusted(record, wrong)
+        distrust = (*found.distrust, *wrong)
         book.baselines[cell.key] = Baseline(artifact=artifact, outputs=found.outputs, distrust=distrust)
-    return record
+    return within_budget(book.plan.target, record)
 
 
 def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artifact: Artifact) -> Record:
@@ -270,8 +262,13 @@ def _compared(cell: Cell, book: Bookkeeping, record: Record, stand: Bench, artif
         return replace(record, missing={**record.missing, "speedup": known})
     book.progress("compare with the baseline", 0.0)
     try:
-        pairs = measure_pairs(stand, known.artifact, artifact)
+        with full_disk_ends("the comparison"):
+            pairs = measure_pairs(stand, known.artifact, artifact)
+    except DiskFull:
+        raise
     except PressbenchError as error:  # the cell itself is measured: only the comparison is lost
         return replace(record, missing={**record.missing, "speedup": f"the comparison failed: {error}"})
-    record = distrusted(replace(record, pairs=pairs), [*known.distrust, *distrust_of_pairs(record, pairs)])
+    distrust = [f"its baseline is untrusted: {reason}" for reason in known.distrust]
+    distrust += distrust_of_pairs(pairs, known.distrust, record.reasons)
+    record = distrusted(replace(record, pairs=pairs), distrust)
     return doubted(record, doubts_of_pairs(pairs))

@@ -153,7 +153,7 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt without code).")
 @click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
-@click.option("--dataset", default="digits", show_default=True, help="'' for none.")
+@click.option("--dataset", help="'' for none; digits where they fit.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")
 @click.option("--seed", default=0, show_default=True)

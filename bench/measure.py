@@ -13,9 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from bench.device.job import Job, Subject
 from bench.errors import CellFailed
+from bench.plugins import available, load
 from bench.reach.base import Event, Reach
 from bench.records import EnergyWindow, Launch, LayerTime, PairLaunch
 from bench.suite import Measure
+from bench.target import Target
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
 Noun = TypeVar("Noun")
@@ -210,3 +212,11 @@ def _noun(kind: type[Noun], values: Mapping[str, Any]) -> Noun:
         return TypeAdapter(kind).validate_python(dict(values))
     except ValidationError as error:
         raise CellFailed(f"the worker's {kind.__name__} does not read: {error.errors()[:3]}") from error
+
+
+def meter_paths(target: Target) -> tuple[str, ...]:
+    """`module:class` of the target's meters, as a job names them. Raises as `bench.plugins.load`."""
+    known = available("meter")
+    for name in target.meters:
+        load("meter", name)
+    return tuple(known[name].value for name in target.meters)

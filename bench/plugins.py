@@ -1,8 +1,8 @@
-"""Looks up backends, compressors and meters by entry point; imports only the one asked for."""
+"""Looks up backends, compressors and meters by entry point, importing only the one asked for; versions of packages."""
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any
 
 from bench.errors import Unavailable, unknown
@@ -28,3 +28,11 @@ def load(kind: str, name: str) -> Any:
         return found[name].load()
     except ImportError as error:
         raise Unavailable(f"{kind} {name!r} cannot be imported: {error}; install pressbench[{name}]") from error
+
+
+def installed_version(distribution: str) -> str:
+    """Of what is installed; "" where it is not."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""

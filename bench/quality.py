@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.compress.calibration import misfit
 from bench.errors import CellFailed
 from bench.models.data import Dataset
 from bench.models.shift import SHIFTS
 from bench.records import Quality
+from bench.types import Compressed
 
 Array = np.ndarray
 BASELINE_TOLERANCE = 1e-2
@@ -26,6 +28,7 @@ class Evaluation:
     `x`: float32 (samples, *input shape); `labels`: int64 per sample; `parts`: name -> slice;
     `classes`: how many the labels tell apart, 0 without labels.
     `reference`: outputs of the uncompressed network for the clean part, None where nobody knows.
+    `unfit`: why there is no data.
     """
 
     x: Array | None
@@ -33,12 +36,21 @@ class Evaluation:
     parts: tuple[tuple[str, int], ...]
     classes: int = 0
     reference: Array | None = None
+    unfit: str = ""
 
 
-def evaluation(data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int) -> Evaluation:
-    """Clean test data, its corruptions where asked for, and another data set's test data (`limit` of each; 0: all)."""
-    if data is None:
-        return Evaluation(x=None, labels=None, parts=())
+def unfit(source: Compressed, data: Dataset | None) -> str:
+    """Why a network cannot be judged on a data set; "" where it can. LiteRT turns floats into what its file takes."""
+    return misfit(source.inputs, data, any_type="tflite" in source.files)
+
+
+def evaluation(
+    data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int, unfit: str = ""
+) -> Evaluation:
+    """Clean test data, its corruptions where asked for, and another data set's test data (`limit` of each; 0: all).
+    None of it where it is `unfit`."""
+    if data is None or unfit:
+        return Evaluation(x=None, labels=None, parts=(), unfit=unfit)
     size = len(data.x_test) if not limit else min(limit, len(data.x_test))
     clean, labels = data.x_test[:size], data.y_test[:size]
     parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
@@ -85,7 +97,7 @@ def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
 def no_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
     """Why there is no accuracy; "" where there is one."""
     if evaluation.labels is None:
-        return "no data set fits this model's input: measured on drawn inputs"
+        return f"measured on drawn inputs: {evaluation.unfit}"
     if _scores(outputs[0], evaluation):
         return ""
     return f"an output of {outputs[0].shape[1:]} a sample is no score for each of the data set's {evaluation.classes} classes"

@@ -17,8 +17,9 @@ import bench
 from bench.cell import Bookkeeping, run_cell
 from bench.errors import InvalidInput, Unavailable, full_disk_ends
 from bench.machine import machine_facts, revision
+from bench.measure import meter_paths
 from bench.plan import Cell, Plan, Request, make_plan
-from bench.plugins import available, load
+from bench.plugins import load
 from bench.records import Record, Run
 from bench.store import Store
 from bench.target import Target
@@ -138,7 +139,7 @@ def _cells(
             cache=cache,
             folder=Path(folder),
             progress=progress,
-            meters=tuple(_meter_path(name) for name in plan.target.meters),
+            meters=meter_paths(plan.target),
         )
         waiting = [cell for cell in plan.cells if cell.key not in done or _wanted_baseline(cell, plan, done)]
         for number, cell in enumerate(waiting, 1):
@@ -152,12 +153,6 @@ def _wanted_baseline(cell: Cell, plan: Plan, done: frozenset[str]) -> bool:
     return cell.key == cell.baseline_key and any(
         other.baseline_key == cell.key and other.key not in done for other in plan.cells
     )
-
-
-def _meter_path(name: str) -> str:
-    kind = available("meter")
-    load("meter", name)
-    return kind[name].value
 
 
 def _check_options(target: Target) -> None:

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from bench.artifacts import compiled
-from bench.cell import count_cost, fits
+from bench.cell import count_cost
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.cost.show import cost_json
 from bench.errors import InvalidInput, Unavailable, unknown
-from bench.measure import Bench, measure_artifact, pair_launch
+from bench.measure import Bench, measure_artifact, meter_paths, pair_launch
 from bench.models.data import load_data
 from bench.models.registry import resolve
 from bench.models.train import predict
 from bench.places import written
 from bench.plugins import load
-from bench.quality import evaluation, judge, no_accuracy
+from bench.quality import evaluation, judge, no_accuracy, unfit
 from bench.reach.local import Local
 from bench.reach.open import open_reach
 from bench.records import PairLaunch
@@ -43,24 +43,30 @@ def compress_one(
     out: Path,
     weights: str | None,
     input_shape: tuple[int, ...],
-    dataset: str,
+    dataset: str | None,
     data_root: str | None,
     backend: str,
     seed: int,
     cache: Path,
     progress: Progress,
 ) -> dict[str, Json]:
-    """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it."""
+    """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it.
+
+    `dataset`: None for digits where they fit, "" for none; one that is named must fit what it calibrates.
+    """
     check_seed(seed, "--seed")
-    data = load_data(dataset, Path(data_root) if data_root else None) if dataset else None
+    name = "digits" if dataset is None else dataset
+    data = load_data(name, Path(data_root) if data_root else None) if name else None
     found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)
-    source = compress(found, steps, data=data, cache=cache, seed=seed, progress=progress)
+    source = compress(
+        found, steps, data=data, cache=cache, seed=seed, progress=progress, data_asked=dataset is not None
+    )
     adapter: Backend = load("backend", backend)()
     artifact = compiled(adapter, source, Conditions(), {}, cache)
     if out.suffix != artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {backend} writes {artifact.path.suffix} files")
-    judged = evaluation(data if fits(source, data) else None, None, shifts=False, seed=seed, limit=0)
+    judged = evaluation(data, None, shifts=False, seed=seed, limit=0, unfit=unfit(source, data))
     module = reference(found, data=data, cache=cache, seed=seed, progress=progress)
     if judged.x is not None and module is not None:
         judged = replace(judged, reference=predict(module, judged.x))
@@ -127,6 +133,7 @@ def compare_files(
         conditions=conditions,
         measure=Measure(blocks=blocks, warmup_s=0.2),
         options=choice.options,
+        meters=meter_paths(goal),
         pin=goal.pin,
     )
     done: list[PairLaunch] = []

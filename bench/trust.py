@@ -41,10 +41,12 @@ def doubts_of_pairs(pairs: Sequence[PairLaunch]) -> list[str]:
     return [f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster"] if unsteady else []
 
 
-def distrust_of_pairs(record: Record, pairs: Sequence[PairLaunch]) -> list[str]:
-    """What the comparisons fell back to or were slowed by; what the cell says of itself already is not said again."""
+def distrust_of_pairs(pairs: Sequence[PairLaunch], of_a: Sequence[str], of_b: Sequence[str]) -> list[str]:
+    """What the comparisons fell back to or were slowed by; what A, the baseline, and B, the cell, say already is not
+    said again."""
+    said = {*(f"A: {reason}" for reason in of_a), *(f"B: {reason}" for reason in of_b)}
     found = dict.fromkeys(reason for pair in pairs for reason in pair.distrust)
-    return [f"compared with its baseline (A): {r}" for r in found if r.removeprefix("B: ") not in record.reasons]
+    return [f"compared with its baseline (A): {reason}" for reason in found if reason not in said]
 
 
 def within_budget(target: Target, record: Record) -> Record:

@@ -30,11 +30,11 @@ def calibration_file(
     A seeded choice of the training set; for a model that none fits, seeded inputs uniform in 0..1.
     Raises `Unsupported` where the data set was `asked` for and does not fit.
     """
-    misfit = _misfit(inputs, data)
-    if misfit and data is not None and asked:
-        raise Unsupported(f"calibration with data set {data.name}: {misfit}; name one that fits, or none")
-    fits = not misfit
-    source = f"the training set of {data.name}" if fits and data else f"seeded random inputs ({misfit})"
+    unfit = misfit(inputs, data)
+    if unfit and data is not None and asked:
+        raise Unsupported(f"calibration with data set {data.name}: {unfit}; name one that fits, or none")
+    fits = not unfit
+    source = f"the training set of {data.name}" if fits and data else f"seeded random inputs ({unfit})"
     name = store.key(
         inputs=[asdict(item) for item in inputs], data=data.digest if fits and data else "", seed=seed, samples=samples
     )
@@ -63,14 +63,16 @@ def drawn(data: Dataset, samples: int, seed: int) -> Array:
     return chosen
 
 
-def _misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None) -> str:
-    """Why the data set cannot be the model's inputs; "" where it can."""
+def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bool = False) -> str:
+    """Why the data set cannot be the model's inputs; "" where it can. `any_type`: a runtime that turns floats into what
+    the file takes makes the type no matter."""
     if data is None:
         return "no data set is named"
     if len(inputs) != 1:
         return f"the model has {len(inputs)} inputs, the data set one"
     (wanted,), given = inputs, data.x_train.dtype
-    if np.dtype(wanted.dtype) != given or not _matches(wanted.shape[1:], data.input_shape):
+    typed = any_type or np.dtype(wanted.dtype) == given
+    if not typed or not _matches(wanted.shape[1:], data.input_shape):
         needs = ", ".join("any" if size == -1 else str(size) for size in wanted.shape[1:])
         return f"the model takes {wanted.dtype} ({needs}), the data set has {given} {data.input_shape}"
     return ""

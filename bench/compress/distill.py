@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -181,5 +182,8 @@ def source_files(model: str) -> tuple[Path, ...]:
         if entry is None:
             return ()
         factory = entry.factory
-    file = inspect.getsourcefile(inspect.unwrap(load_factory(factory)))
+    written = inspect.unwrap(load_factory(factory))
+    if not inspect.isroutine(written) and not inspect.isclass(written):  # a partial, say: where it is named
+        written = sys.modules[factory.partition(":")[0]]
+    file = inspect.getsourcefile(written)
     return (Path(file),) if file else ()

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -27,6 +26,7 @@ from bench.errors import InvalidInput, Unsupported
 from bench.models import train
 from bench.models.data import Dataset
 from bench.models.train import trained
+from bench.plugins import installed_version
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
 
 PACKAGES = ("numpy", "onnx", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
@@ -239,7 +239,7 @@ def _identity(model: Model, module: nn.Module, data: Dataset | None, example: Te
         "input": list(example.shape[1:]),
         "data": data.digest if data else "",
         "seed": seed,
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: installed_version(name) for name in PACKAGES},
     }
 
 

@@ -20,7 +20,7 @@ SHORTEST_NS = 100_000
 def compare(
     a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, queue: RunQueue, *, first: str = "a"
 ) -> dict[str, Json]:
-    """The fields of a `PairLaunch` but `first`: durations of one inference, ns, in a b b a order.
+    """The fields of a `PairLaunch` but `first` and `distrust`: durations of one inference, ns, in a b b a order.
 
     Everything is done to `first` first, so that over launches no side is always the one bound, warmed
     or run earlier: with "b" the blocks run b a a b, and their columns are put back in order.

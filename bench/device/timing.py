@@ -69,7 +69,7 @@ class RunQueue:
 
     @property
     def look(self) -> Callable[[], bytes] | None:
-        """Reads what `waits` understands: a call as cheap as can be, to parse when nobody is being timed."""
+        """Reads the line that tells the wait: a call as cheap as can be, to parse when nobody is being timed."""
         return None if self._file is None else partial(os.pread, self._file, 64, 0)
 
     def waited(self) -> int:

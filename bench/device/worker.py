@@ -1,6 +1,6 @@
 """The process that measures: reads a job file, prints JSON lines, and is gone.
 
-`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, meter, condition,
+`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, loaded, meter, condition,
 energy, pair, outputs, profile, error, end. Whatever a runtime prints goes to standard error, so that
 only events reach standard output.
 """

@@ -10,8 +10,8 @@ import pandas as pd
 
 from bench.models.shift import SHIFTS
 from bench.records import Record
-from bench.stats import Estimate, energy_of, host_memory, latency, ratio
-from bench.types import Clock, Cost
+from bench.stats import Estimate, energy_of, host_memory, latency, promised, ratio
+from bench.types import Clock
 
 Row = dict[str, str | int | float | None]
 
@@ -147,13 +147,6 @@ def cost_columns(record: Record, baseline: Record | None) -> Row:
         "compression_ratio": base.file_bytes / cost.file_bytes if base and cost.file_bytes else None,
         "promised_speedup": promised(base, cost),
     }
-
-
-def promised(base: Cost | None, cost: Cost) -> float | None:
-    """MACs of the baseline over those left (zeros left out); None where either cannot be counted in full."""
-    if base is None or base.unknown or cost.unknown or not cost.nonzero_macs:
-        return None
-    return base.nonzero_macs / cost.nonzero_macs
 
 
 def quality_columns(record: Record, baseline: Record | None) -> Row:

@@ -4,7 +4,7 @@ from bench.stats.energy import Energy, energy_of, energy_per_inference
 from bench.stats.intervals import Estimate, mean_interval, median_interval
 from bench.stats.latency import Latency, clean, latency
 from bench.stats.memory import HostMemory, host_memory
-from bench.stats.ratio import Ratio, ratio
+from bench.stats.ratio import Ratio, promised, ratio
 
 __all__ = [
     "Energy",
@@ -19,5 +19,6 @@ __all__ = [
     "latency",
     "mean_interval",
     "median_interval",
+    "promised",
     "ratio",
 ]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bench.records import PairLaunch
 from bench.stats.intervals import Estimate, mean_interval
 from bench.stats.latency import PREEMPTED_NS
+from bench.types import Cost
 
 MIN_CLEAN_BLOCKS = 5
 """Blocks without a preempted member a launch must keep, or all of its blocks count."""
@@ -108,3 +109,10 @@ def judge(low: float | None, high: float | None) -> str:
     if low > 1:
         return "slower"
     return "faster" if high < 1 else "inconclusive"
+
+
+def promised(base: Cost | None, cost: Cost) -> float | None:
+    """MACs of the baseline over those left (zeros left out); None where either cannot be counted in full."""
+    if base is None or base.unknown or cost.unknown or not cost.nonzero_macs:
+        return None
+    return base.nonzero_macs / cost.nonzero_macs

@@ -116,6 +116,7 @@ CLAIMS: dict[str, Claim] = {
     "dynamic_int8": wants("dynamic", 8),
     "finetune": trained,
     "float16": wants("float16", 16),
+    "float16_weights": wants("weight_only", 16),
     "hashed": lambda _, after: most_values(after, "fc1") <= 0.25 * 768 and most_values(after, "fc2") <= 16,
     "int4_weights": wants("weight_only", 4),
     "int8": wants("static", 8),

@@ -116,7 +116,7 @@ def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_re
     assert other.status is Status.UNTRUSTED
     said = "; ".join(other.reasons)
     assert "its baseline is untrusted: asked for CUDA, ran on the CPU" in said
-    assert "compared with its baseline (A): A: asked for CUDA, ran on the CPU" in said
+    assert said.count("asked for CUDA") == 1
 
 
 def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(book, monkeypatch):
@@ -183,6 +183,8 @@ def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
 
 
 def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_baseline(book, monkeypatch):
+    """Its steps are sleeps, and waking on a busy machine is waiting for a CPU."""
+    book.plan = replace(book.plan, target=replace(book.plan.target, min_clean_share=0.0))
     baseline, other = measured(book, monkeypatch, other={"behave": "never steady"})
     assert all(launch.steady for launch in baseline.launches)
     assert other.status is Status.INCONCLUSIVE
@@ -280,3 +282,14 @@ def test_a_full_disk_is_no_record_of_the_cell(book, monkeypatch, error):
     with pytest.raises(DiskFull, match=r"disk full: fakenet:build, baseline, ort: .* --resume") as caught:
         run_cell(book.plan.cells[0], book)
     assert caught.value.exit_code == 3
+
+
+def test_a_full_disk_during_the_comparison_is_no_record_of_the_cell_either(book, monkeypatch):
+    def full(*_arguments):
+        raise CellFailed("the worker ended with 1: OSError: [Errno 28] No space left on device: '/tmp/x'")
+
+    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: FakeBackend)
+    run_cell(book.plan.cells[0], book)
+    monkeypatch.setattr(bench.cell, "measure_pairs", full)
+    with pytest.raises(DiskFull, match="disk full: the comparison"):
+        run_cell(book.plan.cells[1], book)

@@ -245,9 +245,13 @@ def test_a_file_that_the_data_does_not_fit_is_compressed_without_an_accuracy(pre
     arguments = ["compress", "--model", good, "--recipe", "int8()", "--out", "q.onnx"]
     made = answer(pressbench(*arguments, "--json"))
     assert made["accuracy"] is None
-    assert "no data set fits" in made["missing"]["accuracy"]
+    why = "measured on drawn inputs: the model takes float32"
+    assert made["missing"]["accuracy"].startswith(why)
     assert (pressbench.folder / "q.onnx").stat().st_size == made["file_bytes"]
-    assert "accuracy: none (no data set fits" in pressbench(*arguments).stdout
+    assert f"accuracy: none ({why}" in pressbench(*arguments).stdout
+    asked = pressbench(*arguments, "--dataset", "digits")
+    assert asked.returncode == 2
+    assert "calibration with data set digits: the model takes" in asked.stderr
 
 
 def test_what_cannot_be_written_is_named_with_its_option(pressbench, suite):

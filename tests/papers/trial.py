@@ -44,7 +44,7 @@ class Found:
     wall_s: float
 
 
-FOLDERS = ("bench", "backends/ort", "backends/onnx_tools")
+FOLDERS = ("bench", "backends")
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
 
 

@@ -7,8 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.records import Record
-from bench.report.table import promised
-from bench.stats import energy_of, latency, ratio
+from bench.stats import energy_of, latency, promised, ratio
 from bench.types import Clock, Json
 
 COLUMNS = (

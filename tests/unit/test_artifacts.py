@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
-from bench import artifacts
+from bench import plugins
 from bench.artifacts import compiled
 from bench.errors import Unsupported
 from bench.plugins import available, load
@@ -61,10 +62,10 @@ def test_another_version_of_a_converter_compiles_anew(tmp_path, monkeypatch):
 
     def version(name):
         if name not in installed:
-            raise artifacts.PackageNotFoundError(name)
+            raise PackageNotFoundError(name)
         return installed[name]
 
-    monkeypatch.setattr(artifacts, "version", version)
+    monkeypatch.setattr(plugins, "version", version)
     backend = Counting()
     compiled(backend, SOURCE, Conditions(), {}, tmp_path)
     installed["quantizer"] = "0.2"

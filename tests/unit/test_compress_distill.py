@@ -189,6 +189,7 @@ def test_another_network_teaches_when_it_is_named_and_is_trained_once(teacher, c
     ("text", "files"),
     [
         ("student(model='small_network:factory')", ["small_network.py"]),
+        ("student(model='small_network:prepared')", ["small_network.py"]),
         ("distill(teacher='lenet5(width=0.5)')", ["lenet.py"]),
         ("distill", []),
         ("student(model='no such thing')", None),

@@ -154,30 +154,24 @@ class Gpu:
         self.held_ms += held_ms
 
 
-def test_a_look_within_a_window_judges_the_window_and_not_the_moment(monkeypatch) -> None:
-    """15 of the last 50 ms are 0.75 % of 2 s; as much again makes it 1.5 %."""
+def test_time_held_back_is_a_share_of_two_seconds_at_least(monkeypatch) -> None:
     gpu = Gpu()
     meter = gpu.open(monkeypatch)
-    gpu.after(2)
-    assert meter.condition().distrust == ()
     gpu.after(0.05, held_ms=15)
-    assert meter.condition().distrust == ()
-    assert meter.condition().notes["held_back_ms"]["power"] == 15
-    gpu.after(0.05, held_ms=15)
-    (reason,) = meter.condition().distrust
-    assert reason == "GPU slowed down by its power policy for over 1% of the window"
+    found = meter.condition()
+    assert found.distrust == ()
+    assert found.notes["held_back_ms"]["power"] == 15
+    gpu.after(0.05, held_ms=30)
+    assert meter.condition().distrust == ("GPU slowed down by its power policy for over 1% of the window",)
 
 
-def test_looking_often_hides_no_held_back_time(monkeypatch) -> None:
+def test_time_held_back_before_a_look_is_not_the_next_windows(monkeypatch) -> None:
     gpu = Gpu()
     meter = gpu.open(monkeypatch)
-    gpu.after(2)
-    seen = [meter.condition().distrust]
-    for _ in range(100):
-        gpu.after(0.05, held_ms=1)
-        seen.append(meter.condition().distrust)
-    assert any(seen)
-    assert meter.condition().distrust == seen[-1], "looking itself changes nothing"
+    gpu.after(0.5, held_ms=400)
+    assert meter.condition().distrust
+    gpu.after(0.5)
+    assert meter.condition().distrust == ()
 
 
 def test_looking_during_a_window_asks_no_figure_that_stays(monkeypatch) -> None:

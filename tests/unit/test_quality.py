@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bench.errors import CellFailed
 from bench.models.data import Dataset
 from bench.models.shift import SHIFTS
-from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy
+from bench.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy, unfit
+from bench.types import Compressed, TensorSpec
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
 LABELS = np.array([0, 1, 1, 1])
@@ -103,3 +106,22 @@ def test_shifts_and_another_data_set_are_parts_of_their_own():
     again = evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
     assert np.array_equal(found.x, again.x)
     assert not np.array_equal(found.x[:6], found.x[6:12])
+
+
+@pytest.mark.parametrize(
+    ("files", "dtype", "shape", "why"),
+    [
+        (("onnx",), "float32", (-1, 1, 8, 8), ""),
+        (("onnx",), "float32", (-1, 1, -1, -1), ""),
+        (("onnx",), "uint8", (-1, 1, 8, 8), "takes uint8"),
+        (("tflite",), "int8", (1, 1, 8, 8), ""),
+        (("onnx",), "float32", (-1, 3, 8, 8), "takes float32 (3, 8, 8), the data set has float32 (1, 8, 8)"),
+    ],
+)
+def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(files, dtype, shape, why):
+    spec = TensorSpec(name="x", shape=shape, dtype=dtype)
+    source = Compressed(model="m", recipe="r", files=dict.fromkeys(files, Path()), inputs=(spec,), digest="")
+    found = evaluation(images(), None, shifts=False, seed=0, limit=0, unfit=unfit(source, images()))
+    assert why in found.unfit
+    assert bool(found.unfit) == bool(why) == (found.x is None)
+    assert not why or why in no_accuracy([np.zeros((1, 2))], found)

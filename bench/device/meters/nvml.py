@@ -93,7 +93,7 @@ class Nvml(Meter):
         return Reading(joules=now / 1e3, at_ns=perf_counter_ns())
 
     def condition(self) -> Condition:
-        """Clocks, temperature and power now; what slowed the GPU since the last window; who else uses it.
+        """Clocks, temperature and power now; what slowed the GPU since the last look; who else uses it.
 
         Never raises: what NVML does not answer is a note.
         """
@@ -115,8 +115,7 @@ class Nvml(Meter):
         distrust = [*_slowed_by(bits), *_held_too_long(self._held, held)]
         if not isinstance(reasons, int) and not held.by_policy:
             distrust.append(f"NVML tells neither why this GPU's clocks are low nor for how long: {reasons}")
-        if held.at_ns - self._held.at_ns >= WINDOW_S * 1e9:
-            self._held = held
+        self._held = held
         return Condition(distrust=(*distrust, *others), notes=notes)
 
     def slowed(self) -> tuple[str, ...]:
@@ -190,7 +189,7 @@ def _held_since(before: _Held, after: _Held) -> Mapping[str, int]:
 
 
 def _held_too_long(before: _Held, after: _Held) -> list[str]:
-    """A share of at least the shortest window: between two looks in a window a step of the counter is not much time."""
+    """A share of at least the shortest energy window: of a few milliseconds, a step of the counter would be much."""
     window_ns = max(WINDOW_S * 1e9, after.at_ns - before.at_ns)
     return [
         f"GPU slowed down by its {policy} policy for over {SLOWED_SHARE:.0%} of the window"
