@@ -228,6 +228,29 @@ def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_networ
     assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
+@pytest.mark.parametrize(
+    ("last", "keep", "fallbacks"),
+    [
+        (nn.Conv2d(8, 4, 3, bias=False), (), ()),
+        (nn.ConvTranspose2d(8, 4, 3), (), ("stayed float32 although keep_float does not name them: 2",)),
+        (nn.ConvTranspose2d(8, 4, 3), ("2",), ()),
+    ],
+    ids=["no float weight is left", "no int8 kernel", "kept float"],
+)
+def test_int8_is_trusted_when_nothing_stayed_float_but_what_was_to(calibration, tmp_path, last, keep, fallbacks):
+    """Neither the absence of float weights nor a float layer that was asked for costs the trust."""
+    archive = export(
+        nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), last).eval(), (1, 8, 8), tmp_path / "a.pt2"
+    )
+    source = replace(compressed(archive, replace(STATIC, keep_float=keep)), calibration=calibration)
+    (tmp_path / "out").mkdir()
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path / "out")
+    options = {"mode": "compile", **artifact.facts["session_options"]}
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options=options)
+    assert session.facts().fallbacks == fallbacks
+
+
 def test_an_int8_file_holds_its_weights_once_and_in_a_byte_each(tmp_path) -> None:
     archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
     np.savez(tmp_path / "data.npz", input=np.random.default_rng(1).standard_normal((40, 256), dtype=np.float32))
@@ -255,7 +278,7 @@ def test_integer_layers_that_ran_float_kernels_are_a_fallback(archive, calibrati
         (replace(STATIC, per_channel=False), {"mode": "compile"}, "per_channel=False"),
         (replace(STATIC, calibration="entropy"), {"mode": "compile"}, "calibration='entropy'"),
         (replace(STATIC, activation_bits=16), {"mode": "compile"}, "activation_bits=16"),
-        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "ranges="),
+        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "trained ranges are not supported"),
     ],
 )
 def test_integers_torch_has_no_kernel_for_are_unsupported_with_the_reason(archive, tmp_path, quant, options, words):
