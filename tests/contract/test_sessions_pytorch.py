@@ -22,7 +22,7 @@ from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.graph import input_specs, runnable
 from backends.pytorch.network import load_network
 from backends.pytorch.profile import walk
-from backends.pytorch.session import PytorchSession
+from backends.pytorch.session import CpuSession, PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
@@ -150,6 +150,12 @@ def test_the_profile_names_layers_by_module_path_and_holds_every_operation(archi
     assert rows["5"].operator == "linear"
     assert len(rows) == 6
     assert all(row.mean_us > 0 and row.runs == 2 for row in rows.values())
+
+
+def test_there_are_no_layer_times_under_compile_and_the_reason_is_told(archive, feed) -> None:
+    network = replace(load_network(archive, 3, {}), mode="compile")
+    with pytest.raises(Unavailable, match="fuses"):
+        CpuSession(network, None).profile(feed, 1)
 
 
 def test_the_profile_holds_no_value_after_its_last_use(tmp_path) -> None:
