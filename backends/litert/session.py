@@ -170,11 +170,13 @@ class LitertSession(Session):
         )
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Per operator, by LiteRT's profiler, in a model loaded a second time; () for plain kernels."""
+        """Per operator, by LiteRT's profiler, in a model loaded a second time. Raises `Unavailable` for plain kernels."""
         from backends.litert.profiler import profile
 
         if RESOLVERS[self._kernels] != "AUTO":
-            return ()
+            raise Unavailable(
+                f"no layer times with kernels = '{self._kernels}': LiteRT's profiler runs the file on XNNPACK"
+            )
         return profile(self._path, self._encoded(feed), self._threads, runs)
 
     def close(self) -> None:

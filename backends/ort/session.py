@@ -23,7 +23,7 @@ from backends.ort import gpu
 from backends.ort.kernels import Event, counted, layer_times, precision_fallbacks, read_events
 from backends.ort.loading import load, placement, untold
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.errors import CellFailed, InvalidInput, Unsupported
+from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
 from bench.records import LayerTime
 from bench.types import Clock, Json, Scalar, TensorSpec
 
@@ -124,10 +124,10 @@ class OrtSession(Session):
         return SessionFacts(version=str(ort.__version__), fallbacks=tuple(fallbacks), notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Kernel times of a second session after one run to warm up; () on a GPU, where ONNX Runtime's
-        profiler times the launch on the host and not the kernel."""
+        """Kernel times of a second session after one run to warm up. Raises `Unavailable` on a GPU,
+        where ONNX Runtime's profiler times the launch on the host and not the kernel."""
         if self._provider != "cpu":
-            return ()
+            raise Unavailable("no layer times on a GPU: ONNX Runtime's profiler times launches there, not kernels")
         return layer_times(self._events(_checked(self._path, self._inputs, feed), 1 + runs), runs)
 
     def memory(self) -> Mapping[str, int]:

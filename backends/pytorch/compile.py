@@ -22,7 +22,7 @@ class PytorchBackend(Backend):
     name: ClassVar[str] = "pytorch"
     accepts: ClassVar[tuple[str, ...]] = ("pt2",)
     session: ClassVar[str | None] = "backends.pytorch.session:PytorchSession"
-    compilers: ClassVar[tuple[str, ...]] = ("torch",)
+    compilers: ClassVar[tuple[str, ...]] = ("torch", "torchao")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "mode": ("eager", "compile", "cudagraph"),
         "precision": FLOATS,
@@ -101,4 +101,4 @@ def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path
 
     program, facts = quantized(load_archive(file), spec, calibration)
     torch.export.save(program, out)
-    return {"int8": facts}
+    return {"int8": facts, "session_options": {"left_float": ",".join(facts["left_float"])}}

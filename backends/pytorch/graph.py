@@ -11,7 +11,15 @@ from bench.types import TensorSpec
 
 aten = torch.ops.aten
 CHECKS = (aten._assert_tensor_metadata.default,)  # noqa: SLF001 - its only name
-WEIGHTED = (aten.conv1d.default, aten.conv2d.default, aten.conv3d.default, aten.linear.default)
+WEIGHTED = (
+    aten.conv1d.default,
+    aten.conv2d.default,
+    aten.conv3d.default,
+    aten.conv_transpose1d.default,
+    aten.conv_transpose2d.input,
+    aten.conv_transpose3d.input,
+    aten.linear.default,
+)
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

@@ -12,16 +12,18 @@ import torch
 from torch import Tensor, fx
 
 from backends.pytorch.network import Network
+from bench.errors import Unavailable
 from bench.records import LayerTime
 
 
 def profile_nodes(network: Network, tensors: tuple[Tensor, ...], runs: int) -> tuple[LayerTime, ...]:
-    """Mean duration of every operation over `runs` passes, after one pass to warm up; () under torch.compile, which fuses them.
+    """Mean duration of every operation over `runs` passes, after one pass to warm up.
 
+    Raises `Unavailable` under torch.compile, which fuses them.
     On a GPU the durations are between two CUDA events and so hold the gap before a kernel starts.
     """
     if network.mode == "compile":
-        return ()
+        raise Unavailable("no layer times under mode = 'compile': torch.compile fuses the operations; eager has them")
     timed = _by_events if network.device == "cuda" else _by_host
     spent: dict[fx.Node, float] = defaultdict(float)
     with torch.inference_mode():

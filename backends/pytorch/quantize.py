@@ -33,15 +33,20 @@ def refuse(spec: QuantSpec, options: Mapping[str, Scalar]) -> None:
         raise Unsupported("static int8 needs mode = 'compile': run op by op the graph would multiply in float32")
     if str(options.get("precision", "float32")) != "float32":
         raise Unsupported(f"the recipe asks for int8, the backend's option for {options['precision']}")
+    if spec.ranges:
+        raise Unsupported("static int8 by torch: trained ranges are not supported, int8() watches its own")
     wanted: dict[str, object] = {"weight_bits": 8, "activation_bits": 8, "weight_symmetric": True, "per_channel": True}
-    wanted |= {"calibration": "minmax", "ranges": ()}
+    wanted |= {"calibration": "minmax"}
     for name, value in wanted.items():
         if getattr(spec, name) != value:
             raise Unsupported(f"static int8 by torch: {name}={getattr(spec, name)!r} is not supported, {value!r} is")
 
 
 def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | None) -> tuple[ExportedProgram, Json]:
-    """The program with Q/DQ where oneDNN has int8 kernels, and what was done. Inputs and outputs stay float32."""
+    """The program with Q/DQ where oneDNN has int8 kernels, and what was done. Inputs and outputs stay float32.
+
+    `float_layers`: those that multiply in float32; `left_float`: those of them that `keep_float` does not name.
+    """
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     except ImportError as error:
@@ -63,6 +68,7 @@ def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | Non
         "ranges": "minima and maxima of the calibration data, by torchao's observers on the exported graph",
         "calibration_samples": samples,
         "float_layers": left,
+        "left_float": [name for name in left if name not in spec.keep_float],
         "torchao": version("torchao"),
     }
     return exported(done, specs, "in int8"), facts

@@ -61,7 +61,7 @@ class PytorchSession(Session):
 
     @abstractmethod
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Every node of the graph run alone, op by op; () under torch.compile, which fuses them."""
+        """Every node of the graph run alone, op by op. Raises `Unavailable` under torch.compile, which fuses them."""
 
     def tensors(self, feed: Feed) -> tuple[Tensor, ...]:
         """The feed in the model's order on the model's device."""
@@ -156,13 +156,13 @@ class CudaSession(PytorchSession):
         return int(self.start.elapsed_time(self.end) * 1e6)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """In the arithmetic of the inference; () out of device memory, which beside a captured graph can be
-        (the graph keeps its own): what was measured before stands."""
+        """In the arithmetic of the inference. Raises `Unavailable` out of device memory, which beside a captured
+        graph can be (the graph keeps its own): what was measured before stands."""
         try:
             with gpu.arithmetic(tf32=self.tf32):
                 return profile_nodes(self.network, self.tensors(feed), runs)
-        except torch.OutOfMemoryError:
-            return ()
+        except torch.OutOfMemoryError as error:
+            raise Unavailable("no layer times: the device's memory does not hold the graph run op by op") from error
 
     def facts(self) -> SessionFacts:
         """How it ran, on which GPU, and what did not happen as asked."""

@@ -23,6 +23,7 @@ EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
 MOVING = frozenset({"PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output has the scale of their input."""
 BLOCKS = (32, 64, 128, 256)
+"""Weights to one scale, of 4-bit dynamic products alone: ai-edge-quantizer's policy (0.10) has them nowhere else."""
 
 
 def check(spec: QuantSpec) -> None:
@@ -44,8 +45,15 @@ def check(spec: QuantSpec) -> None:
         )
     if not spec.weight_symmetric and spec.kind != "float16":
         raise Unsupported("LiteRT's kernels take symmetric weights only (zero point 0)")
-    if spec.block_size and (spec.block_size not in BLOCKS or spec.kind == "static" or spec.weight_bits == 16):
-        raise Unsupported(f"LiteRT takes blocks of {_either(BLOCKS)} weights, in dynamic and weight_only int8 and int4")
+    if spec.block_size and (spec.kind, spec.weight_bits) != ("dynamic", 4):
+        raise Unsupported(
+            f"LiteRT takes weights in blocks in dynamic int4 alone, not in {spec.kind} of {spec.weight_bits} bits: "
+            "block_size=0 (one scale a channel) is the way"
+        )
+    if spec.block_size and spec.block_size not in BLOCKS:
+        raise Unsupported(
+            f"LiteRT takes blocks of {_either(BLOCKS)} weights, not {spec.block_size}; block_size=0: none"
+        )
 
 
 def quantize(

@@ -44,7 +44,7 @@ def lower(model: ModelProto, spec: QuantSpec | None, calibration: Path | None, p
     """The network as recipe and option ask. Raises `Unsupported` for what TensorRT has not."""
     if spec is None or spec.kind in HALVES:
         return _plain(model, spec, precision)
-    _check(spec)
+    _check(spec, precision)
     if spec.kind == "static":
         if calibration is None:
             raise InvalidInput("static quantization needs calibration data, there is none")
@@ -76,11 +76,16 @@ def _plain(model: ModelProto, spec: QuantSpec | None, precision: str) -> Lowered
     return Lowered(model=model, asked=wanted)
 
 
-def _check(spec: QuantSpec) -> None:
+def _check(spec: QuantSpec, precision: str) -> None:
     if spec.kind == "dynamic":
         raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file; use int8()")
     if spec.kind not in ("static", "weight_only"):
         raise Unsupported(f"TensorRT has no quantization of kind {spec.kind!r}")
+    if spec.kind == "weight_only" and spec.weight_bits == 16 and precision in HALVES:
+        raise Unsupported(
+            f"the recipe asks for float16 weights around float32 products, the backend's option for {precision}: "
+            "the weights would be rounded twice; take float16() or precision = 'float32'"
+        )
     if not spec.weight_symmetric or (spec.kind == "static" and not spec.activation_symmetric):
         raise Unsupported("TensorRT quantizes symmetrically (zero point 0): ask for symmetric int8")
     if spec.kind == "static" and (spec.weight_bits, spec.activation_bits) != (8, 8):

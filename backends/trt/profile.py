@@ -11,6 +11,7 @@ from typing import Any
 
 from backends.trt.log import failure
 from backends.trt.network import Network
+from bench.errors import Unavailable
 from bench.records import LayerTime
 
 
@@ -20,11 +21,11 @@ def profile_layers(
     """Mean time of each layer over `runs` runs after one to warm up, in a context of its own.
 
     TensorRT puts events around every layer then, so that their sum is more than an inference takes.
-    () where there is no memory for a second context.
+    Raises `Unavailable` where there is no memory for a second context.
     """
     context = network.new_context()
     if context is None:
-        return ()
+        raise Unavailable("no layer times: the device's memory does not hold a second context")
     profiler = _profiler(network.tensorrt.trt)
     context.profiler = profiler
     network.point(context, addresses)

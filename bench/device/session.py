@@ -65,7 +65,7 @@ class Session(ABC):
         """Checked after at least one `run`: what ran where, and every silent fallback found."""
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Per-node times where the runtime has a profiler; () where it has none. May open a second session."""
+        """Per-node times; () where the runtime has no profiler, `Unavailable` where it cannot now. May open a second session."""
         del feed, runs
         return ()
 

@@ -12,7 +12,7 @@ import torch
 from backends.pytorch import gpu
 from backends.pytorch.network import load_network
 from backends.pytorch.session import CudaSession
-from bench.errors import CellFailed, Unsupported
+from bench.errors import CellFailed, Unavailable, Unsupported
 from bench.types import Clock
 
 
@@ -122,14 +122,15 @@ def test_layers_are_timed_in_the_arithmetic_of_the_inference(archive, device, mo
     assert seen == [(tf32, tf32)]
 
 
-def test_a_profile_that_does_not_fit_is_none_and_leaves_the_cell(archive, device, monkeypatch) -> None:
+def test_a_profile_that_does_not_fit_is_unavailable_and_leaves_the_cell(archive, device, monkeypatch) -> None:
     session = CudaSession(load_network(archive, 2, {"mode": "eager"}))
 
     def full(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr("backends.pytorch.session.profile_nodes", full)
-    assert session.profile(FEED, 1) == ()
+    with pytest.raises(Unavailable, match="memory"):
+        session.profile(FEED, 1)
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])

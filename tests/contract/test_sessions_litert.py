@@ -12,7 +12,7 @@ from backends.litert.compile import LitertBackend
 from backends.litert.session import LitertSession
 from backends.tflite.convert import to_tflite
 from bench.device.feeds import random_inputs
-from bench.errors import InvalidInput, Unsupported
+from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.types import Artifact, Compressed, Conditions, QuantSpec, TensorSpec
 
 torch = pytest.importorskip("torch")
@@ -136,7 +136,8 @@ def test_plain_kernels_compute_the_same_without_xnnpack(floats: Artifact, kernel
     images = samples(2, seed=3)
     plain = opened(floats, kernels=kernels)
     assert plain.facts().notes["partitions"] == 0
-    assert plain.profile({plain.inputs()[0].name: images[:1]}, 2) == ()
+    with pytest.raises(Unavailable, match=kernels):
+        plain.profile({plain.inputs()[0].name: images[:1]}, 2)
     np.testing.assert_allclose(outputs(plain, images), outputs(opened(floats), images), rtol=1e-4, atol=1e-6)
 
 
@@ -313,13 +314,40 @@ def test_smaller_weights_make_a_smaller_file_with_close_outputs(
         (QuantSpec(kind="bfloat16"), "bfloat16"),
         (QuantSpec(kind="static", weight_bits=4), "4"),
         (QuantSpec(kind="static", weight_symmetric=False), "symmetric"),
-        (QuantSpec(kind="dynamic", block_size=48), "48|blocks"),
+        (QuantSpec(kind="dynamic", weight_bits=4, block_size=48), "blocks of 32 or 64 or 128 or 256 weights, not 48"),
+        (QuantSpec(kind="dynamic", block_size=32), "block_size=0"),
+        (QuantSpec(kind="weight_only", weight_bits=4, block_size=32), "block_size=0"),
+        (QuantSpec(kind="weight_only", weight_bits=8, block_size=32), "block_size=0"),
     ],
 )
 def test_what_no_kernel_computes_is_unsupported(floats: Artifact, tmp_path: Path, quant: QuantSpec, said: str) -> None:
     """A precision without kernels is refused with the reason, before anything is written."""
     with pytest.raises(Unsupported, match=said):
         to_tflite(as_file(floats.path, quant), 1, tmp_path, float_io=True)
+
+
+@pytest.mark.parametrize(
+    ("quant", "limit"),
+    [
+        (QuantSpec(kind="dynamic", weight_bits=4, block_size=32), 0.3),
+        (QuantSpec(kind="weight_only", weight_bits=4), 0.3),
+    ],
+    ids=["dynamic blocks", "weight-only channels"],
+)
+def test_four_bit_weights_are_taken_where_they_work(tmp_path: Path, quant: QuantSpec, limit: float) -> None:
+    """Blocks in dynamic products, a scale a channel in weight-only ones: all layers, and close outputs."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(128, 64), torch.nn.ReLU(), torch.nn.Linear(64, 32)).eval()
+    path, spec = tmp_path / "net.pt2", TensorSpec(name="input", shape=(1, 128))
+    torch.export.save(torch.export.export(net, (torch.zeros(1, 128),)), path)
+    made = Compressed(model="net", recipe="r", files={"pt2": path}, inputs=(spec,), digest="d", quant=quant)
+    artifact = to_tflite(made, 1, tmp_path, float_io=True)
+    assert (artifact.facts["layers_quantized"], artifact.facts["left_float"]) == (2, [])
+    session = opened(artifact, kernels="any")
+    assert session.facts().fallbacks == ()
+    x = np.random.default_rng(0).standard_normal((1, 128), dtype=np.float32)
+    found = session.run({session.inputs()[0].name: x})[0]
+    assert relative_rms(found, net(torch.from_numpy(x)).detach().numpy()) < limit
 
 
 def test_full_int8_without_calibration_samples_is_refused(floats: Artifact, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.graph import input_specs, runnable
 from backends.pytorch.network import load_network
 from backends.pytorch.profile import walk
-from backends.pytorch.session import PytorchSession
+from backends.pytorch.session import CpuSession, PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
@@ -152,6 +152,12 @@ def test_the_profile_names_layers_by_module_path_and_holds_every_operation(archi
     assert all(row.mean_us > 0 and row.runs == 2 for row in rows.values())
 
 
+def test_there_are_no_layer_times_under_compile_and_the_reason_is_told(archive, feed) -> None:
+    network = replace(load_network(archive, 3, {}), mode="compile")
+    with pytest.raises(Unavailable, match="fuses"):
+        CpuSession(network, None).profile(feed, 1)
+
+
 def test_the_profile_holds_no_value_after_its_last_use(tmp_path) -> None:
     """Of 40 layers in a row at most the input, one layer's input and its output live, as in an inference."""
     chain = nn.Sequential(*(layer for _ in range(40) for layer in (nn.Linear(8, 8), nn.ReLU()))).eval()
@@ -228,6 +234,29 @@ def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_networ
     assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
 
 
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
+@pytest.mark.parametrize(
+    ("last", "keep", "fallbacks"),
+    [
+        (nn.Conv2d(8, 4, 3, bias=False), (), ()),
+        (nn.ConvTranspose2d(8, 4, 3), (), ("stayed float32 although keep_float does not name them: 2",)),
+        (nn.ConvTranspose2d(8, 4, 3), ("2",), ()),
+    ],
+    ids=["no float weight is left", "no int8 kernel", "kept float"],
+)
+def test_int8_is_trusted_when_nothing_stayed_float_but_what_was_to(calibration, tmp_path, last, keep, fallbacks):
+    """Neither the absence of float weights nor a float layer that was asked for costs the trust."""
+    archive = export(
+        nn.Sequential(nn.Conv2d(1, 8, 3, bias=False), nn.ReLU(), last).eval(), (1, 8, 8), tmp_path / "a.pt2"
+    )
+    source = replace(compressed(archive, replace(STATIC, keep_float=keep)), calibration=calibration)
+    (tmp_path / "out").mkdir()
+    artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path / "out")
+    options = {"mode": "compile", **artifact.facts["session_options"]}
+    session = PytorchSession.open(artifact.path, threads=1, batch=3, options=options)
+    assert session.facts().fallbacks == fallbacks
+
+
 def test_an_int8_file_holds_its_weights_once_and_in_a_byte_each(tmp_path) -> None:
     archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
     np.savez(tmp_path / "data.npz", input=np.random.default_rng(1).standard_normal((40, 256), dtype=np.float32))
@@ -255,7 +284,7 @@ def test_integer_layers_that_ran_float_kernels_are_a_fallback(archive, calibrati
         (replace(STATIC, per_channel=False), {"mode": "compile"}, "per_channel=False"),
         (replace(STATIC, calibration="entropy"), {"mode": "compile"}, "calibration='entropy'"),
         (replace(STATIC, activation_bits=16), {"mode": "compile"}, "activation_bits=16"),
-        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "ranges="),
+        (replace(STATIC, ranges=(("0", 0.0, 1.0),)), {"mode": "compile"}, "trained ranges are not supported"),
     ],
 )
 def test_integers_torch_has_no_kernel_for_are_unsupported_with_the_reason(archive, tmp_path, quant, options, words):

@@ -115,7 +115,7 @@ def test_every_setting_is_taken(rtx, sources, tmp_path, settings):
     assert built(rtx, artifact, "SM80", **settings).plan
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [4, 8, 16])
 @pytest.mark.parametrize("block", [0, 8])
 def test_packed_weights_are_built(rtx, tmp_path, bits, block):
     net = convnet(tmp_path / "net.onnx")

@@ -296,9 +296,11 @@ def test_the_profile_is_the_mean_of_the_runs_after_the_first(bench):
     ]
 
 
-def test_there_is_no_profile_where_memory_for_a_second_context_lacks(bench):
+def test_a_profile_without_memory_for_a_second_context_is_unavailable_with_the_reason(bench):
     bench.trt.contexts = 1
-    assert bench.open().profile(FEED, 4) == ()
+    session = bench.open()
+    with pytest.raises(Unavailable, match="second context"):
+        session.profile(FEED, 4)
 
 
 def test_memory_counts_the_engine_the_buffers_and_the_device_apart(bench):

@@ -36,6 +36,14 @@ class Counting(Backend):
         return Artifact(path=path, format="bin", digest="", facts={"said": self.calls})
 
 
+RUNTIMES = {
+    "litert": {"ai-edge-litert"},
+    "ort": {"onnxruntime", "onnxruntime-gpu"},
+    "pytorch": {"torch"},
+    "trt": {"tensorrt", "tensorrt-rtx"},
+    "vela": {"ethos-u-vela"},
+}
+"""The distributions whose version each backend's probe tells."""
 SOURCE = Compressed(model="m", recipe="r", files={"onnx": Path("x")}, inputs=(), digest="abc")
 
 
@@ -79,8 +87,8 @@ def test_another_version_of_a_converter_compiles_anew(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(available("backend")))
 def test_every_backend_names_what_it_compiles_with(name):
-    """At least one distribution besides the runtime that is probed."""
-    assert load("backend", name).compilers
+    """At least one distribution besides the runtime, whose version the probe tells."""
+    assert set(load("backend", name).compilers) - RUNTIMES[name]
 
 
 def test_a_damaged_file_is_compiled_again(tmp_path):

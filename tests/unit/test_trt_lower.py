@@ -20,6 +20,7 @@ from bench.types import Artifact, Conditions, QuantSpec, Scalar
 
 INT8 = QuantSpec(kind="static")
 INT4 = QuantSpec(kind="weight_only", weight_bits=4, block_size=8)
+FLOAT16_WEIGHTS = QuantSpec(kind="weight_only", weight_bits=16)
 QDQ = {"QuantizeLinear", "DequantizeLinear"}
 CASES = {
     "float32": (None, "float32", 1e-5),
@@ -31,6 +32,8 @@ CASES = {
     "int8 entropy": (QuantSpec(kind="static", calibration="entropy"), "float32", 0.1),
     "int8, the rest float16": (INT8, "float16", 0.1),
     "int4 blocks": (INT4, "float32", 0.3),
+    "float16 weights": (FLOAT16_WEIGHTS, "float32", 2e-3),
+    "float16 weights, tf32": (FLOAT16_WEIGHTS, "tf32", 2e-3),
     "int8 weights": (QuantSpec(kind="weight_only"), "float32", 0.05),
     "int8 weights, the rest float16": (QuantSpec(kind="weight_only"), "float16", 0.05),
 }
@@ -151,6 +154,12 @@ def test_packed_weights_are_whole_blocks_of_matrices_and_every_other_layer_says_
     )
     with pytest.raises(Unsupported, match="head: 16 inputs are no whole blocks of 3"):
         made(net, tmp_path / "odd", QuantSpec(kind="weight_only", weight_bits=4, block_size=3))
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_float16_weights_under_a_half_precision_option_are_refused_not_rounded_twice(net, tmp_path, precision):
+    with pytest.raises(Unsupported, match=f"option for {precision}: the weights would be rounded twice"):
+        made(net, tmp_path / "out", FLOAT16_WEIGHTS, precision=precision)
 
 
 def test_static_quantization_without_data_is_invalid(net, tmp_path):
