@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from small_network import MODEL, settled, small_data
 
+from bench import plugins
 from bench.compress import pipeline
 from bench.compress.cache import entry, key, write_file
 from bench.compress.calibration import calibration_file
@@ -176,7 +177,7 @@ def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files
     found = {make("", model=own, data=None).files["onnx"]}
     file.write_text(f"{POOLING}# the factory has changed\n")
     found.add(make("", model=own, data=None).files["onnx"])
-    monkeypatch.setattr(pipeline, "version", lambda name: "9.9" if name == "torch-pruning" else version(name))
+    monkeypatch.setattr(plugins, "version", lambda name: "9.9" if name == "torch-pruning" else version(name))
     found.add(make("", model=own, data=None).files["onnx"])
     assert len(found) == 3
 
