@@ -150,7 +150,10 @@ def _few_threads(module: nn.Module) -> Iterator[None]:
 
 
 def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:
-    module.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stubs lack the keyword
+    """Of what has four axes alone: a module's own `to` tries those of five (Conv3d) too, and torch refuses them."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.to(memory_format=memory_format)
 
 
 def trained(

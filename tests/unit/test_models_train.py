@@ -416,3 +416,11 @@ def test_an_edited_layer_of_a_users_network_is_trained_anew(tmp_path, monkeypatc
             monkeypatch.delitem("sys.modules", name, raising=False)
         found.append(counted(resolve("mynetfactory:make", digits), digits, tmp_path / "cache")[1])
     assert found == [True, True, False]
+
+
+def test_convolutions_of_volumes_train():
+    data = replace(blobs(), x_train=np.zeros((64, 1, 2, 3, 4), np.float32), y_train=np.zeros(64, np.int64))
+    module = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.LazyLinear(3))
+    module(torch.zeros(1, 1, 2, 3, 4))
+    fit(module, data, epochs=1, learning_rate=0.01, seed=0, progress=quiet)
+    assert module[0].weight.is_contiguous()
