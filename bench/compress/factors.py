@@ -90,7 +90,7 @@ class Svd(Spectral):
     def price(self, site: Site, rank: Rank) -> Price:
         """Rank x (inputs x kernel + outputs) weights, each used once per output."""
         params = rank[0] * sum(_sides(site.layer))
-        return Price(params=params, macs=params * math.prod(site.outputs))
+        return Price(params=params, macs=params * math.prod(site.outputs) * site.calls)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
         """Two layers, the singular values shared evenly between them."""
@@ -130,7 +130,7 @@ class Tucker(Spectral):
         to, fro = rank
         before, after = inputs * fro, fro * to * math.prod(kernel) + to * outputs
         macs = before * math.prod(site.inputs) + after * math.prod(site.outputs)
-        return Price(params=before + after, macs=macs)
+        return Price(params=before + after, macs=macs * site.calls)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
         """Three layers, by higher-order orthogonal iteration from the singular vectors."""
@@ -175,7 +175,8 @@ class Cp(Factorization):
         outputs, inputs, height, width = weight_of(site.layer).shape
         ends = inputs * math.prod(site.inputs) + outputs * math.prod(site.outputs)
         middle = height * site.outputs[0] * site.inputs[1] + width * math.prod(site.outputs)
-        return Price(params=rank[0] * (inputs + outputs + height + width), macs=rank[0] * (ends + middle))
+        macs = rank[0] * (ends + middle) * site.calls
+        return Price(params=rank[0] * (inputs + outputs + height + width), macs=macs)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
         """Four layers, by alternating least squares; each column's norm is spread evenly over the four."""

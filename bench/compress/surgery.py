@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.compress.interface import Network
-from bench.compress.layers import weight_of
+from bench.compress.layers import TRANSPOSED, weight_of
 from bench.errors import Unsupported
 
 RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 """What a network's own code raises when a layer is not what it expects (it reads `layer.weight` itself)."""
+TIED = "its weight is another layer's too"
+"""Why such a layer is not replaced: the weight would remain, and the chain come on top of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +34,22 @@ class Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A layer and the places it is applied at: `inputs` and `outputs` are its spatial sizes, () where it has none."""
+    """A layer and the places it is applied at: `inputs` and `outputs` are its spatial sizes, () where it has none.
+
+    `calls`: how often the network applies it to one input, as large every time as the first.
+    """
 
     layer: nn.Module
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    calls: int = 1
 
     @property
     def price(self) -> Price:
         """Of the layer as it stands."""
         weights = weight_of(self.layer).numel()
-        return Price(params=weights, macs=weights * math.prod(self.outputs))
+        places = self.inputs if isinstance(self.layer, TRANSPOSED) else self.outputs
+        return Price(params=weights, macs=weights * math.prod(places) * self.calls)
 
 
 def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, Site]:
@@ -52,8 +59,10 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             cut = slice(1, -1) if isinstance(layer, nn.Linear) else slice(2, None)
-            place = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
-            found.setdefault(name, place)
+            if name in found:
+                found[name] = replace(found[name], calls=found[name].calls + 1)
+                return
+            found[name] = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
 
         return record
 

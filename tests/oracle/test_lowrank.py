@@ -159,6 +159,30 @@ def test_a_budget_of_macs_is_kept_and_used(method, ratio, tmp_path):
     assert ratio - 0.08 < share <= ratio
 
 
+class Reused(nn.Module):
+    """A layer that is called three times and a transposed convolution: MACs that their sizes alone do not tell."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.again = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 16, 3, padding=1)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+
+    def forward(self, x):
+        x = self.stem(x)
+        for _ in range(3):
+            x = torch.relu(self.again(x))
+        return self.up(x)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_budget_counts_every_call_and_transposed_convolutions_by_their_inputs(method, tmp_path):
+    torch.manual_seed(0)
+    module, x = Reused(), torch.randn(2, 3, 12, 12)
+    result = apply(f"lowrank(method='{method}', macs_ratio=0.4)", module, x, tmp_path)
+    share = macs_in_file(result.module, x, tmp_path) / macs_in_file(module, x, tmp_path)
+    assert 0.32 < share <= 0.4
+
+
 def test_a_budget_is_spent_where_it_keeps_most():
     """Of two layers the one of low rank is cut and the other is left whole, at half the MACs of both."""
     torch.manual_seed(0)
