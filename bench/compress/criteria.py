@@ -25,7 +25,8 @@ def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str,
     l1: |w|. random: uniform, seeded. taylor: |w g|, g the gradient of the loss (Molchanov et al. 2017).
     hessian: h w^2 / 2, h the diagonal of the empirical Fisher matrix, the mean squared gradient of
     single samples (LeCun et al. 1990, OBD). activation: |w| times the root mean square of the input it
-    multiplies (Sun et al. 2024, Wanda). Raises `Unsupported` where data or labels are missing.
+    multiplies (Sun et al. 2024, Wanda). Raises `Unsupported` where data or labels are missing, and for activation
+    where a layer is never called.
     """
     if criterion == "l1":
         return {name: weight_of(layer).detach().abs() for name, layer in layers.items()}
@@ -41,31 +42,36 @@ def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str,
 def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> dict[str, Tensor]:
     """Layer name -> root mean square of each input channel, shaped to multiply the layer's weight."""
     sums: dict[str, Tensor] = {}
+    calls = dict.fromkeys(layers, 0)
 
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             axis = 1 if isinstance(layer, CONVOLUTIONS) else inputs[0].dim() - 1
             squares = inputs[0].detach().square().transpose(axis, -1).flatten(0, -2).mean(0)
             sums[name] = sums.get(name, torch.zeros(())) + squares
+            calls[name] += 1
 
         return record
 
     handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
     try:
-        batches = _run(module, context)
+        _run(module, context)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: _per_input(layers[name], (total / batches).sqrt()) for name, total in sums.items()}
+    if unseen := [name for name in layers if name not in sums]:
+        raise Unsupported(
+            f"criterion 'activation' sees no input of layer {unseen[0]!r}: the network never calls it (it may read its "
+            f"weight itself); skip it: skip=({', '.join(map(repr, unseen))},)"
+        )
+    return {name: _per_input(layers[name], (total / calls[name]).sqrt()) for name, total in sums.items()}
 
 
-def _run(module: nn.Module, context: Context) -> int:
+def _run(module: nn.Module, context: Context) -> None:
     inputs, _ = samples(context, "activation")
-    chunks = inputs.split(BATCH)
     with torch.no_grad():
-        for chunk in chunks:
+        for chunk in inputs.split(BATCH):
             module(chunk)
-    return len(chunks)
 
 
 def _per_input(layer: nn.Module, values: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Fraction, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import TRANSPOSED, weighted_layers
+from bench.compress.layers import TRANSPOSED, distinct, weighted_layers
 from bench.compress.straight import fit_replaced, straight_through
+from bench.compress.surgery import sites
 from bench.errors import Unsupported
 from bench.models.constraints import next_cluster
 
@@ -65,7 +66,7 @@ class Ternary(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set and when no layer is left to round."""
-        layers = _chosen(self, network, float_ends=self.float_ends, skip=self.skip)
+        layers = _chosen(self, network, context, float_ends=self.float_ends, skip=self.skip)
         return _trained(self, network, context, layers, partial(ternary, threshold=self.threshold, scale=self.scale), 2)
 
 
@@ -97,7 +98,7 @@ class Binary(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, when no layer is left to round, and for pruned layers."""
-        layers = _chosen(self, network, float_ends=self.float_ends, skip=self.skip)
+        layers = _chosen(self, network, context, float_ends=self.float_ends, skip=self.skip)
         for name in layers:
             if f"{name}.weight" in network.masks:
                 raise Unsupported(f"{self!r}: layer {name!r} is pruned and binary weights have no zero; take ternary")
@@ -149,10 +150,13 @@ def _scales(mean: Tensor, weight: Tensor, scale: Scale) -> Tensor:
     return torch.ones_like(weight) if scale == "none" else mean.expand_as(weight)
 
 
-def _chosen(step: Compressor, network: Network, *, float_ends: bool, skip: tuple[str, ...]) -> dict[str, nn.Module]:
-    layers = weighted_layers(network.module, skip=skip)
-    ends = {*list(layers)[:1], *list(layers)[-1:]} if float_ends else set()
-    chosen = {name: layer for name, layer in layers.items() if name not in ends}
+def _chosen(
+    step: Compressor, network: Network, context: Context, *, float_ends: bool, skip: tuple[str, ...]
+) -> dict[str, nn.Module]:
+    """`float_ends`: without the layers that run first and last, wherever in the module they are written."""
+    layers = distinct(weighted_layers(network.module, skip=skip))
+    ran = list(sites(network.module, weighted_layers(network.module), context.example)) if float_ends else []
+    chosen = {name: layer for name, layer in layers.items() if name not in (*ran[:1], *ran[-1:])}
     if not chosen:
         raise Unsupported(f"{step!r}: no layer is left to round")
     return chosen

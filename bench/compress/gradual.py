@@ -13,7 +13,7 @@ from bench.compress.channel_criteria import ChannelCriterion
 from bench.compress.channels import Tied, remove, tied
 from bench.compress.criteria import WeightCriterion, saliency
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import KINDS, Granularity, weight_of, weighted_layers
+from bench.compress.layers import KINDS, Granularity, distinct, weight_of, weighted_layers
 from bench.compress.prune import Scope, prune_to
 from bench.compress.train import Finetune, training_data
 from bench.errors import InvalidInput, Unsupported
@@ -70,7 +70,7 @@ class Iterative(Compressor):
         return network
 
     def _prune(self, network: Network, context: Context, share: float) -> Network:
-        layers = weighted_layers(network.module, only=self.only, skip=self.skip)
+        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, share), self.scope)
 
@@ -126,7 +126,7 @@ def layers_of(
     found = {name: layer for name, layer in named.items() if isinstance(layer, KINDS[granularity])}
     if not found:
         raise Unsupported(f"{step!r}: the network has no layer here whose {granularity}s could be pruned")
-    return found
+    return distinct(found) if granularity == "weight" else found
 
 
 def masked_share(network: Network, layers: Iterable[str]) -> float:

@@ -40,6 +40,19 @@ def weighted_layers(
     return {name: layer for name, layer in found.items() if name not in skip and (not only or name in only)}
 
 
+def distinct(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Those layers without any whose weight is that of an earlier one too (tied weights): each weight once."""
+    first = {weight_of(layer): name for name, layer in reversed(list(layers.items()))}
+    return {name: layer for name, layer in layers.items() if first[weight_of(layer)] == name}
+
+
+def tied_layers(module: nn.Module) -> frozenset[str]:
+    """Layers whose weight is another one's too: what replaces one of them would leave the other's where it is."""
+    layers = weighted_layers(module)
+    weights = [weight_of(layer) for layer in layers.values()]
+    return frozenset(name for name, layer in layers.items() if sum(weight_of(layer) is one for one in weights) > 1)
+
+
 def weight_of(layer: nn.Module) -> nn.Parameter:
     """The weight of a layer that has one."""
     weight = layer.weight

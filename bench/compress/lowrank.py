@@ -11,9 +11,9 @@ from torch import nn
 from bench.compress.arguments import Within
 from bench.compress.factors import Cp, Factorization, Svd, Tucker
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import weight_of, weighted_layers
+from bench.compress.layers import tied_layers, weight_of, weighted_layers
 from bench.compress.ranks import Choice, Place, by_budget, by_energy, by_share, text
-from bench.compress.surgery import Site, reasons, sites, substitute
+from bench.compress.surgery import TIED, Site, reasons, sites, substitute
 from bench.errors import InvalidInput, Unsupported
 
 Share = Annotated[float | None, Within(low=0, high=1, open_low=True, open_high=True)]
@@ -59,6 +59,7 @@ class Lowrank(Compressor):
         named = {name: layer for name, layer in named.items() if self.layers in ("all", _kind(layer))}
         found = sites(network.module, named, context.example)
         left = {name: _unfit(layer, found.get(name)) for name, layer in named.items()}
+        left |= dict.fromkeys(tied_layers(network.module) & set(named), TIED)
         places = {
             name: Place(site=found[name], method=self._method(layer)) for name, layer in named.items() if not left[name]
         }

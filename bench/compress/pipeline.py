@@ -20,6 +20,7 @@ from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.onnx_file import input_specs, read_onnx
 from bench.compress.prefix import trained_once
+from bench.compress.prune import sparsity
 from bench.compress.tflite_file import tflite_inputs
 from bench.compress.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.errors import InvalidInput, Unsupported
@@ -217,7 +218,10 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
         network = recounted(network, before, step)
         if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
             raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
-    return replace(network, module=network.module.eval())
+    notes = network.notes
+    if "sparsity" in notes:  # the steps after the one that noted it took zeros away or made some
+        notes = {**notes, "sparsity": sparsity(network.module)}
+    return replace(network, module=network.module.eval(), notes=notes)
 
 
 def _name(base: Json, steps: tuple[Compressor, ...]) -> str:

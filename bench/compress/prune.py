@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.criteria import WeightCriterion, saliency
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import weight_of, weighted_layers
+from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, weight_of, weighted_layers
 from bench.errors import InvalidInput, Unsupported
 
 Scope = Literal["global", "layer"]
@@ -42,7 +42,7 @@ class Prune(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Within one weight of `amount` per ranking. Raises `Unsupported` when a layer would lose all its weights."""
-        layers = weighted_layers(network.module, only=self.only, skip=self.skip)
+        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, self.amount), self.scope)
 
@@ -88,12 +88,14 @@ class NM(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` when `m` divides the inputs of no layer."""
-        layers = weighted_layers(network.module, only=self.only, skip=self.skip)
-        fitting = {name: layer for name, layer in layers.items() if weight_of(layer).shape[1] % self.m == 0}
+        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        fitting = {name: layer for name, layer in layers.items() if _inputs(layer) % self.m == 0}
         if not fitting:
             raise Unsupported(f"{self!r}: no layer has a number of input channels that {self.m} divides")
         scores = saliency(network.module, fitting, self.criterion, context)
-        masks = {name: _largest(score, self.n, self.m) for name, score in scores.items()}
+        ranked = {name: _already_last(network, name, score) for name, score in scores.items()}
+        axes = {name: 0 if isinstance(layer, TRANSPOSED) else 1 for name, layer in fitting.items()}
+        masks = {name: _largest(score, self.n, self.m, axes[name]) for name, score in ranked.items()}
         pruned = with_masks(network, masks)
         dense = [name for name in layers if name not in fitting]
         return replace(pruned, notes={**pruned.notes, f"{self.n}:{self.m}{LEFT_DENSE}": dense})
@@ -133,11 +135,12 @@ def with_masks(network: Network, keep: Mapping[str, Tensor]) -> Network:
             raise Unsupported(f"layer {name!r} would lose all its {mask.numel()} weights; prune less, or skip it")
         masks[f"{name}.weight"] = both
         weight.data.mul_(both)
-    return replace(network, module=module, masks=masks, notes={**network.notes, "sparsity": _sparsity(module)})
+    return replace(network, module=module, masks=masks, notes={**network.notes, "sparsity": sparsity(module)})
 
 
-def _sparsity(module: nn.Module) -> float:
-    weights = [weight_of(layer) for layer in weighted_layers(module).values()]
+def sparsity(module: nn.Module) -> float:
+    """The share of all weights, biases excepted, that is zero."""
+    weights = [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return round(zeros / sum(weight.numel() for weight in weights), 6)
 
@@ -161,9 +164,16 @@ def _keep(scores: Tensor, amount: float) -> Tensor:
     return keep.reshape(scores.shape)
 
 
-def _largest(score: Tensor, n: int, m: int) -> Tensor:
-    """True for the n largest of each m neighbours along axis 1."""
-    last = score.transpose(1, -1)
+def _inputs(layer: nn.Module) -> int:
+    """How many inputs each of the layer's outputs sees: neighbours there are multiplied and added together."""
+    if isinstance(layer, CONVOLUTIONS):
+        return int(layer.in_channels) // int(layer.groups)
+    return weight_of(layer).shape[1]
+
+
+def _largest(score: Tensor, n: int, m: int, axis: int) -> Tensor:
+    """True for the n largest of each m neighbours along `axis`."""
+    last = score.transpose(axis, -1)
     groups = last.reshape(-1, m)
     mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, groups.topk(n, dim=1).indices, value=True)
-    return mask.reshape(last.shape).transpose(1, -1)
+    return mask.reshape(last.shape).transpose(axis, -1)

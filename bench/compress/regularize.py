@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import NORMS, weight_of, weighted_layers
+from bench.compress.layers import NORMS, distinct, weight_of, weighted_layers
 from bench.compress.train import training_data
 from bench.errors import Unsupported
 from bench.models.train import fit
@@ -63,7 +63,7 @@ class Regularize(Compressor):
 
     def _drawn(self, module: nn.Module) -> Sequence[Tensor]:
         if self.kind == "l1":
-            return [weight_of(layer) for layer in weighted_layers(module).values()]
+            return [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
         found = [weight_of(layer) for layer in module.modules() if isinstance(layer, NORMS) and layer.affine]
         if not found:
             raise Unsupported(f"{self!r}: the network has no BatchNorm with a scale; kind='l1' draws the weights")

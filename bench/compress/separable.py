@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from bench.compress.arguments import Count
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import weighted_layers
-from bench.compress.surgery import reasons, sites, substitute
+from bench.compress.layers import tied_layers, weighted_layers
+from bench.compress.surgery import TIED, reasons, sites, substitute
 from bench.errors import Unsupported
 
 
@@ -39,8 +39,10 @@ class Separable(Compressor):
         found = sites(network.module, weighted_layers(network.module), context.example)
         first = next((name for name, site in found.items() if not isinstance(site.layer, nn.Linear)), "")
         left: dict[str, str] = {}
+        tied = tied_layers(network.module)
         for name, layer in convolutions.items():
             reason = "it never runs" if name not in found else self._unfit(layer)
+            reason = TIED if name in tied else reason
             if not reason and name == first and name not in self.only:
                 reason = "the first convolution stays full"
             if reason:

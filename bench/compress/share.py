@@ -14,7 +14,7 @@ from bench.compress.arguments import Fraction, Within
 from bench.compress.hashing import buckets
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.kmeans import Init, kmeans
-from bench.compress.layers import weight_of, weighted_layers
+from bench.compress.layers import distinct, weight_of, weighted_layers
 from bench.errors import InvalidInput, Unsupported
 from bench.models.constraints import next_cluster
 
@@ -108,7 +108,7 @@ class Hashed(Compressor):
 
 
 def _layers(step: Compressor, network: Network, only: tuple[str, ...], skip: tuple[str, ...]) -> dict[str, nn.Module]:
-    layers = weighted_layers(network.module, only=only, skip=skip)
+    layers = distinct(weighted_layers(network.module, only=only, skip=skip))
     if not layers:
         raise Unsupported(f"{step!r}: the network has no layer with weights here")
     return layers

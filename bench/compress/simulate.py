@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.compress.layers import NORMS, TRANSPOSED, weight_of, weighted_layers
+from bench.compress.layers import NORMS, TRANSPOSED, distinct, weight_of, weighted_layers
 from bench.compress.straight import straight_through
 from bench.compress.tensors import Activation, Traced
 from bench.errors import InvalidInput
@@ -92,13 +92,13 @@ def rounded_weights(module: nn.Module, layers: frozenset[str], traced: Traced, g
     The grid is that of the weight with its BatchNorm folded in, which is what a runtime quantizes.
     """
     found = {}
-    for name, layer in weighted_layers(module).items():
-        if name in layers:
-            factor = None
-            if name in traced.norms and not grid.per_channel:
-                factor = _folded(module.get_submodule(traced.norms[name]))
-            axis = 1 if isinstance(layer, TRANSPOSED) else 0
-            found[f"{name}.weight"] = round_weight(weight_of(layer), grid, axis=axis, factor=factor)
+    chosen = {name: layer for name, layer in weighted_layers(module).items() if name in layers}
+    for name, layer in distinct(chosen).items():
+        factor = None
+        if name in traced.norms and not grid.per_channel:
+            factor = _folded(module.get_submodule(traced.norms[name]))
+        axis = 1 if isinstance(layer, TRANSPOSED) else 0
+        found[f"{name}.weight"] = round_weight(weight_of(layer), grid, axis=axis, factor=factor)
     return found
 
 
