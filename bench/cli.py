@@ -151,7 +151,7 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--model", required=True)
 @click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
-@click.option("--weights", help="Checkpoint (.safetensors, or .pt without code).")
+@click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
 @click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
 @click.option("--dataset", help="'' for none; digits where they fit.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
