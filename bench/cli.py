@@ -84,7 +84,7 @@ def _show(text: Any) -> None:
 @click.option("--target", required=True, help="A shipped target or a .toml file.")
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
-@click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt without code).")
+@click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
 @click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
