@@ -20,6 +20,7 @@ from bench.machine import machine_facts, revision
 from bench.measure import meter_paths
 from bench.plan import Cell, Plan, Request, make_plan
 from bench.plugins import load
+from bench.reach.open import check_reach
 from bench.records import Record, Run
 from bench.store import Store
 from bench.target import Target
@@ -68,6 +69,7 @@ def run(
     if earlier:
         request = _resumed(request, earlier)
     plan = make_plan(request)
+    check_reach(plan.target.reach)
     _check_options(plan.target)
     for note in plan.notes:
         on_note(note)

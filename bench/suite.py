@@ -70,6 +70,10 @@ class Suite:
     measure: Measure = field(default_factory=Measure)
 
 
+LEAST = {"blocks": 1, "max_samples": 1, "warmup_s": 0, "time_s": 0, "profile_runs": 0, "energy_s": 0, "limit_s": 1}
+"""The smallest number each of these keys of `Measure` can mean something with."""
+
+
 def check_seed(seed: int, where: str) -> None:
     """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch would not take."""
     if not 0 <= seed <= MAX_SEED:
@@ -90,6 +94,17 @@ def load_suite(name: str) -> Suite:
         raise InvalidInput(
             f"{path}: key 'recipes.{BASELINE}': the baseline has no steps; give this recipe another name"
         )
-    if suite.measure.launches < 1 or suite.measure.pairs < 0:
-        raise InvalidInput(f"{path}: key 'measure': launches from 1 up, pairs from 0 up")
+    _check_measure(suite.measure, str(path))
     return suite
+
+
+def _check_measure(measure: Measure, path: str) -> None:
+    if measure.launches < 1 or measure.pairs < 0:
+        raise InvalidInput(f"{path}: key 'measure': launches from 1 up, pairs from 0 up")
+    if not 0 < measure.width < 1:
+        raise InvalidInput(
+            f"{path}: key 'measure.width': a share above 0 and below 1 (0.01 is 1 % each side), found {measure.width}"
+        )
+    for key, least in LEAST.items():
+        if not getattr(measure, key) >= least:
+            raise InvalidInput(f"{path}: key 'measure.{key}': from {least} up, found {getattr(measure, key)}")

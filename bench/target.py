@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from bench.config import STRICT, locate, read_toml, shipped
+from bench.errors import InvalidInput
 from bench.types import Scalar
 
 PACKAGE = "targets"
@@ -66,8 +67,14 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """A shipped target by name, or a .toml file."""
-    return read_toml(locate("target", name, PACKAGE), Target)
+    """A shipped target by name, or a .toml file; what cannot be measured on is `InvalidInput`."""
+    path = locate("target", name, PACKAGE)
+    target = read_toml(path, Target)
+    if not target.backend:
+        raise InvalidInput(f"{path}: key 'backend' is empty: add [[backend]] with its name")
+    if not 0 <= target.min_clean_share <= 1:
+        raise InvalidInput(f"{path}: key 'min_clean_share': a share from 0 to 1, found {target.min_clean_share}")
+    return target
 
 
 def titles(target: Target) -> set[str]:

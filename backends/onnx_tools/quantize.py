@@ -57,6 +57,9 @@ class Quantized:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 
+QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
+
+
 def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
     """Q/DQ as the layout says, scales from calibrated or trained ranges."""
     if spec.per_channel and not spec.weight_symmetric:
@@ -120,7 +123,15 @@ def quantizing() -> Iterator[None]:
 
 
 def prepared(model: ModelProto, work: Path) -> ModelProto:
-    """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx."""
+    """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx.
+
+    Raises `Unsupported` for a network with Q/DQ of its own: the quantizer would name its new pairs as the old ones.
+    """
+    if pairs := sum(node.op_type in QDQ for node in model.graph.node):
+        raise Unsupported(
+            f"the network is quantized already ({pairs} QuantizeLinear and DequantizeLinear nodes): "
+            "measure it as it is, or bring the float one"
+        )
     float_session(model)  # the preparation would print a traceback and go on with a model nobody can run
     onnx.save(model, str(work / "named.onnx"))
     ort.set_default_logger_severity(3)  # the preparation logs to standard error what nobody can act on

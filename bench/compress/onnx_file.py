@@ -48,9 +48,12 @@ def read_onnx(file: Path) -> tuple[onnx.ModelProto, int]:
 
 
 def input_specs(graph: onnx.GraphProto, file: Path) -> tuple[TensorSpec, ...]:
-    """Inputs that must be fed (initializers are not). Raises `InvalidInput` for one that is no plain tensor."""
+    """Inputs that must be fed (initializers are not). Raises `InvalidInput` for one that is no plain tensor, or none."""
     constants = {item.name for item in graph.initializer}
-    return tuple(_spec(value, file) for value in graph.input if value.name not in constants)
+    specs = tuple(_spec(value, file) for value in graph.input if value.name not in constants)
+    if not specs:
+        raise InvalidInput(f"{file}: the graph takes no input, so there is nothing to feed it")
+    return specs
 
 
 def _spec(value: onnx.ValueInfoProto, file: Path) -> TensorSpec:

@@ -105,6 +105,7 @@ def _array(tensor: TensorProto, file: Path) -> Array:
             loaded = TensorProto()
             loaded.CopyFrom(tensor)
             external_data_helper.load_external_data_for_tensor(loaded, str(file.parent))
+            loaded.data_location = TensorProto.DEFAULT  # else to_array looks for the file again, where we stand
             tensor = loaded
         return numpy_helper.to_array(tensor)
     except (ValueError, TypeError, OSError, checker.ValidationError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,7 +34,9 @@ NESTED = ("state_dict", "model_state_dict", "model")
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
-    """Fills `module` in place from a .safetensors file or a .pt/.pth state dict (plain or under `state_dict`).
+    """Fills `module` in place from a .safetensors file or a .pt/.pth/.ckpt state dict (plain or under `state_dict`).
+
+    A name every tensor begins with, as DataParallel (`module.`) and Lightning (`model.`) write it, is taken off.
 
     Raises `InvalidInput`: the file is missing, damaged, holds code, or its keys or shapes do not fit the network.
     """
@@ -41,6 +44,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
         raise InvalidInput(f"weights file {path} does not exist")
     state = _tensors(_safetensors(path) if path.suffix == ".safetensors" else _pickled(path), path)
     wanted = module.state_dict()
+    state = _unwrapped(state, wanted)
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(set(wanted) - set(state) - optional)
     surplus = sorted(set(state) - set(wanted))
@@ -62,8 +66,10 @@ def _safetensors(path: Path) -> object:
 
 
 def _pickled(path: Path) -> object:
-    if path.suffix not in (".pt", ".pth"):
-        raise InvalidInput(f"{path}: weights are read from .safetensors, .pt or .pth")
+    if path.suffix not in (".pt", ".pth", ".ckpt"):
+        raise InvalidInput(f"{path}: weights are read from .safetensors, .pt, .pth or .ckpt")
+    if _scripted(path):
+        raise InvalidInput(f"{path} is TorchScript, which is code, and is refused: save module.state_dict()")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -72,7 +78,31 @@ def _pickled(path: Path) -> object:
             "save module.state_dict(), best as .safetensors"
         ) from None
     except DAMAGE as error:
-        raise InvalidInput(f"{path} is no readable state dict: {str(error).partition(chr(10))[0]}") from None
+        raise InvalidInput(f"{path} is no readable state dict: {_reason(error)}") from None
+
+
+def _scripted(path: Path) -> bool:
+    """TorchScript, of which torch.load warns before it advises to run the code after all."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
+        return False  # what else is wrong with it, torch.load says
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _unwrapped(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the one prefix all names share, where the names fit only without it."""
+    prefix = next(iter(state)).partition(".")[0] + "."
+    if not all(key.startswith(prefix) for key in state) or set(state) & set(wanted):
+        return state
+    bare = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
+    return bare if set(bare) & set(wanted) else state
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:

@@ -168,6 +168,12 @@ def _checked(name: str, place: str, arrays: dict[str, np.ndarray]) -> Dataset:
         x, y = inputs[f"x_{part}"], labels[f"y_{part}"]
         if len(x) != len(y):
             raise InvalidInput(f"{place}: x_{part} has {len(x)} examples, y_{part} {len(y)}")
+    bytes_in = {key: arrays[key].dtype == np.uint8 for key in inputs}
+    if bytes_in["x_train"] != bytes_in["x_test"]:
+        kinds = [arrays[key].dtype for key in ("x_train", "x_test")]
+        raise InvalidInput(
+            f"{place}: x_train is {kinds[0]}, x_test {kinds[1]}: uint8 is divided by 255, floats are kept; give both alike"
+        )
     if inputs["x_train"].shape[1:] != inputs["x_test"].shape[1:]:
         shapes = (inputs["x_train"].shape[1:], inputs["x_test"].shape[1:])
         raise InvalidInput(f"{place}: x_train has inputs of shape {shapes[0]}, x_test {shapes[1]}")
@@ -175,7 +181,11 @@ def _checked(name: str, place: str, arrays: dict[str, np.ndarray]) -> Dataset:
     if len(found) < 2:
         raise InvalidInput(f"{place}: y_train has {len(found)} class, at least 2 are needed")
     if found[-1] != len(found) - 1:
-        raise InvalidInput(f"{place}: y_train must use every label 0..{found[-1]}, it has {len(found)} of them")
+        lacking = next(label for label, seen in enumerate([*found, -1]) if label != seen)
+        raise InvalidInput(
+            f"{place}: y_train must use every label 0..{found[-1]}, it has {len(found)} of them and lacks {lacking}; "
+            "labels count from 0"
+        )
     if labels["y_test"].max() >= len(found):
         raise InvalidInput(f"{place}: y_test has label {labels['y_test'].max()}, y_train only 0..{len(found) - 1}")
     return Dataset(name=name, **inputs, **labels, classes=len(found))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import math
+import re
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,8 @@ __all__ = ["MODELS", "build", "load_factory", "resolve", "told_apart", "training
 FILE_SUFFIXES = (".onnx", ".tflite")
 WIDTHS = (0.05, 4.0)
 SIDES = (4, 1024)
+NO_CALL = re.compile(r"[^(]*[./\\]")
+"""A path or a dotted name, where a reference network's name has letters and arguments alone."""
 LIBRARIES = {"site-packages", "dist-packages"}
 
 
@@ -47,6 +50,11 @@ def resolve(
         return _file_model(text, data, shape, weights)
     if ":" in text:
         return _own_model(text, data, shape, weights)
+    if NO_CALL.match(text):
+        raise InvalidInput(
+            f"model {text!r} is neither a reference network, package.module:function, FILE.onnx nor FILE.tflite; "
+            "a checkpoint goes into --weights, beside the function that builds its network"
+        )
     return _reference_model(parse_call(text), data, shape, weights)
 
 
@@ -56,7 +64,10 @@ def _shape(text: str, data: Dataset | None, asked: tuple[int, ...] | None) -> tu
     if data is None or text.endswith(FILE_SUFFIXES):
         return asked or ()
     if asked is not None and asked != data.input_shape:
-        raise InvalidInput(f"input shape {asked} of {text!r} contradicts data set {data.name!r}: {data.input_shape}")
+        raise InvalidInput(
+            f"input shape {asked} of {text!r} contradicts data set {data.name!r}: {data.input_shape}; "
+            "name a data set of that shape, or none by --dataset ''"
+        )
     return data.input_shape
 
 
@@ -151,6 +162,8 @@ def build(model: Model, seed: int) -> nn.Module:
     if model.factory is None:
         raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
     factory = load_factory(model.factory)
+    if isinstance(factory, torch.nn.Module):
+        raise InvalidInput(f"{model.factory} is a network; name a function that returns it")
     arguments = _accepted(model, factory)
     ours = model.factory in {entry.factory for entry in MODELS.values()}
     with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
@@ -228,7 +241,9 @@ def _check_outputs(model: Model, module: nn.Module) -> None:
         try:
             outputs = module(torch.zeros(2, *model.input_shape))
         except RuntimeError as error:
-            raise InvalidInput(f"{model.factory} does not take inputs of shape {model.input_shape}: {error}") from None
+            source = f" (those of data set {model.data!r})" if model.data else ""
+            shape = f"{model.input_shape}{source}"
+            raise InvalidInput(f"{model.factory} does not take inputs of shape {shape}: {error}") from None
     if not isinstance(outputs, torch.Tensor):
         raise InvalidInput(f"{model.factory} returns {type(outputs).__name__} for a batch; one tensor is wanted")
     if model.classes and tuple(outputs.shape) != (2, model.classes):

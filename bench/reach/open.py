@@ -18,9 +18,14 @@ def _emulated(device: str) -> Reach:
 REACHES: Mapping[str, Callable[[str], Reach]] = {"local": lambda _device: Local(), "emulated": _emulated}
 
 
+def check_reach(kind: str) -> None:
+    """Raises `InvalidInput` for a kind nobody built, and opens nothing."""
+    if kind not in REACHES:
+        raise unknown("reach", kind, REACHES)
+
+
 def open_reach(kind: str, device: str) -> Reach:
     """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind nobody built,
     `Unavailable` when the way to the target is not set up."""
-    if kind not in REACHES:
-        raise unknown("reach", kind, REACHES)
+    check_reach(kind)
     return REACHES[kind](device)

@@ -350,6 +350,14 @@ def test_external_data_beside_the_file_is_taken_in(make: Make, tmp_path: Path):
     assert np.array_equal(numpy_helper.to_array(weight), np.eye(4))
 
 
+def test_a_file_that_takes_no_input_is_refused(make: Make, tmp_path: Path):
+    node = onnx.helper.make_node("Constant", [], ["y"], value_float=1.0)
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [output])), tmp_path / "none.onnx")
+    with pytest.raises(InvalidInput, match=r"none\.onnx: the graph takes no input"):
+        make("", model=as_model(tmp_path / "none.onnx"), data=None)
+
+
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "a/../../secret.bin", "link.bin", ""])
 def test_external_data_outside_the_folder_is_refused_unread(make: Make, tmp_path: Path, location: str):
     (tmp_path / "secret.bin").write_bytes(bytes(64))

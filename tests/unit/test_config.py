@@ -34,6 +34,11 @@ def toml(folder: Path, text: str) -> str:
         ('name = "x"\nmodels = ["lenet5"]\nseed = -1', ["mine.toml", "key 'seed'", "from 0 to", "found -1"]),
         (f'name = "x"\nmodels = ["lenet5"]\nseed = {2**63}', ["key 'seed'", "from 0 to"]),
         ('models = ["lenet5"]', ["key 'name' is missing"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[measure]\nwidth = 1', ["measure.width", "0.01 is 1 %", "found 1"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[measure]\nwidth = 0', ["measure.width", "above 0"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[measure]\nwarmup_s = -1', ["measure.warmup_s", "from 0 up, found -1"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[measure]\ntime_s = nan', ["measure.time_s", "found nan"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[measure]\nmax_samples = 0', ["measure.max_samples", "from 1 up"]),
         ("name = ", ["mine.toml"]),
         ('name = "x"\nmodels = ["lenet5"]\n[recipes]\nbaseline = "int8()"', ["recipes.baseline", "no steps"]),
     ],
@@ -49,6 +54,18 @@ def test_a_wrong_target_names_the_nearest_key(tmp_path):
     text = 'name = "x"\nmeter = ["rapl"]\n[[backend]]\nname = "ort"\n'
     with pytest.raises(InvalidInput, match="unknown key 'meter', did you mean 'meters'"):
         load_target(toml(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("backend = []", r"mine\.toml: key 'backend' is empty"),
+        ('min_clean_share = 20\n[[backend]]\nname = "ort"', "'min_clean_share': a share from 0 to 1, found 20"),
+    ],
+)
+def test_a_target_nothing_can_be_measured_on_is_refused(tmp_path, text, message):
+    with pytest.raises(InvalidInput, match=message):
+        load_target(toml(tmp_path, f'name = "x"\n{text}\n'))
 
 
 @pytest.mark.parametrize(("load", "what"), [(load_suite, "suite"), (load_target, "target")])

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -138,6 +139,26 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "inside" / "m.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(InvalidInput, match="no such file"):
         cost_of(tmp_path / "inside" / "m.onnx")
+
+
+def test_external_data_is_read_from_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NumPy's view of a tensor that still says `external` is looked for in the current folder."""
+    tensor = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMul", ["x", "w"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+            [tensor],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+    )
+    (tmp_path / "inside").mkdir()
+    onnx.save(model, tmp_path / "inside" / "m.onnx", save_as_external_data=True, location="m.bin", size_threshold=0)
+    monkeypatch.chdir(tmp_path)
+    cost = cost_of(Path("inside") / "m.onnx")
+    assert (cost.params, cost.nonzero_params) == (16, 4)
 
 
 def test_a_vector_longer_than_the_file_is_malformed() -> None:

@@ -35,7 +35,7 @@ def same(first, second):
     )
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt", "nested", "without counters"])
+@pytest.mark.parametrize("form", ["safetensors", "pt", "nested", "without counters", "module.", "model."])
 def test_weights_come_back_to_the_bit(tmp_path, form):
     source, target = network(1), network(2)
     state = source.state_dict()
@@ -43,6 +43,8 @@ def test_weights_come_back_to_the_bit(tmp_path, form):
         save_file(state, tmp_path / "w.safetensors")
     elif form == "nested":
         torch.save({"state_dict": state, "epoch": 3}, tmp_path / "w.pth")
+    elif form.endswith("."):  # DataParallel's and Lightning's
+        torch.save({"state_dict": {form + key: value for key, value in state.items()}}, tmp_path / "w.ckpt")
     elif form == "without counters":
         torch.save({key: value for key, value in state.items() if "tracked" not in key}, tmp_path / "w.pt")
     else:
@@ -73,6 +75,20 @@ def test_a_whole_pickled_module_is_refused(tmp_path):
         load_weights(network(), tmp_path / "module.pt")
 
 
+def test_torchscript_is_refused_without_the_advice_to_run_it(tmp_path, recwarn):
+    torch.jit.save(torch.jit.trace(network(), torch.zeros(1, 1, 8, 8)), tmp_path / "script.pt")
+    before = len(recwarn)
+    with pytest.raises(InvalidInput, match=r"script\.pt is TorchScript.*state_dict"):
+        load_weights(network(), tmp_path / "script.pt")
+    assert len(recwarn) == before
+
+
+def test_an_empty_checkpoint_has_a_reason(tmp_path):
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(InvalidInput, match=r"no readable state dict: \w+"):
+        load_weights(network(), tmp_path / "empty.pt")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -80,6 +96,8 @@ def test_a_whole_pickled_module_is_refused(tmp_path):
         (lambda s: {**s, "7.weight": torch.ones(1)}, r"besides 7\.weight"),
         (lambda s: {**s, "3.bias": torch.ones(4)}, r"3\.bias has shape \(4,\), wanted \(3,\)"),
         (lambda s: {**s, "3.bias": torch.full((3,), float("nan"))}, r"3\.bias holds NaN"),
+        (lambda s: {"module." + k: v for k, v in s.items() if k != "3.bias"}, r"lacks 3\.bias; has besides nothing"),
+        (lambda s: {"other." + k + "x": v for k, v in s.items()}, r"besides other\.0"),
         (lambda s: {**s, "note": "text"}, "note is no tensor"),
         (lambda _: {}, "a state dict"),
         (lambda _: [torch.ones(1)], "holds list"),

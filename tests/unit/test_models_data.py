@@ -123,8 +123,9 @@ def test_an_npz_keeps_its_floats_and_scales_its_bytes(tmp_path):
     floats = load_data(npz(tmp_path / "a.npz", x_test=np.full((3, 1, 5, 5), -7.5)), None)
     assert floats.x_test.dtype == np.float32
     assert floats.x_test.min() == -7.5
-    whole = load_data(npz(tmp_path / "b.npz", x_train=np.full((6, 1, 5, 5), 255, np.uint8)), None)
-    assert whole.x_train.max() == 1.0
+    full = {"x_train": np.full((6, 1, 5, 5), 255, np.uint8), "x_test": np.full((3, 1, 5, 5), 51, np.uint8)}
+    whole = load_data(npz(tmp_path / "b.npz", **full), None)
+    assert (whole.x_train.max(), whole.x_test.max()) == (1.0, np.float32(0.2))
     flat = load_data(npz(tmp_path / "c.npz", x_train=np.ones((6, 9)), x_test=np.ones((3, 9))), None)
     assert (flat.input_shape, flat.classes) == ((9,), 3)
 
@@ -154,6 +155,8 @@ NAN[3, 0, 2, 2] = np.nan
         ({"x_test": np.ones((3, 1, 6, 5))}, r"x_test \(1, 6, 5\)"),
         ({"y_train": np.zeros(6, int)}, "1 class, at least 2"),
         ({"y_train": np.array([0, 1, 5, 0, 1, 5])}, "every label 0..5"),
+        ({"y_train": np.array([1, 2, 3, 1, 2, 3])}, "lacks 0; labels count from 0"),
+        ({"x_train": np.ones((6, 1, 5, 5), np.uint8)}, "x_train is uint8, x_test float"),
         ({"y_train": np.array([-1, 0, 1, 2, 0, 1])}, "label -1"),
         ({"y_train": np.ones(6)}, "float64; wanted integers"),
         ({"y_train": np.ones((6, 3), int)}, r"y_train has shape \(6, 3\)"),

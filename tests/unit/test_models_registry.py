@@ -54,6 +54,8 @@ def needs_more():
 
 def leaves():
     raise SystemExit(1)
+
+READY = nn.Linear(64, 10)
 """
 
 
@@ -105,6 +107,8 @@ def test_an_input_shape_can_be_asked_for():
         ("resnet8 + lenet5", "exactly one"),
         ("missing.onnx", "missing.onnx does not exist"),
         ("missing.tflite", "does not exist"),
+        ("folder/net.pt", "--weights, beside the function"),
+        ("package.module.function", "neither a reference network, package.module:function"),
         ("package.module:function", "needs an input shape"),
     ],
 )
@@ -114,7 +118,7 @@ def test_what_cannot_be_resolved_is_said_why(text, message):
 
 
 def test_shapes_must_not_contradict_the_data(digits):
-    with pytest.raises(InvalidInput, match="contradicts data set 'digits'"):
+    with pytest.raises(InvalidInput, match=r"contradicts data set 'digits'.*--dataset ''"):
         resolve("resnet8", digits, input_shape=(3, 32, 32))
     with pytest.raises(InvalidInput, match="contradicts the inputs' shape"):
         resolve("mobilenetv2(size=96)", digits)
@@ -173,6 +177,7 @@ def test_a_users_function_is_given_what_it_takes(own, digits):
         ("two_outputs", "returns tuple"),
         ("fited", "did you mean 'fitted'"),
         ("CONSTANT", "unknown function of ownnet"),
+        ("READY", "is a network; name a function that returns it"),
         ("a b", "no import path"),
     ],
 )

@@ -269,6 +269,15 @@ def test_a_softmax_keeps_its_small_probabilities_and_quantizing_prints_nothing(n
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "spec", [INT8, QuantSpec(kind="dynamic"), QuantSpec(kind="weight_only", weight_bits=8)], ids=lambda spec: spec.kind
+)
+def test_a_network_that_came_quantized_is_not_quantized_again(spec, net, tmp_path):
+    done = compiled(net, tmp_path / "once", INT8)
+    with pytest.raises(Unsupported, match=r"quantized already \(\d+ QuantizeLinear"):
+        compiled(done.path, tmp_path / "twice", spec)
+
+
 def test_a_network_without_weights_has_nothing_to_quantize(tmp_path):
     relu = [helper.make_node("Sin", ["input"], ["output"])]
     path = save(tmp_path / "sin.onnx", relu, {}, ["batch", *SHAPE], ["batch", *SHAPE])

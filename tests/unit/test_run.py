@@ -93,3 +93,10 @@ def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store
     monkeypatch.setattr(Store, "finish_run", full)
     with pytest.raises(KeyboardInterrupt):
         begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
+
+
+def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(store, tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\n[[backend]]\nname = "ort"\n')
+    with pytest.raises(InvalidInput, match=r"unknown reach 'ssh' .*known: emulated, local"):
+        begin(store, tmp_path, monkeypatch, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
+    assert not store.runs()
