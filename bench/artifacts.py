@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+from bench.errors import Unsupported
 from bench.plugins import installed_version
 from bench.types import Artifact, Backend, Compressed, Conditions, Scalar
 
@@ -21,7 +22,15 @@ def compiled(
     options: Mapping[str, Scalar],
     cache: Path,
 ) -> Artifact:
-    """The artifact, from the cache where its file still has the digest it was stored with."""
+    """The artifact, from the cache where its file still has the digest it was stored with.
+
+    Raises `Unsupported` where the backend reads none of the formats the source is in, and what `compile` raises.
+    """
+    if not set(backend.accepts) & set(source.files):
+        takes, there = (" or ".join(f".{kind}" for kind in kinds) for kinds in (backend.accepts, source.files))
+        raise Unsupported(
+            f"{source.model}: backend {backend.name} takes {takes}, there is {there}; name another backend"
+        )
     folder = cache / "compiled" / _key(backend, source, conditions, options)
     kept = _stored(folder)
     if kept:

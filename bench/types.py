@@ -224,7 +224,7 @@ class Backend(ABC):
 
     name: ClassVar[str]
     accepts: ClassVar[tuple[str, ...]]
-    """Formats of `Compressed.files` it can read, best first."""
+    """Formats of `Compressed.files` it can read, best first; `compile` is given a source that has one of them."""
     session: ClassVar[str | None]
     """`module:Class` of the device side; None for a backend that only simulates."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]

@@ -33,11 +33,9 @@ def check_options(backend: str, options: Mapping[str, Scalar], known: Mapping[st
             raise InvalidInput(f"option {key} is {value!r}; it is one of {', '.join(map(repr, known[key]))}")
 
 
-def read_source(source: Compressed, batch: int, runtime: str) -> Source:
+def read_source(source: Compressed, batch: int) -> Source:
     """The ONNX file of a compressed model. Raises `InvalidInput` and `Unsupported` where it cannot run at this batch."""
-    path = source.files.get("onnx")
-    if path is None:
-        raise InvalidInput(f"{source.model}: {runtime} takes an .onnx file, there is {', '.join(source.files)}")
+    path = source.files["onnx"]
     model = graph.read(path)
     hidden = graph.hide_weights(model)
     graph.name_nodes(model)

@@ -46,7 +46,7 @@ class OrtBackend(Backend):
         """`out/model.onnx` with the batch fixed; `facts["session_options"]` is for `OrtSession.open`."""
         check_options(self.name, options, self.options)
         _check_gpu_options(options)
-        read = read_source(source, conditions.batch, "ONNX Runtime")
+        read = read_source(source, conditions.batch)
         done, facts = _realised(read.model, source, options)
         _refuse_hidden_tf32(options, facts["session_options"])
         deployed, digest = write(done, conditions.batch, read.path, out)

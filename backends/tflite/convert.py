@@ -36,11 +36,7 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
     `facts["session_options"]` is what a session must know to feed the file. Raises `Unsupported`,
     `InvalidInput`, `Unavailable` with the install line, or `CellFailed` when a converter dies.
     """
-    kind = next((name for name in ACCEPTS if name in source.files), None)
-    if kind is None:
-        raise Unsupported(
-            f"no way from {', '.join(source.files) or 'nothing'} to .tflite: {', '.join(ACCEPTS)} are taken"
-        )
+    kind = next(name for name in ACCEPTS if name in source.files)
     missing = [name for name in needed(kind, quantized=source.quant is not None) if not importlib.util.find_spec(name)]
     if missing:
         raise Unavailable(f"converting {kind} to .tflite needs {missing[0]}: {INSTALL}")

@@ -52,7 +52,7 @@ class TrtBackend(Backend):
         _check(options, self.options)
         from backends.trt.lower import lower  # ONNX Runtime's quantizer: not needed to list backends
 
-        read = read_source(source, conditions.batch, "TensorRT")
+        read = read_source(source, conditions.batch)
         refuse_zero_points(read.model, read.path.name)
         folded = fold_biases(read.model)
         done = lower(read.model, source.quant, source.calibration, str(options.get("precision", "float32")))

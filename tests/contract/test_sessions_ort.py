@@ -16,7 +16,7 @@ from backends.ort.compile import OrtBackend
 from backends.ort.session import OrtSession
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.types import Backend, Clock, Conditions, QuantSpec
+from bench.types import Backend, Clock, QuantSpec
 
 INT8 = QuantSpec(kind="static")
 SPECS = {
@@ -336,13 +336,3 @@ def test_two_threads_compute_the_same_with_and_without_spinning(net, tmp_path):
     feed = {"input": samples(1)}
     apart = [opened(artifact, threads=2, allow_spinning=spin).run(feed)[0] for spin in (False, True)]
     assert np.allclose(apart[0], apart[1], atol=1e-6)
-
-
-def test_compile_without_an_onnx_file_says_what_there_is(net, tmp_path):
-    from ort_nets import compressed
-
-    source = compressed(net)
-    with pytest.raises(InvalidInput, match="there is tflite"):
-        OrtBackend().compile(
-            type(source)(model="m", recipe="r", files={"tflite": net}, inputs=(), digest=""), Conditions(), {}, tmp_path
-        )

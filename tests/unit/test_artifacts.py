@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -45,6 +46,22 @@ RUNTIMES = {
 }
 """The distributions whose version each backend's probe tells."""
 SOURCE = Compressed(model="m", recipe="r", files={"onnx": Path("x")}, inputs=(), digest="abc")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("ort", "tflite", r"m: backend ort takes \.onnx, there is \.tflite; name another backend"),
+        ("trt", "pt2", r"trt takes \.onnx, there is \.pt2"),
+        ("pytorch", "onnx", r"pytorch takes \.pt2, there is \.onnx"),
+        ("litert", "h5", r"litert takes \.tflite or \.pt2 or \.onnx, there is \.h5"),
+    ],
+)
+def test_a_file_the_backend_does_not_take_is_left_out_and_not_failed(tmp_path, name, kind, message):
+    source = replace(SOURCE, files={kind: tmp_path / f"net.{kind}"})
+    with pytest.raises(Unsupported, match=message):
+        compiled(load("backend", name)(), source, Conditions(), {}, tmp_path)
+    assert not (tmp_path / "compiled").exists()
 
 
 def test_the_same_content_is_compiled_once(tmp_path):

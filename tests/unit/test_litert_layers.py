@@ -97,14 +97,6 @@ def test_the_layout_of_outputs_is_found_by_comparing() -> None:
         from_onnx._agree([IMAGES], [], turned=True)
 
 
-@pytest.mark.parametrize(("files", "said"), [({}, "no way"), ({"hlo": Path("x")}, "hlo")])
-def test_a_source_of_no_known_format_is_unsupported(tmp_path: Path, files: dict[str, Path], said: str) -> None:
-    """The formats that are taken are listed."""
-    other = Compressed(model="m", recipe="r", files=files, inputs=(), digest="d")
-    with pytest.raises(Unsupported, match=said):
-        to_tflite(other, 1, tmp_path, float_io=True)
-
-
 def test_a_damaged_archive_is_the_users_to_mend(tmp_path: Path) -> None:
     """A file that is no torch.export archive is refused by name."""
     pytest.importorskip("litert_torch", reason="pip install 'pressbench[litert]'")

@@ -182,13 +182,6 @@ def test_options_are_checked_by_name_and_value(net, tmp_path, options, message):
         made(net, tmp_path / "out", **options)
 
 
-def test_other_formats_are_told_apart(net, tmp_path):
-    source = compressed(net)
-    other = type(source)(model="m", recipe="r", files={"pt2": net}, inputs=(), digest="")
-    with pytest.raises(InvalidInput, match=r"TensorRT takes an \.onnx file, there is pt2"):
-        TrtBackend().compile(other, Conditions(), {}, tmp_path)
-
-
 def quantized(tmp_path: Path, zero: np.ndarray | None, values: np.ndarray) -> Path:
     """One Conv behind Q/DQ with these zero points."""
     scale = {"scale": np.array(0.1), "w_scale": np.array(0.01), "w_q": values}
