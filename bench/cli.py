@@ -85,7 +85,11 @@ def _show(text: Any) -> None:
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
-@click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
+@click.option(
+    "--input-shape",
+    callback=_shape,
+    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
+)
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
@@ -152,7 +156,11 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
-@click.option("--input-shape", callback=_shape, help="Of a model without a data set, without the batch: 3,224,224.")
+@click.option(
+    "--input-shape",
+    callback=_shape,
+    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
+)
 @click.option("--dataset", help="'' for none; digits where they fit.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")

@@ -75,7 +75,8 @@ def _fix_input(value: ValueInfoProto, batch: int, path: Path) -> set[str]:
     others = [dim.dim_param or f"axis {axis}" for axis, dim in enumerate(dims) if axis and dim.dim_value < 1]
     if others:
         raise Unsupported(
-            f"{path.name}: input {value.name!r} has free dimensions besides the batch: {', '.join(others)}"
+            f"{path.name}: input {value.name!r} has free dimensions besides the batch: {', '.join(others)}; "
+            "give its shape (--input-shape), or fix them in the file"
         )
     if not dims:
         return set()

@@ -56,6 +56,32 @@ def input_specs(graph: onnx.GraphProto, file: Path) -> tuple[TensorSpec, ...]:
     return specs
 
 
+def fix_shape(proto: onnx.ModelProto, shape: tuple[int, ...], file: Path) -> bool:
+    """Fixes in place what the one input leaves free behind its batch; whether there was any.
+
+    Raises `InvalidInput` where there are several inputs, or the file says another shape than `shape`.
+    """
+    constants = {item.name for item in proto.graph.initializer}
+    fed = [value for value in proto.graph.input if value.name not in constants]
+    if len(fed) > 1:
+        names = ", ".join(value.name for value in fed)
+        raise InvalidInput(f"{file}: an input shape is for one input, there are {names}; fix their axes in the file")
+    dims = fed[0].type.tensor_type.shape.dim[1:]
+    found = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in dims]
+    pairs = list(zip(found, shape, strict=False))
+    if len(found) != len(shape) or any(isinstance(there, int) and there != size for there, size in pairs):
+        sizes = ", ".join(map(str, found))
+        raise InvalidInput(f"{file}: input {fed[0].name!r} has shape ({sizes}) without the batch, not {shape}")
+    symbols = {there: size for there, size in pairs if isinstance(there, str) and there != "?"}
+    for dim, size in zip(dims, shape, strict=True):
+        dim.dim_value = size
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in symbols:
+                dim.dim_value = symbols[dim.dim_param]
+    return any(isinstance(there, str) for there in found)
+
+
 def _spec(value: onnx.ValueInfoProto, file: Path) -> TensorSpec:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):

@@ -18,7 +18,7 @@ from bench.compress.distill import source_files
 from bench.compress.export import export, layer_weights
 from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
-from bench.compress.onnx_file import input_specs, read_onnx
+from bench.compress.onnx_file import fix_shape, input_specs, read_onnx
 from bench.compress.prefix import trained_once
 from bench.compress.prune import sparsity
 from bench.compress.tflite_file import tflite_inputs
@@ -131,15 +131,27 @@ def _from_file(model: Model, steps: tuple[Compressor, ...], cache: Path) -> Base
         )
     if model.file.suffix == ".tflite":
         inputs = tflite_inputs(model.file)
+        if model.input_shape and [spec.shape[1:] for spec in inputs] != [model.input_shape]:
+            there = ", ".join(str(spec.shape[1:]) for spec in inputs)
+            raise InvalidInput(f"{model.file}: takes {there} without the batch, not {model.input_shape}")
         return _file_base("tflite", model.file, inputs, (), {})
-    proto, taken_in = read_onnx(model.file)
-    file, notes = model.file, {}
+    return _from_onnx(model.file, model.input_shape, cache)
+
+
+def _from_onnx(source: Path, shape: tuple[int, ...], cache: Path) -> Base:
+    """The file itself; a copy in the cache where external data is taken in or free axes are fixed to `shape`."""
+    proto, taken_in = read_onnx(source)
+    inputs, file, notes = input_specs(proto.graph, source), source, {}
     if taken_in:
+        notes["external_data"] = f"{taken_in} tensors taken into the one file"
+    if shape and fix_shape(proto, shape, source):
+        inputs = input_specs(proto.graph, source)
+        notes["input_shape"] = f"axes that the file leaves free are fixed: {shape} without the batch"
+    if notes:
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
         file = store.entry(cache / "inlined" / name, lambda: ({"model.onnx": content}, {})).folder / "model.onnx"
-        notes = {"external_data": f"{taken_in} tensors taken into the one file"}
-    return _file_base("onnx", file, input_specs(proto.graph, model.file), tuple(layer_weights(proto.graph)), notes)
+    return _file_base("onnx", file, inputs, tuple(layer_weights(proto.graph)), notes)
 
 
 def _file_base(

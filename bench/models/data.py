@@ -39,7 +39,7 @@ class Dataset:
     """A classification data set, `name` being the text it is loaded by.
 
     `x_*`: float32, (N, C, H, W) for images (0..1 for the built-in sets, as they come for a float
-    .npz) or (N, features); `y_*`: int64 (N,), labels 0..classes-1.
+    .npz), (N, C, L) for windows of L samples or (N, features); `y_*`: int64 (N,), labels 0..classes-1.
     """
 
     name: str
@@ -192,8 +192,9 @@ def _checked(name: str, place: str, arrays: dict[str, np.ndarray]) -> Dataset:
 
 
 def _inputs(x: np.ndarray, place: str) -> np.ndarray:
-    if x.ndim not in (2, 4) or 0 in x.shape:
-        raise InvalidInput(f"{place} has shape {x.shape}; wanted (N, C, H, W) or (N, features), none of them 0")
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        wanted = "(N, C, H, W), (N, C, L) or (N, features), none of them 0"
+        raise InvalidInput(f"{place} has shape {x.shape}; wanted {wanted}")
     if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] == x.shape[2] > 4:
         raise InvalidInput(f"{place} has shape {x.shape}, which is channels last; wanted (N, C, H, W)")
     if x.dtype == np.uint8:

@@ -350,6 +350,47 @@ def test_external_data_beside_the_file_is_taken_in(make: Make, tmp_path: Path):
     assert np.array_equal(numpy_helper.to_array(weight), np.eye(4))
 
 
+def free_file(folder: Path, inputs: int = 1) -> Path:
+    """A Relu of free length `time` over 3 channels; with two inputs an Add of them."""
+    names = ["x", "z"][:inputs]
+    node = helper.make_node("Relu" if inputs == 1 else "Add", names, ["y"])
+    x, y = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "time"]) for name in some]
+        for some in (names, ["y"])
+    )
+    file = folder / "free.onnx"
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", x, y), opset_imports=[opset]), file)
+    return file
+
+
+def test_axes_a_file_leaves_free_are_fixed_by_the_input_shape(make: Make, tmp_path: Path):
+    model = replace(as_model(free_file(tmp_path)), input_shape=(3, 16))
+    made = make("int8(samples=8)", model=model, data=None)
+    assert made.inputs[0].shape == (-1, 3, 16)
+    assert made.notes["input_shape"] == "axes that the file leaves free are fixed: (3, 16) without the batch"
+    output = onnx.load(made.files["onnx"]).graph.output[0].type.tensor_type.shape.dim
+    assert (output[0].dim_param, [dim.dim_value for dim in output[1:]]) == ("n", [3, 16])
+    with np.load(made.calibration) as samples:
+        assert samples["x"].shape == (8, 3, 16)
+    longer = make("", model=replace(model, input_shape=(3, 32)), data=None)
+    assert longer.digest != make("", model=model, data=None).digest
+
+
+def test_an_input_shape_that_a_file_contradicts_is_refused(make: Make, tmp_path: Path):
+    free = as_model(free_file(tmp_path))
+    for shape in ((4, 16), (3, 16, 1), (48,)):
+        with pytest.raises(InvalidInput, match=r"free\.onnx: input 'x' has shape \(3, time\) without the batch, not"):
+            make("", model=replace(free, input_shape=shape), data=None)
+    fixed = as_model(onnx_file(tmp_path))
+    assert "input_shape" not in make("", model=replace(fixed, input_shape=(4,)), data=None).notes
+    with pytest.raises(InvalidInput, match=r"has shape \(4\) without the batch, not \(5,\)"):
+        make("", model=replace(fixed, input_shape=(5,)), data=None)
+    both = replace(as_model(free_file(tmp_path, inputs=2)), input_shape=(3, 16))
+    with pytest.raises(InvalidInput, match="an input shape is for one input, there are x, z"):
+        make("", model=both, data=None)
+
+
 def test_a_file_that_takes_no_input_is_refused(make: Make, tmp_path: Path):
     node = onnx.helper.make_node("Constant", [], ["y"], value_float=1.0)
     output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [])
