@@ -147,7 +147,9 @@ def trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> 
     """Trained ranges by tensor, and the names that have no tensor of their own in this file.
 
     `input` is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
-    last is also what enters the operators before it that only move values and so share their scale.
+    last is also what enters the operators before it that only move values and so share their scale. What
+    leaves a layer is trained with its BatchNorm folded in: where the converter left one as a product behind
+    it (1-d and transposed convolutions), the layer's own output has another range and keeps the calibrated one.
     """
     by_layer = {layers[item.index]: item for item in graph.operators if item.index in layers}
     found: Ranges = {}
@@ -156,13 +158,26 @@ def trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> 
         layer, _, end = name.partition(":")
         if name == "input":
             numbers = [graph.inputs[0]]
-        elif layer not in by_layer:
+        elif layer not in by_layer or (not end and _scaled(graph, by_layer[layer])):
             lost.append(name)
             continue
         else:
             numbers = _moved(graph, by_layer[layer].inputs[0]) if end else [by_layer[layer].outputs[0]]
         found |= {graph.tensors[number].name: (low, high) for number in numbers}
     return found, tuple(lost)
+
+
+def _scaled(graph: Graph, operator: Operator) -> bool:
+    """Whether what leaves the operator is multiplied by a constant before anything else is made of it."""
+    made = {number for item in graph.operators for number in item.outputs} | set(graph.inputs)
+    number = operator.outputs[0]
+    while len(users := [item for item in graph.operators if number in item.inputs]) == 1:
+        if users[0].kind == "MUL":
+            return not set(users[0].inputs) <= made
+        if users[0].kind not in MOVING:
+            return False
+        number = users[0].outputs[0]
+    return False
 
 
 def _moved(graph: Graph, number: int) -> list[int]:

@@ -48,6 +48,25 @@ def test_trained_ranges_find_their_tensors() -> None:
     assert lost == ("gone",)
 
 
+@pytest.mark.parametrize(("factor", "placed"), [(20, set()), (0, {"t1"})], ids=["batch norm", "gate"])
+def test_what_leaves_a_layer_is_not_what_leaves_the_batch_norm_left_behind_it(factor: int, placed: set[str]) -> None:
+    """A product with a constant has the range that was trained; one with another tensor is no BatchNorm."""
+    graph = Graph(
+        inputs=(0,),
+        outputs=(4,),
+        tensors={number: Tensor(name=f"t{number}", shape=(1,), dtype="float32") for number in range(5)},
+        operators=(
+            operator(0, "CONV_2D", (0, 10, 11), 1),
+            operator(1, "TRANSPOSE", (1, 12), 2),
+            operator(2, "MUL", (2, factor), 3),
+            operator(3, "ADD", (3, 21), 4),
+        ),
+    )
+    found, lost = trained_ranges(graph, {0: "conv"}, QuantSpec(kind="static", ranges=(("conv", 0.0, 2.0),)))
+    assert set(found) == placed
+    assert lost == (() if placed else ("conv",))
+
+
 @given(low=VALUE, high=VALUE)
 def test_symmetric_ranges_put_zero_on_the_grid_and_lose_nothing(low: float, high: float) -> None:
     """The zero point is 0 (or -128 where nothing is negative), and the seen range lies inside."""
