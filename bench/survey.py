@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from bench.reach.open import open_reach
 from bench.suite import PACKAGE, load_suite
 from bench.target import load_target, targets
 from bench.trial import try_backend
-from bench.types import Backend, Json, Probe
+from bench.types import Backend, Json, Probe, Scalar
 
 Answer = tuple[Any, Any]
 """What `--json` prints, and what a person sees."""
@@ -59,11 +60,24 @@ def check_target(name: str, cache: Path) -> Answer:
 
 
 def list_backends() -> Answer:
-    """Probes every registered backend."""
-    found = {name: _probe(name) for name in sorted(available("backend"))}
-    rows = [(name, *_words(probe)) for name, probe in found.items()]
-    answer = {"backends": [{"name": name, **asdict(probe)} for name, probe in found.items()]}
-    return answer, _table(("backend", "state", "how to get it"), rows)
+    """Probes every registered backend; with the files it takes and a target's options for it."""
+    found = {name: (_probe(name), *_offers(name)) for name in sorted(available("backend"))}
+    rows = [
+        (name, f"{', '.join(takes)}\n" + "\n".join(map(_choice, options.items())), *_words(probe))
+        for name, (probe, takes, options) in found.items()
+    ]
+    answer = {
+        "backends": [
+            {
+                "name": name,
+                **asdict(probe),
+                "accepts": list(takes),
+                "options": {key: list(options[key]) for key in options},
+            }
+            for name, (probe, takes, options) in found.items()
+        ]
+    }
+    return answer, _table(("backend", "takes, options", "state", "how to get it"), rows)
 
 
 def list_recipes() -> Answer:
@@ -98,6 +112,20 @@ def doctor(cache: Path) -> Answer:
     rows = [(name, "yes" if good else "no", "" if good else why) for name, good, why in checks]
     answer: dict[str, Json] = {"machine": facts, "checks": [{"name": n, "ok": g, "why": w} for n, g, w in checks]}
     return answer, _table(("check", "", "if not"), rows)
+
+
+def _offers(name: str) -> tuple[tuple[str, ...], Mapping[str, tuple[Scalar, ...]]]:
+    try:
+        backend: Backend = load("backend", name)()
+    except PressbenchError:
+        return (), {}  # the probe says why
+    return backend.accepts, backend.options
+
+
+def _choice(option: tuple[str, tuple[Scalar, ...]]) -> str:
+    """An option as a target's file has it, the default first; `...` for free text or a number."""
+    key, values = option
+    return f"{key} = {' | '.join(map(json.dumps, values)) or '...'}"
 
 
 def _probe(name: str) -> Probe:

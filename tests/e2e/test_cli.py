@@ -289,6 +289,13 @@ def test_what_there_is_can_be_asked(pressbench, command):
     assert pressbench(command).stdout.strip()
 
 
+def test_a_backend_says_which_files_it_takes_and_a_targets_options_for_it(pressbench):
+    found = {entry["name"]: entry for entry in answer(pressbench("backends", "--json"))["backends"]}
+    assert found["ort"]["accepts"] == ["onnx"]
+    assert found["ort"]["options"]["provider"] == ["cpu", "cuda", "tensorrt"]
+    assert 'device = "cpu" | "cuda"' in pressbench("backends").stdout
+
+
 def test_every_command_documents_itself(pressbench):
     listed = pressbench("--help").stdout
     for command in ("run", "report", "compress", "inspect", "compare", "targets", "backends", "recipes", "doctor"):
