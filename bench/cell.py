@@ -113,6 +113,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
         digest=artifact.digest,
         cost=cost,
         missing=_uncounted(cell, book, cost),
+        reasons=(str(left),) if (left := source.notes.get("outside_layers")) else (),
         facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
     )
     if backend.session is None:

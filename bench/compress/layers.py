@@ -53,6 +53,18 @@ def tied_layers(module: nn.Module) -> frozenset[str]:
     return frozenset(name for name, layer in layers.items() if sum(weight_of(layer) is one for one in weights) > 1)
 
 
+def outside_layers(module: nn.Module) -> str:
+    """Says which weights no step on single weights knows (embeddings, recurrent ones, attention's `in_proj_weight`):
+    "" where they are under 1 % of the parameters."""
+    held = {weight_of(layer) for layer in weighted_layers(module).values()}
+    left = {name: value.numel() for name, value in module.named_parameters() if value.dim() > 1 and value not in held}
+    share = sum(left.values()) / max(1, sum(value.numel() for value in module.parameters()))
+    if share < 0.01:
+        return ""
+    names = f"{', '.join(list(left)[:3])}{f' and {len(left) - 3} more' if len(left) > 3 else ''}"
+    return f"{share:.0%} of the parameters are of no convolution or linear layer and stay as they are: {names}"
+
+
 def weight_of(layer: nn.Module) -> nn.Parameter:
     """The weight of a layer that has one."""
     weight = layer.weight

@@ -18,6 +18,7 @@ from bench.compress.distill import source_files
 from bench.compress.export import export, layer_weights
 from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
+from bench.compress.layers import outside_layers
 from bench.compress.onnx_file import fix_shape, input_specs, read_onnx
 from bench.compress.prefix import trained_once
 from bench.compress.prune import sparsity
@@ -233,6 +234,8 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
     notes = network.notes
     if "sparsity" in notes:  # the steps after the one that noted it took zeros away or made some
         notes = {**notes, "sparsity": sparsity(network.module)}
+    if (network.masks or network.clusters) and (left := outside_layers(network.module)):
+        notes = {**notes, "outside_layers": left}
     return replace(network, module=network.module.eval(), notes=notes)
 
 

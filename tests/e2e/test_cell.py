@@ -103,6 +103,18 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
     assert 0.5 < second["speedup"] < 2.0
 
 
+def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(book, monkeypatch):
+    real = bench.cell.compress
+
+    def noting(*given, **named):
+        return replace(real(*given, **named), notes={"outside_layers": "all of it stays"})
+
+    monkeypatch.setattr(bench.cell, "compress", noting)
+    _, other = measured(book, monkeypatch)
+    assert other.reasons[0] == "all of it stays"
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+
+
 def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
     _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED

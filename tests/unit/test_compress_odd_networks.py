@@ -57,6 +57,19 @@ class Up(nn.Module):
         return self.head(self.grouped(F.relu(self.up(F.relu(self.stem(x))))).mean((2, 3)))
 
 
+class Attending(nn.Module):
+    """Attention whose `in_proj_weight` no layer holds, an embedding, and a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = nn.Parameter(torch.zeros(1, 8, 8))
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1, 2) + self.place
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
 def run(text: str, module: nn.Module, folder: Path) -> Network:
     return apply_steps(Network(module=module), parse_recipe("r", text).steps, context_of(module, folder), "odd", {})
 
@@ -149,3 +162,18 @@ def test_the_sparsity_noted_is_that_of_the_network_at_the_end(tmp_path: Path):
     found = run("prune(amount=0.5) + neurons(amount=0.5)", seeded(Tied), tmp_path)
     weights = torch.cat([layer.weight.flatten() for layer in found.module.modules() if isinstance(layer, nn.Linear)])
     assert found.notes["sparsity"] == pytest.approx(float((weights == 0).float().mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["prune(amount=0.5)", "share(bits=2)", "ternary(epochs=1, float_ends=False)"])
+def test_weights_that_no_step_knows_are_told(text: str, tmp_path: Path) -> None:
+    """192 + 64 of 388 parameters."""
+    said = run(text, Attending(), tmp_path).notes["outside_layers"]
+    assert said == (
+        "66% of the parameters are of no convolution or linear layer and stay as they are: "
+        "place, attention.in_proj_weight"
+    )
+
+
+@pytest.mark.parametrize(("text", "module"), [("prune(amount=0.5)", Tied()), ("finetune(epochs=1)", Attending())])
+def test_nothing_is_told_where_nothing_is_left(text: str, module: nn.Module, tmp_path: Path) -> None:
+    assert "outside_layers" not in run(text, module, tmp_path).notes
