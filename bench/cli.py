@@ -44,6 +44,13 @@ def _shape(_context: click.Context, _option: click.Parameter, text: str | None) 
         raise click.BadParameter(f"{text!r}: sizes joined by commas, as 3,224,224") from None
 
 
+shape_option = click.option(
+    "--input-shape",
+    callback=_shape,
+    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pressbench")
 def pressbench() -> None:
@@ -85,11 +92,7 @@ def _show(text: Any) -> None:
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
-@click.option(
-    "--input-shape",
-    callback=_shape,
-    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
-)
+@shape_option
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
@@ -156,11 +159,7 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
-@click.option(
-    "--input-shape",
-    callback=_shape,
-    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
-)
+@shape_option
 @click.option("--dataset", help="'' for none; digits where they fit.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")

@@ -61,7 +61,7 @@ def check_target(name: str, cache: Path) -> Answer:
 
 def list_backends() -> Answer:
     """Probes every registered backend; with the files it takes and a target's options for it."""
-    found = {name: (_probe(name), *_offers(name)) for name in sorted(available("backend"))}
+    found = {name: _offer(name) for name in sorted(available("backend"))}
     rows = [
         (name, f"{', '.join(takes)}\n" + "\n".join(map(_choice, options.items())), *_words(probe))
         for name, (probe, takes, options) in found.items()
@@ -114,26 +114,19 @@ def doctor(cache: Path) -> Answer:
     return answer, _table(("check", "", "if not"), rows)
 
 
-def _offers(name: str) -> tuple[tuple[str, ...], Mapping[str, tuple[Scalar, ...]]]:
-    try:
-        backend: Backend = load("backend", name)()
-    except PressbenchError:
-        return (), {}  # the probe says why
-    return backend.accepts, backend.options
-
-
 def _choice(option: tuple[str, tuple[Scalar, ...]]) -> str:
     """An option as a target's file has it, the default first; `...` for free text or a number."""
     key, values = option
     return f"{key} = {' | '.join(map(json.dumps, values)) or '...'}"
 
 
-def _probe(name: str) -> Probe:
+def _offer(name: str) -> tuple[Probe, tuple[str, ...], Mapping[str, tuple[Scalar, ...]]]:
+    """What a backend's probe says, the files it takes, its options; no more than why where it cannot be loaded."""
     try:
         backend: Backend = load("backend", name)()
     except PressbenchError as error:
-        return Probe(available=False, reason=str(error))
-    return backend.probe()
+        return Probe(available=False, reason=str(error)), (), {}
+    return backend.probe(), backend.accepts, backend.options
 
 
 def _reach_state(kind: str, device: str) -> Probe:

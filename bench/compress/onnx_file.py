@@ -49,8 +49,7 @@ def read_onnx(file: Path) -> tuple[onnx.ModelProto, int]:
 
 def input_specs(graph: onnx.GraphProto, file: Path) -> tuple[TensorSpec, ...]:
     """Inputs that must be fed (initializers are not). Raises `InvalidInput` for one that is no plain tensor, or none."""
-    constants = {item.name for item in graph.initializer}
-    specs = tuple(_spec(value, file) for value in graph.input if value.name not in constants)
+    specs = tuple(_spec(value, file) for value in _fed(graph))
     if not specs:
         raise InvalidInput(f"{file}: the graph takes no input, so there is nothing to feed it")
     return specs
@@ -61,8 +60,7 @@ def fix_shape(proto: onnx.ModelProto, shape: tuple[int, ...], file: Path) -> boo
 
     Raises `InvalidInput` where there are several inputs, or the file says another shape than `shape`.
     """
-    constants = {item.name for item in proto.graph.initializer}
-    fed = [value for value in proto.graph.input if value.name not in constants]
+    fed = _fed(proto.graph)
     if len(fed) > 1:
         names = ", ".join(value.name for value in fed)
         raise InvalidInput(f"{file}: an input shape is for one input, there are {names}; fix their axes in the file")
@@ -80,6 +78,11 @@ def fix_shape(proto: onnx.ModelProto, shape: tuple[int, ...], file: Path) -> boo
             if dim.dim_param in symbols:
                 dim.dim_value = symbols[dim.dim_param]
     return any(isinstance(there, str) for there in found)
+
+
+def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    constants = {item.name for item in graph.initializer}
+    return [value for value in graph.input if value.name not in constants]
 
 
 def _spec(value: onnx.ValueInfoProto, file: Path) -> TensorSpec:
