@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from bench.compress.interface import Context
 from bench.models.data import Dataset
 from bench.types import Model
 
@@ -43,6 +45,19 @@ def small_data() -> Dataset:
         image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 0.5
     return Dataset(
         name="quarters", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:], classes=4
+    )
+
+
+def context_of(module: nn.Module, folder: Path) -> Context:
+    """What a step may use on the small data set; `folder` is its cache."""
+    data = small_data()
+    return Context(
+        teacher=module,
+        data=data,
+        example=torch.from_numpy(data.x_train[:2]),
+        seed=0,
+        cache=folder,
+        progress=lambda what, fraction: None,
     )
 
 

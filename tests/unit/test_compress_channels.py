@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_network import Small, settled, small_data
+from small_network import Small, context_of, settled, small_data
 from torch import Tensor, nn
 
 from bench.compress.channels import remove
@@ -48,15 +48,7 @@ class Fixed(nn.Module):
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    data = small_data()
-    return Context(
-        teacher=nn.Identity(),
-        data=data,
-        example=torch.from_numpy(data.x_train[:2]),
-        seed=0,
-        cache=tmp_path,
-        progress=lambda what, fraction: None,
-    )
+    return context_of(nn.Identity(), tmp_path)
 
 
 def run(text: str, module: nn.Module, context: Context) -> Network:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import Small, digest, settled, small_data
+from small_network import Small, context_of, digest, settled, small_data
 from torch import nn
 
 from bench.compress.distill import distillation_loss
@@ -31,11 +31,7 @@ def teacher() -> nn.Module:
 
 @pytest.fixture
 def context(teacher: nn.Module, tmp_path: Path) -> Context:
-    data = small_data()
-    example = torch.from_numpy(data.x_train[:2])
-    return Context(
-        teacher=teacher, data=data, example=example, seed=0, cache=tmp_path, progress=lambda what, fraction: None
-    )
+    return context_of(teacher, tmp_path)
 
 
 def run(text: str, network: Network, context: Context) -> Network:

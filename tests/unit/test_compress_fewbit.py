@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import Small, settled, small_data
+from small_network import Small, context_of, settled, small_data
 
 from bench.compress.export import export, layer_weights
 from bench.compress.fewbit import Ternary, binary, ternary
@@ -22,15 +22,7 @@ from bench.models.train import accuracy, predict
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    data = small_data()
-    return Context(
-        teacher=settled(),
-        data=data,
-        example=torch.from_numpy(data.x_train[:2]),
-        seed=0,
-        cache=tmp_path,
-        progress=lambda what, fraction: None,
-    )
+    return context_of(settled(), tmp_path)
 
 
 def run(text: str, context: Context) -> Network:

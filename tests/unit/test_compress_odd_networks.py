@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_network import small_data
+from small_network import context_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.compress.criteria import saliency
-from bench.compress.interface import Context, Network
+from bench.compress.interface import Network
 from bench.compress.pipeline import apply_steps
 from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
@@ -72,18 +72,6 @@ class Attending(nn.Module):
 
 def run(text: str, module: nn.Module, folder: Path) -> Network:
     return apply_steps(Network(module=module), parse_recipe("r", text).steps, context_of(module, folder), "odd", {})
-
-
-def context_of(module: nn.Module, folder: Path) -> Context:
-    data = small_data()
-    return Context(
-        teacher=module,
-        data=data,
-        example=torch.from_numpy(data.x_train[:2]),
-        seed=0,
-        cache=folder,
-        progress=lambda what, fraction: None,
-    )
 
 
 def seeded(kind: type[nn.Module]) -> nn.Module:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_network import settled, small_data
+from small_network import context_of, settled
 
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.prefix import trained_once
@@ -14,17 +14,10 @@ from bench.compress.train import Finetune
 
 
 def test_a_mask_that_lies_across_memory_is_kept_and_read_back(tmp_path, monkeypatch):
-    data, module = small_data(), settled()
+    module = settled()
     mask = (torch.arange(72).reshape(3, 3, 1, 8) % 4 > 1).float().permute(3, 2, 1, 0)
     assert not mask.is_contiguous()
-    context = Context(
-        teacher=module,
-        data=data,
-        example=torch.from_numpy(data.x_train[:2]),
-        seed=0,
-        cache=tmp_path,
-        progress=lambda _what, _share: None,
-    )
+    context = context_of(module, tmp_path)
     pruned = Network(module=module, masks={"conv.weight": mask})
     first = trained_once(Finetune(epochs=1), pruned, context, tmp_path / "kept")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_network import settled, small_data
+from small_network import context_of, settled
 from torch import nn
 
 from bench.compress.interface import Context, Network
@@ -24,11 +24,7 @@ def network() -> Network:
 
 @pytest.fixture
 def context(network: Network, tmp_path: Path) -> Context:
-    data = small_data()
-    example = torch.from_numpy(data.x_train[:2])
-    return Context(
-        teacher=network.module, data=data, example=example, seed=0, cache=tmp_path, progress=lambda what, fraction: None
-    )
+    return context_of(network.module, tmp_path)
 
 
 def run(text: str, network: Network, context: Context) -> Network:
