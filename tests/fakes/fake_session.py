@@ -30,6 +30,7 @@ class FakeSession(Session):
         told = json.loads(path.read_text())
         behave = told.get("behave", "")
         if behave == "hang":
+            Path(told["pidfile"]).write_text(str(os.getpid()))
             time.sleep(600)
         if behave == "hang with a child":
             if os.fork() == 0:
