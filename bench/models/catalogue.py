@@ -110,7 +110,7 @@ _ENTRIES = {
         source="Simonyan & Zisserman 2015",
         input_shape=IMAGENET,
         classes=1000,
-        training=Training(small_epochs=10, learning_rate=2e-4),
+        training=Training(small_epochs=15, learning_rate=3e-4),
     ),
     "resnet18": Entry(
         factory="bench.models.resnet:resnet18",

@@ -258,6 +258,17 @@ def test_every_image_network_takes_small_and_odd_images(name, shape):
     assert torch.isfinite(outputs).all()
 
 
+def test_vgg16_on_a_small_image_begins_with_a_signal_that_reaches_its_logits(digits):
+    network = build(resolve("vgg16", digits), seed=0).eval()
+    seen = {}
+    for name in ("classifier.0", "classifier.3"):
+        network.get_submodule(name).register_forward_hook(lambda _, x, y, name=name: seen.update({name: (x[0], y)}))
+    with torch.no_grad():
+        network(torch.rand(16, 1, 8, 8))
+    for before, after in seen.values():
+        assert 0.5 < float(after.std() / before.square().mean().sqrt()) < 2.0
+
+
 def test_listing_the_networks_imports_no_torch():
     code = "import sys, bench.models.registry, bench.models.data, bench.models.shift; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
