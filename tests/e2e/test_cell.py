@@ -16,6 +16,7 @@ from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.plan import Request, make_plan
 from bench.report.table import rows
 from bench.target import Budget
+from bench.trust import doubts_of, doubts_of_pairs
 from bench.types import Artifact, Backend, Probe, Simulation, Status
 
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -119,7 +120,8 @@ def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(book, monkeypat
 def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
     _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED
-    assert [reason for reason in other.reasons if "float32" in reason] == ["asked for int8, ran float32"]
+    of_a_busy_machine = {*doubts_of(other.launches), *doubts_of_pairs(other.pairs)}
+    assert [reason for reason in other.reasons if reason not in of_a_busy_machine] == ["asked for int8, ran float32"]
 
 
 def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_reason(book, monkeypatch):
