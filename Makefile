@@ -36,10 +36,10 @@ check: setup
 	$(BIN)/lint-imports
 
 perf: setup
-	$(BIN)/python -m tests.perf
+	$(BIN)/python -m tools.perf
 
 papers: setup
-	$(BIN)/python -m tests.papers
+	$(BIN)/python -m tools.papers
 
 # The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
 arm: setup
@@ -50,7 +50,7 @@ onnx2tf: setup
 	$(BIN)/python -m backends.tflite.from_onnx
 
 gpu: setup
-	$(BIN)/python -m tests.perf.gpu --out out/gpu-report
+	$(BIN)/python -m tools.perf.gpu --out out/gpu-report
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

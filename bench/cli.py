@@ -17,7 +17,7 @@ import click
 
 from bench import __version__
 from bench.errors import InvalidInput, PressbenchError, Untrusted
-from bench.places import cache_folder, data_folder, database, written
+from bench.paths import cache_folder, data_folder, database, written
 
 if TYPE_CHECKING:
     from bench.store import Store
@@ -104,10 +104,10 @@ def run_command(
     *, results: Path, url: str | None, resume: bool, data: str | None, dataset: str | None, **chosen: Any
 ) -> tuple[Any, Any, int]:
     """Compress, measure and store every cell of a suite on a target."""
-    from bench.plan import Request
-    from bench.progress import watching
+    from bench.commands.progress import watching
+    from bench.line.plan import Request
+    from bench.line.run import run
     from bench.report.summary import summary
-    from bench.run import run
     from bench.store import Store
 
     request = Request(data=dataset, data_root=data_folder(data, os.environ), **chosen)
@@ -166,8 +166,8 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 @click.option("--seed", default=0, show_default=True)
 def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
     """Write one compressed model, with its cost and accuracy."""
-    from bench.progress import watching
-    from bench.single import compress_one
+    from bench.commands.compress import compress_one
+    from bench.commands.progress import watching
 
     with watching(sys.stderr) as watch:
         answer = compress_one(
@@ -205,8 +205,8 @@ def inspect_command(*, file: Path) -> tuple[Any, Any]:
 @click.argument("b", type=click.Path(path_type=Path))
 def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
     """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
-    from bench.progress import watching
-    from bench.single import compare_files
+    from bench.commands.compare import compare_files
+    from bench.commands.progress import watching
 
     with watching(sys.stderr) as watch:
         answer = compare_files(**arguments, cache=cache_folder(os.environ), progress=watch.progress)
@@ -225,7 +225,7 @@ def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
 @click.argument("name", required=False)
 def targets_command(*, action: str, name: str | None) -> tuple[Any, Any]:
     """The targets that ship; `targets check NAME` says whether one can be used from here."""
-    from bench.survey import check_target, list_targets
+    from bench.commands.listings import check_target, list_targets
 
     if action == "list":
         return list_targets()
@@ -237,7 +237,7 @@ def targets_command(*, action: str, name: str | None) -> tuple[Any, Any]:
 @command("backends")
 def backends_command() -> tuple[Any, Any]:
     """Every registered backend: its version, or what is missing and how to get it."""
-    from bench.survey import list_backends
+    from bench.commands.listings import list_backends
 
     return list_backends()
 
@@ -245,7 +245,7 @@ def backends_command() -> tuple[Any, Any]:
 @command("recipes")
 def recipes_command() -> tuple[Any, Any]:
     """Every compressor with its arguments and source, and the recipes of the shipped suites."""
-    from bench.survey import list_recipes
+    from bench.commands.listings import list_recipes
 
     return list_recipes()
 
@@ -253,7 +253,7 @@ def recipes_command() -> tuple[Any, Any]:
 @command("doctor")
 def doctor_command() -> tuple[Any, Any]:
     """Whether this machine can measure, and how well."""
-    from bench.survey import doctor
+    from bench.commands.doctor import doctor
 
     return doctor(cache_folder(os.environ))
 

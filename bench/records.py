@@ -1,6 +1,6 @@
 """What a measurement leaves: raw samples and reasons. Statistics are computed from it, never stored.
 
-Standard library only; written by `bench.run`, kept by `bench.store`, read by `bench.report`.
+Standard library only; written by `bench.line.run`, kept by `bench.store`, read by `bench.report`.
 """
 
 from __future__ import annotations

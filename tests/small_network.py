@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from bench.compress.interface import Context
-from bench.models.data import Dataset
+from bench.data.datasets import Dataset
 from bench.types import Model
 
 

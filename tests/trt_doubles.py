@@ -1,6 +1,6 @@
 """Doubles of TensorRT and of a GPU: they note the order of calls and compute `output = 2 * input`.
 
-The double's engine is JSON; `tests/unit/test_trt_names.py` holds every name used here and in the
+The double's engine is JSON; `tests/unit/trt/test_trt_names.py` holds every name used here and in the
 adapter against the real bindings.
 """
 

@@ -5,7 +5,7 @@ Travels to the device with `loading.py`, `kernels.py`, `gpu.py` and `onnx_tools/
 The timed call is `run_with_iobinding` on pre-allocated outputs: with one thread on a 2-core x86-64
 machine and a model of one Relu over 16 floats it takes 2.6 us, plain `run` 4.6 us with the output
 names given and 8.7 us without, `run_with_ort_values` 56 us; 2.1 us is what the private C object takes, not
-worth leaving the public interface for (`tests/perf/bench_ort_overhead.py` measures it again).
+worth leaving the public interface for (`tools/perf/bench_ort_overhead.py` measures it again).
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from dataclasses import MISSING, dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from bench.config.grammar import Value
 from bench.errors import InvalidInput, unknown
-from bench.grammar import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

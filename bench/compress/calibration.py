@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.compress import cache as store
+from bench import cache as store
+from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.data import Dataset
 from bench.types import TensorSpec
 
 Array = NDArray[Any]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from bench.models.data import Dataset
+    from bench.data.datasets import Dataset
 
 from bench.compress.arguments import canonical, check
 from bench.types import Json, Progress, QuantSpec

@@ -12,21 +12,21 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bench.compress import cache as store
+from bench import cache as store
 from bench.compress.calibration import calibration_file, pool
-from bench.compress.distill import source_files
+from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.compress.export import export, layer_weights
-from bench.compress.fewbit import recounted, uncounted
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.layers import outside_layers
-from bench.compress.onnx_file import fix_shape, input_specs, read_onnx
-from bench.compress.prefix import trained_once
-from bench.compress.prune import sparsity
-from bench.compress.tflite_file import tflite_inputs
-from bench.compress.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
+from bench.compress.prune.weights import sparsity
+from bench.compress.quantize.fewbit import recounted, uncounted
+from bench.compress.train.distill import source_files
+from bench.compress.train.trained_cache import trained_once
+from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
+from bench.formats.onnx_file import fix_shape, input_specs, read_onnx
+from bench.formats.tflite_file import tflite_inputs
 from bench.models import train
-from bench.models.data import Dataset
 from bench.models.train import trained
 from bench.plugins import installed_version
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
@@ -61,7 +61,7 @@ def compress(
     """The compressed model, from the cache where the same was made before.
 
     A torch network gives `onnx` and `pt2`, and where coding its weights gains anything, the coded ones
-    beside them (`bench.compress.weights_file`); `entropy_bytes` is their size. A model brought as a file
+    beside them (`bench.compress.coding.weights_file`); `entropy_bytes` is their size. A model brought as a file
     gives that file, and takes only steps the runtime carries out itself. Recipes that differ only in
     those share their files. `data_asked`: a person asked for this data set, so one that does not fit is
     refused; a suite's own is left aside for a model brought as a file, which is calibrated on random inputs.
@@ -265,8 +265,8 @@ def _identity(model: Model, module: nn.Module, data: Dataset | None, example: Te
 def _code(steps: tuple[Compressor, ...]) -> list[str]:
     """Digests of the code that compresses, and of that which builds networks, says how they train and trains
     them: a new version of it makes the files anew."""
-    ours = sorted(store.sha256(file) for file in Path(__file__).parent.glob("*.py"))
-    models = sorted(store.sha256(file) for file in Path(train.__file__).parent.glob("*.py"))
+    ours = sorted(store.sha256(file) for file in Path(__file__).parent.rglob("*.py"))
+    models = sorted(store.sha256(file) for file in Path(train.__file__).parent.rglob("*.py"))
     theirs = [store.sha256(file) for step in steps for file in step.sources()]
     return ours + models + _sources(type(step) for step in steps) + theirs
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.compress.arguments import arguments, construct
 from bench.compress.interface import Compressor
+from bench.config.grammar import parse_calls
 from bench.errors import InvalidInput
-from bench.grammar import parse_calls
 from bench.plugins import available, load
 from bench.types import Recipe
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cost.flatbuffer import Malformed
 from bench.cost.ledger import Flow, Leaf, Operand, Step, Work, common_batch, total, weighted
 from bench.cost.tflite_read import Graph, Operator, Tensor, read
-from bench.cost.tflite_schema import FLOATS, FREE, FREE_ELEMENTWISE, STATEFUL
+from bench.cost.tflite_rules import FREE, FREE_ELEMENTWISE, STATEFUL
 from bench.errors import InvalidInput
+from bench.formats.flatbuffer import Malformed
+from bench.formats.tflite_schema import FLOATS
 from bench.types import Cost
 
 VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}

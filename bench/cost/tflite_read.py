@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cost.flatbuffer import Malformed, Table, root
-from bench.cost.tflite_schema import KINDS, OPERATORS, Kind
 from bench.errors import InvalidInput
+from bench.formats.flatbuffer import Malformed, Table, root
+from bench.formats.tflite_schema import KINDS, OPERATORS, Kind
 
 Array = NDArray[np.generic]
 SHARED = 64

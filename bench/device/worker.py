@@ -25,7 +25,7 @@ import numpy as np
 
 from bench.device import machine
 from bench.device.energy import energy_windows, open_meters
-from bench.device.feeds import evaluation, first_feed
+from bench.device.inputs import evaluation, first_feed
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
 from bench.device.meters.base import Meter

@@ -43,7 +43,7 @@ class Entry:
 IMAGENET = (3, 224, 224)
 _ENTRIES = {
     "lenet300_100": Entry(
-        factory="bench.models.lenet:lenet300_100",
+        factory="bench.models.networks.lenet:lenet300_100",
         source="LeCun et al. 1998; pruned in Han et al. 2015",
         input_shape=(1, 28, 28),
         classes=10,
@@ -51,7 +51,7 @@ _ENTRIES = {
         training=Training(epochs=15, small_epochs=40, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=1e-4),
     ),
     "lenet5": Entry(
-        factory="bench.models.lenet:lenet5",
+        factory="bench.models.networks.lenet:lenet5",
         source="LeCun et al. 1998 in Caffe's shape; pruned in Han et al. 2015",
         input_shape=(1, 28, 28),
         classes=10,
@@ -59,7 +59,7 @@ _ENTRIES = {
         training=Training(epochs=8, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4),
     ),
     "resnet8": Entry(
-        factory="bench.models.tiny:resnet8",
+        factory="bench.models.networks.tiny:resnet8",
         source="MLPerf Tiny image classification (Banbury et al. 2021)",
         input_shape=(3, 32, 32),
         classes=10,
@@ -67,7 +67,7 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "dscnn": Entry(
-        factory="bench.models.tiny:dscnn",
+        factory="bench.models.networks.tiny:dscnn",
         source="MLPerf Tiny keyword spotting (Zhang et al. 2017)",
         input_shape=(1, 49, 10),
         classes=12,
@@ -76,7 +76,7 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "autoencoder": Entry(
-        factory="bench.models.tiny:autoencoder",
+        factory="bench.models.networks.tiny:autoencoder",
         source="MLPerf Tiny anomaly detection (Banbury et al. 2021)",
         input_shape=(640,),
         classes=0,
@@ -84,7 +84,7 @@ _ENTRIES = {
         size=False,
     ),
     "mobilenetv1": Entry(
-        factory="bench.models.tiny:mobilenetv1",
+        factory="bench.models.networks.tiny:mobilenetv1",
         source="Howard et al. 2017",
         input_shape=IMAGENET,
         classes=1000,
@@ -92,7 +92,7 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=1e-2),
     ),
     "mobilenetv2": Entry(
-        factory="bench.models.mobilenetv2:mobilenetv2",
+        factory="bench.models.networks.mobilenetv2:mobilenetv2",
         source="Sandler et al. 2018",
         input_shape=IMAGENET,
         classes=1000,
@@ -100,48 +100,48 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=1e-2),
     ),
     "alexnet": Entry(
-        factory="bench.models.classic:alexnet",
+        factory="bench.models.networks.classic:alexnet",
         source="Krizhevsky 2014",
         input_shape=IMAGENET,
         classes=1000,
     ),
     "vgg16": Entry(
-        factory="bench.models.classic:vgg16",
+        factory="bench.models.networks.classic:vgg16",
         source="Simonyan & Zisserman 2015",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=15, learning_rate=3e-4),
     ),
     "resnet18": Entry(
-        factory="bench.models.resnet:resnet18",
+        factory="bench.models.networks.resnet:resnet18",
         source="He et al. 2016",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=4),
     ),
     "resnet50": Entry(
-        factory="bench.models.resnet:resnet50",
+        factory="bench.models.networks.resnet:resnet50",
         source="He et al. 2016",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=4),
     ),
     "densenet121": Entry(
-        factory="bench.models.densenet:densenet121",
+        factory="bench.models.networks.densenet:densenet121",
         source="Huang et al. 2017",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=4),
     ),
     "shufflenetv2": Entry(
-        factory="bench.models.mobile:shufflenetv2",
+        factory="bench.models.networks.mobile:shufflenetv2",
         source="Ma et al. 2018",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=8, learning_rate=3e-3),
     ),
     "squeezenet": Entry(
-        factory="bench.models.mobile:squeezenet",
+        factory="bench.models.networks.mobile:squeezenet",
         source="SqueezeNet 1.1 (Iandola et al. 2016)",
         input_shape=IMAGENET,
         classes=1000,

@@ -13,15 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.config.grammar import Call, Value, parse_call
 from bench.errors import InvalidInput, PressbenchError, unknown
-from bench.grammar import Call, Value, parse_call
 from bench.models.catalogue import MODELS, Entry, Training
 from bench.types import Model, Scalar
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from bench.models.data import Dataset
+    from bench.data.datasets import Dataset
 
 __all__ = ["MODELS", "build", "load_factory", "resolve", "told_apart", "training_of"]
 

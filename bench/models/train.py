@@ -18,11 +18,11 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
 from bench.models.checkpoint import load_weights
 from bench.models.constraints import constraints_of, restore, tie_gradients
-from bench.models.data import Dataset
 from bench.models.registry import build, training_of
 from bench.types import Model, Progress
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.report.cells import Cell, League, apart, circumstances, grouped, league
-from bench.report.ran import Ran, what_ran
+from bench.report.execution_notes import Ran, what_ran
 from bench.report.text import NONE, interval, number, percent, times
 from bench.types import Clock, Status
 

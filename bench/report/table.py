@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 import pandas as pd
 
-from bench.models.shift import SHIFTS
+from bench.data.shift import SHIFTS
 from bench.records import Record
 from bench.stats import Estimate, energy_of, host_memory, latency, promised, ratio
 from bench.types import Clock

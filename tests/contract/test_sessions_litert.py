@@ -11,7 +11,7 @@ import pytest
 from backends.litert.compile import LitertBackend
 from backends.litert.session import LitertSession
 from backends.tflite.convert import to_tflite
-from bench.device.feeds import random_inputs
+from bench.device.inputs import random_inputs
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.types import Artifact, Compressed, Conditions, QuantSpec, TensorSpec
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bench.cell
-from bench.cell import Bookkeeping, run_cell
+import bench.line.cell
+from bench.config.target import Budget
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
-from bench.plan import Request, make_plan
+from bench.line.cell import Bookkeeping, run_cell
+from bench.line.plan import Request, make_plan
+from bench.line.trust import doubts_of, doubts_of_pairs
 from bench.report.table import rows
-from bench.target import Budget
-from bench.trust import doubts_of, doubts_of_pairs
 from bench.types import Artifact, Backend, Probe, Simulation, Status
 
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -83,13 +83,13 @@ def book(tmp_path, monkeypatch, cache):
     )
     plan = make_plan(Request(target="cpu", suite=str(tmp_path / "suite.toml"), data=str(tmp_path / "data.npz")))
     plan = replace(plan, target=replace(plan.target, min_clean_share=0.0))  # a neighbour's load decides no test
-    monkeypatch.setattr(bench.cell, "reference", lambda *_, **__: None)
+    monkeypatch.setattr(bench.line.cell, "reference", lambda *_, **__: None)
     return Bookkeeping(plan=plan, run_id="r", cache=cache, folder=tmp_path, progress=lambda _what, _done: None)
 
 
 def measured(book, monkeypatch, backend=FakeBackend, **behaviour):
     fake = type("Told", (backend,), {"behaviour": behaviour, "__module__": __name__})
-    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: fake)
+    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: fake)
     return [run_cell(cell, book) for cell in book.plan.cells]
 
 
@@ -106,12 +106,12 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
 
 
 def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(book, monkeypatch):
-    real = bench.cell.compress
+    real = bench.line.cell.compress
 
     def noting(*given, **named):
         return replace(real(*given, **named), notes={"outside_layers": "all of it stays"})
 
-    monkeypatch.setattr(bench.cell, "compress", noting)
+    monkeypatch.setattr(bench.line.cell, "compress", noting)
     _, other = measured(book, monkeypatch)
     assert other.reasons[0] == "all of it stays"
     assert other.status in {Status.OK, Status.INCONCLUSIVE}
@@ -179,8 +179,8 @@ def test_an_estimate_has_the_simulated_clock_and_no_accuracy(book, monkeypatch):
 
 
 def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(book, monkeypatch):
-    monkeypatch.setattr(bench.cell, "reference", lambda *_, **__: object())
-    monkeypatch.setattr(bench.cell, "predict", lambda _module, x: np.full((len(x), 3), 100.0, np.float32))
+    monkeypatch.setattr(bench.line.cell, "reference", lambda *_, **__: object())
+    monkeypatch.setattr(bench.line.cell, "predict", lambda _module, x: np.full((len(x), 3), 100.0, np.float32))
     baseline, _ = measured(book, monkeypatch)
     assert baseline.status is Status.UNTRUSTED
     assert "differ from the reference" in baseline.reasons[-1]
@@ -206,11 +206,11 @@ def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_ba
 
 
 def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, monkeypatch):
-    counted = bench.cell.cost_of
-    monkeypatch.setattr(bench.cell, "cost_of", lambda file: replace(counted(file), unknown=("com.me.Fancy",)))
+    counted = bench.line.cell.cost_of
+    monkeypatch.setattr(bench.line.cell, "cost_of", lambda file: replace(counted(file), unknown=("com.me.Fancy",)))
     baseline, _ = measured(book, monkeypatch)
-    monkeypatch.setattr(bench.cell, "cost_of", counted)
-    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: FakeBackend)
+    monkeypatch.setattr(bench.line.cell, "cost_of", counted)
+    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: FakeBackend)
     other = run_cell(book.plan.cells[1], book)
     row, beside = rows([baseline, other])
     for column in ("macs", "flops", "promised_speedup"):
@@ -222,8 +222,8 @@ def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, m
 
 
 def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_data_fits(book, monkeypatch):
-    asked = bench.cell.evaluation
-    monkeypatch.setattr(bench.cell, "evaluation", lambda *data, **how: replace(asked(*data, **how), classes=7))
+    asked = bench.line.cell.evaluation
+    monkeypatch.setattr(bench.line.cell, "evaluation", lambda *data, **how: replace(asked(*data, **how), classes=7))
     baseline, _ = measured(book, monkeypatch)
     assert baseline.quality.accuracy is None
     assert "7 classes" in baseline.missing["accuracy"]
@@ -265,7 +265,7 @@ def test_a_missing_runtime_says_how_to_get_it(book, monkeypatch):
     def missing(_kind, _name):
         raise Unavailable("backend 'ort' cannot be imported; install pressbench[ort]")
 
-    monkeypatch.setattr(bench.cell, "load", missing)
+    monkeypatch.setattr(bench.line.cell, "load", missing)
     record = run_cell(book.plan.cells[0], book)
     assert record.status is Status.SKIPPED
     assert "install pressbench[ort]" in record.reasons[0]
@@ -290,7 +290,7 @@ def test_a_full_disk_is_no_record_of_the_cell(book, monkeypatch, error):
     def full(*_arguments):
         raise error
 
-    monkeypatch.setattr(bench.cell, "compiled", full)
+    monkeypatch.setattr(bench.line.cell, "compiled", full)
     with pytest.raises(DiskFull, match=r"disk full: fakenet:build, baseline, ort: .* --resume") as caught:
         run_cell(book.plan.cells[0], book)
     assert caught.value.exit_code == 3
@@ -300,8 +300,8 @@ def test_a_full_disk_during_the_comparison_is_no_record_of_the_cell_either(book,
     def full(*_arguments):
         raise CellFailed("the worker ended with 1: OSError: [Errno 28] No space left on device: '/tmp/x'")
 
-    monkeypatch.setattr(bench.cell, "load", lambda _kind, _name: FakeBackend)
+    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: FakeBackend)
     run_cell(book.plan.cells[0], book)
-    monkeypatch.setattr(bench.cell, "measure_pairs", full)
+    monkeypatch.setattr(bench.line.cell, "measure_pairs", full)
     with pytest.raises(DiskFull, match="disk full: the comparison"):
         run_cell(book.plan.cells[1], book)

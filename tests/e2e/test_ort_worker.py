@@ -9,10 +9,10 @@ import pytest
 from onnx import helper
 from ort_nets import SHAPE, compiled, convnet, samples, save
 
+from bench.config.suite import Measure
 from bench.errors import InvalidInput, Unavailable
-from bench.measure import Bench, measure_artifact
+from bench.line.measure import Bench, measure_artifact
 from bench.reach.local import Local
-from bench.suite import Measure
 from bench.types import Artifact, Conditions, QuantSpec
 
 

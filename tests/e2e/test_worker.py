@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.config.suite import Measure
 from bench.device.job import Job, Limits, Subject
 from bench.errors import CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported
-from bench.measure import Bench, measure_artifact, pair_launch
+from bench.line.measure import Bench, measure_artifact, pair_launch
 from bench.reach.local import Local
-from bench.suite import Measure
 from bench.types import Artifact, Conditions
 
 FAKES = Path(__file__).parent.parent / "fakes"

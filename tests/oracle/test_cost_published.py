@@ -235,7 +235,8 @@ def test_weights_and_their_zeros_agree_with_litert_s_own_reader(tflite_cases: Pa
 def test_our_table_of_operators_and_types_is_litert_s() -> None:
     from ai_edge_litert import schema_py_generated as schema
 
-    from bench.cost.tflite_schema import FREE, FREE_ELEMENTWISE, KINDS, OPERATORS
+    from bench.cost.tflite_rules import FREE, FREE_ELEMENTWISE
+    from bench.formats.tflite_schema import KINDS, OPERATORS
 
     codes = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
     assert {code: name for code, name in enumerate(OPERATORS) if code in codes} == codes

@@ -12,7 +12,7 @@ from backends.ort.compile import OrtBackend
 from backends.ort.session import OrtSession
 from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
-from bench.models.data import Dataset, load_data
+from bench.data.datasets import Dataset, load_data
 from bench.models.registry import resolve
 from bench.models.train import accuracy
 from bench.types import Conditions

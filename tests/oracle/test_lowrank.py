@@ -12,13 +12,13 @@ from small_network import settled, small_data
 from torch import nn
 
 from bench.compress.export import export
-from bench.compress.factors import Cp, Svd, Tucker
+from bench.compress.factorize.factors import Cp, Svd, Tucker
+from bench.compress.factorize.lowrank import METHODS
+from bench.compress.factorize.ranks import Place, by_budget
+from bench.compress.factorize.separable import Separable
 from bench.compress.interface import Context, Network
-from bench.compress.lowrank import METHODS
-from bench.compress.ranks import Place, by_budget
 from bench.compress.recipe import parse_recipe
-from bench.compress.separable import Separable
-from bench.compress.surgery import Site, sites
+from bench.compress.replace_layers import Site, sites
 from bench.cost.count import cost_of
 from bench.errors import InvalidInput, Unsupported
 

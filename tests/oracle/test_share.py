@@ -11,11 +11,11 @@ import torch
 from sklearn.cluster import KMeans
 from small_network import settled, small_data
 
+from bench.compress.coding.hashing import buckets
 from bench.compress.export import export, layer_weights
-from bench.compress.hashing import buckets
 from bench.compress.interface import Context, Network
-from bench.compress.kmeans import kmeans
 from bench.compress.recipe import parse_recipe
+from bench.compress.share.kmeans import kmeans
 from bench.errors import InvalidInput, Unsupported
 
 LAYERS = ("conv", "depthwise", "pointwise", "fc1", "fc2")

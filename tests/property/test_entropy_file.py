@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
 
-from bench.compress import huffman
-from bench.compress.bytestream import Reader, varint
-from bench.compress.entropy import MAGIC, Hashing, encode_weights
-from bench.compress.entropy_read import decode_weights
-from bench.compress.hashing import buckets
+from bench.compress.coding import huffman
+from bench.compress.coding.entropy import MAGIC, Hashing, encode_weights
+from bench.compress.coding.entropy_read import decode_weights
+from bench.compress.coding.hashing import buckets
+from bench.compress.coding.varint import Reader, varint
 from bench.errors import InvalidInput
 
 BITS = st.sampled_from([0, 0, 0, 0x80000000, 0x3F800000, 0x7FC00001, 0x7F800001, 0xFF800000, 1, 0x40490FDB])

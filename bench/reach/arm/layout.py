@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from bench.errors import InvalidInput, Unavailable, unknown
-from bench.places import cache_folder
+from bench.paths import cache_folder
 from bench.types import Json
 
 MADE_FROM = (

@@ -1,0 +1,39 @@
+"""A network's entropy-coded weights file: what of a network it holds, and what its size says."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from bench.compress.coding.entropy import Hashing, encode_weights
+from bench.compress.interface import Network
+
+FILE = "weights.pbw"
+"""Its name in the cache, beside the ONNX file of the same network."""
+COUNTER = "num_batches_tracked"
+"""BatchNorm's count of training steps, which inference has no use for."""
+
+
+def weights_file(network: Network) -> bytes:
+    """Parameters and buffers under torch's names, each once; before BatchNorm is folded, so sharing shows."""
+    module = network.module
+    names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
+    state = {
+        name: value.numpy(force=True)
+        for name, value in module.state_dict().items()
+        if name in names and not name.endswith(COUNTER)
+    }
+    hashed = {name: Hashing(**facts) for name, facts in network.notes.get("hashed", {}).items()}
+    return encode_weights(state, hashed)
+
+
+def uncoded_bytes(network: Network) -> int:
+    """What the parameters take as they are."""
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.module.parameters())
+
+
+@torch.no_grad()
+def plain_zeros(module: nn.Module, names: list[str]) -> None:
+    """Negative zeros, as masking negative weights leaves them, become zeros: all zeros are one symbol. In place."""
+    for name in names:
+        module.get_parameter(name).add_(0.0)

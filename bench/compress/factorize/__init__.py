@@ -1,0 +1,1 @@
+"""Steps that replace a layer by cheaper factors."""

@@ -1,0 +1,108 @@
+"""Low-rank factorization: layers become chains of smaller ones that compute nearly the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Literal, final
+
+from torch import nn
+
+from bench.compress.arguments import Within
+from bench.compress.factorize.factors import Cp, Factorization, Svd, Tucker
+from bench.compress.factorize.ranks import Choice, Place, by_budget, by_energy, by_share, text
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import tied_layers, weight_of, weighted_layers
+from bench.compress.replace_layers import TIED, Site, reasons, sites, substitute
+from bench.errors import InvalidInput, Unsupported
+
+Share = Annotated[float | None, Within(low=0, high=1, open_low=True, open_high=True)]
+METHODS: Mapping[str, Factorization] = {"svd": Svd(), "tucker": Tucker(), "cp": Cp()}
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Lowrank(Compressor):
+    """Writes each layer's weight as a product of smaller ones; a layer that would grow stays, and the notes say why.
+
+    Linear layers and 1x1 convolutions by singular values; larger kernels by `method`: "svd" (of outputs
+    against the rest), "tucker" (Tucker-2) or "cp". `layers` takes one kind only. The rank of each layer, by
+    exactly one of: `rank_ratio`, a share of the full rank (of the channels for Tucker and CP); `energy`, the
+    smallest that keeps this share of the squared weights; `macs_ratio`, the ranks of the highest energy, the
+    same for all layers, at which together they need at most this share of their MACs. Grouped and transposed
+    convolutions stay (and count). Fine-tune afterwards.
+    CP is slow where layers have hundreds of channels (minutes), and slower by `energy`, which fits many ranks.
+    """
+
+    name: ClassVar[str] = "lowrank"
+    source: ClassVar[str] = (
+        "Denton et al. 2014, arXiv:1404.0736; Kim et al. 2016 (Tucker-2), arXiv:1511.06530; "
+        "Lebedev et al. 2015 (CP), arXiv:1412.6553; Zhang et al. 2016, arXiv:1505.06798"
+    )
+    method: Literal["svd", "tucker", "cp"] = "svd"
+    rank_ratio: Share = None
+    energy: Share = None
+    macs_ratio: Share = None
+    layers: Literal["all", "linear", "convolution"] = "all"
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        given = [value for value in (self.rank_ratio, self.energy, self.macs_ratio) if value is not None]
+        if len(given) != 1:
+            raise InvalidInput(f"{self!r}: give exactly one of rank_ratio, energy, macs_ratio")
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` when no layer can be made smaller, saying why for each."""
+        named = weighted_layers(network.module, only=self.only, skip=self.skip)
+        named = {name: layer for name, layer in named.items() if self.layers in ("all", _kind(layer))}
+        found = sites(network.module, named, context.example)
+        left = {name: _unfit(layer, found.get(name)) for name, layer in named.items()}
+        left |= dict.fromkeys(tied_layers(network.module) & set(named), TIED)
+        places = {
+            name: Place(site=found[name], method=self._method(layer)) for name, layer in named.items() if not left[name]
+        }
+        chosen = self._choose(places, sum(site.price.macs for site in found.values()), context.seed)
+        ranks = {name: rank for name, rank in chosen.items() if not isinstance(rank, str)}
+        left = {name: str(chosen.get(name, reason)) for name, reason in left.items() if name not in ranks}
+        if not ranks:
+            raise Unsupported(f"{self!r} makes no layer smaller ({reasons(left) or 'there is none of its kind'})")
+        chains = {name: places[name].method.build(named[name], rank, context.seed) for name, rank in ranks.items()}
+        done = {
+            name: f"rank {text(rank)}: {places[name].site.price.macs} -> {places[name].price(rank).macs} MACs"
+            for name, rank in ranks.items()
+        }
+        result = substitute(network, chains, context.example)
+        notes = {"factorized": done, "not factorized": left}
+        merged = {key: {**network.notes.get(key, {}), **value} for key, value in notes.items()}
+        return replace(result, notes={**network.notes, **merged})
+
+    def _method(self, layer: nn.Module) -> Factorization:
+        flat = isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1)
+        return METHODS["svd" if flat else self.method]
+
+    def _choose(self, places: Mapping[str, Place], macs: int, seed: int) -> Choice:
+        """Ranks or reasons; `macs` is what all the named layers need, these and those left as they are."""
+        if self.rank_ratio is not None:
+            return by_share(places, self.rank_ratio)
+        if self.energy is not None:
+            return by_energy(places, self.energy, seed)
+        assert self.macs_ratio is not None
+        staying = macs - sum(place.site.price.macs for place in places.values())
+        return by_budget(places, self.macs_ratio * macs - staying)
+
+
+def _kind(layer: nn.Module) -> str:
+    return "linear" if isinstance(layer, nn.Linear) else "convolution"
+
+
+def _unfit(layer: nn.Module, site: Site | None) -> str:
+    """Why this kind of layer is never factorized; empty for one that may be."""
+    if site is None:
+        return "it never runs"
+    if type(layer) not in (nn.Linear, nn.Conv2d):
+        return f"{type(layer).__name__} is neither Linear nor Conv2d"
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"a grouped convolution ({layer.groups} groups)"
+    return "" if bool(weight_of(layer).any()) else "all its weights are zero"

@@ -1,0 +1,142 @@
+"""How much a channel matters: one score (0 or more) for every set of channels that must go together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from bench.compress.interface import Context
+from bench.compress.layers import CONVOLUTIONS, NORMS, WEIGHTED, weight_of
+from bench.compress.prune.weight_criteria import BATCH, saliency, samples
+from bench.errors import Unsupported
+
+ChannelCriterion = Literal["l1", "l2", "random", "taylor", "hessian", "activation", "apoz", "bn_scale"]
+
+Clamp = tuple[float, float]
+"""The least and the largest value that what follows a module lets through."""
+EVERYTHING: Clamp = (-math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A module among those that lose channels together: its channel `indices[i]` goes with the root's `roots[i]`."""
+
+    module: nn.Module
+    indices: tuple[int, ...]
+    roots: tuple[int, ...]
+
+
+def channel_scores(
+    module: nn.Module,
+    groups: list[list[Member]],
+    criterion: ChannelCriterion,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
+) -> list[Tensor]:
+    """For each group the scores of its root's channels, the mean over its members, comparable between groups.
+
+    BatchNorm's scales are that as they are; by any other criterion each member's scores have the mean 1.
+
+    l1, l2: norm of the filter. random: uniform, seeded. taylor, hessian: the sum of the filter's weight
+    saliencies (`bench.compress.prune.weight_criteria`). activation: mean of |output|, after the ReLU that `clamps` says
+    follows; apoz: share of positive outputs (1 - APoZ, Hu et al. 2016), both after BatchNorm where there
+    is one. bn_scale: |gamma| (Liu et al. 2017). Raises `Unsupported` where BatchNorm or data is missing.
+    """
+    chosen = [[part for part in group if isinstance(part.module, _kinds(group, criterion))] for group in groups]
+    for group, parts in zip(groups, chosen, strict=True):
+        if not parts:
+            kinds = sorted({type(part.module).__name__ for part in group})
+            raise Unsupported(f"criterion {criterion!r} needs BatchNorm after every layer; found only {kinds}")
+    modules = list(dict.fromkeys(part.module for parts in chosen for part in parts))
+    values = _per_module(module, modules, criterion, context, clamps)
+    if criterion != "bn_scale":
+        values = {layer: _relative(scores) for layer, scores in values.items()}
+    found = [_combine(parts, values) for parts in chosen]
+    return found if criterion == "bn_scale" else [_relative(scores) for scores in found]
+
+
+def _kinds(group: list[Member], criterion: str) -> tuple[type[nn.Module], ...]:
+    if criterion == "bn_scale":
+        return NORMS
+    normed = any(isinstance(part.module, NORMS) for part in group)
+    return NORMS if criterion in ("activation", "apoz") and normed else WEIGHTED
+
+
+def _combine(parts: list[Member], values: dict[nn.Module, Tensor]) -> Tensor:
+    size = max(max(part.roots) for part in parts) + 1
+    total, count = torch.zeros(size), torch.zeros(size)
+    for part in parts:
+        roots = torch.tensor(part.roots)
+        total.index_add_(0, roots, values[part.module][torch.tensor(part.indices)])
+        count.index_add_(0, roots, torch.ones(len(roots)))
+    return total / count.clamp(min=1)
+
+
+def _relative(scores: Tensor) -> Tensor:
+    return scores / scores.mean().clamp(min=1e-30)
+
+
+def _per_module(
+    module: nn.Module,
+    modules: list[nn.Module],
+    criterion: str,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
+) -> dict[nn.Module, Tensor]:
+    if criterion == "bn_scale":
+        return {layer: weight_of(layer).detach().abs() for layer in modules}
+    if criterion in ("activation", "apoz"):
+        return _activity(module, modules, criterion, context, clamps)
+    if criterion == "random":
+        generator = torch.Generator().manual_seed(context.seed)
+        return {layer: torch.rand(len(_filters(layer, weight_of(layer))), generator=generator) for layer in modules}
+    if criterion == "l2":
+        return {layer: _filters(layer, weight_of(layer).detach()).norm(dim=1) for layer in modules}
+    names = {layer: name for name, layer in module.named_modules()}
+    scores = saliency(module, {names[layer]: layer for layer in modules}, criterion, context)
+    return {layer: _filters(layer, scores[names[layer]]).sum(1) for layer in modules}
+
+
+def _filters(layer: nn.Module, weight: Tensor) -> Tensor:
+    """The weights of each output channel as a row."""
+    if isinstance(layer, CONVOLUTIONS) and layer.transposed:
+        if layer.groups > 1:
+            raise Unsupported("channels of a grouped transposed convolution cannot be ranked")
+        weight = weight.transpose(0, 1)
+    return weight.flatten(1)
+
+
+def _activity(
+    module: nn.Module,
+    modules: list[nn.Module],
+    criterion: str,
+    context: Context,
+    clamps: Mapping[nn.Module, Clamp],
+) -> dict[nn.Module, Tensor]:
+    sums: dict[nn.Module, Tensor] = {}
+
+    def record(layer: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        axis = output.dim() - 1 if isinstance(layer, nn.Linear) else 1
+        rows = output.detach().transpose(axis, -1).flatten(0, -2)
+        if criterion == "apoz":
+            mean = (rows > 0).float().mean(0)
+        else:
+            mean = rows.clamp(*clamps.get(layer, EVERYTHING)).abs().mean(0)
+        sums[layer] = sums.get(layer, torch.zeros(())) + mean * len(output)
+
+    hook: Callable[..., None] = record
+    handles = [layer.register_forward_hook(hook) for layer in modules]
+    inputs, _ = samples(context, criterion)
+    try:
+        with torch.no_grad():
+            for chunk in inputs.split(BATCH):
+                module(chunk)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {layer: total / len(inputs) for layer, total in sums.items()}

@@ -1,0 +1,75 @@
+"""Training that draws weights or BatchNorm's gates towards zero, before a step that prunes them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.compress.arguments import Count, Positive
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import NORMS, distinct, weight_of, weighted_layers
+from bench.compress.train.finetune import training_data
+from bench.errors import Unsupported
+from bench.models.train import fit
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Regularize(Compressor):
+    """Trains with `strength` times the sum of magnitudes added to the loss, so that less matters afterwards.
+
+    `kind`: l1 sums over the weights of convolutions and linear layers; bn_l1 over BatchNorm's scales
+    (network slimming), to be followed by channels(criterion='bn_scale', scope='global').
+    """
+
+    name: ClassVar[str] = "regularize"
+    source: ClassVar[str] = "Liu et al. 2017, Network Slimming, arXiv:1708.06519; Han et al. 2015, arXiv:1506.02626"
+    trains: ClassVar[bool] = True
+    kind: Literal["l1", "bn_l1"] = "l1"
+    strength: Positive = 1e-4
+    epochs: Count = 2
+    learning_rate: Positive = 1e-3
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` without a data set, and for bn_l1 without a BatchNorm that scales."""
+        data = training_data(self, context)
+        module = copy.deepcopy(network.module)
+        drawn = self._drawn(module)
+
+        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+            return F.cross_entropy(module(x), y) + self.strength * sum_of_magnitudes(drawn)
+
+        before = float(sum_of_magnitudes(drawn).detach())
+        fit(
+            module,
+            data,
+            epochs=self.epochs,
+            learning_rate=self.learning_rate,
+            seed=context.seed,
+            progress=context.progress,
+            loss=loss,
+            masks=network.masks,
+            clusters=network.clusters,
+            label=f"{self!r}",
+        )
+        after = float(sum_of_magnitudes(drawn).detach())
+        return replace(network, module=module, notes={**network.notes, f"{self.kind} norm": [before, after]})
+
+    def _drawn(self, module: nn.Module) -> Sequence[Tensor]:
+        if self.kind == "l1":
+            return [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
+        found = [weight_of(layer) for layer in module.modules() if isinstance(layer, NORMS) and layer.affine]
+        if not found:
+            raise Unsupported(f"{self!r}: the network has no BatchNorm with a scale; kind='l1' draws the weights")
+        return found
+
+
+def sum_of_magnitudes(values: Sequence[Tensor]) -> Tensor:
+    """The sum of |v| over all the tensors."""
+    return torch.stack([value.abs().sum() for value in values]).sum()

@@ -1,0 +1,117 @@
+"""A scan of how much each layer can lose, and pruning by what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+from torch import nn
+
+from bench.compress.arguments import Count, Positive
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import Granularity, weight_of
+from bench.compress.prune.channel_criteria import ChannelCriterion
+from bench.compress.prune.channels import remove, tied
+from bench.compress.prune.iterative import check_criterion, layers_of
+from bench.compress.prune.weight_criteria import saliency
+from bench.compress.prune.weights import prune_to
+from bench.data.datasets import Dataset
+from bench.errors import Unsupported
+from bench.models.train import accuracy, predict
+
+LEVELS = 64
+"""How finely a layer's share is found: to 1/64, or to one channel of a layer (of each of its groups) with fewer."""
+
+Pruned = Callable[[Mapping[str, float]], Network]
+"""Layer name -> share of it, to the network without these."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Sensitivity(Compressor):
+    """Prunes each layer by the largest share that alone costs at most `max_drop_pp` points of accuracy.
+
+    The shares are found by bisection, one layer at a time (layers tied together as one), before any
+    training, on `samples` examples of the training set, never the test set. The drop of all layers
+    together is larger; the notes have it, and training wins it back. `granularity` and `criterion`:
+    as in iterative.
+    """
+
+    name: ClassVar[str] = "sensitivity"
+    source: ClassVar[str] = (
+        "Li et al. 2017, Pruning Filters for Efficient ConvNets, arXiv:1608.08710, section 3.2; arXiv:1506.02626"
+    )
+    looks_at_data: ClassVar[bool] = True
+    max_drop_pp: Positive = 1.0
+    criterion: ChannelCriterion = "l1"
+    granularity: Granularity = "weight"
+    samples: Count = 2048
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        check_criterion(self, self.criterion, self.granularity)
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` without a data set, and where no layer can lose anything within the drop."""
+        if context.data is None:
+            raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
+        layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
+        look = _looker(context.data, self.samples, context.seed)
+        whole = look(network.module)
+        groups, pruned = self._ways(network, layers, context)
+        found: dict[str, float] = {}
+        for turn, (group, size) in enumerate(groups.items()):
+            context.progress(f"{self!r}: {group[0]}", turn / len(groups))
+            share = self._largest(group, size, pruned, look, whole)
+            found |= dict.fromkeys(group, share)
+        if not any(found.values()):
+            raise Unsupported(f"{self!r}: the smallest share of any layer already costs more; allow a larger drop")
+        result = pruned({name: share for name, share in found.items() if share})
+        scan = {
+            "shares": {name: round(share, 6) for name, share in found.items()},
+            "train_accuracy": whole,
+            "drop_of_all_pp": 100 * (whole - look(result.module)),
+        }
+        return replace(result, notes={**result.notes, "sensitivity": scan})
+
+    def _ways(
+        self, network: Network, layers: Mapping[str, nn.Module], context: Context
+    ) -> tuple[dict[tuple[str, ...], int], Pruned]:
+        """The layers to scan, those tied together in one tuple, with how much each has to lose, and how shares
+        of them are pruned."""
+        if self.granularity != "weight":
+            criterion = self.criterion
+            sizes = {item.layers: item.size for item in tied(network, layers, context)}
+            return sizes, lambda amounts: remove(network, amounts, criterion, context)
+        scores = saliency(network.module, layers, self.criterion, context)
+        return {(name,): weight_of(layer).numel() for name, layer in layers.items()}, lambda amounts: prune_to(
+            network, {name: scores[name] for name in amounts}, amounts, "layer"
+        )
+
+    def _largest(
+        self, group: tuple[str, ...], size: int, pruned: Pruned, look: Callable[[nn.Module], float], whole: float
+    ) -> float:
+        """The largest share within the drop, taking it that a larger share never costs less. All of a layer is
+        too much unseen: it is not tried."""
+        levels = min(LEVELS, size)
+        fits, too_much = 0, levels
+        while too_much - fits > 1:
+            middle = (fits + too_much) // 2
+            now = look(pruned(dict.fromkeys(group, middle / levels)).module)
+            if 100 * (whole - now) <= self.max_drop_pp:
+                fits = middle
+            else:
+                too_much = middle
+        return fits / levels
+
+
+def _looker(data: Dataset, samples: int, seed: int) -> Callable[[nn.Module], float]:
+    """Accuracy on the last of a seeded order of the training set, of which criteria look at the first."""
+    order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(seed))
+    chosen = order[-samples:].numpy()
+    x, y = data.x_train[chosen], data.y_train[chosen]
+    return lambda module: accuracy(predict(module, x), y)

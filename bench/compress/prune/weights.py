@@ -1,0 +1,179 @@
+"""Pruning of single weights: they become zero and stay zero through later training; the shapes remain."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from bench.compress.arguments import Count, Fraction, Positive
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, weight_of, weighted_layers
+from bench.compress.prune.weight_criteria import WeightCriterion, saliency
+from bench.errors import InvalidInput, Unsupported
+
+Scope = Literal["global", "layer"]
+LEFT_DENSE = " left dense"
+"""A note `2:4 left dense` names the layers that nm left as they were: there is one once nm has been."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Prune(Compressor):
+    """Sets the share `amount` of the weights that matter least to zero, biases excepted.
+
+    `amount` counts what earlier steps already pruned. `scope`: one ranking over all layers, or the
+    same share of each. `only` and `skip` name layers. `criterion`: see `bench.compress.prune.weight_criteria`.
+    """
+
+    name: ClassVar[str] = "prune"
+    source: ClassVar[str] = (
+        "Han et al. 2015, arXiv:1506.02626; criteria: OBD (1990), arXiv:1611.06440, arXiv:2306.11695"
+    )
+    amount: Fraction
+    criterion: WeightCriterion = "l1"
+    scope: Scope = "global"
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Within one weight of `amount` per ranking. Raises `Unsupported` when a layer would lose all its weights."""
+        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        scores = saliency(network.module, layers, self.criterion, context)
+        return prune_to(network, scores, dict.fromkeys(layers, self.amount), self.scope)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Threshold(Compressor):
+    """Sets every weight whose magnitude is below `value` to zero, biases excepted."""
+
+    name: ClassVar[str] = "threshold"
+    source: ClassVar[str] = "Han et al. 2015, arXiv:1506.02626"
+    value: Positive
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` when a layer has no larger weight."""
+        del context
+        layers = weighted_layers(network.module, only=self.only, skip=self.skip)
+        return with_masks(network, {name: weight_of(layer).abs() >= self.value for name, layer in layers.items()})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class NM(Compressor):
+    """Keeps the `n` largest of every `m` weights that follow one another along the input axis (2:4 sparsity).
+
+    A layer whose input channels `m` does not divide stays dense, and the notes name it.
+    """
+
+    name: ClassVar[str] = "nm"
+    source: ClassVar[str] = "Mishra et al. 2021, Accelerating Sparse Deep Neural Networks, arXiv:2104.08378"
+    n: Count = 2
+    m: Count = 4
+    criterion: WeightCriterion = "l1"
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        if self.n >= self.m:
+            raise InvalidInput(f"nm(n={self.n}, m={self.m}): n must be below m")
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` when `m` divides the inputs of no layer."""
+        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        fitting = {name: layer for name, layer in layers.items() if _inputs(layer) % self.m == 0}
+        if not fitting:
+            raise Unsupported(f"{self!r}: no layer has a number of input channels that {self.m} divides")
+        scores = saliency(network.module, fitting, self.criterion, context)
+        ranked = {name: _already_last(network, name, score) for name, score in scores.items()}
+        axes = {name: 0 if isinstance(layer, TRANSPOSED) else 1 for name, layer in fitting.items()}
+        masks = {name: _largest(score, self.n, self.m, axes[name]) for name, score in ranked.items()}
+        pruned = with_masks(network, masks)
+        dense = [name for name in layers if name not in fitting]
+        return replace(pruned, notes={**pruned.notes, f"{self.n}:{self.m}{LEFT_DENSE}": dense})
+
+
+def pattern(network: Network) -> str:
+    """The N:M pattern an earlier step put into the weights, as `2:4`; "" where there is none."""
+    return next((key.removesuffix(LEFT_DENSE) for key in network.notes if key.endswith(LEFT_DENSE)), "")
+
+
+def prune_to(network: Network, scores: Mapping[str, Tensor], amounts: Mapping[str, float], scope: str) -> Network:
+    """The network with the least of each layer's weights (or of all, `scope` "global") at zero.
+
+    `amounts`: layer name -> share of its weights to be zero in the end, the already masked among them.
+    """
+    ranked = {name: _already_last(network, name, score) for name, score in scores.items()}
+    if scope == "global" and len(set(amounts.values())) == 1:
+        joined = torch.cat([score.flatten() for score in ranked.values()])
+        kept = _keep(joined, next(iter(amounts.values()))).split([score.numel() for score in ranked.values()])
+        masks = {name: mask.reshape(ranked[name].shape) for name, mask in zip(ranked, kept, strict=True)}
+    else:
+        masks = {name: _keep(score, amounts[name]) for name, score in ranked.items()}
+    return with_masks(network, masks)
+
+
+def with_masks(network: Network, keep: Mapping[str, Tensor]) -> Network:
+    """A new network whose layers keep only these weights, besides what is masked already.
+
+    Raises `Unsupported` naming a layer that would lose all its weights.
+    """
+    module = copy.deepcopy(network.module)
+    masks = dict(network.masks)
+    for name, mask in keep.items():
+        weight = weight_of(module.get_submodule(name))
+        both = mask.to(weight.dtype) * masks.get(f"{name}.weight", torch.ones_like(weight))
+        if not bool(both.any()):
+            raise Unsupported(f"layer {name!r} would lose all its {mask.numel()} weights; prune less, or skip it")
+        masks[f"{name}.weight"] = both
+        weight.data.mul_(both)
+    return replace(network, module=module, masks=masks, notes={**network.notes, "sparsity": sparsity(module)})
+
+
+def sparsity(module: nn.Module) -> float:
+    """The share of all weights, biases excepted, that is zero."""
+    weights = [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
+    zeros = sum(int((weight == 0).sum()) for weight in weights)
+    return round(zeros / sum(weight.numel() for weight in weights), 6)
+
+
+def _already_last(network: Network, name: str, score: Tensor) -> Tensor:
+    """Masked weights rank below every other, so that a second pruning does not count them as kept."""
+    mask = network.masks.get(f"{name}.weight")
+    return score if mask is None else torch.where(mask > 0, score, -1.0)
+
+
+def _keep(scores: Tensor, amount: float) -> Tensor:
+    """True for all but the round(amount x count) smallest; of equal scores the first go first."""
+    flat = scores.flatten()
+    count = round(amount * flat.numel())
+    if count == 0:
+        return torch.ones_like(scores, dtype=torch.bool)
+    limit = flat.kthvalue(count).values
+    keep = flat > limit
+    ties = (flat == limit).nonzero().flatten()
+    keep[ties[count - int((flat < limit).sum()) :]] = True
+    return keep.reshape(scores.shape)
+
+
+def _inputs(layer: nn.Module) -> int:
+    """How many inputs each of the layer's outputs sees: neighbours there are multiplied and added together."""
+    if isinstance(layer, CONVOLUTIONS):
+        return int(layer.in_channels) // int(layer.groups)
+    return weight_of(layer).shape[1]
+
+
+def _largest(score: Tensor, n: int, m: int, axis: int) -> Tensor:
+    """True for the n largest of each m neighbours along `axis`."""
+    last = score.transpose(axis, -1)
+    groups = last.reshape(-1, m)
+    mask = torch.zeros_like(groups, dtype=torch.bool).scatter_(1, groups.topk(n, dim=1).indices, value=True)
+    return mask.reshape(last.shape).transpose(axis, -1)

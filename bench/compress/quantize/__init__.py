@@ -1,0 +1,1 @@
+"""Steps that lower the precision of weights and activations."""

@@ -1,0 +1,171 @@
+"""Mixed precision: int8 where it costs no accuracy, float32 in the few layers where it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from bench.compress.arguments import Count, Positive
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
+from bench.compress.quantize.activations import trace
+from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
+from bench.errors import Unsupported
+from bench.types import QuantSpec
+
+BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """On the held-out samples: share of right answers, mean cross-entropy."""
+
+    accuracy: float
+    loss: float
+
+
+Look = Callable[[frozenset[str]], Score]
+"""The layers that are int8 -> how well the network then does."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class MixedInt8(Compressor):
+    """Static int8 with as few layers left in float as keep the accuracy within `max_drop_pp` points of float32.
+
+    Int8 is simulated in torch (min-max ranges of `samples` inputs) and judged on `held_out` other
+    examples of the training set, never the test set: a network that has learnt them by heart drops
+    less there. All layers are int8 first; while the drop is too large one more is left in float, the
+    one first whose own int8 raises the loss most for its multiplications; last, those left in float
+    are tried in int8 again, the most expensive first. The notes have every figure.
+    """
+
+    name: ClassVar[str] = "mixed_int8"
+    source: ClassVar[str] = (
+        "Dong et al. 2019, HAWQ, arXiv:1905.03696, its sensitivities measured; greedy search as Wu et al. 2020, "
+        "arXiv:2004.09602, section 5.2"
+    )
+    looks_at_data: ClassVar[bool] = True
+    quantizes: ClassVar[bool] = True
+    max_drop_pp: Positive = 0.5
+    per_channel: bool = True
+    symmetric: bool = True
+    samples: Count = 256
+    held_out: Count = 2048
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` without a data set, when torch.export cannot trace the network, and when
+        no layer at all can be int8 within the drop."""
+        layers = weighted_layers(network.module)
+        look = self._looker(network.module, context)
+        whole = look(frozenset())
+        everything = look(frozenset(layers))
+
+        def fits(score: Score) -> bool:
+            return 100 * (whole.accuracy - score.accuracy) <= self.max_drop_pp
+
+        kept: list[str] = []
+        alone: dict[str, float] = {}
+        if not fits(everything):
+            for turn, name in enumerate(layers):
+                context.progress(f"{self!r}: {name} alone", turn / len(layers))
+                alone[name] = look(frozenset({name})).loss - whole.loss
+            macs = multiplications(network.module, layers, context.example)
+            order = sorted(layers, key=lambda name: alone[name] / max(macs[name], 1), reverse=True)
+            kept = fewest_in_float(order, macs, lambda float_: fits(look(frozenset(layers) - float_)))
+        if len(kept) == len(layers):
+            raise Unsupported(f"{self!r}: not one layer can be int8 within this drop; allow a larger one")
+        found = {
+            "kept_float": kept,
+            "held_out_accuracy": {
+                "float32": whole.accuracy,
+                "int8": everything.accuracy,
+                "mixed": look(frozenset(layers) - frozenset(kept)).accuracy,
+            },
+            "loss_added_alone": alone,
+        }
+        return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, "mixed_int8": found})
+
+    def _looker(self, module: nn.Module, context: Context) -> Look:
+        """Judges sets of int8 layers; calibrates on the first of a seeded order of the training set, judges on the last."""
+        if context.data is None:
+            raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
+        order = np.random.default_rng(context.seed).permutation(len(context.data.x_train))
+        chosen = order[-min(self.held_out, len(order) // 2) :]
+        x, y = context.data.x_train[chosen], torch.from_numpy(context.data.y_train[chosen])
+        traced = trace(module, context.example)
+        ranges = calibrate(module, traced, context.data.x_train[order[: min(self.samples, -(-len(order) // 2))]])
+        grid = Grid(per_channel=self.per_channel, symmetric=self.symmetric)
+
+        def look(int8: frozenset[str]) -> Score:
+            weights = rounded_weights(module, int8, traced, grid)
+            with torch.no_grad(), simulated(module, traced, ranges, int8, grid):
+                return _score(module, weights, x, y)
+
+        return look
+
+    def _spec(self, kept: tuple[str, ...]) -> QuantSpec:
+        return QuantSpec(
+            kind="static",
+            per_channel=self.per_channel,
+            activation_symmetric=self.symmetric,
+            samples=self.samples,
+            keep_float=kept,
+        )
+
+
+def fewest_in_float(order: list[str], macs: Mapping[str, int], fits: Callable[[frozenset[str]], bool]) -> list[str]:
+    """The layers to leave in float, in the network's own words: none could go back to int8 alone.
+
+    Layers join in `order` until `fits`; then each, the one with the most `macs` first, leaves if it still fits.
+    """
+    kept: list[str] = []
+    for name in order:
+        kept.append(name)
+        if fits(frozenset(kept)):
+            break
+    for name in sorted(kept, key=lambda name: macs[name], reverse=True):
+        rest = [other for other in kept if other != name]
+        if rest and fits(frozenset(rest)):
+            kept = rest
+    return kept
+
+
+def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, int]:
+    """Layer -> multiplications it does for one input (all its calls)."""
+    found = dict.fromkeys(layers, 0)
+
+    def counter(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        weight = weight_of(layer)
+
+        def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            places = inputs[0] if isinstance(layer, TRANSPOSED) else output
+            found[name] += places.numel() // len(places) * (weight.numel() // weight.shape[0])
+
+        return count
+
+    handles = [layer.register_forward_hook(counter(name, layer)) for name, layer in layers.items()]
+    try:
+        with torch.no_grad():
+            module(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _score(module: nn.Module, weights: dict[str, Tensor], x: np.ndarray, y: Tensor) -> Score:
+    outputs = torch.cat(
+        [
+            functional_call(module, weights, (torch.from_numpy(x[start : start + BATCH]),))
+            for start in range(0, len(x), BATCH)
+        ]
+    )
+    return Score(accuracy=float((outputs.argmax(dim=1) == y).double().mean()), loss=float(F.cross_entropy(outputs, y)))

@@ -1,0 +1,88 @@
+"""Training through weights that are rounded at every step: the rounded ones infer, the real ones learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.train.distill import check_outputs, distillation_loss
+from bench.compress.train.finetune import training_data
+from bench.models.train import Hook, fit
+
+Replaced = Callable[[nn.Module], Mapping[str, Tensor]]
+"""Module -> parameter name -> what stands in its place, with gradients to the parameter."""
+
+
+class Trained(Protocol):
+    """The arguments of a step that trains so. `alpha` below 1 distils: see `bench.compress.train.distill.Distill`."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training set."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the first step; it falls to 0."""
+
+    @property
+    def alpha(self) -> float:
+        """The share of the labels in the loss; the rest is the uncompressed model's outputs."""
+
+    @property
+    def temperature(self) -> float:
+        """That of both softmaxes where the outputs are compared."""
+
+
+def straight_through(weight: Tensor, values: Tensor, clip: float | None = None) -> Tensor:
+    """`values` forward; backward the gradient of `weight` itself, 0 where its magnitude is over `clip`.
+
+    Bengio et al. 2013, arXiv:1308.3432, section 4; the clip is Courbariaux & Bengio's 2016, arXiv:1602.02830, eq. 4.
+    """
+    through = weight if clip is None else weight.clamp(-clip, clip)
+    return through + (values - through).detach()
+
+
+def fit_replaced(
+    step: Trained,
+    module: nn.Module,
+    network: Network,
+    context: Context,
+    replaced: Replaced,
+    after_step: Hook | None = None,
+) -> None:
+    """Trains `module` in place as finetune does, while `replaced` weights infer; masks and sharing of `network` hold.
+
+    Raises `Unsupported` without a data set, `InvalidInput` when the loss diverges.
+    """
+    assert isinstance(step, Compressor)
+    data = training_data(step, context)
+    if step.alpha < 1:
+        check_outputs(f"{step!r}: the uncompressed model", context.teacher, module, context.example)
+
+    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        outputs = functional_call(module, dict(replaced(module)), (x,))
+        if step.alpha == 1:
+            return F.cross_entropy(outputs, y)
+        with torch.no_grad():
+            wanted = context.teacher(x)
+        return distillation_loss(outputs, wanted, y, alpha=step.alpha, temperature=step.temperature)
+
+    fit(
+        module,
+        data,
+        epochs=step.epochs,
+        learning_rate=step.learning_rate,
+        seed=context.seed,
+        progress=context.progress,
+        loss=loss,
+        masks=network.masks,
+        clusters=network.clusters,
+        after_step=after_step,
+        label=f"{step!r}",
+    )

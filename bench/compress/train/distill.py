@@ -1,0 +1,189 @@
+"""Distillation: a network learns the outputs, and the inner features, of its teacher while it is trained."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.compress.arguments import Count, Positive, Within
+from bench.compress.interface import Compressor, Context, Network
+from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
+from bench.compress.train.finetune import training_data
+from bench.config.grammar import parse_calls
+from bench.data.datasets import Dataset
+from bench.errors import InvalidInput, Unsupported
+from bench.models.registry import MODELS, build, load_factory, resolve
+from bench.models.train import Loss, fit, predict, settle, trained
+from bench.types import Model
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Distill(Compressor):
+    """Trains on as finetune does, with loss = alpha * hard + (1 - alpha) * T^2 * soft + beta * features.
+
+    hard: cross-entropy with the labels. soft: the divergence KL(teacher || student) of both softmaxes at
+    temperature T. `features`: hint draws a projection of the student's features, learned and thrown away
+    afterwards, to the teacher's, attention draws attention maps; at `layer` ("": the last convolution before the
+    output, or hidden linear layer), and at `teacher_layer` of the teacher if it has another name.
+    `teacher` names a reference network, trained on the same data ("": the uncompressed model).
+    """
+
+    name: ClassVar[str] = "distill"
+    source: ClassVar[str] = (
+        "Hinton et al. 2015, arXiv:1503.02531; hint: Romero et al. 2015 (FitNets), arXiv:1412.6550; "
+        "attention: Zagoruyko & Komodakis 2017, arXiv:1612.03928"
+    )
+    trains: ClassVar[bool] = True
+    epochs: Count = 2
+    alpha: Annotated[float, Within(low=0, high=1)] = 0.5
+    temperature: Positive = 4.0
+    learning_rate: Positive = 1e-3
+    teacher: str = ""
+    features: FeatureKind = "none"
+    beta: Positive = 1.0
+    layer: str = ""
+    teacher_layer: str = ""
+
+    def __post_init__(self) -> None:
+        Compressor.__post_init__(self)
+        if self.features == "none" and (self.layer or self.teacher_layer):
+            raise InvalidInput("distill: layer names where features are compared; say features='hint' or 'attention'")
+
+    def sources(self) -> tuple[Path, ...]:
+        """The file a teacher's network is written in."""
+        return source_files(self.teacher)
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` without a data set and for a teacher with other outputs or features that
+        cannot be compared, `InvalidInput` for names that match nothing and when the loss diverges."""
+        data = training_data(self, context)
+        module = copy.deepcopy(network.module)
+        teacher = self._teacher(context)
+        check_outputs(f"the teacher {self.teacher or 'of'!r}", teacher, module, context.example)
+        loss, examples = self._logits_loss(teacher, data)
+        watched: AbstractContextManager[FeatureLoss | None] = nullcontext()
+        if self.features != "none":
+            names = (self.layer, self.teacher_layer or self.layer)
+            watched = feature_loss(self.features, module, teacher, names, context.example, context.seed)
+        with watched as inner:
+            fit(
+                module,
+                examples,
+                epochs=self.epochs,
+                learning_rate=self.learning_rate,
+                seed=context.seed,
+                progress=context.progress,
+                loss=loss if inner is None else self._with_features(loss, teacher, inner),
+                masks=network.masks,
+                clusters=network.clusters,
+                extra_parameters=inner.parameters if inner else (),
+                label=f"{self!r}",
+            )
+        return replace(network, module=module)
+
+    def _teacher(self, context: Context) -> nn.Module:
+        if not self.teacher:
+            return context.teacher
+        model = resolve(self.teacher, context.data)
+        return trained(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
+
+    def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
+        """The loss of logits, and the data it is for: the teacher answers once for the whole training set, so
+        the labels are numbers of examples, by which both its answers and the true labels are found."""
+        answers = torch.from_numpy(predict(teacher, data.x_train))
+        labels = torch.from_numpy(data.y_train)
+
+        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+            return distillation_loss(
+                module(x), answers[number], labels[number], alpha=self.alpha, temperature=self.temperature
+            )
+
+        return loss, replace(data, y_train=np.arange(len(data.y_train)))
+
+    def _with_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
+        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+            value = logits(module, x, number)
+            with torch.no_grad():
+                teacher(x)
+            return value + self.beta * inner.value()
+
+        return loss
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Student(Compressor):
+    """Puts a smaller network with fresh, seeded weights in the model's place, to be trained by what follows.
+
+    `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune it is trained alone, by
+    distill it learns from the uncompressed model.
+    """
+
+    name: ClassVar[str] = "student"
+    source: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network, arXiv:1503.02531"
+    model: str
+
+    def sources(self) -> tuple[Path, ...]:
+        """The file the network is written in."""
+        return source_files(self.model)
+
+    def apply(self, network: Network, context: Context) -> Network:
+        """Raises `Unsupported` when it is not the first step, or for a network with other outputs."""
+        if network.module is not context.teacher:
+            raise Unsupported(f"{self!r} replaces the whole network and what was done to it: it must be the first step")
+        module = build(self._model(context), context.seed)
+        settle(module, tuple(context.example.shape[1:]), context.seed)
+        check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
+        return replace(network, module=module, notes={**network.notes, "student": self.model})
+
+    def _model(self, context: Context) -> Model:
+        found = resolve(self.model, context.data, input_shape=tuple(context.example.shape[1:]))
+        with torch.no_grad():
+            return replace(found, classes=int(context.teacher(context.example).shape[-1]))
+
+
+def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
+    """The loss, mean over the batch: alpha CE(logits, labels) + (1 - alpha) T^2 KL(p || q), where p and q are
+    softmax(teacher / T) and softmax(logits / T).
+
+    Logits are (N, classes), labels (N,). T^2 keeps the gradient's size as T grows (Hinton et al. 2015, section 2).
+    """
+    hard = F.cross_entropy(logits, labels)
+    mine, wanted = (F.log_softmax(values / temperature, dim=1) for values in (logits, teacher))
+    soft = F.kl_div(mine, wanted, reduction="batchmean", log_target=True)
+    return alpha * hard + (1 - alpha) * temperature**2 * soft
+
+
+def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor) -> None:
+    """Raises `Unsupported` where one network's outputs have another shape than the other's."""
+    with torch.no_grad():
+        shapes = [tuple(module(example).shape[1:]) for module in (found, wanted)]
+    if shapes[0] != shapes[1]:
+        raise Unsupported(f"{who} gives outputs of shape {shapes[0]}, where {shapes[1]} are needed")
+
+
+def source_files(model: str) -> tuple[Path, ...]:
+    """Where the network a text names is written; nothing for a text that names none."""
+    factory = model
+    if ":" not in model:
+        calls = parse_calls(model)
+        entry = MODELS.get(calls[0].name) if calls else None
+        if entry is None:
+            return ()
+        factory = entry.factory
+    written = inspect.unwrap(load_factory(factory))
+    if not inspect.isroutine(written) and not inspect.isclass(written):  # a partial, say: where it is named
+        written = sys.modules[factory.partition(":")[0]]
+    file = inspect.getsourcefile(written)
+    return (Path(file),) if file else ()

@@ -1,0 +1,63 @@
+"""Training that recipes begin alike with is done once: what a step trained is kept under all it follows from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from bench import cache as store
+from bench.compress.interface import Compressor, Context, Network
+
+FILE = "network.safetensors"
+PARTS = ("module", "masks", "clusters")
+
+
+def trained_once(step: Compressor, network: Network, context: Context, folder: Path) -> Network:
+    """What `step.apply` gives, from `folder` where it was kept before.
+
+    Kept are weights, masks, clusters and notes: the network itself comes from the steps before, so a step
+    that leaves another structure behind is trained anew every time. The bytes are the same either way.
+    """
+    kept = store.read(folder)
+    if kept is not None:
+        return _load(network, kept)
+    result = step.apply(network, context)
+    if _shapes(result) == _shapes(network) and result.quant == network.quant:
+        tensors = {f"{part}:{name}": value for part in PARTS for name, value in _tensors(result, part).items()}
+        content = safetensors.torch.save(
+            {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+        )
+        store.entry(folder, lambda: ({FILE: content}, {"notes": dict(result.notes)}))
+    return result
+
+
+def _load(network: Network, kept: store.Entry) -> Network:
+    tensors = safetensors.torch.load((kept.folder / FILE).read_bytes())
+    found: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
+    for key, value in tensors.items():
+        part, _, name = key.partition(":")
+        found[part][name] = value
+    module = copy.deepcopy(network.module)
+    module.load_state_dict(found["module"])
+    return replace(
+        network, module=module.eval(), masks=found["masks"], clusters=found["clusters"], notes=kept.facts["notes"]
+    )
+
+
+def _tensors(network: Network, part: str) -> Mapping[str, Tensor]:
+    if part == "module":
+        state: Mapping[str, Tensor] = network.module.state_dict()
+        return state
+    return network.masks if part == "masks" else network.clusters
+
+
+def _shapes(network: Network) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """All of a network's structure that shows: its layers as text, its tensors' names and shapes."""
+    state = network.module.state_dict()
+    return repr(network.module), {name: tuple(value.shape) for name, value in state.items()}

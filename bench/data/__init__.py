@@ -1,0 +1,1 @@
+"""Data sets, and the corrupted test data made from them."""

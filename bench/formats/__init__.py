@@ -1,0 +1,1 @@
+"""The one reader of each untrusted file format: ONNX and FlatBuffers."""

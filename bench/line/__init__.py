@@ -1,0 +1,1 @@
+"""The line: one cell from what was asked to its record."""

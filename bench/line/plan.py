@@ -1,0 +1,253 @@
+"""Suite + target + what the command line narrows -> the cells of a run, in the order they are measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.cache import sha256
+from bench.compress.recipe import parse_recipe
+from bench.config.suite import BASELINE, Suite, load_suite
+from bench.config.target import BackendChoice, Target, load_target, targets, titles
+from bench.data.datasets import Dataset, load_data
+from bench.errors import InvalidInput, PressbenchError, unknown
+from bench.formats.onnx_file import read_onnx
+from bench.models.registry import load_factory, resolve, told_apart
+from bench.plugins import available
+from bench.types import Conditions, Json, Model, Recipe
+
+SHARED = "shared:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a person asked for: `pressbench run`'s arguments. Stored with the run, so that it can be resumed.
+
+    `recipes` are names of the suite's recipes or texts of the grammar; empty: all of the suite's.
+    `weights` and `input_shape` (without the batch) are the one model's that is given.
+    `data` overrides the suite's; `data_root`: folder of downloaded data sets.
+    """
+
+    target: str
+    suite: str = "default"
+    models: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+    data: str | None = None
+    data_root: str | None = None
+    weights: str | None = None
+    input_shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One thing to measure: a model under a recipe, by a backend, on the target, in conditions."""
+
+    model: Model
+    recipe: Recipe
+    backend: BackendChoice
+    conditions: Conditions
+    key: str
+    baseline_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A request with everything it names looked up. `notes`: what was planned otherwise than the suite says, and why."""
+
+    request: Request
+    suite: Suite
+    target: Target
+    data: Dataset | None
+    shifted_data: Dataset | None
+    cells: tuple[Cell, ...]
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(request: Request) -> Plan:
+    """Raises `InvalidInput` for every name that does not exist, before anything is measured."""
+    suite, target = load_suite(request.suite), load_target(request.target)
+    root = Path(request.data_root) if request.data_root else None
+    name = suite.data if request.data is None else request.data
+    data = load_data(name, root) if name else None
+    shifted = _shifted(suite, data, root)
+    models = _models(request, suite, data)
+    recipes = _recipes(request, suite)
+    backends, notes = _backends(request, suite, target)
+    cells = tuple(_cells(suite, target, data, models, recipes, backends))
+    _check_distinct(cells)
+    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells, notes=notes)
+
+
+def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
+    """The suite's other data set, on which an accuracy of the same network means something."""
+    if not suite.shifted_data:
+        return None
+    where = f"suite {suite.name}: key 'shifted_data' = {suite.shifted_data!r}"
+    if data is None:
+        raise InvalidInput(f"{where} needs a data set beside it: name one with `data` or --dataset")
+    other = load_data(suite.shifted_data, root)
+    for what, theirs, ours in (
+        ("inputs of shape", other.input_shape, data.input_shape),
+        ("classes:", other.classes, data.classes),
+    ):
+        if theirs != ours:
+            raise InvalidInput(f"{where} has {what} {theirs}, {data.name!r} has {ours}: give one that has the same")
+    return other
+
+
+def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]:
+    """A user's own function is imported here: one that is not there ends the run before it begins."""
+    texts = request.models or suite.models
+    if (request.weights or request.input_shape) and len(texts) > 1:
+        raise InvalidInput(f"--weights and --input-shape belong to one model: give one --model, not {', '.join(texts)}")
+    weights = Path(request.weights) if request.weights else None
+    shape = request.input_shape or None
+    models = [resolve(_path(text, request), data, input_shape=shape, weights=weights) for text in texts]
+    for model in models:
+        if model.factory:
+            load_factory(model.factory)
+    return told_apart(models)
+
+
+def _path(text: str, request: Request) -> str:
+    """`shared:cases/x.tflite` is a file under the data folder: suites name third-party files so."""
+    if not text.startswith(SHARED):
+        return text
+    if not request.data_root:
+        raise InvalidInput(f"{text}: set PRESSBENCH_DATA (or --data) to the folder it is in")
+    return str(Path(request.data_root) / text.removeprefix(SHARED))
+
+
+def _recipes(request: Request, suite: Suite) -> list[Recipe]:
+    """The baseline first: every other recipe is compared with it."""
+    texts = {name: text for name, text in suite.recipes.items() if name != BASELINE}
+    if request.recipes:
+        texts = {asked: _recipe_text(asked, suite.name, texts) for asked in request.recipes if asked != BASELINE}
+    return [parse_recipe(BASELINE, ""), *(parse_recipe(name, text) for name, text in texts.items())]
+
+
+def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:
+    """A name of the suite's, or the grammar's text itself; a word that is neither is told what both know."""
+    if asked in texts:
+        return texts[asked]
+    steps = available("compressor")
+    if not set("(+") & set(asked) and asked.strip() not in steps:
+        raise unknown(f"recipe of suite {suite} or step", asked, {BASELINE, *texts, *steps})
+    return asked
+
+
+def _backends(request: Request, suite: Suite, target: Target) -> tuple[list[BackendChoice], tuple[str, ...]]:
+    """The choices, and a note where the suite's were not to be had. What a person asks for is an order; what a suite
+    names is a preference, because a suite knows no targets."""
+    if request.backends:
+        return _named(request.backends, target, titles(target), f"target {target.name}"), ()
+    own = [choice for choice in target.backend if not choice.optional]
+    if not suite.backends:
+        return own, ()
+    anywhere = set(available("backend")).union(*map(titles, [target, *targets().values()]))
+    found = _named(suite.backends, target, anywhere, f"suite {suite.name}")
+    if found:
+        return found, ()
+    wanted, used = (", ".join(names) for names in (suite.backends, [choice.title for choice in own]))
+    return own, (f"target {target.name} has none of the backends of suite {suite.name} ({wanted}): using {used}",)
+
+
+def _named(asked: Sequence[str], target: Target, known: Collection[str], whose: str) -> list[BackendChoice]:
+    for name in asked:
+        if name not in known:
+            raise unknown(f"backend of {whose}", name, known)
+    return [choice for choice in target.backend if choice.title in asked or choice.name in asked]
+
+
+def _cells(
+    suite: Suite,
+    target: Target,
+    data: Dataset | None,
+    models: Sequence[Model],
+    recipes: Sequence[Recipe],
+    backends: Sequence[BackendChoice],
+) -> Iterator[Cell]:
+    conditions = [
+        Conditions(batch=batch, threads=threads, device=device)
+        for device in target.devices or ("",)
+        for batch in suite.batch
+        for threads in suite.threads
+    ]
+    for model in models:
+        subject = subject_of(model, data)
+        for backend in backends:
+            for condition in conditions:
+                keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
+                for recipe, key in zip(recipes, keys, strict=True):
+                    yield Cell(
+                        model=model,
+                        recipe=recipe,
+                        backend=backend,
+                        conditions=condition,
+                        key=key,
+                        baseline_key=keys[0],
+                    )
+
+
+def _check_distinct(cells: Sequence[Cell]) -> None:
+    """A store keeps one record a key: of two cells that share one, the first's would be lost."""
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.key in seen:
+            what = f"model {cell.model.name}, recipe {cell.recipe.name}, backend {cell.backend.title}"
+            conditions = f"batch {cell.conditions.batch}, threads {cell.conditions.threads}"
+            raise InvalidInput(f"{what}, {conditions} is asked for twice: name each model and each condition once")
+        seen.add(cell.key)
+
+
+def subject_of(model: Model, data: Dataset | None) -> list[Json]:
+    """What a model and its data set add to a cell's key: names, and content where a name says too little.
+
+    Folders are no part of it (but where two files of one name need theirs): the same files give the same keys
+    from anywhere.
+    """
+    named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
+    brought = model.file or model.weights
+    return [named, model.name, model.input_shape, _content(brought) if brought else ""]
+
+
+def _content(file: Path) -> str:
+    """Digest of a model's file or weights, the weights an ONNX file keeps beside it included."""
+    try:
+        with suppress(PressbenchError):  # a damaged file fails its own cells, not the plan
+            proto, taken_in = read_onnx(file) if file.suffix == ".onnx" else (None, 0)
+            if proto and taken_in:
+                return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+        return sha256(file)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}; make it readable") from None
+
+
+def cell_key(
+    suite: Suite,
+    target: Target,
+    subject: Sequence[Json],
+    recipe: Recipe,
+    backend: BackendChoice,
+    conditions: Conditions,
+) -> str:
+    """Digest of everything a person can name about a cell; stable between runs, so histories join on it.
+
+    `subject` is `subject_of` the model and the data set.
+    """
+    named = [
+        target.name,
+        suite.seed,
+        list(subject),
+        recipe.name,
+        recipe.text,
+        backend.title,
+        dict(backend.options),
+        asdict(conditions),
+    ]
+    return hashlib.sha256(json.dumps(named, sort_keys=True, default=str).encode()).hexdigest()[:20]

@@ -1,0 +1,141 @@
+"""What a deployed file answers: against the labels, and against the uncompressed reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.compress.calibration import misfit
+from bench.data.datasets import Dataset
+from bench.data.shift import SHIFTS
+from bench.errors import CellFailed
+from bench.records import Quality
+from bench.types import Compressed
+
+Array = np.ndarray
+BASELINE_TOLERANCE = 1e-2
+"""An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
+ROUNDING = float(np.finfo(np.float32).eps)
+"""Outputs that are all smaller than this are no larger for the tolerance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The samples whose outputs are asked for: parts one after another, the clean part first.
+
+    `x`: float32 (samples, *input shape); `labels`: int64 per sample; `parts`: name -> slice;
+    `classes`: how many the labels tell apart, 0 without labels.
+    `reference`: outputs of the uncompressed network for the clean part, None where nobody knows.
+    `unfit`: why there is no data.
+    """
+
+    x: Array | None
+    labels: Array | None
+    parts: tuple[tuple[str, int], ...]
+    classes: int = 0
+    reference: Array | None = None
+    unfit: str = ""
+
+
+def unfit(source: Compressed, data: Dataset | None) -> str:
+    """Why a network cannot be judged on a data set; "" where it can. LiteRT turns floats into what its file takes."""
+    return misfit(source.inputs, data, any_type="tflite" in source.files)
+
+
+def evaluation(
+    data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int, unfit: str = ""
+) -> Evaluation:
+    """Clean test data, its corruptions where asked for, and another data set's test data (`limit` of each; 0: all).
+    None of it where it is `unfit`."""
+    if data is None or unfit:
+        return Evaluation(x=None, labels=None, parts=(), unfit=unfit)
+    size = len(data.x_test) if not limit else min(limit, len(data.x_test))
+    clean, labels = data.x_test[:size], data.y_test[:size]
+    parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
+    if shifts and clean.ndim == 4:
+        parts += [(name, shift(clean, seed), labels) for name, shift in SHIFTS.items()]
+    if other is not None:
+        rows = min(size, len(other.x_test))
+        parts.append((other.name, other.x_test[:rows], other.y_test[:rows]))
+    return Evaluation(
+        x=np.concatenate([part[1] for part in parts]).astype(np.float32),
+        labels=np.concatenate([part[2] for part in parts]),
+        parts=tuple((name, len(x)) for name, x, _ in parts),
+        classes=data.classes,
+    )
+
+
+def judge(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
+    """Raises `CellFailed` for outputs that are no numbers or not one row a sample."""
+    first = np.asarray(outputs[0], dtype=np.float64)
+    if not all(np.isfinite(np.asarray(output, dtype=np.float64)).all() for output in outputs):
+        raise CellFailed("the outputs hold NaN or infinity")
+    accuracies = _accuracies(first, evaluation)
+    agreed = _agreement(first, evaluation)
+    return Quality(
+        samples=len(first),
+        accuracy=accuracies.pop("clean", None),
+        reference_accuracy=_reference_accuracy(evaluation),
+        output_max_abs_err=agreed[0],
+        top1_agreement=agreed[1],
+        shifted=accuracies,
+    )
+
+
+def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
+    """Why an uncompressed file must not be believed; "" when its outputs are the reference's."""
+    if evaluation.reference is None or quality.output_max_abs_err is None:
+        return ""
+    scale = max(ROUNDING, float(np.abs(evaluation.reference).max()))
+    if quality.output_max_abs_err <= BASELINE_TOLERANCE * scale:
+        return ""
+    return f"its outputs differ from the reference by up to {quality.output_max_abs_err:.3g}"
+
+
+def no_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
+    """Why there is no accuracy; "" where there is one."""
+    if evaluation.labels is None:
+        return f"measured on drawn inputs: {evaluation.unfit}"
+    if _scores(outputs[0], evaluation):
+        return ""
+    return f"an output of {outputs[0].shape[1:]} a sample is no score for each of the data set's {evaluation.classes} classes"
+
+
+def _scores(outputs: Array, evaluation: Evaluation) -> bool:
+    """Whether these are scores of the classes (of any, where nobody says which there are)."""
+    return outputs.ndim == 2 and evaluation.classes in (0, outputs.shape[1])
+
+
+def _accuracies(outputs: Array, evaluation: Evaluation) -> dict[str, float]:
+    if evaluation.labels is None or not _scores(outputs, evaluation):
+        return {}
+    if len(outputs) != len(evaluation.labels):
+        raise CellFailed(f"{len(outputs)} outputs for {len(evaluation.labels)} samples")
+    right, start, found = outputs.argmax(axis=1) == evaluation.labels, 0, {}
+    for name, size in evaluation.parts:
+        found[name] = float(right[start : start + size].mean())
+        start += size
+    return found
+
+
+def _agreement(outputs: Array, evaluation: Evaluation) -> tuple[float | None, float | None]:
+    """Largest absolute difference, and the share of samples with the same first class (of scores only)."""
+    reference = evaluation.reference
+    if reference is None:
+        return None, None
+    part = outputs[: len(reference)]
+    if part.shape != reference.shape:
+        raise CellFailed(f"outputs of shape {part.shape}, the reference has {reference.shape}")
+    error = float(np.abs(part - reference).max())
+    if not _scores(part, evaluation):
+        return error, None
+    return error, float((part.argmax(axis=1) == reference.argmax(axis=1)).mean())
+
+
+def _reference_accuracy(evaluation: Evaluation) -> float | None:
+    reference, labels = evaluation.reference, evaluation.labels
+    if reference is None or labels is None or not _scores(reference, evaluation):
+        return None
+    return float((reference.argmax(axis=1) == labels[: len(reference)]).mean())

@@ -1,1 +1,0 @@
-"""The claims of papers, tried again on MNIST and scikit-learn's digits: `python -m tests.papers`."""

@@ -1,0 +1,60 @@
+"""`pressbench compare` says what ran: its answer and exit code for launches that are handed to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import bench.commands.compare
+from bench.cli import main
+from bench.records import PairLaunch
+from bench.types import Artifact
+
+BLOCKS = ((1000.0, 2000.0, 2000.0, 1000.0),) * 5
+
+
+@pytest.fixture
+def compare(monkeypatch, capsys):
+    """Runs the command on launches that are all `pair`; its exit code, output and messages."""
+
+    def run(pair, *options):
+        monkeypatch.setattr(
+            bench.commands.compare, "_as_is", lambda path, *_: Artifact(path=path, format="onnx", digest="")
+        )
+        monkeypatch.setattr(bench.commands.compare, "pair_launch", lambda *_: pair)
+        with pytest.raises(SystemExit) as ended:
+            main(["compare", "--target", "cpu", "a.onnx", "b.onnx", "--launches", "3", *options])
+        return ended.value.code, capsys.readouterr().out
+
+    monkeypatch.chdir(Path(__file__).parent)
+    return run
+
+
+def test_what_ran_as_asked_exits_0_without_a_reason(compare):
+    code, out = compare(PairLaunch(blocks_ns=BLOCKS, waits_ns=((0,) * 4,) * 5), "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["ratio"], found["reasons"], found["basis"], found["unsteady"]) == (pytest.approx(2), [], "clean", 0)
+
+
+def test_a_fallback_is_untrusted_and_the_ratio_is_told_with_the_reason(compare):
+    pair = PairLaunch(blocks_ns=BLOCKS, distrust=("B: asked for int8, ran float32",))
+    code, out = compare(pair, "--json")
+    assert code == 4
+    assert json.loads(out)["reasons"] == ["B: asked for int8, ran float32"]
+    assert json.loads(out)["ratio"] == pytest.approx(2)
+    code, out = compare(pair)
+    assert code == 4
+    assert "B takes 2.0000 times" in out
+    assert "untrusted: B: asked for int8, ran float32" in out
+
+
+def test_blocks_that_waited_and_launches_that_never_settled_are_told(compare):
+    busy = PairLaunch(blocks_ns=BLOCKS, waits_ns=((0, 0, 0, 50_000),) * 5, steady=False)
+    code, out = compare(busy)
+    assert code == 0
+    assert "too few clean blocks" in out
+    assert "3 of 3 launches began while runs were still getting faster" in out
+    assert json.loads(compare(busy, "--json")[1])["clean_share"] == 0

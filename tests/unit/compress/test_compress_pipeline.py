@@ -1,0 +1,473 @@
+"""The pipeline: what is cached, what is shared, what is noticed, and what a file may carry."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
+from small_network import MODEL, settled, small_data
+
+from bench import plugins
+from bench.cache import entry, key, write_file
+from bench.compress import pipeline
+from bench.compress.calibration import calibration_file
+from bench.compress.pipeline import compress, reference
+from bench.compress.recipe import parse_recipe
+from bench.data.datasets import Dataset
+from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.models.registry import resolve
+from bench.types import Compressed, Model, TensorSpec
+
+Make = Callable[..., Compressed]
+QUARTERS = small_data()
+POOLING = """
+from torch import nn
+
+def factory():
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(settled().state_dict(), str(file))
+    return file
+
+
+@pytest.fixture
+def model(weights: Path) -> Model:
+    return replace(MODEL, weights=weights)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all: what it holds is named by content."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture
+def make(folder: Path, model: Model) -> Make:
+    """`compress` with everything but the recipe given; `made` lists what it did."""
+    made: list[str] = []
+
+    def run(
+        text: str, *, model: Model = model, data: Dataset | None = QUARTERS, seed: int = 0, data_asked: bool = False
+    ) -> Compressed:
+        return compress(
+            model,
+            parse_recipe("r", text),
+            data=data,
+            cache=folder,
+            seed=seed,
+            progress=lambda what, fraction: made.append(what),
+            data_asked=data_asked,
+        )
+
+    run.made = made  # type: ignore[attr-defined]
+    return run
+
+
+def onnx_outputs(file: Path, x: np.ndarray) -> np.ndarray:
+    from onnx.reference import ReferenceEvaluator
+
+    (outputs,) = ReferenceEvaluator(str(file)).run(None, {"input": x})
+    return np.asarray(outputs)
+
+
+def test_both_files_compute_what_the_network_computes_at_any_batch(make: Make):
+    made = make("")
+    module = settled()
+    for batch in (1, 3):
+        x = torch.rand(batch, 1, 8, 8)
+        wanted = module(x).detach()
+        torch.testing.assert_close(torch.export.load(made.files["pt2"]).module()(x), wanted)
+        np.testing.assert_allclose(onnx_outputs(made.files["onnx"], x.numpy()), wanted, rtol=1e-4, atol=1e-5)
+    assert made.inputs[0].name == "input"
+    assert made.inputs[0].shape == (-1, 1, 8, 8)
+
+
+def test_the_onnx_file_has_named_ends_named_layers_and_no_batchnorm(make: Make):
+    graph = onnx.load(make("").files["onnx"]).graph
+    assert [item.name for item in (*graph.input, *graph.output)] == ["input", "output"]
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert graph.output[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    assert "BatchNormalization" not in {node.op_type for node in graph.node}
+    assert make("").layers == ("conv", "depthwise", "pointwise", "fc1", "fc2")
+
+
+def test_the_files_tell_nothing_of_the_machine_that_made_them(make: Make):
+    made = make("")
+    for file in made.files.values():
+        assert str(Path(__file__).parent).encode() not in file.read_bytes()
+
+
+def test_a_second_time_nothing_is_made_again(make: Make):
+    first = make("prune(amount=0.5)")
+    count = len(make.made)
+    stamps = {file: file.stat().st_mtime_ns for file in first.files.values()}
+    assert make("prune(amount=0.5)") == first
+    assert len(make.made) == count
+    assert {file: file.stat().st_mtime_ns for file in first.files.values()} == stamps
+
+
+def test_recipes_that_differ_only_in_what_the_runtime_does_share_their_files(make: Make):
+    plain, static, half = (make(f"prune(amount=0.5){end}") for end in ("", " + int8(samples=16)", " + float16"))
+    assert plain.files == static.files == half.files
+    assert len({plain.digest, static.digest, half.digest}) == 3
+    assert static.quant is not None
+    assert static.quant.kind == "static"
+    assert (plain.calibration, half.calibration) == (None, None)
+    with np.load(static.calibration) as samples:
+        assert samples["input"].shape == (16, 1, 8, 8)
+        pool = {image.tobytes() for image in small_data().x_train}
+        assert {image.tobytes() for image in samples["input"]} <= pool
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"seed": 1}, {"data": replace(small_data(), x_train=small_data().x_train + 0.5)}],
+    ids=["another seed", "other data"],
+)
+def test_what_the_result_follows_from_is_in_its_name(make: Make, other):
+    assert (
+        make("prune(amount=0.5, criterion='random')").files
+        != make("prune(amount=0.5, criterion='random')", **other).files
+    )
+
+
+def test_other_weights_make_other_files(make: Make, model: Model, tmp_path: Path):
+    changed = settled()
+    with torch.no_grad():
+        changed.fc2.bias += 1
+    file = tmp_path / "other.safetensors"
+    save_file(changed.state_dict(), str(file))
+    assert make("").digest != make("", model=replace(model, weights=file)).digest
+
+
+def test_without_data_the_inputs_shape_is_in_the_name(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A network that pools to one pixel has the same structure and weights for inputs of any size."""
+    (tmp_path / "pooling.py").write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    for side in (8, 12):
+        sized = Model(name="pooling:factory", factory="pooling:factory", input_shape=(1, side, side))
+        made = make("", model=sized, data=None)
+        shape = onnx.load(made.files["onnx"]).graph.input[0].type.tensor_type.shape
+        assert made.inputs[0].shape == (-1, 1, side, side)
+        assert [item.dim_value for item in shape.dim[1:]] == [1, side, side]
+
+
+def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "pooling_again.py"
+    file.write_text(POOLING)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Model(name="pooling_again:factory", factory="pooling_again:factory", input_shape=(1, 8, 8))
+    found = {make("", model=own, data=None).files["onnx"]}
+    file.write_text(f"{POOLING}# the factory has changed\n")
+    found.add(make("", model=own, data=None).files["onnx"])
+    monkeypatch.setattr(plugins, "version", lambda name: "9.9" if name == "torch-pruning" else version(name))
+    found.add(make("", model=own, data=None).files["onnx"])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("name", ["layers.py", "catalogue.py", "resnet.py", "train.py"])
+def test_all_that_builds_and_trains_networks_is_in_the_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """The networks a step brings in (student, distill's teacher) are trained as the catalogue says."""
+    copied = shutil.copytree(Path(pipeline.train.__file__).parent, tmp_path / "models")
+    monkeypatch.setattr(pipeline.train, "__file__", str(copied / "train.py"))
+    before = pipeline._code(())
+    (copied / name).write_text((copied / name).read_text() + "# changed\n")
+    assert pipeline._code(()) != before
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "sidecar", "gone"])
+def test_a_damaged_entry_is_noticed_and_made_anew(make: Make, damage: str):
+    first = make("prune(amount=0.5)")
+    file = first.files["onnx"]
+    good = file.read_bytes()
+    if damage == "flip":
+        file.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    elif damage == "cut":
+        file.write_bytes(good[:100])
+    elif damage == "sidecar":
+        sidecar = file.parent / "entry.json"
+        sidecar.write_text(sidecar.read_text().replace("sparsity", "sparsitx"))
+    else:
+        file.unlink()
+    again = make("prune(amount=0.5)")
+    assert again == first
+    assert file.read_bytes() == good
+
+
+def test_an_interrupted_making_leaves_no_entry(tmp_path: Path):
+    def make() -> tuple[dict[str, bytes], dict[str, int]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        entry(tmp_path / "it", make)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_of_two_makers_of_one_entry_stays(tmp_path: Path):
+    def make() -> tuple[dict[str, bytes], dict[str, int]]:
+        entry(tmp_path / "it", lambda: ({"a": b"first"}, {"who": 1}))
+        return {"a": b"second"}, {"who": 2}
+
+    assert entry(tmp_path / "it", make).facts == {"who": 1}
+    assert (tmp_path / "it" / "a").read_bytes() == b"first"
+    assert [item.name for item in tmp_path.iterdir()] == ["it"]
+
+
+def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unavailable, match="cannot write the cache"):
+        entry(tmp_path / "file" / "it", lambda: ({"a": b""}, {}))
+    with pytest.raises(Unavailable, match="cannot write the cache"):
+        write_file(tmp_path / "file" / "it", b"")
+
+
+def test_a_key_covers_every_part():
+    assert key(a=1, b=2) == key(b=2, a=1)
+    assert len({key(a=1), key(a=2), key(b=1), key()}) == 4
+
+
+def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, model: Model):
+    made = make("int8(samples=8)", model=replace(model, data=None), data=None)
+    assert "random" in made.notes["calibration"]
+    with np.load(made.calibration) as samples:
+        assert samples["input"].shape == (8, 1, 8, 8)
+
+
+def test_data_that_does_not_fit_a_file_is_refused_where_a_person_asked_for_it(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path)
+    made = make("int8(samples=8)", model=as_model(file))
+    assert "random inputs (the model takes float32 (4), the data set has float32 (1, 8, 8))" in str(
+        made.notes["calibration"]
+    )
+    with pytest.raises(Unsupported, match=r"quarters: the model takes float32 \(4\).*name one that fits"):
+        make("int8(samples=8)", model=as_model(file), data_asked=True)
+    assert make("int8(samples=8)", model=as_model(file), data=None, data_asked=True).calibration is not None
+    assert make("float16", model=as_model(file), data_asked=True).calibration is None
+
+
+def test_data_of_another_type_does_not_fit(tmp_path: Path):
+    inputs = (TensorSpec(name="x", shape=(-1, 1, 8, 8), dtype="float16"),)
+    file, note = calibration_file(inputs, 4, small_data(), tmp_path, 0)
+    assert "takes float16 (1, 8, 8), the data set has float32" in note
+    with np.load(file) as samples:
+        assert samples["x"].dtype == np.float16
+
+
+def test_a_name_that_is_no_layer_is_refused_with_the_nearest(make: Make):
+    with pytest.raises(InvalidInput, match=r"no such layer; nearest: .*fc1"):
+        make("int8(keep_float=['fc'])")
+
+
+def test_a_step_that_leaves_nan_is_named(make: Make):
+    with pytest.raises(InvalidInput, match="finetune"):
+        make("finetune(epochs=1, learning_rate=1e30)")
+
+
+def test_the_reference_is_the_network_itself(model: Model, tmp_path: Path):
+    found = reference(model, data=small_data(), cache=tmp_path, seed=0, progress=lambda what, fraction: None)
+    assert found is not None
+    x = torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(found(x), settled()(x))
+
+
+# ---- models that are files ----
+
+
+def onnx_file(folder: Path, *, location: str | None = None, length: int = 64) -> Path:
+    """A Gemm of 4 inputs and 4 outputs named `fc`; its weight outside the file at `location` if given."""
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "fc.weight")
+    if location is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        for name, value in {"location": location, "offset": "0", "length": str(length)}.items():
+            item = weight.external_data.add()
+            item.key, item.value = name, value
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "fc.weight"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [weight],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+    file = folder / "model.onnx"
+    file.write_bytes(proto.SerializeToString())
+    return file
+
+
+def as_model(file: Path) -> Model:
+    return Model(name=file.name, file=file)
+
+
+def test_an_onnx_file_is_taken_as_it_is_and_quantized(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path)
+    made = make("int8(keep_float=['fc'], samples=8)", model=as_model(file), data=None)
+    assert made.files == {"onnx": file}
+    assert (made.inputs[0].name, made.inputs[0].shape, made.layers) == ("x", (-1, 4), ("fc",))
+    with np.load(made.calibration) as samples:
+        assert samples["x"].shape == (8, 4)
+    with pytest.raises(Unsupported, match="changes a torch network"):
+        make("prune(amount=0.5)", model=as_model(file), data=None)
+    assert reference(as_model(file), data=None, cache=tmp_path, seed=0, progress=lambda what, fraction: None) is None
+
+
+def test_the_digest_of_a_file_follows_its_content_not_its_name(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path)
+    copy = tmp_path / "copy.onnx"
+    shutil.copy(file, copy)
+    first = make("", model=as_model(file), data=None).digest
+    assert make("", model=as_model(copy), data=None).digest == first
+    proto = onnx.load(copy)
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(2 * np.eye(4, dtype=np.float32), "fc.weight"))
+    copy.write_bytes(proto.SerializeToString())
+    assert make("", model=as_model(copy), data=None).digest != first
+
+
+def test_external_data_beside_the_file_is_taken_in(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path, location="weights.bin")
+    (tmp_path / "weights.bin").write_bytes(np.eye(4, dtype=np.float32).tobytes())
+    made = make("", model=as_model(file), data=None)
+    assert "1 tensors" in made.notes["external_data"]
+    (weight,) = onnx.load(made.files["onnx"], load_external_data=False).graph.initializer
+    assert np.array_equal(numpy_helper.to_array(weight), np.eye(4))
+
+
+def free_file(folder: Path, inputs: int = 1) -> Path:
+    """A Relu of free length `time` over 3 channels; with two inputs an Add of them."""
+    names = ["x", "z"][:inputs]
+    node = helper.make_node("Relu" if inputs == 1 else "Add", names, ["y"])
+    x, y = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "time"]) for name in some]
+        for some in (names, ["y"])
+    )
+    file = folder / "free.onnx"
+    opset = helper.make_opsetid("", 20)
+    onnx.save(helper.make_model(helper.make_graph([node], "g", x, y), opset_imports=[opset]), file)
+    return file
+
+
+def test_axes_a_file_leaves_free_are_fixed_by_the_input_shape(make: Make, tmp_path: Path):
+    model = replace(as_model(free_file(tmp_path)), input_shape=(3, 16))
+    made = make("int8(samples=8)", model=model, data=None)
+    assert made.inputs[0].shape == (-1, 3, 16)
+    assert made.notes["input_shape"] == "axes that the file leaves free are fixed: (3, 16) without the batch"
+    output = onnx.load(made.files["onnx"]).graph.output[0].type.tensor_type.shape.dim
+    assert (output[0].dim_param, [dim.dim_value for dim in output[1:]]) == ("n", [3, 16])
+    with np.load(made.calibration) as samples:
+        assert samples["x"].shape == (8, 3, 16)
+    longer = make("", model=replace(model, input_shape=(3, 32)), data=None)
+    assert longer.digest != make("", model=model, data=None).digest
+
+
+def test_an_input_shape_that_a_file_contradicts_is_refused(make: Make, tmp_path: Path):
+    free = as_model(free_file(tmp_path))
+    for shape in ((4, 16), (3, 16, 1), (48,)):
+        with pytest.raises(InvalidInput, match=r"free\.onnx: input 'x' has shape \(3, time\) without the batch, not"):
+            make("", model=replace(free, input_shape=shape), data=None)
+    fixed = as_model(onnx_file(tmp_path))
+    assert "input_shape" not in make("", model=replace(fixed, input_shape=(4,)), data=None).notes
+    with pytest.raises(InvalidInput, match=r"has shape \(4\) without the batch, not \(5,\)"):
+        make("", model=replace(fixed, input_shape=(5,)), data=None)
+    both = replace(as_model(free_file(tmp_path, inputs=2)), input_shape=(3, 16))
+    with pytest.raises(InvalidInput, match="an input shape is for one input, there are x, z"):
+        make("", model=both, data=None)
+
+
+def test_a_file_that_takes_no_input_is_refused(make: Make, tmp_path: Path):
+    node = onnx.helper.make_node("Constant", [], ["y"], value_float=1.0)
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [])
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([node], "g", [], [output])), tmp_path / "none.onnx")
+    with pytest.raises(InvalidInput, match=r"none\.onnx: the graph takes no input"):
+        make("", model=as_model(tmp_path / "none.onnx"), data=None)
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "a/../../secret.bin", "link.bin", ""])
+def test_external_data_outside_the_folder_is_refused_unread(make: Make, tmp_path: Path, location: str):
+    (tmp_path / "secret.bin").write_bytes(bytes(64))
+    folder = tmp_path / "model"
+    file = onnx_file(folder, location=location)
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(InvalidInput, match="outside the model's folder"):
+        make("", model=as_model(file), data=None)
+
+
+def test_external_data_that_is_missing_or_short_is_refused(make: Make, tmp_path: Path):
+    file = onnx_file(tmp_path, location="weights.bin")
+    with pytest.raises(InvalidInput, match="no such file beside the model"):
+        make("", model=as_model(file), data=None)
+    (tmp_path / "weights.bin").write_bytes(bytes(63))
+    with pytest.raises(InvalidInput, match=r"which has 63"):
+        make("", model=as_model(file), data=None)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", bytes(1000), "half"])
+def test_a_file_that_is_no_onnx_model_is_refused_by_name(make: Make, tmp_path: Path, content):
+    file = onnx_file(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    with pytest.raises(InvalidInput, match=r"model\.onnx"):
+        make("", model=as_model(file), data=None)
+
+
+@pytest.mark.parametrize("name", ["missing.onnx", "missing.tflite"])
+def test_a_missing_file_is_refused_by_name(make: Make, tmp_path: Path, name: str):
+    with pytest.raises(InvalidInput, match="no such file"):
+        make("", model=as_model(tmp_path / name), data=None)
+
+
+def test_real_tflite_files_tell_their_inputs(make: Make, tflite_cases: Path):
+    found = {
+        file.name: make("", model=resolve(str(file)), data=None).inputs[0] for file in tflite_cases.glob("*.tflite")
+    }
+    assert found["ad01_int8.tflite"].shape == (-1, 640)
+    assert found["ad01_int8.tflite"].dtype == "int8"
+    assert found["vww_96_float.tflite"].shape == (-1, 96, 96, 3)
+    assert found["vww_96_float.tflite"].dtype == "float32"
+
+
+@pytest.mark.parametrize("cut", [0, 7, 20, 200])
+def test_a_truncated_tflite_file_is_refused_by_name(make: Make, tflite_cases: Path, tmp_path: Path, cut: int):
+    file = tmp_path / "cut.tflite"
+    file.write_bytes((tflite_cases / "ad01_int8.tflite").read_bytes()[:cut])
+    with pytest.raises(InvalidInput, match=r"cut\.tflite: truncated"):
+        make("", model=as_model(file), data=None)
+
+
+def test_random_bytes_never_get_further_than_a_refusal(tflite_cases: Path, tmp_path: Path):
+    from bench.formats.tflite_file import tflite_inputs
+
+    generator = np.random.default_rng(0)
+    whole = bytearray((tflite_cases / "ad01_int8.tflite").read_bytes())
+    file = tmp_path / "damaged.tflite"
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for position in generator.integers(8, 4000, 40):
+            damaged[position] = generator.integers(256)
+        file.write_bytes(damaged)
+        with suppress(InvalidInput):
+            assert all(item.dtype and item.shape for item in tflite_inputs(file))
+
+
+def test_real_onnx_files_tell_their_inputs(make: Make, onnx_cases: Path):
+    file = onnx_cases / "version-RFB-320_simplified.onnx"
+    made = make("int8(samples=2)", model=resolve(str(file)), data=None)
+    assert made.inputs[0].shape == (1, 3, 240, 320)
+    assert len(made.layers) > 50

@@ -1,0 +1,45 @@
+"""docs/configuring.md says every key of a suite and a target, with the default the code has."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+
+from bench.config.suite import Measure, Suite, load_suite
+from bench.config.target import BackendChoice, Budget, Target, load_target
+
+TEXT = (Path(__file__).resolve().parents[3] / "docs" / "configuring.md").read_text(encoding="utf-8")
+TABLES = re.findall(r"\| key \| default \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT)
+ELSEWHERE = {(Suite, "measure"), (Budget, "latency_ms"), (Budget, "memory_bytes"), (Budget, "energy_mj")}
+"""Told by a table of its own, or with no default to compare."""
+
+
+def rows(table: str) -> dict[str, str]:
+    cells = (line.strip("|\n").split(" | ") for line in table.splitlines())
+    return {key.strip(" `"): default.strip(" `") for key, default, _ in cells}
+
+
+@pytest.mark.parametrize(("place", "kind"), list(enumerate((Suite, Measure, Target, BackendChoice, Budget))))
+def test_every_key_is_told_with_its_default(place, kind):
+    told = rows(TABLES[place])
+    assert set(told) == {item.name for item in fields(kind)} - {"measure"}
+    for item in fields(kind):
+        if (kind, item.name) in ELSEWHERE:
+            continue
+        default = item.default_factory() if item.default_factory is not MISSING else item.default
+        if default is MISSING:
+            assert told[item.name] == "required"
+        elif not is_dataclass(default) and told[item.name] != "the name":
+            assert json.loads(told[item.name]) == json.loads(json.dumps(default))
+
+
+def test_the_examples_load(tmp_path):
+    suite, target = (tmp_path / name for name in ("suite.toml", "target.toml"))
+    for path, text in zip((suite, target), re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL), strict=True):
+        path.write_text(text)
+    assert load_suite(str(suite)).measure.launches == 5
+    assert [choice.title for choice in load_target(str(target)).backend] == ["ort", "litert-plain"]

@@ -1,0 +1,102 @@
+"""The line from a request to stored cells: what is resumed, what ends a run, with cells that measure nothing."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+from fake_records import record
+
+import bench.line.run
+from bench.errors import DiskFull, InvalidInput, Unavailable
+from bench.line.plan import Request
+from bench.store import Store
+
+REQUEST = Request(target="cpu", suite="smoke", models=("lenet5", "resnet8"), recipes=("int8", "float16"))
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store.open(tmp_path / "pressbench.db") as store:
+        yield store
+
+
+def begin(store, tmp_path, monkeypatch, request=REQUEST, *, resume=False, failing=None):
+    """Runs a request whose cells only note that they were asked for; raises `failing` from the third on."""
+    asked = []
+
+    def cell_of(cell, book):
+        asked.append(cell)
+        if failing and len(asked) > 2:
+            raise failing
+        return record(book.run_id, key=cell.key)
+
+    monkeypatch.setattr(bench.line.run, "run_cell", cell_of)
+    told = {
+        "store": store,
+        "cache": tmp_path,
+        "progress": lambda *_: None,
+        "on_cell": lambda *_: None,
+        "on_note": print,
+    }
+    return bench.line.run.run(request, **told, resume=resume)
+
+
+def interrupted(store, tmp_path, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        Request(target="cpu", suite="smoke"),
+        Request(target="cpu", suite="smoke", models=("resnet8", "lenet5"), recipes=("float16", "int8")),
+    ],
+)
+def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_path, monkeypatch, again):
+    interrupted(store, tmp_path, monkeypatch)
+    ended = begin(store, tmp_path, monkeypatch, again, resume=True)
+    assert ended.counts == {"ok": 6}
+    assert [run.status for run in store.runs()] == ["finished"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"models": ("lenet5",)}, "begun with --model lenet5, resnet8, now --model is lenet5"),
+        ({"recipes": ("int8",)}, "begun with --recipe float16, int8, now"),
+        ({"backends": ("litert",)}, "begun with no --backend, now --backend is litert"),
+        ({"data": ""}, "begun with no --dataset"),
+        ({"input_shape": (3, 8, 8)}, "now --input-shape is 3, 8, 8"),
+    ],
+)
+def test_a_resumed_run_takes_no_other_options_in_silence(store, tmp_path, monkeypatch, change, words):
+    interrupted(store, tmp_path, monkeypatch)
+    with pytest.raises(InvalidInput, match=words):
+        begin(store, tmp_path, monkeypatch, Request(target="cpu", suite="smoke", **change), resume=True)
+    assert [run.status for run in store.runs()] == ["interrupted"]
+
+
+def test_a_full_disk_interrupts_the_run_and_what_is_left_is_measured_later(store, tmp_path, monkeypatch):
+    with pytest.raises(DiskFull, match=r"disk full: run .* --resume"):
+        begin(store, tmp_path, monkeypatch, failing=OSError(errno.ENOSPC, "No space left on device"))
+    assert [run.status for run in store.runs()] == ["interrupted"]
+    assert len(store.records()) == 2
+    assert begin(store, tmp_path, monkeypatch, resume=True).counts == {"ok": 6}
+
+
+def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store, tmp_path, monkeypatch):
+    def full(*_):
+        raise Unavailable("disk full: the store")
+
+    monkeypatch.setattr(Store, "finish_run", full)
+    with pytest.raises(KeyboardInterrupt):
+        begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
+
+
+def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(store, tmp_path, monkeypatch):
+    (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\n[[backend]]\nname = "ort"\n')
+    with pytest.raises(InvalidInput, match=r"unknown reach 'ssh' .*known: emulated, local"):
+        begin(store, tmp_path, monkeypatch, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
+    assert not store.runs()

@@ -1,0 +1,421 @@
+"""Laws of the table, the summary and the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+from fake_records import MIB, NO_METER, energy, launches, measured, pairs, record, run, suite
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markupsafe import escape
+from numpy.random import default_rng
+from rich.console import Console
+
+from bench.records import Launch, PairLaunch, Quality
+from bench.report.axes import legend_of, log_axis
+from bench.report.cells import cells_of, labels, latest, pareto
+from bench.report.labels import HEIGHT, WIDTH, overlap, place, text_box
+from bench.report.page import render, write_dashboard
+from bench.report.scatter import accuracy_figures, promise_figures
+from bench.report.summary import summary
+from bench.report.table import COLUMNS, rows, write_csv
+from bench.report.text import count, interval, number, percent, signed, size, times
+from bench.stats import latency, ratio
+from bench.types import Clock, Conditions, Simulation, Status
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+HOSTILE = "<script>alert(1)</script>"
+
+
+def row(**changes):
+    return rows([record(**changes)])[0]
+
+
+def against(base, **changes):
+    """The row of a record beside a baseline."""
+    first = record(key="base", baseline_key="base", **base)
+    return rows([first, record(key="other", baseline_key="base", recipe="other", **changes)])[1]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return render(suite(), [run()])
+
+
+def test_the_columns_are_those_of_the_design_in_its_order():
+    assert list(COLUMNS) == (GOLDEN / "columns.txt").read_text().split()
+
+
+def test_a_row_has_exactly_the_columns_in_order():
+    assert list(row()) == list(COLUMNS)
+
+
+def test_a_cell_that_was_not_measured_has_no_figure_at_all():
+    empty = row(status=Status.FAILED, reasons=("killed", "twice"))
+    filled = {name for name, value in empty.items() if value is not None}
+    assert filled == {
+        *("run_id", "started_at", "target", "device", "backend", "backend_version", "model", "recipe"),
+        *("batch", "threads", "status", "reason", "clock", "energy_source"),
+    }
+    assert empty["reason"] == "killed; twice"
+
+
+def test_the_table_agrees_with_the_statistics_of_the_raw_samples():
+    cells = list(measured(default_rng(3), "r"))
+    for cell, found in zip(cells, rows(cells), strict=True):
+        timed = latency(cell.launches, cell.clock)
+        assert (found["latency_p50_ms"], found["latency_p99_ms"], found["samples"]) == (
+            timed.p50.value,
+            timed.p99,
+            timed.samples,
+        )
+        assert found["throughput_per_s"] == pytest.approx(1e3 / timed.p50.value)
+        if cell.pairs:
+            speedup = ratio(cell.pairs).speedup
+            assert (found["speedup"], found["speedup_low"], found["speedup_high"]) == (
+                speedup.value,
+                speedup.low,
+                speedup.high,
+            )
+
+
+def test_a_baselines_speedup_is_one_and_so_are_its_bounds_and_its_promise():
+    cells = list(measured(default_rng(3), "r"))
+    found = [each for each, cell in zip(rows(cells), cells, strict=True) if cell.recipe == "baseline"]
+    assert len(found) == 3
+    for each in found:
+        assert [each[name] for name in ("speedup", "speedup_low", "speedup_high", "promised_speedup")] == [1.0] * 4
+        assert (each["compression_ratio"], each["accuracy_drop_pp"]) == (1.0, 0.0)
+
+
+def test_a_baseline_that_was_not_measured_has_no_speedup():
+    assert row(key="base", baseline_key="base", status=Status.FAILED)["speedup"] is None
+
+
+def test_what_is_relative_is_against_the_own_baseline_of_the_same_run():
+    cells = list(measured(default_rng(3), "one"))
+    other = [replace(cell, run_id="two", cost=replace(cell.cost, file_bytes=1)) for cell in cells if cell.cost]
+    assert rows([*cells, *other])[: len(cells)] == rows(cells)
+
+
+def test_what_is_relative_is_missing_where_the_baseline_is():
+    cells = [cell for cell in measured(default_rng(3), "r") if cell.recipe != "baseline"]
+    for found in rows(cells):
+        assert (found["compression_ratio"], found["accuracy_drop_pp"], found["promised_speedup"]) == (None, None, None)
+
+
+def test_the_accuracy_drop_is_in_percentage_points_and_positive_when_worse():
+    found = against(
+        {"quality": Quality(samples=9, accuracy=0.98)},
+        quality=Quality(samples=9, accuracy=0.95, shifted={"blur": 0.5, "contrast": 0.7}),
+    )
+    assert found["accuracy_drop_pp"] == pytest.approx(3.0)
+    assert found["shifted_accuracy"] == pytest.approx(0.6)
+
+
+def test_throughput_counts_every_sample_of_a_batch():
+    found = row(conditions=Conditions(batch=8), launches=launches(default_rng(0), 2.0))
+    assert found["throughput_per_s"] == pytest.approx(8e3 / float(found["latency_p50_ms"] or 0))
+
+
+def test_memory_is_the_median_over_launches_of_growth_not_of_levels():
+    found = row(launches=launches(default_rng(0), 1.0, bytes_loaded=3 * MIB))
+    assert (found["memory_model_bytes"], found["memory_peak_bytes"]) == (3 * MIB, 7 * MIB)
+
+
+def test_a_simulated_cell_has_no_latency_unless_the_simulator_models_time():
+    emulated = row(clock=Clock.SIMULATED, simulation=Simulation(source="qemu", instructions=7), launches=())
+    assert (emulated["latency_p50_ms"], emulated["throughput_per_s"], emulated["instructions"]) == (None, None, 7)
+    modelled = row(clock=Clock.SIMULATED, simulation=Simulation(source="vela", latency_ms=15.6, cycles=9))
+    assert (modelled["latency_p50_ms"], modelled["latency_mean_ms"], modelled["samples"]) == (15.6, None, None)
+
+
+def test_samples_of_an_emulated_launch_are_no_latency():
+    assert row(clock=Clock.SIMULATED, launches=launches(default_rng(0), 900.0))["latency_p50_ms"] is None
+
+
+def test_a_device_clock_without_device_samples_gives_no_latency():
+    assert row(clock=Clock.DEVICE, launches=(Launch(samples_ns=(5,)),))["latency_p50_ms"] is None
+
+
+def test_energy_names_its_meter_or_the_reason_there_is_none():
+    measuring = row(launches=(Launch(samples_ns=(10**6,), energy=energy(2.0)),))
+    assert measuring["energy_per_inference_mj"] == pytest.approx(2.02)
+    assert measuring["energy_source"] == "measured:rapl"
+    idle = row(launches=(Launch(samples_ns=(10**6,), energy=energy(0.0)),))
+    assert idle["energy_per_inference_mj"] is None
+    assert str(idle["energy_source"]).startswith("none: below the meter's resolution")
+    assert row()["energy_source"] == NO_METER
+    assert row(missing={"energy_per_inference_mj": "no RAPL"})["energy_source"] == "none: no RAPL"
+
+
+def test_meters_are_never_summed_and_the_first_that_gives_a_figure_counts():
+    windows = (*energy(0.0, source="measured:board"), *energy(3.0, source="measured:nvml"))
+    found = row(launches=(Launch(samples_ns=(10**6,), energy=windows),))
+    assert found["energy_source"] == "measured:nvml"
+    assert found["energy_per_inference_mj"] == pytest.approx(3.03)
+
+
+def test_the_csv_reads_back_with_whole_numbers_whole_and_the_missing_empty(tmp_path):
+    write_csv(suite(), tmp_path / "cells.csv")
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert list(found[0]) == list(COLUMNS)
+    assert len(found) == len(suite())
+    for text, numbers in zip(found, rows(suite()), strict=True):
+        for name, value in numbers.items():
+            assert text[name] == ("" if value is None else str(value))
+
+
+def test_no_records_give_a_csv_with_a_header_alone(tmp_path):
+    write_csv([], tmp_path / "cells.csv")
+    assert (tmp_path / "cells.csv").read_text() == ",".join(COLUMNS) + "\n"
+
+
+def test_the_csv_of_a_fixed_run_is_what_it_was(tmp_path):
+    """Golden: figures rounded to six digits, for libraries may differ in the last one."""
+    cells = [cell for cell in suite() if cell.model != "mobilenetv2(width=0.35)"]
+    shortened = [
+        {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in each.items()}
+        for each in rows(cells)
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(shortened)
+    assert text.getvalue() == (GOLDEN / "cells.csv").read_text()
+
+
+def terminal(records, width=100):
+    console = Console(width=width, file=io.StringIO(), record=True, force_terminal=False)
+    console.print(summary(records))
+    return console.export_text()
+
+
+def test_the_summary_says_what_was_promised_and_what_was_delivered():
+    text = terminal(suite())
+    assert re.search(r"magnitude50-ft.*2\.00×.*\(.*–.*\)", text)
+    assert "worker killed by signal 9" in text
+    assert "ok, simulated" in text
+
+
+def test_the_summary_reads_no_markup_in_names():
+    assert "[red]evil[/red]" in terminal([record(model="[red]evil[/red]", recipe="[/]")])
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_summary_keeps_every_figure_whole_from_80_columns(width):
+    text = terminal(suite()[:9], width)
+    assert "…" not in text or width < 80
+
+
+def test_the_summary_of_nothing_says_so():
+    assert "no cells" in terminal([])
+
+
+def test_the_page_lists_every_cell_and_every_reason(page):
+    text = unescape(page)
+    assert page.count('<tr class="') == len(suite())
+    for cell in suite():
+        assert cell.recipe in text
+        assert all(reason in text for reason in cell.reasons)
+    assert NO_METER in text
+
+
+def test_the_page_loads_nothing_and_its_policy_forbids_everything_but_its_own_scripts(page):
+    outside = page.replace(page[page.index("<script>") : page.rindex("<script>")], "")
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!#)""", outside)
+    assert "@import" not in outside
+    assert "default-src 'none'; script-src &#39;sha256-" in page.replace(
+        "default-src &#39;none&#39;", "default-src 'none'"
+    )
+    assert "unsafe-eval" not in page
+    assert page.count("<script") - page[page.index("<script>") : page.rindex("<script>")].count("<script") >= 1
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "</script><script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "{{ 7*7 }}"]
+)
+def test_a_hostile_name_is_text_wherever_it_appears(name):
+    cells = [
+        replace(
+            cell, model=name, recipe=f"{name}{cell.recipe}", backend=name, target=name, device=name, reasons=(name,)
+        )
+        for cell in suite()
+    ]
+    hostile = render([*cells, *suite()], [run(target=name, suite=name, machine={name: name})])
+    body = hostile[: hostile.index("<script>")]
+    assert str(escape(name)) in body
+    assert name not in body or "<" not in name
+    assert "<img" not in body
+    assert body.count("<script") == 1
+    assert body.count("</script") == 1
+
+
+def test_plots_hold_exactly_the_figures_of_the_table():
+    cells = cells_of([cell for cell in suite() if cell.model == "resnet8"])
+    legend = legend_of(cells)
+    (figure,) = accuracy_figures(cells, legend)
+    shown = [c for c in cells if c.row["latency_p50_ms"] and c.row["accuracy"]]
+    assert figure.data[1]["x"] == [c.row["latency_p50_ms"] for c in shown]
+    assert figure.data[1]["y"] == [100 * float(c.row["accuracy"] or 0) for c in shown]
+    (promise,) = promise_figures(cells, legend)
+    delivered = {y for trace in promise.data if "error_y" in trace for y in trace["y"]}
+    assert delivered == {c.row["speedup"] for c in cells if c.row["speedup"] and not c.baseline}
+
+
+def test_every_figure_is_one_plotly_accepts(page):
+    plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.DOTALL).group(1))
+    assert len(plots) == 11
+    for plot in plots:
+        data = [json.loads(json.dumps(trace).replace('"ink"', '"black"')) for trace in plot["data"]]
+        go.Figure(data=data, layout=plot["layout"])
+
+
+def test_durations_of_different_clocks_never_share_a_plot():
+    cells = suite()[:4]
+    mixed = [
+        *cells,
+        *(
+            replace(c, clock=Clock.DEVICE, launches=tuple(replace(x, device_ns=x.samples_ns) for x in c.launches))
+            for c in cells
+        ),
+        *(replace(c, clock=Clock.SIMULATED, simulation=Simulation(source="s", latency_ms=9.0)) for c in cells),
+    ]
+    found = cells_of([replace(c, key=f"{c.key}{i}") for i, c in enumerate(mixed)])
+    notes = [figure.note for figure in accuracy_figures(found, legend_of(found))]
+    assert len(notes) == len(set(notes)) == 3
+
+
+def test_untrusted_cells_are_hollow_and_never_on_the_front():
+    good = record(
+        key="a", recipe="slow", launches=launches(default_rng(0), 2.0), quality=Quality(samples=1, accuracy=0.9)
+    )
+    bad = record(
+        key="b",
+        recipe="wrong",
+        status=Status.UNTRUSTED,
+        launches=launches(default_rng(0), 1.0),
+        quality=Quality(samples=1, accuracy=0.99),
+    )
+    cells = cells_of([good, bad])
+    (figure,) = accuracy_figures(cells, legend_of(cells))
+    assert figure.data[0]["x"] == [cells[0].row["latency_p50_ms"]]
+    assert figure.data[1]["marker"]["symbol"] == ["circle", "circle-open"]
+
+
+def test_a_page_of_nothing_is_a_page():
+    empty = render([], [])
+    assert "no cells are stored yet" in empty
+    assert 'id="plots">[]<' in empty
+
+
+def test_a_page_of_failures_alone_is_a_page():
+    failed = render([record(status=Status.FAILED, reasons=("killed",))], [run(status="interrupted")])
+    assert "killed" in failed
+    assert "interrupted" in failed
+
+
+def test_plots_show_the_latest_measurement_of_a_cell_and_the_table_all(tmp_path):
+    old = [replace(cell, run_id="old") for cell in suite()]
+    write_dashboard([*old, *suite()], [run("old"), run()], tmp_path / "d.html")
+    text = (tmp_path / "d.html").read_text()
+    assert text.count('<tr class="') == 2 * len(suite())
+    assert {cell.record.run_id for cell in latest(cells_of([*old, *suite()]))} == {run().run_id}
+
+
+def test_the_latest_of_one_data_set_does_not_replace_anothers():
+    cells = cells_of([record(data=data, run_id=run_id) for run_id in ("one", "two") for data in ("mnist", "digits")])
+    found = [(cell.record.data, cell.record.run_id) for cell in latest(cells)]
+    assert found == [("mnist", "two"), ("digits", "two")]
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 20).map(float), st.integers(0, 20).map(float)), max_size=12)
+
+
+@given(POINTS)
+@settings(deadline=None)
+def test_the_front_is_what_nobody_beats(points):
+    front = {points[i] for i in pareto(points)}
+    for point in points:
+        beaten = any(a <= point[0] and b >= point[1] and (a, b) != point for a, b in points)
+        assert (point in front) == (not beaten)
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=14), st.data())
+@settings(deadline=None)
+def test_names_in_a_plot_never_cover_each_other_or_leave_it(points, data):
+    names = [data.draw(st.text("abc-", min_size=1, max_size=18)) for _ in points]
+    placed = place(points, names, first=range(len(points) // 2))
+    from bench.report.labels import SIDES
+
+    sides = {side: rest for side, *rest in SIDES}
+    boxes = [
+        text_box((x * WIDTH, (1 - y) * HEIGHT), name, sides[side])
+        for (x, y), (name, side) in zip(points, placed, strict=True)
+        if name
+    ]
+    assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(a[0] >= 0 and a[2] <= WIDTH for a in boxes)
+
+
+def test_names_of_cells_say_what_tells_them_apart_and_nothing_else():
+    cells = cells_of([record(key="a"), record(key="b", conditions=Conditions(batch=8)), record(key="c", backend="trt")])
+    assert list(labels(cells).values()) == [
+        "baseline · ort · batch 1",
+        "baseline · ort · batch 8",
+        "baseline · trt · batch 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (number(0.0), "0"),
+        (number(0.02), "0.0200"),
+        (number(1.196), "1.20"),
+        (number(1234.5), "1,234"),
+        (number(-0.5), "-0.500"),
+        (number(2.5e7), "2.5e+07"),
+        (number(None), "–"),
+        (count(12_501_632), "12.5 M"),
+        (count(950), "950"),
+        (size(512), "512 B"),
+        (size(1.5 * MIB), "1.50 MiB"),
+        (percent(0.98214), "98.21 %"),
+        (signed(-1.4), "−1.40"),
+        (times(3.846), "3.85×"),
+        (interval(0.9985, 1.0071), "0.999–1.007"),
+        (interval(2.0, 3.0), "2.00–3.00"),
+        (interval(None, None), ""),
+    ],
+)
+def test_numbers_read_as_people_write_them(text, expected):
+    assert text == expected
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=10))
+@settings(deadline=None)
+def test_a_logarithmic_axis_holds_its_values_and_has_ticks(values):
+    axis = log_axis(values, "ms")
+    low, high = (10**end for end in axis["range"])
+    assert low < min(values) <= max(values) < high
+    assert all(low <= tick <= high for tick in axis["tickvals"])
+
+
+def test_a_speedup_without_enough_launches_has_no_bounds_and_is_inconclusive():
+    found = cells_of([record(key="b", baseline_key="a", pairs=pairs(default_rng(0), 1.0, 2.0, count=2))])[0]
+    assert found.figure("speedup") == pytest.approx(2.0, rel=0.05)
+    assert (found.figure("speedup_low"), found.verdict) == (None, "inconclusive")
+
+
+def test_pairs_without_blocks_are_no_speedup():
+    assert row(key="b", baseline_key="a", pairs=(PairLaunch(blocks_ns=()),))["speedup"] is None
