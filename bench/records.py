@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.types import Clock, Conditions, Cost, Json, Simulation, Status
+from bench.types import Clock, Conditions, Cost, Json, Precision, Simulation, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,35 @@ class LayerTime:
     mean_us: float
     runs: int
     placed_on: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """What really ran, as the runtime itself says after a run. An empty field: this runtime does not say.
+
+    `precision`: the type its kernels multiplied in. `library`: whose kernels ("XNNPACK", "oneDNN"). `mode`: how the
+    runtime was driven ("eager", "compile", ...). `device`: the accelerator that ran it, "" on the CPU.
+    `kernels`: operator -> how many kernels of it ran. `multiplying`: type -> how many layers multiplied in it.
+    `operators`: operator -> how many the loaded file has; `delegated` of them ran in `partitions` of a delegate,
+    `not_delegated` (operator -> number) did not. `nodes_by_provider`: execution provider -> its nodes.
+    `layout`: how images lie in memory where the session chose it. `sparse_layers`: layers with sparse kernels.
+    `converted_outside`: tensors whose type is converted before the clock starts.
+    """
+
+    precision: str = ""
+    library: str = ""
+    mode: str = ""
+    device: str = ""
+    kernels: Mapping[str, int] = field(default_factory=dict)
+    multiplying: Mapping[str, int] = field(default_factory=dict)
+    operators: Mapping[str, int] = field(default_factory=dict)
+    delegated: int | None = None
+    partitions: int | None = None
+    not_delegated: Mapping[str, int] = field(default_factory=dict)
+    nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+    layout: str = ""
+    sparse_layers: tuple[str, ...] = ()
+    converted_outside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +150,9 @@ class Quality:
 class Record:
     """One cell of one run, raw. `missing` maps a CSV column to the reason it is empty.
 
-    `reasons`: why the status is what it is. `facts`: what really ran (versions, providers,
-    kernels, fallbacks, compile notes). `baseline_key`: the cell its pairs were run against.
+    `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
+    file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
+    `baseline_key`: the cell its pairs were run against.
     """
 
     run_id: str
@@ -148,6 +178,8 @@ class Record:
     quality: Quality | None = None
     simulation: Simulation | None = None
     profile: tuple[LayerTime, ...] = ()
+    precision: Precision | None = None
+    execution: Execution | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Json] = field(default_factory=dict)
 

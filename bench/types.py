@@ -174,12 +174,30 @@ class Compressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Precision:
+    """In which precision a deployed file was asked to compute, and in which it does. Every backend that compiles
+    fills one; the session that opens the file checks it against what ran.
+
+    `asked`: "float32", "float16", "bfloat16", "int8", "int16" or "weight_only" (narrow storage, float32 arithmetic).
+    `delivered`: the widest type its quantized layers multiply in; "" where only the device can say.
+    `keep_float`: layers the recipe keeps in float32 on purpose (its `keep_float`), by their names in the file.
+    `stayed_float`: layers that stayed float32 although the recipe does not keep them. Each makes a cell untrusted.
+    """
+
+    asked: str = "float32"
+    delivered: str = ""
+    keep_float: tuple[str, ...] = ()
+    stayed_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file a backend made for one target, ready to send. `facts`: what the compiler said of it."""
 
     path: Path
     format: str
     digest: str
+    precision: Precision = field(default_factory=Precision)
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 

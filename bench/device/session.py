@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.records import LayerTime
+from bench.records import Execution, LayerTime
 from bench.types import Clock, Json, Scalar, TensorSpec
 
 Array = NDArray[np.generic]
@@ -20,10 +20,11 @@ Feed = Mapping[str, Array]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionFacts:
-    """What really runs. Every entry of `fallbacks` makes the cell untrusted."""
+    """What really runs. Every entry of `fallbacks` makes the cell untrusted. `notes`: more, for people only."""
 
     version: str
     fallbacks: tuple[str, ...] = ()
+    execution: Execution = field(default_factory=Execution)
     notes: Mapping[str, Json] = field(default_factory=dict)
 
 
