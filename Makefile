@@ -2,22 +2,28 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= ort,litert,vela,cuda,dev
+EXTRAS ?= ort,litert,vela,cuda,postgres,dev
 TARGET ?= cpu
 SUITE ?= default
 RESULTS ?= results
+WORKERS ?= 2
 STAMP := $(VENV)/.stamp-setup
+LOG := $(VENV)/setup.log
+PYTEST := $(BIN)/python -m pytest
+COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test check perf papers gpu arm onnx2tf clean
+.PHONY: setup bench report test test-all coverage check wheel perf papers gpu arm onnx2tf clean
 
 setup: $(STAMP)
 
+# pip's output goes to a log; it is shown when pip fails.
 $(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pressbench needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	rm -rf pressbench.egg-info # a stale one in the working folder hides new entry points
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "pressbench needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo "Setting up $(VENV) with [$(EXTRAS)]: one to ten minutes once, most of it downloading PyTorch (log: $(LOG))"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -rf pressbench.egg-info # a stale one in the working folder hides new entry points
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]' >$(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@touch $@
 
 bench: setup
 	$(BIN)/pressbench run --target $(TARGET) --suite $(SUITE) --results $(RESULTS)
@@ -26,14 +32,30 @@ bench: setup
 report: setup
 	$(BIN)/pressbench report --results $(RESULTS)
 
+# Tests marked `alone` measure this machine: they run after the others, one at a time.
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) $(COV) -n $(WORKERS) --dist loadfile -m 'not alone and not slow'
+	$(PYTEST) $(COV) -m 'alone and not slow'
+
+test-all: test
+	$(PYTEST) $(COV) -m slow
+
+coverage: setup
+	$(BIN)/coverage erase
+	$(MAKE) test-all COVERAGE=1
+	$(BIN)/coverage report
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.device_code
+	$(BIN)/python -m tools.shape
+
+# Installs the built wheel into a fresh environment and runs it.
+wheel: setup
+	$(BIN)/python -m tools.wheel
 
 perf: setup
 	$(BIN)/python -m tools.perf
@@ -53,4 +75,4 @@ gpu: setup
 	$(BIN)/python -m tools.perf.gpu --out out/gpu-report
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

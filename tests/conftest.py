@@ -1,16 +1,22 @@
-"""Fixtures every test may use: the shared data, a cache that lives as long as the test run."""
+"""Fixtures every test may use: the shared data, a PostgreSQL server, a cache that lives as long as the test run."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
+import postgres
 import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = (ROOT / os.environ.get("PRESSBENCH_DATA", "../shared")).resolve()
 
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other: two torch pools fight for the cores
 
 settings.register_profile("untimed", deadline=None)  # a deadline would be a timed assertion
 settings.load_profile("untimed")
@@ -20,8 +26,15 @@ def shared(relative: str) -> Path:
     """A file or folder of the shared data, or a skip that says how to get it."""
     path = SHARED / relative
     if not path.exists():
-        pytest.skip(f"{relative} is not under {SHARED}: set PRESSBENCH_DATA to the folder that has it")
+        lacking("data", f"{relative} is not under {SHARED}: set PRESSBENCH_DATA to the folder that has it")
     return path
+
+
+def lacking(what: str, reason: str) -> NoReturn:
+    """Skips the test with the reason, or fails it where PRESSBENCH_TEST_NEEDS lists `what` (CI: nothing is skipped)."""
+    if what in os.environ.get("PRESSBENCH_TEST_NEEDS", "").split(","):
+        pytest.fail(f"PRESSBENCH_TEST_NEEDS asks for {what}: {reason}")
+    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +61,17 @@ def tflite_cases() -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty artifact cache shared by the tests of one run."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL database: the one PRESSBENCH_TEST_POSTGRES names, or a server of this test run's own."""
+    asked = os.environ.get("PRESSBENCH_TEST_POSTGRES")
+    if asked:
+        yield asked
+        return
+    pytest.importorskip("psycopg", reason="pip install 'pressbench[postgres]'")
+    if reason := postgres.missing():
+        lacking("postgres", reason)
+    with postgres.server() as url:
+        yield url

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from conftest import lacking
 from fake_records import energy, run, suite
 from playwright.sync_api import Page, sync_playwright
 
@@ -22,10 +23,7 @@ HOSTILE = (
     "{{ 7*7 }} %{x} &lt;b&gt;",
 )
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is absent: apt-get install chromium"),
-]
+pytestmark = pytest.mark.browser
 
 
 @dataclass
@@ -49,6 +47,8 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def chromium():
+    if not CHROMIUM.exists():
+        lacking("chromium", f"{CHROMIUM} is absent: apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
         yield browser

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench.cache import write_file
 from bench.commands.compress import compress_one
@@ -90,5 +91,5 @@ def _try(asked: Asked, seed: int, cache: Path, data_root: str) -> Found:
             cache=cache,
             progress=lambda _what, _share: None,
         )
-    spent = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-    return Found(**{key: said[key] for key in KEPT}, **spent)
+    kept: dict[str, Any] = {key: said[key] for key in KEPT}
+    return Found(**kept, cpu_s=time.process_time() - cpu, wall_s=time.perf_counter() - wall)

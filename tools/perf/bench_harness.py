@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def agreement(queue: RunQueue) -> Iterator[str]:
     yield f"clean median over a bare loop's, MobileNetV2 224: {statistics.median(ratios):.4f} (asked: 0.99 .. 1.01)"
 
 
-def bare_loop(raw: object, feed: dict[str, np.ndarray], queue: RunQueue) -> float:
+def bare_loop(raw: Any, feed: dict[str, np.ndarray], queue: RunQueue) -> float:
     """Median of 60 calls of session.run; those that waited for a CPU left out here too."""
     taken, kept = [], []
     for _ in range(60):

@@ -45,7 +45,8 @@ BLOCKS = 250
 
 def main() -> Iterator[str]:
     artifact = compiled(LitertBackend(), compressed(MODEL), Conditions(), {}, cache_folder(os.environ))
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(LAUNCHES):
             turns = [(ours, our_median), (theirs, their_median)]

@@ -65,7 +65,8 @@ class Product(nn.Module):
         self.layer = nn.Linear(size, size, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x)
+        y: torch.Tensor = self.layer(x)
+        return y
 
 
 def product(input_shape: tuple[int, ...]) -> nn.Module:
@@ -131,7 +132,7 @@ def _median_ms(session: Session, feed: Mapping[str, np.ndarray]) -> float:
     return float(np.median(samples)) / 1e6
 
 
-def _do_bench_ms(session: Session, feed: Mapping[str, np.ndarray]) -> float:
+def _do_bench_ms(session: Any, feed: Mapping[str, np.ndarray]) -> float:
     if session.clock is not Clock.DEVICE:  # a dry run: a bare loop stands in
         return _bare_ms(session.bind(feed))
     from triton.testing import do_bench
@@ -222,7 +223,7 @@ def _by_hand(run: Callable[[], object], seconds: float) -> float:
     handle = pynvml.nvmlDeviceGetHandleByIndex(0)
     before = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
     done = _busy(run, seconds)
-    return (pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3 / done
+    return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / 1e3 / done
 
 
 def _busy(run: Callable[[], object], seconds: float) -> int:

@@ -25,7 +25,7 @@ from bench.models.registry import resolve
 from bench.plugins import available, load
 from bench.records import Record, Run
 from bench.store import Store
-from bench.types import Conditions, Model, Recipe, Scalar
+from bench.types import Compressed, Conditions, Model, Recipe, Scalar
 
 SEED = 0
 HALF = {"lenet300_100": "neurons(amount=0.5)"}
@@ -152,7 +152,7 @@ def _compile_one(cell: Cell, cache: Path) -> str:
     return ""
 
 
-def _compressed(cell: Cell, cache: Path):
+def _compressed(cell: Cell, cache: Path) -> Compressed:
     return compress(cell.model, cell.recipe, data=None, cache=cache, seed=SEED, progress=_silent)
 
 

@@ -1,4 +1,4 @@
-"""Laws of the store; they hold for SQLite and, where PRESSBENCH_TEST_POSTGRES names a database, for PostgreSQL."""
+"""Laws of the store; they hold for SQLite and for a real PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import pytest
 from fake_records import record, run, suite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import event, text
 
 from bench.errors import InvalidInput, Unavailable
 from bench.records import Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
 from bench.store import Store
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
+from bench.store.connect import connect
 from bench.store.owner import Owner, lives, this_process
 from bench.store.schema import METADATA, SCHEMA_VERSION
 from bench.types import Clock, Conditions, Cost, LayerCost, Simulation, Status
 
 V1 = Path(__file__).parents[2] / "golden" / "store_schema_1.sql"
-POSTGRES = os.environ.get("PRESSBENCH_TEST_POSTGRES", "")
 GONE = Owner(host=this_process().host, pid=this_process().pid, started=1.0)
 """A process whose id somebody else has now."""
 
@@ -33,12 +33,11 @@ def place(request, tmp_path):
     """Where an empty store can be opened."""
     if request.param == "sqlite":
         return str(tmp_path / "new" / "folder" / "pressbench.db")
-    if not POSTGRES:
-        pytest.skip("PRESSBENCH_TEST_POSTGRES names no database to test with")
-    engine = create_engine(POSTGRES)
+    url = request.getfixturevalue("postgres_url")
+    engine, _ = connect(url)
     METADATA.drop_all(engine)
     engine.dispose()
-    return POSTGRES
+    return url
 
 
 @pytest.fixture
@@ -358,3 +357,10 @@ def test_not_a_number_is_kept_and_not_turned_into_nothing():
     assert found is not None
     assert found.accuracy is not None
     assert found.accuracy != found.accuracy
+
+
+def test_a_server_that_does_not_answer_is_unavailable_and_its_password_stays_secret():
+    pytest.importorskip("psycopg", reason="pip install 'pressbench[postgres]'")
+    with pytest.raises(Unavailable, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:1/bench") as caught:
+        Store.open("postgresql://me:secret@127.0.0.1:1/bench")
+    assert "secret" not in str(caught.value)
