@@ -178,26 +178,36 @@ class Precision:
     """In which precision a deployed file was asked to compute, and in which it does. Every backend that compiles
     fills one; the session that opens the file checks it against what ran.
 
-    `asked`: "float32", "float16", "bfloat16", "int8", "int16" or "weight_only" (narrow storage, float32 arithmetic).
-    `delivered`: the widest type its quantized layers multiply in; "" where only the device can say.
+    `asked`: "float32", "tf32", "float16", "bfloat16", "int8", "int16" or "weight_only" (narrow storage, float32
+    arithmetic). `delivered`: the widest type its quantized layers multiply in; "" where only the device can say.
     `keep_float`: layers the recipe keeps in float32 on purpose (its `keep_float`), by their names in the file.
     `stayed_float`: layers that stayed float32 although the recipe does not keep them. Each makes a cell untrusted.
+    `from_file`: the user's file came quantized, and its author chose the layers in `keep_float`. It is measured as
+    it is: a runtime may quantize those layers too.
     """
 
     asked: str = "float32"
     delivered: str = ""
     keep_float: tuple[str, ...] = ()
     stayed_float: tuple[str, ...] = ()
+    from_file: bool = False
+
+
+FLOAT32 = Precision(delivered="float32")
+"""A file that asks for nothing but float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A file a backend made for one target, ready to send. `facts`: what the compiler said of it."""
+    """A file a backend made for one target, ready to send. `facts`: what the compiler said of it.
+
+    `facts["session_options"]`: what a session must know to feed the file, beside the target's options.
+    """
 
     path: Path
     format: str
     digest: str
-    precision: Precision = field(default_factory=Precision)
+    precision: Precision = FLOAT32
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 

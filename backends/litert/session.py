@@ -13,7 +13,7 @@ import numpy as np
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.records import LayerTime
-from bench.types import Clock, Json, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
 RESOLVERS = {
     "xnnpack": "AUTO",
@@ -117,8 +117,11 @@ class LitertSession(Session):
         ]
 
     @classmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> LitertSession:
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> LitertSession:
         """See `Session.open`."""
+        del precision
         kernels = str(options.get("kernels", "xnnpack"))
         if kernels not in RESOLVERS:
             raise InvalidInput(f"option kernels={kernels!r} is none of {', '.join(RESOLVERS)}")

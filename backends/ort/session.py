@@ -25,7 +25,7 @@ from backends.ort.loading import load, placement, untold
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
 from bench.records import LayerTime
-from bench.types import Clock, Json, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -67,9 +67,12 @@ class OrtSession(Session):
         self._graphs = 0
 
     @classmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> OrtSession:
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> OrtSession:
         """Raises `Unavailable` (the provider is missing), `Untrusted` (it left nodes to another) or
         `InvalidInput` (no ONNX file, an unknown operator, a batch the file is not fixed to)."""
+        del precision
         opened = cls(path, load(path, threads, options), threads, options)
         for spec in opened.inputs():
             if min(spec.shape, default=1) < 1:

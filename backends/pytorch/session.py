@@ -13,7 +13,7 @@ import numpy as np
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable
 from bench.records import LayerTime
-from bench.types import Clock, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 try:
     import torch
@@ -34,8 +34,11 @@ class PytorchSession(Session):
     clock: ClassVar[Clock] = Clock.HOST
 
     @classmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> Session:
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> Session:
         """A CPU or a CUDA session. `load` includes compiling and capturing, and one first inference."""
+        del precision
         torch.set_num_threads(threads)
         if options.get("device", "cpu") == "cuda":
             gpu.require()

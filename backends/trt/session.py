@@ -24,7 +24,7 @@ from backends.trt.profile import profile_layers
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput
 from bench.records import LayerTime
-from bench.types import Clock, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 WARM_UP = 3
 """Runs before a graph is captured: kernels are loaded and memory is taken at the first."""
@@ -50,12 +50,15 @@ class TrtSession(Session):
         self._bound: Mapping[str, int] = {}
 
     @classmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> TrtSession:
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> TrtSession:
         """Builds the engine, or takes the one this device built before (`load` includes building).
 
         Raises `Unavailable` (no driver, no TensorRT), `Unsupported` (the nodes TensorRT refuses),
         `InvalidInput` (no ONNX file, another batch), `CellFailed` (out of device memory).
         """
+        del precision
         del threads
         device = open_device()
         tensorrt = load(str(options.get("flavour", "auto")))

@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bench.errors import InvalidInput
-from bench.types import Json, Scalar
+from bench.types import FLOAT32, Json, Precision, Scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One artifact and how to open it."""
+    """One artifact, how to open it, and the precision it was made to compute in."""
 
     path: str
     digest: str
     options: Mapping[str, Scalar] = field(default_factory=dict)
+    precision: Precision = FLOAT32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +74,7 @@ class Job:
         """Raises `InvalidInput` for anything `to_json` did not write."""
         try:
             data: dict[str, Json] = json.loads(text)
-            subjects = tuple(Subject(**subject) for subject in data.pop("subjects"))
+            subjects = tuple(_read_subject(subject) for subject in data.pop("subjects"))
             limits = Limits(**data.pop("limits"))
             data["meters"] = tuple(data["meters"])
             known = {item.name for item in fields(Job)}
@@ -85,3 +86,11 @@ class Job:
     def read(path: Path) -> Job:
         """The job in a file."""
         return Job.from_json(path.read_text(encoding="utf-8"))
+
+
+def _read_subject(data: dict[str, Json]) -> Subject:
+    """JSON has lists where the noun has tuples."""
+    precision = data.pop("precision")
+    for name in ("keep_float", "stayed_float"):
+        precision[name] = tuple(precision[name])
+    return Subject(**data, precision=Precision(**precision))

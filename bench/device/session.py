@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.records import Execution, LayerTime
-from bench.types import Clock, Json, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
 Array = NDArray[np.generic]
 Feed = Mapping[str, Array]
@@ -41,9 +41,14 @@ class Session(ABC):
 
     @classmethod
     @abstractmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> Session:
-        """Loads the artifact. Raises `Unavailable` (runtime or device missing), `InvalidInput` (a file
-        that cannot be read), `Unsupported` (an operator the runtime does not know)."""
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> Session:
+        """Loads the artifact. `precision`: what `facts` checks the run against.
+
+        Raises `Unavailable` (runtime or device missing), `InvalidInput` (a file that cannot be read),
+        `Unsupported` (an operator the runtime does not know).
+        """
 
     @abstractmethod
     def inputs(self) -> tuple[TensorSpec, ...]:

@@ -71,7 +71,9 @@ def open_subject(session: type[Session], job: Job, subject: Subject) -> Session:
     path = Path(subject.path)
     if not path.exists():
         raise InvalidInput(f"{path.name}: no such file on the device")
-    return session.open(path, threads=job.threads, batch=job.batch, options=subject.options)
+    return session.open(
+        path, threads=job.threads, batch=job.batch, options=subject.options, precision=subject.precision
+    )
 
 
 def work(job: Job, events: Events) -> None:
@@ -151,6 +153,7 @@ def describe(session: Session) -> dict[str, Json]:
     return {
         "version": facts.version,
         "fallbacks": list(facts.fallbacks),
+        "execution": asdict(facts.execution),
         "notes": dict(facts.notes),
         "device_memory": dict(session.memory()),
     }

@@ -7,12 +7,15 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from bench.errors import Unsupported
 from bench.plugins import installed_version
-from bench.types import Artifact, Backend, Compressed, Conditions, Scalar
+from bench.types import Artifact, Backend, Compressed, Conditions, Precision, Scalar
 
 
 def compiled(
@@ -43,6 +46,7 @@ def compiled(
             "file": str(made.path.relative_to(work)),
             "format": made.format,
             "digest": file_digest(made.path),
+            "precision": asdict(made.precision),
             "facts": dict(made.facts),
         }
         (work / "artifact.json").write_text(json.dumps(sidecar), encoding="utf-8")
@@ -70,7 +74,13 @@ def _stored(folder: Path) -> Artifact | None:
         path = folder / sidecar["file"]
         if file_digest(path) != sidecar["digest"]:
             return None
-        return Artifact(path=path, format=sidecar["format"], digest=sidecar["digest"], facts=sidecar["facts"])
+        return Artifact(
+            path=path,
+            format=sidecar["format"],
+            digest=sidecar["digest"],
+            precision=TypeAdapter(Precision).validate_python(sidecar["precision"]),
+            facts=sidecar["facts"],
+        )
     except (OSError, ValueError, KeyError):
         return None
 

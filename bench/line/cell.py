@@ -112,6 +112,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
         record,
         digest=artifact.digest,
         cost=cost,
+        precision=artifact.precision,
         missing=_uncounted(cell, book, cost),
         reasons=(str(left),) if (left := source.notes.get("outside_layers")) else (),
         facts={"compress": dict(source.notes), "compile": dict(artifact.facts)},
@@ -228,6 +229,7 @@ def _with_findings(record: Record, found: Findings) -> Record:
         backend_version=found.version,
         launches=found.launches,
         profile=found.profile,
+        execution=found.execution,
         facts={**record.facts, **found.facts},
         missing={**record.missing, **found.missing},
     )

@@ -17,7 +17,7 @@ from bench.device.job import Job, Subject
 from bench.errors import CellFailed
 from bench.plugins import available, load
 from bench.reach.base import Event, Reach
-from bench.records import EnergyWindow, Launch, LayerTime, PairLaunch
+from bench.records import EnergyWindow, Execution, Launch, LayerTime, PairLaunch
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
 Noun = TypeVar("Noun")
@@ -55,9 +55,10 @@ class Bench:
         )
 
     def subject(self, artifact: Artifact) -> Subject:
-        """An artifact with the options it is opened with: the target's, and what its compiler wants known."""
+        """An artifact, its precision, and the options it is opened with: the target's and its compiler's."""
         told = artifact.facts.get("session_options", {})
-        return Subject(path=str(artifact.path), digest=artifact.digest, options={**told, **self.options})
+        options = {**told, **self.options}
+        return Subject(path=str(artifact.path), digest=artifact.digest, options=options, precision=artifact.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,7 @@ class Findings:
     profile: tuple[LayerTime, ...] = ()
     outputs: Outputs | None = None
     distrust: tuple[str, ...] = ()
+    execution: Execution | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
@@ -107,6 +109,7 @@ def count_artifact(bench: Bench, artifact: Artifact) -> tuple[Findings, Simulati
         version=str(session["version"]),
         outputs=outputs,
         distrust=tuple(session["fallbacks"]),
+        execution=_noun(Execution, session["execution"]),
         facts={"machine": _facts(events), "session": session["notes"]},
         missing={"latency_p50_ms": "emulated: instructions are counted, time means nothing"},
     )
@@ -170,6 +173,7 @@ def _add(found: Findings, events: Sequence[Event], outputs: Outputs | None) -> F
         profile=found.profile or tuple(_noun(LayerTime, layer) for layer in layers),
         outputs=found.outputs if outputs is None else outputs,
         distrust=tuple(dict.fromkeys([*found.distrust, *map(str, reasons)])),
+        execution=_noun(Execution, session["execution"]),
         facts={"machine": _facts(events), "session": session["notes"]},
         missing={**found.missing, **_missing(events)},
     )

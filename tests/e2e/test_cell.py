@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class Estimator(FakeBackend):
 
 @pytest.fixture
 def book(tmp_path, monkeypatch, cache):
-    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("PYTHONPATH", str(FAKES), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "fakenet.py").write_text(NETWORK)
     x = np.random.default_rng(0).random((60, 4), dtype=np.float32)

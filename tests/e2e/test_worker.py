@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ FAKES = Path(__file__).parent.parent / "fakes"
 
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(FAKES))
+    monkeypatch.setenv("PYTHONPATH", str(FAKES), prepend=os.pathsep)
 
 
 def artifact(folder: Path, name: str = "model", **told) -> Artifact:

@@ -14,7 +14,7 @@ import numpy as np
 from bench.device.session import Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.records import LayerTime
-from bench.types import Clock, TensorSpec
+from bench.types import FLOAT32, Clock, TensorSpec
 
 
 class FakeSession(Session):
@@ -26,7 +26,7 @@ class FakeSession(Session):
         self.batch = batch
 
     @classmethod
-    def open(cls, path: Path, *, threads, batch, options):
+    def open(cls, path: Path, *, threads, batch, options, precision=FLOAT32):
         told = json.loads(path.read_text())
         behave = told.get("behave", "")
         if behave == "hang":

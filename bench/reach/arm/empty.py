@@ -9,7 +9,7 @@ from typing import ClassVar, final
 import numpy as np
 
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.types import Clock, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 
 @final
@@ -19,9 +19,11 @@ class EmptySession(Session):
     clock: ClassVar[Clock] = Clock.HOST
 
     @classmethod
-    def open(cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar]) -> EmptySession:
+    def open(
+        cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> EmptySession:
         """Any file will do."""
-        del path, threads, batch, options
+        del path, threads, batch, options, precision
         return cls()
 
     def inputs(self) -> tuple[TensorSpec, ...]:
