@@ -187,9 +187,11 @@ def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
 def inspect_command(*, file: Path) -> tuple[Any, Any]:
     """Params, MACs and bytes of an .onnx or .tflite file, layer by layer."""
     from bench.cost.count import cost_of
+    from bench.cost.probe import probe
     from bench.cost.show import cost_json
     from bench.report.layers import layer_table
 
+    probe(file)
     cost = cost_of(file)
     return cost_json(cost), layer_table(file.name, cost)
 

@@ -24,7 +24,8 @@ from bench.compress.train.distill import source_files
 from bench.compress.train.trained_cache import trained_once
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
-from bench.formats.onnx_file import fix_shape, input_specs, read_onnx
+from bench.formats.onnx_file import read_onnx
+from bench.formats.onnx_inputs import fix_shape, input_specs
 from bench.formats.tflite_file import tflite_inputs
 from bench.models import train
 from bench.models.train import trained

@@ -18,15 +18,17 @@ def cost_of(path: Path) -> Cost:
     if reader is None:
         raise InvalidInput(f"{path} cannot be counted: allowed are files ending in {' or '.join(READERS)}")
     if not path.is_file():
-        raise InvalidInput(f"{path} is no file; give an existing {' or '.join(READERS)} file")
+        raise InvalidInput(f"{path} is not a file; give an existing {' or '.join(READERS)} file")
     try:
         return reader(path)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{path} holds a name that is no text: {error}") from error
+        raise InvalidInput(f"{path} holds a name that is not text: {error}") from error
     except RecursionError as error:
         raise InvalidInput(f"{path} nests too deeply to be a network") from error
+    except MemoryError as error:
+        raise InvalidInput(f"{path} needs more memory to be counted than there is") from error
 
 
 def _onnx(path: Path) -> Cost:

@@ -36,6 +36,11 @@ class Operand:
     stored: Mapping[str, int] = field(default_factory=dict)
 
 
+def leaves_of(parts: Iterable[Operand]) -> tuple[Leaf, ...]:
+    """The stored constants behind several operands, each once: a sum of a constant with itself has one."""
+    return tuple({leaf.key: leaf for part in parts for leaf in part.leaves}.values())
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """MACs of one operator; `params`: the operands of it that are parameters."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import NodeProto, TensorProto, checker, external_data_helper, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 
-from bench.cost.ledger import Leaf, Operand
-from bench.cost.onnx_read import Graph
+from bench.cost.ledger import Leaf, Operand, leaves_of
+from bench.cost.onnx_shapes import Graph
 from bench.cost.onnx_surrogate import attributes
-from bench.errors import InvalidInput
+from bench.formats.onnx_external import tensor_values
 
 Array = NDArray[np.generic]
 SAME_VALUES = {"Identity", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
@@ -63,7 +62,7 @@ def array_of(graph: Graph, name: str) -> Array | None:
     tensor = _tensor(graph, name)
     if tensor is None or tensor.data_type not in BITS:
         return None
-    return _array(tensor, graph.file)
+    return tensor_values(tensor, graph.file)
 
 
 def operand(graph: Graph, name: str, zero: str = "", axis: int = 0) -> Operand | None:
@@ -99,21 +98,6 @@ def _tensor(graph: Graph, name: str) -> TensorProto | None:
     return None if numbers is None else numpy_helper.from_array(np.asarray(numbers, dtype=np.int64))
 
 
-def _array(tensor: TensorProto, file: Path) -> Array:
-    try:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            loaded = TensorProto()
-            loaded.CopyFrom(tensor)
-            external_data_helper.load_external_data_for_tensor(loaded, str(file.parent))
-            loaded.data_location = TensorProto.DEFAULT  # else to_array looks for the file again, where we stand
-            tensor = loaded
-        return numpy_helper.to_array(tensor)
-    except (ValueError, TypeError, OSError, checker.ValidationError) as error:
-        raise InvalidInput(
-            f"{file}: constant {tensor.name!r} of shape {list(tensor.dims)} cannot be read: {error}"
-        ) from error
-
-
 def _stored(graph: Graph, name: str, zero: str, axis: int, block: int = 0) -> Operand:
     tensor = _tensor(graph, name)
     assert tensor is not None
@@ -121,7 +105,7 @@ def _stored(graph: Graph, name: str, zero: str, axis: int, block: int = 0) -> Op
     stored = {name: bytes_of(tensor.data_type, size) or len(b"".join(tensor.string_data))}
     if tensor.data_type not in BITS or size == 0:
         return Operand(size=size, nonzero=size, stored=stored)
-    values = _array(tensor, graph.file)
+    values = tensor_values(tensor, graph.file)
     points = array_of(graph, zero) if zero else None
     nonzero = int(np.count_nonzero(values if points is None else _differs(values, points, axis, block)))
     leaves = (Leaf(key=name, size=size, nonzero=nonzero),) if tensor.dims else ()
@@ -146,7 +130,7 @@ def _differs(values: Array, points: Array, axis: int, block: int) -> NDArray[np.
 
 def _sparse(graph: Graph, name: str) -> Operand:
     item = graph.sparse[name]
-    nonzero = int(np.count_nonzero(_array(item.values, graph.file)))
+    nonzero = int(np.count_nonzero(tensor_values(item.values, graph.file)))
     size = prod(item.dims)
     room = sum(bytes_of(part.data_type, prod(part.dims)) or 0 for part in (item.values, item.indices))
     return Operand(
@@ -166,7 +150,7 @@ def _computed(graph: Graph, name: str, node: NodeProto) -> Operand:
     stored = {key: size for part in parts for key, size in part.stored.items()}
     if node.op_type in SAME_VALUES and parts:
         return Operand(size=parts[0].size, nonzero=parts[0].nonzero, leaves=parts[0].leaves, stored=stored)
-    leaves = tuple(leaf for part in parts for leaf in part.leaves)
+    leaves = leaves_of(parts)
     if node.op_type == "Concat":
         return Operand(
             size=sum(part.size for part in parts),
@@ -211,6 +195,6 @@ def _filled(graph: Graph, name: str, node: NodeProto) -> Operand:
         return Operand(size=0, nonzero=0)
     size = prod(shape)
     value = attributes(node).get("value")
-    filled = isinstance(value, TensorProto) and bool(np.any(_array(value, graph.file)))
+    filled = isinstance(value, TensorProto) and bool(np.any(tensor_values(value, graph.file)))
     nonzero = size if filled else 0
     return Operand(size=size, nonzero=nonzero, leaves=(Leaf(key=name, size=size, nonzero=nonzero),) if shape else ())

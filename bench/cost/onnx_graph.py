@@ -15,8 +15,9 @@ from onnx import NodeProto
 
 from bench.cost.ledger import Flow, Step, Work, layer_name, total
 from bench.cost.onnx_constants import bytes_of, operand
-from bench.cost.onnx_read import Graph, captured, read
 from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, ShapeUnknown, View, kind, weight_name
+from bench.cost.onnx_shapes import Graph, read_graph
+from bench.formats.onnx_walk import captured
 from bench.types import Cost
 
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
@@ -25,7 +26,7 @@ VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 def onnx_cost(file: Path) -> Cost:
     """Raises `InvalidInput` for a file that is no ONNX model, is cut off or does not hang together."""
-    graph = read(file)
+    graph = read_graph(file)
     unknown: list[str] = []
     steps = [_step(graph, node, unknown) for node in graph.nodes]
     flow = Flow(

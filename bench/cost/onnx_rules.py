@@ -16,7 +16,7 @@ from onnx import NodeProto
 
 from bench.cost.ledger import Leaf, Operand, Work, weighted, words
 from bench.cost.onnx_constants import FLOATS, array_of, operand
-from bench.cost.onnx_read import Graph
+from bench.cost.onnx_shapes import Graph
 from bench.cost.onnx_surrogate import STANDARD, attributes
 
 UNKNOWN_SHAPE = "shape of an operand known at run time only"

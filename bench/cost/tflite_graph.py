@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cost.ledger import Flow, Leaf, Operand, Step, Work, common_batch, total, weighted
-from bench.cost.tflite_read import Graph, Operator, Tensor, read
+from bench.cost.ledger import Flow, Leaf, Operand, Step, Work, common_batch, leaves_of, total, weighted
 from bench.cost.tflite_rules import FREE, FREE_ELEMENTWISE, STATEFUL
 from bench.errors import InvalidInput
 from bench.formats.flatbuffer import Malformed
+from bench.formats.tflite_file import Array, Graph, Operator, Tensor, constant_values, read_tflite
 from bench.formats.tflite_schema import FLOATS
 from bench.types import Cost
 
@@ -162,8 +162,8 @@ RULES: Mapping[str, Rule] = {
 
 def tflite_cost(file: Path) -> Cost:
     """Raises `InvalidInput` for a file that is no TFLite model, is cut off, or points outside itself."""
-    graph = read(file)
-    unknown = [f"input {name!r} (free axes besides the batch are counted as stored)" for name in graph.free]
+    graph = read_tflite(file)
+    unknown = [f"input {name!r} (free axes besides the batch are counted as stored)" for name in graph.free_inputs()]
     constants, running = _constants(graph)
     try:
         steps = [_step(graph, operator, constants, unknown) for operator in running]
@@ -183,7 +183,7 @@ def tflite_cost(file: Path) -> Cost:
 
 def _constants(graph: Graph) -> tuple[dict[int, Operand], list[Operator]]:
     """Constant tensors, those computed from constants alone among them; and the operators that run."""
-    known = {index: _stored(tensor) for index, tensor in enumerate(graph.tensors) if tensor.data is not None}
+    known = {index: _stored(tensor) for index, tensor in enumerate(graph.tensors) if tensor.raw is not None}
     running = []
     for operator in graph.operators:
         present = [index for index in operator.inputs if index >= 0]
@@ -196,29 +196,27 @@ def _constants(graph: Graph) -> tuple[dict[int, Operand], list[Operator]]:
 
 
 def _stored(tensor: Tensor) -> Operand:
-    data = tensor.data
-    assert data is not None
-    size = prod(tensor.shape or (data.size,))
-    nonzero = size if tensor.kind.bits == 0 else _nonzero(tensor)
+    values = constant_values(tensor)
+    size = prod(tensor.shape or (values.size,))
+    nonzero = size if tensor.kind.bits == 0 else _nonzero(tensor, values)
     leaves = (Leaf(key=f"buffer {tensor.buffer}", size=size, nonzero=nonzero),) if tensor.shape else ()
-    room = (data.size * tensor.kind.bits + 7) // 8 or data.nbytes
+    room = (values.size * tensor.kind.bits + 7) // 8 or values.nbytes
     stored = {f"buffer {tensor.buffer}": room, f"scales of {tensor.buffer}": tensor.scale_bytes}
     return Operand(size=size, nonzero=nonzero, leaves=leaves, stored=stored)
 
 
-def _nonzero(tensor: Tensor) -> int:
+def _nonzero(tensor: Tensor, values: Array) -> int:
     """Values that are not their zero point; what a sparse tensor does not store is zero."""
-    data, points = tensor.data, tensor.zero_points
-    assert data is not None
+    points = tensor.zero_points
     if not np.any(points) or tensor.sparse:
-        return int(np.count_nonzero(data))
+        return int(np.count_nonzero(values))
     if points.size == 1:
-        return int(np.count_nonzero(data != points.item()))
+        return int(np.count_nonzero(values != points.item()))
     shape = tensor.shape or ()
     if not 0 <= tensor.axis < len(shape) or shape[tensor.axis] != points.size:
-        return int(data.size)
+        return int(values.size)
     broadcast = points.reshape([-1 if axis == tensor.axis else 1 for axis in range(len(shape))])
-    return int(np.count_nonzero(data.reshape(shape) != broadcast))
+    return int(np.count_nonzero(values.reshape(shape) != broadcast))
 
 
 def _computed(operator: Operator, parts: list[Operand]) -> Operand:
@@ -226,8 +224,7 @@ def _computed(operator: Operator, parts: list[Operand]) -> Operand:
     stored = {key: size for part in parts for key, size in part.stored.items()}
     if operator.name in ("DEQUANTIZE", "TRANSPOSE", "RESHAPE", "CAST", "DENSIFY", "EXPAND_DIMS", "SQUEEZE"):
         return Operand(size=parts[0].size, nonzero=parts[0].nonzero, leaves=parts[0].leaves, stored=stored)
-    leaves = tuple(leaf for part in parts for leaf in part.leaves)
-    return Operand(size=0, nonzero=0, leaves=leaves, stored=stored)
+    return Operand(size=0, nonzero=0, leaves=leaves_of(parts), stored=stored)
 
 
 def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[str]) -> Step:

@@ -1,1 +1,1 @@
-"""The one reader of each untrusted file format: ONNX and FlatBuffers."""
+"""Readers of untrusted files: ONNX, TFLite (FlatBuffers), .npz and zip archives. Each format has one reader."""

@@ -1,4 +1,4 @@
-"""The parts of TFLite's schema that counting needs: slots of fields, tensor types, names of operators.
+"""The parts of TFLite's schema that pressbench reads: slots of fields, tensor types, names of operators.
 
 Source: tensorflow/lite/schema/schema.fbs, version 3; a test compares it with the schema LiteRT ships.
 """
@@ -11,23 +11,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """A tensor type: bits of one value, and the numpy type that reads it (4-bit values are unpacked from bytes)."""
+    """A tensor type: bits of one value, and the numpy type that reads it (4-bit values are unpacked from bytes).
+
+    `feed`: the numpy type of an input that can be fed; empty for the types that cannot.
+    """
 
     name: str
     bits: int
     dtype: str = ""
+    feed: str = ""
 
 
 KINDS: Mapping[int, Kind] = {
-    0: Kind(name="FLOAT32", bits=32, dtype="f4"),
-    1: Kind(name="FLOAT16", bits=16, dtype="f2"),
-    2: Kind(name="INT32", bits=32, dtype="i4"),
-    3: Kind(name="UINT8", bits=8, dtype="u1"),
-    4: Kind(name="INT64", bits=64, dtype="i8"),
-    6: Kind(name="BOOL", bits=8, dtype="u1"),
-    7: Kind(name="INT16", bits=16, dtype="i2"),
+    0: Kind(name="FLOAT32", bits=32, dtype="f4", feed="float32"),
+    1: Kind(name="FLOAT16", bits=16, dtype="f2", feed="float16"),
+    2: Kind(name="INT32", bits=32, dtype="i4", feed="int32"),
+    3: Kind(name="UINT8", bits=8, dtype="u1", feed="uint8"),
+    4: Kind(name="INT64", bits=64, dtype="i8", feed="int64"),
+    6: Kind(name="BOOL", bits=8, dtype="u1", feed="bool"),
+    7: Kind(name="INT16", bits=16, dtype="i2", feed="int16"),
     8: Kind(name="COMPLEX64", bits=64, dtype="c8"),
-    9: Kind(name="INT8", bits=8, dtype="i1"),
+    9: Kind(name="INT8", bits=8, dtype="i1", feed="int8"),
     10: Kind(name="FLOAT64", bits=64, dtype="f8"),
     11: Kind(name="COMPLEX128", bits=128, dtype="c16"),
     12: Kind(name="UINT64", bits=64, dtype="u8"),

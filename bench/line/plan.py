@@ -13,10 +13,11 @@ from bench.cache import sha256
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import BASELINE, Suite, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
+from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
-from bench.errors import InvalidInput, PressbenchError, unknown
+from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import read_onnx
-from bench.models.registry import load_factory, resolve, told_apart
+from bench.models.registry import FILE_SUFFIXES, load_factory, resolve, told_apart
 from bench.plugins import available
 from bench.types import Conditions, Json, Model, Recipe
 
@@ -219,7 +220,9 @@ def subject_of(model: Model, data: Dataset | None) -> list[Json]:
 def _content(file: Path) -> str:
     """Digest of a model's file or weights, the weights an ONNX file keeps beside it included."""
     try:
-        with suppress(PressbenchError):  # a damaged file fails its own cells, not the plan
+        with suppress(Unsupported):  # a model too large for one file: its cells are skipped, the others go on
+            if file.suffix in FILE_SUFFIXES:
+                probe(file)
             proto, taken_in = read_onnx(file) if file.suffix == ".onnx" else (None, 0)
             if proto and taken_in:
                 return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()

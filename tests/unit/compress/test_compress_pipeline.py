@@ -182,7 +182,7 @@ def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("name", ["layers.py", "catalogue.py", "resnet.py", "train.py"])
+@pytest.mark.parametrize("name", ["networks/layers.py", "catalogue.py", "networks/resnet.py", "train.py"])
 def test_all_that_builds_and_trains_networks_is_in_the_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """The networks a step brings in (student, distill's teacher) are trained as the catalogue says."""
     copied = shutil.copytree(Path(pipeline.train.__file__).parent, tmp_path / "models")

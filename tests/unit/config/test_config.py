@@ -133,11 +133,17 @@ def npz(path: Path, *, side: int = 5, classes: int = 3, value: float = 1.0) -> s
     return str(path)
 
 
+def relu() -> bytes:
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    return bytes(helper.make_model(graph).SerializeToString())
+
+
 def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     files = [tmp_path / name for name in ("a/deep/model.onnx", "b/deep/model.onnx", "b/other.onnx")]
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(b"the same bytes")
+        file.write_bytes(relu())
     cells = make_plan(Request(target="cpu", suite="smoke", models=tuple(map(str, files)), recipes=("int8",))).cells
     assert list(dict.fromkeys(cell.model.name for cell in cells)) == [
         "a/deep/model.onnx",
@@ -186,8 +192,13 @@ def test_a_key_knows_a_files_content_and_the_weights_beside_it(tmp_path):
     first = keys(models=(str(file),))
     beside.write_bytes(bytes([1] * 48))
     assert not set(keys(models=(str(file),))) & set(first)
-    file.write_bytes(b"damaged: the cells fail, not the plan")
-    assert len(set(keys(models=(str(file),)))) == 2
+
+
+@pytest.mark.parametrize("name", ["net.onnx", "net.tflite"])
+def test_a_damaged_model_file_is_refused_before_anything_is_measured(tmp_path, name):
+    (tmp_path / name).write_bytes(b"this is not a model")
+    with pytest.raises(InvalidInput, match=rf"{name}: truncated"):
+        make_plan(Request(target="cpu", suite="smoke", models=(str(tmp_path / name),)))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -17,15 +16,17 @@ from onnx import (
     TensorProto,
     ValueInfoProto,
     helper,
-    inliner,
 )
 
 from bench.cost.ledger import Operand, common_batch
 from bench.cost.onnx_surrogate import STANDARD, surrogates
 from bench.errors import InvalidInput
+from bench.formats.onnx_file import bytes_on_disk, load_onnx
+from bench.formats.onnx_functions import expand_functions
+from bench.formats.onnx_walk import every_node, subgraphs
 
 SMALL = 1024
-"""Constants of at most this many values take part in shape inference; larger ones lend their shape only."""
+"""Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
 DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
 DIVISORS |= {"kv_num_heads"}
 INT, INTS = AttributeProto.INT, AttributeProto.INTS
@@ -55,9 +56,10 @@ class Graph:
     counted: dict[tuple[str, str, int], Operand | None] = field(default_factory=dict)
 
 
-def read(file: Path) -> Graph:
-    """Raises `InvalidInput` for a file that is no ONNX model, is cut off, or whose graph does not hang together."""
-    model = _load(file)
+def read_graph(file: Path) -> Graph:
+    """The graph of a file. Raises as `load_onnx`, and `InvalidInput` for a graph that does not hang together."""
+    stored = load_onnx(file)
+    model = expand_functions(stored, file)
     graph = model.graph
     initializers = {item.name: item for item in graph.initializer}
     sparse = {item.values.name: item for item in graph.sparse_initializer}
@@ -68,7 +70,7 @@ def read(file: Path) -> Graph:
     constant, nodes = _split(graph.node, {*initializers, *sparse}, shapes)
     return Graph(
         file=file,
-        file_bytes=file.stat().st_size + _external_bytes(graph, file),
+        file_bytes=bytes_on_disk(stored, file),
         nodes=nodes,
         constant=constant,
         initializers=initializers,
@@ -93,21 +95,6 @@ def _baked_batch(
             first = any(item.name == "layout" and item.i for item in node.attribute)
             batch = batch if shape[0 if first else 1] % batch == 0 else 1
     return batch
-
-
-def _load(file: Path) -> ModelProto:
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except (DecodeError, ValueError) as error:
-        raise InvalidInput(f"{file} is no ONNX model or is cut off: {error}") from error
-    if not model.graph.node or not model.opset_import:
-        raise InvalidInput(f"{file} is no ONNX model or is cut off: it has no graph or names no operator set")
-    if model.functions:
-        try:
-            model = inliner.inline_local_functions(model)
-        except (RuntimeError, onnx.checker.ValidationError) as error:
-            raise InvalidInput(f"{file} has functions that cannot be expanded: {_first_line(error)}") from error
-    return model
 
 
 def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Path) -> GraphProto:
@@ -225,51 +212,6 @@ def _split(
         else:
             running.append(node)
     return constant, tuple(running)
-
-
-def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """Bodies of a control-flow operator."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def every_node(graph: GraphProto) -> Iterator[NodeProto]:
-    """All nodes, those inside control-flow bodies too."""
-    for node in graph.node:
-        yield node
-        for body in subgraphs(node):
-            yield from every_node(body)
-
-
-def captured(node: NodeProto) -> Iterator[str]:
-    """Names the bodies of a control-flow operator read, their own values among them."""
-    for body in subgraphs(node):
-        for inner in every_node(body):
-            yield from inner.input
-
-
-def _external_bytes(graph: GraphProto, file: Path) -> int:
-    """Bytes of the files beside the model that hold its weights; one that is missing or outside is told when read."""
-    places = {
-        entry.value
-        for tensor in graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sum(_file_bytes(file, place) for place in places)
-
-
-def _file_bytes(file: Path, place: str) -> int:
-    folder = file.parent.resolve()
-    path = (folder / place).resolve()
-    if not path.is_relative_to(folder):
-        raise InvalidInput(f"{file} keeps weights in {place!r}, outside its own folder; move them beside the model")
-    if not path.is_file():
-        raise InvalidInput(f"{file} keeps weights in {place!r}, and there is no such file beside it")
-    return path.stat().st_size
 
 
 def _first_line(error: Exception) -> str:
