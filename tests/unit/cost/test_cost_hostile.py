@@ -133,7 +133,7 @@ def test_weights_outside_the_models_folder_are_refused(tmp_path: Path) -> None:
     entry = model.graph.initializer[0].external_data.add()
     entry.key, entry.value = "location", "../secret"
     (tmp_path / "inside" / "m.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(InvalidInput, match="outside the model.s folder"):
+    with pytest.raises(InvalidInput, match="outside the model's folder"):
         cost_of(tmp_path / "inside" / "m.onnx")
     entry.value = "absent"
     (tmp_path / "inside" / "m.onnx").write_bytes(model.SerializeToString())
