@@ -1,25 +1,61 @@
-"""The artifact cache: folders and files named by what they follow from, written whole, checked when read."""
+"""The one cache of the host: folders of files, named by everything they were made from and checked when they are read.
+
+`find_or_make` is the only function that writes entries. Layout of the cache's folder:
+
+    KIND/NAME/           one entry: its files, and `entry.json` with their digests and facts under a seal
+    KIND/.part-NAME/     an entry that is being made; renamed to NAME when it is whole
+    KIND/.lock-NAME      held by the process that makes NAME; others wait for it
+    .in-use/             one file per process with the entries it uses: `prune` leaves those
+    .lock                guards `.in-use` against a `prune` at the same time
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from bench.errors import Unavailable
+from bench.errors import Unavailable, full_disk_ends
+from bench.owner import this_process
 from bench.types import Json
 
+Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers"]
+KINDS: Mapping[Kind, str] = {
+    "models": "reference networks, trained",
+    "trained": "networks after a training step of a recipe",
+    "compressed": "compressed networks, exported",
+    "compiled": "files that backends compiled",
+    "calibration": "samples that runtimes calibrate on",
+    "inlined": "ONNX files in one piece, with fixed axes",
+    "papers": "findings of `make papers`",
+}
+"""What an entry can be. The kind is the first part of its place in the cache."""
 SIDECAR = "entry.json"
+IN_USE = ".in-use"
+GUARD = ".lock"
+LOCK = ".lock-"
+PART = ".part-"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What the kernel says of a write or a lock without naming the file."""
+PROBE_BYTES = 64 * 1024
+"""How much `check_writable` writes. It finds a full disk, not one that is about to be full."""
+
+Make = Callable[[Path], Mapping[str, Json]]
+"""Writes the files of an entry into the empty folder it is given, and returns the facts to remember."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A folder of the cache. `digests`: SHA-256 of each file; `facts`: what its maker wanted remembered."""
+    """A folder of the cache. `digests`: SHA-256 of each file by its path in the folder; `facts`: what its maker returned."""
 
     folder: Path
     digests: Mapping[str, str]
@@ -27,86 +63,154 @@ class Entry:
 
 
 def key(**parts: Json) -> str:
-    """A name that covers every part, the same on every machine."""
+    """A name of 32 hexadecimal digits that depends on every part; the same on every machine."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def sha256(file: Path) -> str:
-    """Digest of a file's content."""
+    """SHA-256 of a file's bytes, hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def entry(folder: Path, make: Callable[[], tuple[Mapping[str, bytes], Mapping[str, Json]]]) -> Entry:
-    """The entry at `folder`, made (files by name, facts) if it is missing or damaged.
+def check_writable(cache: Path) -> None:
+    """Creates the cache's folder and writes a probe into it. Call it before anything is measured.
 
-    A folder appears whole or not at all: it is written aside and renamed, and when two processes
-    make the same one, the first stays. Raises `Unavailable` when it cannot be written (full disk).
+    Raises `Unavailable` for a folder that cannot be created or written, a file in its place, a full disk.
     """
-    found = read(folder)
+    with _writing(cache):
+        cache.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=cache) as probe:
+            probe.write(bytes(PROBE_BYTES))
+            probe.flush()
+        with locked(cache / GUARD):
+            pass
+
+
+def find_or_make(cache: Path, kind: Kind, name: str, make: Make) -> Entry:
+    """The entry; `make` makes it if it is missing or damaged.
+
+    An entry appears whole or not at all. Of several processes that want the same entry, one makes it and the others
+    wait for it; if the maker is killed, the next one makes it. `make` must not ask for the same entry again.
+
+    Raises `Unavailable` if the cache cannot be written (`DiskFull` if no space is left), and whatever else `make` raises.
+    """
+    found = read(cache, kind, name)
     if found is not None:
         return found
-    files, facts = make()
-    try:
-        return _write(folder, files, facts)
-    except OSError as error:
-        raise Unavailable(f"cannot write the cache at {folder}: {error.strerror}; free space or move it") from error
+    folder = cache / kind / name
+    part = folder.with_name(f"{PART}{name}")
+    with _writing(cache), full_disk_ends(f"the cache at {cache} (PRESSBENCH_CACHE)"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f"{LOCK}{name}"), remove=True):
+            found = read(cache, kind, name)  # another process may have made it meanwhile
+            return found or _make(folder, part, make)
 
 
-def read(folder: Path) -> Entry | None:
-    """The entry at `folder`; None for one that is missing or not what was written."""
+def read(cache: Path, kind: Kind, name: str) -> Entry | None:
+    """The entry, marked as used by this process until it ends; None if it is missing or damaged.
+
+    Damaged: the sidecar's seal or a file's digest does not match. Raises `Unavailable` if the mark cannot be written.
+    """
+    folder = cache / kind / name
+    if not folder.is_dir():
+        return None
+    with _writing(cache):
+        _mark(cache, f"{kind}/{name}")
     try:
-        sealed = json.loads((folder / SIDECAR).read_text())
+        sealed = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
         body = sealed["body"]
         if sealed["seal"] != _seal(body) or any(sha256(folder / n) != d for n, d in body["digests"].items()):
             return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    with suppress(OSError):
+        os.utime(folder / SIDECAR)  # the time of its last use
     return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
 
 
-def write_file(file: Path, content: bytes) -> None:
-    """Writes a file whole or not at all. Raises `Unavailable` when it cannot be written (full disk)."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, aside = tempfile.mkstemp(dir=file.parent, prefix=".aside-")
-        try:
-            with os.fdopen(descriptor, "wb") as stream:
-                stream.write(content)
-            Path(aside).replace(file)
-        finally:
-            Path(aside).unlink(missing_ok=True)
-    except OSError as error:
-        raise Unavailable(f"cannot write the cache at {file}: {error.strerror}; free space or move it") from error
+@contextmanager
+def locked(file: Path, *, shared: bool = False, wait: bool = True, remove: bool = False) -> Iterator[None]:
+    """Holds a lock on `file`, which is created for it; the kernel frees the lock when its process ends, however it ends.
 
-
-def _write(folder: Path, files: Mapping[str, bytes], facts: Mapping[str, Json]) -> Entry:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".aside-"))
+    `shared`: others may hold it in the same way at the same time. `remove`: removes the file at the end; those who
+    wait for it create it again. Raises `BlockingIOError` if not `wait` and another process holds it.
+    """
+    mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
+    descriptor = _lock(file, mode)
     try:
-        for name, content in files.items():
-            (aside / name).write_bytes(content)
-        digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        body = {"digests": digests, "facts": dict(facts)}
-        (aside / SIDECAR).write_text(json.dumps({"seal": _seal(body), "body": body}, indent=1))
-        _move(aside, folder)
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    written = read(folder)
-    if written is None:
-        raise Unavailable(f"{folder} does not read back as it was written; the disk is faulty or something else writes")
-    return written
+        if remove:
+            file.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _move(aside: Path, folder: Path) -> None:
-    """Puts a new folder in place; a damaged one is moved out first, a good one of another process stays."""
+def _lock(file: Path, mode: int) -> int:
+    """An open descriptor of the file that is at this place, locked. Its holder may remove it while this process waits."""
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, mode)
+            if _is_open_as(descriptor, file):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_open_as(descriptor: int, file: Path) -> bool:
     try:
-        aside.rename(folder)
-    except OSError:
-        if read(folder) is not None:
-            return
-        shutil.rmtree(folder)
-        aside.rename(folder)
+        return os.path.samestat(os.fstat(descriptor), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _make(folder: Path, part: Path, make: Make) -> Entry:
+    """Makes the entry beside its place and renames it. The caller holds the lock of this entry."""
+    shutil.rmtree(part, ignore_errors=True)  # a maker was killed
+    part.mkdir()
+    try:
+        facts = make(part)
+        files = sorted(path for path in part.rglob("*") if path.is_file())
+        digests = {path.relative_to(part).as_posix(): sha256(path) for path in files}
+        body = json.loads(json.dumps({"digests": digests, "facts": dict(facts)}))
+        (part / SIDECAR).write_text(json.dumps({"seal": _seal(body), "body": body}, indent=1), encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry
+        _mark(folder.parent.parent, f"{folder.parent.name}/{folder.name}")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
+
+
+def _mark(cache: Path, entry: str) -> None:
+    """Notes that this process uses the entry. The first line of its file is the owner."""
+    owner = this_process()
+    marks = cache / IN_USE
+    marks.mkdir(parents=True, exist_ok=True)
+    with locked(cache / GUARD, shared=True), (marks / f"{owner.pid}-{owner.started:.2f}").open("a") as file:
+        head = "" if file.tell() else f"{owner.text}\n"
+        file.write(f"{head}{entry}\n")
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    """Around what writes the cache: `Unavailable` for what the disk refuses.
+
+    Passes on an `OSError` about something else: `make` reads and writes files of its own.
+    """
+    try:
+        yield
+    except OSError as error:
+        ours = error.errno in DISK_ERRORS if error.filename is None else str(error.filename).startswith(str(cache))
+        if not ours:
+            raise
+        raise Unavailable(
+            f"cannot write the cache at {cache}: {error.strerror or error}; "
+            "set PRESSBENCH_CACHE to a folder that can be written, with space left"
+        ) from error
 
 
 def _seal(body: Json) -> str:

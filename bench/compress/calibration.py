@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +13,10 @@ from numpy.typing import NDArray
 from bench import cache as store
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.types import TensorSpec
+from bench.types import Json, TensorSpec
 
 Array = NDArray[Any]
+SAMPLES = "samples.npz"
 POOL = 512
 """Samples of the training set a step may look at (`Context.calibration`)."""
 
@@ -35,19 +34,17 @@ def calibration_file(
         raise Unsupported(f"calibration with data set {data.name}: {unfit}; name one that fits, or none")
     fits = not unfit
     source = f"the training set of {data.name}" if fits and data else f"seeded random inputs ({unfit})"
-    name = store.key(
-        inputs=[asdict(item) for item in inputs], data=data.digest if fits and data else "", seed=seed, samples=samples
-    )
-    file = cache / "calibration" / f"{name}.npz"
     generator = np.random.default_rng(seed)
     if fits and data is not None:
         arrays = {inputs[0].name: drawn(data, samples, seed)}
     else:
         arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
-    if not _same_npz(file, arrays):
-        content = io.BytesIO()
-        np.savez(content, **arrays)  # type: ignore[arg-type]  # its stub mistakes names for options
-        store.write_file(file, content.getvalue())
+
+    def write(folder: Path) -> Mapping[str, Json]:
+        np.savez(folder / SAMPLES, **arrays)  # type: ignore[arg-type]  # its stub mistakes names for options
+        return {}
+
+    file = store.find_or_make(cache, "calibration", _name(arrays), write).folder / SAMPLES
     count = len(next(iter(arrays.values())))
     return file, f"{count} samples of {source}, seed {seed}"
 
@@ -90,9 +87,8 @@ def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: in
     return generator.integers(0, 2, shape).astype(spec.dtype)
 
 
-def _same_npz(file: Path, arrays: Mapping[str, Array]) -> bool:
-    try:
-        with np.load(file, allow_pickle=False) as kept:
-            return set(kept) == set(arrays) and all(np.array_equal(kept[name], arrays[name]) for name in arrays)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return False
+def _name(arrays: Mapping[str, Array]) -> str:
+    """Digest of the samples themselves: names, types, shapes, values."""
+    said = {name: [str(value.dtype), list(value.shape)] for name, value in arrays.items()}
+    values = {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in arrays.items()}
+    return store.key(arrays=said, values=values)

@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, Te
 
 PACKAGES = ("numpy", "onnx", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
 """Whose other version may make other files."""
+
+INLINED = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +155,13 @@ def _from_onnx(source: Path, shape: tuple[int, ...], cache: Path) -> Base:
     if notes:
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
-        file = store.entry(cache / "inlined" / name, lambda: ({"model.onnx": content}, {})).folder / "model.onnx"
+        file = store.find_or_make(cache, "inlined", name, partial(_write_inlined, content)).folder / INLINED
     return _file_base("onnx", file, inputs, tuple(layer_weights(proto.graph)), notes)
+
+
+def _write_inlined(content: bytes, folder: Path) -> Mapping[str, Json]:
+    (folder / INLINED).write_bytes(content)
+    return {}
 
 
 def _file_base(
@@ -177,7 +185,7 @@ def _from_torch(
     example = example_of(model, data, seed)
     base = _identity(model, teacher, data, example, seed)
 
-    def make() -> tuple[Mapping[str, bytes], Mapping[str, Json]]:
+    def make(folder: Path) -> Mapping[str, Json]:
         context = Context(
             teacher=teacher,
             data=data,
@@ -199,10 +207,13 @@ def _from_torch(
             "notes": dict(network.notes),
             "quant": asdict(network.quant) if network.quant else None,
         }
-        files = {"model.onnx": exported.onnx, "model.pt2": exported.pt2}
-        return files | ({FILE: weights} if len(weights) < uncoded_bytes(network) else {}), facts
+        (folder / "model.onnx").write_bytes(exported.onnx)
+        (folder / "model.pt2").write_bytes(exported.pt2)
+        if len(weights) < uncoded_bytes(network):
+            (folder / FILE).write_bytes(weights)
+        return facts
 
-    found = store.entry(cache / "compressed" / _name(base, steps), make)
+    found = store.find_or_make(cache, "compressed", _name(base, steps), make)
     fixed_batch = found.facts["fixed_batch"]
     notes = dict(found.facts["notes"]) | ({"batch": f"fixed at 1: {fixed_batch}"} if fixed_batch else {})
     return Base(
@@ -225,8 +236,7 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
         context.progress(f"{label}: {step!r}", position / len(steps))
         before, network = network, uncounted(network)
         if step.trains:
-            folder = context.cache / "trained" / _name(base, steps[: position + 1])
-            network = trained_once(step, network, context, folder)
+            network = trained_once(step, network, context, _name(base, steps[: position + 1]))
         else:
             network = step.apply(network, context)
         network = recounted(network, before, step)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -13,9 +11,10 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from bench.cache import find_or_make
 from bench.errors import Unsupported
 from bench.plugins import installed_version
-from bench.types import Artifact, Backend, Compressed, Conditions, Precision, Scalar
+from bench.types import Artifact, Backend, Compressed, Conditions, Json, Precision, Scalar
 
 
 def compiled(
@@ -25,7 +24,7 @@ def compiled(
     options: Mapping[str, Scalar],
     cache: Path,
 ) -> Artifact:
-    """The artifact, from the cache where its file still has the digest it was stored with.
+    """The artifact, from the cache if the same was compiled before.
 
     Raises `Unsupported` where the backend reads none of the formats the source is in, and what `compile` raises.
     """
@@ -34,55 +33,24 @@ def compiled(
         raise Unsupported(
             f"{source.model}: backend {backend.name} takes {takes}, there is {there}; name another backend"
         )
-    folder = cache / "compiled" / _key(backend, source, conditions, options)
-    kept = _stored(folder)
-    if kept:
-        return kept
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".part-"))
-    try:
-        made = backend.compile(source, conditions, options, work)
-        sidecar = {
-            "file": str(made.path.relative_to(work)),
+
+    def make(folder: Path) -> Mapping[str, Json]:
+        made = backend.compile(source, conditions, options, folder)
+        return {
+            "file": made.path.relative_to(folder).as_posix(),
             "format": made.format,
-            "digest": file_digest(made.path),
             "precision": asdict(made.precision),
             "facts": dict(made.facts),
         }
-        (work / "artifact.json").write_text(json.dumps(sidecar), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        work.rename(folder)
-    except OSError:
-        if not _stored(folder):  # another run may have put the same content there first
-            raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    stored = _stored(folder)
-    assert stored is not None
-    return stored
 
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _stored(folder: Path) -> Artifact | None:
-    try:
-        sidecar = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
-        path = folder / sidecar["file"]
-        if file_digest(path) != sidecar["digest"]:
-            return None
-        return Artifact(
-            path=path,
-            format=sidecar["format"],
-            digest=sidecar["digest"],
-            precision=TypeAdapter(Precision).validate_python(sidecar["precision"]),
-            facts=sidecar["facts"],
-        )
-    except (OSError, ValueError, KeyError):
-        return None
+    kept = find_or_make(cache, "compiled", _key(backend, source, conditions, options), make)
+    return Artifact(
+        path=kept.folder / kept.facts["file"],
+        format=kept.facts["format"],
+        digest=kept.digests[kept.facts["file"]],
+        precision=TypeAdapter(Precision).validate_python(kept.facts["precision"]),
+        facts=kept.facts["facts"],
+    )
 
 
 def _key(backend: Backend, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,23 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench import cache as store
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
 from bench.models.checkpoint import load_weights
 from bench.models.constraints import constraints_of, restore, tie_gradients
 from bench.models.registry import build, training_of
-from bench.types import Model, Progress
+from bench.types import Json, Model, Progress
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(module, inputs, labels) -> scalar loss, of a module in training mode."""
 Hook = Callable[[nn.Module], None]
 SMALL_PARAMS = 1_000_000
+WEIGHTS = "weights.safetensors"
 
 
 def cross_entropy(label_smoothing: float = 0.0) -> Loss:
@@ -167,7 +167,7 @@ def trained(
 ) -> nn.Module:
     """The network ready to use, in eval mode: the user's weights if given, else trained on first use.
 
-    Trained weights are kept in `cache/models` under a digest of everything they follow from. Without
+    Trained weights are kept in the cache under a digest of everything they follow from. Without
     a data set the weights are seeded noise, BatchNorm's statistics settled so that outputs stay sane.
     """
     module = build(model, seed)
@@ -183,24 +183,28 @@ def trained(
             f"({data.input_shape} -> {data.classes})"
         )
     settings = training or training_of(model)
-    file = cache / "models" / f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}.safetensors"
-    if file.is_file() and _reload(module, file):
-        return module
-    fit(
-        module,
-        data,
-        epochs=settings.epochs_for(len(data.x_train)),
-        learning_rate=settings.learning_rate,
-        seed=seed,
-        progress=progress,
-        batch=settings.batch,
-        optimizer=settings.optimizer,
-        weight_decay=settings.weight_decay,
-        loss=cross_entropy(settings.label_smoothing),
-        label=f"training {model.name} on {data.name}",
-    )
-    _save(module, file)
-    return module
+
+    def make(folder: Path) -> Mapping[str, Json]:
+        fit(
+            module,
+            data,
+            epochs=settings.epochs_for(len(data.x_train)),
+            learning_rate=settings.learning_rate,
+            seed=seed,
+            progress=progress,
+            batch=settings.batch,
+            optimizer=settings.optimizer,
+            weight_decay=settings.weight_decay,
+            loss=cross_entropy(settings.label_smoothing),
+            label=f"training {model.name} on {data.name}",
+        )
+        save_model(module, str(folder / WEIGHTS))
+        return {}
+
+    name = f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}"
+    kept = store.find_or_make(cache, "models", name, make)
+    load_model(module, kept.folder / WEIGHTS)
+    return module.eval()
 
 
 def _slug(name: str) -> str:
@@ -234,26 +238,6 @@ def _code(model: Model, module: nn.Module) -> list[str]:
     own = [place for place in places if place.partition(".")[0] != "torch" and place in sys.modules]
     files = {__file__, *filter(None, (sys.modules[place].__file__ for place in own))}
     return sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
-
-
-def _reload(module: nn.Module, file: Path) -> bool:
-    try:
-        load_model(module, file)
-    except (SafetensorError, RuntimeError):
-        return False  # a damaged file, as after a power cut: it is trained and written anew
-    module.eval()
-    return True
-
-
-def _save(module: nn.Module, file: Path) -> None:
-    """Written aside and renamed, so that no reader ever meets half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        save_model(module, str(aside))
-        aside.replace(file)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def settle(module: nn.Module, input_shape: tuple[int, ...], seed: int) -> None:

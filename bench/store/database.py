@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from bench.errors import InvalidInput, Unavailable
+from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
 from bench.store.codec import pack_record, pack_run, unpack_record, unpack_run
 from bench.store.connect import connect, reading, writing
-from bench.store.owner import Owner, lives, parse, this_process
 from bench.store.schema import CELLS, RUNS, prepare
 
 SILENT_FOR = timedelta(hours=1)

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench.cache import write_file
+from bench.cache import find_or_make, key
 from bench.commands.compress import compress_one
 from bench.types import Json
 
@@ -59,20 +59,10 @@ def code_digest() -> str:
 
 def attempt(asked: Asked, seed: int, *, code: str, cache: Path, data_root: str) -> Found:
     """The findings, from `cache/papers` where the same was tried with the same code before."""
-    name = hashlib.sha256(json.dumps([asdict(asked), seed, code], sort_keys=True).encode()).hexdigest()[:32]
-    file = cache / "papers" / f"{name}.json"
-    kept = _kept(file)
-    if kept is None:
-        kept = _try(asked, seed, cache, data_root)
-        write_file(file, json.dumps(asdict(kept)).encode())
-    return kept
-
-
-def _kept(file: Path) -> Found | None:
-    try:
-        return Found(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None  # not tried yet, or not what is wanted now
+    name = key(asked=asdict(asked), seed=seed, code=code)
+    return Found(
+        **find_or_make(cache, "papers", name, lambda _folder: asdict(_try(asked, seed, cache, data_root))).facts
+    )
 
 
 def _try(asked: Asked, seed: int, cache: Path, data_root: str) -> Found:

@@ -13,18 +13,19 @@ from torch import Tensor
 
 from bench import cache as store
 from bench.compress.interface import Compressor, Context, Network
+from bench.types import Json
 
 FILE = "network.safetensors"
 PARTS = ("module", "masks", "clusters")
 
 
-def trained_once(step: Compressor, network: Network, context: Context, folder: Path) -> Network:
-    """What `step.apply` gives, from `folder` where it was kept before.
+def trained_once(step: Compressor, network: Network, context: Context, name: str) -> Network:
+    """What `step.apply` gives, from the cache's entry `name` where it was kept before.
 
     Kept are weights, masks, clusters and notes: the network itself comes from the steps before, so a step
     that leaves another structure behind is trained anew every time. The bytes are the same either way.
     """
-    kept = store.read(folder)
+    kept = store.read(context.cache, "trained", name)
     if kept is not None:
         return _load(network, kept)
     result = step.apply(network, context)
@@ -33,7 +34,12 @@ def trained_once(step: Compressor, network: Network, context: Context, folder: P
         content = safetensors.torch.save(
             {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
         )
-        store.entry(folder, lambda: ({FILE: content}, {"notes": dict(result.notes)}))
+
+        def write(folder: Path) -> Mapping[str, Json]:
+            (folder / FILE).write_bytes(content)
+            return {"notes": dict(result.notes)}
+
+        store.find_or_make(context.cache, "trained", name, write)
     return result
 
 

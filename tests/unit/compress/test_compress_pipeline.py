@@ -18,13 +18,12 @@ from safetensors.torch import save_file
 from small_network import MODEL, settled, small_data
 
 from bench import plugins
-from bench.cache import entry, key, write_file
 from bench.compress import pipeline
 from bench.compress.calibration import calibration_file
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
-from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.errors import InvalidInput, Unsupported
 from bench.models.registry import resolve
 from bench.types import Compressed, Model, TensorSpec
 
@@ -209,38 +208,6 @@ def test_a_damaged_entry_is_noticed_and_made_anew(make: Make, damage: str):
     again = make("prune(amount=0.5)")
     assert again == first
     assert file.read_bytes() == good
-
-
-def test_an_interrupted_making_leaves_no_entry(tmp_path: Path):
-    def make() -> tuple[dict[str, bytes], dict[str, int]]:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        entry(tmp_path / "it", make)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_first_of_two_makers_of_one_entry_stays(tmp_path: Path):
-    def make() -> tuple[dict[str, bytes], dict[str, int]]:
-        entry(tmp_path / "it", lambda: ({"a": b"first"}, {"who": 1}))
-        return {"a": b"second"}, {"who": 2}
-
-    assert entry(tmp_path / "it", make).facts == {"who": 1}
-    assert (tmp_path / "it" / "a").read_bytes() == b"first"
-    assert [item.name for item in tmp_path.iterdir()] == ["it"]
-
-
-def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(Unavailable, match="cannot write the cache"):
-        entry(tmp_path / "file" / "it", lambda: ({"a": b""}, {}))
-    with pytest.raises(Unavailable, match="cannot write the cache"):
-        write_file(tmp_path / "file" / "it", b"")
-
-
-def test_a_key_covers_every_part():
-    assert key(a=1, b=2) == key(b=2, a=1)
-    assert len({key(a=1), key(a=2), key(b=1), key()}) == 4
 
 
 def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, model: Model):

@@ -312,7 +312,7 @@ def test_a_network_is_trained_once_and_then_read_back_to_the_bit(tmp_path, digit
         torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True)
     )
     assert not second.training
-    assert [file.suffix for file in (tmp_path / "models").iterdir()] == [".safetensors"]
+    assert len(list((tmp_path / "models").iterdir())) == 1
 
 
 def test_another_seed_setting_data_or_network_is_trained_anew(tmp_path, digits):
@@ -330,7 +330,7 @@ def test_another_seed_setting_data_or_network_is_trained_anew(tmp_path, digits):
 def test_a_damaged_cache_file_is_trained_again(tmp_path, digits, damage):
     model = resolve("lenet300_100(width=0.05)", digits)
     counted(model, digits, tmp_path)
-    (file,) = (tmp_path / "models").iterdir()
+    (file,) = (tmp_path / "models").glob("*/weights.safetensors")
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert counted(model, digits, tmp_path)[1]

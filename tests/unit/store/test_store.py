@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from sqlalchemy import event, text
 
 from bench.errors import InvalidInput, Unavailable
+from bench.owner import Owner, lives, this_process
 from bench.records import Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
 from bench.store import Store
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
 from bench.store.connect import connect
-from bench.store.owner import Owner, lives, this_process
 from bench.store.schema import METADATA, SCHEMA_VERSION
 from bench.types import Clock, Conditions, Cost, LayerCost, Simulation, Status
 

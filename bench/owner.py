@@ -1,0 +1,96 @@
+"""Which process something belongs to, and whether that process still runs: runs, cache entries in use, temporary folders."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+START_TOLERANCE_S = 5.0
+"""The wall-clock start time of a process drifts with corrections of the clock."""
+OWNER_FILE = ".owner"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """A process. Its start time, in seconds since 1970, tells it from a later process with the same id."""
+
+    host: str
+    pid: int
+    started: float
+
+    @property
+    def text(self) -> str:
+        """One line of JSON, as stored in a database or a file."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+
+def this_process() -> Owner:
+    """The process that calls this."""
+    process = psutil.Process()
+    return Owner(host=platform.node(), pid=process.pid, started=process.create_time())
+
+
+def parse(text: str) -> Owner | None:
+    """Inverse of `Owner.text`; None for text that names no owner (empty in a run of schema 1)."""
+    try:
+        return Owner(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+
+
+def lives(owner: Owner) -> bool | None:
+    """Whether the process still runs; None if it runs on another machine, where it cannot be seen."""
+    if owner.host != platform.node():
+        return None
+    try:
+        process = psutil.Process(owner.pid)
+        same = abs(process.create_time() - owner.started) < START_TOLERANCE_S
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """An empty folder in the temporary directory, removed at the end; its owner is noted, so that
+    `remove_abandoned` can remove it if this process is killed.
+
+    The folder holds one hidden file, `.owner`. Raises `OSError` if it cannot be created.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        (folder / OWNER_FILE).write_text(this_process().text, encoding="utf-8")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(prefix: str) -> tuple[Path, ...]:
+    """Removes this user's temporary folders of that prefix whose owner has ended; returns those it removed.
+
+    Leaves folders without a note of their owner, and those of other machines.
+    """
+    found = Path(tempfile.gettempdir()).glob(f"{prefix}*")
+    abandoned = tuple(folder for folder in found if _is_abandoned(folder))
+    for folder in abandoned:
+        shutil.rmtree(folder, ignore_errors=True)
+    return abandoned
+
+
+def _is_abandoned(folder: Path) -> bool:
+    try:
+        if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+            return False
+        owner = parse((folder / OWNER_FILE).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False
+    return owner is not None and lives(owner) is False
