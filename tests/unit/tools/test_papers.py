@@ -92,7 +92,7 @@ def test_what_was_tried_with_this_code_is_kept_and_anything_else_is_tried(tmp_pa
     attempt(asked, 1, code="a", cache=tmp_path, data_root="")
     attempt(asked, 0, code="b", cache=tmp_path, data_root="")
     assert len(tries) == 3
-    for file in (tmp_path / "papers").iterdir():
+    for file in (tmp_path / "papers").glob("*/entry.json"):
         file.write_text(json.dumps({"accuracy": 1.0}))
     attempt(asked, 0, code="a", cache=tmp_path, data_root="")
     assert len(tries) == 4
