@@ -97,7 +97,7 @@ def test_without_a_folder_the_remedy_is_named():
     ("damage", "message"),
     [
         (lambda raw: raw[: len(raw) // 2], "truncated"),
-        (lambda raw: b"no gzip at all", "no gzip file"),
+        (lambda raw: b"no gzip at all", "not a gzip file"),
         (lambda raw: gzip.compress(b"\0\0\x08\x01" + gzip.decompress(raw)[4:]), "magic"),
         (lambda raw: gzip.compress(gzip.decompress(raw)[:-5]), "header says"),
         (lambda raw: gzip.compress(gzip.decompress(raw) + b"x"), "more"),
@@ -209,8 +209,8 @@ def array() -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (array(), r"is one \.npy array, no \.npz"),
-        (archive(dict.fromkeys(NPZ_KEYS, b"no array")), "x_train, y_train, x_test, y_test is no array"),
+        (array(), r"is one \.npy array, not an \.npz"),
+        (archive(dict.fromkeys(NPZ_KEYS, b"no array")), "x_train is not an array"),
         (archive({f"{key}.npy": b"\x93NUMPY\1\0\5\0{'d':" for key in NPZ_KEYS}), "cannot be read"),
     ],
 )

@@ -85,7 +85,7 @@ def test_torchscript_is_refused_without_the_advice_to_run_it(tmp_path, recwarn):
 
 def test_an_empty_checkpoint_has_a_reason(tmp_path):
     (tmp_path / "empty.pt").touch()
-    with pytest.raises(InvalidInput, match=r"no readable state dict: \w+"):
+    with pytest.raises(InvalidInput, match=r"not a readable state dict: \w+"):
         load_weights(network(), tmp_path / "empty.pt")
 
 
@@ -98,7 +98,7 @@ def test_an_empty_checkpoint_has_a_reason(tmp_path):
         (lambda s: {**s, "3.bias": torch.full((3,), float("nan"))}, r"3\.bias holds NaN"),
         (lambda s: {"module." + k: v for k, v in s.items() if k != "3.bias"}, r"lacks 3\.bias; has besides nothing"),
         (lambda s: {"other." + k + "x": v for k, v in s.items()}, r"besides other\.0"),
-        (lambda s: {**s, "note": "text"}, "note is no tensor"),
+        (lambda s: {**s, "note": "text"}, "note is not a tensor"),
         (lambda _: {}, "a state dict"),
         (lambda _: [torch.ones(1)], "holds list"),
     ],
