@@ -57,7 +57,7 @@ READ = {".md", ".py", ".html", ".js", ".css", ".toml"}
 
 def long_sentences(text: str) -> Iterator[tuple[int, str]]:
     """Line and text of each sentence over the limit; code blocks, cells of tables and list items end a sentence."""
-    plain = _blanked(FENCED, text)
+    plain = re.sub(r"^(#+ .*)$", r"\1.", _blanked(FENCED, text), flags=re.MULTILINE)  # a heading is a sentence
     place = 0
     for part in SENTENCE.split(plain):
         if not part.strip():

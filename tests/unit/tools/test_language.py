@@ -95,6 +95,7 @@ def test_a_sentence_of_41_words_is_found_on_its_line(text: str, line: int) -> No
         "1. " + "word " * 30 + "\n2. " + "word " * 30,
         "| " + "word " * 30 + "| " + "word " * 30 + "|",
         "# " + "word " * 30 + "\n\n" + "word " * 30,
+        "# " + "word " * 30 + "\n" + "word " * 30,
         "```\n" + "word " * 60 + "\n```",
     ],
 )
