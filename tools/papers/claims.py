@@ -1,4 +1,4 @@
-"""What is claimed, by whom, what is tried here, and what must come of it."""
+"""What is claimed, by whom, what is tried here, and what the result must be."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def deep_compression(model: str, title: str, recipe: str, *, times: float, error
                 published=f"{times:g}",
             ),
         ),
-        note="The entropy-coded file holds every value of the network, biases in float32 and all tables included.",
+        note="The entropy-coded file holds every value of the network, including biases in float32 and all tables.",
     )
 
 
@@ -159,7 +159,7 @@ def up_to_30(model: str, dataset: str, shares: Sequence[float] = (0.1, 0.2, 0.3)
     trials = {f"{share:.0%}": f"prune(amount={share})" for share in shares}
     return Claim(
         title=f"{model} on {dataset}: up to 30 % pruning costs under 0.3 points",
-        source="said of every network since Han et al. 2015; here one shot, by magnitude, nothing trained afterwards",
+        source="said of every network since Han et al. 2015. Here: one shot, by magnitude, with no training afterwards",
         trials={share: Asked(model=model, recipe=recipe, dataset=dataset) for share, recipe in trials.items()},
         bounds=tuple(
             Bound(figure=f"rise of the error at {share}", value=partial(rise, share), must="at most", limit=0.3)
@@ -186,7 +186,7 @@ def thirty_trained(model: str, dataset: str) -> Claim:
             Bound(figure="rise of the error", value=partial(rise, "pruned"), must="at most", limit=0.3),
             Bound(figure="rise from the same training without pruning", value=partial(rise, "unpruned")),
         ),
-        note="What the unpruned network gains or loses in the same training is not pruning's.",
+        note="What the unpruned network gains or loses in the same training is not due to pruning.",
     )
 
 
@@ -207,8 +207,8 @@ def int8(model: str, dataset: str, epochs: int) -> Claim:
             ),
         ),
         note=(
-            "No worse is judged to 0.1 points, a fifth of what int8 may cost: both files answer nearly every image alike, "
-            "and a few images of ten thousand are the test set's own noise (on digits one image is 0.22 points)."
+            '"No worse" allows 0.1 points, a fifth of what int8 may cost. Both files give the same answer for nearly every '
+            "image, and a few images of ten thousand are noise of the test set. On digits one image is 0.22 points."
         ),
     )
 
@@ -230,17 +230,17 @@ def distillation(model: str, student: str, training: str, soft: str, *, chosen_o
     """The same student, the same seed, the same epochs and learning rate, with the teacher and without."""
     start = f"student(model='{student}')"
     return Claim(
-        title=f"A student of {model} a tenth its size learns more from it than alone",
+        title=f"A student of {model} a tenth its size learns more with its teacher than without",
         source="Hinton et al. 2015, arXiv:1503.02531",
         trials={
-            "alone": Asked(model=model, recipe=f"{start} + finetune({training})"),
+            "untaught": Asked(model=model, recipe=f"{start} + finetune({training})"),
             "distilled": Asked(model=model, recipe=f"{start} + distill({training}, {soft})"),
             "teacher": Asked(model=model, recipe=""),
         },
         bounds=(
-            Bound(figure="error alone", value=partial(error, "alone"), unit="%"),
-            Bound(figure="error distilled", value=partial(error, "distilled"), unit="%"),
-            Bound(figure="distilled over alone, paired", value=partial(gain, "distilled", "alone"), must="above"),
+            Bound(figure="error without the teacher", value=partial(error, "untaught"), unit="%"),
+            Bound(figure="error with the teacher", value=partial(error, "distilled"), unit="%"),
+            Bound(figure="gain of the teacher, paired", value=partial(gain, "distilled", "untaught"), must="above"),
             Bound(
                 figure="smaller student",
                 value=lambda tried: tried["teacher"].params / tried["distilled"].params,

@@ -16,11 +16,12 @@ from .claims import Bound, Claim
 
 HEAD = """# What papers claim, tried here
 
-Written by `make papers`; do not edit. Each recipe is what `pressbench compress --model ... --recipe ...` takes,
-with the seeds {seeds} unless a claim names others. Accuracy is that of the exported file in ONNX Runtime on the whole test set; the baseline is
-the same seed's uncompressed network. Figures are the mean over the seeds ± their standard deviation.
+Written by `make papers`; do not edit. Each recipe is what `pressbench compress --model ... --recipe ...` takes, tried
+with the seeds {seeds} unless a claim names others. Accuracy is that of the exported file in ONNX Runtime on the whole
+test set. The baseline is the uncompressed network of the same seed. Figures are the mean over the seeds ± their standard
+deviation.
 
-{reached} of {all} claims reached. {wall} of wall time on {machine}, {cpu} of processor time in the trials;
+{reached} of {all} claims reached. {wall} of wall time on {machine}, {cpu} of processor time in the trials.
 PyTorch {torch}, ONNX Runtime {ort}.
 """
 

@@ -40,14 +40,14 @@ RECIPES = (
 )
 SPEED = Claim(
     title="ResNet-8: a one-shot recipe takes under 5 s",
-    source="our own bound: `resnet8`, the trained network at hand; steps, export, writing into an empty cache",
+    source="our own bound, on a trained `resnet8`: the steps, the export and writing into an empty cache",
     trials={text: Asked(model="resnet8", recipe=text, dataset="digits") for text in RECIPES},
     bounds=tuple(
         Bound(figure=f"`{text}`", value=itemgetter(text), must="at most", limit=LIMIT_S, unit="s") for text in RECIPES
     ),
     note=(
-        "Processor time of one thread, which is the wall time on a core that nobody else uses. The first recipe of "
-        "each round pays what the exporter does once in a process."
+        "Processor time of one thread: the wall time on an otherwise idle core. The first recipe of each round "
+        "includes what the exporter does once in a process."
     ),
 )
 

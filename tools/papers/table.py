@@ -55,6 +55,6 @@ CLAIMS: tuple[Claim, ...] = (
         "epochs=15, learning_rate=0.006",
         "alpha=0.1, temperature=4.0",
         chosen_on=frozenset({0, 1, 2}),
-        note="alpha was chosen among 0.1, 0.3 and 0.5 by the test accuracies of seeds 0 to 2, so others judge it.",
+        note="alpha was chosen from 0.1, 0.3 and 0.5 by the test accuracies of seeds 0 to 2, so other seeds judge it.",
     ),
 )

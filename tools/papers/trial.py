@@ -50,7 +50,7 @@ LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxscript", "scipy", "tensorly", 
 
 
 def code_digest() -> str:
-    """Of the code and the libraries that train, compress, count and judge: what they changed is tried anew."""
+    """Of the code and the libraries that train, compress, count and judge: what they changed is tried again."""
     digest = hashlib.sha256(json.dumps([version(name) for name in LIBRARIES]).encode())
     for path in sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")):
         digest.update(path.read_bytes())
