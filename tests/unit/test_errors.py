@@ -1,4 +1,4 @@
-"""The exit codes of docs/design.md: one a kind of error, 1 for regressions alone."""
+"""The exit codes of docs/measuring.md: one for each kind of error, 1 only for regressions."""
 
 from __future__ import annotations
 
