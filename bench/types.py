@@ -202,11 +202,12 @@ class Artifact:
     """A file a backend made for one target, ready to send. `facts`: what the compiler said of it.
 
     `facts["session_options"]`: what a session must know to feed the file, beside the target's options.
+    `digest`: SHA-256 of the file, hexadecimal. The cache fills it when it stores the file; an adapter leaves it out.
     """
 
     path: Path
     format: str
-    digest: str
+    digest: str = ""
     precision: Precision = FLOAT32
     facts: Mapping[str, Json] = field(default_factory=dict)
 

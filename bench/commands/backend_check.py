@@ -10,7 +10,7 @@ from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.errors import PressbenchError
 from bench.line.artifacts import compiled
-from bench.line.measure import Bench, count_artifact, measure_artifact
+from bench.line.measure import Bench, run_artifact
 from bench.models.registry import resolve
 from bench.plugins import load
 from bench.reach.open import open_reach
@@ -41,7 +41,7 @@ def try_backend(target: Target, choice: BackendChoice, cache: Path) -> Probe:
             options=choice.options,
             pin=target.pin,
         )
-        measured = count_artifact(stand, artifact)[0] if stand.reach.counts else measure_artifact(stand, artifact)
+        measured = run_artifact(stand, artifact)
     except PressbenchError as error:
         return Probe(available=False, reason=str(error))
     return Probe(available=not measured.distrust, version=measured.version, reason="; ".join(measured.distrust))

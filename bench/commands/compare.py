@@ -10,7 +10,7 @@ from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import InvalidInput, unknown
 from bench.line.artifacts import compiled
-from bench.line.measure import Bench, meter_paths, pair_launch
+from bench.line.measure import Bench, find_meters, pair_launch
 from bench.models.registry import resolve
 from bench.plugins import load
 from bench.reach.open import open_reach
@@ -50,7 +50,7 @@ def compare_files(
         conditions=conditions,
         measure=Measure(blocks=blocks, warmup_s=0.2),
         options=choice.options,
-        meters=meter_paths(goal),
+        meters=find_meters(goal),
         pin=goal.pin,
     )
     done: list[PairLaunch] = []

@@ -1,4 +1,4 @@
-"""Energy windows: an idle one, then a busy one, by every meter that opens."""
+"""Energy windows: an idle one, then a busy one, for every meter that opens."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from bench.device.events import EnergyRead, MeterMissing
 from bench.device.meters.base import Meter
 from bench.device.timing import Run
 from bench.errors import Unavailable
-from bench.types import Json
+from bench.records import EnergyWindow
 
-Send = Callable[..., None]
 BUSY_CHUNK_S = 0.05
 
 
-def open_meters(paths: Sequence[str], root: Path, send: Send) -> list[Meter]:
-    """The meters that open; each that does not is an event with the reason."""
+def open_meters(paths: Sequence[str], root: Path, send: Callable[[MeterMissing], None]) -> list[Meter]:
+    """The meters that open. Sends an event with the reason for each one that does not."""
     meters: list[Meter] = []
     for path in paths:
         module, _, name = path.partition(":")
@@ -26,15 +26,15 @@ def open_meters(paths: Sequence[str], root: Path, send: Send) -> list[Meter]:
         try:
             meters.append(kind.open(root))
         except Unavailable as error:
-            send("meter", name=kind.name, reason=str(error))
+            send(MeterMissing(name=kind.name, reason=str(error)))
     return meters
 
 
-def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator[dict[str, Json]]:
-    """One window a meter, as the fields of `EnergyWindow` and what the meter distrusts.
+def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator[EnergyRead]:
+    """One window per meter, and why the meter distrusts it.
 
-    `busy_s` is the least length of the busy window; a meter's own minimum prevails. The bound
-    inference runs back to back meanwhile; the window's seconds are between the meter's readings.
+    `busy_s`: the least length of the busy window, unless the meter needs more. The bound inference runs back to back
+    during it. The window's seconds are those between the meter's readings.
     """
     for meter in meters:
         seconds = max(busy_s, meter.min_window_s)
@@ -46,23 +46,23 @@ def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator
         inferences, slowed = _busy(run, seconds, meter)
         end = meter.read()
         after = meter.condition()
-        yield {
-            "meter": meter.name,
-            "source": meter.source,
-            "joules": end.joules - start.joules,
-            "seconds": (end.at_ns - start.at_ns) / 1e9,
-            "inferences": inferences,
-            "idle_joules": idle_end.joules - idle_start.joules,
-            "idle_seconds": (idle_end.at_ns - idle_start.at_ns) / 1e9,
-            "notes": {"before": dict(before.notes), "after": dict(after.notes)},
-            "distrust": sorted({*before.distrust, *slowed, *after.distrust}),
-        }
+        window = EnergyWindow(
+            meter=meter.name,
+            source=meter.source,
+            joules=end.joules - start.joules,
+            seconds=(end.at_ns - start.at_ns) / 1e9,
+            inferences=inferences,
+            idle_joules=idle_end.joules - idle_start.joules,
+            idle_seconds=(idle_end.at_ns - idle_start.at_ns) / 1e9,
+            notes={"before": dict(before.notes), "after": dict(after.notes)},
+        )
+        yield EnergyRead(window=window, distrust=tuple(sorted({*before.distrust, *slowed, *after.distrust})))
 
 
 def _busy(run: Run, seconds: float, meter: Meter) -> tuple[int, set[str]]:
     """Runs for `seconds`: how often, and what slowed it. Reads clock and meter about every 50 ms, not every inference.
 
-    The meter is asked amid the work: after it, `read` waits for the counter and the device has long recovered.
+    Asks the meter during the work: afterwards `read` waits for the counter, and the device has recovered.
     """
     start = time.perf_counter()
     run()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 
+from bench.device.events import PairTimed
 from bench.device.job import Limits
 from bench.device.session import Feed, Session
 from bench.device.timing import Run, RunQueue, collect, repeat, warm_up
-from bench.types import Clock, Json
+from bench.records import PairLaunch
+from bench.types import Clock
 
 SHORTEST_NS = 100_000
 """A duration to compare is at least this long, or made of several inferences."""
@@ -19,11 +21,11 @@ SHORTEST_NS = 100_000
 
 def compare(
     a: Session, feed_a: Feed, b: Session, feed_b: Feed, limits: Limits, queue: RunQueue, *, first: str = "a"
-) -> dict[str, Json]:
-    """The fields of a `PairLaunch` but `first` and `distrust`: durations of one inference, ns, in a b b a order.
+) -> PairTimed:
+    """Durations of one inference, in ns and a b b a order; without `distrust`.
 
-    Everything is done to `first` first, so that over launches no side is always the one bound, warmed
-    or run earlier: with "b" the blocks run b a a b, and their columns are put back in order.
+    `first` ("a" or "b") is bound, warmed and run first, so that neither side is always earlier. With "b" the blocks
+    run b a a b, and their columns are put back in order.
     """
     pair = [(a, feed_a), (b, feed_b)]
     runs = [session.bind(feed) for session, feed in (pair if first == "a" else pair[::-1])]
@@ -37,13 +39,15 @@ def compare(
     samples = collect(order, _blocks(order, limits, queue), queue, device=reads)
     columns = [0, 1, 2, 3] if first == "a" else [1, 0, 3, 2]
     durations = (samples.device_ns if on_device else samples.elapsed_ns)[:, columns]
-    return {
-        "blocks_ns": (durations / loops).tolist(),
-        "waits_ns": samples.waits_ns[:, columns].tolist() if samples.waits_ns.size else [],
-        "loops": loops,
-        "clock": a.clock.value,
-        "steady": steady,
-    }
+    launch = PairLaunch(
+        blocks_ns=tuple(map(tuple, (durations / loops).tolist())),
+        waits_ns=tuple(map(tuple, samples.waits_ns[:, columns].tolist())) if samples.waits_ns.size else (),
+        first=first,
+        loops=loops,
+        clock=a.clock,
+        steady=steady,
+    )
+    return PairTimed(launch=launch)
 
 
 def _loops(order: list[Run], queue: RunQueue) -> int:
@@ -52,6 +56,6 @@ def _loops(order: list[Run], queue: RunQueue) -> int:
 
 
 def _blocks(order: list[Run], limits: Limits, queue: RunQueue) -> int:
-    """As many as asked for, fewer where they would take longer than `limits.time_s`, 5 at least."""
+    """How many blocks: those asked for, or as many as fit into `limits.time_s`, but at least 5."""
     block_s = float(collect(order, 1, queue).elapsed_ns.sum()) / 1e9
     return min(limits.blocks, max(5, int(limits.time_s / block_s)))

@@ -1,8 +1,7 @@
 """The process that measures: reads a job file, prints JSON lines, and is gone.
 
-`python -m bench.device.worker JOB`. One event a line: facts, session, memory, timed, loaded, meter, condition,
-energy, pair, outputs, profile, error, end. Whatever a runtime prints goes to standard error, so that
-only events reach standard output.
+`python -m bench.device.worker JOB`. Prints one event of `bench.device.events` a line. Whatever a runtime prints goes
+to standard error, so that only events reach standard output.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib
-import json
 import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import IO
@@ -25,6 +23,20 @@ import numpy as np
 
 from bench.device import machine
 from bench.device.energy import energy_windows, open_meters
+from bench.device.events import (
+    Condition,
+    End,
+    Event,
+    Failed,
+    LayerProfile,
+    Loaded,
+    MachineFacts,
+    MemoryRead,
+    OutputsWritten,
+    SessionReport,
+    TimedRuns,
+    to_line,
+)
 from bench.device.inputs import evaluation, first_feed
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
@@ -33,28 +45,29 @@ from bench.device.pair import compare
 from bench.device.session import Feed, Session
 from bench.device.timing import RunQueue, measure
 from bench.errors import InvalidInput, PressbenchError, full_disk_ends
-from bench.types import Clock, Json
+from bench.records import LayerTime
+from bench.types import Clock
 
 PR_SET_PDEATHSIG = 1
 MARK = 1_000_000
 """close(MARK + k) is a mark an emulator's counting plugin sees; the kernel answers EBADF."""
 
 
-class Events:
+class Channel:
     """Writes events to the descriptor that was standard output, which then points to standard error."""
 
     def __init__(self) -> None:
         self._stream: IO[str] = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
 
-    def send(self, event: str, **values: Json) -> None:
-        """One JSON object on one line."""
-        self._stream.write(json.dumps({"event": event, **values}) + "\n")
+    def send(self, event: Event) -> None:
+        """Writes one line and flushes it."""
+        self._stream.write(to_line(event))
         self._stream.flush()
 
 
 def die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent dies (an emulator may refuse: then so be it)."""
+    """Asks Linux to kill this process when its parent dies (an emulator may refuse, which is accepted)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -76,25 +89,25 @@ def open_subject(session: type[Session], job: Job, subject: Subject) -> Session:
     )
 
 
-def work(job: Job, events: Events) -> None:
-    """Does the job's task; every result is an event."""
+def work(job: Job, channel: Channel) -> None:
+    """Does the job's task and sends every result as an event."""
     root = Path(job.root)
     facts = machine.facts(root)
     if job.pin:
         facts |= machine.pin(root, job.threads)
-    events.send("facts", **facts)
+    channel.send(MachineFacts(facts=facts))
     gc.collect()
     gc.disable()
     tasks = {"measure": measure_one, "compare": compare_two, "count": count_one}
     if job.task not in tasks:
         raise InvalidInput(f"job file: task {job.task!r} is none of {', '.join(tasks)}")
-    tasks[job.task](job, events, root)
+    tasks[job.task](job, channel, root)
 
 
-def measure_one(job: Job, events: Events, root: Path) -> None:
+def measure_one(job: Job, channel: Channel, root: Path) -> None:
     """Memory by phases, time, energy, outputs and profile of one artifact."""
     memory = Memory(root)
-    meters = open_meters(job.meters, root, events.send)
+    meters = open_meters(job.meters, root, channel.send)
     steal = machine.steal_ns(root)
     with memory.phase("imported"):
         kind = load_session(job)
@@ -105,99 +118,101 @@ def measure_one(job: Job, events: Events, root: Path) -> None:
     feed = first_feed(job, session)
     with memory.phase("first_run"):
         session.run(feed)
-    with watched(meters, events), memory.phase("steady"):
-        send_timed(job, events, session, feed, root)
+    with watched(meters, channel), memory.phase("steady"):
+        send_timed(job, channel, session, feed, root)
     stolen = machine.steal_ns(root)
-    events.send("loaded", load_ms=load_ms, steal_ns=None if stolen is None or steal is None else stolen - steal)
-    events.send("memory", phases=[asdict(phase) for phase in memory.phases], reason=memory.reason)
+    stolen = None if stolen is None or steal is None else stolen - steal
+    channel.send(Loaded(load_ms=load_ms, steal_ns=stolen))
+    channel.send(MemoryRead(phases=tuple(memory.phases), reason=memory.reason))
     for window in energy_windows(meters, session.bind(feed), job.limits.energy_s):
-        events.send("energy", **window)
-    send_outputs(job, events, session)
-    events.send("session", **describe(session))
+        channel.send(window)
+    send_outputs(job, channel, session)
+    channel.send(describe(session))
     if job.profile_runs:
-        send_profile(job, events, session, feed)
+        send_profile(job, channel, session, feed)
     session.close()
 
 
 @contextmanager
-def watched(meters: Sequence[Meter], events: Events) -> Iterator[None]:
-    """What the meters say against believing what is measured inside: a throttled latency is none."""
+def watched(meters: Sequence[Meter], channel: Channel) -> Iterator[None]:
+    """Sends why the meters distrust what is measured inside: a throttled latency must not be believed."""
     for meter in meters:
         meter.condition()  # what happened before is not of this measurement
     yield
     for meter in meters:
-        events.send("condition", meter=meter.name, distrust=list(meter.condition().distrust))
+        channel.send(Condition(meter=meter.name, distrust=tuple(meter.condition().distrust)))
 
 
-def send_timed(job: Job, events: Events, session: Session, feed: Feed, root: Path) -> None:
+def send_timed(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> None:
     """Warm-up and samples of the bound inference."""
     queue = RunQueue(root)
     device = session.device_ns if session.clock is Clock.DEVICE else None
     timed = measure(session.bind(feed), queue, job.limits, device=device)
     queue.close()
-    events.send(
-        "timed",
-        clock=session.clock.value,
-        samples_ns=timed.samples.elapsed_ns.ravel().tolist(),
-        waits_ns=timed.samples.waits_ns.ravel().tolist(),
-        device_ns=timed.samples.device_ns.ravel().tolist(),
-        warmup=timed.warmup,
-        steady=timed.steady,
-        stopped=timed.stopped,
+    channel.send(
+        TimedRuns(
+            clock=session.clock,
+            samples_ns=tuple(timed.samples.elapsed_ns.ravel().tolist()),
+            waits_ns=tuple(timed.samples.waits_ns.ravel().tolist()),
+            device_ns=tuple(timed.samples.device_ns.ravel().tolist()),
+            warmup=timed.warmup,
+            steady=timed.steady,
+            stopped=timed.stopped,
+        )
     )
 
 
-def describe(session: Session) -> dict[str, Json]:
+def describe(session: Session) -> SessionReport:
     """What the session says of itself."""
     facts = session.facts()
-    return {
-        "version": facts.version,
-        "fallbacks": list(facts.fallbacks),
-        "execution": asdict(facts.execution),
-        "notes": dict(facts.notes),
-        "device_memory": dict(session.memory()),
-    }
+    return SessionReport(
+        version=facts.version,
+        fallbacks=tuple(facts.fallbacks),
+        execution=facts.execution,
+        notes=dict(facts.notes),
+        device_memory=dict(session.memory()),
+    )
 
 
-def send_outputs(job: Job, events: Events, session: Session) -> None:
-    """Outputs for every evaluation sample, in the file the job names."""
+def send_outputs(job: Job, channel: Channel, session: Session) -> None:
+    """Writes the outputs for every evaluation sample into the file that the job names."""
     if job.outputs is None:
         return
     outputs, samples = evaluation(job, session)
     with Path(job.outputs).open("wb") as file:
         np.savez(file, allow_pickle=False, **{str(index): value for index, value in enumerate(outputs)})
-    events.send("outputs", samples=samples)
+    channel.send(OutputsWritten(samples=samples))
 
 
-def send_profile(job: Job, events: Events, session: Session, feed: Feed) -> None:
-    """Times by layer. What goes wrong here costs the profile alone: everything else has been measured."""
-    layers: list[Json] = []
+def send_profile(job: Job, channel: Channel, session: Session, feed: Feed) -> None:
+    """Sends times by layer. An error here costs only the profile: everything else has been measured."""
+    layers: tuple[LayerTime, ...] = ()
     reason = ""
     try:
-        layers = [asdict(layer) for layer in session.profile(feed, job.profile_runs)]
+        layers = tuple(session.profile(feed, job.profile_runs))
     except (PressbenchError, MemoryError) as error:
         reason = str(error) or "out of memory"
-    events.send("profile", layers=layers, reason=reason)
+    channel.send(LayerProfile(layers=layers, reason=reason))
 
 
-def compare_two(job: Job, events: Events, root: Path) -> None:
+def compare_two(job: Job, channel: Channel, root: Path) -> None:
     """Baseline and candidate interleaved in one process."""
-    meters = open_meters(job.meters, root, events.send)
+    meters = open_meters(job.meters, root, channel.send)
     kind = load_session(job)
     opened: dict[str, Session] = {}
     for name in "ab" if job.first == "a" else "ba":
         opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
     feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
-    with watched(meters, events):
+    with watched(meters, channel):
         pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
-    events.send("pair", first=job.first, **pair)
+    channel.send(pair)
     for name, session in opened.items():
-        events.send("session", side=name, **describe(session))
+        channel.send(replace(describe(session), side=name))
     for session in opened.values():
         session.close()
 
 
-def count_one(job: Job, events: Events, root: Path) -> None:
+def count_one(job: Job, channel: Channel, root: Path) -> None:
     """Outputs, then inferences between marks: an emulator outside counts what happens between them."""
     del root
     session = open_subject(load_session(job), job, job.subjects[0])
@@ -208,8 +223,8 @@ def count_one(job: Job, events: Events, root: Path) -> None:
         _mark(2 * mark)
         run()
         _mark(2 * mark + 1)
-    send_outputs(job, events, session)
-    events.send("session", **describe(session))
+    send_outputs(job, channel, session)
+    channel.send(describe(session))
     session.close()
 
 
@@ -221,15 +236,15 @@ def _mark(number: int) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0: the job ran to its end or ended in an error the host was told of."""
+    """Exit code 0: the job ran to its end, or ended in an error that was sent to the host."""
     die_with_parent()
-    events = Events()
+    channel = Channel()
     try:
-        with full_disk_ends("a worker"):  # told through the pipe: the log lies on the disk that is full
-            work(Job.read(Path(arguments[0])), events)
+        with full_disk_ends("a worker"):  # sent through the pipe: the log lies on the disk that is full
+            work(Job.read(Path(arguments[0])), channel)
     except PressbenchError as error:
-        events.send("error", kind=type(error).__name__, message=str(error))
-    events.send("end")
+        channel.send(Failed(kind=type(error).__name__, message=str(error)))
+    channel.send(End())
     return 0
 
 

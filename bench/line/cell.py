@@ -12,7 +12,7 @@ from bench.compress.pipeline import compress, reference
 from bench.cost.count import cost_of
 from bench.errors import DiskFull, PressbenchError, Unavailable, Unsupported, Untrusted, full_disk_ends
 from bench.line.artifacts import compiled
-from bench.line.measure import Bench, Findings, Outputs, count_artifact, measure_artifact, measure_pairs
+from bench.line.measure import Bench, Findings, Outputs, measure_pairs, run_artifact
 from bench.line.plan import Cell, Plan
 from bench.line.quality import Evaluation, baseline_error, evaluation, judge, no_accuracy, unfit
 from bench.line.trust import distrust_of_pairs, distrusted, doubted, doubts_of, doubts_of_pairs, within_budget
@@ -124,11 +124,7 @@ def _measured(cell: Cell, book: Bookkeeping, record: Record) -> Record:
     judged = _evaluation(cell, book, source)
     stand = _bench(cell, book, backend.session, reach, judged)
     book.progress("measure", 0.0)
-    if reach.counts:
-        found, simulation = count_artifact(stand, artifact)
-        record = replace(record, simulation=simulation)
-    else:
-        found = measure_artifact(stand, artifact)
+    found = run_artifact(stand, artifact)
     record = _with_findings(record, found)
     record = _checked(cell, book, record, found, judged, artifact)
     return record if reach.counts else _compared(cell, book, record, stand, artifact)
@@ -225,7 +221,8 @@ def _with_findings(record: Record, found: Findings) -> Record:
     return replace(
         doubted(distrusted(record, found.distrust), doubts_of(found.launches)),
         clock=found.clock,
-        device=str(found.facts["session"].get("gpu", record.device)),
+        device=found.device,
+        simulation=found.simulation,
         backend_version=found.version,
         launches=found.launches,
         profile=found.profile,

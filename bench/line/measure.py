@@ -1,32 +1,38 @@
-"""One artifact on one target: jobs out, events in, raw findings back."""
+"""Sends jobs to a target and turns the events of its workers into findings."""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from bench.config.suite import Measure
 from bench.config.target import Target
+from bench.device import events as say
+from bench.device.events import Event
 from bench.device.job import Job, Subject
 from bench.errors import CellFailed
 from bench.plugins import available, load
-from bench.reach.base import Event, Reach
-from bench.records import EnergyWindow, Execution, Launch, LayerTime, PairLaunch
+from bench.reach.base import Ended, Reach
+from bench.records import Execution, Launch, LayerTime, PairLaunch
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
-Noun = TypeVar("Noun")
 Outputs = tuple[np.ndarray, ...]
+Kind = TypeVar("Kind", bound=Event)
+WORK_PREFIX = "pressbench-job-"
+"""How the temporary folder of a job is called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where and how one cell is measured: what all its jobs share."""
+    """Where and how one cell is measured: what all its jobs share.
+
+    `session`: `module:Class`, as a worker imports it. `feed`, `evaluate`: .npz files as in `bench.device.job.Job`.
+    """
 
     reach: Reach
     session: str
@@ -39,7 +45,7 @@ class Bench:
     seed: int = 0
     pin: bool = True
 
-    def job(self, task: str, subjects: Sequence[Subject]) -> Job:
+    def make_job(self, task: str, subjects: Sequence[Subject]) -> Job:
         """A job of this cell, before its task's own fields."""
         return Job(
             task=task,
@@ -54,76 +60,87 @@ class Bench:
             pin=self.pin,
         )
 
-    def subject(self, artifact: Artifact) -> Subject:
-        """An artifact, its precision, and the options it is opened with: the target's and its compiler's."""
-        told = artifact.facts.get("session_options", {})
-        options = {**told, **self.options}
+    def make_subject(self, artifact: Artifact) -> Subject:
+        """An artifact, its precision, and the options it is opened with: the compiler's, then the target's."""
+        options = {**artifact.facts.get("session_options", {}), **self.options}
         return Subject(path=str(artifact.path), digest=artifact.digest, options=options, precision=artifact.precision)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What the launches of one artifact found. `distrust`: reasons not to believe them."""
+    """What running (or simulating) one artifact found. `distrust`: reasons not to believe the figures.
+
+    `missing`: CSV column -> why it is empty. `simulation`: the figures of a simulator or an emulator.
+    """
 
     clock: Clock = Clock.HOST
+    device: str = ""
     version: str = ""
     launches: tuple[Launch, ...] = ()
     profile: tuple[LayerTime, ...] = ()
     outputs: Outputs | None = None
+    simulation: Simulation | None = None
     distrust: tuple[str, ...] = ()
     execution: Execution | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
+def run_artifact(bench: Bench, artifact: Artifact) -> Findings:
+    """Times the artifact, or counts its instructions where the reach has no time to measure."""
+    return count_artifact(bench, artifact) if bench.reach.counts else measure_artifact(bench, artifact)
+
+
 def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
-    """All launches of one artifact; outputs and the profile come from the first."""
-    found = Findings()
+    """All launches of one artifact. Outputs and the profile come from the first."""
+    found = Findings(device=bench.reach.describe())
     for number in range(bench.measure.launches):
         first = number == 0
         job = replace(
-            bench.job("measure", [bench.subject(artifact)]),
+            bench.make_job("measure", [bench.make_subject(artifact)]),
             meters=bench.meters,
             profile_runs=bench.measure.profile_runs if first else 0,
         )
-        events, outputs = _run(bench, job, wants_outputs=first)
-        found = _add(found, events, outputs)
+        ended, outputs = _run_job(bench, job, wants_outputs=first)
+        found = _add_launch(found, ended.events, outputs)
     return found
 
 
-def count_artifact(bench: Bench, artifact: Artifact) -> tuple[Findings, Simulation]:
+def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
     """One emulated launch: outputs, what the session says, and the counts of one inference (median of the marks)."""
-    events, outputs = _run(bench, bench.job("count", [bench.subject(artifact)]), wants_outputs=True)
-    session = _one(events, "session")
-    counts = [event for event in events if event["event"] == "count"]
-    if not counts:
+    job = bench.make_job("count", [bench.make_subject(artifact)])
+    ended, outputs = _run_job(bench, job, wants_outputs=True)
+    if not ended.counts:
         raise CellFailed("the emulator counted no inference")
+    session = _find_one(ended.events, say.SessionReport)
     simulation = Simulation(
         source=bench.reach.describe(),
-        instructions=int(np.median([count["instructions"] for count in counts])),
-        memory_accesses=int(np.median([count["memory_accesses"] for count in counts])),
-        notes={"counts": [dict(count) for count in counts]},
+        instructions=int(np.median([count.instructions for count in ended.counts])),
+        memory_accesses=int(np.median([count.memory_accesses for count in ended.counts])),
+        notes={"counts": [asdict(count) for count in ended.counts]},
     )
-    found = Findings(
+    return Findings(
         clock=Clock.SIMULATED,
-        version=str(session["version"]),
+        device=simulation.source,
+        version=session.version,
         outputs=outputs,
-        distrust=tuple(session["fallbacks"]),
-        execution=_noun(Execution, session["execution"]),
-        facts={"machine": _facts(events), "session": session["notes"]},
+        simulation=simulation,
+        distrust=session.fallbacks,
+        execution=session.execution,
+        facts=_facts_of(ended.events),
         missing={"latency_p50_ms": "emulated: instructions are counted, time means nothing"},
     )
-    return found, simulation
 
 
 def pair_launch(bench: Bench, baseline: Artifact, candidate: Artifact, number: int) -> PairLaunch:
-    """One process of ABBA blocks; which session is built first alternates with `number`."""
-    subjects = [bench.subject(baseline), bench.subject(candidate)]
-    job = replace(bench.job("compare", subjects), first="ab"[number % 2], meters=bench.meters)
-    events, _ = _run(bench, job, wants_outputs=False)
-    ran = {str(event["side"]): event["fallbacks"] for event in events if event["event"] == "session"}
-    fallbacks = [f"{side.upper()}: {reason}" for side in sorted(ran) for reason in ran[side]]
-    return _noun(PairLaunch, {**_one(events, "pair"), "distrust": [*fallbacks, *_conditions(events)]})
+    """One process of ABBA blocks. Which session is built first alternates with `number`."""
+    subjects = [bench.make_subject(baseline), bench.make_subject(candidate)]
+    job = replace(bench.make_job("compare", subjects), first="ab"[number % 2], meters=bench.meters)
+    ended, _ = _run_job(bench, job, wants_outputs=False)
+    sessions = sorted(_find_all(ended.events, say.SessionReport), key=lambda session: session.side)
+    fallbacks = [f"{session.side.upper()}: {reason}" for session in sessions for reason in session.fallbacks]
+    distrust = (*fallbacks, *_distrust_of_meters(ended.events))
+    return replace(_find_one(ended.events, say.PairTimed).launch, distrust=distrust)
 
 
 def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tuple[PairLaunch, ...]:
@@ -131,15 +148,15 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
     return tuple(pair_launch(bench, baseline, candidate, number) for number in range(bench.measure.pairs))
 
 
-def _run(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[list[Event], Outputs | None]:
-    with tempfile.TemporaryDirectory(prefix="pressbench-") as folder:
+def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
+    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX) as folder:
         workdir = Path(folder)
         target = workdir / "outputs.npz" if wants_outputs else None
-        events = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s)
-        return events, _outputs(target) if target else None
+        ended = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s)
+        return ended, _read_outputs(target) if target else None
 
 
-def _outputs(path: Path) -> Outputs:
+def _read_outputs(path: Path) -> Outputs:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return tuple(stored[str(index)] for index in range(len(stored.files)))
@@ -147,78 +164,85 @@ def _outputs(path: Path) -> Outputs:
         raise CellFailed(f"the worker left no readable outputs: {error}") from error
 
 
-def _add(found: Findings, events: Sequence[Event], outputs: Outputs | None) -> Findings:
-    """One launch's events joined to what the earlier ones found."""
-    timed, loaded, memory = _one(events, "timed"), _one(events, "loaded"), _one(events, "memory")
-    session = _one(events, "session")
-    windows = [event for event in events if event["event"] == "energy"]
-    launch = _noun(
-        Launch,
-        {
-            **{key: timed[key] for key in ("samples_ns", "waits_ns", "device_ns", "warmup", "steady", "stopped")},
-            "load_ms": loaded["load_ms"],
-            "memory": memory["phases"],
-            "device_memory": session["device_memory"],
-            "energy": [_noun(EnergyWindow, window) for window in windows],
-            "facts": {**_facts(events), "steal_ns": loaded["steal_ns"]},
-        },
-    )
-    layers = [layer for event in events if event["event"] == "profile" for layer in event["layers"]]
-    windowed = [reason for window in windows for reason in window["distrust"]]
-    reasons = [*session["fallbacks"], *_conditions(events), *windowed]
-    return Findings(
-        clock=Clock(timed["clock"]),
-        version=str(session["version"]),
-        launches=(*found.launches, launch),
-        profile=found.profile or tuple(_noun(LayerTime, layer) for layer in layers),
+def _add_launch(found: Findings, events: Sequence[Event], outputs: Outputs | None) -> Findings:
+    """The findings of earlier launches and of this one."""
+    timed, session = _find_one(events, say.TimedRuns), _find_one(events, say.SessionReport)
+    layers = tuple(layer for profile in _find_all(events, say.LayerProfile) for layer in profile.layers)
+    windowed = [reason for read in _find_all(events, say.EnergyRead) for reason in read.distrust]
+    reasons = [*session.fallbacks, *_distrust_of_meters(events), *windowed]
+    return replace(
+        found,
+        clock=timed.clock,
+        device=_device_of(session) or found.device,
+        version=session.version,
+        launches=(*found.launches, _make_launch(events)),
+        profile=found.profile or layers,
         outputs=found.outputs if outputs is None else outputs,
-        distrust=tuple(dict.fromkeys([*found.distrust, *map(str, reasons)])),
-        execution=_noun(Execution, session["execution"]),
-        facts={"machine": _facts(events), "session": session["notes"]},
-        missing={**found.missing, **_missing(events)},
+        distrust=tuple(dict.fromkeys([*found.distrust, *reasons])),
+        execution=session.execution,
+        facts=_facts_of(events),
+        missing={**found.missing, **_explain_missing(events)},
     )
 
 
-def _missing(events: Sequence[Event]) -> dict[str, str]:
+def _make_launch(events: Sequence[Event]) -> Launch:
+    timed, loaded = _find_one(events, say.TimedRuns), _find_one(events, say.Loaded)
+    return Launch(
+        samples_ns=timed.samples_ns,
+        waits_ns=timed.waits_ns,
+        device_ns=timed.device_ns,
+        warmup=timed.warmup,
+        steady=timed.steady,
+        stopped=timed.stopped,
+        load_ms=loaded.load_ms,
+        memory=_find_one(events, say.MemoryRead).phases,
+        device_memory=_find_one(events, say.SessionReport).device_memory,
+        energy=tuple(read.window for read in _find_all(events, say.EnergyRead)),
+        facts={**_find_one(events, say.MachineFacts).facts, "steal_ns": loaded.steal_ns},
+    )
+
+
+def _explain_missing(events: Sequence[Event]) -> dict[str, str]:
     """What one launch could not measure, and why."""
     missing: dict[str, str] = {}
-    for event in events:
-        if event["event"] == "profile" and event["reason"]:
-            missing["profile"] = str(event["reason"])
-    memory = str(_one(events, "memory")["reason"])
-    if memory:
+    for profile in _find_all(events, say.LayerProfile):
+        if profile.reason:
+            missing["profile"] = profile.reason
+    if memory := _find_one(events, say.MemoryRead).reason:
         missing |= {"memory_peak_bytes": memory, "memory_model_bytes": memory}
-    if not any(event["event"] == "energy" for event in events):
-        meters = [str(event["reason"]) for event in events if event["event"] == "meter"]
+    if not _find_all(events, say.EnergyRead):
+        meters = [meter.reason for meter in _find_all(events, say.MeterMissing)]
         missing["energy_per_inference_mj"] = "; ".join(dict.fromkeys(meters)) or "the target names no meter"
     return missing
 
 
-def _one(events: Sequence[Event], name: str) -> Mapping[str, Any]:
+def _find_all(events: Sequence[Event], kind: type[Kind]) -> list[Kind]:
+    return [event for event in events if isinstance(event, kind)]
+
+
+def _find_one(events: Sequence[Event], kind: type[Kind]) -> Kind:
     for event in events:
-        if event["event"] == name:
+        if isinstance(event, kind):
             return event
-    raise CellFailed(f"the worker ended without saying {name!r}")
+    raise CellFailed(f"the worker ended without its {kind.__name__} event")
 
 
-def _conditions(events: Sequence[Event]) -> list[str]:
-    """What the meters saw against believing the timed samples."""
-    return [str(reason) for event in events if event["event"] == "condition" for reason in event["distrust"]]
+def _distrust_of_meters(events: Sequence[Event]) -> list[str]:
+    """Why the meters distrust the timed samples."""
+    return [reason for condition in _find_all(events, say.Condition) for reason in condition.distrust]
 
 
-def _facts(events: Sequence[Event]) -> dict[str, Json]:
-    return {key: value for key, value in _one(events, "facts").items() if key != "event"}
+def _facts_of(events: Sequence[Event]) -> dict[str, Json]:
+    session = _find_one(events, say.SessionReport)
+    return {"machine": dict(_find_one(events, say.MachineFacts).facts), "session": dict(session.notes)}
 
 
-def _noun(kind: type[Noun], values: Mapping[str, Any]) -> Noun:
-    """What a worker said, checked: a device's output is not trusted to have the right shape."""
-    try:
-        return TypeAdapter(kind).validate_python(dict(values))
-    except ValidationError as error:
-        raise CellFailed(f"the worker's {kind.__name__} does not read: {error.errors()[:3]}") from error
+def _device_of(session: say.SessionReport) -> str:
+    """The accelerator that ran it; "" on the CPU."""
+    return session.execution.device or str(session.notes.get("gpu", ""))
 
 
-def meter_paths(target: Target) -> tuple[str, ...]:
+def find_meters(target: Target) -> tuple[str, ...]:
     """`module:class` of the target's meters, as a job names them. Raises as `bench.plugins.load`."""
     known = available("meter")
     for name in target.meters:

@@ -17,7 +17,7 @@ import bench
 from bench.config.target import Target
 from bench.errors import InvalidInput, Unavailable, full_disk_ends
 from bench.line.cell import Bookkeeping, run_cell
-from bench.line.measure import meter_paths
+from bench.line.measure import find_meters
 from bench.line.plan import Cell, Plan, Request, make_plan
 from bench.machine import machine_facts, revision
 from bench.plugins import load
@@ -141,7 +141,7 @@ def _cells(
             cache=cache,
             folder=Path(folder),
             progress=progress,
-            meters=meter_paths(plan.target),
+            meters=find_meters(plan.target),
         )
         waiting = [cell for cell in plan.cells if cell.key not in done or _wanted_baseline(cell, plan, done)]
         for number, cell in enumerate(waiting, 1):

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from bench.device.events import Counted, Event
 from bench.device.job import Job
 
-Event = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A worker's events in order, the last an `End`; and what an emulator counted, one entry per inference."""
+
+    events: tuple[Event, ...]
+    counts: tuple[Counted, ...] = ()
 
 
 class Reach(ABC):
@@ -17,14 +24,17 @@ class Reach(ABC):
     `run` returns or raises; files the job names lie where the worker can read them."""
 
     counts: ClassVar[bool] = False
-    """Whether it counts instructions instead of measuring time: then jobs are "count" jobs, and `run`
-    adds events "count" with `instructions` and `memory_accesses` of one inference between two marks."""
+    """Whether it counts instructions instead of measuring time. Its jobs are then "count" jobs, and `Ended.counts`
+    has one entry per inference between two marks."""
 
     @abstractmethod
     def describe(self) -> str:
         """What the device is, for the column `device`."""
 
     @abstractmethod
-    def run(self, job: Job, workdir: Path, limit_s: float) -> list[Event]:
-        """The worker's events in order, ending with "end". Raises `CellFailed` when it hangs past
-        `limit_s`, dies or prints what is no event; an "error" event raises the error it names."""
+    def run(self, job: Job, workdir: Path, limit_s: float) -> Ended:
+        """Runs the job in a fresh worker.
+
+        Raises `CellFailed` if the worker hangs past `limit_s`, dies, or prints anything but events; for a `Failed`
+        event, the error that it names.
+        """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.device.job import Job
 from bench.device.machine import cpu_name
-from bench.reach.base import Event, Reach
+from bench.reach.base import Ended, Reach
 from bench.reach.process import run_worker
 
 
@@ -23,10 +23,10 @@ class Local(Reach):
         """The CPU's name."""
         return cpu_name(Path("/"))
 
-    def run(self, job: Job, workdir: Path, limit_s: float) -> list[Event]:
-        """See `Reach.run`."""
+    def run(self, job: Job, workdir: Path, limit_s: float) -> Ended:
+        """See `Reach.run`. The worker's current folder is `workdir`."""
         path = workdir / "job.json"
         path.write_text(job.to_json(), encoding="utf-8")
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
-        return run_worker([*self._command, str(path)], workdir, limit_s, environment)
+        return Ended(events=run_worker([*self._command, str(path)], workdir, limit_s, environment))

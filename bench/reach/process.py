@@ -1,4 +1,4 @@
-"""The one place that spawns a worker: reads its events, keeps its time limit, kills its whole group."""
+"""The only place that spawns a worker: reads its events, keeps its time limit, kills its whole group."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from bench.device.events import KINDS, End, Event, Failed
 from bench.errors import CellFailed, DiskFull, InvalidInput, PressbenchError, Unavailable, Unsupported, Untrusted
-from bench.reach.base import Event
 
 LINE_LIMIT = 64 * 2**20
 STDERR_TAIL = 1500
 
 
-def run_worker(command: Sequence[str], workdir: Path, limit_s: float, environment: Mapping[str, str]) -> list[Event]:
-    """Events of one worker. Nothing it started is left running, whatever happens here."""
+def run_worker(
+    command: Sequence[str], workdir: Path, limit_s: float, environment: Mapping[str, str]
+) -> tuple[Event, ...]:
+    """Events of one worker. Nothing it started is left running, whatever happens here. Errors as of `Reach.run`."""
     log = workdir / "stderr.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
@@ -33,13 +40,14 @@ def run_worker(command: Sequence[str], workdir: Path, limit_s: float, environmen
             start_new_session=True,
         )
     try:
-        events = [event for line in _lines(process, limit_s) if (event := _event(line))]
+        events = tuple(read_event(line) for line in _lines(process, limit_s) if line.strip())
         code = process.wait(timeout=10)
     except subprocess.TimeoutExpired as error:
         raise CellFailed("the worker closed its output and went on") from error
     finally:
         kill_group(process)
-    return _checked(events, code, log)
+    _raise_errors(events, code, log)
+    return events
 
 
 def kill_group(process: subprocess.Popen[bytes]) -> None:
@@ -73,27 +81,43 @@ def _lines(process: subprocess.Popen[bytes], limit_s: float) -> Iterator[bytes]:
         yield rest
 
 
-def _event(line: bytes) -> Event | None:
-    if not line.strip():
-        return None
+def read_event(line: bytes) -> Event:
+    """The event on a line. A device is not trusted: `CellFailed` for anything that `to_line` does not write."""
     try:
-        event = json.loads(line)
-    except ValueError:
-        event = None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str):
-        raise CellFailed(f"the worker printed garbage: {line[:120]!r}")
+        values = json.loads(line)
+        name = values.pop("event")
+        kind = KINDS[name]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise CellFailed(f"the worker printed garbage: {line[:120]!r}") from None
+    if unknown := set(values) - {item.name for item in fields(kind)}:
+        raise CellFailed(f"the worker's {kind.__name__} has unknown keys: {', '.join(sorted(unknown))[:120]}")
+    try:
+        event: Event = _reader(name).validate_json(json.dumps(values), strict=True)
+    except ValidationError as error:
+        raise CellFailed(f"the worker's {kind.__name__} cannot be read: {_first_fault(error)}") from None
     return event
 
 
-def _checked(events: list[Event], code: int, log: Path) -> list[Event]:
+@cache
+def _reader(name: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KINDS[name])
+
+
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}"[:200]
+
+
+def _raise_errors(events: Sequence[Event], code: int, log: Path) -> None:
+    """Raises the error that the worker names, or `CellFailed` if it did not come to its end."""
+    kinds: Mapping[str, type[PressbenchError]] = {
+        kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable, Untrusted, DiskFull)
+    }
     for event in events:
-        if event["event"] == "error":
-            kinds: dict[str, type[PressbenchError]] = {
-                kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable, Untrusted, DiskFull)
-            }
-            raise kinds.get(str(event.get("kind")), CellFailed)(str(event.get("message")))
-    if code or not events or events[-1]["event"] != "end":
+        if isinstance(event, Failed):
+            raise kinds.get(event.kind, CellFailed)(event.message)
+    if code or not events or not isinstance(events[-1], End):
         said = log.read_text(encoding="utf-8", errors="replace")[-STDERR_TAIL:].strip()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise CellFailed(f"the worker {how} before its end" + (f": {said}" if said else ""))
-    return events

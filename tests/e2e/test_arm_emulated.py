@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.device.events import End
 from bench.device.job import Job, Limits, Subject
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.reach.arm.layout import CPUS, default_folder, open_board
@@ -45,8 +46,8 @@ def count(reach, model: Path, workdir: Path, **changes) -> tuple[list[tuple[int,
             **changes,
         }
     )
-    events = reach.run(job, workdir, 240.0)
-    counts = [(event["instructions"], event["memory_accesses"]) for event in events if event["event"] == "count"]
+    ended = reach.run(job, workdir, 240.0)
+    counts = [(count.instructions, count.memory_accesses) for count in ended.counts]
     with np.load(workdir / "outputs.npz") as stored:
         return counts, stored["0"]
 
@@ -90,9 +91,10 @@ def test_the_count_is_the_inference_without_the_worker(board: Path, tmp_path: Pa
         subjects=(Subject(path=str(model), digest=""),),
         outputs=str(workdir / "outputs.npz"),
     )
-    events = Emulated("cortex-a76", board).run(job, workdir, 120.0)
-    assert all(event["instructions"] < 1000 for event in events if event["event"] == "count")
-    assert events[-1]["event"] == "end"
+    ended = Emulated("cortex-a76", board).run(job, workdir, 120.0)
+    assert len(ended.counts) == job.count_runs
+    assert all(count.instructions < 1000 for count in ended.counts)
+    assert ended.events[-1] == End()
 
 
 def test_the_worker_says_what_is_wrong_as_on_any_target(board: Path, tmp_path: Path) -> None:

@@ -182,6 +182,6 @@ def test_a_pair_sees_twice_the_work_as_twice_the_time(tmp_path):
 
 
 def test_a_worker_on_a_full_disk_says_so_though_its_log_cannot(tmp_path):
-    job = bench().job("measure", [bench().subject(artifact(tmp_path))])
+    job = bench().make_job("measure", [bench().make_subject(artifact(tmp_path))])
     with pytest.raises(DiskFull, match=r"disk full: a worker: .*No space left on device"):
         Local().run(replace(job, outputs="/dev/full"), tmp_path, 20)

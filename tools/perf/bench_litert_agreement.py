@@ -25,6 +25,7 @@ from ai_edge_litert.options import CpuOptions, Options
 
 from backends.litert.compile import LitertBackend
 from backends.litert.session import LitertSession
+from bench.device.events import TimedRuns
 from bench.device.job import Job, Limits, Subject
 from bench.device.timing import RunQueue
 from bench.line.artifacts import compiled
@@ -75,8 +76,8 @@ def our_median(artifact: Artifact, workdir: Path) -> float:
         outputs=str(workdir / "outputs.npz"),
         random_samples=1,
     )
-    timed = next(event for event in Local().run(job, workdir, 120.0) if event["event"] == "timed")
-    launch = Launch(samples_ns=tuple(timed["samples_ns"]), waits_ns=tuple(timed["waits_ns"]))
+    timed = next(event for event in Local().run(job, workdir, 120.0).events if isinstance(event, TimedRuns))
+    launch = Launch(samples_ns=timed.samples_ns, waits_ns=timed.waits_ns)
     return latency([launch], Clock.HOST).p50.value
 
 

@@ -205,10 +205,10 @@ def energy(name: str, session: Session, feed: Mapping[str, np.ndarray]) -> Itera
     run, ours, hand = session.bind(feed), [], []
     _busy(run, 3.0)
     for _ in range(ROUNDS):
-        (window,) = energy_windows([meter], run, 5.0)
-        ours.append(window["joules"] / window["inferences"])
+        (read,) = energy_windows([meter], run, 5.0)
+        ours.append(read.window.joules / read.window.inferences)
         hand.append(_by_hand(run, 5.0))
-    note = f"ours {_texts(ours)}, by hand {_texts(hand)} J in turns; distrust {window['distrust']}"
+    note = f"ours {_texts(ours)}, by hand {_texts(hand)} J in turns; distrust {list(read.distrust)}"
     yield Check(
         name=f"energy: {name}", ours=float(np.median(ours)), theirs=float(np.median(hand)), unit="J per inference",
         limit=0.03, note=note,

@@ -16,7 +16,7 @@ from bench.types import Json
 
 MADE_FROM = (
     *(f"reach/arm/{name}" for name in ("debian.txt", "wheels.txt", "counter.c", "layout.py", "fetch.py", "setup.py")),
-    *("reach/arm/empty.py", "reach/emulated.py", "device/worker.py"),
+    *("reach/arm/empty.py", "reach/emulated.py", "device/events.py", "device/worker.py"),
 )
 """Files of `bench` that decide what the folder contains: what is fetched and built, and the worker whose own part is
 counted."""

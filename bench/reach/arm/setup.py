@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 from bench.errors import PressbenchError, Unavailable
@@ -63,7 +64,7 @@ def _build(board: Board, work: Path, say: Callable[[str], None]) -> Board:
         (board.sysroot(device) / "proc" / "cpuinfo").write_text(cpuinfo(device), encoding="utf-8")
     say("compiling the counting plugin and running the worker once on each CPU")
     fetch.compile_plugin(board.plugin)
-    overhead = {device: count_empty(board, device, work / f"trial-{device}") for device in CPUS}
+    overhead = {device: asdict(count_empty(board, device, work / f"trial-{device}")) for device in CPUS}
     manifest = {"recipe": recipe_digest(), "debian": digests, "wheels": versions, "overhead": overhead}
     board.manifest.write_text(json.dumps(manifest, indent=1, sort_keys=True), encoding="utf-8")
     return board

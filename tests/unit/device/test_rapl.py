@@ -54,12 +54,10 @@ def test_a_counter_nobody_may_read_is_unavailable(tmp_path):
 
 def test_a_meter_that_does_not_open_is_an_event_with_the_reason(tmp_path):
     said = []
-    meters = open_meters(
-        ["bench.device.meters.rapl:Rapl"], tmp_path, lambda event, **values: said.append((event, values))
-    )
+    meters = open_meters(["bench.device.meters.rapl:Rapl"], tmp_path, said.append)
     assert meters == []
-    assert said[0][0] == "meter"
-    assert "no RAPL" in said[0][1]["reason"]
+    assert [event.name for event in said] == ["rapl"]
+    assert "no RAPL" in said[0].reason
 
 
 def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
@@ -70,11 +68,12 @@ def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
         count[0] += 1
         (package / "energy_uj").write_text(str(10 * count[0]))
 
-    (window,) = energy_windows([Rapl.open(tmp_path)], run, 0.0)
-    assert window["inferences"] == count[0] > 1
-    assert window["joules"] == pytest.approx(count[0] * 10e-6)
-    assert window["idle_joules"] == 0.0
-    assert window["seconds"] >= Rapl.min_window_s
+    (read,) = energy_windows([Rapl.open(tmp_path)], run, 0.0)
+    window = read.window
+    assert window.inferences == count[0] > 1
+    assert window.joules == pytest.approx(count[0] * 10e-6)
+    assert window.idle_joules == 0.0
+    assert window.seconds >= Rapl.min_window_s
 
 
 def test_a_window_is_distrusted_for_what_slowed_it_in_its_middle_alone(tmp_path):
@@ -85,5 +84,5 @@ def test_a_window_is_distrusted_for_what_slowed_it_in_its_middle_alone(tmp_path)
             return ("slowed down by heat",)
 
     zone(tmp_path, "intel-rapl:0", 0)
-    (window,) = energy_windows([Cooled.open(tmp_path)], lambda: None, 0.0)
-    assert window["distrust"] == ["slowed down by heat"]
+    (read,) = energy_windows([Cooled.open(tmp_path)], lambda: None, 0.0)
+    assert read.distrust == ("slowed down by heat",)

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from bench.device.events import Counted, End
 from bench.device.job import Job
 from bench.errors import CellFailed, InvalidInput, Unavailable
 from bench.reach import emulated
@@ -49,7 +50,14 @@ def test_a_board_that_is_not_whole_is_not_used(tmp_path: Path, text: str | None,
 
 @pytest.mark.parametrize(
     "name",
-    ["reach/arm/debian.txt", "reach/arm/setup.py", "reach/arm/empty.py", "reach/emulated.py", "device/worker.py"],
+    [
+        "reach/arm/debian.txt",
+        "reach/arm/setup.py",
+        "reach/arm/empty.py",
+        "reach/emulated.py",
+        "device/events.py",
+        "device/worker.py",
+    ],
 )
 def test_a_board_made_by_other_code_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """The worker's own instructions were counted with the worker of then: another worker, another board."""
@@ -67,12 +75,12 @@ def test_each_cpu_is_counted_on_its_own(tmp_path: Path, monkeypatch: pytest.Monk
     """What the worker executes differs between cores: what is taken off is that core's."""
     overhead = {device: {"instructions": 100 * k, "memory_accesses": k} for k, device in enumerate(layout.CPUS, 1)}
     monkeypatch.setattr(emulated, "open_board", lambda folder: (layout.Board(folder=folder), {"overhead": overhead}))
-    found = [{"instructions": 1000, "memory_accesses": 10}]
-    monkeypatch.setattr(emulated, "launch", lambda *_: ([{"event": "end"}], found))
+    found = [Counted(instructions=1000, memory_accesses=10)]
+    monkeypatch.setattr(emulated, "launch", lambda *_: ((End(),), found))
     job = Job(task="count", session="", subjects=())
     for k, device in enumerate(layout.CPUS, 1):
-        told, _ = Emulated(device, tmp_path).run(job, tmp_path, 1.0)
-        assert told == {"event": "count", "instructions": 1000 - 100 * k, "memory_accesses": 10 - k}
+        ended = Emulated(device, tmp_path).run(job, tmp_path, 1.0)
+        assert ended.counts == (Counted(instructions=1000 - 100 * k, memory_accesses=10 - k),)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +180,7 @@ def write(path: Path, marks: list[tuple[int, int, int]]) -> Path:
 def test_counts_are_differences_between_marks(tmp_path: Path) -> None:
     """Of mark 2k + 1 and mark 2k, and of nothing else."""
     found = read_marks(write(tmp_path / "marks", MARKS), 2)
-    assert [tuple(count.values()) for count in found] == [(300, 50), (299, 49)]
+    assert [(count.instructions, count.memory_accesses) for count in found] == [(300, 50), (299, 49)]
 
 
 @pytest.mark.parametrize("marks", [MARKS[:3], MARKS[::-1], MARKS + MARKS, []])
