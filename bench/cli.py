@@ -47,7 +47,8 @@ def _shape(_context: click.Context, _option: click.Parameter, text: str | None) 
 shape_option = click.option(
     "--input-shape",
     callback=_shape,
-    help="Without the batch, 3,224,224: of a model without a data set, or for an .onnx file that leaves axes free.",
+    help="Shape of one input without the batch, as 3,224,224: for a function without a data set, or for axes that an "
+    ".onnx file leaves free.",
 )
 
 
@@ -58,7 +59,7 @@ def pressbench() -> None:
 
 
 def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command whose function returns its answer for `--json`, the text for a person, and perhaps an exit code."""
+    """A command whose function returns its answer for `--json`, the text for the terminal, and perhaps an exit code."""
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @pressbench.command(name)
@@ -97,7 +98,7 @@ def _show(text: Any) -> None:
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
-@click.option("--resume", is_flag=True, help="Go on with the last interrupted run of this target and suite.")
+@click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option
 @database_option
 def run_command(
@@ -155,15 +156,20 @@ def report_command(*, results: Path, url: str | None, out: Path | None, run_id: 
 
 
 @command("compress")
-@click.option("--model", required=True)
+@click.option("--model", required=True, help="A reference network, package.module:function, or a file.")
 @click.option("--recipe", required=True, help="Steps: 'prune(amount=0.5) + finetune(epochs=2)'.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .onnx file to write.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file to write: .onnx, .tflite with --backend litert.",
+)
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
 @shape_option
-@click.option("--dataset", help="'' for none; digits where they fit.")
+@click.option("--dataset", help="To train, calibrate and judge with; '' for none (default: digits where they fit).")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
-@click.option("--backend", default="ort", show_default=True, help="Who quantizes, where the recipe asks for it.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")
+@click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs.")
 def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
     """Write one compressed model, with its cost and accuracy."""
     from bench.commands.compress import compress_one
@@ -197,12 +203,12 @@ def inspect_command(*, file: Path) -> tuple[Any, Any]:
 
 
 @command("compare")
-@click.option("--target", required=True)
+@click.option("--target", required=True, help="A shipped target or a .toml file.")
 @click.option("--backend", help="A backend of the target (default: its first).")
 @click.option("--launches", default=20, show_default=True, type=click.IntRange(3), help="Fresh processes.")
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1))
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
