@@ -5,8 +5,8 @@
     KIND/NAME/           one entry: its files, and `entry.json` with their digests and facts under a seal
     KIND/.part-NAME/     an entry that is being made; renamed to NAME when it is whole
     KIND/.lock-NAME      held by the process that makes NAME; others wait for it
-    .in-use/             one file per process with the entries it uses: `prune` leaves those
-    .lock                guards `.in-use` against a `prune` at the same time
+    .in-use/             one file per process with the entries it uses: `bench.upkeep` leaves those
+    .lock                guards `.in-use` against a `prune` of `bench.upkeep` at the same time
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from pathlib import Path
 from typing import Literal
 
 from bench.errors import Unavailable, full_disk_ends
-from bench.owner import this_process
+from bench.owner import lives, parse, this_process
 from bench.types import Json
 
 Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers"]
@@ -48,6 +49,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK,
 """What the kernel says of a write or a lock without naming the file."""
 PROBE_BYTES = 64 * 1024
 """How much `check_writable` writes. It finds a full disk, not one that is about to be full."""
+
+UNSEEN_FOR_S = 86_400.0
 
 Make = Callable[[Path], Mapping[str, Json]]
 """Writes the files of an entry into the empty folder it is given, and returns the facts to remember."""
@@ -186,13 +189,35 @@ def _make(folder: Path, part: Path, make: Make) -> Entry:
 
 
 def _mark(cache: Path, entry: str) -> None:
-    """Notes that this process uses the entry. The first line of its file is the owner."""
+    """Notes that this process uses the entry. The first line of its file is the owner, each other line an entry."""
     owner = this_process()
     marks = cache / IN_USE
     marks.mkdir(parents=True, exist_ok=True)
-    with locked(cache / GUARD, shared=True), (marks / f"{owner.pid}-{owner.started:.2f}").open("a") as file:
-        head = "" if file.tell() else f"{owner.text}\n"
-        file.write(f"{head}{entry}\n")
+    file = marks / f"{owner.pid}-{owner.started:.2f}"
+    if not file.exists():
+        _forget_ended(marks)
+    with locked(cache / GUARD, shared=True), file.open("a", encoding="utf-8") as stream:
+        head = "" if stream.tell() else f"{owner.text}\n"
+        stream.write(f"{head}{entry}\n")
+
+
+def _forget_ended(marks: Path) -> None:
+    """Removes the files of processes that have ended."""
+    for file in marks.iterdir():
+        if not is_in_use(file):
+            file.unlink(missing_ok=True)
+
+
+def is_in_use(marks: Path) -> bool:
+    """Whether the process that wrote this file of marks still runs. One of another machine cannot be seen: it counts
+    as running for a day after its last mark."""
+    try:
+        with marks.open(encoding="utf-8") as stream:
+            owner = parse(stream.readline())
+        alive = lives(owner) if owner else False
+        return time.time() - marks.stat().st_mtime < UNSEEN_FOR_S if alive is None else alive
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

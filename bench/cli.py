@@ -258,6 +258,22 @@ def recipes_command() -> tuple[Any, Any]:
     return list_recipes()
 
 
+@command("cache")
+@click.argument("action", type=click.Choice(["show", "prune"]), default="show")
+@click.option("--older-than", help="Prune what was not used for this long: 12h, 30d, 8w.")
+@click.option("--max-size", help="Prune what was used least recently until this is left: 500MB, 5GB.")
+@click.option("--dry-run", is_flag=True, help="Say what would be pruned; remove nothing.")
+def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
+    """What the artifact cache holds; `cache prune` removes from it, never what a running process uses."""
+    from bench.commands.cache import prune_cache, show_cache
+
+    if action == "prune":
+        return prune_cache(cache_folder(os.environ), **pruning)
+    if any(pruning.values()):
+        raise InvalidInput("--older-than, --max-size and --dry-run belong to `pressbench cache prune`")
+    return show_cache(cache_folder(os.environ))
+
+
 @command("doctor")
 def doctor_command() -> tuple[Any, Any]:
     """Whether this machine can measure, and how well."""

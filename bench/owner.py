@@ -21,7 +21,7 @@ OWNER_FILE = ".owner"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process. Its start time, in seconds since 1970, tells it from a later process with the same id."""
+    """A process. A later process with the same id has another start time (seconds since 1970)."""
 
     host: str
     pid: int

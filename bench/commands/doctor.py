@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group
+
+from bench.cache import check_writable
+from bench.commands.cache import size_text
 from bench.commands.meters import meter_state
 from bench.device.machine import calm_cpus
 from bench.device.memory import Memory
 from bench.device.timing import RunQueue
+from bench.errors import Unavailable
 from bench.machine import machine_facts
 from bench.plugins import available
 from bench.report.text_table import text_table
 from bench.types import Json
+from bench.upkeep import survey
 
 Answer = tuple[Any, Any]
 
@@ -32,19 +37,24 @@ def doctor(cache: Path) -> Answer:
         ("pinning", len(calm_cpus(root, 1)) == 1, "the process cannot be pinned"),
         ("bare metal", not facts["virtual"], "a virtual machine: neighbours disturb, clocks and energy are hidden"),
         ("idle", os.getloadavg()[0] < 0.5 * (os.cpu_count() or 1), "the machine is busy: expect wide intervals"),
-        ("cache writable", _writable(cache), f"{cache} cannot be written: set PRESSBENCH_CACHE"),
+        ("cache writable", not (refused := _why_not_writable(cache)), refused),
         *((f"meter {name}", (probe := meter_state(name)).available, probe.reason) for name in available("meter")),
     ]
     queue.close()
     rows = [(name, "yes" if good else "no", "" if good else why) for name, good, why in checks]
-    answer: dict[str, Json] = {"machine": facts, "checks": [{"name": n, "ok": g, "why": w} for n, g, w in checks]}
-    return answer, text_table(("check", "", "if not"), rows)
+    size = sum(item.size for item in survey(cache))
+    answer: dict[str, Json] = {
+        "machine": facts,
+        "checks": [{"name": n, "ok": g, "why": w} for n, g, w in checks],
+        "cache": {"folder": str(cache), "bytes": size},
+    }
+    kept = f"cache: {cache}, {size_text(size)} (`pressbench cache` shows what it holds)"
+    return answer, Group(text_table(("check", "", "if not"), rows), kept)
 
 
-def _writable(folder: Path) -> bool:
+def _why_not_writable(cache: Path) -> str:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
+        check_writable(cache)
+    except Unavailable as error:
+        return str(error)
+    return ""

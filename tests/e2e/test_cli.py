@@ -283,7 +283,7 @@ def test_a_file_against_itself_is_compared_launch_by_launch(pressbench):
     assert found["low"] <= found["ratio"] <= found["high"]
 
 
-@pytest.mark.parametrize("command", ["targets", "backends", "recipes", "doctor"])
+@pytest.mark.parametrize("command", ["targets", "backends", "recipes", "cache", "doctor"])
 def test_what_there_is_can_be_asked(pressbench, command):
     assert answer(pressbench(command, "--json"))
     assert pressbench(command).stdout.strip()
@@ -298,7 +298,18 @@ def test_a_backend_says_which_files_it_takes_and_a_targets_options_for_it(pressb
 
 def test_every_command_documents_itself(pressbench):
     listed = pressbench("--help").stdout
-    for command in ("run", "report", "compress", "inspect", "compare", "targets", "backends", "recipes", "doctor"):
+    for command in (
+        "run",
+        "report",
+        "compress",
+        "inspect",
+        "compare",
+        "targets",
+        "backends",
+        "recipes",
+        "cache",
+        "doctor",
+    ):
         assert command in listed
         done = pressbench(command, "--help")
         assert done.returncode == 0
