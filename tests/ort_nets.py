@@ -100,5 +100,4 @@ def compiled(
 
 def opened(artifact: Artifact, *, batch: int = 1, threads: int = 1, **options: Scalar) -> OrtSession:
     """The session as `bench.line.measure` opens it."""
-    told = artifact.facts.get("session_options", {})
-    return OrtSession.open(artifact.path, threads=threads, batch=batch, options={**told, **options})
+    return OrtSession.open(artifact.path, threads=threads, batch=batch, options=options, precision=artifact.precision)

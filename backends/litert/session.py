@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 
+from bench.device.inputs import check_feed
+from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.records import LayerTime
+from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
 RESOLVERS = {
@@ -21,6 +23,8 @@ RESOLVERS = {
     "builtin": "BUILTIN_WITHOUT_DEFAULT_DELEGATES",
     "reference": "BUILTIN_REF",
 }
+LIBRARIES = {"xnnpack": "LiteRT", "any": "LiteRT", "builtin": "LiteRT builtin", "reference": "LiteRT reference"}
+"""Whose kernels run where XNNPACK took no operator."""
 HEAVY = frozenset(
     {
         "CONV_2D",
@@ -32,7 +36,7 @@ HEAVY = frozenset(
         "CONV_3D_TRANSPOSE",
     }
 )
-"""Operators that carry a network's multiplications: off XNNPACK they are slow, and the cell is not what was asked."""
+"""Operators that do a network's multiplications. Off XNNPACK they are slow, and the cell is not what was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,14 +81,13 @@ class Port:
 BITS = {"int8": 8, "int16": 16, "float16": 16, "float32": 32}
 
 
-def precision_fallbacks(told: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """Where the file multiplies in something wider than its recipe asks for, beyond the layers kept float on purpose."""
-    asked, arithmetic = (str(told.get(name, "float32")) for name in ("asked", "arithmetic"))
-    wide = BITS[arithmetic] > BITS[asked]
-    left = [name for name in str(told.get("left_float", "")).split(",") if name]
+def find_fallbacks(precision: Precision) -> tuple[str, ...]:
+    """Where the file multiplies in a wider type than its recipe asks for, beyond the layers the recipe keeps."""
+    asked, delivered = precision.asked, precision.delivered
+    wide = asked in BITS and delivered in BITS and BITS[delivered] > BITS[asked]
     return (
-        *([f"asked for {asked}, LiteRT's kernels unpack the weights and multiply in {arithmetic}"] if wide else []),
-        *([f"stayed float32 although keep_float does not name them: {', '.join(left)}"] if left else []),
+        *([f"asked for {asked}, LiteRT's kernels unpack the weights and multiply in {delivered}"] if wide else []),
+        *find_stayed_float(precision),
     )
 
 
@@ -93,20 +96,22 @@ class LitertSession(Session):
     """One interpreter.
 
     Options: `kernels` (see `LitertBackend`), `layout`: "channels_last" when the file takes images as NHWC
-    and the feed has NCHW, "channels_last_io" when it gives them so too; and for `precision_fallbacks` `asked` and
-    `arithmetic`, types, and `left_float`, comma-joined names. Quantized inputs and outputs are converted outside the timed call.
+    and the feed has NCHW, "channels_last_io" when it gives them so too. Quantized inputs and outputs are
+    converted outside the timed call.
     """
 
     clock: ClassVar[Clock] = Clock.HOST
 
-    def __init__(self, interpreter: Any, path: Path, threads: int, options: Mapping[str, Scalar]) -> None:
+    def __init__(
+        self, interpreter: Any, path: Path, threads: int, options: Mapping[str, Scalar], precision: Precision
+    ) -> None:
         self._interpreter = interpreter
         self._path = path
         self._threads = threads
         self._kernels = str(options.get("kernels", "xnnpack"))
         self._layout = layout = str(options.get("layout", "model"))
-        self._wide = precision_fallbacks(options)
-        names = _signature(interpreter)
+        self._precision = precision
+        names = _read_signature(interpreter)
         self._inputs = [
             _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
             for item in _ordered(interpreter.get_input_details(), names[0])
@@ -121,12 +126,11 @@ class LitertSession(Session):
         cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
     ) -> LitertSession:
         """See `Session.open`."""
-        del precision
         kernels = str(options.get("kernels", "xnnpack"))
         if kernels not in RESOLVERS:
             raise InvalidInput(f"option kernels={kernels!r} is none of {', '.join(RESOLVERS)}")
         interpreter = _interpreter(path, threads, RESOLVERS[kernels])
-        session = cls(interpreter, path, threads, options)
+        session = cls(interpreter, path, threads, options, precision)
         fixed = [port.shape[0] for port in session._inputs if port.shape and port.shape[0] != batch]
         if fixed:
             raise InvalidInput(f"{path.name}: its batch is fixed at {fixed[0]}, batch {batch} was asked")
@@ -142,8 +146,8 @@ class LitertSession(Session):
         return tuple(port.decode(self._interpreter.get_tensor(port.index)) for port in self._outputs)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
-        """Turns, quantizes and copies the inputs in; the call is `Interpreter.invoke` alone."""
-        encoded = self._encoded(feed)
+        """Turns, quantizes and copies the inputs in; the call is only `Interpreter.invoke`."""
+        encoded = self._encode(feed)
         for port in self._inputs:
             self._interpreter.set_tensor(port.index, encoded[port.name])
         invoke: Callable[[], object] = self._interpreter.invoke
@@ -156,21 +160,30 @@ class LitertSession(Session):
         operators = self._interpreter._get_ops_details()  # noqa: SLF001 - the wheel has no public list of operators
         partitions = [item for item in operators if item["op_name"] == "DELEGATE"]
         own = [item for item in operators if item["op_name"] != "DELEGATE"]
-        inside = delegated(own, partitions)
-        left = _counted(item["op_name"] for item in own if item["index"] not in inside)
+        inside = find_delegated(own, partitions)
+        left = _count(item["op_name"] for item in own if item["index"] not in inside)
         integer = [port.name for port in (*self._inputs, *self._outputs) if port.scale]
         notes: dict[str, Json] = {
             "kernels": self._kernels,
             "layout": self._layout,
-            "operators": _counted(item["op_name"] for item in own),
+            "operators": _count(item["op_name"] for item in own),
             "delegated": len(inside),
             "partitions": len(partitions),
             "not_delegated": left,
             "integer_tensors_converted_outside_timing": integer,
         }
-        return SessionFacts(
-            version=version("ai-edge-litert"), fallbacks=(*self._wide, *self._fallbacks(left)), notes=notes
+        execution = Execution(
+            precision=self._precision.delivered,
+            library="XNNPACK" if partitions else LIBRARIES[self._kernels],
+            operators=_count(item["op_name"] for item in own),
+            delegated=len(inside),
+            partitions=len(partitions),
+            not_delegated=left,
+            layout="" if self._layout == "model" else "channels_last",
+            converted_outside=tuple(integer),
         )
+        fallbacks = (*find_fallbacks(self._precision), *self._find_heavy(left))
+        return SessionFacts(version=version("ai-edge-litert"), fallbacks=fallbacks, execution=execution, notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Per operator, by LiteRT's profiler, in a model loaded a second time. Raises `Unavailable` for plain kernels."""
@@ -180,28 +193,18 @@ class LitertSession(Session):
             raise Unavailable(
                 f"no layer times with kernels = '{self._kernels}': LiteRT's profiler runs the file on XNNPACK"
             )
-        return profile(self._path, self._encoded(feed), self._threads, runs)
+        return profile(self._path, self._encode(feed), self._threads, runs)
 
     def close(self) -> None:
         """See `Session.close`."""
         self._interpreter = None
 
-    def _encoded(self, feed: Feed) -> dict[str, Array]:
-        arrays = {}
-        for port in self._inputs:
-            spec = port.spec()
-            array = feed.get(port.name)
-            if array is None:
-                raise InvalidInput(f"{self._path.name}: input {port.name!r} is not in the feed ({', '.join(feed)})")
-            if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
-                raise InvalidInput(
-                    f"{self._path.name}: input {port.name!r} wants {spec.dtype} of shape {spec.shape}, "
-                    f"got {array.dtype} of shape {array.shape}"
-                )
-            arrays[port.name] = port.encode(array)
-        return arrays
+    def _encode(self, feed: Feed) -> dict[str, Array]:
+        """The feed as the file takes it, by name."""
+        arrays = check_feed(self._path.name, self.inputs(), feed)
+        return {port.name: port.encode(arrays[port.name]) for port in self._inputs}
 
-    def _fallbacks(self, left: Mapping[str, int]) -> tuple[str, ...]:
+    def _find_heavy(self, left: Mapping[str, int]) -> tuple[str, ...]:
         if self._kernels != "xnnpack":
             return ()
         return tuple(
@@ -209,7 +212,7 @@ class LitertSession(Session):
         )
 
 
-def delegated(operators: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> set[int]:
+def find_delegated(operators: Sequence[Mapping[str, Any]], partitions: Sequence[Mapping[str, Any]]) -> set[int]:
     """Indices of the operators that the partitions replace: all that leads from a partition's inputs to its outputs."""
     producer = {int(number): item for item in operators for number in item["outputs"]}
     inside: set[int] = set()
@@ -231,7 +234,7 @@ def _interpreter(path: Path, threads: int, resolver: str) -> Any:
         raise Unavailable(f"LiteRT cannot be imported here: {error}; pip install ai-edge-litert") from error
     with path.open("rb") as file:
         if file.read(8)[4:] != b"TFL3":
-            raise InvalidInput(f"{path.name}: this is no .tflite file (it does not carry the identifier TFL3)")
+            raise InvalidInput(f"{path.name}: this is not a .tflite file (it does not carry the identifier TFL3)")
     try:
         interpreter = Interpreter(
             model_path=str(path),
@@ -247,7 +250,7 @@ def _interpreter(path: Path, threads: int, resolver: str) -> Any:
     return interpreter
 
 
-def _signature(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
+def _read_signature(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
     """Tensor index -> argument name, for inputs and outputs; empty for a file without signatures."""
     signatures: Mapping[str, Mapping[str, Mapping[str, int]]] = interpreter._get_full_signature_list()  # noqa: SLF001 - the public list has no tensor numbers
     first = next(iter(signatures.values()), {"inputs": {}, "outputs": {}})
@@ -278,6 +281,6 @@ def _port(item: Mapping[str, Any], names: Mapping[int, str], *, turned: bool) ->
     )
 
 
-def _counted(names: Any) -> dict[str, Json]:
+def _count(names: Iterable[Any]) -> dict[str, int]:
     found = [str(name) for name in names]
     return {name: found.count(name) for name in sorted(set(found))}

@@ -1,9 +1,9 @@
-"""What every compile step of an ONNX runtime begins and ends with: options checked, the file read, the file written."""
+"""How every compile step of an ONNX runtime begins and ends: checks options, reads the file, writes the file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,20 +12,29 @@ from onnx import ModelProto
 
 from backends.onnx_tools import graph
 from bench.errors import InvalidInput, unknown
-from bench.types import Compressed, Scalar
+from bench.types import Compressed, Json, Precision, Scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A network read from its file, nodes named, its weights no inputs any more (`hidden` were listed as such)."""
+    """A network read from its file, its nodes named. `hidden`: weights that were listed as inputs and are not now."""
 
     model: ModelProto
     path: Path
     hidden: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A network in the precision it will be deployed in. Its batch is still as free as its source's."""
+
+    model: ModelProto
+    precision: Precision
+    facts: Mapping[str, Json] = field(default_factory=dict)
+
+
 def check_options(backend: str, options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]]) -> None:
-    """Raises `InvalidInput` for an option nobody knows or a value it does not take; () takes any."""
+    """Raises `InvalidInput` for an unknown option, or a value that an option does not take; () takes any."""
     for key, value in options.items():
         if key not in known:
             raise unknown(f"option of backend {backend}", key, known)

@@ -10,10 +10,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, shape_inference, version_converter
 
+from backends.onnx_tools.operators import INTEGER, MULTIPLYING, PACKED, WEIGHTED
 from bench.errors import InvalidInput, Unsupported, unknown
-
-MULTIPLYING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""The operators a quantizer is after, and whose kernels decide what "int8" was worth."""
 
 
 def read(path: Path) -> ModelProto:
@@ -122,20 +120,23 @@ def layers(graph: GraphProto) -> dict[str, list[NodeProto]]:
     stored = {tensor.name for tensor in graph.initializer}
     found: dict[str, list[NodeProto]] = {}
     for node in graph.node:
-        if node.op_type in MULTIPLYING and len(node.input) > 1 and node.input[1] in stored:
+        if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in stored:
             found.setdefault(node.input[1].removesuffix(".weight"), []).append(node)
     return found
 
 
 def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
-    """The nodes of layers named by module path or node name. Raises `InvalidInput` naming the nearest."""
+    """The nodes of layers named by module path (`fc1`) or node name (`/fc1/MatMul`).
+
+    Raises `InvalidInput` naming the nearest for a name that is neither.
+    """
     known = layers(graph)
-    by_node = {node.name: [node] for nodes in known.values() for node in nodes}
+    by_node = {node.name: [node] for node in graph.node if node.op_type in MULTIPLYING}
     found: list[NodeProto] = []
     for name in names:
         nodes = known.get(name) or by_node.get(name)
         if nodes is None:
-            raise unknown("layer", name, known)
+            raise unknown("layer", name, {**by_node, **known})
         found.extend(nodes)
     return found
 
@@ -205,12 +206,12 @@ def _reads(node: NodeProto) -> set[str]:
 
 
 def split_by_precision(graph: GraphProto) -> tuple[list[str], list[str]]:
-    """Names of the multiplying nodes of a quantized file: those asked to run in int8, those left float."""
+    """Names of the multiplying nodes of a quantized file: those asked to run in integers, those left float."""
     made = producers(graph)
     quantized: list[str] = []
     left: list[str] = []
     for node in graph.node:
-        if node.op_type in {"ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits"}:
+        if node.op_type in INTEGER | PACKED:
             quantized.append(node.name)
         elif node.op_type in MULTIPLYING:
             (quantized if _dequantized(node.input[:2], made) else left).append(node.name)

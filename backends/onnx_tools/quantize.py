@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,11 +18,14 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from backends.onnx_tools.calibrate import activation_ranges, float_session, load_calibration
+from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, leaving, split_by_precision
 from backends.onnx_tools.native import NATIVE_ERRORS, ort
+from backends.onnx_tools.operators import MULTIPLYING
 from backends.onnx_tools.weights import weight_only
+from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Json, QuantSpec
+from bench.types import Json, Precision, QuantSpec
 
 TOOL_ERRORS: tuple[type[Exception], ...] = (
     *NATIVE_ERRORS,
@@ -47,20 +50,10 @@ class Layout:
     reduce_range: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantized:
-    """A quantized network whose batch is still as free as its source's. `float_layers`: nodes left in float."""
-
-    model: ModelProto
-    precision: str
-    float_layers: tuple[str, ...] = ()
-    facts: Mapping[str, Json] = field(default_factory=dict)
-
-
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
+def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
     """Q/DQ as the layout says, scales from calibrated or trained ranges."""
     if spec.per_channel and not spec.weight_symmetric:
         raise Unsupported("ONNX Runtime quantizes weights per channel symmetrically only: ask for per_channel=False")
@@ -68,11 +61,12 @@ def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout
         raise Unsupported(f"ONNX Runtime quantizes weights to 4, 8 or 16 bits, not {spec.weight_bits}")
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepared(at_least_opset(model, PER_CHANNEL_OPSET if spec.per_channel else 10), work)
+        ready = prepare(at_least_opset(model, PER_CHANNEL_OPSET if spec.per_channel else 10), work)
         ranges = activation_ranges(ready, load_calibration(calibration, ready, spec.samples), spec)
-        ranges |= _trained(ready, spec, ranges)
+        ranges |= _place_trained(ready, spec, ranges)
+        kept = find_kept(model, ready, spec)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")
-        with quantizing():
+        with quiet_tools():
             quantize_static(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -82,36 +76,38 @@ def static(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout
                 op_types_to_quantize=list(layout.operators) or None,
                 activation_type=layout.activations,
                 weight_type=WEIGHTS[spec.weight_bits],
-                nodes_to_exclude=excluded(model, ready, spec) + _probabilities(ready),
+                nodes_to_exclude=[*kept, *_probabilities(ready)],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={**layout.extra, "WeightSymmetric": spec.weight_symmetric},
             )
         done = onnx.load(str(work / "quantized.onnx"))
     facts = {"calibration": spec.calibration, "ranges": len(ranges), "activations": layout.activations.name}
-    return described(done, f"int{spec.activation_bits}", {**facts, **layout.extra})
+    return describe(done, f"int{spec.activation_bits}", kept, {**facts, **layout.extra})
 
 
-def float16(model: ModelProto, spec: QuantSpec) -> Quantized:
+def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     """float16 weights and operators between float32 inputs and outputs."""
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     copied = ModelProto()
     copied.CopyFrom(model)
-    with quantizing():
+    with quiet_tools():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
-    return Quantized(model=done, precision="float16", float_layers=tuple(kept), facts={"kept_float": kept})
+    return Quantized(model=done, precision=Precision(asked="float16", keep_float=tuple(kept)))
 
 
-def packed(model: ModelProto, spec: QuantSpec) -> Quantized:
+def pack_weights(model: ModelProto, spec: QuantSpec) -> Quantized:
     """4-, 8- or 16-bit weights, float32 arithmetic."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
-        ready = prepared(model, Path(folder))
-    done, names = weight_only(ready, spec, excluded(model, ready, spec))
-    return Quantized(model=done, precision="weight_only", facts={"layers_packed": len(names)})
+        ready = prepare(model, Path(folder))
+    kept = find_kept(model, ready, spec)
+    done, names = weight_only(ready, spec, kept)
+    precision = Precision(asked="weight_only", delivered="float32", keep_float=tuple(kept))
+    return Quantized(model=done, precision=precision, facts={"layers_packed": len(names)})
 
 
 @contextmanager
-def quantizing() -> Iterator[None]:
-    """Around ONNX Runtime's tools: quiet, and what they cannot do is `Unsupported`."""
+def quiet_tools() -> Iterator[None]:
+    """Silences ONNX Runtime's tools; what they cannot do is `Unsupported`."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -122,7 +118,7 @@ def quantizing() -> Iterator[None]:
         logging.disable(before)
 
 
-def prepared(model: ModelProto, work: Path) -> ModelProto:
+def prepare(model: ModelProto, work: Path) -> ModelProto:
     """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx.
 
     Raises `Unsupported` for a network with Q/DQ of its own: the quantizer would name its new pairs as the old ones.
@@ -132,9 +128,9 @@ def prepared(model: ModelProto, work: Path) -> ModelProto:
             f"the network is quantized already ({pairs} QuantizeLinear and DequantizeLinear nodes): "
             "measure it as it is, or bring the float one"
         )
-    float_session(model)  # the preparation would print a traceback and go on with a model nobody can run
+    float_session(model)  # the preparation would print a traceback and continue with a model that does not run
     onnx.save(model, str(work / "named.onnx"))
-    ort.set_default_logger_severity(3)  # the preparation logs to standard error what nobody can act on
+    ort.set_default_logger_severity(3)  # the preparation's log lines ask for no action
     try:
         quant_pre_process(work / "named.onnx", work / "prepared.onnx", skip_symbolic_shape=True)
     except TOOL_ERRORS as error:
@@ -148,10 +144,25 @@ def prepared(model: ModelProto, work: Path) -> ModelProto:
     return done
 
 
-def excluded(model: ModelProto, ready: ModelProto, spec: QuantSpec) -> list[str]:
-    """Nodes to leave alone; a node that was fused is called `old name/fusion`."""
+def find_kept(model: ModelProto, ready: ModelProto, spec: QuantSpec) -> list[str]:
+    """The multiplying nodes of `ready` that `keep_float` names in `model`. Raises `InvalidInput` for an unknown name.
+
+    Preparing a network fuses nodes; a fused node is called `old name/fusion`, and old names have slashes too.
+    """
     kept = {node.name for node in layer_nodes(model.graph, spec.keep_float)}
-    return [node.name for node in ready.graph.node if node.name.split("/")[0] in kept or node.name in kept]
+    before = {node.name for node in model.graph.node}
+    return [
+        node.name
+        for node in ready.graph.node
+        if node.op_type in MULTIPLYING and _name_before(node.name, before) in kept
+    ]
+
+
+def _name_before(name: str, before: Container[str]) -> str:
+    """The longest name of `before` that `name` is, or begins with before a slash; "" where there is none."""
+    while name and name not in before:
+        name = name.rpartition("/")[0]
+    return name
 
 
 def _probabilities(ready: ModelProto) -> list[str]:
@@ -159,7 +170,7 @@ def _probabilities(ready: ModelProto) -> list[str]:
     return [node.name for node in ready.graph.node if node.op_type in {"Softmax", "LogSoftmax"}]
 
 
-def _trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
+def _place_trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
     """Trained ranges by tensor; `layer` stands for what leaves a layer, `layer:input` for what enters it."""
     known = layers(ready.graph)
     found: dict[str, tuple[float, float]] = {}
@@ -181,18 +192,16 @@ def _tensors_data(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
     return TensorsData(CalibrationMethod.MinMax, pairs)
 
 
-def described(model: ModelProto, precision: str, facts: Mapping[str, Json]) -> Quantized:
-    """The quantized network with its layers counted. Raises `Unsupported` when there are none."""
+def describe(model: ModelProto, asked: str, kept: Sequence[str], facts: Mapping[str, Json]) -> Quantized:
+    """The quantized network with its layers counted. `kept`: nodes the recipe keeps float.
+
+    Raises `Unsupported` when nothing was quantized, or when the quantizer did not keep a layer.
+    """
     quantized, left = split_by_precision(model.graph)
     if not quantized:
         raise Unsupported("ONNX Runtime found nothing to quantize in this network")
-    return Quantized(
-        model=model,
-        precision=precision,
-        float_layers=tuple(left),
-        facts={**facts, "nodes_quantized": len(quantized), "kept_float": list(_short(left))},
-    )
-
-
-def _short(names: Sequence[str]) -> Sequence[str]:
-    return names[:50]
+    if lost := set(kept) & set(quantized):
+        raise Unsupported(f"ONNX Runtime quantized layers that keep_float names: {list_names(sorted(lost))}")
+    stayed = tuple(name for name in left if name not in set(kept))
+    precision = Precision(asked=asked, keep_float=tuple(kept), stayed_float=stayed)
+    return Quantized(model=model, precision=precision, facts={**facts, "nodes_quantized": len(quantized)})

@@ -10,9 +10,9 @@ from typing import ClassVar, final
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
-from backends.onnx_tools.deploy import check_options, read_source, write
+from backends.onnx_tools.deploy import Quantized, check_options, read_source, write
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
+from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 NO_BFLOAT16 = "ONNX Runtime's CPU provider has no bfloat16 kernels for convolutions and matrix products"
@@ -43,18 +43,19 @@ class OrtBackend(Backend):
         return Probe(available=False, reason="onnxruntime is not installed", remedy="pip install 'pressbench[ort]'")
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
-        """`out/model.onnx` with the batch fixed; `facts["session_options"]` is for `OrtSession.open`."""
+        """`out/model.onnx` with the batch fixed."""
         check_options(self.name, options, self.options)
         _check_gpu_options(options)
         read = read_source(source, conditions.batch)
-        done, facts = _realised(read.model, source, options)
-        _refuse_hidden_tf32(options, facts["session_options"])
-        deployed, digest = write(done, conditions.batch, read.path, out)
+        done = _quantize(read.model, source, options)
+        _refuse_hidden_tf32(options, done.precision)
+        deployed, digest = write(done.model, conditions.batch, read.path, out)
+        facts = dict(done.facts)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
         facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
-        return Artifact(path=deployed, format="onnx", digest=digest, facts=facts)
+        return Artifact(path=deployed, format="onnx", digest=digest, precision=done.precision, facts=facts)
 
 
 def _check_gpu_options(options: Mapping[str, Scalar]) -> None:
@@ -63,41 +64,35 @@ def _check_gpu_options(options: Mapping[str, Scalar]) -> None:
         raise InvalidInput(f"option {idle[0]} means nothing on the CPU: set provider to 'cuda' or 'tensorrt' with it")
 
 
-def _realised(
-    model: ModelProto, source: Compressed, options: Mapping[str, Scalar]
-) -> tuple[ModelProto, dict[str, Json]]:
-    """The network as the QuantSpec wants it, and what was done to it."""
-    if source.quant is None:
-        precision, left = _as_it_is(model)
-        return model, {"session_options": _told(precision, left)}
-    from backends.onnx_tools import quantize
-    from backends.ort.quantize import dynamic, layout
-
+def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scalar]) -> Quantized:
+    """The network as the QuantSpec wants it. Raises `Unsupported` for a kind ONNX Runtime does not have."""
     spec = source.quant
+    if spec is None:
+        return Quantized(model=model, precision=_read_precision(model))
+    from backends.onnx_tools import quantize
+    from backends.ort.quantize import make_layout, quantize_dynamically
+
     if options.get("provider") == "tensorrt":
         _check_tensorrt(spec)
     if spec.kind == "static":
         if source.calibration is None:
             raise InvalidInput(f"{source.model}: static quantization needs calibration data, there is none")
-        done = quantize.static(model, spec, source.calibration, layout(spec, options))
-    elif spec.kind == "dynamic":
-        done = dynamic(model, spec)
-    elif spec.kind == "float16":
-        done = quantize.float16(model, spec)
-    elif spec.kind == "weight_only":
-        done = quantize.packed(model, spec)
-    elif spec.kind == "bfloat16":
+        return quantize.quantize_statically(model, spec, source.calibration, make_layout(spec, options))
+    if spec.kind == "dynamic":
+        return quantize_dynamically(model, spec)
+    if spec.kind == "float16":
+        return quantize.cast_to_float16(model, spec)
+    if spec.kind == "weight_only":
+        return quantize.pack_weights(model, spec)
+    if spec.kind == "bfloat16":
         raise Unsupported(NO_BFLOAT16)
-    else:
-        raise Unsupported(f"ONNX Runtime has no quantization of kind {spec.kind!r}")
-    asked = {**_told(done.precision, done.float_layers), "keep_float": bool(spec.keep_float)}
-    return done.model, {**done.facts, "session_options": asked}
+    raise Unsupported(f"ONNX Runtime has no quantization of kind {spec.kind!r}")
 
 
-def _as_it_is(model: ModelProto) -> tuple[str, tuple[str, ...]]:
-    """A file that carries Q/DQ already asks for int8 itself."""
+def _read_precision(model: ModelProto) -> Precision:
+    """A file that carries Q/DQ asks for int8 itself; what it leaves float is its author's choice."""
     quantized, left = graph.split_by_precision(model.graph)
-    return ("int8", tuple(left)) if quantized else ("float32", ())
+    return Precision(asked="int8", keep_float=tuple(left), from_file=True) if quantized else FLOAT32
 
 
 def _check_tensorrt(spec: QuantSpec) -> None:
@@ -107,18 +102,16 @@ def _check_tensorrt(spec: QuantSpec) -> None:
         raise Unsupported("TensorRT has no dynamic int8: its ranges are fixed in the file")
 
 
-def _refuse_hidden_tf32(options: Mapping[str, Scalar], told: Mapping[str, Scalar]) -> None:
-    """TensorRT multiplies float32 as TF32 on Ampere and later unless its builder is told otherwise, and ONNX
-    Runtime has no option that tells it (microsoft/onnxruntime issue 26029, open): no float32 by that name."""
+def _refuse_hidden_tf32(options: Mapping[str, Scalar], precision: Precision) -> None:
+    """Refuses float32 on the TensorRT provider: it would be TF32.
+
+    TensorRT multiplies float32 as TF32 on Ampere and later unless its builder is configured otherwise. ONNX Runtime
+    has no option for that (microsoft/onnxruntime issue 26029, open).
+    """
     if options.get("provider") != "tensorrt" or options.get("tf32"):
         return
-    if told["precision"] in ("float32", "weight_only") or told["float_layers"]:
+    if precision.asked in ("float32", "weight_only") or precision.keep_float or precision.stayed_float:
         raise Unsupported(
             "ONNX Runtime cannot keep its TensorRT provider from multiplying float32 as TF32: "
             "set tf32 = true to measure that, or take the backend 'trt', whose float32 is float32"
         )
-
-
-def _told(precision: str, float_layers: tuple[str, ...]) -> dict[str, Scalar]:
-    """What `OrtSession.open` must know of the file to judge what ran."""
-    return {"precision": precision, "float_layers": ",".join(float_layers)}

@@ -1,4 +1,4 @@
-"""What the NVIDIA driver says of the GPU ONNX Runtime uses: its name and its memory, which the runtime itself does not tell.
+"""What the NVIDIA driver says about the GPU that ONNX Runtime uses: its name and memory. The runtime says neither.
 
 Travels to the device: standard library only, Python 3.10.
 """
@@ -18,7 +18,7 @@ FIRST = 0
 """ONNX Runtime's default `device_id`: the first GPU CUDA shows to this process."""
 
 
-def told(library: str = LIBRARY) -> dict[str, Json]:
+def describe_gpu(library: str = LIBRARY) -> dict[str, Json]:
     """`gpu` and `device_used_bytes`, each with the reason where the driver does not say. Never the CPU's name."""
     return {
         "gpu": "an NVIDIA GPU",
@@ -43,7 +43,7 @@ def gpu_name(library: str = LIBRARY) -> str:
 
 
 def used_bytes(library: str = LIBRARY) -> int:
-    """Memory taken on the whole device, by everybody on it. Raises `Unavailable` with the driver's error."""
+    """Memory taken on the whole device, by all its processes. Raises `Unavailable` with the driver's error."""
     driver, device = _first(library)
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     with _primary_context(driver, device):

@@ -11,16 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.ort.loading import some
+from backends.onnx_tools.operators import FLOAT_KERNELS, INTEGER
+from bench.device.precision import list_names
 from bench.records import LayerTime
-from bench.types import Scalar
+from bench.types import Precision
 
 Event = Mapping[str, Any]
 SUFFIX = "_kernel_time"
-FLOAT_KERNELS = frozenset(
-    {"Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
-)
-"""Operators that multiply in floating point; quantized ones have names of their own (QLinearConv, QGemm, ...)."""
 
 
 def read_events(path: Path) -> list[Event]:
@@ -53,28 +50,46 @@ def layer_times(events: Sequence[Event], runs: int) -> tuple[LayerTime, ...]:
     )
 
 
-def counted(events: Sequence[Event]) -> dict[str, int]:
-    """Operator -> kernels of it that ran."""
-    return dict(sorted(Counter(event["args"].get("op_name", "") for event in node_events(events)).items()))
+def count_kernels(events: Sequence[Event]) -> dict[str, int]:
+    """Operator -> how many kernels of it ran."""
+    return dict(sorted(Counter(_operator(event) for event in node_events(events)).items()))
 
 
-def precision_fallbacks(events: Sequence[Event], told: Mapping[str, Scalar]) -> list[str]:
-    """What multiplied in another precision than the file asks for, beyond the layers left float on purpose.
+def count_multiplying(events: Sequence[Event]) -> dict[str, int]:
+    """Type -> how many kernels multiplied in it: "int8", "float16" or "float32"."""
+    types = [_multiplies_in(event) for event in node_events(events)]
+    return dict(sorted(Counter(found for found in types if found).items()))
 
-    Optimizers rename nodes (`x` becomes `y_nchwc`), so the number decides and the names are a help.
+
+def find_fallbacks(events: Sequence[Event], precision: Precision) -> list[str]:
+    """What multiplied in another precision than the file asks for, beyond the layers it leaves float.
+
+    Optimizers rename nodes (`x` becomes `y_nchwc`), so the number of kernels decides and the names only help.
     """
-    precision = str(told.get("precision", "float32"))
-    meant = set(str(told.get("float_layers", "")).split(",")) - {""}
-    ran = [event for event in node_events(events) if event["args"].get("op_name") in FLOAT_KERNELS]
-    if precision == "float16":
-        ran = [event for event in ran if "float16" not in json.dumps(event["args"].get("input_type_shape", ""))]
-    if told.get("keep_float") and len(ran) < len(meant):
-        return [f"asked to keep {len(meant)} layers float, {len(meant) - len(ran)} of them ran {precision} kernels"]
-    if precision in {"float32", "weight_only"} or len(ran) <= len(meant):
+    multiplying = [event for event in node_events(events) if _multiplies_in(event)]
+    narrow = ("int8", "float16") if precision.asked == "float16" else ("int8",)
+    wide = [event for event in multiplying if _multiplies_in(event) not in narrow]
+    left = {*precision.keep_float, *precision.stayed_float}
+    if precision.keep_float and not precision.from_file and len(wide) < len(left):
+        fewer = len(left) - len(wide)
+        return [f"the file leaves {len(left)} layers float, {fewer} of them ran {precision.asked} kernels"]
+    if precision.asked in {"float32", "weight_only"} or len(wide) <= len(left):
         return []
-    names = [event["name"].removesuffix(SUFFIX).removeprefix("InsertedPrecisionFreeCast_") for event in ran]
-    unexpected = [name for name in names if name not in meant] or names
-    return [
-        f"asked for {precision}, {len(ran) - len(meant)} of {len(ran)} multiplying nodes ran float32 kernels: "
-        + some(unexpected)
-    ]
+    names = [event["name"].removesuffix(SUFFIX).removeprefix("InsertedPrecisionFreeCast_") for event in wide]
+    unexpected = [name for name in names if name not in left] or names
+    excess = f"{len(wide) - len(left)} of {len(multiplying)} multiplying nodes ran float32 kernels"
+    return [f"asked for {precision.asked}, {excess}: {list_names(unexpected)}"]
+
+
+def _operator(event: Event) -> str:
+    return str(event["args"].get("op_name", ""))
+
+
+def _multiplies_in(event: Event) -> str:
+    """The type a kernel multiplies in; "" for one that does not multiply."""
+    operator = _operator(event)
+    if operator in INTEGER:
+        return "int8"
+    if operator not in FLOAT_KERNELS:
+        return ""
+    return "float16" if "float16" in json.dumps(event["args"].get("input_type_shape", "")) else "float32"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
+from bench.device.precision import list_names
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
-from bench.types import Scalar
+from bench.types import FLOAT32, Precision, Scalar
 
-__all__ = ["PROVIDERS", "load", "misplaced", "placement", "some", "untold"]
+__all__ = ["PROVIDERS", "describe_misplaced", "find_unknowns", "load", "read_placement"]
 
 PROVIDERS: dict[str, tuple[str, ...]] = {
     "cpu": ("CPUExecutionProvider",),
@@ -35,14 +36,16 @@ GPU_REMEDY = (
 )
 
 
-def load(path: Path, threads: int, options: Mapping[str, Scalar], profile: str = "") -> Any:
+def load(
+    path: Path, threads: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32, *, profile: str = ""
+) -> Any:
     """An `InferenceSession`; `profile` is the prefix of the file its profiler writes, "" for no profiler.
 
     Raises `Unavailable` where the provider does not load, `Untrusted` where it leaves nodes to another,
     `InvalidInput` for a file or an option ONNX Runtime does not take.
     """
     provider = _provider(options)
-    made = session_options(threads, options)
+    made = make_session_options(threads, options, precision)
     if profile:
         made.enable_profiling = True
         made.profile_file_prefix = profile
@@ -50,21 +53,24 @@ def load(path: Path, threads: int, options: Mapping[str, Scalar], profile: str =
     if strict:
         made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = _created(path, made, options)
+        session = _create(path, made, options, precision)
     except NATIVE_ERRORS as error:
         if strict and CPU_FALLBACK in str(error):
-            raise _fell_back(path, threads, options) from error
+            raise _explain_fallback(path, threads, options, precision) from error
         raise refused(path.name, str(error)) from error
     if PROVIDERS[provider][0] not in session.get_providers():
-        raise _did_not_load(provider)
+        raise _not_loaded(provider)
     session.disable_fallback()
-    if told := misplaced(provider, placement(session)):
-        raise Untrusted(f"{path.name}: {told}")
+    if found := describe_misplaced(provider, read_placement(session)):
+        raise Untrusted(f"{path.name}: {found}")
     return session
 
 
-def session_options(threads: int, options: Mapping[str, Scalar]) -> Any:
-    """What every session gets: `threads` without spinning, placement recorded, warnings kept quiet."""
+def make_session_options(threads: int, options: Mapping[str, Scalar], precision: Precision) -> Any:
+    """Options of every session: `threads` without spinning, placement recorded, no warnings.
+
+    Where the recipe keeps layers float, ONNX Runtime must not quantize their weights itself.
+    """
     level = str(options.get("graph_optimization", "all"))
     if level not in LEVELS:
         raise InvalidInput(f"option graph_optimization is {level!r}; it is one of {', '.join(LEVELS)}")
@@ -75,7 +81,7 @@ def session_options(threads: int, options: Mapping[str, Scalar]) -> Any:
     made.log_severity_level = 3
     made.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     made.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.get("allow_spinning") else "0")
-    if options.get("keep_float"):
+    if precision.keep_float and not precision.from_file:
         made.add_session_config_entry("optimization.disable_specified_optimizers", "WeightBiasQuantization")
     return made
 
@@ -90,22 +96,23 @@ def _provider(options: Mapping[str, Scalar]) -> str:
     return provider
 
 
-def _created(path: Path, made: Any, options: Mapping[str, Scalar]) -> Any:
+def _create(path: Path, made: Any, options: Mapping[str, Scalar], precision: Precision) -> Any:
     wanted = PROVIDERS[str(options.get("provider", "cpu"))]
     if wanted != PROVIDERS["cpu"]:
         ort.preload_dlls()
-    each = [provider_options(name, path, options) for name in wanted]
+    each = [make_provider_options(name, path, options, precision) for name in wanted]
     return ort.InferenceSession(str(path), made, providers=list(wanted), provider_options=each)
 
 
-def provider_options(name: str, path: Path, options: Mapping[str, Scalar]) -> dict[str, str]:
+def make_provider_options(
+    name: str, path: Path, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+) -> dict[str, str]:
     """TF32 only where asked for; TensorRT keeps engine and timing cache beside the file where it may write."""
     graph = "1" if options.get("cuda_graph") else "0"
     if name == "CUDAExecutionProvider":
         return {"use_tf32": "1" if options.get("tf32") else "0", "enable_cuda_graph": graph}
     if name != "TensorrtExecutionProvider":
         return {}
-    precision = options.get("precision")
     cache = {
         "trt_engine_cache_enable": "1",
         "trt_timing_cache_enable": "1",
@@ -114,30 +121,30 @@ def provider_options(name: str, path: Path, options: Mapping[str, Scalar]) -> di
     }
     return {
         "trt_cuda_graph_enable": graph,
-        "trt_int8_enable": "1" if precision == "int8" else "0",
-        "trt_fp16_enable": "1" if precision == "float16" else "0",
+        "trt_int8_enable": "1" if precision.asked == "int8" else "0",
+        "trt_fp16_enable": "1" if precision.asked == "float16" else "0",
         **(cache if os.access(path.parent, os.W_OK) else {}),
     }
 
 
-def _fell_back(path: Path, threads: int, options: Mapping[str, Scalar]) -> PressbenchError:
+def _explain_fallback(path: Path, threads: int, options: Mapping[str, Scalar], precision: Precision) -> PressbenchError:
     """Why the CPU would have been used: the provider did not load, or it left these nodes."""
     provider = str(options["provider"])
     try:
-        session = _created(path, session_options(threads, options), options)
+        session = _create(path, make_session_options(threads, options, precision), options, precision)
     except NATIVE_ERRORS as error:
         return refused(path.name, str(error))
     if PROVIDERS[provider][0] not in session.get_providers():
-        return _did_not_load(provider)
-    told = misplaced(provider, placement(session)) or f"asked for {provider}, nodes went to the CPU"
-    return Untrusted(f"{path.name}: {told}")
+        return _not_loaded(provider)
+    found = describe_misplaced(provider, read_placement(session)) or f"asked for {provider}, nodes went to the CPU"
+    return Untrusted(f"{path.name}: {found}")
 
 
-def _did_not_load(provider: str) -> Unavailable:
+def _not_loaded(provider: str) -> Unavailable:
     return Unavailable(f"{PROVIDERS[provider][0]} did not load, ONNX Runtime would use the CPU: {GPU_REMEDY}")
 
 
-def placement(session: Any) -> dict[str, list[str]]:
+def read_placement(session: Any) -> dict[str, list[str]]:
     """Provider -> "name (operator)" of the nodes assigned to it; {} where the runtime keeps no record."""
     placed: dict[str, list[str]] = {}
     with suppress(AttributeError):  # before 1.24
@@ -147,34 +154,29 @@ def placement(session: Any) -> dict[str, list[str]]:
     return placed
 
 
-def misplaced(provider: str, placed: Mapping[str, Sequence[str]]) -> str:
+def describe_misplaced(provider: str, placed: Mapping[str, Sequence[str]]) -> str:
     """Which nodes went to another provider than the one asked for; "" when none did."""
     wanted = PROVIDERS[provider][0]
     others = {name: nodes for name, nodes in placed.items() if name != wanted and nodes}
     return "; ".join(
-        f"asked for {wanted}, {len(nodes)} nodes went to {name}: {some(nodes)}" for name, nodes in others.items()
+        f"asked for {wanted}, {len(nodes)} nodes went to {name}: {list_names(nodes)}" for name, nodes in others.items()
     )
 
 
-def untold(provider: str, placed: Mapping[str, Sequence[str]], told: Mapping[str, Scalar]) -> list[str]:
-    """What cannot be told of TensorRT: which nodes went to the CUDA provider behind it, in what its kernels multiply."""
+def find_unknowns(provider: str, placed: Mapping[str, Sequence[str]], precision: Precision) -> list[str]:
+    """What ONNX Runtime does not say about TensorRT: which nodes went to the CUDA provider behind it, and the types
+    its kernels multiply in."""
     if provider != "tensorrt":
         return []
     found = []
     if not any(placed.values()):
         found.append(
             f"ONNX Runtime {ort.__version__} keeps no record of which provider ran each node (1.24 and later do): "
-            "it cannot be told whether TensorRT ran them or CUDA"
+            "it is unknown whether TensorRT or CUDA ran them"
         )
-    if told.get("precision", "float32") not in ("float32", "weight_only"):
+    if precision.asked not in ("float32", "weight_only"):
         found.append(
-            f"asked for {told['precision']}; ONNX Runtime shows none of TensorRT's kernels, so it cannot be told "
+            f"asked for {precision.asked}; ONNX Runtime shows none of TensorRT's kernels, so it is unknown "
             "what ran: the backend 'trt' reads it from the engine"
         )
     return found
-
-
-def some(names: Sequence[str], limit: int = 8) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more

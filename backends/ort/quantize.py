@@ -10,7 +10,8 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-from backends.onnx_tools.quantize import Layout, Quantized, described, excluded, prepared, quantizing
+from backends.onnx_tools.deploy import Quantized
+from backends.onnx_tools.quantize import Layout, describe, find_kept, prepare, quiet_tools
 from bench.errors import Unsupported
 from bench.types import QuantSpec, Scalar
 
@@ -22,7 +23,7 @@ ACTIVATIONS = {
 }
 
 
-def layout(spec: QuantSpec, options: Mapping[str, Scalar]) -> Layout:
+def make_layout(spec: QuantSpec, options: Mapping[str, Scalar]) -> Layout:
     """How activations are stored, and the quantizer's options for them.
 
     On a CPU symmetric int8 is carried in uint8, zero point 128 or, where nothing is negative, 0: the ranges
@@ -45,18 +46,21 @@ def layout(spec: QuantSpec, options: Mapping[str, Scalar]) -> Layout:
     return Layout(activations=stored, extra={"ActivationSymmetric": symmetric}, reduce_range=reduce_range)
 
 
-def dynamic(model: ModelProto, spec: QuantSpec) -> Quantized:
+def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
     """int8 weights; activations get their range at every inference (ConvInteger, MatMulInteger)."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepared(model, work)
-        with quantizing():
+        ready = prepare(model, work)
+        kept = find_kept(model, ready, spec)
+        kept += [f"{name}_MatMul" for name in kept]  # the quantizer makes such a MatMul, and an Add, of a Gemm
+        with quiet_tools():
             quantize_dynamic(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
                 per_channel=spec.per_channel,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=excluded(model, ready, spec),
+                nodes_to_exclude=kept,
             )
         done = onnx.load(str(work / "quantized.onnx"))
-    return described(done, "int8", {})
+    names = {node.name for node in done.graph.node}
+    return describe(done, "int8", [name for name in kept if name in names], {})

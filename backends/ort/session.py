@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
@@ -20,11 +21,20 @@ import numpy as np
 
 from backends.onnx_tools.native import NATIVE_ERRORS, ort
 from backends.ort import gpu
-from backends.ort.kernels import Event, counted, layer_times, precision_fallbacks, read_events
-from backends.ort.loading import load, placement, untold
+from backends.ort.kernels import (
+    Event,
+    count_kernels,
+    count_multiplying,
+    find_fallbacks,
+    layer_times,
+    read_events,
+)
+from backends.ort.loading import find_unknowns, load, read_placement
+from bench.device.inputs import check_feed
+from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
-from bench.records import LayerTime
+from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
 DTYPES = {
@@ -45,21 +55,21 @@ CAPTURING_RUNS = 3
 class OrtSession(Session):
     """A model in ONNX Runtime on the CPU, CUDA or TensorRT execution provider.
 
-    Options: those of `OrtBackend`, and what its compile step says of the file in
-    `facts["session_options"]`: `precision` ("float32", "int8", "int16", "float16", "weight_only"),
-    `float_layers`, the comma-joined names of the layers that are float on purpose, and `keep_float`,
-    whether that was asked for: then ONNX Runtime is kept from quantizing their weights itself.
-    On a GPU a bound call returns when the stream is synchronised (ONNX Runtime's default), so the
-    host's clock holds for it too. With `cuda_graph` each bound call replays a graph of its own.
+    Options: those of `OrtBackend`. On a GPU a bound call returns when the stream is synchronised (ONNX
+    Runtime's default), so the host's clock holds for it too. With `cuda_graph` each bound call replays a
+    graph of its own.
     """
 
     clock: ClassVar[Clock] = Clock.HOST
 
-    def __init__(self, path: Path, session: Any, threads: int, options: Mapping[str, Scalar]) -> None:
+    def __init__(
+        self, path: Path, session: Any, threads: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
+    ) -> None:
         self._path = path
         self._session = session
         self._threads = threads
         self._options = dict(options)
+        self._precision = precision
         self._provider = str(options.get("provider", "cpu"))
         self._device = DEVICES[self._provider]
         self._inputs = tuple(_spec(path, item) for item in session.get_inputs())
@@ -72,8 +82,7 @@ class OrtSession(Session):
     ) -> OrtSession:
         """Raises `Unavailable` (the provider is missing), `Untrusted` (it left nodes to another) or
         `InvalidInput` (no ONNX file, an unknown operator, a batch the file is not fixed to)."""
-        del precision
-        opened = cls(path, load(path, threads, options), threads, options)
+        opened = cls(path, load(path, threads, options, precision), threads, options, precision)
         for spec in opened.inputs():
             if min(spec.shape, default=1) < 1:
                 raise InvalidInput(f"{path.name}: input {spec.name!r} has free dimensions {spec.shape}; fix them first")
@@ -88,11 +97,11 @@ class OrtSession(Session):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """New arrays every time. Raises `CellFailed` when the runtime does (out of device memory)."""
-        checked = _checked(self._path, self._inputs, feed)
+        checked = check_feed(self._path.name, self._inputs, feed)
         try:
             if self._provider == "cpu":
                 return tuple(self._session.run([spec.name for spec in self._outputs], checked))
-            binding = self._bound(checked)
+            binding = self._bind_buffers(checked)
             self._session.run_with_iobinding(binding, self._run_options(NO_GRAPH))
             return tuple(binding.copy_outputs_to_cpu())
         except NATIVE_ERRORS as error:
@@ -101,7 +110,7 @@ class OrtSession(Session):
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Inputs are copied into buffers of the runtime's own, outputs allocated once where their shape is known."""
         self._graphs += 1
-        binding = self._bound(_checked(self._path, self._inputs, feed))
+        binding = self._bind_buffers(check_feed(self._path.name, self._inputs, feed))
         bound = partial(self._session.run_with_iobinding, binding, self._run_options(self._graphs))
         if self._options.get("cuda_graph"):
             for _ in range(CAPTURING_RUNS):
@@ -111,30 +120,35 @@ class OrtSession(Session):
     def facts(self) -> SessionFacts:
         """Providers by the runtime's own record; kernels by one profiled run of a second session where
         the file asks for other than float32 (it costs another load). TensorRT shows none of its kernels."""
-        placed = placement(self._session)
+        placed = read_placement(self._session)
+        gpu_notes = self._gpu_notes()
+        nodes = {name: len(nodes) for name, nodes in placed.items()}
+        execution = Execution(nodes_by_provider=nodes, device=str(gpu_notes.get("gpu", "")))
+        fallbacks = [*find_unknowns(self._provider, placed, self._precision), *find_stayed_float(self._precision)]
+        if self._precision.asked != "float32" and self._provider != "tensorrt":
+            events = self._profile_runs({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}, 1)
+            execution = replace(execution, kernels=count_kernels(events), multiplying=count_multiplying(events))
+            fallbacks += find_fallbacks(events, self._precision)
         notes: dict[str, Json] = {
             "provider": self._provider,
             "providers": list(self._session.get_providers()),
-            "nodes_by_provider": {name: len(nodes) for name, nodes in placed.items()},
+            "nodes_by_provider": nodes,
+            "kernels": dict(execution.kernels),
             "graph_optimization": self._options.get("graph_optimization", "all"),
-            **self._gpu_notes(),
+            **gpu_notes,
         }
-        fallbacks = untold(self._provider, placed, self._options)
-        if self._options.get("precision", "float32") != "float32" and self._provider != "tensorrt":
-            events = self._events({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}, 1)
-            notes["kernels"] = counted(events)
-            fallbacks += precision_fallbacks(events, self._options)
-        return SessionFacts(version=str(ort.__version__), fallbacks=tuple(fallbacks), notes=notes)
+        return SessionFacts(version=str(ort.__version__), fallbacks=tuple(fallbacks), execution=execution, notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Kernel times of a second session after one run to warm up. Raises `Unavailable` on a GPU,
         where ONNX Runtime's profiler times the launch on the host and not the kernel."""
         if self._provider != "cpu":
             raise Unavailable("no layer times on a GPU: ONNX Runtime's profiler times launches there, not kernels")
-        return layer_times(self._events(_checked(self._path, self._inputs, feed), 1 + runs), runs)
+        events = self._profile_runs(check_feed(self._path.name, self._inputs, feed), 1 + runs)
+        return layer_times(events, runs)
 
     def memory(self) -> Mapping[str, int]:
-        """What everybody on the GPU holds, once this session has run; {} on the CPU and where the driver does not say."""
+        """What all processes on the GPU hold, once this session has run; {} on the CPU and where the driver does not say."""
         return {key: value for key, value in self._gpu_notes().items() if key == "device_used_bytes"}
 
     def close(self) -> None:
@@ -142,12 +156,12 @@ class OrtSession(Session):
         self._session = None
 
     def _gpu_notes(self) -> dict[str, Json]:
-        """Which GPU it is, its memory, and why this session's own is not told; {} on the CPU."""
+        """Which GPU it is, its memory, and why this session's own memory is missing; {} on the CPU."""
         if self._provider == "cpu":
             return {}
-        return {**gpu.told(), "arena_bytes_missing": "ONNX Runtime shows Python no statistics of its GPU arena"}
+        return {**gpu.describe_gpu(), "arena_bytes_missing": "ONNX Runtime shows Python no statistics of its GPU arena"}
 
-    def _bound(self, checked: Feed) -> Any:
+    def _bind_buffers(self, checked: Feed) -> Any:
         """A binding that owns its buffers."""
         binding = self._session.io_binding()
         for name, array in checked.items():
@@ -171,11 +185,12 @@ class OrtSession(Session):
         options.add_run_config_entry("gpu_graph_id", str(graph))
         return options
 
-    def _events(self, feed: Feed, runs: int) -> Sequence[Event]:
+    def _profile_runs(self, feed: Feed, runs: int) -> Sequence[Event]:
         """What the profiler of a second session saw in `runs` runs."""
         options = {**self._options, "cuda_graph": False}
         with tempfile.TemporaryDirectory(prefix="pressbench-ort-") as folder:
-            session = load(self._path, self._threads, options, profile=str(Path(folder) / "profile"))
+            prefix = str(Path(folder) / "profile")
+            session = load(self._path, self._threads, options, self._precision, profile=prefix)
             for _ in range(runs):
                 session.run(None, feed)
             return read_events(Path(session.end_profiling()))
@@ -186,15 +201,3 @@ def _spec(path: Path, item: Any) -> TensorSpec:
         raise Unsupported(f"{path.name}: {item.name!r} is a {item.type}; numpy carries {', '.join(sorted(DTYPES))}")
     shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
     return TensorSpec(name=item.name, shape=shape, dtype=DTYPES[item.type])
-
-
-def _checked(path: Path, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, Array]:
-    arrays: dict[str, Array] = {}
-    for spec in specs:
-        if spec.name not in feed:
-            raise InvalidInput(f"{path.name}: no data for input {spec.name!r} (given: {', '.join(sorted(feed))})")
-        array = np.ascontiguousarray(feed[spec.name], dtype=spec.dtype)
-        if array.shape != spec.shape:
-            raise InvalidInput(f"{path.name}: input {spec.name!r} wants shape {spec.shape}, got {array.shape}")
-        arrays[spec.name] = array
-    return arrays

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
+from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Json, Precision, Probe, QuantSpec, Scalar
 
 FLOATS = ("float32", "tf32", "float16", "bfloat16")
 
@@ -41,20 +41,22 @@ class PytorchBackend(Backend):
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.pt2`, its weights and arithmetic in the precision of the recipe or the option."""
         del conditions  # the batch stays free in the file; threads are the session's
-        precision = _precision(source.quant, options)
-        _check_options(options, precision)
-        path, done = out / "model.pt2", {}
-        if source.quant is not None and precision == "int8":
-            done = _write_int8(source.files["pt2"], source.quant, source.calibration, path)
-        elif precision in ("float16", "bfloat16"):
-            _write_cast(source.files["pt2"], precision, path)
+        asked = _choose_precision(source.quant, options)
+        _check_options(options, asked)
+        path = out / "model.pt2"
+        precision = FLOAT32 if asked == "float32" else Precision(asked=asked)
+        facts: dict[str, Json] = {}
+        if source.quant is not None and asked == "int8":
+            precision, facts = _write_int8(source.files["pt2"], source.quant, source.calibration, path)
+        elif asked in ("float16", "bfloat16"):
+            _write_cast(source.files["pt2"], asked, path)
         else:
             shutil.copyfile(source.files["pt2"], path)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Artifact(path=path, format="pt2", digest=digest, facts={"precision": precision, **done})
+        return Artifact(path=path, format="pt2", digest=digest, precision=precision, facts=facts)
 
 
-def _precision(quant: QuantSpec | None, options: Mapping[str, Scalar]) -> str:
+def _choose_precision(quant: QuantSpec | None, options: Mapping[str, Scalar]) -> str:
     """The arithmetic asked for by the recipe, else by the option. Raises `Unsupported` where torch has none."""
     option = str(options.get("precision", "float32"))
     if quant is None:
@@ -88,17 +90,17 @@ def _write_cast(file: Path, precision: str, out: Path) -> None:
     import torch
 
     from backends.pytorch.archive import load_archive
-    from backends.pytorch.graph import in_precision
+    from backends.pytorch.graph import cast_program
 
-    torch.export.save(in_precision(load_archive(file), precision), out)
+    torch.export.save(cast_program(load_archive(file), precision), out)
 
 
-def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path) -> dict[str, Json]:
+def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path) -> tuple[Precision, dict[str, Json]]:
     import torch
 
     from backends.pytorch.archive import load_archive
-    from backends.pytorch.quantize import quantized
+    from backends.pytorch.quantize import quantize
 
-    program, facts = quantized(load_archive(file), spec, calibration)
+    program, precision, facts = quantize(load_archive(file), spec, calibration)
     torch.export.save(program, out)
-    return {"int8": facts, "session_options": {"left_float": ",".join(facts["left_float"])}}
+    return precision, {"int8": facts}

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from backends.pytorch.network import Network, example
+from backends.pytorch.network import Network, make_example
 from bench.errors import CellFailed, Unavailable, Unsupported
 from bench.types import Json
 
@@ -43,9 +43,9 @@ def memory_guard(doing: str) -> Iterator[None]:
 
 def prepare(network: Network) -> Work:
     """How the network's mode runs: a captured graph, or kernels launched one by one. To be called in `arithmetic`."""
-    tensors = example(network)
+    tensors = make_example(network)
     with torch.inference_mode():
-        return _captured(network, tensors) if network.mode == "cudagraph" else _launched(network, tensors)
+        return _capture(network, tensors) if network.mode == "cudagraph" else _launch(network, tensors)
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def arithmetic(*, tf32: bool) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
-def _launched(network: Network, first: tuple[Tensor, ...]) -> Work:
+def _launch(network: Network, first: tuple[Tensor, ...]) -> Work:
     def work(tensors: tuple[Tensor, ...]) -> Callable[[], Any]:
         return partial(network.call, *tensors)
 
@@ -68,7 +68,7 @@ def _launched(network: Network, first: tuple[Tensor, ...]) -> Work:
     return work
 
 
-def _captured(network: Network, static: tuple[Tensor, ...]) -> Work:
+def _capture(network: Network, static: tuple[Tensor, ...]) -> Work:
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""What is done to an exported graph before it runs: export's checks removed, types changed."""
+"""What is done to an exported graph before it runs: removes export's checks, changes types."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTED = (
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def runnable(program: ExportedProgram) -> fx.GraphModule:
+def make_runnable(program: ExportedProgram) -> fx.GraphModule:
     """The program as a module, without the checks torch.export adds to every call: they are not inference."""
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
@@ -48,20 +48,20 @@ def input_specs(program: ExportedProgram, batch: int | None = None) -> tuple[Ten
     )
 
 
-def in_precision(program: ExportedProgram, precision: str) -> ExportedProgram:
+def cast_program(program: ExportedProgram, precision: str) -> ExportedProgram:
     """The program computing in `float16` or `bfloat16`, its weights stored so; its inputs and outputs stay float32.
 
     Raises `Unsupported` when an operation of the graph insists on float32.
     """
     dtype = PRECISIONS[precision]
-    module = runnable(program).to(dtype)
+    module = make_runnable(program).to(dtype)
     _cast_edges(module, dtype)
-    return exported(module, input_specs(program), f"in {precision}")
+    return export_again(module, input_specs(program), f"in {precision}")
 
 
-def exported(module: fx.GraphModule, specs: tuple[TensorSpec, ...], how: str) -> ExportedProgram:
+def export_again(module: fx.GraphModule, specs: tuple[TensorSpec, ...], how: str) -> ExportedProgram:
     """The module exported again, the free dimensions free. Raises `Unsupported` where it does not run so."""
-    example = tuple(_example(spec) for spec in specs)
+    example = tuple(_make_example(spec) for spec in specs)
     free = tuple({axis: Dim.AUTO for axis, size in enumerate(spec.shape) if size < 0} for spec in specs)
     try:
         return torch.export.export(module, example, dynamic_shapes=free)
@@ -82,7 +82,7 @@ def layers(module: fx.GraphModule) -> dict[str, bool]:
     return found
 
 
-def _example(spec: TensorSpec) -> Tensor:
+def _make_example(spec: TensorSpec) -> Tensor:
     shape = [2 if size < 0 else size for size in spec.shape]
     return torch.zeros(shape, dtype=getattr(torch, spec.dtype))
 

@@ -13,15 +13,17 @@ from torch._dynamo.utils import counters
 from torch.export.passes import move_to_device_pass
 
 from backends.pytorch.archive import load_archive
-from backends.pytorch.graph import input_specs, layers, runnable
+from backends.pytorch.graph import input_specs, layers, make_runnable
 from backends.pytorch.sparse import Sparsity, pack_two_four
+from bench.device.precision import find_stayed_float
 from bench.errors import Unavailable, Unsupported
-from bench.types import Json, Scalar, TensorSpec
+from bench.records import Execution
+from bench.types import FLOAT32, Json, Precision, Scalar, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compiled:
-    """What torch.compile made of a graph: how many graphs, and why it broke the one it got."""
+    """What torch.compile made of a graph: how many graphs, and why it broke the graph it got."""
 
     graphs: int
     breaks: tuple[str, ...]
@@ -29,8 +31,12 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A graph on its device. `call` runs it as the mode says; `module` runs it node by node."""
+    """A graph on its device. `call` runs it as the mode says; `module` runs it node by node.
 
+    `name`: of its file. `precision`: what the file computes in. `asked`: what it was made to compute in.
+    """
+
+    name: str
     module: fx.GraphModule
     call: Callable[..., Any]
     inputs: tuple[TensorSpec, ...]
@@ -39,7 +45,7 @@ class Network:
     device: str
     channels_last: bool
     sparsity: Sparsity | None
-    left_float: tuple[str, ...] = ()
+    asked: Precision = FLOAT32
 
     def place(self, tensor: Tensor) -> Tensor:
         """The tensor on the network's device, in its layout."""
@@ -51,7 +57,7 @@ class Network:
         """Floating types of the parameters as they lie in memory."""
         return tuple(sorted({str(value.dtype).removeprefix("torch.") for value in self.module.parameters()}))
 
-    def facts(self, compiled: Compiled | None) -> Mapping[str, Json]:
+    def describe(self, compiled: Compiled | None) -> Mapping[str, Json]:
         """How it runs, for the record."""
         notes: dict[str, Json] = {
             "mode": self.mode,
@@ -66,7 +72,16 @@ class Network:
             notes["dense_layers"] = dict(self.sparsity.dense)
         return notes
 
-    def fallbacks(self, compiled: Compiled | None) -> tuple[str, ...]:
+    def execution(self) -> Execution:
+        """How it runs, in the typed fields of a record; kernels are the session's to add."""
+        return Execution(
+            precision=self.precision,
+            mode=self.mode,
+            layout="channels_last" if self.channels_last else "",
+            sparse_layers=self.sparsity.packed if self.sparsity else (),
+        )
+
+    def find_fallbacks(self, compiled: Compiled | None) -> tuple[str, ...]:
         """What was asked and did not happen."""
         found: list[str] = []
         if compiled:
@@ -74,15 +89,13 @@ class Network:
             if not compiled.graphs:
                 found.append("torch.compile compiled nothing: the graph ran op by op")
         wanted = {"tf32": "float32"}.get(self.precision, self.precision)
-        if self.precision != "int8" and wanted not in self.weight_types():  # of int8 the kernels that ran tell
+        if self.precision != "int8" and wanted not in self.weight_types():  # int8 is judged by the kernels that ran
             found.append(f"{wanted} was asked for, the weights are {', '.join(self.weight_types())}")
-        if self.left_float:
-            found.append(f"stayed float32 although keep_float does not name them: {', '.join(self.left_float)}")
-        return tuple(found)
+        return (*found, *find_stayed_float(self.asked))
 
 
-def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Network:
-    """Reads the archive and places it. `left_float` among the options: comma-joined layers that int8 did not reach.
+def load_network(path: Path, batch: int, options: Mapping[str, Scalar], asked: Precision = FLOAT32) -> Network:
+    """Reads the archive and places it.
 
     Raises `InvalidInput` (no archive) and `Unsupported` (no 2:4 kernel).
     """
@@ -90,35 +103,36 @@ def load_network(path: Path, batch: int, options: Mapping[str, Scalar]) -> Netwo
     program = load_archive(path)
     if device != "cpu":
         program = move_to_device_pass(program, device)
-    module = runnable(program)
+    module = make_runnable(program)
     channels_last = bool(options.get("channels_last", False))
     if channels_last:
         module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Network(
+        name=path.name,
         module=module,
         call=torch.compile(module) if mode == "compile" else module,
         inputs=input_specs(program, batch),
         mode=mode,
-        precision=_precision_of(module, str(options.get("precision", "float32"))),
+        precision=_read_precision(module, asked.asked),
         device=device,
         channels_last=channels_last,
         sparsity=pack_two_four(module) if options.get("sparse") else None,
-        left_float=tuple(name for name in str(options.get("left_float", "")).split(",") if name),
+        asked=asked,
     )
 
 
-def _precision_of(module: fx.GraphModule, option: str) -> str:
-    """What the file says; the option decides between float32 and TF32, which are stored alike."""
+def _read_precision(module: fx.GraphModule, asked: str) -> str:
+    """What the file computes in. float32 and TF32 are stored alike: what was asked decides between them."""
     if any(layers(module).values()):
         return "int8"
     types = {str(value.dtype).removeprefix("torch.") for value in module.parameters()}
     halves = sorted(types & {"float16", "bfloat16"})
-    if halves and option in ("float32", "tf32"):
+    if halves and asked in ("float32", "tf32"):
         return halves[0]
-    return option
+    return asked
 
 
-def example(network: Network) -> tuple[Tensor, ...]:
+def make_example(network: Network) -> tuple[Tensor, ...]:
     """Zeros of every input's shape, in place. Made outside inference mode, as every input is: torch.compile would
     compile a second time for tensors of the other kind."""
     return tuple(network.place(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))) for spec in network.inputs)
@@ -138,7 +152,7 @@ def compile_now(network: Network) -> Compiled | None:
     graphs, breaks = counters["stats"]["unique_graphs"], dict(counters["graph_break"])
     try:
         # int8 weights are packed for oneDNN when Inductor freezes them; asked for while the graph is traced, put back
-        tensors = example(network)
+        tensors = make_example(network)
         with torch.inference_mode(), config.patch(freezing=network.precision == "int8"):
             network.call(*tensors)
     except (TorchDynamoException, BackendCompilerFailed, InductorError, InvalidCxxCompiler) as error:

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
-from backends.pytorch.graph import exported, input_specs, layers, runnable
-from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.types import Json, QuantSpec, Scalar, TensorSpec
+from backends.pytorch.graph import export_again, input_specs, layers, make_runnable
+from bench.errors import InvalidInput, Unavailable, Unsupported, unknown
+from bench.types import Json, Precision, QuantSpec, Scalar, TensorSpec
 
 ROWS = 32
 """Calibration samples in one pass: memory holds one chunk's activations."""
 
 
 def refuse(spec: QuantSpec, options: Mapping[str, Scalar]) -> None:
-    """Raises `Unsupported` for what torch cannot run in integers, or can only in words."""
+    """Raises `Unsupported` for what torch has no integer kernels for."""
     if spec.kind != "static":
         raise Unsupported(
             f"{spec.kind} {spec.weight_bits}-bit quantization: torch has such kernels for Linear layers only, "
@@ -42,21 +42,24 @@ def refuse(spec: QuantSpec, options: Mapping[str, Scalar]) -> None:
             raise Unsupported(f"static int8 by torch: {name}={getattr(spec, name)!r} is not supported, {value!r} is")
 
 
-def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | None) -> tuple[ExportedProgram, Json]:
-    """The program with Q/DQ where oneDNN has int8 kernels, and what was done. Inputs and outputs stay float32.
+def quantize(
+    program: ExportedProgram, spec: QuantSpec, calibration: Path | None
+) -> tuple[ExportedProgram, Precision, Json]:
+    """The program with Q/DQ where oneDNN has int8 kernels, its precision, and what was done.
 
-    `float_layers`: those that multiply in float32; `left_float`: those of them that `keep_float` does not name.
+    Inputs and outputs stay float32. Raises `InvalidInput` for calibration data that does not fit or a `keep_float`
+    that names no layer, `Unsupported` when no layer has an int8 kernel, `Unavailable` without torchao.
     """
     try:
         from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     except ImportError as error:
         raise Unavailable(f"static int8 by torch needs torchao ({error}): pip install 'pressbench[litert]'") from error
-    module, specs = runnable(program), input_specs(program)
+    module, specs = make_runnable(program), input_specs(program)
     _check_names(module, spec)
-    prepared = prepare_pt2e(module, _quantizer(spec))
+    prepared = prepare_pt2e(module, _make_quantizer(spec))
     samples = 0
     with torch.inference_mode():
-        for tensors in _batches(calibration, specs, spec.samples):
+        for tensors in _read_batches(calibration, specs, spec.samples):
             prepared(*tensors)
             samples += len(tensors[0])
     done = convert_pt2e(prepared)
@@ -67,11 +70,14 @@ def quantized(program: ExportedProgram, spec: QuantSpec, calibration: Path | Non
     facts = {
         "ranges": "minima and maxima of the calibration data, by torchao's observers on the exported graph",
         "calibration_samples": samples,
-        "float_layers": left,
-        "left_float": [name for name in left if name not in spec.keep_float],
         "torchao": version("torchao"),
     }
-    return exported(done, specs, "in int8"), facts
+    precision = Precision(
+        asked="int8",
+        keep_float=tuple(name for name in left if name in spec.keep_float),
+        stayed_float=tuple(name for name in left if name not in spec.keep_float),
+    )
+    return export_again(done, specs, "in int8"), precision, facts
 
 
 def _drop_unread(module: fx.GraphModule) -> None:
@@ -83,12 +89,13 @@ def _drop_unread(module: fx.GraphModule) -> None:
 
 
 def _check_names(module: fx.GraphModule, spec: QuantSpec) -> None:
-    unknown = sorted(set(spec.keep_float) - set(layers(module)))
-    if unknown:
-        raise InvalidInput(f"keep_float names no layer: {', '.join(unknown)} (layers: {', '.join(layers(module))})")
+    known = layers(module)
+    for name in spec.keep_float:
+        if name not in known:
+            raise unknown("layer in keep_float", name, known)
 
 
-def _quantizer(spec: QuantSpec) -> Any:
+def _make_quantizer(spec: QuantSpec) -> Any:
     """Activations in uint8, as oneDNN wants them, with one scale; weights in int8 with a scale each output channel."""
     from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantizer import QuantizationSpec
@@ -123,7 +130,7 @@ def _quantizer(spec: QuantSpec) -> Any:
     return quantizer
 
 
-def _batches(path: Path | None, specs: tuple[TensorSpec, ...], samples: int) -> Iterator[tuple[Tensor, ...]]:
+def _read_batches(path: Path | None, specs: tuple[TensorSpec, ...], samples: int) -> Iterator[tuple[Tensor, ...]]:
     """The first `samples` rows of each input, a few at a time; a single input needs no name."""
     if path is None:
         raise InvalidInput("static quantization needs calibration data, there is none")

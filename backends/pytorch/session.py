@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 
+from bench.device.inputs import check_feed
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.errors import InvalidInput, Unavailable
+from bench.errors import Unavailable
 from bench.records import LayerTime
 from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
@@ -23,8 +25,8 @@ except ImportError as error:
 
 from backends.pytorch import gpu
 from backends.pytorch.graph import layers
-from backends.pytorch.kernels import int8_fallbacks, ran
-from backends.pytorch.network import Compiled, Network, compile_now, example, load_network
+from backends.pytorch.kernels import count_int8, count_kernels, find_int8_fallbacks
+from backends.pytorch.network import Compiled, Network, compile_now, load_network, make_example
 from backends.pytorch.profile import profile_nodes
 
 
@@ -38,13 +40,12 @@ class PytorchSession(Session):
         cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
     ) -> Session:
         """A CPU or a CUDA session. `load` includes compiling and capturing, and one first inference."""
-        del precision
         torch.set_num_threads(threads)
         if options.get("device", "cpu") == "cuda":
             gpu.require()
             with gpu.memory_guard(f"loading {path.name} at batch {batch}"):
-                return CudaSession(load_network(path, batch, options))
-        network = load_network(path, batch, options)
+                return CudaSession(load_network(path, batch, options, precision))
+        network = load_network(path, batch, options, precision)
         return CpuSession(network, compile_now(network))
 
     def __init__(self, network: Network, compiled: Compiled | None) -> None:
@@ -64,11 +65,12 @@ class PytorchSession(Session):
 
     @abstractmethod
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Every node of the graph run alone, op by op. Raises `Unavailable` under torch.compile, which fuses them."""
+        """Every node of the graph by itself, op by op. Raises `Unavailable` under torch.compile, which fuses them."""
 
     def tensors(self, feed: Feed) -> tuple[Tensor, ...]:
         """The feed in the model's order on the model's device."""
-        return tuple(self.network.place(torch.from_numpy(array)) for array in _ordered(self.inputs(), feed))
+        arrays = check_feed(self.network.name, self.inputs(), feed)
+        return tuple(self.network.place(torch.from_numpy(array)) for array in arrays.values())
 
     def close(self) -> None:
         """Drops the graph; torch keeps its memory pool for the process."""
@@ -83,7 +85,7 @@ class CpuSession(PytorchSession):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs in the model's order."""
-        return _arrays(self._call(self.tensors(feed)))
+        return _to_arrays(self._call(self.tensors(feed)))
 
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Calls the graph on tensors made once."""
@@ -101,13 +103,22 @@ class CpuSession(PytorchSession):
 
     def facts(self) -> SessionFacts:
         """How it ran, and what did not happen as asked; in int8 by the kernels of one profiled inference."""
-        notes = {**self.network.facts(self.compiled), "threads": torch.get_num_threads()}
-        fallbacks = self.network.fallbacks(self.compiled)
+        notes = {**self.network.describe(self.compiled), "threads": torch.get_num_threads()}
+        fallbacks, execution = self.network.find_fallbacks(self.compiled), self.network.execution()
         if self.network.precision == "int8":
-            kernels = ran(partial(self._call, example(self.network)))
+            kernels = count_kernels(partial(self._call, make_example(self.network)))
+            stored, integer = layers(self.network.module), count_int8(kernels)
+            fallbacks += find_int8_fallbacks(kernels, sum(stored.values()))
+            ran = {"int8": integer, "float32": len(stored) - integer}
+            execution = replace(
+                execution,
+                precision="int8" if integer else "float32",
+                library="oneDNN" if integer else "",
+                kernels=kernels,
+                multiplying={name: number for name, number in ran.items() if number > 0},
+            )
             notes["kernels"] = dict(kernels)
-            fallbacks += int8_fallbacks(kernels, sum(layers(self.network.module).values()))
-        return SessionFacts(version=str(torch.__version__), fallbacks=fallbacks, notes=notes)
+        return SessionFacts(version=str(torch.__version__), fallbacks=fallbacks, execution=execution, notes=notes)
 
     def _call(self, tensors: tuple[Tensor, ...]) -> Any:
         with torch.inference_mode():
@@ -135,7 +146,7 @@ class CudaSession(PytorchSession):
             with torch.inference_mode():
                 outputs = work()
             torch.cuda.synchronize()
-            return _arrays(outputs)
+            return _to_arrays(outputs)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Inputs are copied to the device here, not in what is timed; settings are made before the first event."""
@@ -169,9 +180,12 @@ class CudaSession(PytorchSession):
 
     def facts(self) -> SessionFacts:
         """How it ran, on which GPU, and what did not happen as asked."""
-        notes = {**self.network.facts(self.compiled), **gpu.facts()}
+        notes = {**self.network.describe(self.compiled), **gpu.facts()}
         return SessionFacts(
-            version=str(torch.__version__), fallbacks=self.network.fallbacks(self.compiled), notes=notes
+            version=str(torch.__version__),
+            fallbacks=self.network.find_fallbacks(self.compiled),
+            execution=replace(self.network.execution(), device=str(notes["gpu"])),
+            notes=notes,
         )
 
     def memory(self) -> Mapping[str, int]:
@@ -179,23 +193,6 @@ class CudaSession(PytorchSession):
         return gpu.memory()
 
 
-def _ordered(specs: tuple[TensorSpec, ...], feed: Feed) -> Sequence[Array]:
-    """Arrays in call order; a single input needs no name, for torch names it after an argument of `forward`."""
-    if len(specs) == 1 and len(feed) == 1:
-        arrays = list(feed.values())
-    else:
-        missing = [spec.name for spec in specs if spec.name not in feed]
-        if missing:
-            raise InvalidInput(f"no input {', '.join(missing)} in the feed, which has {', '.join(feed)}")
-        arrays = [feed[spec.name] for spec in specs]
-    for spec, array in zip(specs, arrays, strict=True):
-        if array.dtype != np.dtype(spec.dtype) or array.shape[1:] != spec.shape[1:]:
-            raise InvalidInput(
-                f"input {spec.name!r} is {spec.dtype} of {spec.shape}, the feed is {array.dtype} of {array.shape}"
-            )
-    return [np.ascontiguousarray(array) for array in arrays]
-
-
-def _arrays(outputs: Any) -> tuple[Array, ...]:
+def _to_arrays(outputs: Any) -> tuple[Array, ...]:
     values = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
     return tuple(np.array(value.detach().cpu().numpy()) for value in values)

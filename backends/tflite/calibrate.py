@@ -58,7 +58,7 @@ def _histograms(path: Path, samples: Sequence[Floats], batch: int, seen: Ranges)
 def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[Mapping[str, Floats]]:
     """Every float activation, inputs and outputs included, batch after batch; a last part batch repeats its last sample.
 
-    A max pool pads with minus infinity, which is no value: what is padded so ranges as what it was made of.
+    A max pool pads with minus infinity, which is not a value: a padded tensor gets the range of the unpadded one.
     """
     interpreter = open_plain(path, keep_all=True)
     graph = describe(interpreter)
@@ -67,7 +67,7 @@ def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[
     padded = {operator.outputs[0]: operator.inputs[0] for operator in graph.operators if operator.kind == "PADV2"}
     total = len(samples[0]) if samples else 0
     if not total:
-        raise InvalidInput(f"calibration of {path.name}: there is no sample")
+        raise InvalidInput(f"calibration of {path.name}: there are no samples")
     for start in range(0, total, batch):
         rows = np.minimum(np.arange(start, start + batch), total - 1)
         for number, array in zip(graph.inputs, samples, strict=True):

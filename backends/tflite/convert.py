@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
-from bench.types import Artifact, Compressed
+from bench.types import Artifact, Compressed, Precision
 
 ACCEPTS = ("tflite", "pt2", "onnx")
 LIMIT_S = 900.0
@@ -33,11 +33,13 @@ NEEDED = {
 def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> Artifact:
     """`out`/model.tflite at a fixed batch, quantized as `source.quant` asks; facts say what the converters did.
 
-    `facts["session_options"]` is what a session must know to feed the file. Raises `Unsupported`,
+    `facts["session_options"]` has the `layout` that a session must know to feed the file. Raises `Unsupported`,
     `InvalidInput`, `Unavailable` with the install line, or `CellFailed` when a converter dies.
     """
     kind = next(name for name in ACCEPTS if name in source.files)
-    missing = [name for name in needed(kind, quantized=source.quant is not None) if not importlib.util.find_spec(name)]
+    missing = [
+        name for name in find_needed(kind, quantized=source.quant is not None) if not importlib.util.find_spec(name)
+    ]
     if missing:
         raise Unavailable(f"converting {kind} to .tflite needs {missing[0]}: {INSTALL}")
     request = {
@@ -50,21 +52,18 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
         "calibration": str(source.calibration.resolve()) if source.calibration else None,
         "float_io": float_io,
     }
-    facts = _ask(request, out)
-    told = {"layout": facts.pop("layout")}
-    if source.quant:
-        left = ",".join(facts["left_float"])
-        told |= {"asked": facts["asked"], "arithmetic": facts["arithmetic"], "left_float": left}
+    answer = _ask(request, out)
     path = out / "model.tflite"
     return Artifact(
         path=path,
         format="tflite",
         digest=hashlib.sha256(path.read_bytes()).hexdigest(),
-        facts={**facts, "session_options": told},
+        precision=_read_precision(answer["precision"]),
+        facts={**answer["facts"], "session_options": {"layout": answer["layout"]}},
     )
 
 
-def needed(kind: str, *, quantized: bool) -> tuple[str, ...]:
+def find_needed(kind: str, *, quantized: bool) -> tuple[str, ...]:
     """Packages that a conversion imports."""
     return (*NEEDED[kind], *(("ai_edge_quantizer",) if quantized else ()))
 
@@ -88,8 +87,8 @@ def _ask(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise CellFailed(f"the conversion to .tflite did not end within {LIMIT_S:.0f} s") from None
     if code or not reply.exists():
-        raise _died(code, request, log)
-    answer = json.loads(reply.read_text(encoding="utf-8"))
+        raise _explain_death(code, request, log)
+    answer: dict[str, Any] = json.loads(reply.read_text(encoding="utf-8"))
     for leftover in (path, reply, log):
         leftover.unlink()
     if "error" in answer:
@@ -97,11 +96,15 @@ def _ask(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
             kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable)
         }
         raise kinds.get(answer["error"], CellFailed)(answer["message"])
-    facts: dict[str, Any] = answer["facts"]
-    return facts
+    return answer
 
 
-def _died(code: int, request: Mapping[str, Any], log: Path) -> PressbenchError:
+def _read_precision(data: dict[str, Any]) -> Precision:
+    """JSON has lists where the noun has tuples."""
+    return Precision(**{**data, "keep_float": tuple(data["keep_float"]), "stayed_float": tuple(data["stayed_float"])})
+
+
+def _explain_death(code: int, request: Mapping[str, Any], log: Path) -> PressbenchError:
     said = log.read_text(encoding="utf-8", errors="replace")[-1000:].strip()
     if code < 0 and request["format"] == "tflite":
         name = Path(request["source"]).name

@@ -48,10 +48,10 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     """
     packages = folder()
     _check_packages(packages)
-    from backends.onnx_tools.native import ort  # here, where a missing ONNX Runtime is the caller's to hear of
+    from backends.onnx_tools.native import ort  # here, so that a missing ONNX Runtime is the caller's error
 
     session = _reference(source)
-    shapes, weights = _read(source)
+    shapes, weights, nodes = _read(source)
     with tempfile.TemporaryDirectory(prefix="pressbench-onnx2tf-") as work:
         copy = Path(work) / "model.onnx"
         shutil.copyfile(source, copy)  # onnx2tf overwrites its input
@@ -59,11 +59,13 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
     layout = _check(source, session, out)
     version = f"onnxruntime {ort.__version__}"
-    return Converted(path=out, layers=match_layers(out, weights), layout=layout, checked_against=version)
+    return Converted(
+        path=out, layers=match_layers(out, weights), layout=layout, other_names=nodes, checked_against=version
+    )
 
 
 def folder() -> Path:
-    """Where onnx2tf's packages are: beside this environment's own, on nobody's path."""
+    """Where onnx2tf's packages are: beside this environment's own, and not on its path."""
     return Path(sys.prefix) / "share" / "pressbench" / "onnx2tf"
 
 
@@ -75,15 +77,21 @@ def _check_packages(packages: Path) -> None:
         raise Unavailable(f"converting an ONNX file to .tflite needs {missing[0]} in a folder of its own: {INSTALL}")
 
 
-def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]]]:
-    """Rank of each input, and the stored weights by name."""
+def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]], dict[str, str]]:
+    """Rank of each input, the stored weights by name, and the layer of each node that has a weight."""
     import onnx
     from onnx import numpy_helper
 
     graph = onnx.load(str(source)).graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in graph.input if item.name not in stored}
-    return ranks, stored
+    nodes = {
+        node.name: name.removesuffix(".weight")
+        for node in graph.node
+        for name in node.input[1:2]
+        if node.name and name in stored
+    }
+    return ranks, stored, nodes
 
 
 def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> None:

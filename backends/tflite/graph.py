@@ -1,4 +1,4 @@
-"""What a .tflite file says of itself: inputs, outputs, operators, weights, read through the LiteRT interpreter."""
+"""Reads a .tflite file through the LiteRT interpreter: inputs, outputs, operators, weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from numpy.typing import NDArray
 
 from bench.errors import InvalidInput, Unsupported
+from bench.types import FLOAT32, Precision
 
 IDENTIFIER = b"TFL3"
 """Bytes 4 to 8 of the file (tensorflow/lite/schema/schema.fbs, file_identifier)."""
@@ -75,19 +76,19 @@ def open_plain(path: Path, *, keep_all: bool = False) -> Interpreter:
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise refusal(path, error) from error
+        raise explain_refusal(path, error) from error
     return interpreter
 
 
 def check_identifier(path: Path) -> None:
-    """Raises `InvalidInput` for what is no flatbuffer of TFLite's schema."""
+    """Raises `InvalidInput` for a file that is not a FlatBuffer of TFLite's schema."""
     with path.open("rb") as file:
         head = file.read(8)
     if head[4:] != IDENTIFIER:
-        raise InvalidInput(f"{path.name}: this is no .tflite file (it does not carry the identifier TFL3)")
+        raise InvalidInput(f"{path.name}: this is not a .tflite file (it does not carry the identifier TFL3)")
 
 
-def refusal(path: Path, error: Exception) -> InvalidInput:
+def explain_refusal(path: Path, error: Exception) -> InvalidInput:
     """The runtime's complaint about a file, as the error it is."""
     text = " ".join(str(error).split())
     for mark in ("unresolved custom op", "Select TensorFlow op", "FlexDelegate"):
@@ -124,6 +125,28 @@ def weight(interpreter: Interpreter, operator: Operator) -> NDArray[np.generic]:
     """The stored weight of an operator of `Graph.weighted`."""
     array: NDArray[np.generic] = interpreter.get_tensor(operator.inputs[WEIGHTED[operator.kind]])
     return array
+
+
+def read_precision(graph: Graph) -> Precision:
+    """What a user's own file asks for: int8 where it stores weights in integers."""
+    types = {stored_weight(graph, operator) for operator in multiplying(graph)}
+    if not types & {"int8", "uint8", "int4"}:
+        return FLOAT32
+    return Precision(asked="int8", from_file=True)
+
+
+def multiplying(graph: Graph) -> list[Operator]:
+    """Operators that multiply, in the file's order, which quantization keeps."""
+    return [operator for operator in graph.operators if operator.kind in {*WEIGHTED, "BATCH_MATMUL"}]
+
+
+def stored_weight(graph: Graph, operator: Operator) -> str:
+    """Type of an operator's second factor: its stored weight, read through the DEQUANTIZE of weight-only files."""
+    number = operator.inputs[WEIGHTED.get(operator.kind, 1)]
+    producer = next((item for item in graph.operators if number in item.outputs), None)
+    if producer is not None and producer.kind == "DEQUANTIZE":
+        number = producer.inputs[0]
+    return graph.tensors[number].dtype
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:

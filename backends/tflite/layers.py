@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +18,21 @@ LIKENESS = 0.999
 INPUTS_TURNED = ("channels_last", "channels_last_io")
 """Layouts of a file that takes images as NHWC; of the second one 4-D outputs are NHWC too."""
 NOISE = 1e-9
-"""A channel this much shorter than the longest says nothing: training decayed it, folding rounded it."""
+"""A channel this much shorter than the longest is not compared: training decayed it, folding rounded it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Converted:
     """A float file. `layers`: operator index -> layer. `layout`: what a session has to know (see `LitertSession`).
 
+    `other_names`: further names of layers (a node of the ONNX file) -> layer.
     `checked_against`: the runtime whose outputs the file's were compared with, "" for none.
     """
 
     path: Path
     layers: Mapping[int, str]
     layout: str
+    other_names: Mapping[str, str] = field(default_factory=dict)
     checked_against: str = ""
 
 

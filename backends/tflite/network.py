@@ -20,7 +20,7 @@ def convert(archive: Path, batch: int, out: Path) -> Converted:
     try:
         program = torch.export.load(archive)
     except (RuntimeError, ValueError, KeyError, OSError, BadZipFile) as error:
-        raise InvalidInput(f"{archive.name}: this is no archive of torch.export: {_line(error)}") from error
+        raise InvalidInput(f"{archive.name}: this is not an archive of torch.export: {_line(error)}") from error
     examples = _examples(program, batch)
     images = [index for index, example in enumerate(examples) if example.ndim == 4]
     module = litert_torch.to_channel_last_io(program.module(), args=images) if images else program.module()

@@ -15,19 +15,20 @@ from ai_edge_quantizer.quantizer import Quantizer
 from flatbuffers import Builder
 
 from backends.tflite.calibrate import Ranges
-from backends.tflite.graph import IDENTIFIER, WEIGHTED, Graph, Operator, read
-from bench.errors import InvalidInput, Unsupported
-from bench.types import QuantSpec
+from backends.tflite.graph import IDENTIFIER, Graph, Operator, multiplying, read, stored_weight
+from backends.tflite.layers import Converted
+from bench.errors import Unsupported, unknown
+from bench.types import Precision, QuantSpec
 
 EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
 MOVING = frozenset({"PAD", "PADV2", "RESHAPE", "TRANSPOSE", "MAX_POOL_2D", "SQUEEZE", "EXPAND_DIMS"})
 """Operators whose output has the scale of their input."""
 BLOCKS = (32, 64, 128, 256)
-"""Weights to one scale, of 4-bit dynamic products alone: ai-edge-quantizer's policy (0.10) has them nowhere else."""
+"""Weights to one scale. Only 4-bit dynamic products take blocks (ai-edge-quantizer's policy, 0.10)."""
 
 
 def check(spec: QuantSpec) -> None:
-    """Raises `Unsupported` with the reason for what no TFLite kernel computes."""
+    """Raises `Unsupported` with the reason for a precision that TFLite has no kernels for."""
     allowed = {
         "static": ((8,), (8, 16)),
         "dynamic": ((8, 4), (8,)),
@@ -47,8 +48,8 @@ def check(spec: QuantSpec) -> None:
         raise Unsupported("LiteRT's kernels take symmetric weights only (zero point 0)")
     if spec.block_size and (spec.kind, spec.weight_bits) != ("dynamic", 4):
         raise Unsupported(
-            f"LiteRT takes weights in blocks in dynamic int4 alone, not in {spec.kind} of {spec.weight_bits} bits: "
-            "block_size=0 (one scale a channel) is the way"
+            f"LiteRT takes weights in blocks only in dynamic int4, not in {spec.kind} of {spec.weight_bits} bits: "
+            "use block_size=0 (one scale a channel)"
         )
     if spec.block_size and spec.block_size not in BLOCKS:
         raise Unsupported(
@@ -57,29 +58,31 @@ def check(spec: QuantSpec) -> None:
 
 
 def quantize(
-    float_file: Path, out: Path, spec: QuantSpec, layers: Mapping[int, str], found: Ranges, *, float_io: bool
-) -> dict[str, Any]:
-    """Writes `out`; returns what was done. `layers`: operator index -> layer; `found`: tensor name -> (low, high).
+    float_file: Converted, out: Path, spec: QuantSpec, found: Ranges, *, float_io: bool
+) -> tuple[Precision, dict[str, Any]]:
+    """Writes `out`; returns its precision and what was done. `found`: tensor name -> (low, high).
 
     Raises `Unsupported` (see `check`, and when nothing in the network can be quantized) or
-    `InvalidInput` (`keep_float` names what is not there).
+    `InvalidInput` (`keep_float` names a layer that is not there).
     """
     check(spec)
-    graph = read(float_file)
-    recipe = Quantizer(_modern(float_file))
-    _everything(recipe, spec)
+    layers = float_file.layers
+    kept = find_kept(float_file, spec.keep_float)
+    graph = read(float_file.path)
+    recipe = Quantizer(_modernize(float_file.path))
+    _ask_for_all(recipe, spec)
     if float_io and spec.kind == "static":
         for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
             recipe.update_quantization_recipe(".*", end, None, AlgorithmName.NO_QUANTIZE)
-    for operator in _kept(graph, layers, spec.keep_float):
+    for operator in [operator for operator in graph.operators if layers.get(operator.index) in kept]:
         pattern = f"^{re.escape(scope(graph, operator))}$"
         recipe.update_quantization_recipe(pattern, EVERYTHING, None, AlgorithmName.NO_QUANTIZE)
     statistics = None
     trained: Ranges = {}
     lost: tuple[str, ...] = ()
     if spec.kind == "static":
-        trained, lost = trained_ranges(graph, layers, spec)
-        known = symmetric_ranges(found | trained) if spec.activation_symmetric else found | trained
+        trained, lost = place_trained_ranges(graph, layers, spec)
+        known = make_symmetric(found | trained) if spec.activation_symmetric else found | trained
         statistics = {
             name: {"min": np.array([[low]]), "max": np.array([[high]])} for name, (low, high) in known.items()
         }
@@ -89,14 +92,15 @@ def quantize(
         raise Unsupported(f"ai-edge-quantizer cannot do this: {str(error).splitlines()[0][:300]}") from error
     assert result.quantized_model is not None
     out.write_bytes(bytes(result.quantized_model))
-    return {**_report(out, graph, layers, spec), "ranges_trained": len(trained), "ranges_not_placed": list(lost)}
+    precision, facts = _compare(out, graph, float_file, spec)
+    return precision, {**facts, "ranges_trained": len(trained), "ranges_not_placed": list(lost)}
 
 
-def _modern(path: Path) -> bytes:
+def _modernize(path: Path) -> bytes:
     """The file with its operator codes where the quantizer looks for them.
 
-    Files from before schema 3a keep them in `deprecated_builtin_code` alone; the quantizer takes
-    every operator of such a file for code 0 and leaves it as it is, without a word.
+    Files from before schema 3a keep them only in `deprecated_builtin_code`. The quantizer reads
+    every operator of such a file as code 0, and silently leaves it as it is.
     """
     content = path.read_bytes()
     model = schema.ModelT.InitFromPackedBuf(content, 0)
@@ -115,7 +119,7 @@ def scope(graph: Graph, operator: Operator) -> str:
     return "".join(graph.tensors[number].name + ";" for number in operator.outputs if number != -1)
 
 
-def _everything(recipe: Quantizer, spec: QuantSpec) -> None:
+def _ask_for_all(recipe: Quantizer, spec: QuantSpec) -> None:
     if spec.kind == "float16" or (spec.kind == "weight_only" and spec.weight_bits == 16):
         recipe.add_weight_only_config(".*", EVERYTHING, 16, algorithm_key=AlgorithmName.FLOAT_CASTING)
         return
@@ -131,19 +135,20 @@ def _everything(recipe: Quantizer, spec: QuantSpec) -> None:
         recipe.add_weight_only_config(".*", EVERYTHING, spec.weight_bits, grain)
 
 
-def _kept(graph: Graph, layers: Mapping[int, str], names: tuple[str, ...]) -> list[Operator]:
-    """The operators of the layers that stay float. A layer without an operator of its own is an error."""
-    index = {layer: number for number, layer in layers.items()}
-    missing = [name for name in names if name not in index]
-    if missing:
-        raise InvalidInput(
-            f"keep_float names {missing[0]!r}, which is no layer of the converted network "
-            f"(layers: {', '.join(sorted(index)) or 'unknown'})"
-        )
-    return [operator for operator in graph.operators if operator.index in {index[name] for name in names}]
+def find_kept(float_file: Converted, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layers that `keep_float` names, each by its own name in `float_file.layers`.
+
+    Raises `InvalidInput` naming the nearest for a name that is not a layer with an operator of its own.
+    """
+    known = set(float_file.layers.values())
+    others = {name: layer for name, layer in float_file.other_names.items() if layer in known}
+    for name in names:
+        if name not in known and name not in others:
+            raise unknown("layer in keep_float", name, {*known, *others})
+    return tuple(name if name in known else others[name] for name in names)
 
 
-def trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> tuple[Ranges, tuple[str, ...]]:
+def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> tuple[Ranges, tuple[str, ...]]:
     """Trained ranges by tensor, and the names that have no tensor of their own in this file.
 
     `input` is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
@@ -162,7 +167,7 @@ def trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> 
             lost.append(name)
             continue
         else:
-            numbers = _moved(graph, by_layer[layer].inputs[0]) if end else [by_layer[layer].outputs[0]]
+            numbers = _find_moved(graph, by_layer[layer].inputs[0]) if end else [by_layer[layer].outputs[0]]
         found |= {graph.tensors[number].name: (low, high) for number in numbers}
     return found, tuple(lost)
 
@@ -180,7 +185,7 @@ def _scaled(graph: Graph, operator: Operator) -> bool:
     return False
 
 
-def _moved(graph: Graph, number: int) -> list[int]:
+def _find_moved(graph: Graph, number: int) -> list[int]:
     """A tensor and those it is a rearrangement of."""
     numbers = [number]
     while producer := next((item for item in graph.operators if numbers[-1] in item.outputs), None):
@@ -190,7 +195,7 @@ def _moved(graph: Graph, number: int) -> list[int]:
     return numbers
 
 
-def symmetric_ranges(found: Ranges) -> Ranges:
+def make_symmetric(found: Ranges) -> Ranges:
     """Ranges whose zero point in int8 is exactly 0, or -128 where nothing is negative.
 
     That is 128 steps below zero and 127 above; ONNX Runtime gets the same on a CPU, so a recipe means one
@@ -202,49 +207,36 @@ def symmetric_ranges(found: Ranges) -> Ranges:
     }
 
 
-def _report(out: Path, before: Graph, layers: Mapping[int, str], spec: QuantSpec) -> dict[str, Any]:
-    """Which multiplying operators really changed; a file where none did is no answer.
-
-    `left_float`: those that stayed float although `keep_float` does not name them.
-    """
+def _compare(out: Path, before: Graph, float_file: Converted, spec: QuantSpec) -> tuple[Precision, dict[str, Any]]:
+    """Which multiplying operators really changed. Raises `Unsupported` where none did."""
+    layers, kept = float_file.layers, find_kept(float_file, spec.keep_float)
     stores = spec.kind in ("float16", "weight_only")
     own = {operator.index for operator in before.weighted()}
     after = read(out)
-    pairs = zip(_multiplying(before), _multiplying(after), strict=True)
+    pairs = zip(multiplying(before), multiplying(after), strict=True)
     types = {old.index: stored_weight(after, new) for old, new in pairs if old.index in own or not stores}
-    stayed = [index for index, dtype in types.items() if dtype == "float32"]
-    if types and len(stayed) == len(types) and not spec.keep_float:
+    floats = [index for index, dtype in types.items() if dtype == "float32"]
+    if types and len(floats) == len(types) and not kept:
         raise Unsupported(f"none of the {len(types)} layers of this network can be quantized ({spec.kind})")
     kinds = {operator.index: operator.kind for operator in before.operators}
-    left = [index for index in stayed if layers.get(index) not in spec.keep_float]
-    return {
+    stayed = [layers.get(index, f"{kinds[index]}_{index}") for index in floats if layers.get(index) not in kept]
+    asked = _asked_type(spec)
+    precision = Precision(
+        asked=asked, delivered="float32" if stores else asked, keep_float=kept, stayed_float=tuple(stayed)
+    )
+    return precision, {
         "quantized_by": "ai-edge-quantizer",
-        "layers_quantized": len(types) - len(stayed),
-        "layers_float": len(stayed),
+        "layers_quantized": len(types) - len(floats),
+        "layers_float": len(floats),
         "matched_layers": len(layers),
-        "asked": _asked(spec),
-        "arithmetic": "float32" if stores else _asked(spec),
-        "left_float": [layers.get(index, f"{kinds[index]}_{index}") for index in left],
     }
 
 
-def _multiplying(graph: Graph) -> list[Operator]:
-    """In the file's order, which quantization keeps."""
-    return [operator for operator in graph.operators if operator.kind in {*WEIGHTED, "BATCH_MATMUL"}]
-
-
-def _asked(spec: QuantSpec) -> str:
-    """What a recipe wants its products computed in; weight-only ones ask for storage alone."""
-    return {"weight_only": "float32", "float16": "float16"}.get(spec.kind, f"int{spec.activation_bits}")
-
-
-def stored_weight(graph: Graph, operator: Operator) -> str:
-    """Type of the second factor of an operator, its stored weight if it has one, seen through the DEQUANTIZE that weight-only files have."""
-    number = operator.inputs[WEIGHTED.get(operator.kind, 1)]
-    producer = next((item for item in graph.operators if number in item.outputs), None)
-    if producer is not None and producer.kind == "DEQUANTIZE":
-        number = producer.inputs[0]
-    return graph.tensors[number].dtype
+def _asked_type(spec: QuantSpec) -> str:
+    """What a recipe wants its products computed in; `weight_only` asks only for storage."""
+    if spec.kind in ("weight_only", "float16"):
+        return spec.kind
+    return f"int{spec.activation_bits}"
 
 
 def _either(values: tuple[int, ...]) -> str:

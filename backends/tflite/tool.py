@@ -17,39 +17,37 @@ import numpy as np
 
 from backends.tflite.layers import INPUTS_TURNED, Converted
 from bench.errors import InvalidInput, PressbenchError
-from bench.types import QuantSpec
+from bench.types import Precision, QuantSpec
 
 
 def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Does what `backends.tflite.convert` asked; returns facts."""
+    """Does what `backends.tflite.convert` asked; returns `precision`, `layout` and `facts`."""
     from backends.tflite import graph
 
     source, final = Path(request["source"]), folder / "model.tflite"
-    spec = quant_spec(request["quant"]) if request["quant"] else None
-    layers: dict[int, str] = {}
-    layout = "model"
+    spec = read_spec(request["quant"]) if request["quant"] else None
     stage = final if spec is None else folder / "float.tflite"
-    facts: dict[str, Any] = {}
     if request["format"] in ("pt2", "onnx"):
-        found = converted(request["format"], source, request["batch"], stage)
-        layers, layout = dict(found.layers), found.layout
-        facts["checked_against"] = found.checked_against
+        found = run_converter(request["format"], source, request["batch"], stage)
     else:
-        layout = layout_of(graph.read(source), request)
+        found = Converted(path=stage, layers={}, layout=find_layout(graph.read(source), request))
         stage.write_bytes(source.read_bytes())
-    facts["layout"] = layout
-    if spec is not None:
-        facts |= quantized(request, spec, stage, final, layers, layout)
+    facts: dict[str, Any] = {"checked_against": found.checked_against} if found.checked_against else {}
+    if spec is None:
+        precision = graph.read_precision(graph.read(final))
+    else:
+        precision, done = quantize_file(request, spec, found, final)
+        facts |= done
         stage.unlink()
-    done = graph.read(final)
-    facts["operators"] = counted([operator.kind for operator in done.operators])
-    facts["inputs"] = [asdict(done.tensors[number]) for number in done.inputs]
-    facts["outputs"] = [asdict(done.tensors[number]) for number in done.outputs]
-    return facts
+    written = graph.read(final)
+    facts["operators"] = count_kinds([operator.kind for operator in written.operators])
+    facts["inputs"] = [asdict(written.tensors[number]) for number in written.inputs]
+    facts["outputs"] = [asdict(written.tensors[number]) for number in written.outputs]
+    return {"precision": asdict(precision), "layout": found.layout, "facts": facts}
 
 
-def converted(kind: str, source: Path, batch: int, out: Path) -> Converted:
-    """By the converter of this format; each is imported only when it is needed."""
+def run_converter(kind: str, source: Path, batch: int, out: Path) -> Converted:
+    """Converts with the converter of this format; each is imported only when it is needed."""
     if kind == "onnx":
         from backends.tflite import from_onnx
 
@@ -59,21 +57,22 @@ def converted(kind: str, source: Path, batch: int, out: Path) -> Converted:
     return network.convert(source, batch, out)
 
 
-def quantized(
-    request: dict[str, Any], spec: QuantSpec, stage: Path, final: Path, layers: dict[int, str], layout: str
-) -> dict[str, Any]:
+def quantize_file(
+    request: dict[str, Any], spec: QuantSpec, float_file: Converted, final: Path
+) -> tuple[Precision, dict[str, Any]]:
     """Calibrates where the recipe needs it, and quantizes."""
     from backends.tflite import calibrate, quantize
 
     quantize.check(spec)
-    found = {}
+    quantize.find_kept(float_file, spec.keep_float)  # a wrong name is an error before minutes of calibration
+    ranges = {}
     if spec.kind == "static":
-        samples = calibration(request["calibration"], request["names"], spec.samples, layout)
-        found = calibrate.ranges(stage, samples, request["batch"], spec)
-    return quantize.quantize(stage, final, spec, layers, found, float_io=request["float_io"])
+        samples = load_samples(request["calibration"], request["names"], spec.samples, float_file.layout)
+        ranges = calibrate.ranges(float_file.path, samples, request["batch"], spec)
+    return quantize.quantize(float_file, final, spec, ranges, float_io=request["float_io"])
 
 
-def calibration(
+def load_samples(
     file: str | None, names: list[str], limit: int, layout: str
 ) -> list[np.ndarray[Any, np.dtype[np.float32]]]:
     """Calibration samples, at most `limit`, for each input in its order, in the file's layout.
@@ -91,7 +90,7 @@ def calibration(
     return [np.moveaxis(array, 1, -1) if turned and array.ndim == 4 else array for array in arrays]
 
 
-def layout_of(found: Any, request: dict[str, Any]) -> str:
+def find_layout(found: Any, request: dict[str, Any]) -> str:
     """Whether the caller's images (channels first) are this file's, or need turning. Raises `InvalidInput`."""
     mine = [found.tensors[number].shape for number in found.inputs]
     if any(shape and shape[0] != request["batch"] for shape in mine):
@@ -105,7 +104,7 @@ def layout_of(found: Any, request: dict[str, Any]) -> str:
     raise InvalidInput(f"the .tflite takes inputs of shape {own}, the model was declared with {wanted}")
 
 
-def quant_spec(data: dict[str, Any]) -> QuantSpec:
+def read_spec(data: dict[str, Any]) -> QuantSpec:
     """The QuantSpec that `asdict` made a dictionary of."""
     return QuantSpec(
         **{
@@ -116,17 +115,17 @@ def quant_spec(data: dict[str, Any]) -> QuantSpec:
     )
 
 
-def counted(kinds: list[str]) -> dict[str, int]:
+def count_kinds(kinds: list[str]) -> dict[str, int]:
     """How many of each."""
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
 def main(arguments: list[str]) -> int:
-    """Writes `reply.json` beside the request: facts, or the error to raise."""
+    """Writes `reply.json` beside the request: what `convert` returns, or the error to raise."""
     warnings.simplefilter("ignore")
     path = Path(arguments[0])
     try:
-        reply: dict[str, Any] = {"facts": convert(json.loads(path.read_text(encoding="utf-8")), path.parent)}
+        reply = convert(json.loads(path.read_text(encoding="utf-8")), path.parent)
     except PressbenchError as error:
         reply = {"error": type(error).__name__, "message": str(error)}
     except ImportError as error:

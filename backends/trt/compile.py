@@ -48,7 +48,7 @@ class TrtBackend(Backend):
         return Probe(available=True, version=", ".join([*found, driver]))
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
-        """`out/model.onnx` with the batch fixed; `facts["session_options"]` is for `TrtSession.open`."""
+        """`out/model.onnx` with the batch fixed."""
         _check(options, self.options)
         from backends.trt.lower import lower  # ONNX Runtime's quantizer: not needed to list backends
 
@@ -59,12 +59,11 @@ class TrtBackend(Backend):
         deployed, digest = write(done.model, conditions.batch, read.path, out)
         facts: dict[str, Json] = {
             **done.facts,
-            "session_options": {"asked": done.asked, "float_layers": ",".join(done.float_layers)},
             "biases_folded": folded,
             "weights_taken_off_the_inputs": read.hidden,
             "onnx": version("onnx"),
         }
-        return Artifact(path=deployed, format="onnx", digest=digest, facts=facts)
+        return Artifact(path=deployed, format="onnx", digest=digest, precision=done.precision, facts=facts)
 
 
 def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]]) -> None:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 from onnx import ModelProto, TensorProto, numpy_helper
 
+from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import at_least_opset
-from backends.onnx_tools.quantize import Quantized, float16
+from backends.onnx_tools.quantize import cast_to_float16
 from bench.types import QuantSpec
 
 HALF_SCALES_OPSET = 19
 """The first whose QuantizeLinear takes float16 and bfloat16."""
 
 
-def in_half(model: ModelProto, precision: str, spec: QuantSpec) -> Quantized:
+def cast_to_half(model: ModelProto, precision: str, spec: QuantSpec) -> Quantized:
     """The network in "float16" or "bfloat16" but for the layers the spec keeps float32. Raises `Unsupported`."""
     wide = at_least_opset(model, HALF_SCALES_OPSET)
-    done = float16(wide, spec)
+    done = cast_to_float16(wide, spec)
     if precision == "bfloat16":
         _rename(done.model, {item.name: item for item in wide.graph.initializer})
-    return Quantized(model=done.model, precision=precision, float_layers=done.float_layers, facts=done.facts)
+    return replace(done, precision=replace(done.precision, asked=precision))
 
 
 def _rename(model: ModelProto, originals: dict[str, TensorProto]) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.types import Json, Scalar
+from bench.device.precision import list_names
+from bench.types import Json, Precision
 
 TYPES = {  # words of TensorRT 10 ("Format/Datatype") and 11 ("DataType"), the narrowest first
     "int4": re.compile(r"int4", re.IGNORECASE),
@@ -33,7 +34,7 @@ WIDER = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineLayer:
-    """One layer of a built engine. `takes`: the narrowest type its inputs or its weights have, "" where not told."""
+    """One layer of a built engine. `takes`: the narrowest type of its inputs and weights, "" where not shown."""
 
     name: str
     kind: str
@@ -42,7 +43,7 @@ class EngineLayer:
 
     @property
     def multiplies(self) -> bool:
-        """Whether it is a convolution or a matrix product, as far as its kind tells."""
+        """Whether its kind names a convolution or a matrix product."""
         return bool(MULTIPLIES.search(self.kind))
 
 
@@ -56,7 +57,7 @@ def read_layers(text: str) -> tuple[EngineLayer, ...]:
 
 
 def _layer(entry: Any) -> EngineLayer:
-    if not isinstance(entry, dict):  # an engine built to tell names only
+    if not isinstance(entry, dict):  # an engine built to show names only
         return EngineLayer(name=str(entry), kind="", takes="", tactic="")
     kind = " ".join(str(entry[key]) for key in ("LayerType", "ParameterType") if key in entry)
     tactic = str(entry.get("TacticName", ""))
@@ -70,39 +71,46 @@ def _layer(entry: Any) -> EngineLayer:
     return EngineLayer(name=str(entry.get("Name", "?")), kind=kind, takes=takes, tactic=tactic)
 
 
-def fallbacks(layers: Sequence[EngineLayer], told: Mapping[str, Scalar]) -> tuple[str, ...]:
-    """Layers that multiply in a wider type than the file asks for, beyond those left wide on purpose; and those of
-    which the inspector tells no type, or that it shows none that multiplies: what is not told is not believed.
+def find_fallbacks(layers: Sequence[EngineLayer], precision: Precision) -> tuple[str, ...]:
+    """Layers that multiply in a wider type than the file asks for, beyond those it leaves wide.
 
-    Fusions rename layers, so the number decides and the names are a help.
+    A layer whose type the inspector does not show, or an engine of which it shows no multiplying layer, is a
+    fallback too: what is not shown is not believed. Fusions rename layers, so the number decides and the names help.
     """
-    asked = str(told.get("asked", "float32"))
+    asked = precision.asked
     if asked not in WIDER:
         return ()
-    meant = len([name for name in str(told.get("float_layers", "")).split(",") if name])
+    left = len({*precision.keep_float, *precision.stayed_float})
     seen = [layer for layer in layers if layer.multiplies]
     if not seen:
         return (
-            f"asked for {asked}, it cannot be told what ran: of {len(layers)} layers the inspector shows none as multiplying",
+            f"asked for {asked}, it is unknown what ran: of {len(layers)} layers the inspector shows none as multiplying",
         )
     found = []
-    untold = [layer.name for layer in seen if not layer.takes]
-    if untold:
+    hidden = [layer.name for layer in seen if not layer.takes]
+    if hidden:
         found.append(
-            f"asked for {asked}, it cannot be told what {len(untold)} of {len(seen)} multiplying layers took: {_some(untold)}"
+            f"asked for {asked}, it is unknown what {len(hidden)} of {len(seen)} multiplying layers took: "
+            f"{list_names(hidden)}"
         )
     wide = [layer.name for layer in seen if layer.takes in WIDER[asked]]
-    if len(wide) > meant:
-        excess = f"{len(wide) - meant} of {len(seen)} multiplying layers"
-        found.append(f"asked for {asked}, {excess} take a wider type: {_some(wide)}")
+    if len(wide) > left:
+        excess = f"{len(wide) - left} of {len(seen)} multiplying layers"
+        found.append(f"asked for {asked}, {excess} take a wider type: {list_names(wide)}")
     return tuple(found)
 
 
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+def count_kinds(layers: Sequence[EngineLayer]) -> dict[str, int]:
+    """Kind of layer -> how many the engine has."""
+    return dict(sorted(Counter(layer.kind or "layer" for layer in layers).items()))
 
 
-def summary(layers: Sequence[EngineLayer]) -> Json:
+def count_multiplying(layers: Sequence[EngineLayer]) -> dict[str, int]:
+    """Type -> how many layers multiply in it; "unknown" where the inspector does not show the type."""
+    return dict(sorted(Counter(layer.takes or "unknown" for layer in layers if layer.multiplies).items()))
+
+
+def summarize(layers: Sequence[EngineLayer]) -> Json:
     """For the record: how many layers of which kind and type, and each that multiplies with its kernel."""
     counts = Counter(f"{layer.kind or 'layer'} {layer.takes}".strip() for layer in layers)
     multiplying = [

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import QuantType
 
 from backends.onnx_tools import graph, quantize
-from backends.onnx_tools.quantize import Layout, Quantized
-from backends.trt.half import in_half
+from backends.onnx_tools.deploy import Quantized
+from backends.onnx_tools.quantize import Layout
+from backends.trt.half import cast_to_half
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Json, QuantSpec
+from bench.types import FLOAT32, Precision, QuantSpec
 
 HALVES = ("float16", "bfloat16")
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -30,50 +31,34 @@ LAYOUT = Layout(
 Q/DQ placement), since outputs quantized too keep TensorRT from fusing the Relu or Add behind them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lowered:
-    """A network as it goes into the file. `asked`: what its layers shall multiply in, but for `float_layers`."""
-
-    model: ModelProto
-    asked: str
-    float_layers: tuple[str, ...] = ()
-    facts: Mapping[str, Json] = field(default_factory=dict)
-
-
-def lower(model: ModelProto, spec: QuantSpec | None, calibration: Path | None, precision: str) -> Lowered:
-    """The network as recipe and option ask. Raises `Unsupported` for what TensorRT has not."""
+def lower(model: ModelProto, spec: QuantSpec | None, calibration: Path | None, precision: str) -> Quantized:
+    """The network as recipe and option ask. Raises `Unsupported` for what TensorRT does not have."""
     if spec is None or spec.kind in HALVES:
-        return _plain(model, spec, precision)
+        return _cast(model, spec, precision)
     _check(spec, precision)
     if spec.kind == "static":
         if calibration is None:
             raise InvalidInput("static quantization needs calibration data, there is none")
-        done, asked = quantize.static(model, spec, calibration, LAYOUT), "int8"
+        done = quantize.quantize_statically(model, spec, calibration, LAYOUT)
     else:
-        done, asked = _packed(model, spec), precision
+        done = _pack(model, spec, precision)
     if precision in HALVES:
-        rest = in_half(done.model, precision, spec)
-        done = replace(done, model=rest.model)
-    left = done.float_layers if asked == "int8" else ()
-    facts = {**done.facts, "rest": precision}
-    return Lowered(model=done.model, asked=asked, float_layers=left, facts=facts)
+        done = replace(done, model=cast_to_half(done.model, precision, spec).model)
+    return replace(done, facts={**done.facts, "rest": precision})
 
 
-def _plain(model: ModelProto, spec: QuantSpec | None, precision: str) -> Lowered:
+def _cast(model: ModelProto, spec: QuantSpec | None, precision: str) -> Quantized:
     """No integers beyond those the file brings: float32, TF32 or half precision."""
     wanted = spec.kind if spec else precision
     if precision in HALVES and precision != wanted:
         raise Unsupported(f"the recipe asks for {wanted}, the backend's option for {precision}")
     quantized, left = graph.split_by_precision(model.graph)
+    done = Quantized(model=model, precision=FLOAT32 if wanted == "float32" else Precision(asked=wanted))
     if wanted in HALVES:
-        done = in_half(model, wanted, spec or QuantSpec(kind=wanted))
-        float_layers = done.float_layers if not quantized else tuple(left)
-        return Lowered(
-            model=done.model, asked="int8" if quantized else wanted, float_layers=float_layers, facts=done.facts
-        )
+        done = cast_to_half(model, wanted, spec or QuantSpec(kind=wanted))
     if quantized:
-        return Lowered(model=model, asked="int8", float_layers=tuple(left))
-    return Lowered(model=model, asked=wanted)
+        return replace(done, precision=Precision(asked="int8", keep_float=tuple(left), from_file=True))
+    return done
 
 
 def _check(spec: QuantSpec, precision: str) -> None:
@@ -93,28 +78,36 @@ def _check(spec: QuantSpec, precision: str) -> None:
         raise Unsupported(f"TensorRT multiplies integers of 8 bits, not {asked}")
 
 
-def _packed(model: ModelProto, spec: QuantSpec) -> Quantized:
-    """Packed weights where TensorRT unpacks them; other layers stay float, with the reason."""
-    left = _unpackable(model, spec)
+def _pack(model: ModelProto, spec: QuantSpec, precision: str) -> Quantized:
+    """Packed weights where TensorRT unpacks them; other layers stay float, with the reason in `facts`."""
+    left = _find_unpackable(model, spec)
     if len(left) == len(graph.layers(model.graph)):
         raise Unsupported("no weight can be packed: " + "; ".join(f"{name}: {why}" for name, why in left.items()))
-    done = quantize.packed(model, replace(spec, keep_float=(*spec.keep_float, *left)))
-    return replace(done, facts={**done.facts, "kept_float": dict(left)})
+    done = quantize.pack_weights(model, replace(spec, keep_float=(*spec.keep_float, *left)))
+    kept = {node.name for node in graph.layer_nodes(model.graph, spec.keep_float)}
+    float32 = precision == "float32"
+    packed = Precision(
+        asked="weight_only" if float32 else precision,
+        delivered="float32" if float32 else "",
+        keep_float=tuple(name for name in done.precision.keep_float if name in kept),
+        stayed_float=tuple(name for name in done.precision.keep_float if name not in kept),
+    )
+    return replace(done, precision=packed, facts={**done.facts, "not_packed": dict(left)})
 
 
-def _unpackable(model: ModelProto, spec: QuantSpec) -> dict[str, str]:
+def _find_unpackable(model: ModelProto, spec: QuantSpec) -> dict[str, str]:
     """Layer -> why its weight cannot be packed. TensorRT wants whole blocks along an axis of a matrix."""
     shapes = {item.name: list(item.dims) for item in model.graph.initializer}
-    found = {name: _reason(nodes[0], shapes, spec) for name, nodes in graph.layers(model.graph).items()}
+    found = {name: _explain_unpackable(nodes[0], shapes, spec) for name, nodes in graph.layers(model.graph).items()}
     return {name: why for name, why in found.items() if why}
 
 
-def _reason(node: NodeProto, shapes: Mapping[str, list[int]], spec: QuantSpec) -> str:
+def _explain_unpackable(node: NodeProto, shapes: Mapping[str, list[int]], spec: QuantSpec) -> str:
     shape = shapes[node.input[1]]
     if node.op_type not in ("Gemm", "MatMul"):
         return "TensorRT packs the weights of matrix products only" if spec.weight_bits == 4 else ""
     turned = node.op_type == "Gemm" and any(item.name == "transB" and item.i for item in node.attribute)
     inputs = shape[-1] if turned else shape[-2]
     if 0 < spec.block_size < inputs and inputs % spec.block_size:
-        return f"{inputs} inputs are no whole blocks of {spec.block_size}"
+        return f"{inputs} inputs do not make whole blocks of {spec.block_size}"
     return ""

@@ -15,15 +15,16 @@ import numpy as np
 from backends.trt.build import settings_of
 from backends.trt.device import Work
 from backends.trt.engines import cache_folder
-from backends.trt.layers import fallbacks, read_layers, summary
+from backends.trt.layers import count_kinds, count_multiplying, find_fallbacks, read_layers, summarize
 from backends.trt.loading import load
 from backends.trt.log import failure
 from backends.trt.network import Network, Tensor, open_network
 from backends.trt.opening import open_device
 from backends.trt.profile import profile_layers
+from bench.device.inputs import check_feed
+from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.errors import InvalidInput
-from bench.records import LayerTime
+from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 WARM_UP = 3
@@ -34,15 +35,13 @@ WARM_UP = 3
 class TrtSession(Session):
     """An engine on the first GPU CUDA shows. Inputs lie in device memory before the first event.
 
-    Options: those of `TrtBackend`, and what its compile step says of the file in
-    `facts["session_options"]`: `asked` ("float32", "int8", ...) and `float_layers`, the comma-joined
-    names of the layers that are wider on purpose.
+    Options: those of `TrtBackend`.
     """
 
     clock: ClassVar[Clock] = Clock.DEVICE
 
-    def __init__(self, network: Network, options: Mapping[str, Scalar]) -> None:
-        self._network, self._options = network, dict(options)
+    def __init__(self, network: Network, name: str, options: Mapping[str, Scalar], precision: Precision) -> None:
+        self._network, self._name, self._options, self._precision = network, name, dict(options), precision
         self._device = network.device
         self._buffers: list[int] = []
         self._outputs = {tensor.spec.name: self._buffer(tensor) for tensor in network.outputs}
@@ -58,12 +57,12 @@ class TrtSession(Session):
         Raises `Unavailable` (no driver, no TensorRT), `Unsupported` (the nodes TensorRT refuses),
         `InvalidInput` (no ONNX file, another batch), `CellFailed` (out of device memory).
         """
-        del precision
         del threads
         device = open_device()
         tensorrt = load(str(options.get("flavour", "auto")))
         folder = cache_folder(str(options.get("cache") or ""), os.environ, path.parent)
-        return cls(open_network(path, batch, tensorrt, device, folder, settings_of(options)), options)
+        network = open_network(path, batch, tensorrt, device, folder, settings_of(options))
+        return cls(network, path.name, options, precision)
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """As the engine has them: every dimension is fixed."""
@@ -85,7 +84,7 @@ class TrtSession(Session):
         """Inputs are copied to buffers of this call's own; with `cuda_graph` it replays a graph of its own."""
         inputs, device = self._new_inputs(), self._device
         self._fill(inputs, feed)
-        work = self._captured(inputs) if self._options.get("cuda_graph") else self._execute
+        work = self._capture(inputs) if self._options.get("cuda_graph") else self._execute
 
         def once() -> None:
             if self._bound is not inputs:
@@ -111,10 +110,16 @@ class TrtSession(Session):
             **self._device.facts(),
             "cuda_graph": bool(self._options.get("cuda_graph")),
             "engine": dict(network.facts),
-            "layers": summary(layers),
+            "layers": summarize(layers),
         }
-        version = network.tensorrt.title
-        return SessionFacts(version=version, fallbacks=fallbacks(layers, self._options), notes=notes)
+        execution = Execution(
+            library="TensorRT",
+            device=self._device.gpu,
+            kernels=count_kinds(layers),
+            multiplying=count_multiplying(layers),
+        )
+        fallbacks = (*find_stayed_float(self._precision), *find_fallbacks(layers, self._precision))
+        return SessionFacts(version=network.tensorrt.title, fallbacks=fallbacks, execution=execution, notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Times of TensorRT's own profiler after one run to warm up; () where memory for a second context lacks."""
@@ -148,7 +153,7 @@ class TrtSession(Session):
         return {tensor.spec.name: self._buffer(tensor) for tensor in self._network.inputs}
 
     def _fill(self, addresses: Mapping[str, int], feed: Feed) -> None:
-        for name, array in _checked(self.inputs(), feed).items():
+        for name, array in check_feed(self._name, self.inputs(), feed).items():
             self._device.upload(addresses[name], array)
 
     def _point_to(self, inputs: Mapping[str, int]) -> None:
@@ -159,24 +164,10 @@ class TrtSession(Session):
         if not self._network.context.execute_async_v3(self._device.stream):
             raise failure(self._network.log, "running the engine")
 
-    def _captured(self, inputs: Mapping[str, int]) -> Work:
+    def _capture(self, inputs: Mapping[str, int]) -> Work:
         """A graph that reads these inputs."""
         self._point_to(inputs)
         for _ in range(WARM_UP):
             self._execute()
         self._device.synchronize()
         return self._device.capture(self._execute)
-
-
-def _checked(specs: tuple[TensorSpec, ...], feed: Feed) -> dict[str, Array]:
-    """The feed's arrays by name, contiguous and of the engine's types; a single input needs no name."""
-    arrays: dict[str, Array] = {}
-    for spec in specs:
-        alone = len(specs) == 1 == len(feed)
-        if not alone and spec.name not in feed:
-            raise InvalidInput(f"no data for input {spec.name!r} (given: {', '.join(sorted(feed))})")
-        array = np.ascontiguousarray(next(iter(feed.values())) if alone else feed[spec.name], dtype=spec.dtype)
-        if array.shape != spec.shape:
-            raise InvalidInput(f"input {spec.name!r} wants shape {spec.shape}, got {array.shape}")
-        arrays[spec.name] = array
-    return arrays

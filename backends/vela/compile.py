@@ -1,4 +1,4 @@
-"""Ethos-U by estimate: the int8 file that the NPU's compiler takes, and what that compiler foresees."""
+"""Ethos-U by estimate: the int8 file that the NPU's compiler takes, and what that compiler predicts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEFAULTS = {
     "ethos-u55": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
     "ethos-u65": ("Ethos_U65_High_End", "Dedicated_Sram"),
 }
-"""System configuration and memory mode of Arm/vela.ini that each family is estimated with unless told otherwise."""
+"""System configuration and memory mode of Arm/vela.ini that each family is estimated with unless the options name others."""
 
 
 @final

@@ -1,4 +1,4 @@
-"""Inputs of a session: from the job's file by position, or drawn from its seed."""
+"""Inputs of a session: read from the job's file by position, or drawn from its seed; and the check of every feed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,32 @@ from bench.errors import InvalidInput
 from bench.types import TensorSpec
 
 
+def check_feed(file: str, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, Array]:
+    """The feed's arrays in the model's order, contiguous. Every session checks its feeds here.
+
+    Raises `InvalidInput` naming the file and the input: one that is missing or unknown, or an array of another
+    shape or dtype than the session's own (nothing is cast).
+    """
+    wanted = [spec.name for spec in specs]
+    if sorted(feed) != sorted(wanted):
+        given, takes = (", ".join(map(repr, names)) or "none" for names in (feed, wanted))
+        raise InvalidInput(f"{file}: takes the inputs {takes}, the feed has {given}")
+    for spec in specs:
+        array = feed[spec.name]
+        if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+            raise InvalidInput(
+                f"{file}: input {spec.name!r} wants {spec.dtype} of shape {spec.shape}, "
+                f"the feed is {array.dtype} of shape {array.shape}"
+            )
+    return {name: np.ascontiguousarray(feed[name]) for name in wanted}
+
+
 def first_feed(job: Job, session: Session) -> Feed:
     """One batch to time."""
     return _feed(_arrays(job.feed, job, session), session.inputs(), 0)
 
 
-def evaluation(job: Job, session: Session) -> tuple[list[Array], int]:
+def infer_all(job: Job, session: Session) -> tuple[list[Array], int]:
     """Outputs for all evaluation samples, in order, each joined over its first axis; and how many samples.
 
     The last batch is filled up by repeating its last sample; what that adds is cut off again.

@@ -37,7 +37,7 @@ from bench.device.events import (
     TimedRuns,
     to_line,
 )
-from bench.device.inputs import evaluation, first_feed
+from bench.device.inputs import first_feed, infer_all
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
 from bench.device.meters.base import Meter
@@ -178,7 +178,7 @@ def send_outputs(job: Job, channel: Channel, session: Session) -> None:
     """Writes the outputs for every evaluation sample into the file that the job names."""
     if job.outputs is None:
         return
-    outputs, samples = evaluation(job, session)
+    outputs, samples = infer_all(job, session)
     with Path(job.outputs).open("wb") as file:
         np.savez(file, allow_pickle=False, **{str(index): value for index, value in enumerate(outputs)})
     channel.send(OutputsWritten(samples=samples))

@@ -13,7 +13,7 @@ from backends.pytorch import gpu
 from backends.pytorch.network import load_network
 from backends.pytorch.session import CudaSession
 from bench.errors import CellFailed, Unavailable, Unsupported
-from bench.types import Clock
+from bench.types import Clock, Precision
 
 
 class Device:
@@ -110,7 +110,7 @@ def test_outputs_are_read_after_the_device_has_finished(archive, device) -> None
 
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
 def test_layers_are_timed_in_the_arithmetic_of_the_inference(archive, device, monkeypatch, precision, tf32) -> None:
-    session = CudaSession(load_network(archive, 2, {"mode": "eager", "precision": precision}))
+    session = CudaSession(load_network(archive, 2, {"mode": "eager"}, Precision(asked=precision)))
     seen: list[tuple[bool, bool]] = []
 
     def watched(*_: object) -> tuple[()]:
@@ -136,7 +136,7 @@ def test_a_profile_that_does_not_fit_is_unavailable_and_leaves_the_cell(archive,
 @pytest.mark.parametrize(("precision", "tf32"), [("float32", False), ("tf32", True)])
 def test_tf32_is_on_only_while_asked_for_and_put_back(archive, device, precision, tf32) -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    network = load_network(archive, 2, {"mode": "eager", "precision": precision})
+    network = load_network(archive, 2, {"mode": "eager"}, Precision(asked=precision))
     seen: list[tuple[bool, bool]] = []
     kept = network.module.forward
 

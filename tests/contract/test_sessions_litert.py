@@ -13,7 +13,7 @@ from backends.litert.session import LitertSession
 from backends.tflite.convert import to_tflite
 from bench.device.inputs import random_inputs
 from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.types import Artifact, Compressed, Conditions, QuantSpec, TensorSpec
+from bench.types import Artifact, Compressed, Conditions, Precision, QuantSpec, TensorSpec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("litert_torch", reason="pip install 'pressbench[litert]'")
@@ -96,7 +96,7 @@ def samples(count: int, seed: int) -> np.ndarray:
 
 def opened(artifact: Artifact, **options: str) -> LitertSession:
     merged = {**options, **artifact.facts["session_options"]}
-    return LitertSession.open(artifact.path, threads=1, batch=1, options=merged)
+    return LitertSession.open(artifact.path, threads=1, batch=1, options=merged, precision=artifact.precision)
 
 
 def outputs(session: LitertSession, images: np.ndarray) -> np.ndarray:
@@ -125,9 +125,9 @@ def test_xnnpack_takes_the_whole_float_network(floats: Artifact) -> None:
     """One partition, nothing left, no fallback; and no layout change inside."""
     facts = opened(floats).facts()
     assert facts.fallbacks == ()
-    assert facts.notes["partitions"] == 1
-    assert facts.notes["not_delegated"] == {}
-    assert "TRANSPOSE" not in facts.notes["operators"]
+    assert facts.execution.partitions == 1
+    assert facts.execution.not_delegated == {}
+    assert "TRANSPOSE" not in facts.execution.operators
 
 
 @pytest.mark.parametrize("kernels", ["builtin", "reference"])
@@ -135,7 +135,7 @@ def test_plain_kernels_compute_the_same_without_xnnpack(floats: Artifact, kernel
     """The plain kernels are slower, not different, and nothing is delegated."""
     images = samples(2, seed=3)
     plain = opened(floats, kernels=kernels)
-    assert plain.facts().notes["partitions"] == 0
+    assert plain.facts().execution.partitions == 0
     with pytest.raises(Unavailable, match=kernels):
         plain.profile({plain.inputs()[0].name: images[:1]}, 2)
     np.testing.assert_allclose(outputs(plain, images), outputs(opened(floats), images), rtol=1e-4, atol=1e-6)
@@ -144,6 +144,7 @@ def test_plain_kernels_compute_the_same_without_xnnpack(floats: Artifact, kernel
 def test_kept_layers_stay_float_and_the_rest_is_int8(archive: Path, int8: Artifact) -> None:
     """`keep_float` names a torch layer; exactly that one keeps float weights, and the outputs stay close."""
     assert (int8.facts["layers_float"], int8.facts["layers_quantized"]) == (1, 3)
+    assert int8.precision == Precision(asked="int8", delivered="int8", keep_float=("features.0",))
     assert opened(int8).facts().fallbacks == ()
     images = samples(16, seed=4)
     assert relative_rms(outputs(opened(int8), images), reference(archive, images)) < 0.02
@@ -183,7 +184,7 @@ def test_integer_files_are_fed_and_read_as_floats(tflite_cases: Path, stem: str,
     assert spec.dtype == "float32"
     found = session.run({spec.name: random_inputs([spec], 1, 0)[0]})[0]
     assert found.dtype == np.float32
-    assert len(session.facts().notes["integer_tensors_converted_outside_timing"]) == 2
+    assert len(session.facts().execution.converted_outside) == 2
 
 
 def test_quantizing_and_back_is_exact_on_the_grid(tflite_cases: Path) -> None:
@@ -200,8 +201,8 @@ def test_light_operators_off_xnnpack_are_noted_and_no_fallback(tflite_cases: Pat
     """The int8 ResNet's pooling and softmax run on LiteRT's own kernels: told, and still trusted."""
     session = LitertSession.open(tflite_cases / "pretrainedResnet_quant.tflite", threads=1, batch=1, options={})
     facts = session.facts()
-    assert facts.notes["not_delegated"] == {"AVERAGE_POOL_2D": 1, "SOFTMAX": 1}
-    assert facts.notes["partitions"] == 2
+    assert facts.execution.not_delegated == {"AVERAGE_POOL_2D": 1, "SOFTMAX": 1}
+    assert facts.execution.partitions == 2
     assert facts.fallbacks == ()
 
 
@@ -254,7 +255,7 @@ def test_a_max_pool_that_pads_with_minus_infinity_is_calibrated_without_it(tmp_p
     np.savez(path.with_name("calibration.npz"), input=samples(32, seed=8))
     artifact = to_tflite(source(path, QuantSpec(kind="static")), 1, tmp_path, float_io=True)
     assert artifact.facts["operators"]["PADV2"] == 1
-    assert artifact.facts["left_float"] == []
+    assert artifact.precision == Precision(asked="int8", delivered="int8")
     images = samples(1, seed=9)
     # input, weights and output each round by half a step: 0.005 to 0.006 rms of outputs that spread by 0.5, 0.02 together
     assert relative_rms(outputs(opened(artifact), images), reference(path, images)) < 0.05
@@ -342,7 +343,7 @@ def test_four_bit_weights_are_taken_where_they_work(tmp_path: Path, quant: Quant
     torch.export.save(torch.export.export(net, (torch.zeros(1, 128),)), path)
     made = Compressed(model="net", recipe="r", files={"pt2": path}, inputs=(spec,), digest="d", quant=quant)
     artifact = to_tflite(made, 1, tmp_path, float_io=True)
-    assert (artifact.facts["layers_quantized"], artifact.facts["left_float"]) == (2, [])
+    assert (artifact.facts["layers_quantized"], artifact.precision.stayed_float) == (2, ())
     session = opened(artifact, kernels="any")
     assert session.facts().fallbacks == ()
     x = np.random.default_rng(0).standard_normal((1, 128), dtype=np.float32)
@@ -407,7 +408,7 @@ def test_a_feed_of_the_wrong_shape_or_type_is_refused(floats: Artifact) -> None:
         session.run({name: samples(1, seed=0).astype(np.float64)})
     with pytest.raises(InvalidInput, match="shape"):
         session.run({name: np.zeros((1, 16, 16, 3), np.float32)})
-    with pytest.raises(InvalidInput, match="not in the feed"):
+    with pytest.raises(InvalidInput, match="takes the inputs 'args_0', the feed has none"):
         session.run({})
 
 

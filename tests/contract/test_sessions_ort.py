@@ -16,7 +16,7 @@ from backends.ort.compile import OrtBackend
 from backends.ort.session import OrtSession
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.types import Backend, Clock, QuantSpec
+from bench.types import Backend, Clock, Precision, QuantSpec
 
 INT8 = QuantSpec(kind="static")
 SPECS = {
@@ -158,14 +158,14 @@ def test_facts_of_a_float_file_hold_no_fallback_and_name_every_node(net, tmp_pat
     facts = session.facts()
     assert facts.version == onnxruntime.__version__
     assert facts.fallbacks == ()
-    assert facts.notes["nodes_by_provider"] == {"CPUExecutionProvider": 7}
+    assert facts.execution.nodes_by_provider == {"CPUExecutionProvider": 7}
 
 
 def test_int8_that_ran_int8_kernels_is_no_fallback(net, tmp_path):
     facts = opened(compiled(net, tmp_path / "out", INT8)).facts()
     assert facts.fallbacks == ()
-    assert facts.notes["kernels"]["QLinearConv"] == 2
-    assert facts.notes["kernels"]["QGemm"] == 1
+    assert facts.execution.kernels["QLinearConv"] == 2
+    assert facts.execution.kernels["QGemm"] == 1
 
 
 def test_a_layer_kept_in_float_on_purpose_is_no_fallback(net, tmp_path):
@@ -173,9 +173,10 @@ def test_a_layer_kept_in_float_on_purpose_is_no_fallback(net, tmp_path):
     artifact = compiled(net, tmp_path / "out", spec)
     facts = opened(artifact).facts()
     assert facts.fallbacks == ()
-    assert facts.notes["kernels"]["QLinearConv"] == 1
-    assert facts.notes["kernels"]["Conv"] == 1
-    assert artifact.facts["kept_float"] == ["n2", "n6"]
+    assert facts.execution.kernels["QLinearConv"] == 1
+    assert facts.execution.kernels["Conv"] == 1
+    assert artifact.precision == Precision(asked="int8", keep_float=("n2", "n6"))
+    assert facts.execution.multiplying == {"float32": 2, "int8": 1}
 
 
 def test_16_bit_activations_run_float_kernels_and_are_reported_by_name(net, tmp_path):
@@ -223,7 +224,7 @@ def test_float16_weights_are_half_the_bytes_and_ask_for_nothing_else(net, tmp_pa
 def test_weight_only_asks_for_float_arithmetic_and_gets_it(net, tmp_path):
     facts = opened(compiled(net, tmp_path / "out", SPECS["int4 blocks"])).facts()
     assert facts.fallbacks == ()
-    assert facts.notes["kernels"]["DequantizeLinear"] == 2
+    assert facts.execution.kernels["DequantizeLinear"] == 2
 
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
@@ -241,9 +242,12 @@ def test_a_session_refuses_another_batch_than_its_files(net, tmp_path):
 
 def test_a_feed_of_another_shape_or_name_is_invalid(net, tmp_path):
     session = opened(compiled(net, tmp_path / "out"))
-    with pytest.raises(InvalidInput, match="wants shape"):
+    with pytest.raises(
+        InvalidInput,
+        match=r"model\.onnx: input 'input' wants float32 of shape \(1, 3, 16, 16\), the feed is float32 of",
+    ):
         session.run({"input": samples(2)})
-    with pytest.raises(InvalidInput, match="no data for input 'input'"):
+    with pytest.raises(InvalidInput, match="takes the inputs 'input', the feed has 'image'"):
         session.bind({"image": samples(1)})
 
 

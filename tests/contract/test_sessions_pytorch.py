@@ -19,14 +19,14 @@ from torch._dynamo.utils import counters
 
 from backends.pytorch.archive import load_archive
 from backends.pytorch.compile import PytorchBackend
-from backends.pytorch.graph import input_specs, runnable
+from backends.pytorch.graph import input_specs, make_runnable
 from backends.pytorch.network import load_network
 from backends.pytorch.profile import walk
 from backends.pytorch.session import CpuSession, PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
-from bench.types import Clock, Compressed, Conditions, QuantSpec, TensorSpec
+from bench.types import Clock, Compressed, Conditions, Precision, QuantSpec, TensorSpec
 
 
 def network() -> nn.Module:
@@ -64,7 +64,7 @@ def compressed(file: Path, quant: QuantSpec | None = None) -> Compressed:
 
 def opened(archive: Path, tmp_path: Path, quant: QuantSpec | None = None, **options: object) -> Session:
     artifact = PytorchBackend().compile(compressed(archive, quant), Conditions(batch=3), options, tmp_path)
-    return PytorchSession.open(artifact.path, threads=1, batch=3, options=options)
+    return PytorchSession.open(artifact.path, threads=1, batch=3, options=options, precision=artifact.precision)
 
 
 def reference(feed: dict[str, np.ndarray]) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_a_graph_that_was_not_compiled_is_a_fallback(archive) -> None:
 
 
 def test_weights_of_another_type_than_asked_are_a_fallback(archive, feed) -> None:
-    session = PytorchSession.open(archive, threads=1, batch=3, options={"precision": "float16"})
+    session = PytorchSession.open(archive, threads=1, batch=3, options={}, precision=Precision(asked="float16"))
     assert session.facts().fallbacks == ("float16 was asked for, the weights are float32",)
 
 
@@ -132,7 +132,7 @@ def test_a_feed_of_another_shape_or_type_is_refused(archive, tmp_path, feed) -> 
     session = opened(archive, tmp_path)
     with pytest.raises(InvalidInput, match="float64"):
         session.run({"input": feed["input"].astype(np.float64)})
-    with pytest.raises(InvalidInput, match="feed is float32"):
+    with pytest.raises(InvalidInput, match="the feed is float32 of shape"):
         session.run({"input": feed["input"][:, :, :4]})
 
 
@@ -181,7 +181,7 @@ def test_a_float16_recipe_is_stored_in_half_the_bytes(tmp_path) -> None:
     archive = export(nn.Sequential(nn.Linear(256, 256)).eval(), (256,), tmp_path / "wide.pt2")
     spec = compressed(archive, QuantSpec(kind="float16"))
     artifact = PytorchBackend().compile(spec, Conditions(), {}, tmp_path)
-    assert artifact.facts["precision"] == "float16"
+    assert artifact.precision == Precision(asked="float16")
     assert artifact.path.stat().st_size < 0.6 * archive.stat().st_size
 
 
@@ -221,17 +221,17 @@ def test_int8_under_compile_runs_integer_kernels_and_stays_near_the_float_networ
     source = replace(compressed(archive, quant), calibration=calibration)
     artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path)
     kept = list(quant.keep_float)
-    assert artifact.facts["precision"] == "int8"
-    assert artifact.facts["int8"]["float_layers"] == kept
+    assert artifact.precision == Precision(asked="int8", keep_float=tuple(kept))
     assert artifact.facts["int8"]["calibration_samples"] == 80
     session = PytorchSession.open(artifact.path, threads=1, batch=3, options={"mode": "compile"})
     wanted = reference(feed)
     assert np.abs(session.run(feed)[0] - wanted).max() < 0.03 * np.abs(wanted).max()
     facts = session.facts()
     assert facts.fallbacks == ()
-    assert facts.notes["precision"] == "int8"
-    assert facts.notes["kernels"]["onednn::qconv_pointwise"] == 1
-    assert facts.notes["kernels"].get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
+    assert (facts.execution.precision, facts.execution.library) == ("int8", "oneDNN")
+    assert facts.execution.kernels["onednn::qconv_pointwise"] == 1
+    assert facts.execution.multiplying == {"int8": 2 - len(kept), **({"float32": 1} if kept else {})}
+    assert facts.execution.kernels.get("onednn::qlinear_pointwise", 0) == 1 - len(kept)
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler: apt install g++")
@@ -252,8 +252,9 @@ def test_int8_is_trusted_when_nothing_stayed_float_but_what_was_to(calibration, 
     source = replace(compressed(archive, replace(STATIC, keep_float=keep)), calibration=calibration)
     (tmp_path / "out").mkdir()
     artifact = PytorchBackend().compile(source, Conditions(batch=3), {"mode": "compile"}, tmp_path / "out")
-    options = {"mode": "compile", **artifact.facts["session_options"]}
-    session = PytorchSession.open(artifact.path, threads=1, batch=3, options=options)
+    session = PytorchSession.open(
+        artifact.path, threads=1, batch=3, options={"mode": "compile"}, precision=artifact.precision
+    )
     assert session.facts().fallbacks == fallbacks
 
 
@@ -297,7 +298,7 @@ def test_int8_without_calibration_data_or_of_a_layer_that_is_none_is_invalid(arc
     with pytest.raises(InvalidInput, match="needs calibration data"):
         PytorchBackend().compile(compressed(archive, STATIC), Conditions(), options, tmp_path)
     source = replace(compressed(archive, replace(STATIC, keep_float=("9",))), calibration=calibration)
-    with pytest.raises(InvalidInput, match=r"names no layer: 9 \(layers: 0, 5\)"):
+    with pytest.raises(InvalidInput, match=r"layer in keep_float '9' \(known: 0, 5\)"):
         PytorchBackend().compile(source, Conditions(), options, tmp_path)
 
 
@@ -349,7 +350,7 @@ def sparse_net() -> nn.Module:
 def test_packing_takes_linear_and_pointwise_layers_and_keeps_what_they_compute(tmp_path) -> None:
     """With a pack that leaves the weight as it is, the rewritten graph must give the module's outputs."""
     module, x = sparse_net(), torch.randn(2, 4, 8, 8)
-    graph = runnable(load_archive(export(module, (4, 8, 8), tmp_path / "s.pt2")))
+    graph = make_runnable(load_archive(export(module, (4, 8, 8), tmp_path / "s.pt2")))
     found = pack_two_four(graph, pack=lambda weight: weight.clone())
     assert found.packed == ("1", "4")
     assert set(found.dense) == {"0", "2"}
@@ -361,13 +362,13 @@ def test_two_four_weights_without_a_kernel_are_unsupported_with_the_reason_for_e
     def no_kernel(weight: torch.Tensor) -> torch.Tensor:
         raise RuntimeError("no sparse kernel for this shape")
 
-    graph = runnable(load_archive(export(sparse_net(), (4, 8, 8), tmp_path / "s.pt2")))
+    graph = make_runnable(load_archive(export(sparse_net(), (4, 8, 8), tmp_path / "s.pt2")))
     with pytest.raises(Unsupported, match=r"no 2:4 convolution.*4: no sparse kernel"):
         pack_two_four(graph, pack=no_kernel)
 
 
 def test_a_graph_without_two_four_weights_stays_the_dense_baseline(archive) -> None:
-    found = pack_two_four(runnable(load_archive(archive)))
+    found = pack_two_four(make_runnable(load_archive(archive)))
     assert found.packed == ()
     assert not found.dense
 

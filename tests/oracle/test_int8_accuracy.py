@@ -39,7 +39,7 @@ def deployed_accuracy(model: str, recipe: str, cache: Path, out: Path) -> float:
     )
     out.mkdir()
     artifact = OrtBackend().compile(made, Conditions(batch=BATCH), {}, out)
-    session = OrtSession.open(artifact.path, threads=1, batch=BATCH, options=artifact.facts["session_options"])
+    session = OrtSession.open(artifact.path, threads=1, batch=BATCH, options={}, precision=artifact.precision)
     parts = np.split(data.x_test, len(data.x_test) // BATCH)
     return accuracy(np.concatenate([session.run({"input": part})[0] for part in parts]), data.y_test)
 

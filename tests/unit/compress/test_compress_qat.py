@@ -80,7 +80,7 @@ def deployed(module: nn.Module, tmp_path: Path) -> Callable[[str], tuple[Compres
         out.mkdir(exist_ok=True)
         batch = len(small_data().x_test)
         artifact = OrtBackend().compile(made, Conditions(batch=batch), options, out)
-        return made, OrtSession.open(artifact.path, threads=1, batch=batch, options=artifact.facts["session_options"])
+        return made, OrtSession.open(artifact.path, threads=1, batch=batch, options={}, precision=artifact.precision)
 
     return deploy
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 pytest.importorskip("ai_edge_quantizer", reason="pip install 'pressbench[litert]'")
 
 from backends.tflite.graph import Graph, Operator, Tensor
-from backends.tflite.quantize import symmetric_ranges, trained_ranges
+from backends.tflite.quantize import make_symmetric, place_trained_ranges
 from bench.types import QuantSpec
 
 VALUE = st.floats(-1e6, 1e6, allow_nan=False)
@@ -43,7 +43,7 @@ def test_trained_ranges_find_their_tensors() -> None:
         ("fc", -4.0, 4.0),
         ("gone", 0.0, 9.0),
     )
-    found, lost = trained_ranges(GRAPH, LAYERS, QuantSpec(kind="static", ranges=ranges))
+    found, lost = place_trained_ranges(GRAPH, LAYERS, QuantSpec(kind="static", ranges=ranges))
     assert found == {"t0": (0, 1), "t1": (0, 2), "t3": (0, 3), "t2": (0, 3), "t5": (-4, 4)}
     assert lost == ("gone",)
 
@@ -62,7 +62,7 @@ def test_what_leaves_a_layer_is_not_what_leaves_the_batch_norm_left_behind_it(fa
             operator(3, "ADD", (3, 21), 4),
         ),
     )
-    found, lost = trained_ranges(graph, {0: "conv"}, QuantSpec(kind="static", ranges=(("conv", 0.0, 2.0),)))
+    found, lost = place_trained_ranges(graph, {0: "conv"}, QuantSpec(kind="static", ranges=(("conv", 0.0, 2.0),)))
     assert set(found) == placed
     assert lost == (() if placed else ("conv",))
 
@@ -73,7 +73,7 @@ def test_symmetric_ranges_put_zero_on_the_grid_and_lose_nothing(low: float, high
     low, high = sorted((min(low, 0.0), max(high, 0.0)))
     if high - low < 1e-6:
         return
-    bottom, top = symmetric_ranges({"t": (low, high)})["t"]
+    bottom, top = make_symmetric({"t": (low, high)})["t"]
     step = (top - bottom) / 255
     assert round(-128 - bottom / step) == (0 if low < 0 else -128)
     assert bottom <= low + 1e-9 * abs(low)

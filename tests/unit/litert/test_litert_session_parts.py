@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.litert.profiler import DELEGATED, OPERATOR, _Event, layers
-from backends.litert.session import Port, _ordered, delegated
+from backends.litert.session import Port, _ordered, find_delegated
 from bench.errors import Unavailable
 
 
@@ -73,8 +73,8 @@ def test_a_partition_covers_what_leads_from_its_inputs_to_its_outputs() -> None:
         node(4, [4, 3], [5]),
     ]
     partitions = [node(5, [0, 100, 101], [2]), node(6, [3, 102], [5])]
-    assert delegated(operators, partitions) == {0, 1, 3, 4}
-    assert delegated(operators, []) == set()
+    assert find_delegated(operators, partitions) == {0, 1, 3, 4}
+    assert find_delegated(operators, []) == set()
 
 
 def test_arguments_are_ordered_by_number_only_where_the_converter_numbered_them() -> None:

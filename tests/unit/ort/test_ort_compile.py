@@ -320,7 +320,7 @@ def test_an_old_file_is_brought_to_an_opset_that_can_be_quantized(tmp_path):
     artifact = compiled(path, tmp_path / "out", INT8)
     facts = opened(artifact).facts()
     assert facts.fallbacks == ()
-    assert facts.notes["kernels"]["QLinearConv"] == 2
+    assert facts.execution.kernels["QLinearConv"] == 2
 
 
 def test_weights_listed_as_inputs_are_taken_off_the_list_and_counted(tmp_path):
@@ -352,3 +352,50 @@ def test_blocks_of_4_bits_make_the_file_smaller_than_8_bits(net, tmp_path):
         for bits in (4, 8)
     ]
     assert sizes[0] < sizes[1] < net.stat().st_size
+
+
+def slashed(path: Path) -> Path:
+    """Nodes named as torch's older exporter names them; `/fc1` is a node and the beginning of another's name."""
+    draw = np.random.default_rng(0)
+    tensors = {
+        "fc1.weight": draw.standard_normal((64, 128)) / 5,
+        "fc1.bias": draw.standard_normal(128) / 5,
+        "fc2.weight": draw.standard_normal((128, 10)) / 5,
+        "fc2.bias": draw.standard_normal(10) / 5,
+    }
+    nodes = [
+        helper.make_node("MatMul", ["input", "fc1.weight"], ["a"], name="/fc1/MatMul"),
+        helper.make_node("Add", ["a", "fc1.bias"], ["b"], name="/fc1/Add"),
+        helper.make_node("Relu", ["b"], ["c"], name="/fc1"),
+        helper.make_node("MatMul", ["c", "fc2.weight"], ["d"], name="/fc1/fc2/MatMul"),
+        helper.make_node("Add", ["d", "fc2.bias"], ["output"], name="/fc1/fc2/Add"),
+    ]
+    return save(path, nodes, tensors, ["batch", 64], ["batch", 10], opset=17)
+
+
+@pytest.mark.parametrize("name", ["fc1", "/fc1/MatMul"])
+@pytest.mark.parametrize("kind", ["static", "dynamic", "float16", "weight_only"])
+def test_a_layer_whose_name_has_slashes_stays_float_and_its_neighbour_does_not(kind, name, tmp_path):
+    data = tmp_path / "data.npz"
+    np.savez(data, input=np.random.default_rng(1).standard_normal((16, 64), dtype=np.float32))
+    spec = QuantSpec(kind=kind, keep_float=(name,))
+    artifact = compiled(slashed(tmp_path / "net.onnx"), tmp_path / "out", spec, data=data)
+    stored = {item.name: item.data_type for item in onnx.load(str(artifact.path)).graph.initializer}
+    assert stored["fc1.weight"] == onnx.TensorProto.FLOAT
+    assert stored.get("fc2.weight") != onnx.TensorProto.FLOAT
+    assert [kept.startswith("/fc1/MatMul") for kept in artifact.precision.keep_float] == [True]
+    assert artifact.precision.stayed_float == ()
+
+
+@pytest.mark.parametrize("kind", ["static", "dynamic", "float16", "weight_only"])
+def test_a_gemm_stays_float_by_its_layers_name(kind, net, tmp_path):
+    artifact = compiled(net, tmp_path / "out", QuantSpec(kind=kind, keep_float=("head",)))
+    stored = {item.name: item.data_type for item in onnx.load(str(artifact.path)).graph.initializer}
+    assert stored["head.weight"] == onnx.TensorProto.FLOAT
+    assert artifact.precision.keep_float == ("n6_MatMul" if kind == "dynamic" else "n6",)
+
+
+def test_a_name_with_slashes_that_matches_nothing_is_invalid_and_the_nearest_is_named(tmp_path):
+    spec = QuantSpec(kind="dynamic", keep_float=("/fc1/MatMull",))
+    with pytest.raises(InvalidInput, match=r"did you mean '/fc1/MatMul'"):
+        compiled(slashed(tmp_path / "net.onnx"), tmp_path / "out", spec)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,11 +15,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from ort_nets import compiled, convnet, opened, samples
 
 from backends.ort import gpu, loading, session
-from backends.ort.kernels import precision_fallbacks
-from backends.ort.loading import load, misplaced, provider_options, untold
+from backends.ort.kernels import count_multiplying, find_fallbacks
+from backends.ort.loading import describe_misplaced, find_unknowns, load, make_provider_options
 from backends.ort.session import OrtSession
 from bench.errors import CellFailed, Unavailable, Unsupported, Untrusted
-from bench.types import Artifact, QuantSpec
+from bench.types import FLOAT32, Artifact, Precision, QuantSpec
 
 
 @pytest.fixture
@@ -127,14 +129,15 @@ def test_everything_where_it_was_asked_for_is_accepted(monkeypatch, artifact):
 
 
 def test_tf32_and_cuda_graphs_are_turned_on_by_option_alone(tmp_path):
-    asked = provider_options("CUDAExecutionProvider", tmp_path / "m", {"tf32": True, "cuda_graph": True})
+    asked = make_provider_options("CUDAExecutionProvider", tmp_path / "m", {"tf32": True, "cuda_graph": True})
     assert asked == {"use_tf32": "1", "enable_cuda_graph": "1"}
-    assert provider_options("CPUExecutionProvider", tmp_path / "m", {"tf32": True}) == {}
+    assert make_provider_options("CPUExecutionProvider", tmp_path / "m", {"tf32": True}) == {}
 
 
 def test_tensorrt_is_told_the_precision_of_the_file(tmp_path):
     for precision, flags in (("int8", ("1", "0")), ("float16", ("0", "1")), ("float32", ("0", "0"))):
-        told = provider_options("TensorrtExecutionProvider", tmp_path / "model.onnx", {"precision": precision})
+        asked = Precision(asked=precision)
+        told = make_provider_options("TensorrtExecutionProvider", tmp_path / "model.onnx", {}, asked)
         assert (told["trt_int8_enable"], told["trt_fp16_enable"]) == flags
         assert told["trt_engine_cache_path"] == str(tmp_path)
 
@@ -190,25 +193,25 @@ PLACED = {"TensorrtExecutionProvider": ["a"]}
     [
         ("tensorrt", PLACED, "float32", ()),
         ("tensorrt", PLACED, "weight_only", ()),
-        ("tensorrt", {}, "float32", ("whether TensorRT ran them or CUDA",)),
+        ("tensorrt", {}, "float32", ("whether TensorRT or CUDA ran them",)),
         ("tensorrt", PLACED, "int8", ("asked for int8",)),
-        ("tensorrt", {}, "float16", ("TensorRT ran them or CUDA", "asked for float16")),
+        ("tensorrt", {}, "float16", ("TensorRT or CUDA ran them", "asked for float16")),
         ("cuda", {}, "int8", ()),
         ("cpu", {}, "int8", ()),
     ],
 )
 def test_evidence_tensorrt_does_not_give_is_a_reason_and_not_a_pass(provider, placed, precision, words):
     """Behind TensorRT stands CUDA, which `disable_cpu_ep_fallback` does not keep out; CUDA itself has the CPU behind it."""
-    found = untold(provider, placed, {"precision": precision})
+    found = find_unknowns(provider, placed, Precision(asked=precision))
     assert len(found) == len(words)
     assert all(word in text for word, text in zip(words, found, strict=True))
 
 
 def test_a_session_that_keeps_no_record_of_placement_is_not_believed_on_tensorrt(monkeypatch, artifact):
     old = opened(artifact)._session
-    monkeypatch.setattr(session, "placement", lambda _: {})
+    monkeypatch.setattr(session, "read_placement", lambda _: {})
     facts = OrtSession(artifact.path, old, 1, {"provider": "tensorrt", "tf32": True}).facts()
-    assert "it cannot be told whether TensorRT ran them" in facts.fallbacks[0]
+    assert "it is unknown whether TensorRT or CUDA ran them" in facts.fallbacks[0]
 
 
 @pytest.mark.parametrize("quant", [None, QuantSpec(kind="weight_only"), QuantSpec(kind="static", keep_float=("head",))])
@@ -243,13 +246,15 @@ def driver(tmp_path: Path):
 
 def test_the_driver_tells_the_gpu_and_its_memory_in_the_runtimes_own_context(driver):
     library = driver()
-    assert gpu.told(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}
-    assert gpu.told(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}, "the context was left as it was"
+    assert gpu.describe_gpu(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}
+    assert gpu.describe_gpu(library) == {"gpu": "Fake H100", "device_used_bytes": 1096}, (
+        "the context was left as it was"
+    )
 
 
 def test_what_the_driver_does_not_say_is_a_reason(driver):
     for library, words in ((driver(answer=100), "cuInit with error 100"), ("libcuda-nowhere.so", "cannot be loaded")):
-        notes = gpu.told(library)
+        notes = gpu.describe_gpu(library)
         assert words in notes["gpu_missing"]
         assert words in notes["device_used_bytes_missing"]
         assert notes["gpu"] == "an NVIDIA GPU"
@@ -257,8 +262,8 @@ def test_what_the_driver_does_not_say_is_a_reason(driver):
 
 def test_a_gpu_session_names_its_gpu_and_the_memory_it_can(monkeypatch, artifact, cpu_as_cuda, driver):
     library = driver()
-    told = gpu.told
-    monkeypatch.setattr(gpu, "told", lambda: told(library))
+    told = gpu.describe_gpu
+    monkeypatch.setattr(gpu, "describe_gpu", lambda: told(library))
     bound = opened(artifact, provider="cuda")
     notes = bound.facts().notes
     assert notes["gpu"] == "Fake H100"
@@ -269,9 +274,9 @@ def test_a_gpu_session_names_its_gpu_and_the_memory_it_can(monkeypatch, artifact
 
 
 def test_misplaced_counts_only_what_went_elsewhere():
-    assert misplaced("cuda", {"CUDAExecutionProvider": ["a"]}) == ""
-    assert misplaced("cpu", {}) == ""
-    many = misplaced("cuda", {"CPUExecutionProvider": [f"n{index}" for index in range(20)]})
+    assert describe_misplaced("cuda", {"CUDAExecutionProvider": ["a"]}) == ""
+    assert describe_misplaced("cpu", {}) == ""
+    many = describe_misplaced("cuda", {"CPUExecutionProvider": [f"n{index}" for index in range(20)]})
     assert "20 nodes" in many
     assert "and 12 more" in many
 
@@ -281,24 +286,39 @@ def event(name, operator, dtype="float"):
     return {"cat": "Node", "name": f"{name}_kernel_time", "args": args, "ts": 0, "dur": 1}
 
 
+INT8 = Precision(asked="int8")
+KEPT = Precision(asked="int8", keep_float=("b",))
+STAYED = Precision(asked="int8", stayed_float=("b",))
+
+
 @pytest.mark.parametrize(
-    ("told", "events", "fallback"),
+    ("precision", "events", "fallback"),
     [
-        ({"precision": "int8"}, [event("a", "QLinearConv"), event("b", "Relu")], ""),
-        ({"precision": "int8"}, [event("a", "QLinearConv"), event("y_nchwc", "Conv")], "1 of 1 .* y_nchwc"),
-        ({"precision": "int8", "float_layers": "b"}, [event("y_nchwc", "Conv")], ""),
-        ({"precision": "int8", "float_layers": "b"}, [event("b", "Conv"), event("c", "Gemm")], "1 of 2 .*: c$"),
-        ({"precision": "int8", "float_layers": "b", "keep_float": True}, [event("b", "QLinearConv")], "keep 1 layers"),
-        ({"precision": "float16"}, [event("a", "Conv", "float16")], ""),
-        ({"precision": "float16"}, [event("a", "Conv")], "asked for float16, 1 of 1"),
-        ({"precision": "weight_only"}, [event("a", "Conv")], ""),
-        ({"precision": "float32"}, [event("a", "Conv")], ""),
-        ({}, [event("a", "Conv")], ""),
+        (INT8, [event("a", "QLinearConv"), event("b", "Relu")], ""),
+        (INT8, [event("a", "QLinearConv"), event("y_nchwc", "Conv")], "1 of 2 multiplying nodes .* y_nchwc"),
+        (
+            INT8,
+            [*(event(f"q{i}", "QLinearConv") for i in range(11)), event("x", "Conv"), event("y", "Gemm")],
+            "2 of 13 ",
+        ),
+        (INT8, [event("a", "QLinearConv"), event("state", "LSTM")], "1 of 2 .*: state$"),
+        (KEPT, [event("y_nchwc", "Conv")], ""),
+        (STAYED, [event("y_nchwc", "Conv")], ""),
+        (KEPT, [event("b", "Conv"), event("c", "Gemm")], "1 of 2 .*: c$"),
+        (KEPT, [event("b", "QLinearConv")], "leaves 1 layers float, 1 of them ran int8"),
+        (replace(KEPT, from_file=True), [event("b", "QLinearConv")], ""),
+        (Precision(asked="float16"), [event("a", "Conv", "float16")], ""),
+        (Precision(asked="float16"), [event("a", "Conv")], "asked for float16, 1 of 1"),
+        (Precision(asked="weight_only"), [event("a", "Conv")], ""),
+        (FLOAT32, [event("a", "Conv")], ""),
     ],
 )
-def test_a_fallback_is_what_multiplies_in_another_precision_than_asked(told, events, fallback):
-    import re
-
-    found = precision_fallbacks(events, told)
+def test_a_fallback_is_what_multiplies_in_another_precision_than_asked(precision, events, fallback):
+    found = find_fallbacks(events, precision)
     assert len(found) == bool(fallback)
     assert not fallback or re.search(fallback, found[0])
+
+
+def test_multiplying_kernels_are_counted_by_the_type_they_multiply_in():
+    events = [event("a", "QGemm"), event("b", "Conv"), event("c", "Conv", "float16"), event("d", "Relu")]
+    assert count_multiplying(events) == {"float16": 1, "float32": 1, "int8": 1}

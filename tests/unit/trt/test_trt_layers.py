@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from backends.trt.layers import fallbacks, read_layers, summary
+from backends.trt.layers import count_multiplying, find_fallbacks, read_layers, summarize
+from bench.types import FLOAT32, Precision
 
 
 def conv(name: str, words: dict[str, str], **more: object) -> dict[str, object]:
@@ -45,21 +46,21 @@ def test_int8_weights_or_an_int8_kernel_make_a_layer_int8():
 @pytest.mark.parametrize("text", ["", "no json", "[]", "{}", '{"Layers": []}'])
 def test_an_inspector_that_says_nothing_is_no_evidence_that_int8_ran(text):
     assert read_layers(text) == ()
-    (reason,) = fallbacks(read_layers(text), {"asked": "int8"})
-    assert "cannot be told what ran" in reason
-    assert fallbacks(read_layers(text), {"asked": "float32"}) == (), "float32 has nothing to fall back to"
+    (reason,) = find_fallbacks(read_layers(text), Precision(asked="int8"))
+    assert "it is unknown what ran" in reason
+    assert find_fallbacks(read_layers(text), FLOAT32) == (), "float32 has nothing to fall back to"
 
 
 def test_an_engine_that_tells_names_only_is_not_believed():
     layers = read("conv1 + relu1", "fc")
     assert [layer.name for layer in layers] == ["conv1 + relu1", "fc"]
-    (reason,) = fallbacks(layers, {"asked": "float16"})
+    (reason,) = find_fallbacks(layers, Precision(asked="float16"))
     assert "of 2 layers the inspector shows none as multiplying" in reason
 
 
 def test_a_multiplying_layer_without_a_type_is_not_believed_and_is_named():
-    (reason,) = fallbacks(read(conv("a", INT8), conv("mute", {})), {"asked": "int8"})
-    assert reason == "asked for int8, it cannot be told what 1 of 2 multiplying layers took: mute"
+    (reason,) = find_fallbacks(read(conv("a", INT8), conv("mute", {})), Precision(asked="int8"))
+    assert reason == "asked for int8, it is unknown what 1 of 2 multiplying layers took: mute"
 
 
 FLOAT, HALF, INT8 = ({"DataType": kind} for kind in ("Float", "Half", "Int8"))
@@ -81,20 +82,28 @@ FLOAT, HALF, INT8 = ({"DataType": kind} for kind in ("Float", "Half", "Int8"))
 )
 def test_a_fallback_is_a_wider_type_than_asked_for_beyond_what_was_left_wide(asked, left, kinds, wrong):
     layers = read(*(conv(f"layer{index}", words) for index, words in enumerate(kinds)))
-    found = fallbacks(layers, {"asked": asked, "float_layers": left})
+    found = find_fallbacks(layers, Precision(asked=asked, keep_float=tuple(left.split())))
     assert len(found) == (wrong > 0)
     assert not wrong or f"{wrong} of 2 multiplying layers" in found[0]
 
 
 def test_layers_that_do_not_multiply_may_be_float():
     pool = {"Name": "pool", "LayerType": "TiledPooling", "Inputs": [FLOAT]}
-    assert fallbacks(read(conv("a", INT8), pool), {"asked": "int8"}) == ()
+    assert find_fallbacks(read(conv("a", INT8), pool), Precision(asked="int8")) == ()
 
 
 def test_the_summary_counts_kinds_and_names_the_kernels():
-    found = summary(read(conv("a", INT8, TacticName="sm80_i8"), {"Name": "pool", "LayerType": "TiledPooling"}))
+    found = summarize(read(conv("a", INT8, TacticName="sm80_i8"), {"Name": "pool", "LayerType": "TiledPooling"}))
     assert found == {
         "count": 2,
         "kinds": {"CaskConvolution int8": 1, "TiledPooling": 1},
         "multiplying": [{"name": "a", "takes": "int8", "tactic": "sm80_i8"}],
+    }
+
+
+def test_multiplying_layers_are_counted_by_type_and_one_without_a_type_is_unknown():
+    assert count_multiplying(read(conv("a", INT8), conv("b", HALF), conv("mute", {}))) == {
+        "float16": 1,
+        "int8": 1,
+        "unknown": 1,
     }

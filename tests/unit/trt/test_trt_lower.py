@@ -16,7 +16,7 @@ from ort_nets import SHAPE, calibration, compressed, convnet, samples, save
 from backends.ort.compile import OrtBackend
 from backends.trt.compile import TrtBackend
 from bench.errors import InvalidInput, Unsupported
-from bench.types import Artifact, Conditions, QuantSpec, Scalar
+from bench.types import Artifact, Conditions, Precision, QuantSpec, Scalar
 
 INT8 = QuantSpec(kind="static")
 INT4 = QuantSpec(kind="weight_only", weight_bits=4, block_size=8)
@@ -114,7 +114,7 @@ def test_quantization_is_symmetric_int8_before_what_multiplies_and_nowhere_else(
 def test_a_layer_kept_float_stays_float_and_is_told_to_the_session(net, tmp_path):
     artifact = made(net, tmp_path / "out", QuantSpec(kind="static", keep_float=("head",)))
     assert stored(artifact.path)["head.weight"].dtype == np.float32
-    assert artifact.facts["session_options"] == {"asked": "int8", "float_layers": "n6"}
+    assert artifact.precision == Precision(asked="int8", keep_float=("n6",))
 
 
 def test_compile_leaves_its_inputs_alone_and_repeats_itself(net, tmp_path):
@@ -148,11 +148,12 @@ def test_a_recipe_and_an_option_that_contradict_each_other_are_unsupported(net, 
 
 
 def test_packed_weights_are_whole_blocks_of_matrices_and_every_other_layer_says_why_not(net, tmp_path):
-    facts = made(net, tmp_path / "out", INT4).facts
-    assert facts["kept_float"] == dict.fromkeys(
+    artifact = made(net, tmp_path / "out", INT4)
+    assert artifact.precision == Precision(asked="weight_only", delivered="float32", stayed_float=("n0", "n2"))
+    assert artifact.facts["not_packed"] == dict.fromkeys(
         ("stem", "depthwise"), "TensorRT packs the weights of matrix products only"
     )
-    with pytest.raises(Unsupported, match="head: 16 inputs are no whole blocks of 3"):
+    with pytest.raises(Unsupported, match="head: 16 inputs do not make whole blocks of 3"):
         made(net, tmp_path / "odd", QuantSpec(kind="weight_only", weight_bits=4, block_size=3))
 
 
@@ -217,7 +218,7 @@ def test_a_file_with_a_zero_point_or_unsigned_values_is_unsupported_by_node(tmp_
 
 def test_a_file_that_brings_symmetric_qdq_asks_for_int8_itself(tmp_path):
     artifact = made(quantized(tmp_path, np.array(0, np.int8), WEIGHTS), tmp_path / "out")
-    assert artifact.facts["session_options"]["asked"] == "int8"
+    assert artifact.precision == Precision(asked="int8", from_file=True)
 
 
 def test_a_file_with_dynamic_int8_is_unsupported_by_node(net, tmp_path):
