@@ -107,6 +107,24 @@ def test_the_way_of_one_cell_names_functions_of_every_room_on_it() -> None:
     assert {"cli", "line", "compress", "cost", "reach", "device", "store", "report"} <= rooms
 
 
+def test_the_layers_of_the_page_are_those_that_import_linter_enforces() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8").partition("## Layers")[2].partition("\n## ")[0]
+    said = [set(re.findall(r"`([\w.]+)`", line)) for line in re.findall(r"^\d+\. (.+)$", text, re.MULTILINE)]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    assert said == [set(layer.split(" | ")) for layer in contract["layers"]]
+
+
+def test_every_room_of_bench_is_on_the_page() -> None:
+    rooms = {
+        path.name for path in (ROOT / "bench").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    named = {
+        Path(span).name for cells in rows(DOCS / "architecture.md", "room") for span in re.findall(r"`(.+?)`", cells[0])
+    }
+    assert rooms - {"__init__.py"} <= named
+
+
 def test_every_step_has_a_row_of_the_guide_with_exactly_its_arguments() -> None:
     named = {
         cells[0].strip("`"): set(re.findall(r"`(\w+)`", cells[2]))
