@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records import Record
-from bench.report.table import Row, rows
+from bench.report.table import Row, compute_rows
 from bench.report.text import interval, number, percent, size, times
 from bench.types import Clock, Status
 
@@ -28,7 +28,7 @@ WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "a
 
 def summary(records: Sequence[Record]) -> Group:
     """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
-    found = rows(records)
+    found = compute_rows(records)
     several = len({place_of(row) for row in found}) > 1
     table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(titled(records)))
     table.add_column("", overflow="fold", min_width=14)
@@ -72,7 +72,7 @@ def figures(row: Row) -> list[str]:
 
 
 def status_of(row: Row) -> Text:
-    """The status, coloured; a simulated cell says so, for its figures are no measurements."""
+    """The status, coloured; a simulated cell says so, because its figures are not measured."""
     status = str(row["status"])
     clock = ", simulated" if row["clock"] == Clock.SIMULATED.value else ""
     return Text(status, style=STYLES.get(status, "")).append(clock, style="default")

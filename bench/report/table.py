@@ -1,4 +1,4 @@
-"""Records -> one flat row a cell: `cells.csv`. Every figure is computed here from the raw samples."""
+"""Records -> one flat row per cell: `cells.csv`. Every figure is computed here from the raw samples."""
 
 from __future__ import annotations
 
@@ -10,88 +10,34 @@ import pandas as pd
 
 from bench.data.shift import SHIFTS
 from bench.records import Record
-from bench.stats import Estimate, energy_of, host_memory, latency, promised, ratio
+from bench.report.columns import CSV_COLUMNS
+from bench.stats import Estimate, energy_of, host_memory, latency, promised_speedup, ratio
 from bench.types import Clock
 
 Row = dict[str, str | int | float | None]
-
-COLUMNS = (
-    "run_id",
-    "started_at",
-    "target",
-    "device",
-    "backend",
-    "backend_version",
-    "model",
-    "recipe",
-    "batch",
-    "threads",
-    "status",
-    "reason",
-    "clock",
-    "params",
-    "nonzero_params",
-    "macs",
-    "flops",
-    "file_bytes",
-    "entropy_bytes",
-    "compression_ratio",
-    "accuracy",
-    "accuracy_drop_pp",
-    "shifted_accuracy",
-    "output_max_abs_err",
-    "top1_agreement",
-    "latency_mean_ms",
-    "latency_p50_ms",
-    "latency_p90_ms",
-    "latency_p99_ms",
-    "latency_p50_low_ms",
-    "latency_p50_high_ms",
-    "samples",
-    "clean_share",
-    "throughput_per_s",
-    "speedup",
-    "speedup_low",
-    "speedup_high",
-    "promised_speedup",
-    "load_ms",
-    "memory_model_bytes",
-    "memory_peak_bytes",
-    "power_w",
-    "energy_per_inference_mj",
-    "energy_source",
-    "cycles",
-    "initiation_interval",
-    "lut",
-    "ff",
-    "dsp",
-    "bram",
-    "instructions",
-    "memory_accesses",
-    "digest",
-)
-"""The columns of cells.csv, in order. A unit is in each name; None is an empty field."""
+"""Column -> value, with exactly the columns of `CSV_COLUMNS` in their order; None is an empty field."""
 
 
-def rows(records: Sequence[Record]) -> list[Row]:
-    """One row a record, in order, with exactly `COLUMNS`; what is missing is None, never 0.
+def compute_rows(records: Sequence[Record]) -> list[Row]:
+    """One row per record, in order. A missing figure is None, never 0.
 
-    Speed-up, accuracy drop and compression are against the record's own baseline (the cell
+    Speed-up, accuracy drop and compression compare a record with its own baseline (the cell
     `baseline_key` of the same run); they are None where that was not measured.
     """
     known = {(record.run_id, record.key): record for record in records}
-    return [row_of(record, known.get((record.run_id, record.baseline_key))) for record in records]
+    return [compute_row(record, known.get((record.run_id, record.baseline_key))) for record in records]
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """Writes `rows` with a header; whole numbers stay whole."""
-    pd.DataFrame(rows(records), columns=list(COLUMNS), dtype=object).to_csv(path, index=False)
+    """Writes the rows with a header. Integers are written without a decimal point."""
+    columns = [column.name for column in CSV_COLUMNS]
+    pd.DataFrame(compute_rows(records), columns=columns, dtype=object).to_csv(path, index=False)
 
 
-def row_of(record: Record, baseline: Record | None) -> Row:
+def compute_row(record: Record, baseline: Record | None) -> Row:
     """The row of one record."""
     filled: Row = {
-        **identity(record),
+        **identity_columns(record),
         **cost_columns(record, baseline),
         **quality_columns(record, baseline),
         **latency_columns(record),
@@ -100,15 +46,15 @@ def row_of(record: Record, baseline: Record | None) -> Row:
         **energy_columns(record),
         **simulation_columns(record),
     }
-    return {column: filled.get(column) for column in COLUMNS}
+    return {column.name: filled.get(column.name) for column in CSV_COLUMNS}
 
 
 def is_baseline(record: Record) -> bool:
-    """Whether other cells of its model are compared with this one."""
+    """Whether the other cells of its model are compared with this one."""
     return record.key == record.baseline_key
 
 
-def identity(record: Record) -> Row:
+def identity_columns(record: Record) -> Row:
     """What was measured where, and how it ended."""
     return {
         "run_id": record.run_id,
@@ -131,7 +77,7 @@ def identity(record: Record) -> Row:
 def cost_columns(record: Record, baseline: Record | None) -> Row:
     """Counts of the deployed file; `compression_ratio` is the baseline's file over this one's.
 
-    No MACs where the counter has no rule for an operator: the sum would be of the others alone.
+    No MACs where the counter has no rule for an operator: the sum would leave that operator out.
     """
     cost = record.cost
     if cost is None:
@@ -145,14 +91,15 @@ def cost_columns(record: Record, baseline: Record | None) -> Row:
         "file_bytes": cost.file_bytes,
         "entropy_bytes": cost.entropy_bytes,
         "compression_ratio": base.file_bytes / cost.file_bytes if base and cost.file_bytes else None,
-        "promised_speedup": promised(base, cost),
+        "promised_speedup": promised_speedup(base, cost),
     }
 
 
 def quality_columns(record: Record, baseline: Record | None) -> Row:
     """Accuracies as fractions; the drop in percentage points, positive is worse.
 
-    `shifted_accuracy` is the mean over the corruptions of the test set. Another data set is none of them: `elsewhere`.
+    `shifted_accuracy` is the mean over the corruptions of the test set, without other data sets
+    (`other_accuracies`).
     """
     quality = record.quality
     if quality is None:
@@ -169,14 +116,14 @@ def quality_columns(record: Record, baseline: Record | None) -> Row:
     }
 
 
-def elsewhere(record: Record) -> dict[str, float]:
+def other_accuracies(record: Record) -> dict[str, float]:
     """Accuracies on other data sets than the run's, by a name that no column of cells.csv has."""
     shifted = record.quality.shifted if record.quality else {}
     return {f"accuracy on {name}": accuracy for name, accuracy in shifted.items() if name not in SHIFTS}
 
 
-def unsupported(record: Record, row: Row) -> dict[str, str]:
-    """Column -> why the samples of a measured cell support no figure in it."""
+def explain_tails(record: Record, row: Row) -> dict[str, str]:
+    """Column -> why the samples of a measured cell support no 90th or 99th percentile."""
     tails = [name for name in ("p90", "p99") if row[f"latency_{name}_ms"] is None]
     if record.clock is Clock.SIMULATED or not has_samples(record) or not tails:
         return {}
@@ -185,15 +132,15 @@ def unsupported(record: Record, row: Row) -> dict[str, str]:
 
 
 def latency_columns(record: Record) -> Row:
-    """Milliseconds of one inference of a whole batch. A simulator's own figure is a p50 and nothing else."""
+    """Milliseconds of one inference of a whole batch. A simulator's figure fills `latency_p50_ms` only."""
     if record.clock is Clock.SIMULATED:
         simulated = record.simulation.latency_ms if record.simulation else None
-        return timing(simulated, record)
+        return median_columns(simulated, record)
     if not has_samples(record):
         return {}
     found = latency(record.launches, record.clock)
     return {
-        **timing(found.p50.value, record),
+        **median_columns(found.p50.value, record),
         "latency_mean_ms": found.mean,
         "latency_p90_ms": found.p90,
         "latency_p99_ms": found.p99,
@@ -204,8 +151,8 @@ def latency_columns(record: Record) -> Row:
     }
 
 
-def timing(p50_ms: float | None, record: Record) -> Row:
-    """The median and the throughput it allows, inferences one after another."""
+def median_columns(p50_ms: float | None, record: Record) -> Row:
+    """The median and the throughput it allows when inferences run one after another."""
     return {
         "latency_p50_ms": p50_ms,
         "throughput_per_s": 1e3 * record.conditions.batch / p50_ms if p50_ms else None,
@@ -219,7 +166,7 @@ def has_samples(record: Record) -> bool:
 
 
 def speedup_columns(record: Record) -> Row:
-    """Baseline over this one from their interleaved pairs; exactly 1 for a baseline that was measured."""
+    """Time of the baseline over time of this, from interleaved pairs; exactly 1 for a measured baseline."""
     if is_baseline(record):
         one = Estimate(value=1.0, low=1.0, high=1.0, n=0) if has_samples(record) else None
     else:
@@ -230,8 +177,10 @@ def speedup_columns(record: Record) -> Row:
 
 
 def memory_columns(record: Record) -> Row:
-    """Bytes: medians over launches of what loading left resident and of the worst growth after import; of an
-    estimate, the memory of the device it is an estimate of."""
+    """Bytes: medians over launches of what loading left resident and of the worst growth after import.
+
+    An estimate has the memory of the device that it is an estimate for.
+    """
     launches = record.launches
     if not launches and record.simulation:
         return {"memory_peak_bytes": record.simulation.memory_bytes}
@@ -244,7 +193,7 @@ def memory_columns(record: Record) -> Row:
 
 
 def energy_columns(record: Record) -> Row:
-    """Millijoules above idle of one input, mean watts with idle included, and who measured them or why nobody did."""
+    """Millijoules above idle per input, mean watts with idle included, and the meter or the reason there is none."""
     found = energy_of(record.launches, record.conditions.batch)
     if found is None:
         why = record.missing.get("energy_per_inference_mj") or f"no meter was read (cell {record.status.value})"

@@ -1,4 +1,4 @@
-"""Numbers as people read them: three digits, a unit, and a dash where there is none."""
+"""Numbers as text: three digits, a unit, and a dash for a missing one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BYTE_UNITS = ("B", "KiB", "MiB", "GiB")
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits, thousands separated, in powers of ten only below 0.0001 and from a million on."""
+    """Three significant digits with thousands separated; powers of ten below 0.0001 and from a million on."""
     if value is None:
         return NONE
     if value == 0:
@@ -47,7 +47,7 @@ def percent(value: float | None) -> str:
 
 
 def percent_of(part: float, whole: float) -> str:
-    """A share to the whole percent; what is there but rounds to none says so."""
+    """A share to the whole percent; "under 1 %" for a share that would round to 0."""
     share = 100 * part / whole
     return "under 1 %" if 0 < share < 1 else f"{share:.0f} %"
 
@@ -63,7 +63,7 @@ def times(value: float | None) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """A 95 % interval, or nothing where there is none; a narrow one with one digit more, both ends with as many."""
+    """A 95 % interval, or "" where there is none. Both ends have the same decimals; a narrow interval has one more."""
     if low is None or high is None:
         return ""
     digits = 4 if high - low < 0.02 * abs(high) else 3
@@ -73,6 +73,6 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{low:,.{decimals}f}–{high:,.{decimals}f}"
 
 
-def literal(name: str) -> str:
-    """A name for a plot: none of it is read as one of the tags Plotly knows. Plotly decodes no quotes."""
+def escape_name(name: str) -> str:
+    """A name for a plot, escaped: Plotly reads some HTML tags in text. It decodes no quotes, so they stay."""
     return escape(name, quote=False)

@@ -2,9 +2,9 @@
 
 from bench.stats.energy import Energy, energy_of, energy_per_inference
 from bench.stats.intervals import Estimate, mean_interval, median_interval
-from bench.stats.latency import Latency, clean, latency
+from bench.stats.latency import Latency, keep_clean, latency
 from bench.stats.memory import HostMemory, host_memory
-from bench.stats.ratio import Ratio, promised, ratio
+from bench.stats.ratio import Ratio, promised_speedup, ratio
 
 __all__ = [
     "Energy",
@@ -12,13 +12,13 @@ __all__ = [
     "HostMemory",
     "Latency",
     "Ratio",
-    "clean",
     "energy_of",
     "energy_per_inference",
     "host_memory",
+    "keep_clean",
     "latency",
     "mean_interval",
     "median_interval",
-    "promised",
+    "promised_speedup",
     "ratio",
 ]

@@ -13,7 +13,7 @@ from bench.stats.intervals import Estimate, mean_interval
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Energy:
-    """What the windows of one meter say.
+    """The figures from the windows of one meter.
 
     `joules`: of one input, idle power subtracted, with an interval over windows; None with `reason`.
     `watts`: mean power over the windows, idle included; `idle_watts`: the power that was subtracted.
@@ -27,7 +27,7 @@ class Energy:
 
 
 def energy_of(launches: Sequence[Launch], batch: int) -> Energy | None:
-    """The energy of the first meter that gives a figure, else of the first; None where none was read.
+    """The energy by the first meter that gives a figure, else by the first meter; None where no meter was read.
 
     Meters are never summed: their domains overlap (a GPU's counter and its board's).
     """
@@ -41,11 +41,11 @@ def energy_of(launches: Sequence[Launch], batch: int) -> Energy | None:
 def energy_per_inference(windows: Sequence[EnergyWindow], batch: int = 1) -> Energy:
     """(joules - idle_watts * seconds) / inputs over all windows, idle_watts from each one's own idle window.
 
-    An inference here is that of one input, as in the throughput: a window's inferences are of whole batches.
+    A window counts inferences of whole batches; the figure is for one input, as in the throughput.
 
-    A net energy that is not above zero, or whose interval over 3 or more windows holds zero, is not
-    a small figure but none: the work cannot be told from idling with this meter. ValueError: windows
-    of several sources, whose counters may overlap and must not be summed.
+    There is no figure where the net energy is not above zero, or its interval over 3 or more windows holds zero:
+    this meter cannot separate the work from idling. ValueError: windows of several meters, whose counters may
+    overlap and must not be summed.
     """
     if not windows:
         return Energy(joules=None, watts=None, idle_watts=None, source="", reason="no energy window was read")
@@ -55,15 +55,21 @@ def energy_per_inference(windows: Sequence[EnergyWindow], batch: int = 1) -> Ene
     usable = [window for window in windows if window.seconds > 0 and window.idle_seconds > 0 and window.inferences > 0]
     if not usable:
         return Energy(joules=None, watts=None, idle_watts=None, source=source, reason="every energy window is empty")
-    seconds = sum(window.seconds for window in usable)
-    watts = sum(window.joules for window in usable) / seconds
-    idle = sum(idle_watts(window) * window.seconds for window in usable) / seconds
-    spread = mean_interval([net_joules(window) / (batch * window.inferences) for window in usable])
-    value = sum(net_joules(window) for window in usable) / (batch * sum(window.inferences for window in usable))
+    return sum_windows(usable, batch)
+
+
+def sum_windows(windows: Sequence[EnergyWindow], batch: int) -> Energy:
+    """The figures from windows of one meter, none of which is empty."""
+    source = windows[0].source
+    seconds = sum(window.seconds for window in windows)
+    watts = sum(window.joules for window in windows) / seconds
+    idle = sum(idle_watts(window) * window.seconds for window in windows) / seconds
+    spread = mean_interval([net_joules(window) / (batch * window.inferences) for window in windows])
+    value = sum(net_joules(window) for window in windows) / (batch * sum(window.inferences for window in windows))
     if value <= 0 or (spread.low is not None and spread.low <= 0):
         reason = f"below the meter's resolution: {watts:.3g} W at work, {idle:.3g} W idle"
         return Energy(joules=None, watts=watts, idle_watts=idle, source=source, reason=reason)
-    return Energy(joules=holding(value, spread), watts=watts, idle_watts=idle, source=source)
+    return Energy(joules=widen_interval(value, spread), watts=watts, idle_watts=idle, source=source)
 
 
 def idle_watts(window: EnergyWindow) -> float:
@@ -76,7 +82,7 @@ def net_joules(window: EnergyWindow) -> float:
     return window.joules - idle_watts(window) * window.seconds
 
 
-def holding(value: float, spread: Estimate) -> Estimate:
+def widen_interval(value: float, spread: Estimate) -> Estimate:
     """`value` with the interval of `spread`, widened to hold it (windows may differ in length)."""
     if spread.low is None or spread.high is None:
         return Estimate(value=value, low=None, high=None, n=spread.n)

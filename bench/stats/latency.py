@@ -1,4 +1,4 @@
-"""Samples of several launches -> latency of one cell, without the time other processes stole."""
+"""Samples of several launches -> latency of one cell, without the samples that other processes interrupted."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.device.timing import clean
 from bench.records import Launch
 from bench.stats.intervals import Estimate, mean_interval
 from bench.types import Clock
 
-PREEMPTED_NS = 20_000
-"""A sample whose run-queue wait grew by more than this was preempted."""
 MIN_CLEAN = 6
 """Clean samples a launch must keep for its clean median to stand (the least a median interval needs)."""
 QUANTILE_SAMPLES = {"p90": 29, "p99": 299}
@@ -45,57 +44,53 @@ class Latency:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def clean(
-    samples_ns: Sequence[int], waits_ns: Sequence[int], limit_ns: int = PREEMPTED_NS
-) -> tuple[Nanoseconds, float | None]:
-    """The samples that waited at most `limit_ns` on the run queue, in order, and their share.
+def keep_clean(samples_ns: Sequence[int], waits_ns: Sequence[int]) -> tuple[Nanoseconds, float | None]:
+    """The samples that were not preempted, in order, and their share of all.
 
-    Without waits every sample is kept and the share is None: nobody looked.
+    Without waits every sample is kept and the share is None: the kernel did not say. ValueError: not one wait per
+    sample.
     """
-    samples = np.asarray(samples_ns, dtype=np.float64)
-    if len(waits_ns) == 0:
-        return samples, None
-    if len(waits_ns) != len(samples):
-        raise ValueError(f"{len(waits_ns)} waits for {len(samples)} samples")
-    kept = samples[np.asarray(waits_ns) <= limit_ns]
-    return kept, (len(kept) / len(samples) if len(samples) else None)
+    if len(waits_ns) not in (0, len(samples_ns)):
+        raise ValueError(f"{len(waits_ns)} waits for {len(samples_ns)} samples")
+    kept = clean(np.asarray(samples_ns, dtype=np.int64), np.asarray(waits_ns, dtype=np.int64)).astype(np.float64)
+    return kept, (len(kept) / len(samples_ns) if len(waits_ns) else None)
 
 
 def latency(launches: Sequence[Launch], clock: Clock) -> Latency:
-    """What one cell took, from launches that are each a fresh process.
+    """The latency of one cell, from launches that are each a fresh process.
 
-    The launch is the unit: where its buffers land shifts all its samples, so the interval of p50
-    is Student's over the logarithms of the launch medians (at least 3), widened to hold the median
-    of medians where that lies outside. Launches without samples are left out; none left is a ValueError.
+    The launch is the unit of repetition: where its buffers land shifts all its samples. So the interval of p50 is
+    Student's over the logarithms of at least 3 launch medians, widened to hold the median of medians where that
+    lies outside. Launches without samples are left out. ValueError: no launch has samples.
     """
-    raws = [np.asarray(chosen(launch, clock), dtype=np.float64) for launch in launches]
-    cleans = [clean(chosen(launch, clock), launch.waits_ns) for launch in launches if len(chosen(launch, clock))]
+    raws = [np.asarray(pick_samples(one, clock), dtype=np.float64) for one in launches]
+    cleans = [keep_clean(pick_samples(one, clock), one.waits_ns) for one in launches if len(pick_samples(one, clock))]
     raws = [raw for raw in raws if len(raw)]
     if not raws:
         raise ValueError(f"no samples of the {clock.value} clock")
     enough = all(len(kept) >= min(MIN_CLEAN, len(raw)) for (kept, _), raw in zip(cleans, raws, strict=True))
     used = [kept for kept, _ in cleans] if enough else raws
     pooled = np.concatenate(used) / 1e6
-    tails, missing = quantiles(pooled)
+    tails, missing = find_quantiles(pooled)
     return Latency(
         mean=float(pooled.mean()),
-        p50=over_launches([float(np.median(samples)) / 1e6 for samples in used]),
+        p50=estimate_over_launches([float(np.median(samples)) / 1e6 for samples in used]),
         p90=tails["p90"],
         p99=tails["p99"],
         samples=len(pooled),
-        clean_share=pooled_share(cleans, raws),
+        clean_share=pool_shares(cleans, raws),
         raw_p50=float(np.median([np.median(raw) for raw in raws])) / 1e6,
         basis="clean" if enough else "raw",
         missing=missing,
     )
 
 
-def chosen(launch: Launch, clock: Clock) -> Sequence[int]:
+def pick_samples(launch: Launch, clock: Clock) -> Sequence[int]:
     """The samples of the clock that counts."""
     return launch.device_ns if clock is Clock.DEVICE else launch.samples_ns
 
 
-def over_launches(medians: Sequence[float]) -> Estimate:
+def estimate_over_launches(medians: Sequence[float]) -> Estimate:
     """Median of the launch medians, with Student's interval over their logarithms."""
     value = float(np.median(medians))
     logs = mean_interval(np.log(medians))
@@ -105,8 +100,8 @@ def over_launches(medians: Sequence[float]) -> Estimate:
     return Estimate(value=value, low=min(low, value), high=max(high, value), n=logs.n)
 
 
-def quantiles(pooled: NDArray[np.float64]) -> tuple[dict[str, float | None], dict[str, str]]:
-    """p90 and p99 where `QUANTILE_SAMPLES` allows, and why not elsewhere."""
+def find_quantiles(pooled: NDArray[np.float64]) -> tuple[dict[str, float | None], dict[str, str]]:
+    """p90 and p99 where there are `QUANTILE_SAMPLES`, and for the others why not."""
     found: dict[str, float | None] = {}
     missing: dict[str, str] = {}
     for name, needed in QUANTILE_SAMPLES.items():
@@ -118,7 +113,7 @@ def quantiles(pooled: NDArray[np.float64]) -> tuple[dict[str, float | None], dic
     return found, missing
 
 
-def pooled_share(cleans: Sequence[tuple[Nanoseconds, float | None]], raws: Sequence[Nanoseconds]) -> float | None:
-    """Clean samples over all samples of the launches where the kernel says."""
+def pool_shares(cleans: Sequence[tuple[Nanoseconds, float | None]], raws: Sequence[Nanoseconds]) -> float | None:
+    """Clean samples over all samples, of the launches whose kernel reports waits."""
     known = [(len(kept), len(raw)) for (kept, share), raw in zip(cleans, raws, strict=True) if share is not None]
     return sum(kept for kept, _ in known) / sum(total for _, total in known) if known else None

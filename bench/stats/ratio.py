@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.device.timing import PREEMPTED_NS
 from bench.records import PairLaunch
 from bench.stats.intervals import Estimate, mean_interval
-from bench.stats.latency import PREEMPTED_NS
 from bench.types import Cost
 
 MIN_CLEAN_BLOCKS = 5
@@ -58,13 +58,13 @@ def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
     if len({pair.clock for pair in pairs}) > 1:
         raise ValueError("durations of different clocks are never compared")
     pairs = [pair for pair in pairs if len(pair.blocks_ns)]
-    used = [clean_blocks(pair) for pair in pairs]
+    used = [keep_clean_blocks(pair) for pair in pairs]
     if not used:
         raise ValueError("the ratio of no blocks")
-    logs = mean_interval([float(np.median(block_logs(blocks))) for blocks in used])
+    logs = mean_interval([float(np.median(take_logs(blocks))) for blocks in used])
     low = None if logs.low is None else float(np.exp(logs.low))
     high = None if logs.high is None else float(np.exp(logs.high))
-    masks = [calm(pair) for pair in pairs if len(pair.waits_ns)]
+    masks = [find_clean(pair) for pair in pairs if len(pair.waits_ns)]
     return Ratio(
         ratio=float(np.exp(logs.value)),
         low=low,
@@ -72,36 +72,36 @@ def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
         launches=logs.n,
         blocks=sum(len(kept) for kept in used),
         clean_share=float(np.concatenate(masks).mean()) if masks else None,
-        verdict=judge(low, high),
+        verdict=decide_verdict(low, high),
         basis="clean" if all(mask.sum() >= min(MIN_CLEAN_BLOCKS, len(mask)) for mask in masks) else "raw",
     )
 
 
-def calm(pair: PairLaunch, limit_ns: int = PREEMPTED_NS) -> NDArray[np.bool_]:
-    """Which blocks have no preempted member; all of them where nobody looked."""
+def find_clean(pair: PairLaunch) -> NDArray[np.bool_]:
+    """Which blocks have no preempted member; all of them where the kernel does not report waits."""
     if len(pair.waits_ns) == 0:
         return np.ones(len(pair.blocks_ns), dtype=np.bool_)
     if len(pair.waits_ns) != len(pair.blocks_ns):
         raise ValueError(f"{len(pair.waits_ns)} rows of waits for {len(pair.blocks_ns)} blocks")
-    return np.asarray((np.asarray(pair.waits_ns) <= limit_ns).all(axis=1))
+    return np.asarray((np.asarray(pair.waits_ns) <= PREEMPTED_NS).all(axis=1))
 
 
-def clean_blocks(pair: PairLaunch, limit_ns: int = PREEMPTED_NS) -> NDArray[np.float64]:
-    """Rows of (a, b, b, a) nanoseconds no member of which was preempted; all rows where too few stay."""
+def keep_clean_blocks(pair: PairLaunch) -> NDArray[np.float64]:
+    """Rows of (a, b, b, a) nanoseconds without a preempted member; all rows where fewer than 5 are left."""
     blocks = np.asarray(pair.blocks_ns, dtype=np.float64)
-    kept = blocks[calm(pair, limit_ns)]
+    kept = blocks[find_clean(pair)]
     return kept if len(kept) >= MIN_CLEAN_BLOCKS else blocks
 
 
-def block_logs(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+def take_logs(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     """log((b1 + b2) / (a1 + a2)) of each row."""
     if not (blocks > 0).all():
         raise ValueError("a block has a duration that is not positive")
     return np.asarray(np.log((blocks[:, 1] + blocks[:, 2]) / (blocks[:, 0] + blocks[:, 3])))
 
 
-def judge(low: float | None, high: float | None) -> str:
-    """The verdict of `Ratio` from its interval alone."""
+def decide_verdict(low: float | None, high: float | None) -> str:
+    """The verdict of `Ratio` from its interval."""
     if low is None or high is None:
         return "inconclusive"
     if low >= 1 - SAME and high <= 1 + SAME:
@@ -111,8 +111,8 @@ def judge(low: float | None, high: float | None) -> str:
     return "faster" if high < 1 else "inconclusive"
 
 
-def promised(base: Cost | None, cost: Cost) -> float | None:
-    """MACs of the baseline over those left (zeros left out); None where either cannot be counted in full."""
+def promised_speedup(base: Cost | None, cost: Cost) -> float | None:
+    """Nonzero MACs of the baseline over nonzero MACs of this; None where an operator of either cannot be counted."""
     if base is None or base.unknown or cost.unknown or not cost.nonzero_macs:
         return None
     return base.nonzero_macs / cost.nonzero_macs

@@ -2,7 +2,9 @@
 
 Record format history:
 1  the dataclasses of `bench.records`. A field added later with a default needs no new version;
-   a field renamed, removed or given another meaning does, with a conversion here.
+   a field renamed, removed or given another meaning does, with a step in `bench.store.upgrade`.
+2  Record.precision and Record.execution say what was asked and what ran; of version 1 they are read from its
+   facts. Run.revision is that of pressbench itself; version 1 had that of the folder the user stood in.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from bench.errors import InvalidInput
 from bench.records import Record, Run
+from bench.store.upgrade import upgrade_record, upgrade_run
 
-RECORD_VERSION = 1
+RECORD_VERSION = 2
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRecord:
-    """What the JSON of a cell says."""
+    """The JSON of a cell."""
 
     record_version: int
     record: Record
@@ -33,7 +36,7 @@ class StoredRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredRun:
-    """What the JSON of a run says."""
+    """The JSON of a run."""
 
     record_version: int
     run: Run
@@ -54,40 +57,51 @@ def pack_run(run: Run) -> bytes:
 
 
 def unpack_record(packed: bytes, where: str) -> Record:
-    """Inverse of `pack_record`. InvalidInput: damaged, or written by a newer pressbench; `where` names it."""
-    return unpack(RECORDS, packed, where).record
+    """Inverse of `pack_record`, upgraded from older versions.
+
+    InvalidInput: damaged, or written by a newer pressbench; `where` names it.
+    """
+    found = unpack(RECORDS, packed, where)
+    return upgrade_record(found.record, found.record_version)
 
 
 def unpack_run(packed: bytes, where: str) -> Run:
-    """Inverse of `pack_run`. InvalidInput: as `unpack_record`."""
-    return unpack(RUNS, packed, where).run
+    """Inverse of `pack_run`, upgraded from older versions. InvalidInput: as `unpack_record`."""
+    found = unpack(RUNS, packed, where)
+    return upgrade_run(found.run, found.record_version)
 
 
 def pack(adapter: TypeAdapter[T], value: T) -> bytes:
-    """Compressed JSON. NaN and infinities stay what they are: pydantic's own writer would make them null."""
+    """Compressed JSON that keeps NaN and infinities: pydantic's own writer would make them null."""
     try:
-        plain = adapter.dump_python(value, warnings="error", fallback=plain_mapping)
+        plain = adapter.dump_python(value, warnings="error", fallback=make_plain)
         return zlib.compress(json.dumps(plain, separators=(",", ":")).encode())
     except (PydanticSerializationError, TypeError) as error:
         raise TypeError(f"a record cannot be written as JSON: {error}") from error
 
 
-def plain_mapping(value: object) -> dict[object, object]:
-    """Read-only mappings inside free-form facts."""
+def make_plain(value: object) -> dict[object, object]:
+    """A dict of a read-only mapping inside free-form facts. TypeError: any other kind of value."""
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"{type(value).__name__} is no JSON value")
+    raise TypeError(f"{type(value).__name__} is not a JSON value")
 
 
 def unpack(adapter: TypeAdapter[T], packed: bytes, where: str) -> T:
-    """The validated dataclass, after checking that this version can read it."""
+    """The validated dataclass. InvalidInput: damaged, or of a version that this pressbench does not read."""
     try:
         text = zlib.decompress(packed)
-        version = from_json(text)["record_version"]
-        if version > RECORD_VERSION:
-            raise InvalidInput(
-                f"{where} has record version {version}, newer than the {RECORD_VERSION} this pressbench reads: upgrade it"
-            )
+        check_version(from_json(text)["record_version"], where)
         return adapter.validate_json(text, strict=True)
     except (zlib.error, ValidationError, ValueError, KeyError, TypeError) as error:
         raise InvalidInput(f"{where} is damaged: {error}") from error
+
+
+def check_version(version: int, where: str) -> None:
+    """InvalidInput: newer than this pressbench. ValueError: there was never such a version."""
+    if version > RECORD_VERSION:
+        raise InvalidInput(
+            f"{where} has record version {version}, newer than the {RECORD_VERSION} this pressbench reads: upgrade it"
+        )
+    if version < 1:
+        raise ValueError(f"record version {version} never existed")

@@ -1,4 +1,4 @@
-"""Opens the database behind a store and words its errors; all that is particular to SQLite is here."""
+"""Opens the database behind a store and explains its errors. Everything particular to SQLite is here."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def connect(url_or_path: str | Path) -> tuple[Engine, str]:
 
 
 def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
-    """Readers beside one writer (WAL), durable at every commit, patient, transactions begun by `begin_sqlite`."""
+    """Readers beside one writer (WAL), durable at every commit, 60 s of patience; `begin_sqlite` begins transactions."""
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
     use_wal(connection)
@@ -56,16 +56,16 @@ def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> No
 def use_wal(connection: sqlite3.Connection) -> None:
     """Switches the file to WAL, waiting as long as `busy_timeout` would.
 
-    SQLite answers BUSY at once, without waiting, to a switch that meets another process writing the first tables of
-    a new file: two runs begun at the same moment on an empty folder.
+    Two runs that begin at the same moment on an empty folder meet here: while one writes the first tables, SQLite
+    answers BUSY to the other's switch at once instead of waiting.
     """
     deadline = time.monotonic() + BUSY_TIMEOUT_S
-    while not switched(connection, last_try=time.monotonic() > deadline):
+    while not try_wal(connection, last_try=time.monotonic() > deadline):
         time.sleep(0.01)
 
 
-def switched(connection: sqlite3.Connection, *, last_try: bool) -> bool:
-    """Whether the file is in WAL now; False where another process kept it from that and it is not the last try."""
+def try_wal(connection: sqlite3.Connection, *, last_try: bool) -> bool:
+    """Switches once. False: another process was in the way. The last try raises instead."""
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
@@ -76,36 +76,36 @@ def switched(connection: sqlite3.Connection, *, last_try: bool) -> bool:
 
 
 def begin_sqlite(connection: Connection) -> None:
-    """Takes the write lock at once: a lock taken after reading fails instead of waiting."""
+    """Takes the write lock at once. A lock asked for after a read fails instead of waiting."""
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 @contextmanager
 def writing(engine: Engine, where: str) -> Iterator[Connection]:
-    """One transaction: all of it or nothing. Database errors come out as a user's errors."""
+    """One transaction: all of it or nothing. Raises database errors as `PressbenchError`."""
     try:
         with engine.begin() as connection:
             yield connection
     except DBAPIError as error:
-        raise worded(error, where) from error
+        raise explain_error(error, where) from error
 
 
 @contextmanager
 def reading(engine: Engine, where: str) -> Iterator[Connection]:
-    """A look that takes no lock. Database errors come out as a user's errors."""
+    """A read that takes no lock. Raises database errors as `PressbenchError`."""
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
     except DBAPIError as error:
-        raise worded(error, where) from error
+        raise explain_error(error, where) from error
 
 
-def worded(error: DBAPIError, where: str) -> PressbenchError:
-    """What a database error means to a person."""
+def explain_error(error: DBAPIError, where: str) -> PressbenchError:
+    """What a database error means to the user."""
     cause = error.orig
     name = cause.sqlite_errorname if isinstance(cause, sqlite3.Error) and cause.args else ""
     if name in FULL:
-        return Unavailable(f"disk full: {where} could not take the record; free space and go on with --resume")
+        return Unavailable(f"disk full: {where} could not take the record; free space and continue with --resume")
     if name == "SQLITE_NOTADB":
         return InvalidInput(f"{where} is not a pressbench store: {cause}")
     if name == "SQLITE_CORRUPT":

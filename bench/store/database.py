@@ -19,7 +19,7 @@ from bench.store.connect import connect, reading, writing
 from bench.store.schema import CELLS, RUNS, prepare
 
 SILENT_FOR = timedelta(hours=1)
-"""A run of another machine that stored nothing for so long is taken to be gone."""
+"""A run of another machine that stored nothing for so long counts as gone."""
 
 
 def utc_now() -> datetime:
@@ -51,14 +51,14 @@ class Store:
         engine, where = connect(url_or_path)
         try:
             with writing(engine, where) as connection:
-                prepare_once(connection, where)
+                prepare_tables(connection, where)
         except BaseException:
             engine.dispose()
             raise
         return cls(engine=engine, where=where, now=now)
 
     def close(self) -> None:
-        """Gives the database back."""
+        """Closes the connections to the database."""
         self.engine.dispose()
 
     def __enter__(self) -> Self:
@@ -68,9 +68,9 @@ class Store:
         self.close()
 
     def begin_run(self, run: Run) -> None:
-        """Notes a run as this process's, running; a run known already is taken over (`--resume`).
+        """Marks a run as running in this process. A known run is taken over (`--resume`).
 
-        Unavailable: another process that still lives is at it.
+        Unavailable: another process that still lives runs it.
         """
         values = {
             "started_at": run.started_at,
@@ -92,7 +92,7 @@ class Store:
             connection.execute(update(RUNS).where(RUNS.c.run_id == run.run_id).values(**values))
 
     def finish_run(self, run_id: str, status: str, finished_at: str) -> None:
-        """Notes how a run ended: "finished" or "interrupted". InvalidInput: nobody began it."""
+        """Marks how a run ended: "finished" or "interrupted". InvalidInput: there is no such run."""
         with writing(self.engine, self.where) as connection:
             done = connection.execute(
                 update(RUNS).where(RUNS.c.run_id == run_id).values(status=status, finished_at=finished_at)
@@ -116,7 +116,7 @@ class Store:
             )
 
     def runs(self) -> list[Run]:
-        """All runs by start. One whose process is gone without having finished is "interrupted"."""
+        """All runs by start. A run whose process is gone before it finished is "interrupted"."""
         with reading(self.engine, self.where) as connection:
             rows = connection.execute(select(RUNS).order_by(RUNS.c.started_at, RUNS.c.run_id)).all()
         return [
@@ -138,14 +138,14 @@ class Store:
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
 
     def last_interrupted(self, target: str, suite: str) -> Run | None:
-        """The latest run of this target and suite that ended before it was done and that nobody is at."""
+        """The latest interrupted run of this target and suite that no process runs; None where there is none."""
         for run in reversed(self.runs()):
             if (run.target, run.suite, run.status) == (target, suite, "interrupted"):
                 return run
         return None
 
     def done_keys(self, run_id: str) -> frozenset[str]:
-        """Keys of the cells that are stored, however they ended."""
+        """Keys of the stored cells, whatever their status."""
         with reading(self.engine, self.where) as connection:
             return frozenset(connection.execute(select(CELLS.c.key).where(CELLS.c.run_id == run_id)).scalars())
 
@@ -161,8 +161,8 @@ class Store:
         return "running" if alive else "interrupted"
 
 
-def prepare_once(connection: Connection, where: str) -> None:
-    """`prepare`, once more where another process created the tables in between."""
+def prepare_tables(connection: Connection, where: str) -> None:
+    """Calls `prepare`, and once more where another process created the tables in between."""
     try:
         with connection.begin_nested():
             prepare(connection, where)

@@ -2,7 +2,7 @@
 
 Schema history:
 1  runs and cells; a run did not say which process it belonged to.
-2  runs.owner and runs.touched_at: a run that was killed is told from one that is still going on.
+2  runs.owner and runs.touched_at: they show whether a run was killed or still goes on.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ CELLS = Table(
 def prepare(connection: Connection, where: str) -> None:
     """Creates the tables in an empty database, or brings an older one up to date, in the open transaction.
 
-    InvalidInput: the schema is newer than this code, or the database is somebody else's.
+    InvalidInput: the schema is newer than this code, or the database is not a pressbench store.
     """
     names = set(inspect(connection).get_table_names())
     if VERSION.name not in names:
@@ -85,11 +85,11 @@ def prepare(connection: Connection, where: str) -> None:
         connection.execute(update(VERSION).values(version=SCHEMA_VERSION))
 
 
-def to_version_2(connection: Connection) -> None:
-    """Runs learn which process they belong to; those begun before do not know."""
+def upgrade_to_2(connection: Connection) -> None:
+    """Adds the process that a run belongs to; it stays empty for runs begun before."""
     connection.execute(text("ALTER TABLE runs ADD COLUMN owner VARCHAR(400) DEFAULT '' NOT NULL"))
     connection.execute(text("ALTER TABLE runs ADD COLUMN touched_at VARCHAR(40) DEFAULT '' NOT NULL"))
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: to_version_2}
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2}
 """Version -> the step from the one before it."""

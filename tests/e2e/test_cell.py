@@ -17,7 +17,7 @@ from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.line.cell import Bookkeeping, run_cell
 from bench.line.plan import Request, make_plan
 from bench.line.trust import doubts_of, doubts_of_pairs
-from bench.report.table import rows
+from bench.report.table import compute_rows
 from bench.types import Artifact, Backend, Probe, Simulation, Status
 
 FAKES = Path(__file__).parent.parent / "fakes"
@@ -101,7 +101,7 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
     assert len(other.pairs) == 2
     assert {pair.first for pair in other.pairs} == {"a", "b"}
     assert other.quality.top1_agreement == 1.0
-    first, second = rows([baseline, other])
+    first, second = compute_rows([baseline, other])
     assert first["speedup"] == 1.0
     assert 0.5 < second["speedup"] < 2.0
 
@@ -141,7 +141,7 @@ def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_
     assert len(other.launches) == 2
     assert other.pairs == ()
     assert "no room for two" in other.missing["speedup"]
-    assert rows([other])[0]["speedup"] is None
+    assert compute_rows([other])[0]["speedup"] is None
 
 
 def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):
@@ -173,7 +173,7 @@ def test_an_estimate_has_the_simulated_clock_and_no_accuracy(book, monkeypatch):
     baseline, _ = measured(book, monkeypatch, backend=Estimator)
     assert baseline.clock.value == "simulated"
     assert baseline.simulation.cycles == 1000
-    row = rows([baseline])[0]
+    row = compute_rows([baseline])[0]
     assert row["latency_p50_ms"] == 1.5
     assert row["accuracy"] is None
     assert "no inference" in baseline.missing["accuracy"]
@@ -213,7 +213,7 @@ def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, m
     monkeypatch.setattr(bench.line.cell, "cost_of", counted)
     monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: FakeBackend)
     other = run_cell(book.plan.cells[1], book)
-    row, beside = rows([baseline, other])
+    row, beside = compute_rows([baseline, other])
     for column in ("macs", "flops", "promised_speedup"):
         assert row[column] is None
         assert "com.me.Fancy" in baseline.missing[column]
@@ -237,7 +237,7 @@ def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monk
     assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
     assert [window.meter for window in baseline.launches[0].energy] == ["steady", "other"]
     assert "over the energy budget" in "; ".join(baseline.reasons)
-    assert rows([baseline])[0]["energy_source"] == "measured:steady"
+    assert compute_rows([baseline])[0]["energy_source"] == "measured:steady"
 
 
 def test_a_memory_budget_limits_what_the_column_shows(book, monkeypatch):
@@ -246,7 +246,7 @@ def test_a_memory_budget_limits_what_the_column_shows(book, monkeypatch):
         book.baselines.clear()
         book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(memory_bytes=limit)))
         baseline = measured(book, monkeypatch, baseline={"ballast_bytes": 32 * 2**20})[0]
-        peak = rows([baseline])[0]["memory_peak_bytes"]
+        peak = compute_rows([baseline])[0]["memory_peak_bytes"]
         said = "; ".join(baseline.reasons)
         assert (f"over the memory budget: {peak:.6g} of" in said) == (peak > limit)
     assert 30 * 2**20 < peak < 50 * 2**20

@@ -11,6 +11,7 @@ from conftest import lacking
 from fake_records import energy, run, suite
 from playwright.sync_api import Page, sync_playwright
 
+from bench.records import Execution
 from bench.report.page import write_dashboard
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -103,10 +104,10 @@ def test_the_page_draws_everything_in_silence_and_asks_nobody(watched, metered, 
 
 
 def test_runtimes_stand_side_by_side_and_why_is_read_without_scrolling(watched, tmp_path):
-    notes = {"operators": {"CONV_2D": 9, HOSTILE[2]: 1}, "delegated": 9, "partitions": 2, "not_delegated": {"PAD": 1}}
+    ran = Execution(operators={"CONV_2D": 9, HOSTILE[2]: 1}, delegated=9, partitions=2, not_delegated={"PAD": 1})
     cells = [c for c in suite() if c.model == "resnet8" and c.launches]
     other = [
-        replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}", facts={"session": notes})
+        replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}", execution=ran)
         for c in suite(seed=8)
         if c.model == "resnet8" and c.launches
     ]

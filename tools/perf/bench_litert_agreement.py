@@ -27,13 +27,12 @@ from backends.litert.compile import LitertBackend
 from backends.litert.session import LitertSession
 from bench.device.events import TimedRuns
 from bench.device.job import Job, Limits, Subject
-from bench.device.timing import RunQueue
+from bench.device.timing import PREEMPTED_NS, RunQueue
 from bench.line.artifacts import compiled
 from bench.paths import cache_folder
 from bench.reach.local import Local
 from bench.records import Launch
 from bench.stats import latency
-from bench.stats.latency import PREEMPTED_NS
 from bench.types import Artifact, Clock, Conditions
 from tools.perf.subjects import compressed
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from bench.records import Record
-from bench.stats import energy_of, latency, promised, ratio
+from bench.stats import energy_of, latency, promised_speedup, ratio
 from bench.types import Clock, Json
 
 COLUMNS = (
@@ -68,7 +68,7 @@ def _promise(record: Record, known: Mapping[str, Record]) -> dict[str, str]:
     baseline = known.get(record.baseline_key)
     if record.key == record.baseline_key or baseline is None or record.cost is None or baseline.cost is None:
         return {}
-    ratio_of_macs = promised(baseline.cost, record.cost)
+    ratio_of_macs = promised_speedup(baseline.cost, record.cost)
     row = {} if ratio_of_macs is None else {"promised": f"{ratio_of_macs:.2f}"}
     if record.pairs:
         return row | {"delivered": f"{ratio(record.pairs).speedup.value:.2f}", "delivered_by": "interleaved, 1 launch"}

@@ -20,42 +20,42 @@ from numpy.random import default_rng
 from rich.console import Console
 
 from bench.records import Launch, PairLaunch, Quality
-from bench.report.axes import legend_of, log_axis
-from bench.report.cells import cells_of, labels, latest, pareto
-from bench.report.labels import HEIGHT, WIDTH, overlap, place, text_box
-from bench.report.page import render, write_dashboard
-from bench.report.scatter import accuracy_figures, promise_figures
+from bench.report.cells import find_front, keep_latest, make_cells
+from bench.report.charts.axes import log_axis
+from bench.report.charts.label_places import HEIGHT, SIDES, WIDTH, overlaps, place_labels, text_box
+from bench.report.charts.legend import make_legend
+from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.columns import CSV_COLUMNS
+from bench.report.names import label_cells
+from bench.report.page import render_page, write_dashboard
 from bench.report.summary import summary
-from bench.report.table import COLUMNS, rows, write_csv
+from bench.report.table import compute_rows, write_csv
 from bench.report.text import count, interval, number, percent, signed, size, times
 from bench.stats import latency, ratio
 from bench.types import Clock, Conditions, Simulation, Status
 
 GOLDEN = Path(__file__).parents[2] / "golden"
+NAMES = [column.name for column in CSV_COLUMNS]
 HOSTILE = "<script>alert(1)</script>"
 
 
 def row(**changes):
-    return rows([record(**changes)])[0]
+    return compute_rows([record(**changes)])[0]
 
 
 def against(base, **changes):
     """The row of a record beside a baseline."""
     first = record(key="base", baseline_key="base", **base)
-    return rows([first, record(key="other", baseline_key="base", recipe="other", **changes)])[1]
+    return compute_rows([first, record(key="other", baseline_key="base", recipe="other", **changes)])[1]
 
 
 @pytest.fixture(scope="module")
 def page():
-    return render(suite(), [run()])
-
-
-def test_the_columns_are_those_of_the_design_in_its_order():
-    assert list(COLUMNS) == (GOLDEN / "columns.txt").read_text().split()
+    return render_page(suite(), [run()])
 
 
 def test_a_row_has_exactly_the_columns_in_order():
-    assert list(row()) == list(COLUMNS)
+    assert list(row()) == NAMES
 
 
 def test_a_cell_that_was_not_measured_has_no_figure_at_all():
@@ -70,7 +70,7 @@ def test_a_cell_that_was_not_measured_has_no_figure_at_all():
 
 def test_the_table_agrees_with_the_statistics_of_the_raw_samples():
     cells = list(measured(default_rng(3), "r"))
-    for cell, found in zip(cells, rows(cells), strict=True):
+    for cell, found in zip(cells, compute_rows(cells), strict=True):
         timed = latency(cell.launches, cell.clock)
         assert (found["latency_p50_ms"], found["latency_p99_ms"], found["samples"]) == (
             timed.p50.value,
@@ -89,7 +89,7 @@ def test_the_table_agrees_with_the_statistics_of_the_raw_samples():
 
 def test_a_baselines_speedup_is_one_and_so_are_its_bounds_and_its_promise():
     cells = list(measured(default_rng(3), "r"))
-    found = [each for each, cell in zip(rows(cells), cells, strict=True) if cell.recipe == "baseline"]
+    found = [each for each, cell in zip(compute_rows(cells), cells, strict=True) if cell.recipe == "baseline"]
     assert len(found) == 3
     for each in found:
         assert [each[name] for name in ("speedup", "speedup_low", "speedup_high", "promised_speedup")] == [1.0] * 4
@@ -103,12 +103,12 @@ def test_a_baseline_that_was_not_measured_has_no_speedup():
 def test_what_is_relative_is_against_the_own_baseline_of_the_same_run():
     cells = list(measured(default_rng(3), "one"))
     other = [replace(cell, run_id="two", cost=replace(cell.cost, file_bytes=1)) for cell in cells if cell.cost]
-    assert rows([*cells, *other])[: len(cells)] == rows(cells)
+    assert compute_rows([*cells, *other])[: len(cells)] == compute_rows(cells)
 
 
 def test_what_is_relative_is_missing_where_the_baseline_is():
     cells = [cell for cell in measured(default_rng(3), "r") if cell.recipe != "baseline"]
-    for found in rows(cells):
+    for found in compute_rows(cells):
         assert (found["compression_ratio"], found["accuracy_drop_pp"], found["promised_speedup"]) == (None, None, None)
 
 
@@ -168,16 +168,16 @@ def test_the_csv_reads_back_with_whole_numbers_whole_and_the_missing_empty(tmp_p
     write_csv(suite(), tmp_path / "cells.csv")
     with (tmp_path / "cells.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
-    assert list(found[0]) == list(COLUMNS)
+    assert list(found[0]) == NAMES
     assert len(found) == len(suite())
-    for text, numbers in zip(found, rows(suite()), strict=True):
+    for text, numbers in zip(found, compute_rows(suite()), strict=True):
         for name, value in numbers.items():
             assert text[name] == ("" if value is None else str(value))
 
 
 def test_no_records_give_a_csv_with_a_header_alone(tmp_path):
     write_csv([], tmp_path / "cells.csv")
-    assert (tmp_path / "cells.csv").read_text() == ",".join(COLUMNS) + "\n"
+    assert (tmp_path / "cells.csv").read_text() == ",".join(NAMES) + "\n"
 
 
 def test_the_csv_of_a_fixed_run_is_what_it_was(tmp_path):
@@ -185,10 +185,10 @@ def test_the_csv_of_a_fixed_run_is_what_it_was(tmp_path):
     cells = [cell for cell in suite() if cell.model != "mobilenetv2(width=0.35)"]
     shortened = [
         {name: f"{value:.6g}" if isinstance(value, float) else value for name, value in each.items()}
-        for each in rows(cells)
+        for each in compute_rows(cells)
     ]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
+    writer = csv.DictWriter(text, NAMES, lineterminator="\n")
     writer.writeheader()
     writer.writerows(shortened)
     assert text.getvalue() == (GOLDEN / "cells.csv").read_text()
@@ -251,7 +251,7 @@ def test_a_hostile_name_is_text_wherever_it_appears(name):
         )
         for cell in suite()
     ]
-    hostile = render([*cells, *suite()], [run(target=name, suite=name, machine={name: name})])
+    hostile = render_page([*cells, *suite()], [run(target=name, suite=name, machine={name: name})])
     body = hostile[: hostile.index("<script>")]
     assert str(escape(name)) in body
     assert name not in body or "<" not in name
@@ -261,13 +261,13 @@ def test_a_hostile_name_is_text_wherever_it_appears(name):
 
 
 def test_plots_hold_exactly_the_figures_of_the_table():
-    cells = cells_of([cell for cell in suite() if cell.model == "resnet8"])
-    legend = legend_of(cells)
-    (figure,) = accuracy_figures(cells, legend)
+    cells = make_cells([cell for cell in suite() if cell.model == "resnet8"])
+    legend = make_legend(cells)
+    (figure,) = draw_accuracy(cells, legend)
     shown = [c for c in cells if c.row["latency_p50_ms"] and c.row["accuracy"]]
     assert figure.data[1]["x"] == [c.row["latency_p50_ms"] for c in shown]
     assert figure.data[1]["y"] == [100 * float(c.row["accuracy"] or 0) for c in shown]
-    (promise,) = promise_figures(cells, legend)
+    (promise,) = draw_promises(cells, legend)
     delivered = {y for trace in promise.data if "error_y" in trace for y in trace["y"]}
     assert delivered == {c.row["speedup"] for c in cells if c.row["speedup"] and not c.baseline}
 
@@ -290,8 +290,8 @@ def test_durations_of_different_clocks_never_share_a_plot():
         ),
         *(replace(c, clock=Clock.SIMULATED, simulation=Simulation(source="s", latency_ms=9.0)) for c in cells),
     ]
-    found = cells_of([replace(c, key=f"{c.key}{i}") for i, c in enumerate(mixed)])
-    notes = [figure.note for figure in accuracy_figures(found, legend_of(found))]
+    found = make_cells([replace(c, key=f"{c.key}{i}") for i, c in enumerate(mixed)])
+    notes = [figure.note for figure in draw_accuracy(found, make_legend(found))]
     assert len(notes) == len(set(notes)) == 3
 
 
@@ -306,20 +306,20 @@ def test_untrusted_cells_are_hollow_and_never_on_the_front():
         launches=launches(default_rng(0), 1.0),
         quality=Quality(samples=1, accuracy=0.99),
     )
-    cells = cells_of([good, bad])
-    (figure,) = accuracy_figures(cells, legend_of(cells))
+    cells = make_cells([good, bad])
+    (figure,) = draw_accuracy(cells, make_legend(cells))
     assert figure.data[0]["x"] == [cells[0].row["latency_p50_ms"]]
     assert figure.data[1]["marker"]["symbol"] == ["circle", "circle-open"]
 
 
 def test_a_page_of_nothing_is_a_page():
-    empty = render([], [])
+    empty = render_page([], [])
     assert "no cells are stored yet" in empty
     assert 'id="plots">[]<' in empty
 
 
 def test_a_page_of_failures_alone_is_a_page():
-    failed = render([record(status=Status.FAILED, reasons=("killed",))], [run(status="interrupted")])
+    failed = render_page([record(status=Status.FAILED, reasons=("killed",))], [run(status="interrupted")])
     assert "killed" in failed
     assert "interrupted" in failed
 
@@ -329,12 +329,12 @@ def test_plots_show_the_latest_measurement_of_a_cell_and_the_table_all(tmp_path)
     write_dashboard([*old, *suite()], [run("old"), run()], tmp_path / "d.html")
     text = (tmp_path / "d.html").read_text()
     assert text.count('<tr class="') == 2 * len(suite())
-    assert {cell.record.run_id for cell in latest(cells_of([*old, *suite()]))} == {run().run_id}
+    assert {cell.record.run_id for cell in keep_latest(make_cells([*old, *suite()]))} == {run().run_id}
 
 
 def test_the_latest_of_one_data_set_does_not_replace_anothers():
-    cells = cells_of([record(data=data, run_id=run_id) for run_id in ("one", "two") for data in ("mnist", "digits")])
-    found = [(cell.record.data, cell.record.run_id) for cell in latest(cells)]
+    cells = make_cells([record(data=data, run_id=run_id) for run_id in ("one", "two") for data in ("mnist", "digits")])
+    found = [(cell.record.data, cell.record.run_id) for cell in keep_latest(cells)]
     assert found == [("mnist", "two"), ("digits", "two")]
 
 
@@ -344,7 +344,7 @@ POINTS = st.lists(st.tuples(st.integers(0, 20).map(float), st.integers(0, 20).ma
 @given(POINTS)
 @settings(deadline=None)
 def test_the_front_is_what_nobody_beats(points):
-    front = {points[i] for i in pareto(points)}
+    front = {points[i] for i in find_front(points)}
     for point in points:
         beaten = any(a <= point[0] and b >= point[1] and (a, b) != point for a, b in points)
         assert (point in front) == (not beaten)
@@ -354,22 +354,22 @@ def test_the_front_is_what_nobody_beats(points):
 @settings(deadline=None)
 def test_names_in_a_plot_never_cover_each_other_or_leave_it(points, data):
     names = [data.draw(st.text("abc-", min_size=1, max_size=18)) for _ in points]
-    placed = place(points, names, first=range(len(points) // 2))
-    from bench.report.labels import SIDES
-
+    placed = place_labels(points, names, first=range(len(points) // 2))
     sides = {side: rest for side, *rest in SIDES}
     boxes = [
         text_box((x * WIDTH, (1 - y) * HEIGHT), name, sides[side])
         for (x, y), (name, side) in zip(points, placed, strict=True)
         if name
     ]
-    assert not any(overlap(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert not any(overlaps(a, b) for i, a in enumerate(boxes) for b in boxes[:i])
     assert all(a[0] >= 0 and a[2] <= WIDTH for a in boxes)
 
 
 def test_names_of_cells_say_what_tells_them_apart_and_nothing_else():
-    cells = cells_of([record(key="a"), record(key="b", conditions=Conditions(batch=8)), record(key="c", backend="trt")])
-    assert list(labels(cells).values()) == [
+    cells = make_cells(
+        [record(key="a"), record(key="b", conditions=Conditions(batch=8)), record(key="c", backend="trt")]
+    )
+    assert label_cells(cells) == [
         "baseline · ort · batch 1",
         "baseline · ort · batch 8",
         "baseline · trt · batch 1",
@@ -412,7 +412,7 @@ def test_a_logarithmic_axis_holds_its_values_and_has_ticks(values):
 
 
 def test_a_speedup_without_enough_launches_has_no_bounds_and_is_inconclusive():
-    found = cells_of([record(key="b", baseline_key="a", pairs=pairs(default_rng(0), 1.0, 2.0, count=2))])[0]
+    found = make_cells([record(key="b", baseline_key="a", pairs=pairs(default_rng(0), 1.0, 2.0, count=2))])[0]
     assert found.figure("speedup") == pytest.approx(2.0, rel=0.05)
     assert (found.figure("speedup_low"), found.verdict) == (None, "inconclusive")
 

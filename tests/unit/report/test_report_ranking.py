@@ -9,18 +9,19 @@ from fake_records import launches, measured, on, pairs, record
 from numpy.random import default_rng
 
 from bench.records import Quality
-from bench.report.axes import legend_of
-from bench.report.cells import cells_of
-from bench.report.headlines import fastest, headlines, smallest
-from bench.report.scatter import accuracy_figures, promise_figures
-from bench.report.table import rows
-from bench.report.view import missing, table, troubles
+from bench.report.cells import make_cells
+from bench.report.charts.legend import make_legend
+from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.page.cell_table import make_table
+from bench.report.page.headlines import find_fastest, find_smallest, write_headlines
+from bench.report.page.troubles import list_gaps, list_troubles
+from bench.report.table import compute_rows
 from bench.types import Conditions, Cost, Status
 
 
 def test_the_fastest_headline_is_the_lowest_latency_not_the_largest_speedup():
-    found = fastest(
-        cells_of(
+    found = find_fastest(
+        make_cells(
             [
                 on("ort", 40.0),
                 on("ort", 10.0, recipe="int8", pairs=pairs(default_rng(0), 40.0, 4.0)),
@@ -37,8 +38,8 @@ def test_the_fastest_headline_is_the_lowest_latency_not_the_largest_speedup():
 
 
 def test_the_fastest_headline_says_whom_it_is_not_told_apart_from():
-    cells = cells_of([on("ort", 5.0), on("litert", 5.001), on("pytorch", 5.002), on("trt", 50.0)])
-    found = fastest(cells)
+    cells = make_cells([on("ort", 5.0), on("litert", 5.001), on("pytorch", 5.002), on("trt", 50.0)])
+    found = find_fastest(cells)
     assert found is not None
     assert found.more.endswith("not told apart from baseline on litert and 1 more")
 
@@ -48,8 +49,8 @@ def test_the_smallest_headline_is_the_smallest_file_not_the_largest_ratio():
         counts = ("params", "nonzero_params", "macs", "nonzero_macs", "flops", "weight_bytes", "activation_bytes")
         return Cost(**dict.fromkeys(counts, 1), peak_activation_bytes=1, file_bytes=size)
 
-    found = smallest(
-        cells_of(
+    found = find_smallest(
+        make_cells(
             [
                 on("ort", 1.0, cost=sized(4000)),
                 on("ort", 1.0, recipe="int8", cost=sized(1000)),
@@ -63,22 +64,22 @@ def test_the_smallest_headline_is_the_smallest_file_not_the_largest_ratio():
 
 
 def test_headlines_rank_within_one_clock_and_one_set_of_conditions():
-    cells = cells_of(
+    cells = make_cells(
         [
             on(backend, ms * batch, conditions=Conditions(batch=batch))
             for batch in (1, 8)
             for backend, ms in (("ort", 5.0), ("litert", 9.0))
         ]
     )
-    assert [card.where for card in headlines(cells)] == [
+    assert [card.where for card in write_headlines(cells)] == [
         "on cpu, measured, batch 1, 1 thread",
         "on cpu, measured, batch 8, 1 thread",
     ]
 
 
 def test_a_front_ranks_one_set_of_conditions():
-    cells = cells_of([on("ort", 1.0), on("ort", 20.0, conditions=Conditions(batch=32, threads=2))])
-    figures = accuracy_figures(cells, legend_of(cells))
+    cells = make_cells([on("ort", 1.0), on("ort", 20.0, conditions=Conditions(batch=32, threads=2))])
+    figures = draw_accuracy(cells, make_legend(cells))
     assert [figure.note for figure in figures] == [
         "digits on cpu, measured, batch 1, 1 thread",
         "digits on cpu, measured, batch 32, 2 threads",
@@ -89,44 +90,69 @@ def test_a_front_ranks_one_set_of_conditions():
 def test_promises_of_two_backends_are_two_plots():
     cells = [cell for cell in measured(default_rng(3), "r") if cell.model == "resnet8"]
     other = [replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}") for c in cells]
-    found = cells_of([*cells, *other])
-    assert [figure.title for figure in promise_figures(found, legend_of(found))] == ["ort on cpu", "litert on cpu"]
+    found = make_cells([*cells, *other])
+    assert [figure.title for figure in draw_promises(found, make_legend(found))] == ["ort on cpu", "litert on cpu"]
 
 
 def test_another_data_set_stays_out_of_the_mean_over_corruptions_and_has_a_column_of_its_own():
     quality = Quality(samples=9, accuracy=0.95, shifted={"blur": 0.5, "contrast": 0.7, "usps": 0.1})
     cell = record(quality=quality)
-    assert rows([cell])[0]["shifted_accuracy"] == pytest.approx(0.6)
-    shown = table(cells_of([cell]))
-    heads = [column.head for column in shown["columns"]]
+    assert compute_rows([cell])[0]["shifted_accuracy"] == pytest.approx(0.6)
+    shown = make_table(make_cells([cell]))
+    heads = [column.head for column in shown.columns]
     assert heads.index("accuracy on usps") == heads.index("shifted") + 1
-    assert shown["rows"][0]["fields"][heads.index("accuracy on usps")].text == "10.00 %"
-    assert rows([record(quality=Quality(samples=9, shifted={"usps": 0.1}))])[0]["shifted_accuracy"] is None
+    assert shown.rows[0].fields[heads.index("accuracy on usps")].text == "10.00 %"
+    assert compute_rows([record(quality=Quality(samples=9, shifted={"usps": 0.1}))])[0]["shifted_accuracy"] is None
 
 
 def test_an_empty_percentile_says_how_many_samples_it_needs():
-    cells = cells_of(
+    cells = make_cells(
         [
             record(key="few", launches=launches(default_rng(0), 1.0, samples=60)),
             record(key="fewer", launches=launches(default_rng(0), 1.0, samples=50)),
             record(key="many", launches=launches(default_rng(0), 1.0)),
         ]
     )
-    shown = table(cells)
-    column = next(i for i, c in enumerate(shown["columns"]) if c.name == "latency_p99_ms")
-    few, fewer, many = (row["fields"][column] for row in shown["rows"])
+    shown = make_table(cells)
+    column = next(i for i, c in enumerate(shown.columns) if c.name == "latency_p99_ms")
+    few, fewer, many = (row.fields[column] for row in shown.rows)
     assert few.why.endswith("samples support no 95 % bound of p99: it needs 299")
     assert (many.why, many.text != "–") == ("", True)
     assert few.why != fewer.why
-    said = [(item["why"], item["cells"]) for item in missing(cells) if item["columns"] == "latency_p99_ms"]
+    said = [(gap.why, gap.cells) for gap in list_gaps(cells) if gap.columns == ["latency_p99_ms"]]
     assert said == [("so few samples support no 95 % bound of p99: it needs 299", 2)]
 
 
+def skipped(backend, recipe, reason="not here", **changes):
+    return on(backend, 1.0, recipe=recipe, status=Status.SKIPPED, launches=(), reasons=(reason,), **changes)
+
+
+def reasons_of(*records):
+    """(names, place) of each reason of the only status there is."""
+    (trouble,) = list_troubles(make_cells(records))
+    return [(reason.names, reason.where) for reason in trouble.reasons]
+
+
 def test_cells_of_one_place_and_reason_are_one_trouble():
-    skips = [on("trt", 1.0, recipe=name, status=Status.SKIPPED, reasons=("not here",)) for name in ("a", "b")]
-    other = on("ort", 1.0, status=Status.SKIPPED, reasons=("not here",))
-    (group,) = troubles(cells_of([*skips, other]))
-    assert [(entry["names"], entry["where"]) for entry in group["cells"]] == [
+    assert reasons_of(
+        skipped("trt", "a"), skipped("trt", "b"), on("trt", 1.0), skipped("ort", "a"), on("ort", 1.0)
+    ) == [
         (["lenet5 / a", "lenet5 / b"], "trt on cpu"),
-        (["lenet5 / baseline"], "ort on cpu"),
+        (["lenet5 / a"], "ort on cpu"),
     ]
+
+
+def test_a_reason_of_all_cells_of_a_model_in_a_place_names_the_model_once():
+    here = [skipped("trt", recipe, model=model) for model in ("lenet5", "resnet8") for recipe in ("a", "b")]
+    elsewhere = [on("ort", 1.0, recipe=recipe, model=model) for model in ("lenet5", "resnet8") for recipe in ("a", "b")]
+    assert reasons_of(*here, *elsewhere) == [(["lenet5, all 2 cells", "resnet8, all 2 cells"], "trt on cpu")]
+
+
+def test_a_reason_of_all_cells_of_a_model_stands_once_whatever_the_place():
+    broken = [skipped(backend, recipe, "no such file") for backend in ("trt", "ort") for recipe in ("a", "b")]
+    assert reasons_of(*broken, on("ort", 1.0, model="resnet8")) == [(["lenet5, all 4 cells"], "")]
+
+
+def test_models_that_fail_for_reasons_of_their_own_are_troubles_of_their_own():
+    broken = [skipped("ort", recipe, f"no {model}", model=model) for model in ("x", "y") for recipe in ("a", "b")]
+    assert reasons_of(*broken) == [(["x, all 2 cells"], ""), (["y, all 2 cells"], "")]

@@ -8,32 +8,33 @@ import pytest
 from fake_records import launches, measured, on, run
 from numpy.random import default_rng
 
-from bench.records import LayerTime
-from bench.report.cells import cells_of
-from bench.report.execution_notes import what_ran
-from bench.report.page import render
-from bench.report.runtimes import UNDECIDED, side_by_side
-from bench.types import Clock, Conditions, Simulation, Status
+from bench.records import Execution, LayerTime
+from bench.report.cells import make_cells
+from bench.report.page import render_page
+from bench.report.page.execution_notes import describe_execution
+from bench.report.page.runtimes import compare_runtimes
+from bench.report.signs import NO_DIFFERENCE
+from bench.types import Clock, Conditions, Precision, Simulation, Status
 
 
 def matches(*records):
-    found = side_by_side(cells_of(records))
+    found = compare_runtimes(make_cells(records))
     return found.matches if found else ()
 
 
 def said(cell):
-    return {ran.what: ran.text for ran in what_ran(cell)}
+    return {note.what: note.text for note in describe_execution(cell)}
 
 
-LITERT = {
-    "kernels": "xnnpack",
-    "layout": "channels_last",
-    "operators": {"CONV_2D": 8, "AVERAGE_POOL_2D": 1},
-    "delegated": 8,
-    "partitions": 2,
-    "not_delegated": {"AVERAGE_POOL_2D": 1},
-    "integer_tensors_converted_outside_timing": ["input"],
-}
+LITERT = Execution(
+    library="xnnpack",
+    layout="channels_last",
+    operators={"CONV_2D": 8, "AVERAGE_POOL_2D": 1},
+    delegated=8,
+    partitions=2,
+    not_delegated={"AVERAGE_POOL_2D": 1},
+    converted_outside=("input",),
+)
 
 
 def test_the_runtime_whose_interval_ends_before_the_others_begin_is_faster():
@@ -48,12 +49,12 @@ def test_the_runtime_whose_interval_ends_before_the_others_begin_is_faster():
 
 def test_overlapping_intervals_show_no_difference():
     (match,) = matches(on("ort", 5.0), on("litert", 5.001))
-    assert (match.winner, match.detail) == (UNDECIDED, "the intervals of ort, litert overlap")
+    assert (match.winner, match.detail) == (NO_DIFFERENCE, "the intervals of ort, litert overlap")
 
 
 def test_a_median_without_an_interval_wins_nothing():
     (match,) = matches(on("ort", 5.0), on("litert", 1.0, launches=launches(default_rng(0), 1.0, count=2)))
-    assert (match.winner, match.detail) == (UNDECIDED, "fewer than 3 launches have no interval")
+    assert (match.winner, match.detail) == (NO_DIFFERENCE, "fewer than 3 launches have no interval")
 
 
 def test_an_untrusted_runtime_is_shown_and_never_wins():
@@ -115,62 +116,61 @@ def test_a_runtime_that_cannot_do_a_recipe_stands_in_its_row():
 
 
 def test_one_runtime_alone_makes_no_section():
-    assert side_by_side(cells_of(list(measured(default_rng(3), "r")))) is None
-    assert 'id="runtimes"' not in render([on("ort", 5.0)], [run()])
+    assert compare_runtimes(make_cells(list(measured(default_rng(3), "r")))) is None
+    assert 'id="runtimes"' not in render_page([on("ort", 5.0)], [run()])
 
 
-def test_facts_say_what_ran_in_words():
+def test_a_record_says_what_ran_in_words():
     layers = (
         LayerTime(name="a", operator="Convolution (NHWC, QC8) IGEMM", mean_us=60, runs=1),
         LayerTime(name="b", operator="Convolution (NHWC, QC8) IGEMM", mean_us=20, runs=1),
         LayerTime(name="c", operator="Transpose (ND, X8) Transpose", mean_us=20, runs=1),
         LayerTime(name="d", operator="TRANSPOSE_CONV", mean_us=0, runs=1),
     )
-    cell = on("litert", 1.0, facts={"session": LITERT, "compile": {"arithmetic": "int8"}}, profile=layers)
-    assert said(cell) == {
+    asked = Precision(asked="int8", delivered="int8", keep_float=("stem",), stayed_float=("a", "b"))
+    assert said(on("litert", 1.0, execution=LITERT, precision=asked, profile=layers)) == {
         "partitions": "8 of 9 operators delegated in 2 partitions; not taken: AVERAGE_POOL_2D ×1",
-        "kernels": "xnnpack, int8",
+        "kernels": "xnnpack, int8, 1 layer kept float, 2 layers stayed float",
         "layout": "channels last, Transpose (ND, X8) Transpose ×1 (20 % of the time)",
         "number types": "before the clock starts: input",
         "time": "Convolution (NHWC, QC8) IGEMM ×2: 80 %, Transpose (ND, X8) Transpose ×1: 20 %",
     }
 
 
-def test_without_a_profile_the_kernels_that_the_session_counted_tell():
-    session = {
-        "nodes_by_provider": {"CUDAExecutionProvider": 20, "CPUExecutionProvider": 2},
-        "kernels": {"QLinearConv": 9, "Transpose": 2, "ConvTranspose": 1},
-    }
-    cell = on("ort", 1.0, facts={"session": session, "compile": {"session_options": {"precision": "int8"}}})
-    assert said(cell) == {
+def test_without_a_profile_the_kernels_that_the_session_counted_are_shown():
+    ran = Execution(
+        nodes_by_provider={"CUDAExecutionProvider": 20, "CPUExecutionProvider": 2},
+        kernels={"QLinearConv": 9, "Transpose": 2, "ConvTranspose": 1},
+    )
+    assert said(on("ort", 1.0, execution=ran, precision=Precision(asked="int8"))) == {
         "partitions": "20 nodes on CUDA, 2 nodes on CPU",
         "kernels": "int8 asked for, QLinearConv ×9, Transpose ×2, ConvTranspose ×1",
         "layout": "Transpose ×2",
     }
 
 
-def test_an_engine_tells_what_its_products_take():
-    layers = {
-        "count": 3,
-        "kinds": {"Conv Int8": 2},
-        "multiplying": [{"takes": "Int8"}, {"takes": "Int8"}, {"takes": "Half"}],
+def test_an_engine_says_what_its_products_take_and_a_session_its_mode_and_sparse_layers():
+    ran = Execution(multiplying={"Int8": 2, "Half": 1}, mode="cudagraph", sparse_layers=("a", "b"))
+    assert said(on("trt", 1.0, execution=ran, precision=Precision(asked="int8"))) == {
+        "kernels": "int8 asked for, cudagraph, 2 sparse layers, products take Int8 ×2, Half ×1"
     }
-    options = {"asked": "int8", "float_layers": ""}
-    cell = on("trt", 1.0, facts={"session": {"layers": layers}, "compile": {"session_options": options}})
-    assert said(cell) == {"kernels": "int8 asked for, products take Int8 ×2, Half ×1"}
 
 
-@pytest.mark.parametrize("odd", [None, 3, "text", ["a"], {"operators": 3, "partitions": "x", "layout": {}}])
-def test_facts_of_another_shape_say_nothing(odd):
-    assert said(on("x", 1.0, facts={"session": odd, "compile": odd})) == {}
+def test_what_the_session_saw_counts_more_than_what_the_compiler_says():
+    ran = on("x", 1.0, execution=Execution(precision="float16"), precision=Precision(asked="int8", delivered="int8"))
+    assert said(ran) == {"kernels": "float16"}
 
 
-def test_hostile_facts_are_text_on_the_page():
+def test_a_record_of_a_file_that_never_ran_says_nothing():
+    assert said(on("x", 1.0)) == {}
+
+
+def test_hostile_names_of_kernels_are_text_on_the_page():
     name = "<img src=x onerror=alert(1)>"
-    facts = {"session": {"kernels": name, "layout": name, "operators": {name: 2}, "partitions": 1, "delegated": 2}}
+    ran = Execution(library=name, layout=name, operators={name: 2}, partitions=1, delegated=2, not_delegated={name: 1})
     layers = (LayerTime(name=name, operator=name, mean_us=5, runs=1),)
-    cells = [on(b, ms, facts=facts, profile=layers, reasons=(name,)) for b, ms in (("ort", 5.0), (name, 9.0))]
-    text = render(cells, [run()])
+    cells = [on(b, ms, execution=ran, profile=layers, reasons=(name,)) for b, ms in (("ort", 5.0), (name, 9.0))]
+    text = render_page(cells, [run()])
     body = text[: text.index("<script>")]
     assert "<img" not in body
-    assert body[body.index('id="runtimes"') :].count("&lt;img") >= 8
+    assert body[body.index('id="runtimes"') :].count("&lt;img") >= 10

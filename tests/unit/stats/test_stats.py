@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from bench.records import EnergyWindow, Launch, PairLaunch
-from bench.stats import Estimate, clean, energy_of, energy_per_inference, latency, mean_interval, median_interval, ratio
+from bench.stats import (
+    Estimate,
+    energy_of,
+    energy_per_inference,
+    keep_clean,
+    latency,
+    mean_interval,
+    median_interval,
+    ratio,
+)
 from bench.stats.intervals import median_rank
 from bench.types import Clock
 
@@ -68,20 +77,20 @@ def test_an_estimate_without_its_value_inside_is_refused():
 
 
 def test_a_sample_that_waited_more_than_the_limit_is_dropped_and_the_limit_itself_is_not():
-    kept, share = clean([10, 20, 30, 40], [0, 20_000, 20_001, 5])
+    kept, share = keep_clean([10, 20, 30, 40], [0, 20_000, 20_001, 5])
     assert kept.tolist() == [10, 20, 40]
     assert share == 0.75
 
 
 def test_without_waits_everything_stays_and_nobody_claims_it_was_clean():
-    kept, share = clean([10, 20], [])
+    kept, share = keep_clean([10, 20], [])
     assert kept.tolist() == [10, 20]
     assert share is None
 
 
 def test_waits_that_do_not_match_their_samples_are_a_bug():
     with pytest.raises(ValueError, match="1 waits for 2 samples"):
-        clean([1, 2], [1])
+        keep_clean([1, 2], [1])
 
 
 def test_preempted_samples_leave_the_clean_median_alone_and_show_in_the_raw_one():

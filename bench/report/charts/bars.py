@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.report.axes import INK, Figure, Legend, binary_ticks, hover
-from bench.report.cells import Cell, grouped, labels
-from bench.report.text import interval, literal, number, size, times
+from bench.report.cells import Cell, group
+from bench.report.charts.axes import Figure, binary_ticks, describe_cell
+from bench.report.charts.legend import INK, Legend
+from bench.report.names import label_cells
+from bench.report.text import escape_name, interval, number, size, times
 from bench.stats import energy_of
 from bench.types import Json
 
 
-def size_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """File size of each recipe, one plot a model; a mark where entropy coding of the weights would end."""
+def draw_sizes(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
+    """File size of each recipe, one plot per model. A mark shows the size after entropy coding of the weights."""
     shown = [cell for cell in cells if cell.figure("file_bytes")]
     return [
-        bar_figure(
-            group,
+        draw_bars(
+            members,
             legend,
             column="file_bytes",
             axis="file size",
             title=model,
-            text=[with_factor(cell) for cell in group],
+            text=[size_and_factor(cell) for cell in members],
             mark=("entropy_bytes", "weights after entropy coding"),
         )
-        for model, group in grouped(shown, lambda c: c.record.model).items()
+        for model, members in group(shown, lambda c: c.record.model).items()
     ]
 
 
-def with_factor(cell: Cell) -> str:
+def size_and_factor(cell: Cell) -> str:
     """1.50 MiB, 3.40× smaller."""
     text, factor = size(cell.figure("file_bytes")), cell.figure("compression_ratio")
     if factor is None or cell.baseline:
@@ -38,52 +40,52 @@ def with_factor(cell: Cell) -> str:
     return f"{text}, {times(factor)} smaller" if factor > 1 else f"{text}, {times(1 / factor)} larger"
 
 
-def memory_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Peak growth of the process beyond the imported runtime; a mark for what loading the model left."""
+def draw_memory(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
+    """Peak growth of the process beyond the imported runtime. A mark shows what loading the model left."""
     shown = [cell for cell in cells if (cell.figure("memory_peak_bytes") or 0) > 0]
-    groups = grouped(shown, lambda c: (c.record.model, c.record.target))
+    groups = group(shown, lambda c: (c.record.model, c.record.target))
     return [
-        bar_figure(
-            group,
+        draw_bars(
+            members,
             legend,
             column="memory_peak_bytes",
             axis="host memory beyond the runtime",
             title=model,
             note=f"on {target}",
-            text=[size(cell.figure("memory_peak_bytes")) for cell in group],
+            text=[size(cell.figure("memory_peak_bytes")) for cell in members],
             mark=("memory_model_bytes", "left by loading the model"),
         )
-        for (model, target), group in groups.items()
+        for (model, target), members in groups.items()
     ]
 
 
-def energy_figures(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Energy of one input above idle, one plot a model, target and source."""
+def draw_energy(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
+    """Energy of one input above idle, one plot per model, target and meter."""
     shown = [cell for cell in cells if cell.figure("energy_per_inference_mj")]
-    groups = grouped(shown, lambda c: (c.record.model, c.record.target, str(c.row["energy_source"])))
+    groups = group(shown, lambda c: (c.record.model, c.record.target, str(c.row["energy_source"])))
     return [
-        bar_figure(
-            group,
+        draw_bars(
+            members,
             legend,
             column="energy_per_inference_mj",
             axis="energy per inference above idle, mJ",
             title=model,
             note=f"on {target}, {source}",
-            text=[f"{number(cell.figure('energy_per_inference_mj'))} mJ{spread(cell)}" for cell in group],
+            text=[f"{number(cell.figure('energy_per_inference_mj'))} mJ{bracketed_interval(cell)}" for cell in members],
         )
-        for (model, target, source), group in groups.items()
+        for (model, target, source), members in groups.items()
     ]
 
 
-def spread(cell: Cell) -> str:
-    """The interval over windows in millijoules, in brackets."""
+def bracketed_interval(cell: Cell) -> str:
+    """The interval over windows in millijoules, in brackets; "" without one."""
     found = energy_of(cell.record.launches, cell.record.conditions.batch)
     if found is None or found.joules is None or found.joules.low is None or found.joules.high is None:
         return ""
     return f" ({interval(1e3 * found.joules.low, 1e3 * found.joules.high)})"
 
 
-def bar_figure(
+def draw_bars(
     cells: Sequence[Cell],
     legend: Legend,
     *,
@@ -94,32 +96,18 @@ def bar_figure(
     note: str = "",
     mark: tuple[str, str] | None = None,
 ) -> Figure:
-    """Horizontal bars from zero, one a cell, each with its number written beside it."""
-    names, values = labels(cells), [cell.figure(column) or 0.0 for cell in cells]
-    y = list(range(len(cells)))
+    """Horizontal bars from zero, one per cell, each with its number beside it.
+
+    `mark`: another column to mark in each bar, and what it means.
+    """
+    values, y = [cell.figure(column) or 0.0 for cell in cells], list(range(len(cells)))
     written = [
         f"{line}{'' if cell.trusted else f' ({cell.record.status.value})'}"
         for line, cell in zip(text, cells, strict=True)
     ]
-    data: list[Json] = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "x": values,
-            "y": y,
-            "text": written,
-            "textposition": "outside",
-            "cliponaxis": False,
-            "hovertext": [hover(names[i], cell) for i, cell in enumerate(cells)],
-            "hoverinfo": "text",
-            "marker": {
-                "color": [legend.colours[cell.record.recipe] for cell in cells],
-                "opacity": [1.0 if cell.trusted else 0.45 for cell in cells],
-            },
-        }
-    ]
+    data: list[Json] = [bar_trace(cells, legend, values, written)]
     if mark and any(cell.figure(mark[0]) for cell in cells):
-        data.append(marks(cells, y, mark[0], mark[1]))
+        data.append(mark_trace(cells, y, mark[0], mark[1]))
     layout = {
         "xaxis": {
             "title": {"text": axis},
@@ -129,7 +117,7 @@ def bar_figure(
         },
         "yaxis": {
             "tickvals": y,
-            "ticktext": [literal(names[index]) for index in y],
+            "ticktext": [escape_name(name) for name in label_cells(cells)],
             "range": [len(cells) - 0.4, -0.6],
             "showgrid": False,
             "automargin": True,
@@ -140,7 +128,26 @@ def bar_figure(
     return Figure(title=title, note=note, data=data, layout=layout, height=90 + 30 * len(cells))
 
 
-def marks(cells: Sequence[Cell], y: Sequence[int], column: str, what: str) -> Json:
+def bar_trace(cells: Sequence[Cell], legend: Legend, values: Sequence[float], written: Sequence[str]) -> Json:
+    """The bars; those of cells that are not trusted are pale."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(values),
+        "y": list(range(len(cells))),
+        "text": list(written),
+        "textposition": "outside",
+        "cliponaxis": False,
+        "hovertext": [describe_cell(name, cell) for name, cell in zip(label_cells(cells), cells, strict=True)],
+        "hoverinfo": "text",
+        "marker": {
+            "color": [legend.colours[cell.record.recipe] for cell in cells],
+            "opacity": [1.0 if cell.trusted else 0.45 for cell in cells],
+        },
+    }
+
+
+def mark_trace(cells: Sequence[Cell], y: Sequence[int], column: str, what: str) -> Json:
     """A thin upright mark in each bar at another of its figures."""
     return {
         "type": "scatter",

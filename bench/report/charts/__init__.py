@@ -1,0 +1,1 @@
+"""Cells -> plots, as plain data for Plotly."""

@@ -1,0 +1,209 @@
+"""The columns of cells.csv, declared once: `table` fills them, the page and docs/columns.md explain them.
+
+`python -m tools.columns` writes docs/columns.md; a test compares it with this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["text", "integer", "number"]
+NOT_COMPILED = "no file was compiled"
+NOT_MEASURED = "the cell was not measured, or its target does not measure time"
+NO_BASELINE = "its baseline has no such figure in this run"
+NOT_COUNTED = "the target or backend does not count it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvColumn:
+    """One column. `unit`: "" for text and plain counts. `empty`: when the field is empty; "" is never.
+
+    A fraction is between 0 and 1. `meaning` and `empty` are short phrases without a full stop.
+    """
+
+    name: str
+    kind: Kind
+    unit: str = ""
+    meaning: str
+    empty: str = ""
+
+
+def _text(name: str, meaning: str, empty: str = "") -> CsvColumn:
+    return CsvColumn(name=name, kind="text", meaning=meaning, empty=empty)
+
+
+def _integer(name: str, unit: str, meaning: str, empty: str = "") -> CsvColumn:
+    return CsvColumn(name=name, kind="integer", unit=unit, meaning=meaning, empty=empty)
+
+
+def _number(name: str, unit: str, meaning: str, empty: str) -> CsvColumn:
+    return CsvColumn(name=name, kind="number", unit=unit, meaning=meaning, empty=empty)
+
+
+IDENTITY = (
+    _text("run_id", "the run that measured the cell"),
+    _text("started_at", "when the cell began, ISO 8601 with its time zone"),
+    _text("target", "name of the target"),
+    _text(
+        "device",
+        "the device as it describes itself: a CPU, a GPU, an emulated CPU or a simulator",
+        "the cell ended before its device was opened",
+    ),
+    _text("backend", "label of the backend in the target"),
+    _text("backend_version", "version of the runtime that ran", "no session was opened"),
+    _text("model", "name of the model with its arguments"),
+    _text("recipe", "name of the recipe"),
+    _integer("batch", "inputs", "inputs in one inference"),
+    _integer("threads", "threads", "threads the runtime may use"),
+    _text("status", "`ok`, `inconclusive`, `untrusted`, `skipped` or `failed`"),
+    _text("reason", "why the status is what it is, and notes", "there is nothing to say"),
+    _text("clock", "whose clock timed it: `host`, `device` or `simulated`"),
+)
+COST = (
+    _integer("params", "", "parameters of the deployed file", NOT_COMPILED),
+    _integer("nonzero_params", "", "parameters that are not zero", NOT_COMPILED),
+    _integer(
+        "macs",
+        "MACs",
+        "multiply-accumulates of one input; 1 MAC = 2 FLOPs",
+        f"{NOT_COMPILED}, or no rule counts one of its operators",
+    ),
+    _integer("flops", "FLOPs", "floating-point operations of one input, or as many integer ones", "`macs` is empty"),
+    _integer("file_bytes", "bytes", "size of the deployed file, zeros included", NOT_COMPILED),
+    _integer(
+        "entropy_bytes",
+        "bytes",
+        "size of the weights after entropy coding",
+        "the recipe ends with a quantizer of the runtime, or the model was brought as a file",
+    ),
+    _number(
+        "compression_ratio",
+        "ratio",
+        "file of the baseline over this file; above 1 is smaller",
+        f"{NO_BASELINE}, or {NOT_COMPILED}",
+    ),
+)
+QUALITY = (
+    _number(
+        "accuracy",
+        "fraction",
+        "top-1 accuracy of the deployed file in its own runtime",
+        "the cell was not run, or its data set does not fit the model",
+    ),
+    _number(
+        "accuracy_drop_pp",
+        "percentage points",
+        "accuracy of the baseline minus this accuracy; positive is worse",
+        f"`accuracy` is empty, or {NO_BASELINE}",
+    ),
+    _number(
+        "shifted_accuracy",
+        "fraction",
+        "mean accuracy over corruptions of the test data",
+        "the suite does not set `shifts`, or the inputs are not images",
+    ),
+    _number(
+        "output_max_abs_err",
+        "output's unit",
+        "largest difference of an output from the uncompressed reference",
+        "no reference outputs of the same shape exist",
+    ),
+    _number(
+        "top1_agreement",
+        "fraction",
+        "inputs for which this file and the uncompressed reference name the same class",
+        "no reference outputs of the same shape exist",
+    ),
+)
+LATENCY = (
+    _number("latency_mean_ms", "ms", "mean over all samples that were not preempted", NOT_MEASURED),
+    _number(
+        "latency_p50_ms",
+        "ms",
+        "median over launches of each launch's median, for one inference of a whole batch",
+        "the cell was not measured, and no simulator models its time",
+    ),
+    _number("latency_p90_ms", "ms", "90 % of the samples take at most this", "there are fewer than 29 samples"),
+    _number("latency_p99_ms", "ms", "99 % of the samples take at most this", "there are fewer than 299 samples"),
+    _number(
+        "latency_p50_low_ms",
+        "ms",
+        "lower end of the 95 % interval of `latency_p50_ms`",
+        "there are fewer than 3 launches",
+    ),
+    _number("latency_p50_high_ms", "ms", "upper end of that interval", "there are fewer than 3 launches"),
+    _integer("samples", "", "timed inferences behind the latencies", NOT_MEASURED),
+    _number(
+        "clean_share",
+        "fraction",
+        "samples whose thread waited at most 20 µs for a CPU",
+        f"the device's kernel does not report waits, or {NOT_MEASURED}",
+    ),
+    _number(
+        "throughput_per_s", "inputs/s", "inputs per second, inferences one after another", "`latency_p50_ms` is empty"
+    ),
+)
+SPEEDUP = (
+    _number(
+        "speedup",
+        "ratio",
+        "time of the baseline over time of this, interleaved in one process; above 1 is faster; exactly 1 for a baseline",
+        "the cell was not compared with its baseline",
+    ),
+    _number(
+        "speedup_low", "ratio", "lower end of its 95 % interval over launches", "there are fewer than 3 comparisons"
+    ),
+    _number("speedup_high", "ratio", "upper end of that interval", "there are fewer than 3 comparisons"),
+    _number(
+        "promised_speedup",
+        "ratio",
+        "MACs of the baseline over MACs of this, without those whose weight is zero",
+        f"`macs` is empty here or for the baseline, or {NO_BASELINE}",
+    ),
+)
+RESOURCES = (
+    _number("load_ms", "ms", "time to load the file and open a session, median over launches", NOT_MEASURED),
+    _integer(
+        "memory_model_bytes",
+        "bytes",
+        "host memory left by loading the model, median over launches",
+        "the cell was not measured, or the device does not report memory",
+    ),
+    _integer(
+        "memory_peak_bytes",
+        "bytes",
+        "worst growth of host memory beyond the imported runtime, or a simulated device's memory",
+        "the cell was not measured, or the device does not report memory",
+    ),
+    _number("power_w", "W", "mean power while running, idle power included", "no meter was read"),
+    _number(
+        "energy_per_inference_mj",
+        "mJ",
+        "energy of one input, idle power subtracted",
+        "no meter was read, or the energy is below the meter's resolution",
+    ),
+    _text("energy_source", "the meter, `measured:NAME` or `modelled:NAME`; `none: REASON` where there is no figure"),
+)
+COUNTS = (
+    _integer("cycles", "cycles", "clock cycles of one inference, simulated or estimated", NOT_COUNTED),
+    _integer("initiation_interval", "cycles", "cycles between two inputs of a pipeline", NOT_COUNTED),
+    _integer("lut", "", "look-up tables of an FPGA", NOT_COUNTED),
+    _integer("ff", "", "flip-flops of an FPGA", NOT_COUNTED),
+    _integer("dsp", "", "multiplier blocks of an FPGA", NOT_COUNTED),
+    _integer("bram", "", "memory blocks of an FPGA", NOT_COUNTED),
+    _integer("instructions", "", "instructions of one inference, counted in an emulator", NOT_COUNTED),
+    _integer("memory_accesses", "", "loads and stores of one inference, counted in an emulator", NOT_COUNTED),
+)
+CSV_COLUMNS = (
+    *IDENTITY,
+    *COST,
+    *QUALITY,
+    *LATENCY,
+    *SPEEDUP,
+    *RESOURCES,
+    *COUNTS,
+    _text("digest", "SHA-256 of the deployed file", NOT_COMPILED),
+)
+"""The columns of cells.csv, in order. A missing figure is an empty field, never 0."""
+COLUMN_OF = {column.name: column for column in CSV_COLUMNS}

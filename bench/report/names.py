@@ -1,0 +1,52 @@
+"""The words that tell cells apart. A part that all cells share is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bench.report.cells import Cell, League
+from bench.report.signs import CLOCKS
+from bench.types import Conditions
+
+PLACES = {"backend": "", "target": "", "batch": "batch ", "threads": "threads ", "run_id": ""}
+"""Columns that tell apart cells of one model and recipe -> the word before their value."""
+
+
+def label_cells(cells: Sequence[Cell]) -> list[str]:
+    """For each cell its recipe, with backend, batch, threads and device where the cells differ in them."""
+    parts = [
+        (cell.record.recipe, cell.record.backend, *describe_conditions(c), c.device)
+        for cell in cells
+        for c in (cell.record.conditions,)
+    ]
+    differ = [position for position in range(1, 5) if len({part[position] for part in parts}) > 1]
+    return [" · ".join((part[0], *(part[p] for p in differ))) for part in parts]
+
+
+def label_places(cells: Sequence[Cell]) -> list[list[str]]:
+    """For each cell the columns of `PLACES` in which these cells differ."""
+    differ = [name for name in PLACES if len({cell.row[name] for cell in cells}) > 1]
+    return [[f"{PLACES[name]}{cell.row[name]}" for name in differ] for cell in cells]
+
+
+def make_league_namer(cells: Sequence[Cell]) -> Callable[[League], str]:
+    """Names a league by its target and clock, and by its conditions where these cells have several."""
+    name_conditions = make_conditions_namer(cells)
+    return lambda of: ", ".join((f"on {of.target}", CLOCKS[of.clock], *name_conditions(of.conditions)))
+
+
+def make_conditions_namer(cells: Sequence[Cell]) -> Callable[[Conditions], tuple[str, ...]]:
+    """Puts conditions into words; into none where these cells all have the same."""
+    if len({cell.record.conditions for cell in cells}) < 2:
+        return lambda _: ()
+    return lambda of: tuple(part for part in (*describe_conditions(of), of.device) if part)
+
+
+def describe_conditions(conditions: Conditions) -> tuple[str, str]:
+    """Batch and threads in words."""
+    return f"batch {conditions.batch}", f"{conditions.threads} thread{'' if conditions.threads == 1 else 's'}"
+
+
+def name_cell(cell: Cell) -> str:
+    """Recipe and backend."""
+    return f"{cell.record.recipe} on {cell.record.backend}"

@@ -1,0 +1,118 @@
+"""Writes the page. It opens from a file, loads nothing, and runs only its own two scripts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from bench.records import Record, Run
+from bench.report.cells import Cell, keep_latest, make_cells
+from bench.report.charts.axes import Figure
+from bench.report.charts.bars import draw_energy, draw_memory, draw_sizes
+from bench.report.charts.legend import Legend, make_legend
+from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.page.cell_table import make_table
+from bench.report.page.headlines import write_headlines
+from bench.report.page.layer_times import list_profiles
+from bench.report.page.provenance import describe_run
+from bench.report.page.runtimes import compare_runtimes
+from bench.report.page.troubles import list_gaps, list_troubles
+from bench.report.signs import MARKS, NO_DIFFERENCE, VERDICTS
+
+SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
+    ("accuracy", "Accuracy against latency", draw_accuracy),
+    ("promise", "Promised against delivered", draw_promises),
+    ("size", "File size", draw_sizes),
+    ("memory", "Memory", draw_memory),
+    ("energy", "Energy", draw_energy),
+)
+"""Sections with plots: id, title and what draws them. Their texts are in page.html."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading and its plots."""
+
+    id: str
+    title: str
+    figures: list[Figure]
+
+    @property
+    def marked(self) -> bool:
+        """Whether any of its bars carries a mark."""
+        return any(len(figure.data) > 1 for figure in self.figures)
+
+
+def write_dashboard(records: Sequence[Record], runs: Sequence[Run], path: Path) -> None:
+    """Writes the page of these records; where a cell was measured in several runs, plots show its latest.
+
+    Names are escaped everywhere, and a content security policy forbids any script but the page's own.
+    """
+    path.write_text(render_page(records, runs), encoding="utf-8")
+
+
+def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
+    """The text of the page."""
+    cells = make_cells(records)
+    shown = keep_latest(cells)
+    sections = draw_sections(shown)
+    scripts = {"plotly": get_plotlyjs(), "page": read_asset("page.js")}
+    environment = Environment(autoescape=True, loader=PackageLoader(__package__, "."), undefined=StrictUndefined)
+    return environment.get_template("page.html").render(
+        title=", ".join(dict.fromkeys(run.target for run in runs)) or "no run",
+        policy=write_policy(list(scripts.values())),
+        style=Markup(read_asset("page.css")),  # noqa: S704 - our own file
+        scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - our own and Plotly's
+        plots=embed_json([asdict(figure) for section in sections for figure in section.figures]),
+        sections=sections,
+        runs=[describe_run(run) for run in reversed(runs)],
+        statuses=Counter(record.status.value for record in records),
+        marks={status.value: mark for status, mark in MARKS.items()},
+        verdicts=VERDICTS,
+        no_difference=NO_DIFFERENCE,
+        headlines=write_headlines(shown),
+        runtimes=compare_runtimes(cells),
+        table=make_table(cells),
+        troubles=list_troubles(cells),
+        gaps=list_gaps(cells),
+        profiles=list_profiles(shown),
+    )
+
+
+def draw_sections(cells: Sequence[Cell]) -> list[Section]:
+    """The sections that have a plot."""
+    legend = make_legend(cells)
+    return [
+        Section(id=name, title=title, figures=figures)
+        for name, title, draw in SECTIONS
+        if (figures := draw(cells, legend))
+    ]
+
+
+def read_asset(name: str) -> str:
+    """A file of this package."""
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def write_policy(scripts: Sequence[str]) -> str:
+    """The content security policy: nothing is loaded from anywhere, and only scripts of exactly these texts run."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(sha256(text.encode()).digest()).decode()}'" for text in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def embed_json(value: object) -> Markup:
+    """JSON for a script element. No character in it can end the element or open another."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)  # noqa: S704 - escaped above

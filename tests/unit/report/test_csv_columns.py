@@ -1,0 +1,72 @@
+"""Laws of the columns of cells.csv: what is declared is what rows hold, and what docs/columns.md says."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+
+import pytest
+from fake_records import energy, launches, record, suite
+from numpy.random import default_rng
+from old_store import GOLDEN, unpack_old_store
+
+from bench.records import Quality
+from bench.report.columns import CSV_COLUMNS
+from bench.report.table import compute_rows
+from bench.store import Store
+from bench.types import Clock, Simulation, Status
+from tools.columns import PAGE, write_page
+
+TYPES = {"text": (str,), "integer": (int,), "number": (float,)}
+SUFFIXES = {"_ms": "ms", "_bytes": "bytes", "_pp": "percentage points", "_mj": "mJ", "_w": "W", "_per_s": "inputs/s"}
+COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Rows of every kind of cell: measured, failed, simulated, metered, and of a real database."""
+    metered = record(launches=tuple(replace(one, energy=energy(2.0)) for one in launches(default_rng(0), 1.0)))
+    judged = record(
+        quality=Quality(samples=9, accuracy=0.5, shifted={"blur": 0.5}, output_max_abs_err=0.1, top1_agreement=0.9)
+    )
+    counts = Simulation(source="all", latency_ms=1.0, memory_bytes=9, **dict.fromkeys(COUNTS, 7))
+    simulated = record(clock=Clock.SIMULATED, simulation=counts)
+    failed = record(status=Status.FAILED, device="", backend_version="", missing={})
+    with Store.open(unpack_old_store(tmp_path_factory.mktemp("old"))) as store:
+        real = store.records()
+    return compute_rows([*suite(), metered, judged, simulated, failed, *real])
+
+
+@pytest.mark.parametrize("column", CSV_COLUMNS, ids=lambda column: column.name)
+def test_a_column_has_values_of_its_type_and_is_empty_only_where_it_says_so(column, rows):
+    values = [row[column.name] for row in rows]
+    filled = [value for value in values if value not in (None, "")]
+    assert filled, "no kind of cell fills it"
+    assert {type(value) for value in filled} <= set(TYPES[column.kind])
+    assert bool(column.empty) == (len(filled) < len(values))
+
+
+def test_the_unit_is_the_one_that_the_name_ends_with():
+    for column in CSV_COLUMNS:
+        named = [unit for suffix, unit in SUFFIXES.items() if column.name.endswith(suffix)]
+        assert named == [unit for unit in SUFFIXES.values() if unit == column.unit], column.name
+
+
+def test_a_fraction_is_between_0_and_1(rows):
+    for column in CSV_COLUMNS:
+        if column.unit == "fraction":
+            assert all(0 <= row[column.name] <= 1 for row in rows if row[column.name] is not None), column.name
+
+
+def test_an_older_pressbench_wrote_the_same_columns_in_the_same_order():
+    with (GOLDEN / "cells.csv").open(newline="") as file:
+        assert next(csv.reader(file)) == [column.name for column in CSV_COLUMNS]
+
+
+def test_the_documented_columns_are_the_declared_ones():
+    assert PAGE.read_text(encoding="utf-8") == write_page(), "run python -m tools.columns"
+
+
+def test_the_page_has_each_column_once_and_in_order():
+    described = [line.split("`")[1] for line in write_page().splitlines() if line.startswith("| `")]
+    assert described == [column.name for column in CSV_COLUMNS]
