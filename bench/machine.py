@@ -6,9 +6,9 @@ import platform
 import subprocess
 from pathlib import Path
 
-import cpuinfo
 import psutil
 
+from bench.device.machine import cpu_name
 from bench.types import Json
 
 TELLING_FLAGS = (
@@ -24,17 +24,20 @@ TELLING_FLAGS = (
     "sve",
 )
 """CPU features that decide which int8 and bfloat16 kernels a runtime has."""
+SIZE_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
-def machine_facts() -> dict[str, Json]:
-    """What a reader needs to judge the numbers. Takes about a second (py-cpuinfo asks the CPU)."""
-    cpu = cpuinfo.get_cpu_info()
-    flags = set(cpu.get("flags", []))
-    return {
-        "cpu": cpu.get("brand_raw", platform.processor()),
+def machine_facts(root: Path) -> dict[str, Json]:
+    """What a reader needs to judge the numbers; `root` is where /proc and /sys are.
+
+    `l2_bytes` and `l3_bytes` are the size of one cache of that level, the largest if they differ; `l2_count` and
+    `l3_count` are how many the machine has. A figure that cannot be read is left out.
+    """
+    flags = _cpu_flags(root)
+    found: dict[str, Json] = {
+        "cpu": cpu_name(root),
         "flags": [flag for flag in TELLING_FLAGS if flag in flags],
-        "l2_bytes": cpu.get("l2_cache_size"),
-        "l3_bytes": cpu.get("l3_cache_size"),
+        **_cpu_caches(root),
         "cores": psutil.cpu_count(logical=False),
         "threads": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -43,13 +46,48 @@ def machine_facts() -> dict[str, Json]:
         "system": platform.platform(),
         "python": platform.python_version(),
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
-def revision(folder: Path) -> str:
-    """Short hash of the git commit `folder` is at, "+" behind it with uncommitted changes; "" outside a repository."""
+def _cpu_flags(root: Path) -> frozenset[str]:
+    """Features of the first CPU: "flags" on x86, "Features" on ARM."""
+    for line in _text(root / "proc" / "cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in {"flags", "Features"}:
+            return frozenset(value.split())
+    return frozenset()
+
+
+def _cpu_caches(root: Path) -> dict[str, int]:
+    """Size of one cache and number of caches of levels 2 and 3. CPUs that share one name the same CPUs beside it."""
+    sizes: dict[str, dict[str, int]] = {"2": {}, "3": {}}
+    for cache in (root / "sys" / "devices" / "system" / "cpu").glob("cpu[0-9]*/cache/index[0-9]*"):
+        level, size = _text(cache / "level"), _text(cache / "size")
+        if level in sizes and size[:-1].isdigit() and size[-1] in SIZE_UNITS:
+            sizes[level][_text(cache / "shared_cpu_list")] = int(size[:-1]) * SIZE_UNITS[size[-1]]
+    found: dict[str, int] = {}
+    for level, by_cpus in sizes.items():
+        if by_cpus:
+            found |= {f"l{level}_bytes": max(by_cpus.values()), f"l{level}_count": len(by_cpus)}
+    return found
+
+
+def _text(path: Path) -> str:
     try:
-        commit = _git(folder, "rev-parse", "--short", "HEAD")
-        return commit + ("+" if _git(folder, "status", "--porcelain", "--untracked-files=no") else "")
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def revision(package: Path) -> str:
+    """Short hash of the git commit that the source in folder `package` is at, with "+" for uncommitted changes.
+
+    "" if no git checkout tracks the folder: an installed wheel has a version, not a revision.
+    """
+    try:
+        _git(package, "ls-files", "--error-unmatch", "__init__.py")
+        commit = _git(package, "rev-parse", "--short", "HEAD")
+        return commit + ("+" if _git(package, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -30,7 +30,7 @@ def doctor(cache: Path) -> Answer:
     queue, memory = RunQueue(root), Memory(root)
     with memory.phase("doctor"):
         pass
-    facts = machine_facts()
+    facts = machine_facts(root)
     checks = [
         ("run-queue wait", queue.known, "no /proc/thread-self/schedstat: preempted samples cannot be told apart"),
         ("memory peak", not memory.reason, memory.reason),

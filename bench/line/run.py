@@ -96,9 +96,9 @@ def _begin(request: Request) -> Run:
         target=request.target,
         suite=request.suite,
         request=asdict(request),
-        machine=machine_facts(),
+        machine=machine_facts(Path("/")),
         version=bench.__version__,
-        revision=revision(Path.cwd()),
+        revision=revision(Path(bench.__file__).parent),
     )
 
 

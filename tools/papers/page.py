@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import cpuinfo
 import onnxruntime
 import torch
+
+from bench.device.machine import cpu_name
 
 from .claims import Bound, Claim
 
@@ -74,7 +76,7 @@ def page(settled: Sequence[Settled], seeds: Sequence[int], wall_s: float, cpu_s:
         reached=sum(one.reached for one in settled),
         all=len(settled),
         wall=_duration(wall_s),
-        machine=f"{cpuinfo.get_cpu_info().get('brand_raw', platform.machine())}",
+        machine=cpu_name(Path("/")) or platform.machine(),
         cpu=_duration(cpu_s),
         torch=torch.__version__,
         ort=onnxruntime.__version__,

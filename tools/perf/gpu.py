@@ -109,7 +109,7 @@ def report(state: Path, out: Path) -> list[Mapping[str, Json]]:
 
 def machine() -> Mapping[str, Json]:
     """The host, the GPU and the versions."""
-    facts = dict(machine_facts())
+    facts = dict(machine_facts(Path("/")))
     facts |= {"torch": torch.__version__, "cuda": torch.version.cuda, "date": time.strftime("%Y-%m-%d")}
     if torch.cuda.is_available():
         facts |= {"cudnn": torch.backends.cudnn.version(), "gpu": torch.cuda.get_device_name()}

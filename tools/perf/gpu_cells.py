@@ -195,9 +195,9 @@ def _run(plan: Plan) -> Run:
         started_at=_now(),
         target=plan.target.name,
         suite=plan.suite.name,
-        machine=machine_facts(),
+        machine=machine_facts(Path("/")),
         version=bench.__version__,
-        revision=revision(Path.cwd()),
+        revision=revision(Path(bench.__file__).parent),
     )
 
 
