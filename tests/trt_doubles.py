@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from backends.trt.device import Array, Device, Work
+from backends.trt.cuda.device import Array, Device, Work
 from backends.trt.loading import TensorRT
 from bench.errors import CellFailed, Unsupported
 

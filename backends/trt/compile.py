@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 from backends.onnx_tools.deploy import check_options, read_source, write
-from backends.trt.driver import INSTALL, dotted, driver_version
+from backends.trt.cuda.driver import INSTALL, dotted, driver_version
 from backends.trt.loading import MODULES, REMEDIES
 from backends.trt.qdq import fold_biases, refuse_zero_points
 from bench.errors import InvalidInput, Unavailable

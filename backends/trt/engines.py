@@ -15,7 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from backends.trt.build import Settings
-from backends.trt.device import Device
+from backends.trt.cuda.device import Device
 from backends.trt.loading import TensorRT
 from bench.types import Json
 

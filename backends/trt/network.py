@@ -13,7 +13,7 @@ from typing import Any, final
 import numpy as np
 
 from backends.trt.build import Settings, build
-from backends.trt.device import Device
+from backends.trt.cuda.device import Device
 from backends.trt.engines import Engine, engine_key, keep, keep_engine, kept, load_engine, timings_path
 from backends.trt.loading import TensorRT
 from backends.trt.log import failure, new_log, started

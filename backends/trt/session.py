@@ -13,13 +13,13 @@ from typing import ClassVar, final
 import numpy as np
 
 from backends.trt.build import settings_of
-from backends.trt.device import Work
+from backends.trt.cuda.device import Work
+from backends.trt.cuda.opening import open_device
 from backends.trt.engines import cache_folder
 from backends.trt.layers import count_kinds, count_multiplying, find_fallbacks, read_layers, summarize
 from backends.trt.loading import load
 from backends.trt.log import failure
 from backends.trt.network import Network, Tensor, open_network
-from backends.trt.opening import open_device
 from backends.trt.profile import profile_layers
 from bench.device.inputs import check_feed
 from bench.device.precision import find_stayed_float

@@ -1,7 +1,7 @@
 """The one timing loop, its warm-up and its stopping rule.
 
-Every sample is one call between two reads of `perf_counter_ns`; between the samples the thread's
-run-queue wait is read, so that a preempted sample can be told from a slow one.
+Every sample is one call between two reads of `perf_counter_ns`. The thread's run-queue wait is read between the
+samples, which separates a preempted sample from a slow one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,21 +22,22 @@ from bench.device.job import Limits
 
 Run = Callable[[], object]
 Clock = Callable[[], int]
+Number = TypeVar("Number", bound=np.generic)
 
 PREEMPTED_NS = 20_000
 """A sample whose thread waited longer than this for a CPU was preempted."""
 WINDOW = 8
 STEADY = 0.02
 PACE = 2
-"""Rounds that tell how long one takes; the first may be the slowest by far."""
+"""Rounds that measure how long one takes; the first may be the slowest by far."""
 PATIENCE = 8
-"""Windows a warm-up may have: of noise alone, without any trend, two in a row are calm among 8 in 98 of 100 cases."""
+"""Windows a warm-up may have. Of pure noise without a trend, two in a row are calm among 8 in 98 of 100 cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
     """`elapsed_ns`, `waits_ns`, `device_ns`: int64, one row a round, one column a call of the round's order.
-    `waits_ns` and `device_ns` have no columns where nobody can say."""
+    `waits_ns` has no columns where the kernel does not say, `device_ns` none without a device's clock."""
 
     elapsed_ns: NDArray[np.int64]
     waits_ns: NDArray[np.int64]
@@ -69,7 +71,7 @@ class RunQueue:
 
     @property
     def look(self) -> Callable[[], bytes] | None:
-        """Reads the line that tells the wait: a call as cheap as can be, to parse when nobody is being timed."""
+        """Reads the line that holds the wait: the cheapest call there is. The line is parsed after the timing."""
         return None if self._file is None else partial(os.pread, self._file, 64, 0)
 
     def waited(self) -> int:
@@ -96,8 +98,8 @@ def collect(
 ) -> Samples:
     """Calls `order` one after another, `rounds` times; `device[i]()` after `order[i]()` gives its device time.
 
-    The run-queue wait is read once between two samples (a read costs as much as all else around a sample): what
-    grew since the read before a sample is that sample's, with the few instructions between the two added to it.
+    The run-queue wait is read once between two samples, since a read costs as much as all else around a sample.
+    What the wait grew by since the read before a sample belongs to that sample.
     """
     starts: list[int] = []
     ends: list[int] = []
@@ -125,11 +127,11 @@ def collect(
 
 
 def warm_up(order: Sequence[Run], queue: RunQueue, limit_s: float, *, now: Clock = perf_counter_ns) -> tuple[int, bool]:
-    """Runs until two windows in a row are no faster than the best before; not once `limit_s` is over.
+    """Runs until two windows in a row are no faster than the best before, or until `limit_s` is over.
 
     Returns how many rounds that took and whether it became steady. A window is the median of `WINDOW` rounds, of
-    fewer where `PATIENCE` windows would not fit in `limit_s`; "no faster" means by less than 2 %. So many windows
-    are had whatever they cost: an inference of any length can become steady, in 5 rounds where it is at once.
+    fewer where `PATIENCE` windows would not fit in `limit_s`; "no faster" means by less than 2 %. `PATIENCE` windows
+    run whatever they cost, so that an inference of any length can become steady (5 rounds at best).
     """
     start, best, calm, windows = now(), math.inf, 0, 0
     pace_ns = float(collect(order, PACE, queue, now=now).elapsed_ns.sum(axis=1).min())
@@ -157,9 +159,9 @@ def median_width(samples: NDArray[np.int64]) -> float:
     return float(ordered[high] - ordered[low]) / 2 / middle if middle > 0 else math.inf
 
 
-def clean(elapsed: NDArray[np.int64], waits: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The samples that were not preempted (all of them where nobody can say)."""
-    return elapsed[waits <= PREEMPTED_NS] if waits.size else elapsed
+def drop_preempted(elapsed: NDArray[Number], waits: NDArray[np.int64], limit_ns: int = PREEMPTED_NS) -> NDArray[Number]:
+    """The samples that waited at most `limit_ns` for a CPU; all of them where the kernel gives no waits."""
+    return elapsed[waits <= limit_ns] if waits.size else elapsed
 
 
 def measure(
@@ -172,8 +174,8 @@ def measure(
 ) -> Timed:
     """Warms up, then samples until the median is known to `limits.width`, or a limit is reached.
 
-    The clock that decides is the device's where there is one. Looks at the interval only when the
-    number of samples has grown by a half, so that looking neither costs nor biases much.
+    The clock that decides is the device's where there is one. The interval is computed only when the number of
+    samples has grown by a half, which keeps its cost and its bias small.
     """
     warmup, steady = warm_up([run], queue, limits.warmup_s, now=now)
     reads = [device] if device else []
@@ -200,7 +202,7 @@ def _width(chunks: Sequence[Samples]) -> float:
     joined = _join(chunks)
     if joined.device_ns.size:
         return median_width(joined.device_ns[:, 0])
-    return median_width(clean(joined.elapsed_ns.ravel(), joined.waits_ns.ravel()))
+    return median_width(drop_preempted(joined.elapsed_ns.ravel(), joined.waits_ns.ravel()))
 
 
 def _join(chunks: Sequence[Samples]) -> Samples:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.device.timing import clean
+from bench.device.timing import drop_preempted
 from bench.records import Launch
 from bench.stats.intervals import Estimate, mean_interval
 from bench.types import Clock
@@ -52,7 +52,9 @@ def keep_clean(samples_ns: Sequence[int], waits_ns: Sequence[int]) -> tuple[Nano
     """
     if len(waits_ns) not in (0, len(samples_ns)):
         raise ValueError(f"{len(waits_ns)} waits for {len(samples_ns)} samples")
-    kept = clean(np.asarray(samples_ns, dtype=np.int64), np.asarray(waits_ns, dtype=np.int64)).astype(np.float64)
+    kept = drop_preempted(np.asarray(samples_ns, dtype=np.int64), np.asarray(waits_ns, dtype=np.int64)).astype(
+        np.float64
+    )
     return kept, (len(kept) / len(samples_ns) if len(waits_ns) else None)
 
 

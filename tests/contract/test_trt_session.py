@@ -10,7 +10,7 @@ from trt_doubles import FakeGpu, FakeTrt
 
 from backends.trt import session as module
 from backends.trt.compile import TrtBackend
-from backends.trt.driver import driver_version
+from backends.trt.cuda.driver import driver_version
 from backends.trt.session import WARM_UP, TrtSession
 from bench.device.session import Session
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
@@ -322,6 +322,8 @@ def test_without_a_driver_the_session_is_unavailable_before_tensorrt_is_looked_f
         raise AssertionError("TensorRT was imported although there is no driver")
 
     monkeypatch.setattr(module, "load", never)
-    monkeypatch.setattr("backends.trt.opening.driver_version", lambda: driver_version("libcuda-that-is-nowhere.so.1"))
+    monkeypatch.setattr(
+        "backends.trt.cuda.opening.driver_version", lambda: driver_version("libcuda-that-is-nowhere.so.1")
+    )
     with pytest.raises(Unavailable, match="install the GPU's driver"):
         TrtSession.open(tmp_path / "model.onnx", threads=1, batch=1, options={})

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.device.job import Limits
-from bench.device.timing import PREEMPTED_NS, RunQueue, clean, collect, measure
+from bench.device.timing import PREEMPTED_NS, RunQueue, collect, drop_preempted, measure
 from tools.perf.subjects import baseline_onnx
 
 
@@ -55,7 +55,7 @@ def agreement(queue: RunQueue) -> Iterator[str]:
     for _ in range(15):
         ours = measure(run, queue, Limits(warmup_s=0.1, min_samples=60, max_samples=60, width=0.0)).samples
         taken = ours.elapsed_ns.ravel()
-        kept = clean(taken, ours.waits_ns.ravel())
+        kept = drop_preempted(taken, ours.waits_ns.ravel())
         median = float(np.median(kept if len(kept) else taken))
         ratios.append(median / bare_loop(raw, feed, queue))
     yield f"clean median over a bare loop's, MobileNetV2 224: {statistics.median(ratios):.4f} (asked: 0.99 .. 1.01)"

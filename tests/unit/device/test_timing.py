@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.device.job import Job, Limits, Subject
-from bench.device.timing import RunQueue, clean, collect, measure, median_width, repeat, warm_up
+from bench.device.timing import RunQueue, collect, drop_preempted, measure, median_width, repeat, warm_up
 from bench.errors import InvalidInput
 
 
@@ -147,8 +147,8 @@ def test_no_sample_is_dropped_between_the_chunks(no_queue):
 
 def test_preempted_samples_do_not_count():
     elapsed = np.array([10, 11, 900])
-    assert clean(elapsed, np.array([0, 20_000, 20_001])).tolist() == [10, 11]
-    assert clean(elapsed, np.array([], dtype=np.int64)).tolist() == [10, 11, 900]
+    assert drop_preempted(elapsed, np.array([0, 20_000, 20_001])).tolist() == [10, 11]
+    assert drop_preempted(elapsed, np.array([], dtype=np.int64)).tolist() == [10, 11, 900]
 
 
 def test_the_width_of_too_few_samples_is_unknown_and_of_equal_ones_zero():

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import pytest
-from onnx import helper, numpy_helper
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader
 from onnxruntime.quantization.calibrate import CalibrationMethod, create_calibrator
 from ort_nets import SHAPE, calibration, compiled, compressed, convnet, opened, samples, save
@@ -399,3 +402,21 @@ def test_a_name_with_slashes_that_matches_nothing_is_invalid_and_the_nearest_is_
     spec = QuantSpec(kind="dynamic", keep_float=("/fc1/MatMull",))
     with pytest.raises(InvalidInput, match=r"did you mean '/fc1/MatMul'"):
         compiled(slashed(tmp_path / "net.onnx"), tmp_path / "out", spec)
+
+
+@given(order=st.permutations(range(8)), reads=st.lists(st.integers(0, 7), min_size=8, max_size=8))
+def test_sorted_nodes_come_after_what_they_read_and_onnx_ir_finds_nothing_to_move(order, reads):
+    """Node `i` reads tensors made before it; the file has the nodes in any order."""
+    nodes = [
+        helper.make_node("Add", [f"t{min(reads[i], i)}", f"t{i}"], [f"t{i + 1}"], name=f"n{i}") for i in range(4)
+    ] + [helper.make_node("Relu", [f"t{min(reads[i], 4)}"], [f"u{i}"], name=f"n{i}") for i in range(4, 8)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("t0", "t4")]
+    model = helper.make_model(helper.make_graph([nodes[i] for i in order], "g", ends[:1], ends[1:]))
+    graph.sort_nodes(model.graph)
+    found = [node.name for node in model.graph.node]
+    assert sorted(found) == sorted(node.name for node in nodes)
+    theirs = onnx_ir.from_proto(model)
+    theirs.graph.sort()
+    assert [node.name for node in theirs.graph] == found
+    graph.sort_nodes(model.graph)
+    assert [node.name for node in model.graph.node] == found

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends.trt.cudart import CudaBindings
-from backends.trt.pycuda_device import PyCuda
+from backends.trt.cuda.cudart import CudaBindings
+from backends.trt.cuda.pycuda_device import PyCuda
 from bench.errors import CellFailed, Unavailable, Unsupported
 
 real = pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed: pip install cuda-bindings")

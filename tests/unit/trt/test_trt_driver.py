@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from backends.trt import compile as host
-from backends.trt import opening
 from backends.trt.compile import TrtBackend
-from backends.trt.driver import driver_version
+from backends.trt.cuda import opening
+from backends.trt.cuda.driver import driver_version
 from backends.trt.loading import load
 from bench.errors import InvalidInput, Unavailable
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
-from backends.trt.device import Array, Device, Work
-from backends.trt.driver import REMEDY, dotted, split_version
+from backends.trt.cuda.device import Array, Device, Work
+from backends.trt.cuda.driver import REMEDY, dotted, split_version
 from bench.errors import CellFailed, PressbenchError, Unavailable, Unsupported
 from bench.types import Json
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import importlib
 
-from backends.trt.cudart import CudaBindings
-from backends.trt.device import Device
-from backends.trt.driver import INSTALL, dotted, driver_version
-from backends.trt.pycuda_device import PyCuda
+from backends.trt.cuda.cudart import CudaBindings
+from backends.trt.cuda.device import Device
+from backends.trt.cuda.driver import INSTALL, dotted, driver_version
+from backends.trt.cuda.pycuda_device import PyCuda
 from bench.errors import Unavailable
 
 BINDINGS = {"cuda.bindings.runtime": CudaBindings, "pycuda.driver": PyCuda}

@@ -1,0 +1,1 @@
+"""CUDA as a TensorRT session needs it: the driver, one GPU, one stream."""
