@@ -52,6 +52,7 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.device_code
 	$(BIN)/python -m tools.shape
+	$(BIN)/python -m tools.language docs README.md CHANGELOG.md
 
 # Installs the built wheel into a fresh environment and runs it.
 wheel: setup
