@@ -1,4 +1,4 @@
-"""The exceptions a user can meet; each knows the exit code of the command it ends."""
+"""The errors a user can meet. Each has the exit code of the command that it ends."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ class PressbenchError(Exception):
     """Base of every expected error: its text is for the user, without a traceback."""
 
     exit_code: ClassVar[int] = 3
-    """Nothing was measured, unless a kind of error says more. 1 is for regressions alone."""
+    """3: nothing was measured. Kinds of errors with another meaning have another code; 1 is only for regressions."""
 
 
 class Regression(PressbenchError):  # noqa: N818 - the name is the verdict
-    """A verdict of `regress`: something got slower, larger or worse."""
+    """The verdict that something got slower, larger or worse."""
 
     exit_code = 1
 
 
 class InvalidInput(PressbenchError):  # noqa: N818
-    """What the user gave cannot be used: names the file, the key and what is allowed."""
+    """What the user gave cannot be used. The text names the file, the key and what is allowed."""
 
     exit_code = 2
 
 
 class Unsupported(InvalidInput):
-    """A combination that cannot exist (a recipe on a backend that has no such thing): stored as a skip."""
+    """A combination that cannot exist, such as a recipe that the backend cannot carry out. Stored as a skipped cell."""
 
 
 class Unavailable(PressbenchError):  # noqa: N818
-    """A runtime, device or meter is missing here; the text says how to get it."""
+    """Something is missing on this machine: a runtime, a device, a meter, a place to write. The text says how to get it."""
 
 
 class DiskFull(Unavailable):
-    """No space where something had to be written: ends the run, because every cell to come would meet it too."""
+    """No space is left where something must be written. Ends the run: every later cell would fail too."""
 
 
 class Untrusted(PressbenchError):  # noqa: N818
-    """A number was measured but must not be believed: a fallback, throttling, wrong outputs."""
+    """A number was measured and must not be believed: a fallback, throttling, wrong outputs."""
 
     exit_code = 4
 
 
 class CellFailed(PressbenchError):  # noqa: N818
-    """The worker of one cell died, hung or answered nonsense: stored as failed, the line goes on."""
+    """The worker of one cell died, hung or answered nonsense. Stored as a failed cell; the run continues."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_WORDS = (*map(os.strerror, FULL), "No usable temporary directory")
-"""What a worker, a converter or `tempfile` say of it, whose errors arrive as text."""
+"""How a worker, a converter or `tempfile` report a full disk in text."""
 
 
 @contextmanager
 def full_disk_ends(what: str) -> Iterator[None]:
-    """Around work that writes files: `DiskFull` instead of whatever a full disk made of it."""
+    """Around work that writes files: turns any error that a full disk caused into `DiskFull`."""
     try:
         yield
     except DiskFull:
@@ -68,7 +68,7 @@ def full_disk_ends(what: str) -> Iterator[None]:
     except Exception as error:
         if not any(_says_full(cause) for cause in _causes(error)):
             raise
-        raise DiskFull(f"disk full: {what}: {error}; free space and go on with --resume") from error
+        raise DiskFull(f"disk full: {what}: {error}; free space, then run it again (a run: with --resume)") from error
 
 
 def _says_full(error: BaseException) -> bool:
@@ -76,7 +76,7 @@ def _says_full(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all it followed from."""
+    """The error and all its causes."""
     found: BaseException | None = error
     while found is not None:
         yield found
@@ -84,7 +84,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> InvalidInput:
-    """An `InvalidInput` for a name nobody knows, with the nearest right one and the whole list."""
+    """An `InvalidInput` for a name that is not in `known`; says the nearest one and lists all."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -17,6 +17,7 @@ import psutil
 START_TOLERANCE_S = 5.0
 """The wall-clock start time of a process drifts with corrections of the clock."""
 OWNER_FILE = ".owner"
+MAX_PID = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +43,12 @@ def this_process() -> Owner:
 def parse(text: str) -> Owner | None:
     """Inverse of `Owner.text`; None for text that names no owner (empty in a run of schema 1)."""
     try:
-        return Owner(**json.loads(text))
-    except (ValueError, TypeError):
-        return None
+        match json.loads(text):
+            case {"host": str(host), "pid": int(pid), "started": float(started)} if 0 < pid <= MAX_PID:
+                return Owner(host=host, pid=pid, started=started)
+    except (ValueError, RecursionError):
+        pass
+    return None
 
 
 def lives(owner: Owner) -> bool | None:

@@ -1,4 +1,4 @@
-"""Where things are kept: the artifact cache, the store and the data folder, from options and the environment."""
+"""Where the cache, the store and the data sets are, by options and the environment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.errors import Unavailable
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """PRESSBENCH_CACHE, else `pressbench` in XDG_CACHE_HOME or ~/.cache."""
+    """The folder of `bench.cache`: PRESSBENCH_CACHE, else `pressbench` in XDG_CACHE_HOME, else in ~/.cache."""
     chosen = environment.get("PRESSBENCH_CACHE")
     if chosen:
         return Path(chosen).expanduser().resolve()
@@ -19,7 +19,10 @@ def cache_folder(environment: Mapping[str, str]) -> Path:
 
 
 def database(results: Path, url: str | None) -> str | Path:
-    """The store of a results folder, or the SQLAlchemy URL somebody gave instead."""
+    """The database file in a results folder, which is created; the SQLAlchemy `url` if the user gave one.
+
+    Raises `Unavailable` for a folder that cannot be created.
+    """
     if url:
         return url
     with written(results, "--results"):
@@ -29,7 +32,7 @@ def database(results: Path, url: str | None) -> str | Path:
 
 @contextmanager
 def written(place: Path, option: str) -> Iterator[None]:
-    """Around writing what an option names. Raises `Unavailable`, naming both, when the disk refuses."""
+    """Around writing to `place`. Raises `Unavailable` that names `option` and `place` if the disk refuses."""
     try:
         yield
     except OSError as error:

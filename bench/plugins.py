@@ -1,4 +1,4 @@
-"""Looks up backends, compressors and meters by entry point, importing only the one asked for; versions of packages."""
+"""Finds backends, compressors and meters by entry point and imports only the one asked for; versions of packages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GROUPS = {
 
 
 def available(kind: str) -> dict[str, EntryPoint]:
-    """Registered names of a kind ("backend", "compressor", "meter"), without importing them."""
+    """Name -> entry point of a kind ("backend", "compressor", "meter"). Imports none of them."""
     return {entry.name: entry for entry in entry_points(group=GROUPS[kind])}
 
 
 def load(kind: str, name: str) -> Any:
-    """The registered class. Raises `InvalidInput` (nobody registered it) or `Unavailable` (its import failed)."""
+    """The registered class. Raises `InvalidInput` for a name that is not registered, `Unavailable` if its import fails."""
     found = available(kind)
     if name not in found:
         raise unknown(kind, name, found)
@@ -31,7 +31,7 @@ def load(kind: str, name: str) -> Any:
 
 
 def installed_version(distribution: str) -> str:
-    """Of what is installed; "" where it is not."""
+    """Version of an installed distribution; "" if it is not installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +15,21 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from bench.errors import InvalidInput, unknown
 
 STRICT = ConfigDict(extra="forbid", strict=True)
-"""Put as `__pydantic_config__` on a dataclass that `read_toml` fills."""
+"""The `__pydantic_config__` of each dataclass that `read_toml` fills."""
+
+WANTED = {
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "tuple_type": "a list",
+    "dict_type": "a table",
+    "dataclass_type": "a table",
+}
+"""pydantic's name of an error -> what the file should have there."""
+UNION_MEMBERS = ("str", "int", "float", "bool")
+"""How pydantic names the members of `Scalar` in the place of an error."""
 
 Kind = TypeVar("Kind")
 
@@ -38,31 +53,57 @@ def locate(what: str, name: str, package: str) -> Path:
 
 
 def read_toml(path: Path, kind: type[Kind]) -> Kind:
-    """The file as a `kind`. Raises `InvalidInput` for what is no TOML, unknown keys and wrong types."""
+    """The file as a `kind`. Raises `InvalidInput` for what is not TOML, unknown keys and wrong types."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
+    except RecursionError:
+        raise InvalidInput(f"{path}: lists or tables are nested too deeply") from None
     try:
         return TypeAdapter(kind).validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        raise InvalidInput(f"{path}: {'; '.join(_explain(item, kind) for item in error.errors())}") from None
+        said = dict.fromkeys(_explain(item, kind) for item in error.errors())
+        raise InvalidInput(f"{path}: {'; '.join(said)}") from None
 
 
 def _explain(item: Any, kind: type[Any]) -> str:
-    place = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-"))
+    """One error of pydantic, in words for someone who wrote a TOML file."""
+    parts = [part for part in item["loc"] if not str(part).startswith("function-")]
+    if parts[-1] in UNION_MEMBERS and item["type"] != "unexpected_keyword_argument":
+        return f"key {_place(parts[:-1])!r}: text, a number, true or false, found {item['input']!r}"
     if item["type"] == "unexpected_keyword_argument":
-        known = sorted(_keys(kind))
-        near = get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f", did you mean {near[0]!r}?" if near else ""
-        return f"unknown key {place!r}{hint} (known keys: {', '.join(known)})"
+        return _explain_unknown(parts, kind)
     if item["type"] == "missing":
-        return f"key {place!r} is missing"
-    return f"key {place!r}: {item['msg']} (found {item['input']!r})"
+        return f"key {_place(parts)!r} is missing"
+    wanted = WANTED.get(item["type"], item["msg"])
+    if item["type"] == "tuple_type" and isinstance(item["input"], dict):
+        wanted = f"a list of tables, [[{_place(parts)}]]"
+    return f"key {_place(parts)!r}: {wanted}, found {item['input']!r}"
 
 
-def _keys(kind: type[Any]) -> set[str]:
-    """All keys of a schema, nested ones too: the hint may point one level off, never to a wrong name."""
+def _explain_unknown(parts: Sequence[str | int], kind: type[Any]) -> str:
+    """Names the nearest key of the same table, or the table that has a key of this name."""
+    table = ".".join(part for part in parts[:-1] if isinstance(part, str))
+    name, keys = str(parts[-1]), _keys(kind)
+    near = get_close_matches(name, keys[table], n=1, cutoff=0.5)
+    elsewhere = [f"{other}.{name}" for other in keys if other and name in keys[other]]
+    meant = elsewhere or near
+    hint = f", did you mean {meant[0]!r}?" if meant else ""
+    return f"unknown key {_place(parts)!r}{hint} (known keys: {', '.join(keys[table])})"
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    """`("backend", 0, "name")` -> "backend[0].name"."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def _keys(kind: type[Any]) -> dict[str, list[str]]:
+    """Table -> its keys, sorted. "" is the file itself, "measure" the table [measure]."""
     schema = TypeAdapter(kind).json_schema()
-    blocks = [schema, *schema.get("$defs", {}).values()]
-    return {key for block in blocks for key in block.get("properties", {})}
+    found = {"": sorted(schema["properties"])}
+    for name, value in schema["properties"].items():
+        reference = value.get("$ref") or value.get("items", {}).get("$ref")
+        if reference:
+            found[name] = sorted(schema["$defs"][reference.rpartition("/")[2]]["properties"])
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,8 +20,9 @@ MAX_SEED = 2**63 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """How carefully. `launches`: fresh processes a cell; `pairs`: fresh processes of ABBA blocks
-    against the baseline; the rest as in `bench.device.job.Limits`."""
+    """How carefully. `launches`: fresh processes for each cell; `pairs`: fresh processes that alternate runs of the
+    baseline and the candidate (ABBA blocks); `profile_runs`: runs for the times of single layers; `limit_s`: seconds
+    after which a launch is stopped; the rest as in `bench.device.job.Limits`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     launches: int = 3
@@ -35,7 +37,7 @@ class Measure:
     limit_s: float = 300.0
 
     def limits(self) -> Limits:
-        """What the worker needs of it."""
+        """The limits that the worker gets."""
         return Limits(
             warmup_s=self.warmup_s,
             time_s=self.time_s,
@@ -48,11 +50,12 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """What to measure. `data`: a data set's name or .npz file, "" for none (then no accuracy).
+    """What to measure.
 
-    `recipes`: name -> text of the grammar; the baseline is always there. `backends`: labels or
-    names of the backends preferred; the target's own when empty or when it has none of them. `shifts`: also measure accuracy on corrupted
-    test data; `shifted_data`: and on this other data set of the same shape and classes.
+    `data`: a data set's name or .npz file; "" for none, then no accuracy is measured. `recipes`: name -> text of
+    `bench.config.grammar`; the baseline is always measured too. `backends`: labels or names of the preferred backends;
+    the target's own if empty, or if the target has none of them. `shifts`: also measure accuracy on corrupted test
+    data. `shifted_data`: also measure accuracy on this data set, of the same shape and classes.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -73,17 +76,17 @@ class Suite:
 LEAST = {"launches": 1, "pairs": 0, "blocks": 1, "max_samples": 1, "limit_s": 1} | dict.fromkeys(
     ("warmup_s", "time_s", "profile_runs", "energy_s"), 0
 )
-"""The smallest number each of these keys of `Measure` can mean something with."""
+"""The smallest value of each key of `Measure` but `width`."""
 
 
 def check_seed(seed: int, where: str) -> None:
-    """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch would not take."""
+    """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch refuses."""
     if not 0 <= seed <= MAX_SEED:
         raise InvalidInput(f"{where}: a whole number from 0 to {MAX_SEED}, found {seed}")
 
 
 def load_suite(name: str) -> Suite:
-    """A shipped suite by name, or a .toml file; numbers that cannot be are `InvalidInput`."""
+    """A shipped suite by name, or a .toml file. Raises `InvalidInput` naming the file and the key."""
     path = locate("suite", name, PACKAGE)
     suite = read_toml(path, Suite)
     check_seed(suite.seed, f"{path}: key 'seed'")
@@ -91,7 +94,7 @@ def load_suite(name: str) -> Suite:
         if not values or min(values) < 1:
             raise InvalidInput(f"{path}: key {key!r}: a list of numbers from 1 up, found {list(values)}")
     if not suite.models:
-        raise InvalidInput(f"{path}: key 'models' is empty")
+        raise InvalidInput(f"{path}: key 'models' is empty; name at least one model")
     if suite.recipes.get(BASELINE, ""):
         raise InvalidInput(
             f"{path}: key 'recipes.{BASELINE}': the baseline has no steps; give this recipe another name"
@@ -106,5 +109,6 @@ def _check_measure(measure: Measure, path: str) -> None:
             f"{path}: key 'measure.width': a share above 0 and below 1 (0.01 is 1 % each side), found {measure.width}"
         )
     for key, least in LEAST.items():
-        if not getattr(measure, key) >= least:
-            raise InvalidInput(f"{path}: key 'measure.{key}': from {least} up, found {getattr(measure, key)}")
+        value = getattr(measure, key)
+        if not least <= value < math.inf:
+            raise InvalidInput(f"{path}: key 'measure.{key}': a number from {least} up, found {value}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import ClassVar
 
 from pydantic import ConfigDict
@@ -17,10 +18,8 @@ PACKAGE = "targets"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendChoice:
-    """A backend and its options. `label` is what the column `backend` says (default: the name).
-
-    `optional`: only run when `--backend` or the suite names it.
-    """
+    """A backend and its options. `label`: its name in the column `backend` (default: `name`). `optional`: runs only
+    if `--backend` or the suite names it."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     name: str
@@ -36,7 +35,7 @@ class BackendChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a model may cost on this target; a cell over it says so in its reasons."""
+    """What a model may cost on this target. A cell that costs more says so in its reasons."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     latency_ms: float | None = None
@@ -46,11 +45,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One device. `devices`: variants of it that are conditions of a cell (emulated CPU models).
+    """One device.
 
-    `min_clean_share`: below this share of samples that were not preempted a cell is untrusted.
-    `pin`: keep a worker on as many CPUs as it has threads (not where a GPU does the work).
-    `accuracy_samples`: how many evaluation samples run there (0: all; an emulator is slow).
+    `devices`: variants of it, each measured as a condition of its own (emulated CPU models). `min_clean_share`: a cell
+    is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
+    it has threads; false where a GPU does the work. `accuracy_samples`: how many test samples run there; 0: all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -67,18 +66,36 @@ class Target:
 
 
 def load_target(name: str) -> Target:
-    """A shipped target by name, or a .toml file; what cannot be measured on is `InvalidInput`."""
+    """A shipped target by name, or a .toml file. Raises `InvalidInput` naming the file and the key."""
     path = locate("target", name, PACKAGE)
     target = read_toml(path, Target)
     if not target.backend:
         raise InvalidInput(f"{path}: key 'backend' is empty: add [[backend]] with its name")
     if not 0 <= target.min_clean_share <= 1:
         raise InvalidInput(f"{path}: key 'min_clean_share': a share from 0 to 1, found {target.min_clean_share}")
+    if target.accuracy_samples < 0:
+        raise InvalidInput(f"{path}: key 'accuracy_samples': from 0 (all) up, found {target.accuracy_samples}")
+    for key, limit in asdict(target.budget).items():
+        if limit is not None and not 0 < limit < math.inf:
+            raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
+    for key, names in (("backend", [choice.title for choice in target.backend]), ("devices", target.devices)):
+        _check_distinct(names, f"{path}: key {key!r}")
     return target
 
 
+def _check_distinct(names: Sequence[str], where: str) -> None:
+    """Cells of two entries with one name would replace each other."""
+    for name in names:
+        if not name:
+            raise InvalidInput(f"{where}: a name is empty")
+        if names.count(name) > 1:
+            raise InvalidInput(
+                f"{where}: {name!r} is there twice; a backend can have a label of its own: label = '...'"
+            )
+
+
 def titles(target: Target) -> set[str]:
-    """What its backends can be called: their labels and their names."""
+    """Labels and names of its backends: all that `--backend` takes."""
     return {choice.title for choice in target.backend} | {choice.name for choice in target.backend}
 
 
