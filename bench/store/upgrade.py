@@ -47,6 +47,9 @@ RECORD_STEPS: Mapping[int, Callable[[Record], Record]] = {1: record_from_1}
 RUN_STEPS: Mapping[int, Callable[[Run], Run]] = {1: run_from_1}
 """Version -> the step from it to the next."""
 
+LITERT_KERNELS = {"xnnpack": "LiteRT", "any": "LiteRT", "builtin": "LiteRT builtin", "reference": "LiteRT reference"}
+"""litert's option `kernels` -> whose kernels ran where XNNPACK took no operator."""
+
 
 def read_precision(compiled: Mapping[str, Json]) -> Precision:
     """From the facts of a compiler.
@@ -71,10 +74,10 @@ def read_precision(compiled: Mapping[str, Json]) -> Precision:
 
 
 def read_execution(session: Mapping[str, Json]) -> Execution:
-    """From the facts of a session. `kernels` was a library's name (litert) or counts (ort, pytorch)."""
+    """From the facts of a session. `kernels` was an option (litert) or counts (ort, pytorch)."""
     return Execution(
         precision=read_text(session.get("precision")),
-        library=read_text(session.get("kernels")),
+        library=read_library(session),
         mode=read_text(session.get("mode")),
         device=read_text(session.get("gpu")),
         kernels=read_counts(session.get("kernels")),
@@ -87,6 +90,17 @@ def read_execution(session: Mapping[str, Json]) -> Execution:
         layout=read_layout(session),
         sparse_layers=read_names(session.get("sparse_layers")),
         converted_outside=read_names(session.get("integer_tensors_converted_outside_timing")),
+    )
+
+
+def read_library(session: Mapping[str, Json]) -> str:
+    """Whose kernels ran: trt listed the layers of an engine, litert named its option and counted partitions."""
+    if read_mapping(session.get("layers")):
+        return "TensorRT"
+    return (
+        "XNNPACK"
+        if read_number(session.get("partitions"))
+        else LITERT_KERNELS.get(read_text(session.get("kernels")), "")
     )
 
 

@@ -117,7 +117,9 @@ def draw_promise(cells: Sequence[Cell], legend: Legend, *, title: str, note: str
     ]
     groups = group(cells, lambda c: c.record.recipe)
     data.extend(recipe_trace(recipe, members, legend) for recipe, members in groups.items())
-    data.extend(key_entry(model, legend.symbols[model]) for model in dict.fromkeys(cell.record.model for cell in cells))
+    models = dict.fromkeys(cell.record.model for cell in cells)
+    if len(models) > 1:
+        data.extend(key_entry(model, legend.symbols[model]) for model in models)
     layout = {
         "xaxis": log_axis(x, "promised speed-up (multiply-accumulates)"),
         "yaxis": log_axis(y, "delivered speed-up (time)"),

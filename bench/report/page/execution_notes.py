@@ -62,7 +62,7 @@ def describe_kernels(record: Record) -> str:
         *count_float_layers(record),
         f"{len(ran.sparse_layers)} sparse layers" if ran.sparse_layers else "",
         "" if record.profile else tally(ran.kernels),
-        f"products take {tally(ran.multiplying)}" if ran.multiplying else "",
+        f"multiplies in {tally(ran.multiplying)}" if ran.multiplying else "",
     ]
     return ", ".join(part for part in parts if part)
 

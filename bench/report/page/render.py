@@ -69,7 +69,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
     scripts = {"plotly": get_plotlyjs(), "page": read_asset("page.js")}
     environment = Environment(autoescape=True, loader=PackageLoader(__package__, "."), undefined=StrictUndefined)
     return environment.get_template("page.html").render(
-        title=", ".join(dict.fromkeys(run.target for run in runs)) or "no run",
+        title=", ".join(name_targets(records, runs)) or "no run",
         policy=write_policy(list(scripts.values())),
         style=Markup(read_asset("page.css")),  # noqa: S704 - our own file
         scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - our own and Plotly's
@@ -87,6 +87,11 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         gaps=list_gaps(cells),
         profiles=list_profiles(shown),
     )
+
+
+def name_targets(records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
+    """The targets by their names. Only a run without cells has no name but what the user typed, perhaps a path."""
+    return list(dict.fromkeys(record.target for record in records) or dict.fromkeys(run.target for run in runs))
 
 
 def draw_sections(cells: Sequence[Cell]) -> list[Section]:

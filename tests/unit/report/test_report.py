@@ -272,6 +272,16 @@ def test_plots_hold_exactly_the_figures_of_the_table():
     assert delivered == {c.row["speedup"] for c in cells if c.row["speedup"] and not c.baseline}
 
 
+def test_symbols_are_explained_only_where_there_are_several_models():
+    def named(*models):
+        cells = make_cells([cell for cell in suite() if cell.model in models])
+        (promise,) = draw_promises(cells, make_legend(cells))
+        return [trace["name"] for trace in promise.data if trace.get("x") == [None]]
+
+    assert named("resnet8") == []
+    assert named("resnet8", "lenet5") == ["lenet5", "resnet8"]
+
+
 def test_every_figure_is_one_plotly_accepts(page):
     plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.DOTALL).group(1))
     assert len(plots) == 11
@@ -316,6 +326,12 @@ def test_a_page_of_nothing_is_a_page():
     empty = render_page([], [])
     assert "no cells are stored yet" in empty
     assert 'id="plots">[]<' in empty
+
+
+def test_the_title_names_targets_by_name_and_not_by_the_path_that_was_typed():
+    page = render_page([record(target="board")], [run(target="/home/me/board.toml")])
+    assert "delivered on <em>board</em>" in page
+    assert "<title>pressbench: board</title>" in page
 
 
 def test_a_page_of_failures_alone_is_a_page():

@@ -27,7 +27,7 @@ def said(cell):
 
 
 LITERT = Execution(
-    library="xnnpack",
+    library="XNNPACK",
     layout="channels_last",
     operators={"CONV_2D": 8, "AVERAGE_POOL_2D": 1},
     delegated=8,
@@ -130,7 +130,7 @@ def test_a_record_says_what_ran_in_words():
     asked = Precision(asked="int8", delivered="int8", keep_float=("stem",), stayed_float=("a", "b"))
     assert said(on("litert", 1.0, execution=LITERT, precision=asked, profile=layers)) == {
         "partitions": "8 of 9 operators delegated in 2 partitions; not taken: AVERAGE_POOL_2D ×1",
-        "kernels": "xnnpack, int8, 1 layer kept float, 2 layers stayed float",
+        "kernels": "XNNPACK, int8, 1 layer kept float, 2 layers stayed float",
         "layout": "channels last, Transpose (ND, X8) Transpose ×1 (20 % of the time)",
         "number types": "before the clock starts: input",
         "time": "Convolution (NHWC, QC8) IGEMM ×2: 80 %, Transpose (ND, X8) Transpose ×1: 20 %",
@@ -149,10 +149,10 @@ def test_without_a_profile_the_kernels_that_the_session_counted_are_shown():
     }
 
 
-def test_an_engine_says_what_its_products_take_and_a_session_its_mode_and_sparse_layers():
-    ran = Execution(multiplying={"Int8": 2, "Half": 1}, mode="cudagraph", sparse_layers=("a", "b"))
+def test_an_engine_says_what_it_multiplies_in_and_a_session_its_mode_and_sparse_layers():
+    ran = Execution(multiplying={"int8": 2, "float16": 1}, mode="cudagraph", sparse_layers=("a", "b"))
     assert said(on("trt", 1.0, execution=ran, precision=Precision(asked="int8"))) == {
-        "kernels": "int8 asked for, cudagraph, 2 sparse layers, products take Int8 ×2, Half ×1"
+        "kernels": "int8 asked for, cudagraph, 2 sparse layers, multiplies in int8 ×2, float16 ×1"
     }
 
 

@@ -54,8 +54,12 @@ WROTE = {
     "pytorch/int8": {},
 }
 """What the page of that time said of the finished run."""
-DIFFERENT = {"ort/baseline": {"kernels": "float32"}, "litert/baseline": {"kernels": "xnnpack, float32"}}
-"""A float32 file asks for nothing but float32, so today the page says that this is what ran."""
+DIFFERENT = {
+    "ort/baseline": {"kernels": "float32"},
+    "litert/baseline": {"kernels": "XNNPACK, float32"},
+    "litert/int8": {"kernels": "XNNPACK, int8"},
+}
+"""Today a float32 file delivers float32, and libraries have the names their makers gave them."""
 
 
 @pytest.fixture(scope="module")
@@ -143,11 +147,11 @@ def test_a_pytorch_record_of_version_1_tells_layers_kept_from_layers_that_stayed
     )
 
 
-def test_a_trt_record_of_version_1_counts_what_its_products_take():
-    layers = {"multiplying": [{"takes": "Int8"}, {"takes": "Int8"}, {"takes": ""}, "not a layer"]}
+def test_a_trt_record_of_version_1_counts_the_types_it_multiplies_in():
+    layers = {"multiplying": [{"takes": "int8"}, {"takes": "int8"}, {"takes": ""}, "not a layer"]}
     done = {"session_options": {"asked": "int8", "float_layers": ""}, "kept_float": {"stem": "too narrow"}}
     found = first_version(facts={"session": {"gpu": "A GPU", "layers": layers}, "compile": done})
-    assert found.execution == Execution(device="A GPU", multiplying={"Int8": 2, "unknown": 2})
+    assert found.execution == Execution(library="TensorRT", device="A GPU", multiplying={"int8": 2, "unknown": 2})
     assert found.precision == Precision(asked="int8", keep_float=("stem",))
 
 
@@ -165,7 +169,7 @@ def test_a_litert_record_of_version_1_says_what_was_delegated_and_converted():
     found = first_version(facts={"session": ran, "compile": done})
     assert found.precision == Precision(asked="int8", delivered="float32", stayed_float=("head",))
     assert found.execution == Execution(
-        library="xnnpack",
+        library="XNNPACK",
         operators={"CONV_2D": 8},
         delegated=7,
         partitions=2,
