@@ -10,17 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records import Record
+from bench.report.signs import TERMINAL_STYLES
 from bench.report.table import Row, compute_rows
 from bench.report.text import interval, number, percent, size, times
 from bench.types import Clock, Status
-
-STYLES = {
-    Status.OK.value: "green",
-    Status.SKIPPED.value: "dim",
-    Status.FAILED.value: "red",
-    Status.UNTRUSTED.value: "yellow",
-    Status.INCONCLUSIVE.value: "yellow",
-}
 
 WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
 """Columns and the least width at which their numbers are whole."""
@@ -75,7 +68,7 @@ def status_of(row: Row) -> Text:
     """The status, coloured; a simulated cell says so, because its figures are not measured."""
     status = str(row["status"])
     clock = ", simulated" if row["clock"] == Clock.SIMULATED.value else ""
-    return Text(status, style=STYLES.get(status, "")).append(clock, style="default")
+    return Text(status, style=TERMINAL_STYLES[Status(status)]).append(clock, style="default")
 
 
 def reason_of(row: Row) -> Text:

@@ -52,9 +52,7 @@ def keep_clean(samples_ns: Sequence[int], waits_ns: Sequence[int]) -> tuple[Nano
     """
     if len(waits_ns) not in (0, len(samples_ns)):
         raise ValueError(f"{len(waits_ns)} waits for {len(samples_ns)} samples")
-    kept = drop_preempted(np.asarray(samples_ns, dtype=np.int64), np.asarray(waits_ns, dtype=np.int64)).astype(
-        np.float64
-    )
+    kept = drop_preempted(np.asarray(samples_ns, dtype=np.float64), np.asarray(waits_ns, dtype=np.int64))
     return kept, (len(kept) / len(samples_ns) if len(waits_ns) else None)
 
 
