@@ -1,7 +1,7 @@
 """From steps of a graph to a `Cost`: each constant counted once, views and quantized pairs sharing one storage, the peak.
 
 Both readers (`bench.cost.onnx_graph`, `bench.cost.tflite_graph`) describe a file as `Step`s; the
-conventions that must not differ between them live here and are told in docs/cost.md.
+conventions that must not differ between them live here; docs/cost.md explains them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from math import prod
 
 from bench.types import Cost, LayerCost
+
+
+class ShapeUnknown(Exception):  # noqa: N818 - a fact about the graph, listed in `Cost.unknown`
+    """A shape that is known only when the network runs."""
+
+    def __init__(self, what: str = "shape of an operand known at run time only") -> None:
+        super().__init__(what)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

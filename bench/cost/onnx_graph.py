@@ -13,9 +13,10 @@ from pathlib import Path
 
 from onnx import NodeProto
 
-from bench.cost.ledger import Flow, Step, Work, layer_name, total
+from bench.cost.ledger import Flow, ShapeUnknown, Step, Work, layer_name, total
 from bench.cost.onnx_constants import bytes_of, operand
-from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, ShapeUnknown, View, kind, weight_name
+from bench.cost.onnx_formulas import View
+from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, kind, weight_name
 from bench.cost.onnx_shapes import Graph, read_graph
 from bench.formats.onnx_walk import captured
 from bench.types import Cost
@@ -25,7 +26,7 @@ VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
 def onnx_cost(file: Path) -> Cost:
-    """Raises `InvalidInput` for a file that is no ONNX model, is cut off or does not hang together."""
+    """Raises `InvalidInput` for a file that is not an ONNX model, is cut off or does not hang together."""
     graph = read_graph(file)
     unknown: list[str] = []
     steps = [_step(graph, node, unknown) for node in graph.nodes]
@@ -88,7 +89,7 @@ def _name(graph: Graph, node: NodeProto, work: Work) -> str:
 
 
 def _sizes(graph: Graph, unknown: list[str]) -> dict[str, int]:
-    """Bytes of every activation that anyone reads; one whose size only a run can tell makes its operator unknown."""
+    """Bytes of every activation that is read. One whose size is known only at run time makes its operator unknown."""
     sizes = {}
     used = {name for node in graph.nodes for name in (*node.input, *captured(node))}.union(graph.outputs)
     writers = {
@@ -112,12 +113,13 @@ def _aliases(graph: Graph) -> dict[str, str]:
     for node in graph.nodes:
         for name in (*node.input, *captured(node)):
             readers.setdefault(name, []).append(node)
-    alias = {}
+    alias: dict[str, str] = {}
+    kept = {*graph.outputs, *graph.inputs}
     for node in graph.nodes:
         if node.op_type in VIEWS or node.op_type == "DequantizeLinear":
             alias[node.output[0]] = node.input[0]
             continue
         source = node.input[0] if node.op_type == "QuantizeLinear" else ""
-        if source and source not in (*graph.outputs, *graph.inputs, *alias) and len(readers[source]) == 1:
+        if source and source not in kept and source not in alias and len(readers[source]) == 1:
             alias[source] = node.output[0]
     return alias

@@ -1,221 +1,27 @@
-"""How many MACs each ONNX operator takes, and which of its constants are parameters.
-
-Formulas follow the operator definitions at https://onnx.ai/onnx/operators/ and
-https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md. Padding counts as work,
-as in every published table; biases, activations and normalisation do not.
-"""
+"""Which formula counts each ONNX operator."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping
 
-import numpy as np
 from onnx import NodeProto
 
-from bench.cost.ledger import Leaf, Operand, Work, weighted, words
-from bench.cost.onnx_constants import FLOATS, array_of, operand
-from bench.cost.onnx_shapes import Graph
-from bench.cost.onnx_surrogate import STANDARD, attributes
-
-UNKNOWN_SHAPE = "shape of an operand known at run time only"
-
-
-class ShapeUnknown(Exception):  # noqa: N818 - a fact about the graph, told in `Cost.unknown`
-    """A shape that only a run of the network can tell."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One node and the graph around it."""
-
-    graph: Graph
-    node: NodeProto
-
-    def has(self, index: int) -> bool:
-        """Whether an optional input is there."""
-        return len(self.node.input) > index and bool(self.node.input[index])
-
-    def shape(self, index: int, rank: int = 0) -> tuple[int, ...]:
-        """Shape of an input of at least this rank. Raises `ShapeUnknown`."""
-        return self._known(self.node.input[index] if self.has(index) else "", rank)
-
-    def output(self, rank: int = 0) -> tuple[int, ...]:
-        """Shape of the first output, of at least this rank. Raises `ShapeUnknown`."""
-        return self._known(self.node.output[0] if self.node.output else "", rank)
-
-    def _known(self, name: str, rank: int) -> tuple[int, ...]:
-        shape = self.graph.shapes.get(name)
-        if shape is None or len(shape) < rank:
-            raise ShapeUnknown(UNKNOWN_SHAPE)
-        return shape
-
-    def constant(self, index: int, zero: int = -1, axis: int = 0) -> Operand | None:
-        """A constant input; `zero`: which input is its zero point, along `axis` of it."""
-        if not self.has(index):
-            return None
-        point = self.node.input[zero] if zero >= 0 and self.has(zero) else ""
-        return operand(self.graph, self.node.input[index], point, axis)
-
-    def number(self, name: str, default: int = 0) -> int:
-        """An integer attribute."""
-        return int(attributes(self.node, (name,)).get(name, default))
-
-
-Rule = Callable[[View], Work]
-
-
-def _convolution(w: int, bias: int, zero: int = -1) -> Rule:
-    """Each weight is used once for every output position: N * M*(C/g)*k * spatial outputs."""
-
-    def rule(view: View) -> Work:
-        out, weight = view.output(rank=2), view.constant(w, zero, 0)
-        macs = prod(view.shape(w)) * out[0] * prod(out[2:])
-        return weighted(macs, weight, (weight, view.constant(bias) if bias >= 0 else None))
-
-    return rule
-
-
-def _conv_transpose(view: View) -> Work:
-    """Each weight is used once for every input position: N * C*(M/g)*k * spatial inputs."""
-    given, weight = view.shape(0, rank=2), view.constant(1)
-    return weighted(prod(view.shape(1)) * given[0] * prod(given[2:]), weight, (weight, view.constant(2)))
-
-
-def _nhwc_convolution(view: View) -> Work:
-    """Activations channels last; the weight stays M, C/g, k."""
-    out, weight = view.output(rank=2), view.constant(1)
-    return weighted(prod(view.shape(1)) * out[0] * prod(out[1:-1]), weight, (weight, view.constant(2)))
-
-
-def _matmul(a: int, b: int, *, bias: int = -1, zeros: tuple[int, int] = (-1, -1)) -> Rule:
-    """Outputs times the length of the summed axis; one operand may be a weight, or none."""
-
-    def rule(view: View) -> Work:
-        left = view.shape(a, rank=1)
-        inner = left[-2] if view.number("transA") and len(left) > 1 else left[-1]
-        first, second = view.constant(a, zeros[0], -2), view.constant(b, zeros[1], -1)
-        side = view.constant(bias) if bias >= 0 else None
-        return weighted(prod(view.output()) * inner, second or first, (first, second, side))
-
-    return rule
-
-
-def _gemm(a: int, b: int, bias: int, zeros: tuple[int, int] = (-1, -1)) -> Rule:
-    def rule(view: View) -> Work:
-        inner = view.shape(a, rank=2)[0 if view.number("transA") else -1]
-        first = view.constant(a, zeros[0], 1 if view.number("transA") else 0)
-        second = view.constant(b, zeros[1], 0 if view.number("transB") else 1)
-        return weighted(prod(view.output()) * inner, second or first, (first, second, view.constant(bias)))
-
-    return rule
-
-
-def _matmul_nbits(view: View) -> Work:
-    """A (.., K) by a packed weight of N rows of K values, `bits` each, the low bits first."""
-    k, n, bits = view.number("K"), view.number("N"), view.number("bits", 4)
-    macs = prod(view.shape(0, rank=1)[:-1]) * k * n
-    packed, zero = view.constant(1), 2 ** (bits - 1)
-    if packed is None:
-        return Work(macs=macs, nonzero_macs=macs)
-    nonzero = _unpacked_nonzero(view, k, n, bits, zero)
-    name = view.node.input[1]
-    weight = Operand(size=k * n, nonzero=nonzero, leaves=(Leaf(key=name, size=k * n, nonzero=nonzero),))
-    return weighted(macs, weight, (weight, view.constant(5)))
-
-
-def _unpacked_nonzero(view: View, k: int, n: int, bits: int, zero: int) -> int:
-    """Values that are not their zero point; explicit zero points are packed like the weight, one per block of K."""
-    packed = array_of(view.graph, view.node.input[1])
-    if packed is None or bits not in (2, 4, 8) or packed.size * (8 // bits) < k * n:
-        return k * n
-    values = _unpack(packed.reshape(n, -1), bits)[:, :k]
-    points: np.ndarray | int = zero
-    if view.has(3):
-        given = array_of(view.graph, view.node.input[3])
-        if given is None or given.dtype != np.uint8 or given.size % n:
-            return k * n
-        block = view.number("block_size", 32)
-        points = np.repeat(_unpack(given.reshape(n, -1), bits), block, axis=1)[:, :k]
-        if points.shape != values.shape:
-            return k * n
-    return int(np.count_nonzero(values != points))
-
-
-def _unpack(rows: np.ndarray, bits: int) -> np.ndarray:
-    parts = [(rows.astype(np.uint8) >> shift) & (2**bits - 1) for shift in range(0, 8, bits)]
-    return np.stack(parts, axis=-1).reshape(rows.shape[0], -1)
-
-
-def _einsum(view: View) -> Work:
-    """Two operands, no ellipsis: the product of all index lengths, if every summed index is in both."""
-    equation = attributes(view.node)["equation"]
-    text = (equation.decode() if isinstance(equation, bytes) else str(equation)).replace(" ", "")
-    terms, arrow, result = text.partition("->")
-    labels = terms.split(",")
-    if len(labels) != 2 or "." in text or not arrow:
-        raise ShapeUnknown(f"equation {text!r}")
-    lengths: dict[str, int] = {}
-    for index, term in enumerate(labels):
-        shape = view.shape(index)
-        if len(shape) != len(term) or len(set(term)) != len(term):
-            raise ShapeUnknown(f"equation {text!r}")
-        lengths.update(zip(term, shape, strict=True))
-    if any((label in labels[0]) != (label in labels[1]) for label in set(lengths) - set(result)):
-        raise ShapeUnknown(f"equation {text!r}")
-    first, second = view.constant(0), view.constant(1)
-    return weighted(prod(lengths.values()), second or first, (first, second))
-
-
-def _recurrent(gates: int) -> Rule:
-    """Every input and recurrent weight once per time step and sample; peepholes are elementwise."""
-
-    def rule(view: View) -> Work:
-        steps, batch = view.shape(0, rank=3)[:2]
-        if view.number("layout"):
-            steps, batch = batch, steps
-        matrices = [view.constant(1), view.constant(2)]
-        uses = steps * batch
-        macs = uses * (prod(view.shape(1)) + prod(view.shape(2)))
-        nonzero = sum(uses * (part.nonzero if part else prod(view.shape(i + 1))) for i, part in enumerate(matrices))
-        sides = [view.constant(3), view.constant(7) if gates == 4 else None]
-        return Work(macs=macs, nonzero_macs=nonzero, params=tuple(part for part in (*matrices, *sides) if part))
-
-    return rule
-
-
-def _attention(view: View) -> Work:
-    """Queries by keys and weights by values, of (B, heads, S, d) or (B, S, heads*d) operands; the mask saves nothing."""
-    query, key, value = (view.shape(index, rank=3) for index in range(3))
-    past = view.shape(4, rank=4)[2] if view.has(4) else 0
-    if min(len(query), len(key), len(value)) == 4:
-        macs = prod(query[:3]) * (key[2] + past) * (query[3] + value[3])
-        return Work(macs=macs, nonzero_macs=macs)
-    heads, shared = view.number("q_num_heads"), view.number("kv_num_heads")
-    if not heads or not shared:
-        raise ShapeUnknown("the number of heads")
-    macs = query[0] * query[1] * (key[1] + past) * (query[2] + heads * (value[2] // shared))
-    return Work(macs=macs, nonzero_macs=macs)
-
-
-def _free(*places: int) -> Rule:
-    """No MACs; the constants at `places` are parameters."""
-
-    def rule(view: View) -> Work:
-        found = (view.constant(index) for index in places)
-        return Work(params=tuple(part for part in found if part is not None))
-
-    return rule
-
-
-def _elementwise(view: View) -> Work:
-    """No MACs; floating-point constant operands are parameters, but for literals: scalars, and any single
-    value unless it is added (the bias of a layer with one output)."""
-    least = 1 if view.node.op_type == "Add" else 2
-    found = (view.constant(index) for index, name in enumerate(view.node.input) if view.graph.types.get(name) in FLOATS)
-    return Work(params=tuple(part for part in found if part is not None and part.size >= least))
-
+from bench.cost.ledger import words
+from bench.cost.onnx_formulas import (
+    Rule,
+    attention,
+    conv_transpose,
+    convolution,
+    einsum,
+    elementwise,
+    gemm,
+    matmul,
+    matmul_nbits,
+    nhwc_convolution,
+    no_macs,
+    recurrent,
+)
+from bench.cost.onnx_surrogate import STANDARD
 
 WEIGHT: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "QLinearConv"): (3,),
@@ -248,46 +54,46 @@ QuantizeLinear DequantizeLinear Gelu FastGelu QuickGelu NhwcMaxPool
 """)
 
 RULES: Mapping[tuple[str, str], Rule] = {
-    **{("", name): _free() for name in FREE_PLAIN},
-    **{("", name): _elementwise for name in FREE_ELEMENTWISE},
-    **{("ms", name): _free() for name in FREE_EXTENSION},
-    ("", "BatchNormalization"): _free(1, 2),
-    ("", "InstanceNormalization"): _free(1, 2),
-    ("", "GroupNormalization"): _free(1, 2),
-    ("", "LayerNormalization"): _free(1, 2),
-    ("", "RMSNormalization"): _free(1),
-    ("", "SimplifiedLayerNormalization"): _free(1),
-    ("", "Gather"): _free(0),
-    ("", "PRelu"): _free(1),
-    ("", "Conv"): _convolution(1, 2),
-    ("", "DeformConv"): _convolution(1, 3),
-    ("", "ConvInteger"): _convolution(1, -1, 3),
-    ("", "QLinearConv"): _convolution(3, 8, 5),
-    ("", "ConvTranspose"): _conv_transpose,
-    ("", "MatMul"): _matmul(0, 1),
-    ("", "MatMulInteger"): _matmul(0, 1, zeros=(2, 3)),
-    ("", "QLinearMatMul"): _matmul(0, 3, zeros=(2, 5)),
-    ("", "Gemm"): _gemm(0, 1, 2),
-    ("", "Einsum"): _einsum,
-    ("", "LSTM"): _recurrent(4),
-    ("", "GRU"): _recurrent(3),
-    ("", "RNN"): _recurrent(1),
-    ("", "Attention"): _attention,
-    ("ms", "FusedConv"): _convolution(1, 2),
-    ("ms", "NhwcConv"): _nhwc_convolution,
-    ("ms", "NhwcFusedConv"): _nhwc_convolution,
-    ("ms", "FusedGemm"): _gemm(0, 1, 2),
-    ("ms", "QGemm"): _gemm(0, 3, 6, zeros=(2, 5)),
-    ("ms", "FusedMatMul"): _matmul(0, 1),
-    ("ms", "TransposeMatMul"): _matmul(0, 1),
-    ("ms", "MatMulIntegerToFloat"): _matmul(0, 1, bias=6, zeros=(4, 5)),
-    ("ms", "DynamicQuantizeMatMul"): _matmul(0, 1, bias=4, zeros=(-1, 3)),
-    ("ms", "MatMulNBits"): _matmul_nbits,
-    ("ms", "QLinearAdd"): _free(0, 3),
-    ("ms", "QLinearMul"): _free(0, 3),
-    ("ms", "BiasGelu"): _free(1),
-    ("ms", "SkipLayerNormalization"): _free(2, 3, 4),
-    ("ms", "SkipSimplifiedLayerNormalization"): _free(2, 3),
+    **{("", name): no_macs() for name in FREE_PLAIN},
+    **{("", name): elementwise for name in FREE_ELEMENTWISE},
+    **{("ms", name): no_macs() for name in FREE_EXTENSION},
+    ("", "BatchNormalization"): no_macs(1, 2),
+    ("", "InstanceNormalization"): no_macs(1, 2),
+    ("", "GroupNormalization"): no_macs(1, 2),
+    ("", "LayerNormalization"): no_macs(1, 2),
+    ("", "RMSNormalization"): no_macs(1),
+    ("", "SimplifiedLayerNormalization"): no_macs(1),
+    ("", "Gather"): no_macs(0),
+    ("", "PRelu"): no_macs(1),
+    ("", "Conv"): convolution(1, 2),
+    ("", "DeformConv"): convolution(1, 3),
+    ("", "ConvInteger"): convolution(1, -1, 3),
+    ("", "QLinearConv"): convolution(3, 8, 5),
+    ("", "ConvTranspose"): conv_transpose,
+    ("", "MatMul"): matmul(0, 1),
+    ("", "MatMulInteger"): matmul(0, 1, zeros=(2, 3)),
+    ("", "QLinearMatMul"): matmul(0, 3, zeros=(2, 5)),
+    ("", "Gemm"): gemm(0, 1, 2),
+    ("", "Einsum"): einsum,
+    ("", "LSTM"): recurrent(4),
+    ("", "GRU"): recurrent(3),
+    ("", "RNN"): recurrent(1),
+    ("", "Attention"): attention,
+    ("ms", "FusedConv"): convolution(1, 2),
+    ("ms", "NhwcConv"): nhwc_convolution,
+    ("ms", "NhwcFusedConv"): nhwc_convolution,
+    ("ms", "FusedGemm"): gemm(0, 1, 2),
+    ("ms", "QGemm"): gemm(0, 3, 6, zeros=(2, 5)),
+    ("ms", "FusedMatMul"): matmul(0, 1),
+    ("ms", "TransposeMatMul"): matmul(0, 1),
+    ("ms", "MatMulIntegerToFloat"): matmul(0, 1, bias=6, zeros=(4, 5)),
+    ("ms", "DynamicQuantizeMatMul"): matmul(0, 1, bias=4, zeros=(-1, 3)),
+    ("ms", "MatMulNBits"): matmul_nbits,
+    ("ms", "QLinearAdd"): no_macs(0, 3),
+    ("ms", "QLinearMul"): no_macs(0, 3),
+    ("ms", "BiasGelu"): no_macs(1),
+    ("ms", "SkipLayerNormalization"): no_macs(2, 3, 4),
+    ("ms", "SkipSimplifiedLayerNormalization"): no_macs(2, 3),
 }
 
 

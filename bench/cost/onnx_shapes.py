@@ -38,7 +38,7 @@ class Graph:
     """What the counting rules need of a file.
 
     `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
-    `nodes` run; `constant` maps a value name to the node that computes it from constants alone.
+    `nodes` run; `constant` maps a value name to the node that computes it only from constants.
     `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 

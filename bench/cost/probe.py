@@ -21,7 +21,7 @@ MEMORY_BYTES = 2 * 2**30
 COPIES = 6
 """How often the child may hold the bytes of the file and of the weights beside it."""
 CPU_S = 30
-"""CPU time of the child, besides that for the file's size. Not wall time: a busy machine is no reason to refuse."""
+"""CPU time of the child, besides that for the file's size. Not wall time: a file is not refused because the machine is busy."""
 CPU_S_PER_GB = 200
 ADVICE = "it is damaged, or made to do harm; export the model again"
 

@@ -22,7 +22,7 @@ def input_specs(graph: GraphProto, file: Path) -> tuple[TensorSpec, ...]:
 
 
 def fix_shape(model: ModelProto, shape: tuple[int, ...], file: Path) -> bool:
-    """Fixes the free axes of the one input to `shape`, in place, the batch excepted; whether there were any.
+    """Fixes the free axes of the one input to `shape`, in place, all but the batch; whether there were any.
 
     Raises `InvalidInput` when there are several inputs, or the file gives another shape than `shape`.
     """

@@ -17,7 +17,8 @@ from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import read_onnx
-from bench.models.registry import FILE_SUFFIXES, load_factory, resolve, told_apart
+from bench.models.factory import load_factory
+from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
 from bench.plugins import available
 from bench.types import Conditions, Json, Model, Recipe
 
@@ -112,7 +113,7 @@ def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]
     for model in models:
         if model.factory:
             load_factory(model.factory)
-    return told_apart(models)
+    return tell_apart(models)
 
 
 def _path(text: str, request: Request) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from bench.types import Model
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
@@ -59,7 +61,7 @@ _ENTRIES = {
         training=Training(epochs=8, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=5e-4),
     ),
     "resnet8": Entry(
-        factory="bench.models.networks.tiny:resnet8",
+        factory="bench.models.networks.mlperf_tiny:resnet8",
         source="MLPerf Tiny image classification (Banbury et al. 2021)",
         input_shape=(3, 32, 32),
         classes=10,
@@ -67,7 +69,7 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "dscnn": Entry(
-        factory="bench.models.networks.tiny:dscnn",
+        factory="bench.models.networks.mlperf_tiny:dscnn",
         source="MLPerf Tiny keyword spotting (Zhang et al. 2017)",
         input_shape=(1, 49, 10),
         classes=12,
@@ -76,7 +78,7 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=3e-3),
     ),
     "autoencoder": Entry(
-        factory="bench.models.networks.tiny:autoencoder",
+        factory="bench.models.networks.mlperf_tiny:autoencoder",
         source="MLPerf Tiny anomaly detection (Banbury et al. 2021)",
         input_shape=(640,),
         classes=0,
@@ -84,7 +86,7 @@ _ENTRIES = {
         size=False,
     ),
     "mobilenetv1": Entry(
-        factory="bench.models.networks.tiny:mobilenetv1",
+        factory="bench.models.networks.mobilenetv1:mobilenetv1",
         source="Howard et al. 2017",
         input_shape=IMAGENET,
         classes=1000,
@@ -100,13 +102,13 @@ _ENTRIES = {
         training=Training(small_epochs=15, learning_rate=1e-2),
     ),
     "alexnet": Entry(
-        factory="bench.models.networks.classic:alexnet",
+        factory="bench.models.networks.alexnet_vgg:alexnet",
         source="Krizhevsky 2014",
         input_shape=IMAGENET,
         classes=1000,
     ),
     "vgg16": Entry(
-        factory="bench.models.networks.classic:vgg16",
+        factory="bench.models.networks.alexnet_vgg:vgg16",
         source="Simonyan & Zisserman 2015",
         input_shape=IMAGENET,
         classes=1000,
@@ -134,14 +136,14 @@ _ENTRIES = {
         training=Training(small_epochs=4),
     ),
     "shufflenetv2": Entry(
-        factory="bench.models.networks.mobile:shufflenetv2",
+        factory="bench.models.networks.shufflenet:shufflenetv2",
         source="Ma et al. 2018",
         input_shape=IMAGENET,
         classes=1000,
         training=Training(small_epochs=8, learning_rate=3e-3),
     ),
     "squeezenet": Entry(
-        factory="bench.models.networks.mobile:squeezenet",
+        factory="bench.models.networks.squeezenet:squeezenet",
         source="SqueezeNet 1.1 (Iandola et al. 2016)",
         input_shape=IMAGENET,
         classes=1000,
@@ -151,3 +153,8 @@ _ENTRIES = {
 
 MODELS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 """Name -> network, for `bench.models.registry.resolve`."""
+
+
+def training_of(model: Model) -> Training:
+    """The settings a network is trained with; the defaults for a network of the user's own."""
+    return next((entry.training for entry in MODELS.values() if entry.factory == model.factory), Training())

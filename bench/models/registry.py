@@ -1,36 +1,27 @@
-"""Which networks exist, how a text becomes a `Model`, and how a `Model` becomes a torch module."""
+"""How the text that names a network becomes a `Model`: a reference network, a function, or a file."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import math
 import re
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.config.grammar import Call, Value, parse_call
-from bench.errors import InvalidInput, PressbenchError, unknown
-from bench.models.catalogue import MODELS, Entry, Training
+from bench.errors import InvalidInput, unknown
+from bench.models.catalogue import MODELS, Entry
 from bench.types import Model, Scalar
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bench.data.datasets import Dataset
-
-__all__ = ["MODELS", "build", "load_factory", "resolve", "told_apart", "training_of"]
 
 FILE_SUFFIXES = (".onnx", ".tflite")
 WIDTHS = (0.05, 4.0)
 SIDES = (4, 1024)
 NO_CALL = re.compile(r"[^(]*[./\\]")
-"""A path or a dotted name, where a reference network's name has letters and arguments alone."""
-LIBRARIES = {"site-packages", "dist-packages"}
+"""A path or a dotted name; the name of a reference network has neither dots nor slashes before its arguments."""
 
 
 def resolve(
@@ -81,8 +72,8 @@ def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights
     return Model(name=file.name, file=file, input_shape=shape, classes=classes, data=name)
 
 
-def told_apart(models: Sequence[Model]) -> list[Model]:
-    """The same models; files of one base name are named by as much of their paths as tells them apart."""
+def tell_apart(models: Sequence[Model]) -> list[Model]:
+    """The same models, renamed where needed: files of one base name get as much of their paths as makes names differ."""
     paths = {model.file: model.file.absolute().parts for model in models if model.file is not None}
     return [replace(model, name=_tail(paths, model.file)) if model.file is not None else model for model in models]
 
@@ -142,112 +133,3 @@ def _sized(model: str, entry: Entry, size: Value, shape: tuple[int, ...]) -> tup
     if shape and shape[1:] != (int(side), int(side)):
         raise InvalidInput(f"size={size} of {model} contradicts the inputs' shape {shape}")
     return shape or (entry.input_shape[0], int(side), int(side))
-
-
-def training_of(model: Model) -> Training:
-    """The settings a network is trained with; the defaults for a network of the user's own."""
-    return next((entry.training for entry in MODELS.values() if entry.factory == model.factory), Training())
-
-
-def build(model: Model, seed: int) -> nn.Module:
-    """The torch module with seeded weights, in eval mode. The caller's random state is left as it was.
-
-    A function of the user's own is given `input_shape` and `classes` if it has parameters of these names.
-
-    Raises `InvalidInput`: a file model, a factory that cannot be imported, called, or that returns something
-    else than an nn.Module; outputs that do not fit the data set's classes.
-    """
-    import torch
-
-    if model.factory is None:
-        raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
-    factory = load_factory(model.factory)
-    if isinstance(factory, torch.nn.Module):
-        raise InvalidInput(f"{model.factory} is a network; name a function that returns it")
-    arguments = _accepted(model, factory)
-    ours = model.factory in {entry.factory for entry in MODELS.values()}
-    with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
-        torch.manual_seed(seed)
-        module = factory(**arguments)
-    if not isinstance(module, torch.nn.Module):
-        raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
-    module.eval()
-    if not ours:
-        _check_outputs(model, module)
-    return module
-
-
-def load_factory(path: str) -> Callable[..., object]:
-    """The function at `package.module:function`. Raises `InvalidInput` for whatever keeps it from being imported."""
-    place, _, name = path.partition(":")
-    if not all(part.isidentifier() for part in [*place.split("."), name]):
-        raise InvalidInput(f"{path!r} is no import path; write package.module:function")
-    with users_code(f"{place!r} cannot be imported:"):
-        try:
-            module = importlib.import_module(place)
-        except ImportError as error:
-            raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise unknown(f"function of {place}", name, [key for key, value in vars(module).items() if callable(value)])
-    function: Callable[..., object] = found
-    return function
-
-
-@contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Around code of the user's own: an error of its own becomes `InvalidInput` that names the file and line."""
-    try:
-        yield
-    except PressbenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{what} {type(error).__name__}: {error} ({_place(error)}); mend it there") from error
-
-
-def _place(error: BaseException) -> str:
-    """File and line of the user's that an error comes from, not of a library it called."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    standard = (__file__, "<", str(Path(inspect.__file__).parent))
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = (
-        frame
-        for frame in reversed(frames)
-        if not frame.filename.startswith(standard) and not LIBRARIES & set(Path(frame.filename).parts)
-    )
-    frame = next(theirs, frames[-1])
-    return f"{frame.filename}, line {frame.lineno}"
-
-
-def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]:
-    try:
-        signature = inspect.signature(factory)
-    except ValueError as error:
-        raise InvalidInput(f"{model.factory} cannot be called: {error}; name a function of your own") from None
-    offered: dict[str, object] = {"input_shape": model.input_shape, "classes": model.classes, **dict(model.arguments)}
-    arguments = {key: value for key, value in offered.items() if key in signature.parameters}
-    try:
-        signature.bind(**arguments)
-    except TypeError as error:
-        raise InvalidInput(f"{model.factory}{signature}: {error}; only input_shape and classes are given") from None
-    return arguments
-
-
-def _check_outputs(model: Model, module: nn.Module) -> None:
-    import torch
-
-    with torch.no_grad(), users_code(f"{model.factory} does not run:"):
-        try:
-            outputs = module(torch.zeros(2, *model.input_shape))
-        except RuntimeError as error:
-            source = f" (those of data set {model.data!r})" if model.data else ""
-            shape = f"{model.input_shape}{source}"
-            raise InvalidInput(f"{model.factory} does not take inputs of shape {shape}: {error}") from None
-    if not isinstance(outputs, torch.Tensor):
-        raise InvalidInput(f"{model.factory} returns {type(outputs).__name__} for a batch; one tensor is wanted")
-    if model.classes and tuple(outputs.shape) != (2, model.classes):
-        raise InvalidInput(
-            f"{model.factory} gives {tuple(outputs.shape)} for a batch of 2; "
-            f"data set {model.data!r} needs (2, {model.classes})"
-        )

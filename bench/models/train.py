@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from bench import cache as store
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
-from bench.models.catalogue import Training
+from bench.models.catalogue import Training, training_of
 from bench.models.checkpoint import load_weights
 from bench.models.constraints import constraints_of, restore, tie_gradients
-from bench.models.registry import build, training_of
+from bench.models.factory import build
 from bench.types import Json, Model, Progress
 
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

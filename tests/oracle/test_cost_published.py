@@ -19,7 +19,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.compress.export import export
 from bench.cost.count import cost_of
 from bench.cost.show import cost_json
-from bench.models.registry import build, resolve
+from bench.models.factory import build
+from bench.models.registry import resolve
 from bench.types import Cost
 
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -10,7 +10,8 @@ from conftest import shared
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.models.registry import MODELS, load_factory
+from bench.models.catalogue import MODELS
+from bench.models.factory import load_factory
 
 PUBLISHED = {
     "alexnet": "AlexNet",

@@ -22,7 +22,9 @@ from bench.compress.train.finetune import training_data
 from bench.config.grammar import parse_calls
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
-from bench.models.registry import MODELS, build, load_factory, resolve
+from bench.models.catalogue import MODELS
+from bench.models.factory import build, load_factory
+from bench.models.registry import resolve
 from bench.models.train import Loss, fit, predict, settle, trained
 from bench.types import Model
 

@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 
 def image(network: str, shape: Shape, least: int = 1) -> tuple[int, int, int]:
-    """(channels, height, width), or `InvalidInput` where `shape` is no image of at least `least` pixels a side."""
+    """(channels, height, width), or `InvalidInput` where `shape` is not an image of at least `least` pixels a side."""
     if len(shape) != 3 or min(shape[1:]) < least:
         raise InvalidInput(
             f"{network} takes inputs (channels, height, width) of at least {least}x{least} pixels, not {shape}"

@@ -12,7 +12,9 @@ from torch import nn
 
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput
-from bench.models.registry import MODELS, build, load_factory, resolve, training_of
+from bench.models.catalogue import MODELS, training_of
+from bench.models.factory import build, load_factory
+from bench.models.registry import resolve
 
 OWN = """
 import torch
@@ -178,7 +180,7 @@ def test_a_users_function_is_given_what_it_takes(own, digits):
         ("fited", "did you mean 'fitted'"),
         ("CONSTANT", "unknown function of ownnet"),
         ("READY", "is a network; name a function that returns it"),
-        ("a b", "no import path"),
+        ("a b", "not an import path"),
     ],
 )
 def test_a_users_function_that_does_not_fit_is_refused(own, digits, function, message):
@@ -199,7 +201,7 @@ def test_a_module_that_is_not_there_is_named(digits):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 28\); mend it there"),
+        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 28\); fix it there"),
         ("unbuilt", r"raised TypeError: .*ownnet.py, line 34\)"),
         ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 37\)"),
         ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 40\)"),

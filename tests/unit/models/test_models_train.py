@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
-from bench.models.registry import build, resolve
+from bench.models.factory import build
+from bench.models.registry import resolve
 from bench.models.train import accuracy, cross_entropy, fit, predict, settle, trained
 
 

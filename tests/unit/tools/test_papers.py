@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.compress.recipe import parse_recipe
-from bench.models.registry import MODELS
+from bench.models.catalogue import MODELS
 from tools.papers import trial
 from tools.papers.claims import Bound, Claim, fewer, gain, rise, smaller
 from tools.papers.page import page, settle
