@@ -49,8 +49,8 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK,
 """What the kernel says of a write or a lock without naming the file."""
 PROBE_BYTES = 64 * 1024
 """How much `check_writable` writes. It finds a full disk, not one that is about to be full."""
-
 UNSEEN_FOR_S = 86_400.0
+"""How long the marks of a process on another machine hold."""
 
 Make = Callable[[Path], Mapping[str, Json]]
 """Writes the files of an entry into the empty folder it is given, and returns the facts to remember."""
@@ -195,7 +195,8 @@ def _mark(cache: Path, entry: str) -> None:
     marks.mkdir(parents=True, exist_ok=True)
     file = marks / f"{owner.pid}-{owner.started:.2f}"
     if not file.exists():
-        _forget_ended(marks)
+        with locked(cache / GUARD):  # no process is just beginning its file
+            _forget_ended(marks)
     with locked(cache / GUARD, shared=True), file.open("a", encoding="utf-8") as stream:
         head = "" if stream.tell() else f"{owner.text}\n"
         stream.write(f"{head}{entry}\n")
@@ -204,20 +205,24 @@ def _mark(cache: Path, entry: str) -> None:
 def _forget_ended(marks: Path) -> None:
     """Removes the files of processes that have ended."""
     for file in marks.iterdir():
-        if not is_in_use(file):
+        if not entries_in_use(file):
             file.unlink(missing_ok=True)
 
 
-def is_in_use(marks: Path) -> bool:
-    """Whether the process that wrote this file of marks still runs. One of another machine cannot be seen: it counts
-    as running for a day after its last mark."""
+def entries_in_use(marks: Path) -> frozenset[str]:
+    """The entries, as KIND/NAME, that the process of this file of marks uses; none if it has ended.
+
+    A process of another machine cannot be seen. It counts as running for a day after its last mark.
+    """
     try:
-        with marks.open(encoding="utf-8") as stream:
-            owner = parse(stream.readline())
-        alive = lives(owner) if owner else False
-        return time.time() - marks.stat().st_mtime < UNSEEN_FOR_S if alive is None else alive
+        owner_line, *entries = marks.read_text(encoding="utf-8").splitlines() or [""]
+        owner = parse(owner_line)
+        runs = lives(owner) if owner else False
+        if runs is None:
+            runs = time.time() - marks.stat().st_mtime < UNSEEN_FOR_S
     except FileNotFoundError:
-        return False
+        return frozenset()
+    return frozenset(entries if runs else ())
 
 
 @contextmanager
@@ -229,13 +234,19 @@ def _writing(cache: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        ours = error.errno in DISK_ERRORS if error.filename is None else str(error.filename).startswith(str(cache))
-        if not ours:
+        if not _is_about(error, cache):
             raise
         raise Unavailable(
             f"cannot write the cache at {cache}: {error.strerror or error}; "
             "set PRESSBENCH_CACHE to a folder that can be written, with space left"
         ) from error
+
+
+def _is_about(error: OSError, cache: Path) -> bool:
+    if error.filename is None:
+        return error.errno in DISK_ERRORS
+    place = Path(os.fsdecode(error.filename))
+    return place == cache or cache in place.parents or place in cache.parents
 
 
 def _seal(body: Json) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.cache import GUARD, IN_USE, KINDS, LOCK, PART, SIDECAR, is_in_use, locked
+from bench.cache import GUARD, IN_USE, KINDS, LOCK, PART, SIDECAR, entries_in_use, locked
 from bench.errors import Unavailable
 
 ENGINES = "tensorrt"
@@ -58,7 +58,17 @@ class Pruned:
 
 
 def survey(cache: Path) -> tuple[Kept, ...]:
-    """Everything in the cache's folder but the leftovers and marks of processes; () for a folder that does not exist."""
+    """Everything in the cache's folder but the leftovers and marks of processes; () for a folder that does not exist.
+
+    Raises `Unavailable` for a folder that cannot be read.
+    """
+    try:
+        return tuple(_survey(cache))
+    except OSError as error:
+        raise Unavailable(f"cannot read the cache at {cache}: {error.strerror or error}") from error
+
+
+def _survey(cache: Path) -> list[Kept]:
     used = _in_use(cache)
     found: list[Kept] = []
     for folder in _visible(cache):
@@ -69,7 +79,7 @@ def survey(cache: Path) -> tuple[Kept, ...]:
         else:
             kind = TOOL if folder.name == TOOL else OTHER
             found.append(_kept(kind, folder.name, (folder,), folder, prunable=False))
-    return tuple(found)
+    return found
 
 
 def prune(cache: Path, *, older_than_s: float | None, max_bytes: int | None, dry_run: bool, now: float) -> Pruned:
@@ -173,8 +183,7 @@ def _children(folder: Path) -> list[Path]:
 
 def _in_use(cache: Path) -> frozenset[str]:
     """The entries, as KIND/NAME, that running processes have marked."""
-    running = (marks for marks in _children(cache / IN_USE) if is_in_use(marks))
-    return frozenset(line for marks in running for line in marks.read_text(encoding="utf-8").splitlines()[1:])
+    return frozenset[str]().union(*(entries_in_use(marks) for marks in _children(cache / IN_USE)))
 
 
 def _clear_leftovers(cache: Path, *, dry_run: bool) -> tuple[Path, ...]:

@@ -76,6 +76,8 @@ def load_engine(folder: Path, key: str) -> Engine | None:
         return None
     if not isinstance(facts, dict) or facts.pop("sha256", "") != sha256(plan).hexdigest():
         return None
+    with suppress(OSError):
+        os.utime(folder / f"{key}.json")  # when it was last used: `pressbench cache prune` goes by it
     return Engine(plan=plan, facts=facts)
 
 

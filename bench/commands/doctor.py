@@ -42,14 +42,14 @@ def doctor(cache: Path) -> Answer:
     ]
     queue.close()
     rows = [(name, "yes" if good else "no", "" if good else why) for name, good, why in checks]
-    size = sum(item.size for item in survey(cache))
+    size = None if refused else sum(item.size for item in survey(cache))
     answer: dict[str, Json] = {
         "machine": facts,
         "checks": [{"name": n, "ok": g, "why": w} for n, g, w in checks],
         "cache": {"folder": str(cache), "bytes": size},
     }
-    kept = f"cache: {cache}, {size_text(size)} (`pressbench cache` shows what it holds)"
-    return answer, Group(text_table(("check", "", "if not"), rows), kept)
+    known = "cannot be read" if size is None else f"{size_text(size)} (`pressbench cache` shows what it holds)"
+    return answer, Group(text_table(("check", "", "if not"), rows), f"cache: {cache}: {known}")
 
 
 def _why_not_writable(cache: Path) -> str:

@@ -170,11 +170,12 @@ def test_a_file_in_the_caches_place_is_one_error(tmp_path: Path, below: str):
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="/proc stands for a folder even root cannot write to")
-def test_a_folder_that_cannot_be_created_is_one_error():
-    with pytest.raises(
-        Unavailable, match=r"cannot write the cache at /proc/cache: No such file or directory; set PRESS"
-    ):
-        check_writable(Path("/proc/cache"))
+@pytest.mark.parametrize("cache", ["/proc/cache", "/proc/some/deep/cache"])
+def test_a_folder_that_cannot_be_created_is_one_error(cache: str):
+    with pytest.raises(Unavailable, match=rf"cannot write the cache at {cache}: No such file or directory; set PRESS"):
+        check_writable(Path(cache))
+    with pytest.raises(Unavailable, match=rf"cannot write the cache at {cache}: No such file"):
+        find_or_make(Path(cache), "compiled", "it", never)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")

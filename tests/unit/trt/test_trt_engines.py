@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_a_kept_engine_comes_back_with_what_was_said_of_it(tmp_path):
     keep_engine(tmp_path / "new", "key", engine)
     assert load_engine(tmp_path / "new", "key") == engine
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["key.engine", "key.json"]
+
+
+def test_an_engine_that_is_read_counts_as_used(tmp_path):
+    keep_engine(tmp_path, "key", Engine(plan=b"plan", facts={}))
+    os.utime(tmp_path / "key.json", (1000.0, 1000.0))
+    load_engine(tmp_path, "key")
+    assert (tmp_path / "key.json").stat().st_mtime > 1000.0
 
 
 @pytest.mark.parametrize(
