@@ -259,7 +259,7 @@ class Backend(ABC):
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]
     """Option -> the values it takes, the default first; () is free text or number."""
     compilers: ClassVar[tuple[str, ...]] = ()
-    """Distributions that decide, besides the probed runtime, the bytes `compile` writes: of other versions, it compiles anew."""
+    """Distributions that decide, besides the probed runtime, the bytes `compile` writes. Another version compiles again."""
 
     @abstractmethod
     def probe(self) -> Probe:

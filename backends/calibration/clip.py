@@ -34,11 +34,11 @@ class Histogram:
             middle[-1] = 0.0
         return np.asarray(middle, dtype=np.float64)
 
-    def folded(self) -> Histogram:
+    def fold(self) -> Histogram:
         """The histogram of absolute values."""
         limit = max(-self.low, self.high)
         index = np.minimum((np.abs(self.centers()) / limit * BINS).astype(np.int64), BINS - 1)
-        return Histogram(low=0.0, high=limit, counts=_counted(index, self.counts))
+        return Histogram(low=0.0, high=limit, counts=_count_weighted(index, self.counts))
 
 
 def count(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.int64]:
@@ -50,7 +50,7 @@ def count(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.in
     return np.bincount(np.clip(index, 0, BINS - 1), minlength=BINS)
 
 
-def _counted(index: NDArray[np.int64], weights: Counts) -> Counts:
+def _count_weighted(index: NDArray[np.int64], weights: Counts) -> Counts:
     return np.asarray(np.bincount(index, weights=weights, minlength=BINS), dtype=np.float64)
 
 
@@ -58,7 +58,7 @@ def percentile(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
     """The middle `spec.percentile` per cent of the values; of the absolute values for symmetric activations."""
     share = spec.percentile / 100
     if spec.activation_symmetric:
-        limit = _quantile(histogram.folded(), share)
+        limit = _quantile(histogram.fold(), share)
         return max(histogram.low, -limit), min(histogram.high, limit)
     low, high = _quantile(histogram, (1 - share) / 2), _quantile(histogram, (1 + share) / 2)
     return min(low, 0.0), max(high, 0.0)
@@ -76,7 +76,7 @@ def entropy(histogram: Histogram, spec: QuantSpec) -> tuple[float, float]:
     Migacz 2017, "8-bit Inference with TensorRT", over 2048 bins of |x|, the first (ReLU's zeros) left out.
     """
     del spec
-    folded = histogram.folded()
+    folded = histogram.fold()
     counts = folded.counts.copy()
     counts[0] = counts[1]
     stops = range(128, BINS + 1, 16)

@@ -129,7 +129,7 @@ def _events(library: _Library, path: Path, feed: Mapping[str, Array], threads: i
         "LiteRtCreateCompiledModel", environment, model, options, destroy="LiteRtDestroyCompiledModel"
     )
     profiler = library.make("LiteRtCompiledModelGetProfiler", compiled)
-    run = _bound(library, environment, model, compiled, feed)
+    run = _bind(library, environment, model, compiled, feed)
     for _ in range(WARMUP):
         run()
     library.call("LiteRtResetProfiler", profiler)
@@ -153,7 +153,7 @@ def _option(library: _Library, options: c_void_p, kind: str, text: str) -> None:
     library.call("LiteRtAddOpaqueOptions", options, option)
 
 
-def _bound(
+def _bind(
     library: _Library, environment: c_void_p, model: c_void_p, compiled: c_void_p, feed: Mapping[str, Array]
 ) -> Callable[[], None]:
     """One inference on buffers that hold the feed."""

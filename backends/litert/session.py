@@ -15,7 +15,7 @@ from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.records import Execution, LayerTime
-from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
+from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 RESOLVERS = {
     "xnnpack": "AUTO",
@@ -163,15 +163,6 @@ class LitertSession(Session):
         inside = find_delegated(own, partitions)
         left = _count(item["op_name"] for item in own if item["index"] not in inside)
         integer = [port.name for port in (*self._inputs, *self._outputs) if port.scale]
-        notes: dict[str, Json] = {
-            "kernels": self._kernels,
-            "layout": self._layout,
-            "operators": _count(item["op_name"] for item in own),
-            "delegated": len(inside),
-            "partitions": len(partitions),
-            "not_delegated": left,
-            "integer_tensors_converted_outside_timing": integer,
-        }
         execution = Execution(
             precision=self._precision.delivered,
             library="XNNPACK" if partitions else LIBRARIES[self._kernels],
@@ -183,7 +174,7 @@ class LitertSession(Session):
             converted_outside=tuple(integer),
         )
         fallbacks = (*find_fallbacks(self._precision), *self._find_heavy(left))
-        return SessionFacts(version=version("ai-edge-litert"), fallbacks=fallbacks, execution=execution, notes=notes)
+        return SessionFacts(version=version("ai-edge-litert"), fallbacks=fallbacks, execution=execution)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Per operator, by LiteRT's profiler, in a model loaded a second time. Raises `Unavailable` for plain kernels."""

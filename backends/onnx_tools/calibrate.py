@@ -17,7 +17,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from backends.calibration.clip import BINS, METHODS, Histogram, clip_range, count
 from backends.onnx_tools.graph import fixed_batch, infer, producers
-from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
+from backends.onnx_tools.native import NATIVE_ERRORS, explain_refusal, ort
 from bench.errors import InvalidInput, unknown
 from bench.types import QuantSpec
 
@@ -109,7 +109,7 @@ def _histograms(model: ModelProto, extremes: Mapping[str, tuple[float, float]], 
 
 
 def _rows(model: ModelProto, wanted: int) -> int:
-    """Rows of a chunk: what the file is fixed to, else what is wanted (at most 32)."""
+    """Rows of a chunk: the file's fixed batch, else the wanted number (at most 32)."""
     return fixed_batch(model) or min(32, wanted)
 
 
@@ -131,4 +131,4 @@ def float_session(model: ModelProto) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except NATIVE_ERRORS as error:
-        raise refused("the float model", str(error)) from error
+        raise explain_refusal("the float model", str(error)) from error

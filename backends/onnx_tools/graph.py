@@ -15,7 +15,7 @@ from bench.errors import InvalidInput, Unsupported, unknown
 
 
 def read(path: Path) -> ModelProto:
-    """The model with its external data in memory. Raises `InvalidInput` for what is no ONNX file."""
+    """The model with its external data in memory. Raises `InvalidInput` for a file that is not ONNX."""
     try:
         model = onnx.load(str(path))
     except (OSError, DecodeError, onnx.checker.ValidationError, ValueError) as error:
@@ -142,7 +142,7 @@ def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
 
 
 def leaving(graph: GraphProto, nodes: Iterable[NodeProto]) -> list[str]:
-    """Tensors that are the output of a layer: of its nodes, and of the Relu or Clip that alone follows one.
+    """Tensors that are the output of a layer: of its nodes, and of a Relu or Clip that is an output's only reader.
 
     A MatMul's own output is not the layer's where a bias is added to it.
     """
@@ -200,7 +200,7 @@ def sort_nodes(graph: GraphProto) -> None:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """Tensors a node needs, those its subgraphs capture among them."""
+    """Tensors a node reads, including those its subgraphs capture."""
     inner = (child for item in node.attribute for graph in (item.g, *item.graphs) for child in graph.node)
     return set(node.input).union(*map(_reads, inner))
 
@@ -214,9 +214,9 @@ def split_by_precision(graph: GraphProto) -> tuple[list[str], list[str]]:
         if node.op_type in INTEGER | PACKED:
             quantized.append(node.name)
         elif node.op_type in MULTIPLYING:
-            (quantized if _dequantized(node.input[:2], made) else left).append(node.name)
+            (quantized if _are_dequantized(node.input[:2], made) else left).append(node.name)
     return quantized, left
 
 
-def _dequantized(names: Sequence[str], made: dict[str, NodeProto]) -> bool:
+def _are_dequantized(names: Sequence[str], made: dict[str, NodeProto]) -> bool:
     return all(name in made and made[name].op_type == "DequantizeLinear" for name in names)

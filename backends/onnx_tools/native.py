@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise Unavailable(f"onnxruntime cannot be imported: {error}; pip install onnxruntime") from error
 
-__all__ = ["NATIVE_ERRORS", "ort", "refused"]
+__all__ = ["NATIVE_ERRORS", "explain_refusal", "ort"]
 
 NATIVE_ERRORS: tuple[type[Exception], ...] = (
     native.EPFail,
@@ -32,7 +32,7 @@ NATIVE_ERRORS: tuple[type[Exception], ...] = (
 UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
 
 
-def refused(file: str, message: str) -> InvalidInput:
+def explain_refusal(file: str, message: str) -> InvalidInput:
     """The error for a model the runtime does not take, from its own message."""
     found = UNKNOWN_OPERATOR.search(message)
     if found:

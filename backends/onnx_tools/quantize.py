@@ -22,7 +22,7 @@ from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, leaving, split_by_precision
 from backends.onnx_tools.native import NATIVE_ERRORS, ort
 from backends.onnx_tools.operators import MULTIPLYING
-from backends.onnx_tools.weights import weight_only
+from backends.onnx_tools.weights import pack_layers
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, Precision, QuantSpec
@@ -76,7 +76,7 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, l
                 op_types_to_quantize=list(layout.operators) or None,
                 activation_type=layout.activations,
                 weight_type=WEIGHTS[spec.weight_bits],
-                nodes_to_exclude=[*kept, *_probabilities(ready)],
+                nodes_to_exclude=[*kept, *_find_softmaxes(ready)],
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={**layout.extra, "WeightSymmetric": spec.weight_symmetric},
             )
@@ -100,7 +100,7 @@ def pack_weights(model: ModelProto, spec: QuantSpec) -> Quantized:
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         ready = prepare(model, Path(folder))
     kept = find_kept(model, ready, spec)
-    done, names = weight_only(ready, spec, kept)
+    done, names = pack_layers(ready, spec, kept)
     precision = Precision(asked="weight_only", delivered="float32", keep_float=tuple(kept))
     return Quantized(model=done, precision=precision, facts={"layers_packed": len(names)})
 
@@ -165,7 +165,7 @@ def _name_before(name: str, before: Container[str]) -> str:
     return name
 
 
-def _probabilities(ready: ModelProto) -> list[str]:
+def _find_softmaxes(ready: ModelProto) -> list[str]:
     """Softmaxes stay float: int8 over 0 to 1 makes 0 of every probability under 1/512."""
     return [node.name for node in ready.graph.node if node.op_type in {"Softmax", "LogSoftmax"}]
 

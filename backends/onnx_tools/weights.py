@@ -1,7 +1,7 @@
 """Weight-only quantization: int4 or int8 weights behind a DequantizeLinear, float16 behind a Cast, arithmetic in float32.
 
 ONNX Runtime fuses a blocked int4 DequantizeLinear into MatMulNBits; a convolution's weights it
-unpacks anew at every inference, which the measurement then shows.
+unpacks again at every inference, which the measurement shows.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Packed:
     block: int
 
 
-def weight_only(model: ModelProto, spec: QuantSpec, kept: Sequence[str]) -> tuple[ModelProto, list[str]]:
-    """The network with packed weights but for the nodes `kept`, and the names of those packed. Raises `Unsupported`."""
+def pack_layers(model: ModelProto, spec: QuantSpec, kept: Sequence[str]) -> tuple[ModelProto, list[str]]:
+    """The network with packed weights except those of the nodes `kept`, and the names of the packed nodes. Raises `Unsupported`."""
     half = spec.weight_bits == 16
     if not half and (spec.weight_bits, spec.weight_symmetric) not in STORED:
         raise Unsupported(f"ONNX Runtime has weight-only quantization to 4, 8 or 16 bits, not {spec.weight_bits}")
@@ -64,30 +64,30 @@ def pack(array: Floats, spec: QuantSpec, axis: int, block: int) -> Packed:
     everything = tuple(range(array.ndim))
     rest = everything if not spec.per_channel else tuple(index for index in everything if index != axis)
 
-    def reduced(function: np.ufunc) -> Floats:
+    def reduce(function: np.ufunc) -> Floats:
         if block:
             return np.asarray(function.reduceat(array, range(0, array.shape[axis], block), axis=axis))
         return np.asarray(function.reduce(array, axis=rest, keepdims=True))
 
-    def wide(each: Floats) -> Floats:
+    def widen(each: Floats) -> Floats:
         return np.repeat(each, block, axis=axis).take(range(array.shape[axis]), axis=axis) if block else each
 
-    low, high = np.minimum(reduced(np.minimum), 0), np.maximum(reduced(np.maximum), 0)
+    low, high = np.minimum(reduce(np.minimum), 0), np.maximum(reduce(np.maximum), 0)
     most = 2**spec.weight_bits - 1
     if spec.weight_symmetric:
         most = 2 ** (spec.weight_bits - 1) - 1
-        scales = _nonzero(np.maximum(-low, high) / most)
+        scales = _replace_zeros(np.maximum(-low, high) / most)
         zero_points = np.zeros_like(scales)
         least = -most
     else:
-        scales = _nonzero((high - low) / most)
+        scales = _replace_zeros((high - low) / most)
         zero_points = np.round(-low / scales)
         least = 0
-    values = np.clip(np.round(array / wide(scales)) + wide(zero_points), least, most)
+    values = np.clip(np.round(array / widen(scales)) + widen(zero_points), least, most)
     return Packed(values=values, scales=scales, zero_points=zero_points, axis=axis, block=block)
 
 
-def _nonzero(scales: Floats) -> Floats:
+def _replace_zeros(scales: Floats) -> Floats:
     """A block of zeros gets scale 1."""
     return np.where(scales > 0, scales, 1).astype(np.float32)
 

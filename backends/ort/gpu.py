@@ -22,12 +22,12 @@ def describe_gpu(library: str = LIBRARY) -> dict[str, Json]:
     """`gpu` and `device_used_bytes`, each with the reason where the driver does not say. Never the CPU's name."""
     return {
         "gpu": "an NVIDIA GPU",
-        **_answer("gpu", lambda: gpu_name(library)),
-        **_answer("device_used_bytes", lambda: used_bytes(library)),
+        **_ask("gpu", lambda: gpu_name(library)),
+        **_ask("device_used_bytes", lambda: used_bytes(library)),
     }
 
 
-def _answer(key: str, question: Callable[[], Json]) -> dict[str, Json]:
+def _ask(key: str, question: Callable[[], Json]) -> dict[str, Json]:
     try:
         return {key: question()}
     except Unavailable as error:
@@ -38,7 +38,7 @@ def gpu_name(library: str = LIBRARY) -> str:
     """The GPU's name. Raises `Unavailable` with the driver's error."""
     driver, device = _first(library)
     name = ctypes.create_string_buffer(NAME_BYTES)
-    _checked(driver, "cuDeviceGetName", name, NAME_BYTES, device)
+    _call(driver, "cuDeviceGetName", name, NAME_BYTES, device)
     return name.value.decode(errors="replace")
 
 
@@ -47,7 +47,7 @@ def used_bytes(library: str = LIBRARY) -> int:
     driver, device = _first(library)
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     with _primary_context(driver, device):
-        _checked(driver, "cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        _call(driver, "cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
     return total.value - free.value
 
 
@@ -57,27 +57,27 @@ def _first(library: str) -> tuple[ctypes.CDLL, ctypes.c_int]:
     except OSError as error:
         raise Unavailable(f"no NVIDIA driver here: {library} cannot be loaded") from error
     device = ctypes.c_int()
-    _checked(driver, "cuInit", 0)
-    _checked(driver, "cuDeviceGet", ctypes.byref(device), FIRST)
+    _call(driver, "cuInit", 0)
+    _call(driver, "cuDeviceGet", ctypes.byref(device), FIRST)
     return driver, device
 
 
 @contextmanager
 def _primary_context(driver: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
-    """The context the CUDA runtime, and so ONNX Runtime, works in: held for the question, left as it was."""
+    """Enters the context that ONNX Runtime works in, the CUDA runtime's, and leaves it as it was."""
     context = ctypes.c_void_p()
-    _checked(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    _call(driver, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     try:
-        _checked(driver, "cuCtxPushCurrent_v2", context)
+        _call(driver, "cuCtxPushCurrent_v2", context)
         try:
             yield
         finally:
-            _checked(driver, "cuCtxPopCurrent_v2", ctypes.byref(context))
+            _call(driver, "cuCtxPopCurrent_v2", ctypes.byref(context))
     finally:
-        _checked(driver, "cuDevicePrimaryCtxRelease_v2", device)
+        _call(driver, "cuDevicePrimaryCtxRelease_v2", device)
 
 
-def _checked(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
+def _call(driver: ctypes.CDLL, function: str, *arguments: object) -> None:
     """CUDA driver API calls answer 0 when they worked."""
     code = driver[function](*arguments)
     if code != 0:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from backends.onnx_tools.native import NATIVE_ERRORS, ort, refused
+from backends.onnx_tools.native import NATIVE_ERRORS, explain_refusal, ort
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
 from bench.types import FLOAT32, Precision, Scalar
@@ -57,7 +57,7 @@ def load(
     except NATIVE_ERRORS as error:
         if strict and CPU_FALLBACK in str(error):
             raise _explain_fallback(path, threads, options, precision) from error
-        raise refused(path.name, str(error)) from error
+        raise explain_refusal(path.name, str(error)) from error
     if PROVIDERS[provider][0] not in session.get_providers():
         raise _not_loaded(provider)
     session.disable_fallback()
@@ -87,7 +87,7 @@ def make_session_options(threads: int, options: Mapping[str, Scalar], precision:
 
 
 def _provider(options: Mapping[str, Scalar]) -> str:
-    """The provider asked for, once this build of ONNX Runtime is known to have it."""
+    """The provider asked for. Raises `Unavailable` where this build of ONNX Runtime does not have it."""
     provider = str(options.get("provider", "cpu"))
     if provider not in PROVIDERS:
         raise InvalidInput(f"option provider is {provider!r}; it is one of {', '.join(PROVIDERS)}")
@@ -107,7 +107,7 @@ def _create(path: Path, made: Any, options: Mapping[str, Scalar], precision: Pre
 def make_provider_options(
     name: str, path: Path, options: Mapping[str, Scalar], precision: Precision = FLOAT32
 ) -> dict[str, str]:
-    """TF32 only where asked for; TensorRT keeps engine and timing cache beside the file where it may write."""
+    """Options of one provider: TF32 only on request; TensorRT caches engine and timings beside the file if it can write."""
     graph = "1" if options.get("cuda_graph") else "0"
     if name == "CUDAExecutionProvider":
         return {"use_tf32": "1" if options.get("tf32") else "0", "enable_cuda_graph": graph}
@@ -133,7 +133,7 @@ def _explain_fallback(path: Path, threads: int, options: Mapping[str, Scalar], p
     try:
         session = _create(path, make_session_options(threads, options, precision), options, precision)
     except NATIVE_ERRORS as error:
-        return refused(path.name, str(error))
+        return explain_refusal(path.name, str(error))
     if PROVIDERS[provider][0] not in session.get_providers():
         return _not_loaded(provider)
     found = describe_misplaced(provider, read_placement(session)) or f"asked for {provider}, nodes went to the CPU"

@@ -108,7 +108,7 @@ class OrtSession(Session):
             raise CellFailed(f"{self._path.name}: ONNX Runtime failed while running it: {error}") from error
 
     def bind(self, feed: Feed) -> Callable[[], object]:
-        """Inputs are copied into buffers of the runtime's own, outputs allocated once where their shape is known."""
+        """Copies the inputs into the runtime's buffers; allocates outputs once where their shape is known."""
         self._graphs += 1
         binding = self._bind_buffers(check_feed(self._path.name, self._inputs, feed))
         bound = partial(self._session.run_with_iobinding, binding, self._run_options(self._graphs))
@@ -121,9 +121,9 @@ class OrtSession(Session):
         """Providers by the runtime's own record; kernels by one profiled run of a second session where
         the file asks for other than float32 (it costs another load). TensorRT shows none of its kernels."""
         placed = read_placement(self._session)
-        gpu_notes = self._gpu_notes()
+        gpu_notes = dict(self._gpu_notes())
         nodes = {name: len(nodes) for name, nodes in placed.items()}
-        execution = Execution(nodes_by_provider=nodes, device=str(gpu_notes.get("gpu", "")))
+        execution = Execution(nodes_by_provider=nodes, device=str(gpu_notes.pop("gpu", "")))
         fallbacks = [*find_unknowns(self._provider, placed, self._precision), *find_stayed_float(self._precision)]
         if self._precision.asked != "float32" and self._provider != "tensorrt":
             events = self._profile_runs({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}, 1)
@@ -132,8 +132,6 @@ class OrtSession(Session):
         notes: dict[str, Json] = {
             "provider": self._provider,
             "providers": list(self._session.get_providers()),
-            "nodes_by_provider": nodes,
-            "kernels": dict(execution.kernels),
             "graph_optimization": self._options.get("graph_optimization", "all"),
             **gpu_notes,
         }

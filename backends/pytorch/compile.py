@@ -1,4 +1,4 @@
-"""Host side of PyTorch: the exported program in the precision asked for. The reference every runtime is compared with."""
+"""Host side of PyTorch: writes the exported program in the precision asked for."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from bench.errors import CellFailed, Unavailable, Unsupported
 from bench.types import Json
 
 Work = Callable[[tuple[Tensor, ...]], Callable[[], Any]]
-"""Takes tensors on the device and gives what runs one inference on them, unsynchronised."""
+"""Takes tensors on the device. Returns a call that starts one inference on them, without waiting for it."""
 WARM_UP = 3  # what torch's own CUDA graph recipe asks for: cuDNN and cuBLAS choose and allocate before capture
 
 
@@ -99,10 +99,9 @@ def _capture(network: Network, static: tuple[Tensor, ...]) -> Work:
 
 
 def facts() -> Mapping[str, Json]:
-    """The GPU and the libraries, and why a memory figure is missing."""
+    """The GPU's compute capability, the libraries, and why a memory figure is missing."""
     major, minor = torch.cuda.get_device_capability()
     notes: dict[str, Json] = {
-        "gpu": torch.cuda.get_device_name(),
         "compute_capability": f"{major}.{minor}",
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),

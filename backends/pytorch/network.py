@@ -58,17 +58,11 @@ class Network:
         return tuple(sorted({str(value.dtype).removeprefix("torch.") for value in self.module.parameters()}))
 
     def describe(self, compiled: Compiled | None) -> Mapping[str, Json]:
-        """How it runs, for the record."""
-        notes: dict[str, Json] = {
-            "mode": self.mode,
-            "precision": self.precision,
-            "weight_types": list(self.weight_types()),
-            "channels_last": self.channels_last,
-        }
+        """What the typed fields of `execution` do not hold, for people."""
+        notes: dict[str, Json] = {"weight_types": list(self.weight_types())}
         if compiled:
             notes["graphs_compiled"] = compiled.graphs
         if self.sparsity:
-            notes["sparse_layers"] = list(self.sparsity.packed)
             notes["dense_layers"] = dict(self.sparsity.dense)
         return notes
 

@@ -65,12 +65,12 @@ def walk(
             owner, _, leaf = str(node.target).rpartition(".")
             values[node] = getattr(module.get_submodule(owner), leaf)
         elif node.op == "call_function":
-            values[node] = call(node, _bound(node, values))
+            values[node] = call(node, _bind(node, values))
         for value in unneeded.get(node, ()):
             del values[value]
 
 
-def _bound(node: fx.Node, values: Mapping[fx.Node, Any]) -> Callable[[], Any]:
+def _bind(node: fx.Node, values: Mapping[fx.Node, Any]) -> Callable[[], Any]:
     args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
     assert callable(node.target)
     return partial(node.target, *args, **kwargs)

@@ -102,7 +102,7 @@ class CpuSession(PytorchSession):
         return profile_nodes(self.network, self.tensors(feed), runs)
 
     def facts(self) -> SessionFacts:
-        """How it ran, and what did not happen as asked; in int8 by the kernels of one profiled inference."""
+        """How it ran, and what did not happen as asked. For int8 one inference is profiled for its kernels."""
         notes = {**self.network.describe(self.compiled), "threads": torch.get_num_threads()}
         fallbacks, execution = self.network.find_fallbacks(self.compiled), self.network.execution()
         if self.network.precision == "int8":
@@ -117,7 +117,6 @@ class CpuSession(PytorchSession):
                 kernels=kernels,
                 multiplying={name: number for name, number in ran.items() if number > 0},
             )
-            notes["kernels"] = dict(kernels)
         return SessionFacts(version=str(torch.__version__), fallbacks=fallbacks, execution=execution, notes=notes)
 
     def _call(self, tensors: tuple[Tensor, ...]) -> Any:
@@ -149,7 +148,7 @@ class CudaSession(PytorchSession):
             return _to_arrays(outputs)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
-        """Inputs are copied to the device here, not in what is timed; settings are made before the first event."""
+        """Copies the inputs to the device here, outside the timed call. Settings are made before the first event."""
         work, start, end, tf32 = self.work(self.tensors(feed)), self.start, self.end, self.tf32
 
         def once() -> object:
@@ -184,7 +183,7 @@ class CudaSession(PytorchSession):
         return SessionFacts(
             version=str(torch.__version__),
             fallbacks=self.network.find_fallbacks(self.compiled),
-            execution=replace(self.network.execution(), device=str(notes["gpu"])),
+            execution=replace(self.network.execution(), device=torch.cuda.get_device_name()),
             notes=notes,
         )
 

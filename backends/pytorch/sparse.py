@@ -64,7 +64,7 @@ def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _try(module: fx.GraphModule, node: fx.Node, target: str, pack: Pack) -> str:
-    """Packs one layer's weight; the reason where that cannot be."""
+    """Packs one layer's weight. Returns the reason where it cannot, else ""."""
     weight = module.get_parameter(target).detach()
     convolution = node.target is aten.conv2d.default
     if convolution and not _is_product(node, weight):

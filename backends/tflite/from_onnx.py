@@ -33,7 +33,7 @@ PACKAGES = (
     "opencv-python-headless==5.0.0.93",
     "h5py==3.16.0",
 )
-"""What onnx2tf imports beyond what is installed here; these versions went together."""
+"""What onnx2tf imports beyond this environment, in versions that work together."""
 INSTALL = "python -m backends.tflite.from_onnx"
 LIMIT_S = 600.0
 TOLERANCE = 1e-3
@@ -50,14 +50,14 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     _check_packages(packages)
     from backends.onnx_tools.native import ort  # here, so that a missing ONNX Runtime is the caller's error
 
-    session = _reference(source)
+    session = _open_reference(source)
     shapes, weights, nodes = _read(source)
     with tempfile.TemporaryDirectory(prefix="pressbench-onnx2tf-") as work:
         copy = Path(work) / "model.onnx"
         shutil.copyfile(source, copy)  # onnx2tf overwrites its input
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
-    layout = _check(source, session, out)
+    layout = _find_layout(source, session, out)
     version = f"onnxruntime {ort.__version__}"
     return Converted(
         path=out, layers=match_layers(out, weights), layout=layout, other_names=nodes, checked_against=version
@@ -121,7 +121,7 @@ def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> 
         raise Unsupported(f"onnx2tf cannot convert this network: {said[-1][:300]}")
 
 
-def _check(source: Path, session: Any, out: Path) -> str:
+def _find_layout(source: Path, session: Any, out: Path) -> str:
     """The layout of a file whose outputs agree with ONNX Runtime's on one seeded input.
 
     Raises `Unsupported` when they do not agree: a wrong conversion is worse than none.
@@ -136,8 +136,8 @@ def _check(source: Path, session: Any, out: Path) -> str:
     interpreter.invoke()
     found = [interpreter.get_tensor(number) for number in graph.outputs]
     names = [item.name for item in session.get_inputs()]
-    named = {name: _first(array) for name, array in zip(names, feed, strict=True)}
-    with _refusing(source):
+    named = {name: _put_channels_first(array) for name, array in zip(names, feed, strict=True)}
+    with _blame_file(source):
         expected = session.run(None, named)
     return _agree(found, expected, turned=any(array.ndim == 4 for array in feed))
 
@@ -148,42 +148,44 @@ def _agree(found: Arrays, expected: Arrays, *, turned: bool) -> str:
         raise Unsupported(f"onnx2tf's file has {len(found)} outputs, the ONNX file {len(expected)}")
     for layout in ("channels_last" if turned else "model", "channels_last_io"):
         pairs = zip(
-            (_first(array) if layout == "channels_last_io" else array for array in found), expected, strict=True
+            (_put_channels_first(array) if layout == "channels_last_io" else array for array in found),
+            expected,
+            strict=True,
         )
-        if all(one.shape == other.shape and _near(one, other) for one, other in pairs):
+        if all(one.shape == other.shape and _is_near(one, other) for one, other in pairs):
             return layout
     raise Unsupported("onnx2tf's file computes something else than the ONNX file does: it is not used")
 
 
-def _near(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+def _is_near(one: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
     a, b = one.astype(np.float64), other.astype(np.float64)
     return bool(np.abs(a - b).max(initial=0) <= TOLERANCE * max(1e-6, float(np.abs(b).max(initial=0))))
 
 
-def _first(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def _put_channels_first(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """Images with their channels first."""
     return np.ascontiguousarray(np.moveaxis(array, -1, 1)) if array.ndim == 4 else array
 
 
-def _reference(source: Path) -> Any:
+def _open_reference(source: Path) -> Any:
     """The ONNX file in ONNX Runtime. Raises `InvalidInput` for what it does not take."""
     from backends.onnx_tools.native import ort
 
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    with _refusing(source):
+    with _blame_file(source):
         return ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 
 
 @contextmanager
-def _refusing(source: Path) -> Iterator[None]:
+def _blame_file(source: Path) -> Iterator[None]:
     """What ONNX Runtime raises is about this file."""
-    from backends.onnx_tools.native import NATIVE_ERRORS, refused
+    from backends.onnx_tools.native import NATIVE_ERRORS, explain_refusal
 
     try:
         yield
     except NATIVE_ERRORS as error:
-        raise refused(source.name, str(error)) from error
+        raise explain_refusal(source.name, str(error)) from error
 
 
 def main() -> int:

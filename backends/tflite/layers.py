@@ -49,7 +49,7 @@ def match_layers(path: Path, weights: Mapping[str, NDArray[np.generic]]) -> dict
     found: dict[int, str] = {}
     for operator in describe(interpreter).weighted():
         rows = _unit(_file_rows(operator, weight(interpreter, operator).astype(np.float64)))
-        name = next((name for name in free if any(_alike(table, rows) for table in known[name])), None)
+        name = next((name for name in free if any(_are_alike(table, rows) for table in known[name])), None)
         if name is not None:
             found[operator.index] = name
             free.remove(name)
@@ -75,14 +75,14 @@ def _file_rows(operator: Operator, array: Weights) -> Weights:
 
 
 def _unit(rows: Weights) -> Weights:
-    """Rows of length 1; one that is next to nothing beside the others becomes 0, its rounding errors are noise."""
+    """Scales rows to length 1. A row that is tiny beside the others becomes 0: its rounding errors are noise."""
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     alive = length > NOISE * length.max(initial=0.0)
     unit: Weights = np.divide(rows, length, out=np.zeros_like(rows), where=alive)
     return unit
 
 
-def _alike(left: Weights, right: Weights) -> bool:
+def _are_alike(left: Weights, right: Weights) -> bool:
     """Whether every channel that lives in both points the same way."""
     if left.shape != right.shape:
         return False

@@ -163,7 +163,7 @@ def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpe
         layer, _, end = name.partition(":")
         if name == "input":
             numbers = [graph.inputs[0]]
-        elif layer not in by_layer or (not end and _scaled(graph, by_layer[layer])):
+        elif layer not in by_layer or (not end and _is_scaled(graph, by_layer[layer])):
             lost.append(name)
             continue
         else:
@@ -172,7 +172,7 @@ def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpe
     return found, tuple(lost)
 
 
-def _scaled(graph: Graph, operator: Operator) -> bool:
+def _is_scaled(graph: Graph, operator: Operator) -> bool:
     """Whether what leaves the operator is multiplied by a constant before anything else is made of it."""
     made = {number for item in graph.operators for number in item.outputs} | set(graph.inputs)
     number = operator.outputs[0]
@@ -186,7 +186,7 @@ def _scaled(graph: Graph, operator: Operator) -> bool:
 
 
 def _find_moved(graph: Graph, number: int) -> list[int]:
-    """A tensor and those it is a rearrangement of."""
+    """A tensor, and the tensors whose values it only rearranges."""
     numbers = [number]
     while producer := next((item for item in graph.operators if numbers[-1] in item.outputs), None):
         if producer.kind not in MOVING:

@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any
 
 from backends.trt.loading import TensorRT
-from backends.trt.log import errors, failure, new_log, started, told
+from backends.trt.log import errors, explain_failure, list_lines, new_log, start_tensorrt
 from bench.errors import InvalidInput, PressbenchError, Unsupported
 from bench.types import Json, Scalar
 
@@ -37,14 +37,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A serialized engine, the timings it took to choose its kernels (empty where there are none), what was said."""
+    """A serialized engine, the timings that chose its kernels (empty without any), and the facts of the build."""
 
     plan: bytes
     timings: bytes
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 
-def settings_of(options: Mapping[str, Scalar]) -> Settings:
+def read_settings(options: Mapping[str, Scalar]) -> Settings:
     """The options that decide how an engine is built."""
     return Settings(
         tf32=options.get("precision") == "tf32",
@@ -56,36 +56,36 @@ def settings_of(options: Mapping[str, Scalar]) -> Settings:
 def build(tensorrt: TensorRT, name: str, content: bytes, settings: Settings, timings: bytes) -> Built:
     """The engine of the ONNX file `name` of that content.
 
-    Raises `Unsupported` with every node TensorRT refuses, `InvalidInput` for what is no ONNX file,
+    Raises `Unsupported` with every node TensorRT refuses, `InvalidInput` for a file that is not ONNX,
     `CellFailed` when building fails (out of device memory).
     """
     trt, log, begun = tensorrt.trt, new_log(tensorrt), perf_counter()
-    builder = started(tensorrt, trt.Builder, log)
+    builder = start_tensorrt(tensorrt, trt.Builder, log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(content):
-        raise _refused(tensorrt, parser, name)
+        raise _explain_refusal(tensorrt, parser, name)
     if not network.num_outputs:
         raise InvalidInput(f"{name}: there is no network in it: truncated, or no ONNX file")
-    config = _configured(tensorrt, builder, settings)
+    config = _configure(tensorrt, builder, settings)
     reused = _use_timings(tensorrt, config, timings)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise _not_built(tensorrt, log, name)
+        raise _explain_unbuilt(tensorrt, log, name)
     facts = {
         "built_s": round(perf_counter() - begun, 3),
         "network_layers": int(network.num_layers),
         "timings_reused": reused,
-        "log": told(log),
+        "log": list_lines(log),
     }
     return Built(plan=bytes(plan), timings=_timings(tensorrt, config), facts=facts)
 
 
-def _configured(tensorrt: TensorRT, builder: Any, settings: Settings) -> Any:
+def _configure(tensorrt: TensorRT, builder: Any, settings: Settings) -> Any:
     trt, config = tensorrt.trt, builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not settings.tf32:
-        config.clear_flag(trt.BuilderFlag.TF32)  # on unless told otherwise: float32 would not mean it
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default: float32 would not be float32
     if settings.sparse:
         config.set_flag(trt.BuilderFlag.SPARSE_WEIGHTS)
     if settings.workspace_mib:
@@ -97,7 +97,7 @@ def _configured(tensorrt: TensorRT, builder: Any, settings: Settings) -> Any:
 
 
 def _use_timings(tensorrt: TensorRT, config: Any, timings: bytes) -> bool:
-    """Gives the builder a timing cache; whether it starts with what was given: another GPU's timings are refused."""
+    """Gives the builder a timing cache. Returns whether it took the given timings: it refuses another GPU's."""
     if tensorrt.flavour == "rtx":
         return False  # it times nothing when it builds, and calls its timing caches deprecated
     for content in (timings, b""):
@@ -108,12 +108,12 @@ def _use_timings(tensorrt: TensorRT, config: Any, timings: bytes) -> bool:
 
 
 def _timings(tensorrt: TensorRT, config: Any) -> bytes:
-    """What the builder timed, with what it was given."""
+    """The builder's timings, including those it was given."""
     cache = None if tensorrt.flavour == "rtx" else config.get_timing_cache()
     return b"" if cache is None else bytes(cache.serialize())
 
 
-def _refused(tensorrt: TensorRT, parser: Any, name: str) -> PressbenchError:
+def _explain_refusal(tensorrt: TensorRT, parser: Any, name: str) -> PressbenchError:
     """All the parser has against the file. Its texts are copied while it lives."""
     found = [parser.get_error(index) for index in range(parser.num_errors)]
     if any(error.code() == tensorrt.trt.ErrorCode.MODEL_DESERIALIZE_FAILED for error in found) or not found:
@@ -124,9 +124,9 @@ def _refused(tensorrt: TensorRT, parser: Any, name: str) -> PressbenchError:
     return Unsupported(f"{name}: TensorRT {tensorrt.version} refuses {len(words)} nodes: {'; '.join(words)}")
 
 
-def _not_built(tensorrt: TensorRT, log: Any, name: str) -> PressbenchError:
-    """A network TensorRT has no kernels for is unsupported; anything else is a failure."""
+def _explain_unbuilt(tensorrt: TensorRT, log: Any, name: str) -> PressbenchError:
+    """A network TensorRT has no kernels for is unsupported; anything else is a explain_failure."""
     for line in errors(log):
         if any(sign in line.lower() for sign in NO_KERNEL):
             return Unsupported(f"{name}: TensorRT {tensorrt.version} cannot build it: {line}")
-    return failure(log, f"building {name}")
+    return explain_failure(log, f"building {name}")

@@ -37,8 +37,8 @@ class TrtBackend(Backend):
 
     def probe(self) -> Probe:
         """Looks for TensorRT, a CUDA package and the driver, importing none of them; every missing one is named."""
-        found = [title for title in map(_installed, MODULES) if title]
-        driver, reason, remedy = _driver()
+        found = [title for title in map(_find_installed, MODULES) if title]
+        driver, reason, remedy = _read_driver()
         missing = [] if found else [("no TensorRT is installed", " or ".join(REMEDIES.values()))]
         missing += [] if _has_cuda_package() else [("neither cuda-bindings nor pycuda is installed", INSTALL)]
         missing += [(reason, remedy)] if reason else []
@@ -75,7 +75,7 @@ def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]
         raise InvalidInput(f"option cache is {options['cache']!r}; it is a folder on the target")
 
 
-def _installed(flavour: str) -> str:
+def _find_installed(flavour: str) -> str:
     """Module and version of a TensorRT that is installed; "" where it is not."""
     if find_spec(MODULES[flavour]) is None:
         return ""
@@ -87,7 +87,7 @@ def _has_cuda_package() -> bool:
     return any(find_spec(package) is not None for package in ("cuda", "pycuda"))
 
 
-def _driver() -> tuple[str, str, str]:
+def _read_driver() -> tuple[str, str, str]:
     """What the driver takes; or "", why there is none, and how to get it."""
     try:
         return f"driver for CUDA {dotted(driver_version())}", "", ""

@@ -22,14 +22,14 @@ from bench.types import Json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """A serialized engine and what was said when it was built."""
+    """A serialized engine, and the facts of its build."""
 
     plan: bytes
     facts: Mapping[str, Json]
 
 
 def cache_folder(option: str, environment: Mapping[str, str], beside: Path) -> Path:
-    """The option, else `tensorrt` in PRESSBENCH_CACHE or in the user's cache; beside the file where neither can be written."""
+    """The option, else `tensorrt` in PRESSBENCH_CACHE or in the user's cache, else beside the file."""
     if option:
         return Path(option).expanduser()
     cache = environment.get("XDG_CACHE_HOME") or (environment.get("HOME") and Path(environment["HOME"], ".cache"))
@@ -68,7 +68,7 @@ def timings_path(folder: Path, tensorrt: TensorRT, device: Device) -> Path:
 
 
 def load_engine(folder: Path, key: str) -> Engine | None:
-    """The engine kept under `key`; None where there is none, or its file is not what was stored."""
+    """The engine stored under `key`; None where there is none, or its file has changed."""
     try:
         facts = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
         plan = (folder / f"{key}.engine").read_bytes()
@@ -89,7 +89,7 @@ def keep_engine(folder: Path, key: str, engine: Engine) -> None:
 
 
 def keep(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all; where it cannot be written, the next process builds again."""
+    """Writes a file whole or not at all. Where it cannot, the next process builds again."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +100,8 @@ def keep(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
-def kept(path: Path) -> bytes:
-    """A file's bytes; none where there is none."""
+def read_kept(path: Path) -> bytes:
+    """A file's bytes; empty where there is no file."""
     try:
         return path.read_bytes()
     except OSError:

@@ -31,7 +31,7 @@ def _rename(model: ModelProto, originals: dict[str, TensorProto]) -> None:
     graph = model.graph
     for item in graph.initializer:
         if item.data_type == TensorProto.FLOAT16:
-            item.CopyFrom(_bfloat16(originals.get(item.name, item), item.name))
+            item.CopyFrom(_to_bfloat16(originals.get(item.name, item), item.name))
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
             value.type.tensor_type.elem_type = TensorProto.BFLOAT16
@@ -40,8 +40,8 @@ def _rename(model: ModelProto, originals: dict[str, TensorProto]) -> None:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
                 attribute.i = TensorProto.BFLOAT16
             if attribute.t.data_type == TensorProto.FLOAT16:
-                attribute.t.CopyFrom(_bfloat16(attribute.t, attribute.t.name))
+                attribute.t.CopyFrom(_to_bfloat16(attribute.t, attribute.t.name))
 
 
-def _bfloat16(tensor: TensorProto, name: str) -> TensorProto:
+def _to_bfloat16(tensor: TensorProto, name: str) -> TensorProto:
     return numpy_helper.from_array(np.asarray(numpy_helper.to_array(tensor)).astype(ml_dtypes.bfloat16), name)

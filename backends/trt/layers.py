@@ -29,7 +29,7 @@ WIDER = {
     "float16": ("float32",),
     "bfloat16": ("float32",),
 }
-"""What a layer must not take where this was asked for."""
+"""Asked type -> types that are wider than it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

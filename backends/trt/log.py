@@ -1,4 +1,4 @@
-"""Keeps what TensorRT says: it tells why it failed only to its logger.
+"""Keeps TensorRT's log: the reason of a failure is nowhere else.
 
 Travels to the device: standard library and TensorRT, Python 3.10.
 """
@@ -33,23 +33,23 @@ def new_log(tensorrt: TensorRT) -> Any:
     return Log()
 
 
-def started(tensorrt: TensorRT, kind: Any, log: Any) -> Any:
+def start_tensorrt(tensorrt: TensorRT, kind: Any, log: Any) -> Any:
     """A Builder or Runtime. Raises `Unavailable` where TensorRT makes none: the driver is too old for it, say."""
     try:
         return kind(log)
-    except TypeError as error:  # how its bindings tell that they got nothing
+    except TypeError as error:  # the bindings' sign that they got nothing
         reason = "; ".join(errors(log)) or str(error)
         raise Unavailable(
             f"TensorRT {tensorrt.version} does not start: {reason}; it needs a driver at least as new as itself"
         ) from error
 
 
-def told(log: Any) -> list[str]:
+def list_lines(log: Any) -> list[str]:
     """The lines for a record, each once."""
     return list(dict.fromkeys(f"{severity}: {message}" for severity, message in log.lines))
 
 
-def failure(log: Any, doing: str) -> CellFailed:
+def explain_failure(log: Any, doing: str) -> CellFailed:
     """The error for a call that only answered that it failed: out of device memory, or TensorRT's own last words."""
     words = errors(log)
     if any(sign in line.lower() for line in words for sign in OUT_OF_MEMORY):

@@ -14,9 +14,9 @@ import numpy as np
 
 from backends.trt.build import Settings, build
 from backends.trt.cuda.device import Device
-from backends.trt.engines import Engine, engine_key, keep, keep_engine, kept, load_engine, timings_path
+from backends.trt.engines import Engine, engine_key, keep, keep_engine, load_engine, read_kept, timings_path
 from backends.trt.loading import TensorRT
-from backends.trt.log import failure, new_log, started
+from backends.trt.log import explain_failure, new_log, start_tensorrt
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, TensorSpec
 
@@ -40,7 +40,7 @@ class Network:
     def __init__(self, tensorrt: TensorRT, device: Device, kernels: Path) -> None:
         self.tensorrt, self.device = tensorrt, device
         self.log = new_log(tensorrt)
-        self.runtime: Any = started(tensorrt, tensorrt.trt.Runtime, self.log)
+        self.runtime: Any = start_tensorrt(tensorrt, tensorrt.trt.Runtime, self.log)
         self.engine: Any = None
         self.context: Any = None
         self.facts: Mapping[str, Json] = {}
@@ -60,20 +60,20 @@ class Network:
         if self.tensorrt.flavour == "rtx":
             runtime_config = self.engine.create_runtime_config()
             runtime_cache = runtime_config.create_runtime_cache()
-            content = kept(self._kernels)
+            content = read_kept(self._kernels)
             if content:
                 runtime_cache.deserialize(content)
             runtime_config.set_runtime_cache(runtime_cache)
             self._runtime_config, self._runtime_cache = runtime_config, runtime_cache
         self.context = self.new_context()
         if self.context is None:
-            raise failure(self.log, "making an execution context")
+            raise explain_failure(self.log, "making an execution context")
         tensors = _tensors(self.tensorrt.trt, self.engine)
         self.inputs = tuple(tensor for tensor in tensors if tensor.is_input)
         self.outputs = tuple(tensor for tensor in tensors if not tensor.is_input)
 
     def new_context(self) -> Any:
-        """An execution context with device memory of its own; None where that lacks."""
+        """An execution context with its own device memory; None where the memory does not suffice."""
         engine = self.engine
         if self._runtime_config is None:
             return engine.create_execution_context()
@@ -83,7 +83,7 @@ class Network:
         """Tells a context where its tensors lie."""
         for name, address in addresses.items():
             if not context.set_tensor_address(name, address):
-                raise failure(self.log, f"setting the address of {name!r}")
+                raise explain_failure(self.log, f"setting the address of {name!r}")
 
     def describe(self) -> str:
         """What the engine inspector says of every layer, as JSON."""
@@ -101,7 +101,7 @@ def open_network(
     path: Path, batch: int, tensorrt: TensorRT, device: Device, folder: Path, settings: Settings
 ) -> Network:
     """The engine of an ONNX file from `folder`, built and stored there where it is not or no longer holds."""
-    content = kept(path)
+    content = read_kept(path)
     if not content:
         raise InvalidInput(f"{path}: no such file, or nothing in it")
     timings = timings_path(folder, tensorrt, device)
@@ -111,12 +111,12 @@ def open_network(
     if found and network.accept(found.plan):
         network.facts = {**found.facts, "from_cache": True, "bytes": len(found.plan)}
     else:
-        built = build(tensorrt, path.name, content, settings, kept(timings))
+        built = build(tensorrt, path.name, content, settings, read_kept(timings))
         if built.timings:
             keep(timings, built.timings)
         keep_engine(folder, key, Engine(plan=built.plan, facts=built.facts))
         if not network.accept(built.plan):
-            raise failure(network.log, f"loading the engine of {path.name}")
+            raise explain_failure(network.log, f"loading the engine of {path.name}")
         refused = {"kept_engine_refused": True} if found else {}
         network.facts = {**built.facts, **refused, "from_cache": False, "bytes": len(built.plan)}
     network.start()

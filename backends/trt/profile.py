@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from backends.trt.log import failure
+from backends.trt.log import explain_failure
 from backends.trt.network import Network
 from bench.errors import Unavailable
 from bench.records import LayerTime
@@ -33,7 +33,7 @@ def profile_layers(
         if run == 1:
             profiler.spent.clear()
         if not context.execute_async_v3(network.device.stream):
-            raise failure(network.log, "profiling the engine")
+            raise explain_failure(network.log, "profiling the engine")
         network.device.synchronize()
     return tuple(
         LayerTime(name=name, operator=kinds.get(name, ""), mean_us=spent / runs, runs=runs, placed_on="gpu")

@@ -31,15 +31,15 @@ def constants(graph: GraphProto) -> dict[str, TensorProto]:
 
 
 def refuse_zero_points(model: ModelProto, file: str) -> None:
-    """Raises `Unsupported` naming each node whose quantization TensorRT has not: unsigned, a zero point, dynamic."""
+    """Raises `Unsupported` naming each node whose quantization TensorRT does not have: unsigned, zero points, dynamic."""
     known = constants(model.graph)
-    found = [f"{node.name or node.op_type}: {why}" for node in model.graph.node for why in _against(node, known)]
+    found = [f"{node.name or node.op_type}: {why}" for node in model.graph.node for why in _find_faults(node, known)]
     if found:
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise Unsupported(f"{file}: {WHY}; {'; '.join(found[:5])}{more}")
 
 
-def _against(node: NodeProto, known: Constants) -> Iterator[str]:
+def _find_faults(node: NodeProto, known: Constants) -> Iterator[str]:
     if node.op_type in DYNAMIC:
         yield f"{node.op_type} takes its range at every inference"
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
@@ -68,7 +68,7 @@ def fold_biases(model: ModelProto) -> int:
     folded = [node for node in model.graph.node if _is_bias(node, known)]
     for node in folded:
         values, scale = (numpy_helper.to_array(known[name]) for name in node.input[:2])
-        tensor = numpy_helper.from_array(_wide(values, scale, node), node.output[0])
+        tensor = numpy_helper.from_array(_dequantize(values, scale, node), node.output[0])
         model.graph.node.remove(node)
         model.graph.initializer.append(tensor)
     _drop_unread(model.graph, {name for node in folded for name in node.input})
@@ -76,7 +76,7 @@ def fold_biases(model: ModelProto) -> int:
 
 
 def _drop_unread(graph: GraphProto, candidates: set[str]) -> None:
-    """Removes those initializers nobody reads any more, in place: they would be counted as weights."""
+    """Removes initializers that no node reads, in place: they would be counted as weights."""
     unread = candidates - {name for node in graph.node for name in node.input}
     for item in [item for item in graph.initializer if item.name in unread]:
         graph.initializer.remove(item)
@@ -90,7 +90,7 @@ def _is_bias(node: NodeProto, known: Constants) -> bool:
     )
 
 
-def _wide(values: NDArray[Any], scale: NDArray[Any], node: NodeProto) -> NDArray[Any]:
+def _dequantize(values: NDArray[Any], scale: NDArray[Any], node: NodeProto) -> NDArray[Any]:
     """Values times scale, the scale along the node's axis where there are several (zero point 0 is checked before)."""
     axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
     if scale.size > 1 and values.ndim > 1:

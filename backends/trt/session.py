@@ -12,13 +12,13 @@ from typing import ClassVar, final
 
 import numpy as np
 
-from backends.trt.build import settings_of
+from backends.trt.build import read_settings
 from backends.trt.cuda.device import Work
 from backends.trt.cuda.opening import open_device
 from backends.trt.engines import cache_folder
 from backends.trt.layers import count_kinds, count_multiplying, find_fallbacks, read_layers, summarize
 from backends.trt.loading import load
-from backends.trt.log import failure
+from backends.trt.log import explain_failure
 from backends.trt.network import Network, Tensor, open_network
 from backends.trt.profile import profile_layers
 from bench.device.inputs import check_feed
@@ -61,7 +61,7 @@ class TrtSession(Session):
         device = open_device()
         tensorrt = load(str(options.get("flavour", "auto")))
         folder = cache_folder(str(options.get("cache") or ""), os.environ, path.parent)
-        network = open_network(path, batch, tensorrt, device, folder, settings_of(options))
+        network = open_network(path, batch, tensorrt, device, folder, read_settings(options))
         return cls(network, path.name, options, precision)
 
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -81,7 +81,7 @@ class TrtSession(Session):
         return tuple(outputs)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
-        """Inputs are copied to buffers of this call's own; with `cuda_graph` it replays a graph of its own."""
+        """Copies the inputs to new buffers of this call; with `cuda_graph` the call replays its own graph."""
         inputs, device = self._new_inputs(), self._device
         self._fill(inputs, feed)
         work = self._capture(inputs) if self._options.get("cuda_graph") else self._execute
@@ -104,7 +104,6 @@ class TrtSession(Session):
         """The GPU, the versions, how the engine came about, its layers, and what fell back."""
         network, layers = self._network, read_layers(self._network.describe())
         notes = {
-            "gpu": self._device.gpu,
             "compute_capability": self._device.compute_capability,
             "flavour": network.tensorrt.flavour,
             **self._device.facts(),
@@ -122,7 +121,7 @@ class TrtSession(Session):
         return SessionFacts(version=network.tensorrt.title, fallbacks=fallbacks, execution=execution, notes=notes)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
-        """Times of TensorRT's own profiler after one run to warm up; () where memory for a second context lacks."""
+        """Times of TensorRT's own profiler after one run to warm up. Raises `Unavailable` without memory for a second context."""
         self._fill(self._inputs, feed)
         kinds = {layer.name: layer.kind for layer in read_layers(self._network.describe())}
         return profile_layers(self._network, {**self._inputs, **self._outputs}, kinds, runs)
@@ -162,7 +161,7 @@ class TrtSession(Session):
 
     def _execute(self) -> None:
         if not self._network.context.execute_async_v3(self._device.stream):
-            raise failure(self._network.log, "running the engine")
+            raise explain_failure(self._network.log, "running the engine")
 
     def _capture(self, inputs: Mapping[str, int]) -> Work:
         """A graph that reads these inputs."""

@@ -89,7 +89,7 @@ class VelaBackend(Backend):
         accelerator = self._accelerator(options)
         with tempfile.TemporaryDirectory(prefix="pressbench-vela-") as folder:
             _run(artifact.path, accelerator, options, Path(folder))
-            return _simulation(read_estimate(Path(folder), artifact.path.stem), accelerator)
+            return _make_simulation(read_estimate(Path(folder), artifact.path.stem), accelerator)
 
     def _accelerator(self, options: Mapping[str, Scalar]) -> str:
         known = self.options["accelerator"]
@@ -126,7 +126,7 @@ def _run(model: Path, accelerator: str, options: Mapping[str, Scalar], folder: P
         raise CellFailed(f"Vela ended with exit code {done.returncode}: {line}")
 
 
-def _simulation(found: Estimate, accelerator: str) -> Simulation:
+def _make_simulation(found: Estimate, accelerator: str) -> Simulation:
     if found.sram_bytes > found.sram_limit_bytes:
         raise Unsupported(
             f"the network needs {found.sram_bytes / 1024:.0f} KiB of SRAM, "

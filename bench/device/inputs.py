@@ -35,7 +35,7 @@ def check_feed(file: str, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, 
 
 def first_feed(job: Job, session: Session) -> Feed:
     """One batch to time."""
-    return _feed(_arrays(job.feed, job, session), session.inputs(), 0)
+    return _make_feed(_load_arrays(job.feed, job, session), session.inputs(), 0)
 
 
 def infer_all(job: Job, session: Session) -> tuple[list[Array], int]:
@@ -44,25 +44,25 @@ def infer_all(job: Job, session: Session) -> tuple[list[Array], int]:
     The last batch is filled up by repeating its last sample; what that adds is cut off again.
     """
     specs = session.inputs()
-    arrays = _arrays(job.evaluate, job, session)
+    arrays = _load_arrays(job.evaluate, job, session)
     samples = len(arrays[0])
     batch = specs[0].shape[0] if specs[0].shape else 1
     rows: list[list[Array]] = []
     for start in range(0, samples, batch):
-        outputs = session.run(_feed(arrays, specs, start))
+        outputs = session.run(_make_feed(arrays, specs, start))
         kept = min(batch, samples - start)
-        rows.append([_rows(output, batch, kept) for output in outputs])
+        rows.append([_take_rows(output, batch, kept) for output in outputs])
     return [np.concatenate(column) for column in zip(*rows, strict=True)], samples
 
 
-def _rows(output: Array, batch: int, kept: int) -> Array:
+def _take_rows(output: Array, batch: int, kept: int) -> Array:
     """The first `kept` samples; an output without a batch axis becomes one row."""
     if output.ndim and output.shape[0] == batch:
         return output[:kept]
     return output[None]
 
 
-def _arrays(file: str | None, job: Job, session: Session) -> list[Array]:
+def _load_arrays(file: str | None, job: Job, session: Session) -> list[Array]:
     if file is None:
         return random_inputs(session.inputs(), max(job.random_samples, job.batch), job.seed)
     with np.load(Path(file), allow_pickle=False) as stored:
@@ -88,7 +88,7 @@ def random_inputs(specs: Sequence[TensorSpec], samples: int, seed: int) -> list[
     return drawn
 
 
-def _feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> Feed:
+def _make_feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> Feed:
     feed: dict[str, Array] = {}
     for array, spec in zip(arrays, specs, strict=True):
         batch = spec.shape[0] if spec.shape else 1

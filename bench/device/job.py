@@ -80,7 +80,7 @@ class Job:
             known = {item.name for item in fields(Job)}
             return Job(subjects=subjects, limits=limits, **{key: data[key] for key in data if key in known})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise InvalidInput(f"this is no job file: {error}") from error
+            raise InvalidInput(f"not a job file: {error}") from error
 
     @staticmethod
     def read(path: Path) -> Job:

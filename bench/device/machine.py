@@ -1,4 +1,4 @@
-"""Facts about the machine a worker runs on, read from the kernel; what is not there is left out."""
+"""Facts about the machine a worker runs on, as far as its kernel shows them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cpu_name(root: Path) -> str:
 
 
 def steal_ns(root: Path) -> int | None:
-    """Time the hypervisor gave to others, summed over CPUs since boot (0 on bare metal); None where nobody says."""
+    """Time the hypervisor gave to other guests, summed over CPUs since boot (0 on bare metal); None where unknown."""
     times = _cpu_times(root).get("cpu", [])
     return times[7] * _tick_ns() if len(times) > 7 else None
 

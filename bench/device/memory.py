@@ -1,7 +1,7 @@
 """Host memory by phases: the kernel's own peak, reset before each phase.
 
 Writing 5 to /proc/self/clear_refs resets VmHWM (proc(5)); `ru_maxrss` is inherited through
-exec and so tells of the parent.
+exec and so includes the parent's.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The device side of a runtime: two verbs to run a model, and what it says of itself."""
+"""The device side of a runtime: how it runs a model, and what it reports."""
 
 from __future__ import annotations
 

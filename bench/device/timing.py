@@ -76,7 +76,7 @@ class RunQueue:
 
     def waited(self) -> int:
         """Nanoseconds waited since the thread began."""
-        return 0 if self._file is None else _waited(os.pread(self._file, 64, 0))
+        return 0 if self._file is None else _read_wait(os.pread(self._file, 64, 0))
 
     def close(self) -> None:
         """Closes the file."""
@@ -84,7 +84,7 @@ class RunQueue:
             os.close(self._file)
 
 
-def _waited(line: bytes) -> int:
+def _read_wait(line: bytes) -> int:
     return int(line.split(b" ", 2)[1])
 
 
@@ -118,7 +118,7 @@ def collect(
             if device:
                 devices.append(device[position]())
     shape = (rounds, len(order))
-    waited = np.array([_waited(line) for line in looks], np.int64)
+    waited = np.array([_read_wait(line) for line in looks], np.int64)
     return Samples(
         elapsed_ns=(np.array(ends, np.int64) - np.array(starts, np.int64)).reshape(shape),
         waits_ns=(waited[1:] - waited[:-1]).reshape(shape if look else (rounds, 0)),
@@ -188,7 +188,7 @@ def measure(
         count += rounds
         late = now() - start > limits.time_s * 1e9
         if count >= wanted or late:
-            if _width(chunks) <= limits.width and count >= limits.min_samples:
+            if _interval_width(chunks) <= limits.width and count >= limits.min_samples:
                 stopped = "converged"
                 break
             wanted = count + count // 2
@@ -198,7 +198,7 @@ def measure(
     return Timed(samples=_join(chunks), warmup=warmup, steady=steady, stopped=stopped)
 
 
-def _width(chunks: Sequence[Samples]) -> float:
+def _interval_width(chunks: Sequence[Samples]) -> float:
     joined = _join(chunks)
     if joined.device_ns.size:
         return median_width(joined.device_ns[:, 0])

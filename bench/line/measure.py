@@ -239,7 +239,7 @@ def _facts_of(events: Sequence[Event]) -> dict[str, Json]:
 
 def _device_of(session: say.SessionReport) -> str:
     """The accelerator that ran it; "" on the CPU."""
-    return session.execution.device or str(session.notes.get("gpu", ""))
+    return session.execution.device
 
 
 def find_meters(target: Target) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ class PyCuda(Device):
         self._buffers: dict[int, Any] = {}
 
     def allocate(self, size: int) -> int:
-        """The address of `size` bytes; pycuda frees what nobody holds, so it is held here."""
+        """The address of `size` bytes. The buffer is held here, since pycuda frees a buffer without references."""
         try:
             buffer = self._driver.mem_alloc(max(size, 1))
         except self._driver.MemoryError as error:

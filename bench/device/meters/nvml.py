@@ -32,7 +32,7 @@ SLOWED_BY = {  # nvmlClocksEventReason*: bits that mean slower than the GPU coul
 ASIDE = {0x001: "idle", 0x002: "clocks set by the user"}
 POLICIES = {0: "power", 1: "thermal", 2: "sync boost", 3: "board limit", 5: "reliability"}  # nvmlPerfPolicyType_t
 SLOWED_SHARE = 0.01
-"""A window held back for more than this share of its time is not to be believed."""
+"""A window is distrusted when its clocks were held back for more than this share of its time."""
 WINDOW_S = 2.0
 TICK_S = 0.3
 POLL_S = 0.001
@@ -84,7 +84,7 @@ class Nvml(Meter):
         return cls(nvml, device, root)
 
     def read(self) -> Reading:
-        """The counter just after it stepped (or as it is, where it does not within 0.3 s)."""
+        """The counter just after a step, or after 0.3 s without one."""
         begun, first = perf_counter_ns(), self._millijoules()
         now = first
         while now == first and perf_counter_ns() - begun < TICK_S * 1e9:
@@ -114,12 +114,12 @@ class Nvml(Meter):
         }
         distrust = [*_slowed_by(bits), *_held_too_long(self._held, held)]
         if not isinstance(reasons, int) and not held.by_policy:
-            distrust.append(f"NVML tells neither why this GPU's clocks are low nor for how long: {reasons}")
+            distrust.append(f"NVML does not say why this GPU's clocks are low, nor for how long: {reasons}")
         self._held = held
         return Condition(distrust=(*distrust, *others), notes=notes)
 
     def slowed(self) -> tuple[str, ...]:
-        """The clock event reasons of the moment: where no policy is counted, only these tell of a window's middle."""
+        """The clock event reasons now. Without counted policies they are the only evidence about a window's middle."""
         reasons = self._asked(self._reasons)
         return tuple(_slowed_by(reasons)) if isinstance(reasons, int) else ()
 

@@ -29,7 +29,7 @@ class Rapl(Meter):
 
     @classmethod
     def open(cls, root: Path) -> Rapl:
-        """Raises `Unavailable` where no package counter exists or may be read."""
+        """Raises `Unavailable` where there is no readable package counter."""
         folder = root / "sys/class/powercap"
         zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1 and _package(zone)]
         if not zones:

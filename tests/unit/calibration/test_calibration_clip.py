@@ -94,7 +94,7 @@ def test_a_percentile_keeps_that_share_of_the_values():
 
 def test_folding_keeps_every_count():
     seen = histogram(normal_with_outliers())
-    folded = seen.folded()
+    folded = seen.fold()
     assert folded.counts.sum() == seen.counts.sum()
     assert (folded.low, folded.high) == (0.0, 60.0)
 

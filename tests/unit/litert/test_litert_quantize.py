@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,9 @@ from hypothesis import strategies as st
 pytest.importorskip("ai_edge_quantizer", reason="pip install 'pressbench[litert]'")
 
 from backends.tflite.graph import Graph, Operator, Tensor
-from backends.tflite.quantize import make_symmetric, place_trained_ranges
+from backends.tflite.layers import Converted
+from backends.tflite.quantize import find_kept, make_symmetric, place_trained_ranges
+from bench.errors import InvalidInput
 from bench.types import QuantSpec
 
 VALUE = st.floats(-1e6, 1e6, allow_nan=False)
@@ -78,3 +82,23 @@ def test_symmetric_ranges_put_zero_on_the_grid_and_lose_nothing(low: float, high
     assert round(-128 - bottom / step) == (0 if low < 0 else -128)
     assert bottom <= low + 1e-9 * abs(low)
     assert top >= high - 1e-9 * abs(high)
+
+
+def converted() -> Converted:
+    """A file whose first layer came from the ONNX node `/features/Conv`."""
+    names = {"/features/Conv": "first", "/gone/Conv": "gone"}
+    return Converted(path=Path("net.tflite"), layers=LAYERS, layout="model", other_names=names)
+
+
+def test_a_layer_is_kept_by_its_own_name_or_its_nodes() -> None:
+    """A node's name in the ONNX file stands for the layer of its weight."""
+    assert find_kept(converted(), ("/features/Conv", "fc")) == ("first", "fc")
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("/feature/Conv", "/features/Conv"), ("secnd", "second")])
+def test_a_name_in_keep_float_that_is_no_layer_is_refused_with_the_nearest(name: str, nearest: str) -> None:
+    """Also a node whose layer did not survive the conversion."""
+    with pytest.raises(InvalidInput, match=f"layer in keep_float '{name}'; did you mean '{nearest}'"):
+        find_kept(converted(), (name,))
+    with pytest.raises(InvalidInput, match="'/gone/Conv'"):
+        find_kept(converted(), ("/gone/Conv",))

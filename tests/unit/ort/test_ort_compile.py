@@ -268,7 +268,7 @@ def test_a_softmax_keeps_its_small_probabilities_and_quantizing_prints_nothing(n
     (found,) = session.run({"input": 10 * samples(1)})
     assert found.sum() == pytest.approx(1, abs=1e-5)
     assert found.min() > 0
-    assert session.facts().notes["kernels"]["Softmax"] == 1
+    assert session.facts().execution.kernels["Softmax"] == 1
     assert capfd.readouterr() == ("", "")
 
 

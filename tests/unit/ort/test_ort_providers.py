@@ -265,12 +265,12 @@ def test_a_gpu_session_names_its_gpu_and_the_memory_it_can(monkeypatch, artifact
     told = gpu.describe_gpu
     monkeypatch.setattr(gpu, "describe_gpu", lambda: told(library))
     bound = opened(artifact, provider="cuda")
-    notes = bound.facts().notes
-    assert notes["gpu"] == "Fake H100"
-    assert "arena" in notes["arena_bytes_missing"]
+    facts = bound.facts()
+    assert facts.execution.device == "Fake H100"
+    assert "arena" in facts.notes["arena_bytes_missing"]
     assert bound.memory() == {"device_used_bytes": 1096}
     assert opened(artifact).memory() == {}
-    assert "gpu" not in opened(artifact).facts().notes
+    assert opened(artifact).facts().execution.device == ""
 
 
 def test_misplaced_counts_only_what_went_elsewhere():

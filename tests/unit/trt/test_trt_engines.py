@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from trt_doubles import FakeGpu
 
-from backends.trt.build import Settings, settings_of
+from backends.trt.build import Settings, read_settings
 from backends.trt.engines import Engine, cache_folder, engine_key, keep_engine, load_engine, timings_path
 from backends.trt.loading import TensorRT
 
@@ -43,7 +43,7 @@ def test_whatever_an_engine_depends_on_changes_its_key(change):
 
 def test_the_same_engine_has_the_same_key_and_running_it_another_way_does_not_change_it():
     assert key(gpu=FakeGpu("NVIDIA H200", "9.0")) == key()
-    graph = settings_of({"cuda_graph": True, "cache": "/elsewhere", "flavour": "tensorrt"})
+    graph = read_settings({"cuda_graph": True, "cache": "/elsewhere", "flavour": "tensorrt"})
     assert key(settings=graph) == key()
 
 

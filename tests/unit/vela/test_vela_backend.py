@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from backends.vela.compile import VelaBackend, _simulation
+from backends.vela.compile import VelaBackend, _make_simulation
 from backends.vela.estimate import read_estimate
 from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.types import Compressed, Conditions, QuantSpec, Simulation
@@ -118,7 +118,7 @@ def test_with_operators_on_the_cpu_neither_time_nor_cycles_are_the_networks(tmp_
     """The NPU's part is kept under its own name; of the whole there is a reason."""
     (tmp_path / "net_summary_S.csv").write_text(SUMMARY)
     (tmp_path / "net_per-layer.csv").write_text(LAYERS)
-    found = _simulation(read_estimate(tmp_path, "net"), "ethos-u55-128")
+    found = _make_simulation(read_estimate(tmp_path, "net"), "ethos-u55-128")
     assert (found.latency_ms, found.cycles) == (None, None)
     assert (found.notes["npu_latency_ms"], found.notes["npu_cycles"]) == (2.0, 1_000_000)
     assert "Custom" in found.notes["missing"]["latency_p50_ms"]
