@@ -188,7 +188,10 @@ def test_looking_during_a_window_asks_no_figure_that_stays(monkeypatch) -> None:
     [
         (("CurrentClocksEventReasons",), ""),
         (("ViolationStatus",), ""),
-        (("CurrentClocksEventReasons", "ViolationStatus"), "does not say why this GPU's clocks are low, nor for how long"),
+        (
+            ("CurrentClocksEventReasons", "ViolationStatus"),
+            "does not say why this GPU's clocks are low, nor for how long",
+        ),
         (("Name", "ClockInfo", "Temperature", "EnforcedPowerLimit", "ComputeRunningProcesses"), ""),
     ],
 )
