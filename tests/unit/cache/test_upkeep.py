@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -35,6 +36,21 @@ if what == "use":
     print(read(cache, "compiled", "it").facts, flush=True)
     time.sleep(600)
 find_or_make(cache, "compiled", "new", make)
+"""
+RACER = """
+import os, random, sys
+from pathlib import Path
+from bench.cache import find_or_make
+
+def make(folder):
+    (folder / "a").write_bytes(os.urandom(100))
+    return {}
+
+seen = {}
+for _ in range(300):
+    name = f"entry{random.randrange(6)}"
+    content = (find_or_make(Path(sys.argv[1]), "compiled", name, make).folder / "a").read_bytes()
+    assert seen.setdefault(name, content) == content, name
 """
 
 
@@ -159,13 +175,30 @@ def test_a_prune_that_was_killed_is_finished_by_the_next(tmp_path: Path):
     assert not gone.exists()
 
 
-def test_nobody_begins_to_use_an_entry_while_a_prune_chooses(tmp_path: Path):
+def test_no_process_begins_to_use_an_entry_while_a_prune_chooses(tmp_path: Path):
     """The mark waits for the guard; here the guard is held as `prune` holds it."""
     add(tmp_path, "it")
+    user = Thread(target=read, args=(tmp_path, "compiled", "it"))
     with locked(tmp_path / ".lock"):
-        command = [sys.executable, "-c", USER, str(tmp_path), "use"]
-        with pytest.raises(subprocess.TimeoutExpired):
-            subprocess.run(command, timeout=3, check=False, capture_output=True)
+        user.start()
+        user.join(0.3)
+        assert user.is_alive()
+        assert list((tmp_path / IN_USE).iterdir()) == []
+    user.join()
+    assert len(list((tmp_path / IN_USE).iterdir())) == 1
+
+
+def test_entries_do_not_change_under_processes_that_use_them_while_others_prune(tmp_path: Path):
+    """Two processes ask for six entries over and over; this one removes all that is not in use, again and again."""
+    begun = [subprocess.Popen([sys.executable, "-c", RACER, str(tmp_path)], stderr=subprocess.PIPE) for _ in range(2)]
+    pruned_entries = 0
+    while any(process.poll() is None for process in begun):
+        pruned_entries += len(pruned(tmp_path, size=0).removed)
+        time.sleep(0.01)
+    assert [process.communicate()[1] for process in begun] == [b"", b""]
+    assert pruned_entries + len(pruned(tmp_path, size=0).removed) >= 6
+    assert names(tmp_path) == set()
+    assert list((tmp_path / "compiled").iterdir()) == []
 
 
 def test_marks_of_ended_processes_are_removed_when_another_begins(tmp_path: Path, start):
