@@ -129,13 +129,14 @@ def read_text(*values: Json) -> str:
 
 
 def read_number(value: Json) -> int | None:
-    """A whole number, or None."""
-    return value if isinstance(value, int) else None
+    """An integer, or None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def read_counts(value: Json) -> dict[str, int]:
     """Name -> number, without entries of another kind."""
-    return {str(name): number for name, number in read_mapping(value).items() if isinstance(number, int)}
+    numbers = {str(name): read_number(number) for name, number in read_mapping(value).items()}
+    return {name: number for name, number in numbers.items() if number is not None}
 
 
 def read_names(value: Json) -> tuple[str, ...]:

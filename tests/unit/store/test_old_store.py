@@ -8,6 +8,8 @@ from dataclasses import replace
 
 import pytest
 from fake_records import record, run
+from hypothesis import given
+from hypothesis import strategies as st
 from old_store import FINISHED, GOLDEN, INTERRUPTED, unpack_old_store
 from pydantic import TypeAdapter
 
@@ -196,6 +198,24 @@ def test_facts_of_version_1_of_another_kind_than_their_backend_wrote_say_nothing
     found = first_version(facts={"session": odd, "compile": {"session_options": 3, "int8": [], "kept_float": 7}})
     assert found.execution == Execution()
     assert found.precision == Precision(asked="float32", delivered="float32")
+
+
+KEYS = [
+    *("kernels", "layout", "operators", "delegated", "partitions", "not_delegated", "nodes_by_provider", "layers"),
+    *("session_options", "int8", "kept_float", "left_float", "float_layers", "precision", "multiplying", "takes"),
+]
+ODD = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False) | st.sampled_from(["", "a,b", "model"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=6),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["compile", "session", "machine"]), ODD))
+def test_any_facts_of_version_1_upgrade_to_a_record_that_can_be_stored_and_shown(facts):
+    found = first_version(facts=facts)
+    assert unpack_record(pack_record(found), "a cell") == found
+    assert all(note.text for note in describe_execution(found))
 
 
 def test_upgrading_keeps_the_facts_as_they_were():

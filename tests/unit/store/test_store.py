@@ -16,12 +16,12 @@ from sqlalchemy import event, text
 
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, this_process
-from bench.records import Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
+from bench.records import Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
 from bench.store import Store
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
 from bench.store.connect import connect
 from bench.store.schema import METADATA, SCHEMA_VERSION
-from bench.types import Clock, Conditions, Cost, LayerCost, Simulation, Status
+from bench.types import Clock, Conditions, Cost, LayerCost, Precision, Simulation, Status
 
 V1 = Path(__file__).parents[2] / "golden" / "store_schema_1.sql"
 GONE = Owner(host=this_process().host, pid=this_process().pid, started=1.0)
@@ -322,6 +322,23 @@ LAUNCHES = st.builds(
     device_memory=st.dictionaries(NAMES, COUNTS, max_size=2),
     facts=FACTS,
 )
+SOME_NAMES = st.lists(NAMES, max_size=3).map(tuple)
+TALLIES = st.dictionaries(NAMES, COUNTS, max_size=2)
+PRECISIONS = st.builds(
+    Precision,
+    asked=NAMES,
+    delivered=NAMES,
+    keep_float=SOME_NAMES,
+    stayed_float=SOME_NAMES,
+    from_file=st.booleans(),
+)
+EXECUTIONS = st.builds(
+    Execution,
+    **dict.fromkeys(("precision", "library", "mode", "device", "layout"), NAMES),
+    **dict.fromkeys(("kernels", "multiplying", "operators", "not_delegated", "nodes_by_provider"), TALLIES),
+    **dict.fromkeys(("delegated", "partitions"), st.none() | COUNTS),
+    **dict.fromkeys(("sparse_layers", "converted_outside"), SOME_NAMES),
+)
 RECORDS = st.builds(
     Record,
     **dict.fromkeys(("run_id", "key", "started_at", "target", "device", "backend", "backend_version"), NAMES),
@@ -331,6 +348,8 @@ RECORDS = st.builds(
     clock=st.sampled_from(Clock),
     reasons=st.lists(NAMES, max_size=3).map(tuple),
     cost=st.none() | COSTS,
+    precision=st.none() | PRECISIONS,
+    execution=st.none() | EXECUTIONS,
     launches=st.lists(LAUNCHES, max_size=2).map(tuple),
     pairs=st.lists(
         st.builds(PairLaunch, blocks_ns=st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS), max_size=3).map(tuple)),
