@@ -11,16 +11,13 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from bench import __version__
 from bench.errors import InvalidInput, PressbenchError, Untrusted
-from bench.paths import cache_folder, data_folder, database, written
-
-if TYPE_CHECKING:
-    from bench.store import Store
+from bench.paths import cache_folder, data_folder
 
 INTERRUPTED = 130
 PIPED_WIDTH = 160
@@ -101,31 +98,34 @@ def _show(text: Any) -> None:
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option
 @database_option
+@click.option("--no-report", is_flag=True, help="Leave cells.csv and dashboard.html out.")
 def run_command(
-    *, results: Path, url: str | None, resume: bool, data: str | None, dataset: str | None, **chosen: Any
+    *,
+    results: Path,
+    url: str | None,
+    resume: bool,
+    no_report: bool,
+    data: str | None,
+    dataset: str | None,
+    **chosen: Any,
 ) -> tuple[Any, Any, int]:
-    """Compress, measure and store every cell of a suite on a target."""
+    """Compress, measure and store every cell of a suite on a target; then write cells.csv and dashboard.html."""
     from bench.commands.progress import watching
+    from bench.commands.run import run_suite
     from bench.line.plan import Request
-    from bench.line.run import run
-    from bench.report.summary import summary
-    from bench.store import Store
 
     request = Request(data=dataset, data_root=data_folder(data, os.environ), **chosen)
-    with Store.open(database(results, url)) as store, watching(sys.stderr) as watch:
-        ended = run(
+    with watching(sys.stderr) as watch:
+        done = run_suite(
             request,
-            store=store,
-            cache=cache_folder(os.environ),
-            progress=watch.progress,
-            on_cell=watch.on_cell,
-            on_note=watch.note,
+            results=results,
+            url=url,
             resume=resume,
+            report=not no_report,
+            cache=cache_folder(os.environ),
+            watch=watch,
         )
-        answer = {"run_id": ended.run_id, "counts": dict(ended.counts)}
-        text = summary(store.records(ended.run_id))
-    measured = set(ended.counts) - {"skipped", "failed"}
-    return answer, text, 0 if measured else NOTHING_MEASURED
+    return done.answer, done.text, 0 if done.measured else NOTHING_MEASURED
 
 
 @command("report")
@@ -133,26 +133,13 @@ def run_command(
 @database_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where to write (default: --results).")
 @click.option("--run", "run_id", help="Only this run; 'all' for every run (default: the latest).")
-def report_command(*, results: Path, url: str | None, out: Path | None, run_id: str | None) -> tuple[Any, Any]:
+def report_command(**arguments: Any) -> tuple[Any, Any]:
     """Write cells.csv and dashboard.html."""
-    from bench.report.page import write_dashboard
-    from bench.report.table import write_csv
+    from bench.commands.report import report_stored
 
-    with _existing(results, url) as store:
-        runs = store.runs()
-        if not runs:
-            raise InvalidInput(f"{results}: no run is stored yet; `pressbench run --target cpu` makes one")
-        if run_id not in (None, "all") and run_id not in {run.run_id for run in runs}:
-            raise InvalidInput(f"{results}: no run {run_id!r} (latest: {runs[-1].run_id})")
-        chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
-        records = [record for run in chosen for record in store.records(run.run_id)]
-    folder = out or results
-    csv, page = folder / "cells.csv", folder / "dashboard.html"
-    with written(folder, "--out" if out else "--results"):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_csv(records, csv)
-        write_dashboard(records, chosen, page)
-    return {"csv": str(csv), "dashboard": str(page), "cells": len(records)}, f"{csv}\n{page}"
+    made = report_stored(**arguments)
+    answer = {"csv": str(made.csv), "dashboard": str(made.dashboard), "cells": made.cells}
+    return answer, f"{made.csv}\n{made.dashboard}"
 
 
 @command("compress")
@@ -280,16 +267,6 @@ def doctor_command() -> tuple[Any, Any]:
     from bench.commands.doctor import doctor
 
     return doctor(cache_folder(os.environ))
-
-
-def _existing(results: Path, url: str | None) -> Store:
-    from bench.store import Store
-
-    if not url and not (results / "pressbench.db").exists():
-        raise InvalidInput(
-            f"{results}: no pressbench.db in this folder; `pressbench run --results {results}` makes one"
-        )
-    return Store.open(database(results, url))
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bench.compress.pipeline import compress
+from bench.cache import check_writable
+from bench.commands.temporary import owned_temporary_files
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import InvalidInput, unknown
-from bench.line.artifacts import compiled
-from bench.line.measure import Bench, find_meters, pair_launch
+from bench.line.measure import find_meters, pair_launch
+from bench.line.prepare import Prepared, Setting, prepare
+from bench.line.stages import load_backend
+from bench.line.wording import known_folders, users_file_named
 from bench.models.registry import resolve
-from bench.plugins import load
-from bench.reach.open import open_reach
 from bench.records import PairLaunch
 from bench.stats import ratio
-from bench.types import Artifact, Backend, Conditions, Json, Progress, Recipe
+from bench.types import Conditions, Json, Progress, Recipe
 
 ENOUGH = 0.01
-"""Half width of the ratio's interval below which more launches tell nothing new."""
+"""Half width of the ratio's interval below which more launches add nothing."""
 EXTRA_LAUNCHES = 10
 
 
@@ -36,28 +37,39 @@ def compare_files(
     cache: Path,
     progress: Progress,
 ) -> dict[str, Json]:
-    """Launches of ABBA blocks; a few more when the interval is still wider than +-1 %, never fewer."""
+    """Launches of ABBA blocks, and a few more while the interval is wider than +-1 %; never fewer than `launches`.
+
+    Raises `InvalidInput` for an unknown target or backend, or a backend that only simulates.
+    """
     goal = load_target(target)
-    choice = _choice(goal, backend)
-    adapter: Backend = load("backend", choice.name)()
-    if adapter.session is None:
+    choice = _choose_backend(goal, backend)
+    if load_backend(choice.name).session is None:
         raise InvalidInput(f"backend {choice.title} estimates instead of measuring: nothing to compare")
     conditions = Conditions(batch=batch, threads=threads, device=goal.devices[0] if goal.devices else "")
-    artifacts = [_as_is(path, adapter, conditions, choice, cache, progress) for path in (a, b)]
-    bench = Bench(
-        reach=open_reach(goal.reach, conditions.device),
-        session=adapter.session,
-        conditions=conditions,
-        measure=Measure(blocks=blocks, warmup_s=0.2),
-        options=choice.options,
-        meters=find_meters(goal),
-        pin=goal.pin,
-    )
+    check_writable(cache)
+    with owned_temporary_files() as folder:
+        setting = Setting(
+            target=goal,
+            cache=cache,
+            folder=folder,
+            progress=progress,
+            measure=Measure(blocks=blocks, warmup_s=0.2),
+            meters=find_meters(goal),
+        )
+        sides = [_prepare_file(path, choice, conditions, setting) for path in (a, b)]
+        return _answer(_launch(sides[0], sides[1], launches, (a, b), setting))
+
+
+def _launch(a: Prepared, b: Prepared, launches: int, files: tuple[Path, Path], setting: Setting) -> list[PairLaunch]:
+    """The launches, on the bench of A."""
+    assert a.bench is not None
+    known = known_folders({str(files[0]): a.artifact, str(files[1]): b.artifact})
     done: list[PairLaunch] = []
-    while len(done) < launches or (len(done) < launches + EXTRA_LAUNCHES and _wide(done)):
-        progress("compare", len(done) / (launches + EXTRA_LAUNCHES))
-        done.append(pair_launch(bench, artifacts[0], artifacts[1], len(done)))
-    return _answer(done)
+    with users_file_named(setting.cache, f"{files[0]} or {files[1]}", known):
+        while len(done) < launches or (len(done) < launches + EXTRA_LAUNCHES and _is_wide(done)):
+            setting.progress("compare", len(done) / (launches + EXTRA_LAUNCHES))
+            done.append(pair_launch(a.bench, a.artifact, b.artifact, len(done)))
+    return done
 
 
 def _answer(done: list[PairLaunch]) -> dict[str, Json]:
@@ -76,12 +88,12 @@ def _answer(done: list[PairLaunch]) -> dict[str, Json]:
     }
 
 
-def _wide(done: list[PairLaunch]) -> bool:
+def _is_wide(done: list[PairLaunch]) -> bool:
     found = ratio(done)
     return found.low is None or found.high is None or (found.high - found.low) / 2 > ENOUGH
 
 
-def _choice(target: Target, backend: str | None) -> BackendChoice:
+def _choose_backend(target: Target, backend: str | None) -> BackendChoice:
     if backend is None:
         return target.backend[0]
     known: Mapping[str, BackendChoice] = {choice.title: choice for choice in target.backend}
@@ -90,9 +102,7 @@ def _choice(target: Target, backend: str | None) -> BackendChoice:
     return known[backend]
 
 
-def _as_is(
-    path: Path, adapter: Backend, conditions: Conditions, choice: BackendChoice, cache: Path, progress: Progress
-) -> Artifact:
-    model = resolve(str(path), None)
-    source = compress(model, Recipe(name="baseline"), data=None, cache=cache, seed=0, progress=progress)
-    return compiled(adapter, source, conditions, choice.options, cache)
+def _prepare_file(path: Path, choice: BackendChoice, conditions: Conditions, setting: Setting) -> Prepared:
+    """The file as it is, compiled for the backend."""
+    with users_file_named(setting.cache, str(path)):
+        return prepare(resolve(str(path), None), Recipe(name="baseline"), choice, conditions, setting)

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
-from bench.compress.pipeline import compress, reference
+from bench.cache import check_writable
+from bench.commands.temporary import owned_temporary_files
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
+from bench.config.target import BackendChoice, Target
 from bench.cost.show import cost_json
 from bench.data.datasets import load_data
 from bench.errors import InvalidInput, Unavailable
-from bench.line.artifacts import compiled
-from bench.line.cell import count_cost
-from bench.line.measure import Bench, measure_artifact
-from bench.line.quality import evaluation, judge, no_accuracy, unfit
+from bench.line.measure import Outputs, measure_artifact
+from bench.line.prepare import Prepared, Setting, count_cost, prepare
+from bench.line.quality import Evaluation, assess, explain_missing_accuracy, predict_reference
+from bench.line.wording import title_of, users_file_named
 from bench.models.registry import resolve
-from bench.models.train import predict
 from bench.paths import written
-from bench.plugins import load
-from bench.reach.local import Local
-from bench.types import Artifact, Backend, Conditions, Json, Progress
+from bench.types import Conditions, Json, Model, Progress
+
+QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
+"""Enough to see the outputs; nothing is timed."""
 
 
 def compress_one(
@@ -41,33 +40,38 @@ def compress_one(
     cache: Path,
     progress: Progress,
 ) -> dict[str, Json]:
-    """Writes the deployable file to `out`; its cost, and its accuracy in the runtime that made it.
+    """Writes the deployable file to `out`; returns its cost, and its accuracy in the runtime that made it.
 
-    `dataset`: None for digits where they fit, "" for none; one that is named must fit what it calibrates.
+    `dataset`: None for digits if they fit, "" for none. One that is named must fit the model.
     """
     check_seed(seed, "--seed")
     name = "digits" if dataset is None else dataset
     data = load_data(name, Path(data_root) if data_root else None) if name else None
     found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)
-    source = compress(
-        found, steps, data=data, cache=cache, seed=seed, progress=progress, data_asked=dataset is not None
-    )
-    adapter: Backend = load("backend", backend)()
-    artifact = compiled(adapter, source, Conditions(), {}, cache)
-    if out.suffix != artifact.path.suffix:
-        raise InvalidInput(f"--out {out}: backend {backend} writes {artifact.path.suffix} files")
-    judged = evaluation(data, None, shifts=False, seed=seed, limit=0, unfit=unfit(source, data))
-    module = reference(found, data=data, cache=cache, seed=seed, progress=progress)
-    if judged.x is not None and module is not None:
-        judged = replace(judged, reference=predict(module, judged.x))
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = _answers(adapter, artifact, judged.x, Path(folder))
-    quality, why = judge(outputs, judged), no_accuracy(outputs, judged)
-    cost = count_cost(source, artifact)
+    choice = BackendChoice(name=backend)
+    check_writable(cache)
+    with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
+        setting = Setting(
+            target=Target(name="this machine", backend=(choice,)),
+            cache=cache,
+            folder=folder,
+            progress=progress,
+            measure=QUICK,
+            seed=seed,
+            data=data,
+            data_asked=dataset is not None,
+        )
+        prepared = prepare(found, steps, choice, Conditions(), setting)
+        if out.suffix != prepared.artifact.path.suffix:
+            raise InvalidInput(f"--out {out}: backend {backend} writes {prepared.artifact.path.suffix} files")
+        outputs = _run_once(prepared)
+        evaluation = _add_reference(found, prepared.evaluation, setting)
+        quality, why = assess(outputs, evaluation), explain_missing_accuracy(outputs, evaluation)
+        cost = count_cost(prepared, setting)
     with written(out, "--out"):  # last: a file that is there is a file whose outputs were seen
         out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.path, out)
+        shutil.copyfile(prepared.artifact.path, out)
     return {
         "file": str(out),
         "model": found.name,
@@ -76,22 +80,30 @@ def compress_one(
         "reference_accuracy": quality.reference_accuracy,
         "top1_agreement": quality.top1_agreement,
         **cost_json(cost),
-        "entropy_bytes": source.entropy_bytes,
+        "entropy_bytes": prepared.source.entropy_bytes,
         "missing": {"accuracy": why} if why else {},
     }
 
 
-def _answers(adapter: Backend, artifact: Artifact, x: np.ndarray | None, folder: Path) -> tuple[np.ndarray, ...]:
-    if adapter.session is None:
-        raise Unavailable(f"backend {adapter.name} runs no inference: choose one that does to see the accuracy")
-    evaluate = None
-    if x is not None:
-        evaluate = folder / "evaluate.npz"
-        np.savez(evaluate, allow_pickle=False, **{"0": x})
-    quick = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
-    bench = Bench(
-        reach=Local(), session=adapter.session, conditions=Conditions(), measure=quick, feed=evaluate, evaluate=evaluate
-    )
-    outputs = measure_artifact(bench, artifact).outputs
+def _run_once(prepared: Prepared) -> Outputs:
+    if prepared.bench is None:
+        name = prepared.backend.name
+        raise Unavailable(f"backend {name} runs no inference: choose one that does to see the accuracy")
+    outputs = measure_artifact(prepared.bench, prepared.artifact).outputs
     assert outputs is not None
     return outputs
+
+
+def _add_reference(model: Model, evaluation: Evaluation, setting: Setting) -> Evaluation:
+    """With the outputs of the uncompressed network, if there are samples and such a network."""
+    if evaluation.x is None:
+        return evaluation
+    predicted = predict_reference(
+        model,
+        evaluation.x,
+        data=setting.data,
+        cache=setting.cache,
+        seed=setting.seed,
+        progress=setting.progress,
+    )
+    return replace(evaluation, reference=predicted)

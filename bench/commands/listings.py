@@ -8,20 +8,23 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from bench.cache import check_writable
 from bench.commands.backend_check import try_backend
 from bench.commands.meters import meter_state
+from bench.commands.temporary import owned_temporary_files
 from bench.compress.recipe import describe
 from bench.config.strict_toml import shipped
 from bench.config.suite import PACKAGE, load_suite
 from bench.config.target import load_target, targets
 from bench.errors import PressbenchError, Unavailable
+from bench.line.options import check_target_options
 from bench.plugins import available, load
 from bench.reach.open import open_reach
 from bench.report.text_table import text_table
 from bench.types import Backend, Probe, Scalar
 
 Answer = tuple[Any, Any]
-"""What `--json` prints, and what a person sees."""
+"""What `--json` prints, and what the terminal shows."""
 
 
 def list_targets() -> Answer:
@@ -36,11 +39,14 @@ def list_targets() -> Answer:
 def check_target(name: str, cache: Path) -> Answer:
     """Whether the target can be reached, its meters opened, and each of its backends really runs a small network.
 
-    Raises `Unavailable` naming what does not.
+    Raises `Unavailable` naming what does not, `InvalidInput` for an option that a backend does not have.
     """
     target = load_target(name)
+    check_target_options(target)
+    check_writable(cache)
     checks = [("reach", target.reach, _reach_state(target.reach, device)) for device in target.devices or ("",)]
-    checks += [("backend", choice.title, try_backend(target, choice, cache)) for choice in target.backend]
+    with owned_temporary_files() as folder:
+        checks += [("backend", choice.title, try_backend(target, choice, cache, folder)) for choice in target.backend]
     checks += [("meter", meter, meter_state(meter)) for meter in target.meters]
     lacking = [check for check in checks if check[0] != "meter" and not check[2].available]
     rows = [(kind, name, *_words(probe)) for kind, name, probe in checks]

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: one bar on standard error, quiet without a terminal."""
+"""What the user sees while a run goes on: a line per ended cell and one bar, on standard error."""
 
 from __future__ import annotations
 
@@ -13,15 +13,21 @@ from bench.records import Record
 from bench.types import Status
 
 MARKS = {Status.OK: "ok", Status.INCONCLUSIVE: "inconclusive", Status.SKIPPED: "skipped"}
+UNMEASURED = {Status.FAILED, Status.SKIPPED}
 
 
 class Watch:
-    """Shows the cells done and what the one in hand is doing."""
+    """Shows the cells that are done and what the current one is doing.
+
+    A reason why a cell of a model was not measured is shown once: further cells of that model with the same reason are
+    counted. Call `finish` when the last cell has ended.
+    """
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._cells = bars.add_task("cells", total=None, what="")
-        self._label = ""
+        self._shown: set[tuple[str, Status, tuple[str, ...]]] = set()
+        self._repeated: list[Record] = []
 
     def progress(self, what: str, fraction: float) -> None:
         """What is being done and how far it is, 0 to 1."""
@@ -29,21 +35,46 @@ class Watch:
         self._bars.update(self._cells, what=f"{what}{share}")
 
     def note(self, text: str) -> None:
-        """Something a person should know of this run."""
-        self._bars.console.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+        """Something the user should know of this run."""
+        self._print(f"note: {text}")
 
     def on_cell(self, record: Record, done: int, total: int) -> None:
         """A cell ended."""
         self._bars.update(self._cells, completed=done, total=total, what="")
-        status = MARKS.get(record.status, record.status.value)
+        reason = _reason_of(record)
+        if record.status in UNMEASURED and reason in self._shown:
+            if self._repeated and _reason_of(self._repeated[0]) != reason:
+                self.finish()
+            self._repeated.append(record)
+            return
+        self.finish()
+        self._shown.add(reason)
         why = f": {'; '.join(record.reasons)}" if record.reasons else ""
-        line = f"{status:>12}  {record.model} {record.recipe} {record.backend}{why}"
+        self._print(f"{_mark(record)}  {record.model} {record.recipe} {record.backend}{why}")
+
+    def finish(self) -> None:
+        """Shows how many cells were not measured for a reason already shown."""
+        if self._repeated:
+            first, count = self._repeated[0], len(self._repeated)
+            cells = "1 more cell" if count == 1 else f"{count} more cells"
+            self._print(f"{_mark(first)}  {first.model}: {cells} for the same reason")
+        self._repeated = []
+
+    def _print(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _reason_of(record: Record) -> tuple[str, Status, tuple[str, ...]]:
+    return record.model, record.status, record.reasons
+
+
+def _mark(record: Record) -> str:
+    return f"{MARKS.get(record.status, record.status.value):>12}"
 
 
 @contextmanager
 def watching(stream: TextIO) -> Iterator[Watch]:
-    """A `Watch` on `stream`; without a terminal only the lines of ended cells are written."""
+    """A `Watch` on `stream`. Without a terminal only the lines of ended cells are written."""
     console = Console(file=stream)
     columns = (
         TextColumn("{task.description}"),

@@ -1,4 +1,4 @@
-"""Compiles for a backend, once for ever: artifacts are cached by the content they are made of."""
+"""Compiles for a backend; the artifacts are cached by everything they are made from."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ from pydantic import TypeAdapter
 
 from bench.cache import find_or_make
 from bench.errors import Unsupported
+from bench.line.options import check_options
 from bench.plugins import installed_version
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Precision, Scalar
 
 
-def compiled(
+def compile_cached(
     backend: Backend,
     source: Compressed,
     conditions: Conditions,
     options: Mapping[str, Scalar],
     cache: Path,
 ) -> Artifact:
-    """The artifact, from the cache if the same was compiled before.
+    """The artifact, from the cache if the same was compiled before. The only place where options are checked.
 
-    Raises `Unsupported` where the backend reads none of the formats the source is in, and what `compile` raises.
+    Raises `InvalidInput` for an option that the backend does not have, `Unsupported` if it reads none of the formats
+    that the source is in, and what `Backend.compile` raises.
     """
+    check_options(backend, options, f"backend {backend.name}")
     if not set(backend.accepts) & set(source.files):
         takes, there = (" or ".join(f".{kind}" for kind in kinds) for kinds in (backend.accepts, source.files))
         raise Unsupported(

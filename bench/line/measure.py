@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from bench.device import events as say
 from bench.device.events import Event
 from bench.device.job import Job, Subject
 from bench.errors import CellFailed
+from bench.owner import temporary_folder
 from bench.plugins import available, load
 from bench.reach.base import Ended, Reach
 from bench.records import Execution, Launch, LayerTime, PairLaunch
@@ -24,7 +24,7 @@ from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 Outputs = tuple[np.ndarray, ...]
 Kind = TypeVar("Kind", bound=Event)
 WORK_PREFIX = "pressbench-job-"
-"""How the temporary folder of a job is called."""
+"""What the name of a job's temporary folder begins with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,8 +149,7 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
 
 
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
-    with tempfile.TemporaryDirectory(prefix=WORK_PREFIX) as folder:
-        workdir = Path(folder)
+    with temporary_folder(WORK_PREFIX) as workdir:
         target = workdir / "outputs.npz" if wants_outputs else None
         ended = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s)
         return ended, _read_outputs(target) if target else None

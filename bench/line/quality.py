@@ -1,18 +1,21 @@
-"""What a deployed file answers: against the labels, and against the uncompressed reference."""
+"""The outputs of a deployed file, against the labels and against the uncompressed reference."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from bench.compress.calibration import misfit
+from bench.compress.pipeline import reference
 from bench.data.datasets import Dataset
 from bench.data.shift import SHIFTS
 from bench.errors import CellFailed
+from bench.models.train import predict
 from bench.records import Quality
-from bench.types import Compressed
+from bench.types import Compressed, Model, Progress
 
 Array = np.ndarray
 BASELINE_TOLERANCE = 1e-2
@@ -23,11 +26,11 @@ ROUNDING = float(np.finfo(np.float32).eps)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """The samples whose outputs are asked for: parts one after another, the clean part first.
+    """The samples whose outputs are asked for, part after part, the clean part first.
 
-    `x`: float32 (samples, *input shape); `labels`: int64 per sample; `parts`: name -> slice;
-    `classes`: how many the labels tell apart, 0 without labels.
-    `reference`: outputs of the uncompressed network for the clean part, None where nobody knows.
+    `x`: float32 (samples, *input shape); `labels`: int64 (samples,); `parts`: name and number of samples of each;
+    `classes`: number of classes, 0 without labels.
+    `reference`: outputs of the uncompressed network for the clean part; None if there is no such network.
     `unfit`: why there is no data.
     """
 
@@ -39,16 +42,21 @@ class Evaluation:
     unfit: str = ""
 
 
-def unfit(source: Compressed, data: Dataset | None) -> str:
-    """Why a network cannot be judged on a data set; "" where it can. LiteRT turns floats into what its file takes."""
+NOTHING_TO_EVALUATE = Evaluation(x=None, labels=None, parts=())
+
+
+def find_misfit(source: Compressed, data: Dataset | None) -> str:
+    """Why a network cannot be evaluated on a data set; "" if it can. LiteRT converts floats to what its file takes."""
     return misfit(source.inputs, data, any_type="tflite" in source.files)
 
 
-def evaluation(
+def make_evaluation(
     data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int, unfit: str = ""
 ) -> Evaluation:
-    """Clean test data, its corruptions where asked for, and another data set's test data (`limit` of each; 0: all).
-    None of it where it is `unfit`."""
+    """Clean test data, with `shifts` its corruptions, and another data set's test data (`limit` of each; 0: all).
+
+    Nothing of it if the data is `unfit`: that is the reason, "" if it fits.
+    """
     if data is None or unfit:
         return Evaluation(x=None, labels=None, parts=(), unfit=unfit)
     size = len(data.x_test) if not limit else min(limit, len(data.x_test))
@@ -67,8 +75,19 @@ def evaluation(
     )
 
 
-def judge(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
-    """Raises `CellFailed` for outputs that are no numbers or not one row a sample."""
+def predict_reference(
+    model: Model, x: Array, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+) -> Array | None:
+    """Outputs of the trained uncompressed network for `x`; None for a model that is a file."""
+    module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
+    return None if module is None else predict(module, x)
+
+
+def assess(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
+    """Compares outputs with labels and reference.
+
+    Raises `CellFailed` for outputs that are not finite numbers, or not one row per sample.
+    """
     first = np.asarray(outputs[0], dtype=np.float64)
     if not all(np.isfinite(np.asarray(output, dtype=np.float64)).all() for output in outputs):
         raise CellFailed("the outputs hold NaN or infinity")
@@ -84,8 +103,8 @@ def judge(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
     )
 
 
-def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
-    """Why an uncompressed file must not be believed; "" when its outputs are the reference's."""
+def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
+    """Why an uncompressed file must not be believed; "" if its outputs are the reference's."""
     if evaluation.reference is None or quality.output_max_abs_err is None:
         return ""
     scale = max(ROUNDING, float(np.abs(evaluation.reference).max()))
@@ -94,8 +113,8 @@ def baseline_error(quality: Quality, evaluation: Evaluation) -> str:
     return f"its outputs differ from the reference by up to {quality.output_max_abs_err:.3g}"
 
 
-def no_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
-    """Why there is no accuracy; "" where there is one."""
+def explain_missing_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
+    """Why there is no accuracy; "" if there is one."""
     if evaluation.labels is None:
         return f"measured on drawn inputs: {evaluation.unfit}"
     if _scores(outputs[0], evaluation):
@@ -104,7 +123,7 @@ def no_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
 
 
 def _scores(outputs: Array, evaluation: Evaluation) -> bool:
-    """Whether these are scores of the classes (of any, where nobody says which there are)."""
+    """Whether these are scores of the classes (of any number of them, if the data set does not say how many)."""
     return outputs.ndim == 2 and evaluation.classes in (0, outputs.shape[1])
 
 

@@ -1,8 +1,7 @@
-"""The line: plan, then cell by cell until done or interrupted; every cell is stored as it ends."""
+"""A run: plan, then cell after cell until done or interrupted. Every cell is stored as it ends."""
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,17 +13,17 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 import bench
-from bench.config.target import Target
 from bench.errors import InvalidInput, Unavailable, full_disk_ends
-from bench.line.cell import Bookkeeping, run_cell
+from bench.line.cell import RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
+from bench.line.options import check_target_options
 from bench.line.plan import Cell, Plan, Request, make_plan
+from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
-from bench.plugins import load
 from bench.reach.open import check_reach
 from bench.records import Record, Run
 from bench.store import Store
-from bench.types import Backend, Progress
+from bench.types import Progress
 
 OnCell = Callable[[Record, int, int], None]
 """Called after each cell with its record, how many are done and how many there are."""
@@ -36,7 +35,7 @@ NARROWING = {
     "--weights": "weights",
     "--input-shape": "input_shape",
 }
-"""Options that say what is measured -> their fields of a request: a resumed run has its own already."""
+"""Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,38 +46,68 @@ class Ended:
     counts: Mapping[str, int]
 
 
-def run(
-    request: Request,
-    *,
-    store: Store,
-    cache: Path,
-    progress: Progress,
-    on_cell: OnCell,
-    on_note: Callable[[str], None],
-    resume: bool,
-) -> Ended:
-    """Measures every cell of the request; `resume` goes on with the last interrupted run of target and suite.
-    `on_note` is told what is planned otherwise than the suite says.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """Where a run keeps and says things. `folder`: temporary. `run_cell`: a test hands in its own."""
 
-    Ctrl-C and a full disk mark the run interrupted and raise on. Raises `InvalidInput` for a request that names
-    what does not exist, or something else than the run it shall resume, before anything is begun.
+    store: Store
+    cache: Path
+    folder: Path
+    progress: Progress
+    on_cell: OnCell
+    run_cell: Callable[[Cell, RunState], Record] = run_cell
+
+
+def plan_run(request: Request) -> Plan:
+    """Looks up and checks everything that a request names; measures, stores and writes nothing.
+
+    Raises `InvalidInput` for what does not exist or a backend does not take, `Unavailable` for a backend or a meter
+    whose import fails.
     """
-    earlier = store.last_interrupted(request.target, request.suite) if resume else None
-    if resume and earlier is None:
-        raise InvalidInput(f"no interrupted run of suite {request.suite!r} on target {request.target!r} to resume")
-    if earlier:
-        request = _resumed(request, earlier)
     plan = make_plan(request)
     check_reach(plan.target.reach)
-    _check_options(plan.target)
-    for note in plan.notes:
-        on_note(note)
-    begun = replace(earlier, status="running") if earlier else _begin(request)
+    check_target_options(plan.target)
+    find_meters(plan.target)
+    return plan
+
+
+def find_interrupted(asked: Request, store: Store) -> tuple[Request, Run]:
+    """The last interrupted run of the asked target and suite, and its request with the data where it is now.
+
+    Raises `InvalidInput` if there is none, or if what else was asked contradicts it.
+    """
+    earlier = store.last_interrupted(asked.target, asked.suite)
+    if earlier is None:
+        raise nothing_to_resume(asked)
+    known = TypeAdapter(Request).validate_python(dict(earlier.request))
+    for option, field in NARROWING.items():
+        wanted, had = _given(asked, field), _given(known, field)
+        if wanted and wanted != had:
+            begun = f"{option} {', '.join(had)}" if had else f"no {option}"
+            raise InvalidInput(
+                f"--resume: run {earlier.run_id} was begun with {begun}, now {option} is {', '.join(wanted)}: leave it "
+                "out to go on with that run, or leave --resume out to begin another"
+            )
+    return replace(known, data_root=asked.data_root or known.data_root), earlier
+
+
+def nothing_to_resume(asked: Request) -> InvalidInput:
+    """The error of `--resume` without an interrupted run."""
+    return InvalidInput(f"no interrupted run of suite {asked.suite!r} on target {asked.target!r} to resume")
+
+
+def run(plan: Plan, around: Surroundings, *, earlier: Run | None = None) -> Ended:
+    """Measures every cell of the plan; `earlier` is the interrupted run to continue.
+
+    Ctrl-C and a full disk mark the run interrupted and raise on.
+    """
+    store = around.store
+    begun = replace(earlier, status="running") if earlier else _begin(plan.request)
     store.begin_run(begun)
     done = store.done_keys(begun.run_id)
     try:
         with full_disk_ends(f"run {begun.run_id}"):
-            _cells(plan, begun.run_id, done, store=store, cache=cache, progress=progress, on_cell=on_cell)
+            _run_cells(plan, begun.run_id, done, around)
     except BaseException:
         with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
             store.finish_run(begun.run_id, "interrupted", _now())
@@ -102,71 +131,42 @@ def _begin(request: Request) -> Run:
     )
 
 
-def _resumed(asked: Request, earlier: Run) -> Request:
-    """The earlier run's request, its data where it is now. What was asked for besides must not contradict it."""
-    known = TypeAdapter(Request).validate_python(dict(earlier.request))
-    for option, field in NARROWING.items():
-        wanted, had = _given(asked, field), _given(known, field)
-        if wanted and wanted != had:
-            begun = f"{option} {', '.join(had)}" if had else f"no {option}"
-            raise InvalidInput(
-                f"--resume: run {earlier.run_id} was begun with {begun}, now {option} is {', '.join(wanted)}: leave it "
-                "out to go on with that run, or leave --resume out to begin another"
-            )
-    return replace(known, data_root=asked.data_root or known.data_root)
-
-
 def _given(request: Request, field: str) -> tuple[str, ...]:
-    """What an option was given, in an order of its own where the person's means nothing; () is not given."""
+    """What an option was given, sorted if its order means nothing; () if it was not given."""
     value = getattr(request, field)
     if value is None or isinstance(value, str):
         return () if value is None else (value or "''",)
     return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(value))
 
 
-def _cells(
-    plan: Plan,
-    run_id: str,
-    done: frozenset[str],
-    *,
-    store: Store,
-    cache: Path,
-    progress: Progress,
-    on_cell: OnCell,
-) -> None:
-    with tempfile.TemporaryDirectory(prefix="pressbench-run-") as folder:
-        book = Bookkeeping(
-            plan=plan,
-            run_id=run_id,
-            cache=cache,
-            folder=Path(folder),
-            progress=progress,
-            meters=find_meters(plan.target),
-        )
-        waiting = [cell for cell in plan.cells if cell.key not in done or _wanted_baseline(cell, plan, done)]
-        for number, cell in enumerate(waiting, 1):
-            record = run_cell(cell, book)
-            store.add(record)
-            on_cell(record, number, len(waiting))
+def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings) -> None:
+    state = RunState(plan=plan, run_id=run_id, setting=_make_setting(plan, around))
+    waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]
+    for number, cell in enumerate(waiting, 1):
+        record = around.run_cell(cell, state)
+        around.store.add(record)
+        around.on_cell(record, number, len(waiting))
 
 
-def _wanted_baseline(cell: Cell, plan: Plan, done: frozenset[str]) -> bool:
-    """A stored baseline is measured again when cells that are compared with it are still to come."""
-    return cell.key == cell.baseline_key and any(
-        other.baseline_key == cell.key and other.key not in done for other in plan.cells
+def _make_setting(plan: Plan, around: Surroundings) -> Setting:
+    return Setting(
+        target=plan.target,
+        cache=around.cache,
+        folder=around.folder,
+        progress=around.progress,
+        measure=plan.suite.measure,
+        seed=plan.suite.seed,
+        data=plan.data,
+        data_asked=plan.request.data is not None,
+        shifted_data=plan.shifted_data,
+        shifts=plan.suite.shifts,
+        meters=find_meters(plan.target),
     )
 
 
-def _check_options(target: Target) -> None:
-    for choice in target.backend:
-        backend: type[Backend] = load("backend", choice.name)
-        for key, value in choice.options.items():
-            where = f"target {target.name}: backend {choice.title}: option"
-            if key not in backend.options:
-                raise InvalidInput(f"{where} {key!r} is unknown (known: {', '.join(backend.options) or 'none'})")
-            allowed = backend.options[key]
-            if allowed and value not in allowed:
-                raise InvalidInput(f"{where} {key} = {value!r}: allowed are {', '.join(map(repr, allowed))}")
+def _is_needed_again(cell: Cell, plan: Plan, done: frozenset[str]) -> bool:
+    """A stored baseline is measured again if cells that are compared with it are still to come."""
+    return is_baseline(cell) and any(other.baseline_key == cell.key and other.key not in done for other in plan.cells)
 
 
 def _now() -> str:

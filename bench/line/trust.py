@@ -1,73 +1,127 @@
-"""Whether a cell's figures may be believed: what launches, pairs and budgets say about its status."""
+"""Whether a cell's figures may be believed: the only place that decides a status."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
-from bench.config.target import Target
-from bench.records import Launch, PairLaunch, Record
+from bench.config.target import Budget
+from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
+from bench.records import Launch, PairLaunch
 from bench.stats import energy_of, host_memory, latency
-from bench.types import Status
+from bench.types import Clock, Status
+
+SKIPS = (Unsupported, Unavailable)
+"""Errors that say that a cell cannot be on this target: it is skipped, it did not fail."""
 
 
-def distrusted(record: Record, reasons: Sequence[str]) -> Record:
-    """Untrusted for these reasons, if there are any."""
-    if not reasons:
-        return record
-    return replace(record, status=Status.UNTRUSTED, reasons=tuple(dict.fromkeys([*record.reasons, *reasons])))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything that a measured cell's status follows from; each text is a reason.
+
+    `notes` and `over_budget` are said with a cell and do not change its status. The rest makes it untrusted, but
+    `doubts` and `pair_doubts`: they make it inconclusive. `fallbacks`: from sessions and meters. `baseline_error`: an
+    uncompressed file with wrong outputs. `baseline_distrust`: why the baseline it is compared with is untrusted.
+    """
+
+    notes: tuple[str, ...] = ()
+    fallbacks: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    baseline_error: str = ""
+    over_budget: tuple[str, ...] = ()
+    busy_machine: str = ""
+    baseline_distrust: tuple[str, ...] = ()
+    pair_distrust: tuple[str, ...] = ()
+    pair_doubts: tuple[str, ...] = ()
 
 
-def doubted(record: Record, reasons: Sequence[str]) -> Record:
-    """Inconclusive for these reasons, if there are any and nothing worse is known."""
-    if not reasons:
-        return record
-    status = Status.INCONCLUSIVE if record.status is Status.OK else record.status
-    return replace(record, status=status, reasons=(*record.reasons, *reasons))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A cell's status and the reasons for it."""
+
+    status: Status
+    reasons: tuple[str, ...]
 
 
-def doubts_of(launches: Sequence[Launch]) -> list[str]:
+def decide(evidence: Evidence) -> Verdict:
+    """Untrusted outweighs inconclusive, which outweighs ok. Each reason is said once, in the order it was found."""
+    distrust = (
+        *evidence.fallbacks,
+        *filter(None, [evidence.baseline_error, evidence.busy_machine]),
+        *evidence.baseline_distrust,
+        *evidence.pair_distrust,
+    )
+    doubts = (*evidence.doubts, *evidence.pair_doubts)
+    status = Status.UNTRUSTED if distrust else Status.INCONCLUSIVE if doubts else Status.OK
+    reasons = [
+        *evidence.notes,
+        *evidence.fallbacks,
+        *evidence.doubts,
+        evidence.baseline_error,
+        *evidence.over_budget,
+        evidence.busy_machine,
+        *evidence.baseline_distrust,
+        *evidence.pair_distrust,
+        *evidence.pair_doubts,
+    ]
+    return Verdict(status=status, reasons=tuple(dict.fromkeys(filter(None, reasons))))
+
+
+def decide_error(error: Exception) -> Verdict:
+    """The verdict on a cell that an error ended."""
+    text = str(error) if isinstance(error, PressbenchError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, SKIPS):
+        return Verdict(status=Status.SKIPPED, reasons=(text,))
+    status = Status.UNTRUSTED if isinstance(error, Untrusted) else Status.FAILED
+    return Verdict(status=status, reasons=(text,))
+
+
+def find_doubts(launches: Sequence[Launch]) -> tuple[str, ...]:
     """What keeps launches from a conclusion: a median that was not known in time, a warm-up without an end."""
     unsettled = sum(launch.stopped != "converged" for launch in launches)
     unsteady = sum(not launch.steady for launch in launches)
     doubts = [f"{unsettled} of {len(launches)} launches ended at a limit before the median was known"]
     doubts += [f"{unsteady} of {len(launches)} launches were still getting faster when warm-up ended"]
-    return [doubt for doubt, count in zip(doubts, (unsettled, unsteady), strict=True) if count]
+    return tuple(doubt for doubt, count in zip(doubts, (unsettled, unsteady), strict=True) if count)
 
 
-def doubts_of_pairs(pairs: Sequence[PairLaunch]) -> list[str]:
-    """The same of paired launches."""
+def find_pair_doubts(pairs: Sequence[PairLaunch]) -> tuple[str, ...]:
+    """The same for paired launches."""
     unsteady = sum(not pair.steady for pair in pairs)
-    return [f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster"] if unsteady else []
+    return (f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster",) if unsteady else ()
 
 
-def distrust_of_pairs(pairs: Sequence[PairLaunch], of_a: Sequence[str], of_b: Sequence[str]) -> list[str]:
-    """What the comparisons fell back to or were slowed by; what A, the baseline, and B, the cell, say already is not
-    said again."""
-    said = {*(f"A: {reason}" for reason in of_a), *(f"B: {reason}" for reason in of_b)}
+def find_pair_distrust(pairs: Sequence[PairLaunch], of_a: Sequence[str], of_b: Sequence[str]) -> tuple[str, ...]:
+    """What the comparisons fell back to or were slowed by.
+
+    Skips reasons already recorded for A, the baseline, or B, the cell.
+    """
+    recorded = {*(f"A: {reason}" for reason in of_a), *(f"B: {reason}" for reason in of_b)}
     found = dict.fromkeys(reason for pair in pairs for reason in pair.distrust)
-    return [f"compared with its baseline (A): {reason}" for reason in found if reason not in said]
+    return tuple(f"compared with its baseline (A): {reason}" for reason in found if reason not in recorded)
 
 
-def within_budget(target: Target, record: Record) -> Record:
-    """Says which of the target's budgets the cell is over, and when the machine was too busy to be believed."""
-    if not record.launches:
-        return record
-    timed = latency(record.launches, record.clock)
-    energy = energy_of(record.launches, record.conditions.batch)
+def find_overruns(budget: Budget, launches: Sequence[Launch], clock: Clock, batch: int) -> tuple[str, ...]:
+    """Which budgets of the target the launches exceed, and by how much."""
+    if not launches:
+        return ()
+    energy = energy_of(launches, batch)
     joules = energy.joules if energy else None
-    budget = target.budget
     spent = (
-        ("latency", timed.p50.value, budget.latency_ms, "ms"),
-        ("memory", host_memory(record.launches).peak, budget.memory_bytes, "bytes"),
+        ("latency", latency(launches, clock).p50.value, budget.latency_ms, "ms"),
+        ("memory", host_memory(launches).peak, budget.memory_bytes, "bytes"),
         ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
     )
-    over = [
+    return tuple(
         f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
         for what, used, limit, unit in spent
         if used is not None and limit is not None and used > limit
-    ]
-    share = timed.clean_share
-    busy = share is not None and share < target.min_clean_share
-    record = replace(record, reasons=(*record.reasons, *over))
-    return distrusted(record, [f"only {share:.0%} of the samples ran without waiting for a CPU"] if busy else [])
+    )
+
+
+def find_busy_machine(launches: Sequence[Launch], clock: Clock, min_clean_share: float) -> str:
+    """Why the machine was too busy for its figures to be believed; "" if it was not."""
+    share = latency(launches, clock).clean_share if launches else None
+    if share is None or share >= min_clean_share:
+        return ""
+    return f"only {share:.0%} of the samples ran without waiting for a CPU"

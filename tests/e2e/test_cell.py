@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import bench.line.cell
+from bench.compress.pipeline import compress
 from bench.config.target import Budget
+from bench.cost.count import cost_of
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
-from bench.line.cell import Bookkeeping, run_cell
+from bench.line.cell import RunState, run_cell
 from bench.line.plan import Request, make_plan
-from bench.line.trust import doubts_of, doubts_of_pairs
+from bench.line.prepare import Setting
+from bench.line.quality import make_evaluation
+from bench.line.stages import Stages
+from bench.line.trust import find_doubts, find_pair_doubts
 from bench.report.table import compute_rows
 from bench.types import Artifact, Backend, Probe, Simulation, Status
 
@@ -59,7 +63,7 @@ class FakeBackend(Backend):
             raise ZeroDivisionError("a bug in an adapter")
         path = out / "model.json"
         path.write_text(json.dumps({**told, "recipe": source.recipe}))
-        return Artifact(path=path, format="json", digest="")
+        return Artifact(path=path, format="json")
 
 
 class Estimator(FakeBackend):
@@ -70,7 +74,7 @@ class Estimator(FakeBackend):
 
 
 @pytest.fixture
-def book(tmp_path, monkeypatch, cache):
+def state(tmp_path, monkeypatch, cache):
     monkeypatch.setenv("PYTHONPATH", str(FAKES), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "fakenet.py").write_text(NETWORK)
@@ -84,18 +88,37 @@ def book(tmp_path, monkeypatch, cache):
     )
     plan = make_plan(Request(target="cpu", suite=str(tmp_path / "suite.toml"), data=str(tmp_path / "data.npz")))
     plan = replace(plan, target=replace(plan.target, min_clean_share=0.0))  # a neighbour's load decides no test
-    monkeypatch.setattr(bench.line.cell, "reference", lambda *_, **__: None)
-    return Bookkeeping(plan=plan, run_id="r", cache=cache, folder=tmp_path, progress=lambda _what, _done: None)
+    setting = Setting(
+        target=plan.target,
+        cache=cache,
+        folder=tmp_path,
+        progress=lambda _what, _done: None,
+        measure=plan.suite.measure,
+        data=plan.data,
+        data_asked=True,
+        stages=Stages(load_backend=lambda _name: FakeBackend(), predict_reference=lambda *_, **__: None),
+    )
+    return RunState(plan=plan, run_id="r", setting=setting)
 
 
-def measured(book, monkeypatch, backend=FakeBackend, **behaviour):
+def with_stages(state, **stages):
+    """Puts other functions in place of some stages."""
+    state.setting = replace(state.setting, stages=replace(state.setting.stages, **stages))
+
+
+def on_target(state, **changes):
+    """Changes the target."""
+    state.setting = replace(state.setting, target=replace(state.setting.target, **changes))
+
+
+def measured(state, backend=FakeBackend, **behaviour):
     fake = type("Told", (backend,), {"behaviour": behaviour, "__module__": __name__})
-    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: fake)
-    return [run_cell(cell, book) for cell in book.plan.cells]
+    with_stages(state, load_backend=lambda _name: fake())
+    return [run_cell(cell, state) for cell in state.plan.cells]
 
 
-def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch):
-    baseline, other = measured(book, monkeypatch)
+def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(state):
+    baseline, other = measured(state)
     assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
     assert len(baseline.launches) == 2
     assert len(other.pairs) == 2
@@ -106,27 +129,25 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(book, monkeypatch)
     assert 0.5 < second["speedup"] < 2.0
 
 
-def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(book, monkeypatch):
-    real = bench.line.cell.compress
-
+def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(state):
     def noting(*given, **named):
-        return replace(real(*given, **named), notes={"outside_layers": "all of it stays"})
+        return replace(compress(*given, **named), notes={"outside_layers": "all of it stays"})
 
-    monkeypatch.setattr(bench.line.cell, "compress", noting)
-    _, other = measured(book, monkeypatch)
+    with_stages(state, compress=noting)
+    _, other = measured(state)
     assert other.reasons[0] == "all of it stays"
     assert other.status in {Status.OK, Status.INCONCLUSIVE}
 
 
-def test_a_fallback_is_untrusted_with_its_reason(book, monkeypatch):
-    _, other = measured(book, monkeypatch, other={"fallbacks": ["asked for int8, ran float32"]})
+def test_a_fallback_is_untrusted_with_its_reason(state):
+    _, other = measured(state, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED
-    of_a_busy_machine = {*doubts_of(other.launches), *doubts_of_pairs(other.pairs)}
+    of_a_busy_machine = {*find_doubts(other.launches), *find_pair_doubts(other.pairs)}
     assert [reason for reason in other.reasons if reason not in of_a_busy_machine] == ["asked for int8, ran float32"]
 
 
-def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_reason(book, monkeypatch):
-    baseline, other = measured(book, monkeypatch, baseline={"fallbacks": ["asked for CUDA, ran on the CPU"]})
+def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_reason(state):
+    baseline, other = measured(state, baseline={"fallbacks": ["asked for CUDA, ran on the CPU"]})
     assert baseline.status is Status.UNTRUSTED
     assert len(other.pairs) == 2
     assert other.status is Status.UNTRUSTED
@@ -135,8 +156,8 @@ def test_a_speedup_over_an_untrusted_baseline_is_untrusted_with_the_baselines_re
     assert said.count("asked for CUDA") == 1
 
 
-def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(book, monkeypatch):
-    _, other = measured(book, monkeypatch, other={"behave": "alone"})
+def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_no_speedup(state):
+    _, other = measured(state, other={"behave": "alone"})
     assert other.status in {Status.OK, Status.INCONCLUSIVE}
     assert len(other.launches) == 2
     assert other.pairs == ()
@@ -144,8 +165,8 @@ def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_
     assert compute_rows([other])[0]["speedup"] is None
 
 
-def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):
-    _, other = measured(book, monkeypatch, other={"behave": "nan"})
+def test_outputs_that_are_no_numbers_fail_the_cell(state):
+    _, other = measured(state, other={"behave": "nan"})
     assert other.status is Status.FAILED
     assert "NaN" in other.reasons[0]
 
@@ -160,8 +181,8 @@ def test_outputs_that_are_no_numbers_fail_the_cell(book, monkeypatch):
         ("die", Status.FAILED, "signal 9"),
     ],
 )
-def test_what_goes_wrong_in_one_cell_is_its_record_and_the_next_goes_on(book, monkeypatch, behave, status, words):
-    baseline, other = measured(book, monkeypatch, baseline={"behave": behave})
+def test_what_goes_wrong_in_one_cell_is_its_record_and_the_next_goes_on(state, behave, status, words):
+    baseline, other = measured(state, baseline={"behave": behave})
     assert baseline.status is status
     assert words in baseline.reasons[0]
     assert other.status in {Status.OK, Status.INCONCLUSIVE}
@@ -169,8 +190,8 @@ def test_what_goes_wrong_in_one_cell_is_its_record_and_the_next_goes_on(book, mo
     assert other.pairs == ()
 
 
-def test_an_estimate_has_the_simulated_clock_and_no_accuracy(book, monkeypatch):
-    baseline, _ = measured(book, monkeypatch, backend=Estimator)
+def test_an_estimate_has_the_simulated_clock_and_no_accuracy(state):
+    baseline, _ = measured(state, backend=Estimator)
     assert baseline.clock.value == "simulated"
     assert baseline.simulation.cycles == 1000
     row = compute_rows([baseline])[0]
@@ -179,18 +200,16 @@ def test_an_estimate_has_the_simulated_clock_and_no_accuracy(book, monkeypatch):
     assert "no inference" in baseline.missing["accuracy"]
 
 
-def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(book, monkeypatch):
-    monkeypatch.setattr(bench.line.cell, "reference", lambda *_, **__: object())
-    monkeypatch.setattr(bench.line.cell, "predict", lambda _module, x: np.full((len(x), 3), 100.0, np.float32))
-    baseline, _ = measured(book, monkeypatch)
+def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(state):
+    with_stages(state, predict_reference=lambda _model, x, **_: np.full((len(x), 3), 100.0, np.float32))
+    baseline, _ = measured(state)
     assert baseline.status is Status.UNTRUSTED
     assert "differ from the reference" in baseline.reasons[-1]
 
 
-def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
-    budget = replace(book.plan.target, budget=Budget(latency_ms=1e-6, memory_bytes=1, energy_mj=1.0))
-    book.plan = replace(book.plan, target=budget)
-    baseline, _ = measured(book, monkeypatch)
+def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(state):
+    on_target(state, budget=Budget(latency_ms=1e-6, memory_bytes=1, energy_mj=1.0))
+    baseline, _ = measured(state)
     assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
     said = "; ".join(baseline.reasons)
     assert "over the latency budget" in said
@@ -198,21 +217,19 @@ def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(book, monkeypatch):
     assert "energy budget" not in said
 
 
-def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_baseline(book, monkeypatch):
-    _, other = measured(book, monkeypatch, other={"behave": "never steady"})
+def test_a_cell_that_never_became_steady_is_inconclusive_alone_and_beside_its_baseline(state):
+    _, other = measured(state, other={"behave": "never steady"})
     assert other.status is Status.INCONCLUSIVE
     said = "; ".join(other.reasons)
     assert "2 of 2 launches were still getting faster" in said
     assert "2 of 2 comparisons began while runs were still getting faster" in said
 
 
-def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, monkeypatch):
-    counted = bench.line.cell.cost_of
-    monkeypatch.setattr(bench.line.cell, "cost_of", lambda file: replace(counted(file), unknown=("com.me.Fancy",)))
-    baseline, _ = measured(book, monkeypatch)
-    monkeypatch.setattr(bench.line.cell, "cost_of", counted)
-    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: FakeBackend)
-    other = run_cell(book.plan.cells[1], book)
+def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(state):
+    with_stages(state, count=lambda file: replace(cost_of(file), unknown=("com.me.Fancy",)))
+    baseline, _ = measured(state)
+    with_stages(state, count=cost_of)
+    other = run_cell(state.plan.cells[1], state)
     row, beside = compute_rows([baseline, other])
     for column in ("macs", "flops", "promised_speedup"):
         assert row[column] is None
@@ -222,39 +239,38 @@ def test_macs_that_leave_out_an_operator_are_no_macs_and_promise_nothing(book, m
     assert "its baseline's com.me.Fancy" in other.missing["promised_speedup"]
 
 
-def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_data_fits(book, monkeypatch):
-    asked = bench.line.cell.evaluation
-    monkeypatch.setattr(bench.line.cell, "evaluation", lambda *data, **how: replace(asked(*data, **how), classes=7))
-    baseline, _ = measured(book, monkeypatch)
+def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_data_fits(state):
+    with_stages(state, make_evaluation=lambda *data, **how: replace(make_evaluation(*data, **how), classes=7))
+    baseline, _ = measured(state)
     assert baseline.quality.accuracy is None
     assert "7 classes" in baseline.missing["accuracy"]
 
 
-def test_two_meters_that_open_leave_both_their_windows_and_no_failure(book, monkeypatch):
-    book.meters = ("fake_meter:Steady", "fake_meter:Other")
-    book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(energy_mj=1e-9)))
-    baseline, _ = measured(book, monkeypatch)
+def test_two_meters_that_open_leave_both_their_windows_and_no_failure(state):
+    state.setting = replace(state.setting, meters=("fake_meter:Steady", "fake_meter:Other"))
+    on_target(state, budget=Budget(energy_mj=1e-9))
+    baseline, _ = measured(state)
     assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
     assert [window.meter for window in baseline.launches[0].energy] == ["steady", "other"]
     assert "over the energy budget" in "; ".join(baseline.reasons)
     assert compute_rows([baseline])[0]["energy_source"] == "measured:steady"
 
 
-def test_a_memory_budget_limits_what_the_column_shows(book, monkeypatch):
+def test_a_memory_budget_limits_what_the_column_shows(state):
     peak = 0
     for limit in (1, 2**40):
-        book.baselines.clear()
-        book.plan = replace(book.plan, target=replace(book.plan.target, budget=Budget(memory_bytes=limit)))
-        baseline = measured(book, monkeypatch, baseline={"ballast_bytes": 32 * 2**20})[0]
+        state.baselines.clear()
+        on_target(state, budget=Budget(memory_bytes=limit))
+        baseline = measured(state, baseline={"ballast_bytes": 32 * 2**20})[0]
         peak = compute_rows([baseline])[0]["memory_peak_bytes"]
         said = "; ".join(baseline.reasons)
         assert (f"over the memory budget: {peak:.6g} of" in said) == (peak > limit)
     assert 30 * 2**20 < peak < 50 * 2**20
 
 
-def test_a_machine_too_busy_is_not_believed(book, monkeypatch):
-    book.plan = replace(book.plan, target=replace(book.plan.target, min_clean_share=1.1))
-    baseline, _ = measured(book, monkeypatch)
+def test_a_machine_too_busy_is_not_believed(state):
+    on_target(state, min_clean_share=1.1)
+    baseline, _ = measured(state)
     if baseline.launches[0].waits_ns:
         assert baseline.status is Status.UNTRUSTED
         assert "without waiting for a CPU" in baseline.reasons[-1]
@@ -262,12 +278,12 @@ def test_a_machine_too_busy_is_not_believed(book, monkeypatch):
         assert baseline.status is not Status.UNTRUSTED
 
 
-def test_a_missing_runtime_says_how_to_get_it(book, monkeypatch):
-    def missing(_kind, _name):
+def test_a_missing_runtime_says_how_to_get_it(state):
+    def missing(_name):
         raise Unavailable("backend 'ort' cannot be imported; install pressbench[ort]")
 
-    monkeypatch.setattr(bench.line.cell, "load", missing)
-    record = run_cell(book.plan.cells[0], book)
+    with_stages(state, load_backend=missing)
+    record = run_cell(state.plan.cells[0], state)
     assert record.status is Status.SKIPPED
     assert "install pressbench[ort]" in record.reasons[0]
 
@@ -287,22 +303,21 @@ def caused(error: Exception, cause: Exception) -> Exception:
         FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp', '/var/tmp']"),
     ],
 )
-def test_a_full_disk_is_no_record_of_the_cell(book, monkeypatch, error):
+def test_a_full_disk_is_no_record_of_the_cell(state, error):
     def full(*_arguments):
         raise error
 
-    monkeypatch.setattr(bench.line.cell, "compiled", full)
+    with_stages(state, compile=full)
     with pytest.raises(DiskFull, match=r"disk full: fakenet:build, baseline, ort: .* --resume") as caught:
-        run_cell(book.plan.cells[0], book)
+        run_cell(state.plan.cells[0], state)
     assert caught.value.exit_code == 3
 
 
-def test_a_full_disk_during_the_comparison_is_no_record_of_the_cell_either(book, monkeypatch):
+def test_a_full_disk_during_the_comparison_is_no_record_of_the_cell_either(state):
     def full(*_arguments):
         raise CellFailed("the worker ended with 1: OSError: [Errno 28] No space left on device: '/tmp/x'")
 
-    monkeypatch.setattr(bench.line.cell, "load", lambda _kind, _name: FakeBackend)
-    run_cell(book.plan.cells[0], book)
-    monkeypatch.setattr(bench.line.cell, "measure_pairs", full)
+    run_cell(state.plan.cells[0], state)
+    with_stages(state, compare=full)
     with pytest.raises(DiskFull, match="disk full: the comparison"):
-        run_cell(book.plan.cells[1], book)
+        run_cell(state.plan.cells[1], state)

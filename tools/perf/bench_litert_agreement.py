@@ -28,7 +28,7 @@ from backends.litert.session import LitertSession
 from bench.device.events import TimedRuns
 from bench.device.job import Job, Limits, Subject
 from bench.device.timing import PREEMPTED_NS, RunQueue
-from bench.line.artifacts import compiled
+from bench.line.artifacts import compile_cached
 from bench.paths import cache_folder
 from bench.reach.local import Local
 from bench.records import Launch
@@ -44,7 +44,7 @@ BLOCKS = 250
 
 
 def main() -> Iterator[str]:
-    artifact = compiled(LitertBackend(), compressed(MODEL), Conditions(), {}, cache_folder(os.environ))
+    artifact = compile_cached(LitertBackend(), compressed(MODEL), Conditions(), {}, cache_folder(os.environ))
     ours: list[float] = []
     theirs: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import load_data
 from bench.device.session import Session
-from bench.line.artifacts import compiled
+from bench.line.artifacts import compile_cached
 from bench.models.catalogue import MODELS
 from bench.models.registry import resolve
 from bench.models.train import accuracy
@@ -55,7 +55,7 @@ def main() -> Iterator[str]:
 def parity(model: str) -> tuple[float, int]:
     """Largest difference from PyTorch over the largest output, on one seeded input; operators in the file."""
     source = compressed(model)
-    artifact = compiled(LitertBackend(), source, Conditions(), {}, cache_folder(os.environ))
+    artifact = compile_cached(LitertBackend(), source, Conditions(), {}, cache_folder(os.environ))
     session = _open(LitertSession, artifact, 1)
     (spec,) = session.inputs()
     feed = np.random.default_rng(0).standard_normal(spec.shape, dtype=np.float32)
@@ -73,7 +73,7 @@ def conversion_s(model: str) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as cache:
         for _ in range(2):
             start = perf_counter()
-            compiled(LitertBackend(), source, Conditions(), {}, Path(cache))
+            compile_cached(LitertBackend(), source, Conditions(), {}, Path(cache))
             taken.append(perf_counter() - start)
     return taken[0], taken[1]
 
@@ -90,7 +90,7 @@ def int8_percent(backend: type[Backend], session: type[Session], model: str, nam
         seed=0,
         progress=lambda _what, _done: None,
     )
-    opened = _open(session, compiled(backend(), made, Conditions(batch=BATCH), {}, cache), BATCH)
+    opened = _open(session, compile_cached(backend(), made, Conditions(batch=BATCH), {}, cache), BATCH)
     (spec,) = opened.inputs()
     parts = np.split(data.x_test, len(data.x_test) // BATCH)
     return 100 * accuracy(np.concatenate([opened.run({spec.name: part})[0] for part in parts]), data.y_test)

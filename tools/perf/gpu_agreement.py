@@ -20,7 +20,7 @@ from bench.device.job import Limits
 from bench.device.session import Session
 from bench.device.timing import RunQueue, measure
 from bench.errors import Unavailable
-from bench.line.artifacts import compiled
+from bench.line.artifacts import compile_cached
 from bench.types import Clock, Conditions, Json, Model, Recipe
 
 from .gpu_cells import SEED, model_of
@@ -89,7 +89,7 @@ class Stage:
         source = compress(
             model, Recipe(name="baseline"), data=None, cache=self.cache, seed=SEED, progress=lambda _what, _done: None
         )
-        artifact = compiled(PytorchBackend(), source, Conditions(batch=batch), options, self.cache)
+        artifact = compile_cached(PytorchBackend(), source, Conditions(batch=batch), options, self.cache)
         return PytorchSession.open(artifact.path, threads=1, batch=batch, options=options)
 
 

@@ -17,9 +17,10 @@ from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, Suite
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import PressbenchError
-from bench.line.artifacts import compiled
-from bench.line.cell import Bookkeeping, run_cell
+from bench.line.artifacts import compile_cached
+from bench.line.cell import RunState, run_cell
 from bench.line.plan import Cell, Plan, Request, cell_key, subject_of
+from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
 from bench.models.registry import resolve
 from bench.plugins import available, load
@@ -146,7 +147,7 @@ def _prepare_one(cell: Cell, cache: Path) -> str:
 def _compile_one(cell: Cell, cache: Path) -> str:
     try:
         backend = load("backend", cell.backend.name)()
-        compiled(backend, _compressed(cell, cache), cell.conditions, cell.backend.options, cache)
+        compile_cached(backend, _compressed(cell, cache), cell.conditions, cell.backend.options, cache)
     except PressbenchError as error:
         return f"{cell.model.name} {cell.recipe.name} on {cell.backend.title}: {error}"
     return ""
@@ -172,12 +173,19 @@ def measure(wanted: Sequence[Group], store: Store, cache: Path, until: float) ->
             yield f"budget over: {len(wanted) - number} groups left, from {item.title} on; run again to go on"
             return
         with tempfile.TemporaryDirectory(prefix="pressbench-gpu-") as folder:
-            book = Bookkeeping(
-                plan=item.plan, run_id=run_id, cache=cache, folder=Path(folder), progress=_silent, meters=meters
+            setting = Setting(
+                target=item.plan.target,
+                cache=cache,
+                folder=Path(folder),
+                progress=_silent,
+                measure=item.plan.suite.measure,
+                seed=item.plan.suite.seed,
+                meters=meters,
             )
+            state = RunState(plan=item.plan, run_id=run_id, setting=setting)
             for cell in item.plan.cells:
                 begun = time.monotonic()
-                record = run_cell(cell, book)
+                record = run_cell(cell, state)
                 store.add(record)
                 yield f"{_line(record)} [{time.monotonic() - begun:.0f} s]"
     for run_id in {item.plan.suite.name for item in wanted}:

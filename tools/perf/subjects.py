@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backends.ort.compile import OrtBackend
 from bench.compress.pipeline import compress
-from bench.line.artifacts import compiled
+from bench.line.artifacts import compile_cached
 from bench.models.registry import resolve
 from bench.paths import cache_folder
 from bench.types import Compressed, Conditions, Recipe
@@ -27,4 +27,4 @@ def compressed(text: str, recipe: Recipe | None = None) -> Compressed:
 
 def baseline_onnx(text: str) -> Path:
     """Its ONNX file for batch 1, as ONNX Runtime gets it."""
-    return compiled(OrtBackend(), compressed(text), Conditions(), {}, cache_folder(os.environ)).path
+    return compile_cached(OrtBackend(), compressed(text), Conditions(), {}, cache_folder(os.environ)).path

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,19 +16,23 @@ from bench.types import Artifact
 BLOCKS = ((1000.0, 2000.0, 2000.0, 1000.0),) * 5
 
 
+def prepared(path):
+    artifact = Artifact(path=path, format="onnx")
+    return SimpleNamespace(artifact=artifact, bench=object())
+
+
 @pytest.fixture
-def compare(monkeypatch, capsys):
+def compare(monkeypatch, capsys, tmp_path):
     """Runs the command on launches that are all `pair`; its exit code, output and messages."""
 
     def run(pair, *options):
-        monkeypatch.setattr(
-            bench.commands.compare, "_as_is", lambda path, *_: Artifact(path=path, format="onnx", digest="")
-        )
+        monkeypatch.setattr(bench.commands.compare, "_prepare_file", lambda path, *_: prepared(path))
         monkeypatch.setattr(bench.commands.compare, "pair_launch", lambda *_: pair)
         with pytest.raises(SystemExit) as ended:
             main(["compare", "--target", "cpu", "a.onnx", "b.onnx", "--launches", "3", *options])
         return ended.value.code, capsys.readouterr().out
 
+    monkeypatch.setenv("PRESSBENCH_CACHE", str(tmp_path))
     monkeypatch.chdir(Path(__file__).parent)
     return run
 

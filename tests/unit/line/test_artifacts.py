@@ -10,7 +10,7 @@ import pytest
 
 from bench import plugins
 from bench.errors import Unsupported
-from bench.line.artifacts import compiled
+from bench.line.artifacts import compile_cached
 from bench.plugins import available, load
 from bench.types import Artifact, Backend, Compressed, Conditions, Probe
 
@@ -60,14 +60,14 @@ SOURCE = Compressed(model="m", recipe="r", files={"onnx": Path("x")}, inputs=(),
 def test_a_file_the_backend_does_not_take_is_left_out_and_not_failed(tmp_path, name, kind, message):
     source = replace(SOURCE, files={kind: tmp_path / f"net.{kind}"})
     with pytest.raises(Unsupported, match=message):
-        compiled(load("backend", name)(), source, Conditions(), {}, tmp_path)
+        compile_cached(load("backend", name)(), source, Conditions(), {}, tmp_path)
     assert not (tmp_path / "compiled").exists()
 
 
 def test_the_same_content_is_compiled_once(tmp_path):
     backend = Counting()
-    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
-    again = compiled(backend, SOURCE, Conditions(threads=2), {}, tmp_path)
+    first = compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
+    again = compile_cached(backend, SOURCE, Conditions(threads=2), {}, tmp_path)
     assert backend.calls == 1
     assert first == again
     assert again.facts == {"said": 1}
@@ -75,8 +75,8 @@ def test_the_same_content_is_compiled_once(tmp_path):
 
 def test_another_batch_or_option_is_another_file(tmp_path):
     backend = Counting()
-    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
-    second = compiled(backend, SOURCE, Conditions(batch=8), {}, tmp_path)
+    first = compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
+    second = compile_cached(backend, SOURCE, Conditions(batch=8), {}, tmp_path)
     assert first.digest != second.digest
     assert backend.calls == 2
 
@@ -92,13 +92,13 @@ def test_another_version_of_a_converter_compiles_anew(tmp_path, monkeypatch):
 
     monkeypatch.setattr(plugins, "version", version)
     backend = Counting()
-    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
     installed["quantizer"] = "0.2"
-    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
     assert backend.calls == 2
     installed["converter"] = "1.0"
-    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
-    compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
+    compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
     assert backend.calls == 3
 
 
@@ -110,14 +110,14 @@ def test_every_backend_names_what_it_compiles_with(name):
 
 def test_a_damaged_file_is_compiled_again(tmp_path):
     backend = Counting()
-    first = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    first = compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
     first.path.write_text("rot")
-    again = compiled(backend, SOURCE, Conditions(), {}, tmp_path)
+    again = compile_cached(backend, SOURCE, Conditions(), {}, tmp_path)
     assert backend.calls == 2
     assert again.path.read_text() == "abc 1"
 
 
 def test_what_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(Unsupported):
-        compiled(Counting(), SOURCE, Conditions(), {"mode": "b"}, tmp_path)
+        compile_cached(Counting(), SOURCE, Conditions(), {"mode": "b"}, tmp_path)
     assert list((tmp_path / "compiled").iterdir()) == []

@@ -7,9 +7,9 @@ import errno
 import pytest
 from fake_records import record
 
-import bench.line.run
 from bench.errors import DiskFull, InvalidInput, Unavailable
 from bench.line.plan import Request
+from bench.line.run import Surroundings, find_interrupted, plan_run, run
 from bench.store import Store
 
 REQUEST = Request(target="cpu", suite="smoke", models=("lenet5", "resnet8"), recipes=("int8", "float16"))
@@ -21,30 +21,31 @@ def store(tmp_path):
         yield store
 
 
-def begin(store, tmp_path, monkeypatch, request=REQUEST, *, resume=False, failing=None):
+def begin(store, tmp_path, request=REQUEST, *, resume=False, failing=None):
     """Runs a request whose cells only note that they were asked for; raises `failing` from the third on."""
     asked = []
 
-    def cell_of(cell, book):
+    def cell_of(cell, state):
         asked.append(cell)
         if failing and len(asked) > 2:
             raise failing
-        return record(book.run_id, key=cell.key)
+        return record(state.run_id, key=cell.key)
 
-    monkeypatch.setattr(bench.line.run, "run_cell", cell_of)
-    told = {
-        "store": store,
-        "cache": tmp_path,
-        "progress": lambda *_: None,
-        "on_cell": lambda *_: None,
-        "on_note": print,
-    }
-    return bench.line.run.run(request, **told, resume=resume)
+    around = Surroundings(
+        store=store,
+        cache=tmp_path,
+        folder=tmp_path,
+        progress=lambda *_: None,
+        on_cell=lambda *_: None,
+        run_cell=cell_of,
+    )
+    request, earlier = find_interrupted(request, store) if resume else (request, None)
+    return run(plan_run(request), around, earlier=earlier)
 
 
-def interrupted(store, tmp_path, monkeypatch):
+def interrupted(store, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
+        begin(store, tmp_path, failing=KeyboardInterrupt())
 
 
 @pytest.mark.parametrize(
@@ -54,9 +55,9 @@ def interrupted(store, tmp_path, monkeypatch):
         Request(target="cpu", suite="smoke", models=("resnet8", "lenet5"), recipes=("float16", "int8")),
     ],
 )
-def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_path, monkeypatch, again):
-    interrupted(store, tmp_path, monkeypatch)
-    ended = begin(store, tmp_path, monkeypatch, again, resume=True)
+def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_path, again):
+    interrupted(store, tmp_path)
+    ended = begin(store, tmp_path, again, resume=True)
     assert ended.counts == {"ok": 6}
     assert [run.status for run in store.runs()] == ["finished"]
 
@@ -71,19 +72,19 @@ def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_p
         ({"input_shape": (3, 8, 8)}, "now --input-shape is 3, 8, 8"),
     ],
 )
-def test_a_resumed_run_takes_no_other_options_in_silence(store, tmp_path, monkeypatch, change, words):
-    interrupted(store, tmp_path, monkeypatch)
+def test_a_resumed_run_takes_no_other_options_in_silence(store, tmp_path, change, words):
+    interrupted(store, tmp_path)
     with pytest.raises(InvalidInput, match=words):
-        begin(store, tmp_path, monkeypatch, Request(target="cpu", suite="smoke", **change), resume=True)
+        begin(store, tmp_path, Request(target="cpu", suite="smoke", **change), resume=True)
     assert [run.status for run in store.runs()] == ["interrupted"]
 
 
-def test_a_full_disk_interrupts_the_run_and_what_is_left_is_measured_later(store, tmp_path, monkeypatch):
+def test_a_full_disk_interrupts_the_run_and_what_is_left_is_measured_later(store, tmp_path):
     with pytest.raises(DiskFull, match=r"disk full: run .* --resume"):
-        begin(store, tmp_path, monkeypatch, failing=OSError(errno.ENOSPC, "No space left on device"))
+        begin(store, tmp_path, failing=OSError(errno.ENOSPC, "No space left on device"))
     assert [run.status for run in store.runs()] == ["interrupted"]
     assert len(store.records()) == 2
-    assert begin(store, tmp_path, monkeypatch, resume=True).counts == {"ok": 6}
+    assert begin(store, tmp_path, resume=True).counts == {"ok": 6}
 
 
 def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store, tmp_path, monkeypatch):
@@ -92,11 +93,11 @@ def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store
 
     monkeypatch.setattr(Store, "finish_run", full)
     with pytest.raises(KeyboardInterrupt):
-        begin(store, tmp_path, monkeypatch, failing=KeyboardInterrupt())
+        begin(store, tmp_path, failing=KeyboardInterrupt())
 
 
-def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(store, tmp_path, monkeypatch):
+def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(store, tmp_path):
     (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\n[[backend]]\nname = "ort"\n')
     with pytest.raises(InvalidInput, match=r"unknown reach 'ssh' .*known: emulated, local"):
-        begin(store, tmp_path, monkeypatch, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
+        begin(store, tmp_path, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
     assert not store.runs()

@@ -1,0 +1,58 @@
+"""`pressbench report`: writes cells.csv and dashboard.html from stored runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import InvalidInput
+from bench.paths import database, written
+from bench.records import Run
+from bench.report.page import write_dashboard
+from bench.report.table import write_csv
+from bench.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The files that were written, and how many cells they show."""
+
+    csv: Path
+    dashboard: Path
+    cells: int
+
+
+def report_stored(*, results: Path, url: str | None, out: Path | None, run_id: str | None) -> Report:
+    """The report of one run (default: the latest) or of "all", in `out` or else in `results`.
+
+    Raises `InvalidInput` without a stored run of that name, `Unavailable` if the files cannot be written.
+    """
+    with open_existing(results, url) as store:
+        runs = store.runs()
+        if not runs:
+            raise InvalidInput(f"{results}: no run is stored yet; `pressbench run --target cpu` makes one")
+        if run_id not in (None, "all") and run_id not in {run.run_id for run in runs}:
+            raise InvalidInput(f"{results}: no run {run_id!r} (latest: {runs[-1].run_id})")
+        chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
+        return write_report(store, chosen, out or results, "--out" if out else "--results")
+
+
+def write_report(store: Store, runs: Sequence[Run], folder: Path, option: str) -> Report:
+    """Writes both files. `option` names the folder in the `Unavailable` of a disk that refuses."""
+    records = [record for run in runs for record in store.records(run.run_id)]
+    report = Report(csv=folder / "cells.csv", dashboard=folder / "dashboard.html", cells=len(records))
+    with written(folder, option):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_csv(records, report.csv)
+        write_dashboard(records, runs, report.dashboard)
+    return report
+
+
+def open_existing(results: Path, url: str | None) -> Store:
+    """The store of a results folder. Raises `InvalidInput` if the folder has none: it is not created."""
+    if not url and not (results / "pressbench.db").exists():
+        raise InvalidInput(
+            f"{results}: no pressbench.db in this folder; `pressbench run --results {results}` makes one"
+        )
+    return Store.open(database(results, url))

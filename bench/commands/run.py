@@ -1,0 +1,79 @@
+"""`pressbench run`: measures every cell of a suite on a target, stores them, and writes the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Group
+from rich.text import Text
+
+from bench.cache import check_writable
+from bench.commands.progress import Watch
+from bench.commands.report import Report, open_existing, write_report
+from bench.commands.temporary import owned_temporary_files
+from bench.line.plan import Request
+from bench.line.run import Ended, Surroundings, find_interrupted, nothing_to_resume, plan_run, run
+from bench.paths import database
+from bench.records import Run
+from bench.report.summary import summary
+from bench.store import Store
+from bench.types import Json
+
+NOT_MEASURED = {"skipped", "failed"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What `pressbench run` answers with. `measured`: whether any cell has figures."""
+
+    answer: Json
+    text: Group
+    measured: bool
+
+
+def run_suite(
+    request: Request, *, results: Path, url: str | None, resume: bool, report: bool, cache: Path, watch: Watch
+) -> Outcome:
+    """Plans, measures, stores and, with `report`, writes cells.csv and dashboard.html into `results`.
+
+    Checks the request and the cache first: a command that is rejected creates no store.
+    Raises `InvalidInput`, `Unavailable` and `DiskFull` as the stages do.
+    """
+    request, earlier = _find_earlier(request, results, url) if resume else (request, None)
+    plan = plan_run(request)
+    check_writable(cache)
+    for note in plan.notes:
+        watch.note(note)
+    with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
+        around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
+        ended = run(plan, around, earlier=earlier)
+        watch.finish()
+        stored = [one for one in store.runs() if one.run_id == ended.run_id]
+        files = write_report(store, stored, results, "--results") if report else None
+        table = summary(store.records(ended.run_id))
+    answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts)}
+    if files:
+        answer |= {"csv": str(files.csv), "dashboard": str(files.dashboard)}
+    text = Group(table, Text(_say_next(ended, files, results, url)))
+    return Outcome(answer=answer, text=text, measured=bool(set(ended.counts) - NOT_MEASURED))
+
+
+def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:
+    if not url and not (results / "pressbench.db").exists():
+        raise nothing_to_resume(request)
+    with open_existing(results, url) as store:
+        return find_interrupted(request, store)
+
+
+def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None) -> str:
+    """What was written, and what the user can do now."""
+    where = "--database ..." if url else f"--results {results}"  # a URL may hold a password
+    if files is None:
+        return f"\nNext: `pressbench report {where}` writes cells.csv and dashboard.html."
+    unmeasured = sum(ended.counts.get(status, 0) for status in NOT_MEASURED)
+    why = f"\n{unmeasured} cells were not measured: column `reason` of cells.csv says why." if unmeasured else ""
+    return (
+        f"\nWrote {files.csv} and {files.dashboard}.{why}\n"
+        f"Next: open {files.dashboard} in a browser. `pressbench report {where} --run all` shows earlier runs with it."
+    )

@@ -1,0 +1,138 @@
+"""What the stages of one cell found, and the record that is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bench.config.target import Target
+from bench.line.measure import Findings
+from bench.line.plan import Cell, Plan
+from bench.line.prepare import Prepared
+from bench.line.trust import (
+    Evidence,
+    Verdict,
+    find_busy_machine,
+    find_doubts,
+    find_overruns,
+    find_pair_doubts,
+)
+from bench.line.wording import name_users_file, title_of
+from bench.records import PairLaunch, Quality, Record
+from bench.types import Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A deployed file's outputs against labels and reference; None and "" for a backend that runs no inference.
+
+    `baseline_error`: why an uncompressed file must not be believed; "" otherwise.
+    """
+
+    quality: Quality | None = None
+    no_accuracy: str = ""
+    baseline_error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The interleaved comparison with the baseline. `missing`: why there is none although one was wanted."""
+
+    pairs: tuple[PairLaunch, ...] = ()
+    missing: str = ""
+    baseline_distrust: tuple[str, ...] = ()
+    distrust: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFindings:
+    """Everything that the stages of one cell found. `baseline_uncounted`: operators of its baseline without a rule."""
+
+    prepared: Prepared
+    cost: Cost
+    ran: Findings
+    checked: Checked = field(default_factory=Checked)
+    compared: Compared = field(default_factory=Compared)
+    baseline_uncounted: tuple[str, ...] = ()
+
+
+def gather_evidence(found: CellFindings, cell: Cell, target: Target) -> Evidence:
+    """What the cell's status follows from."""
+    launches, clock = found.ran.launches, found.ran.clock
+    note = found.prepared.source.notes.get("outside_layers")
+    return Evidence(
+        notes=(str(note),) if note else (),
+        fallbacks=found.ran.distrust,
+        doubts=find_doubts(launches),
+        baseline_error=found.checked.baseline_error,
+        over_budget=find_overruns(target.budget, launches, clock, cell.conditions.batch),
+        busy_machine=find_busy_machine(launches, clock, target.min_clean_share),
+        baseline_distrust=found.compared.baseline_distrust,
+        pair_distrust=found.compared.distrust,
+        pair_doubts=find_pair_doubts(found.compared.pairs),
+    )
+
+
+def assemble(
+    cell: Cell, plan: Plan, found: CellFindings | None, verdict: Verdict, *, run_id: str, started_at: str, cache: Path
+) -> Record:
+    """The record of a cell; without findings (an error ended it), what was asked and why there is nothing else."""
+    title = title_of(cell.model)
+    identity = Record(
+        run_id=run_id,
+        key=cell.key,
+        started_at=started_at,
+        target=plan.target.name,
+        device=cell.conditions.device,
+        backend=cell.backend.title,
+        backend_version="",
+        model=cell.model.name,
+        recipe=cell.recipe.name,
+        recipe_text=cell.recipe.text,
+        conditions=cell.conditions,
+        status=verdict.status,
+        reasons=tuple(name_users_file(reason, cache, title) for reason in verdict.reasons),
+        data=plan.data.name if plan.data else "",
+        baseline_key=cell.baseline_key,
+    )
+    return identity if found is None else _fill(identity, found, cache, title)
+
+
+def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Record:
+    prepared, ran = found.prepared, found.ran
+    missing = _explain_missing(found)
+    return replace(
+        identity,
+        clock=ran.clock,
+        device=ran.device,
+        backend_version=ran.version,
+        digest=prepared.artifact.digest,
+        cost=found.cost,
+        launches=ran.launches,
+        pairs=found.compared.pairs,
+        quality=found.checked.quality,
+        simulation=ran.simulation,
+        profile=ran.profile,
+        precision=prepared.artifact.precision,
+        execution=ran.execution,
+        missing={column: name_users_file(reason, cache, title) for column, reason in missing.items()},
+        facts={"compress": dict(prepared.source.notes), "compile": dict(prepared.artifact.facts), **ran.facts},
+    )
+
+
+def _explain_missing(found: CellFindings) -> dict[str, str]:
+    """CSV column -> why it is empty."""
+    missing = {**_explain_uncounted(found.cost, found.baseline_uncounted), **found.ran.missing}
+    if found.checked.no_accuracy:
+        missing["accuracy"] = found.checked.no_accuracy
+    if found.compared.missing:
+        missing["speedup"] = found.compared.missing
+    return missing
+
+
+def _explain_uncounted(cost: Cost, of_baseline: tuple[str, ...]) -> Mapping[str, str]:
+    """Columns whose sums would leave out operators without a counting rule, and which operators those are."""
+    if cost.unknown:
+        return dict.fromkeys(("macs", "flops", "promised_speedup"), f"no rule counts {', '.join(cost.unknown)}")
+    return {"promised_speedup": f"no rule counts its baseline's {', '.join(of_baseline)}"} if of_baseline else {}

@@ -1,0 +1,41 @@
+"""The functions a cell goes through, as one value: a test hands in its own in place of some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.compress.pipeline import compress
+from bench.cost.count import cost_of
+from bench.line.artifacts import compile_cached
+from bench.line.measure import Bench, Findings, measure_pairs, run_artifact
+from bench.line.quality import Evaluation, make_evaluation, predict_reference
+from bench.plugins import load
+from bench.reach.base import Reach
+from bench.reach.open import open_reach
+from bench.records import PairLaunch
+from bench.types import Artifact, Backend, Compressed, Cost
+
+
+def load_backend(name: str) -> Backend:
+    """The registered backend. Raises as `bench.plugins.load`."""
+    backend: Backend = load("backend", name)()
+    return backend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """In the order a cell goes through them. What each raises ends the cell, and not the run."""
+
+    load_backend: Callable[[str], Backend] = load_backend
+    compress: Callable[..., Compressed] = compress
+    compile: Callable[..., Artifact] = compile_cached
+    make_evaluation: Callable[..., Evaluation] = make_evaluation
+    open_reach: Callable[[str, str], Reach] = open_reach
+    count: Callable[[Path], Cost] = cost_of
+    run: Callable[[Bench, Artifact], Findings] = run_artifact
+    predict_reference: Callable[..., np.ndarray | None] = predict_reference
+    compare: Callable[[Bench, Artifact, Artifact], tuple[PairLaunch, ...]] = measure_pairs
