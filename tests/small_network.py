@@ -12,6 +12,7 @@ from torch import nn
 
 from bench.compress.interface import Context
 from bench.data.datasets import Dataset
+from bench.models.training.fit import Schedule, fit
 from bench.types import Model
 
 
@@ -59,6 +60,12 @@ def context_of(module: nn.Module, folder: Path) -> Context:
         cache=folder,
         progress=lambda what, fraction: None,
     )
+
+
+def train_small(module: nn.Module, *, epochs: int) -> None:
+    """Trains it in place on the small data set."""
+    schedule = Schedule(epochs=epochs, learning_rate=3e-3)
+    fit(module, small_data(), schedule, seed=0, progress=lambda what, fraction: None)
 
 
 def digest(module: nn.Module) -> str:

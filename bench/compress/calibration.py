@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import cache as store
+from bench.cache import find_or_make, key
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
 from bench.types import Json, TensorSpec
@@ -44,7 +44,7 @@ def calibration_file(
         np.savez(folder / SAMPLES, **arrays)  # type: ignore[arg-type]  # its stub mistakes names for options
         return {}
 
-    file = store.find_or_make(cache, "calibration", _name(arrays), write).folder / SAMPLES
+    file = find_or_make(cache, "calibration", _name(arrays), write).folder / SAMPLES
     count = len(next(iter(arrays.values())))
     return file, f"{count} samples of {source}, seed {seed}"
 
@@ -91,4 +91,4 @@ def _name(arrays: Mapping[str, Array]) -> str:
     """Digest of the samples themselves: names, types, shapes, values."""
     said = {name: [str(value.dtype), list(value.shape)] for name, value in arrays.items()}
     values = {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in arrays.items()}
-    return store.key(arrays=said, values=values)
+    return key(arrays=said, values=values)

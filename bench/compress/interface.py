@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.data.datasets import Dataset
+    from bench.models.training.constraints import Constraints
 
 from bench.compress.arguments import canonical, check
 from bench.types import Json, Progress, QuantSpec
@@ -20,12 +21,12 @@ from bench.types import Json, Progress, QuantSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """What flows through a recipe.
+    """What one step hands to the next.
 
-    `masks`: parameter name -> 0/1 tensor of the parameter's shape; training steps keep masked
-    weights at zero. `clusters`: parameter name -> int64 tensor of the parameter's shape, the
-    cluster of each weight (-1: not shared); training steps keep equal what is shared.
-    `quant`: what the runtime shall quantize itself. `notes`: figures a step wants in the record.
+    `masks`: parameter name -> 0/1 tensor of its shape; training keeps masked weights at zero.
+    `clusters`: parameter name -> int64 tensor of its shape, the cluster of each weight (-1: none); training
+    keeps the weights of a cluster equal. `quant`: what the runtime must quantize itself. `notes`: figures for
+    the record, by the names in `bench.compress.notes`.
     """
 
     module: nn.Module
@@ -34,13 +35,22 @@ class Network:
     quant: QuantSpec | None = None
     notes: Mapping[str, Json] = field(default_factory=dict)
 
+    @property
+    def constraints(self) -> Constraints:
+        """What training must keep of this network."""
+        from bench.models.training.constraints import Constraints
+
+        return Constraints(masks=self.masks, clusters=self.clusters)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What a step may use. `teacher` is the uncompressed, trained network: never change it.
+    """What a step may use.
 
-    `data` is None for a model without a data set (steps that train say so with `Unsupported`);
-    `example` is one input batch, float32 of shape (2, *input_shape).
+    `teacher`: the uncompressed, trained network; never change it. `data`: None for a model without a data
+    set; steps that need one raise `Unsupported`. `example`: one batch of inputs, float32 of shape
+    (2, *input_shape). `cache`: folder for what is worth keeping. `calibration`: up to 512 inputs of the
+    training set.
     """
 
     teacher: nn.Module
@@ -55,23 +65,25 @@ class Context:
 class Compressor(ABC):
     """One step of a recipe: a frozen dataclass (`repr=False`) whose fields are its arguments.
 
-    Their types are `int`, `float`, `str`, `bool`, a `Literal` of texts or a tuple of one of these;
-    `Annotated[float, Within(...)]` gives the range.
+    Their types are `int`, `float`, `str`, `bool`, a `Literal` of texts, or a tuple of one of these.
+    `Annotated[float, Within(...)]` gives a range. Each step is registered in the entry-point group
+    `pressbench.compressors` under its `name`.
 
-    Registered in the entry-point group `pressbench.compressors` under `name`. Laws: `apply`
-    returns a new network and leaves its input untouched; the same seed gives the same bytes;
-    `repr` is the canonical text that parses back to an equal step; arguments are checked in
-    `__post_init__` (`InvalidInput` names the argument and what is allowed); what cannot be done
-    to this network raises `Unsupported` with the reason.
+    Laws:
+    - `apply` returns a new network, keeps the notes it was given and leaves its input untouched.
+    - The same seed gives the same bytes.
+    - `repr` is the canonical text, and it parses back to an equal step.
+    - `__post_init__` checks the arguments; `InvalidInput` names the argument and what is allowed.
+    - What cannot be done to this network raises `Unsupported` with the reason.
     """
 
     name: ClassVar[str]
     source: ClassVar[str]
-    """The paper or specification it follows."""
+    """The paper or specification it implements."""
     trains: ClassVar[bool] = False
-    """Whether it changes weights by training (and so needs a data set)."""
+    """Whether it trains weights. It then needs a data set, and its result is cached for other recipes."""
     looks_at_data: ClassVar[bool] = False
-    """Whether it needs a data set although it trains nothing."""
+    """Whether it needs a data set although it does not train."""
     quantizes: ClassVar[bool] = False
     """Whether it sets `Network.quant`: the runtime quantizes the final weights, so nothing may follow it."""
 
@@ -82,8 +94,16 @@ class Compressor(ABC):
         return canonical(self)
 
     def sources(self) -> tuple[Path, ...]:
-        """Files beside this package that the result follows from, as the source of a network it builds."""
+        """Files that the result depends on besides the step's own, as the source of a network it builds."""
         return ()
+
+    def renew_notes(self, before: Network, after: Network, step: Compressor) -> Mapping[str, Json]:
+        """The notes of `after`, once a later `step` of the recipe has turned `before` into it.
+
+        Override it for a note that other weights make wrong: measure it again, or drop it and say why.
+        """
+        del before, step
+        return after.notes
 
     @abstractmethod
     def apply(self, network: Network, context: Context) -> Network:
@@ -91,19 +111,19 @@ class Compressor(ABC):
 
 
 class Quantizer(Compressor):
-    """A step that only says what the runtime shall quantize itself: it needs no torch, no data, no weights.
+    """A step that only says what the runtime must quantize itself. It needs no torch, no data and no weights.
 
-    It is the one kind of step that a model brought as a file can take.
+    A model brought as a file takes only steps of this kind.
     """
 
     quantizes: ClassVar[bool] = True
 
     @abstractmethod
     def spec(self) -> QuantSpec:
-        """The quantization asked for."""
+        """The quantization to ask the runtime for."""
 
     @final
     def apply(self, network: Network, context: Context) -> Network:
-        """The same weights with the wish attached."""
+        """The same weights, with the quantization asked for attached."""
         del context
         return replace(network, quant=self.spec())

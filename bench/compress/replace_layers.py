@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from bench.compress.hooks import hooked
 from bench.compress.interface import Network
 from bench.compress.layers import TRANSPOSED, weight_of
 from bench.errors import Unsupported
@@ -56,23 +58,15 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -
     """Layer name -> its site, in the order of the first call; a layer that never runs is missing."""
     found: dict[str, Site] = {}
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            cut = slice(1, -1) if isinstance(layer, nn.Linear) else slice(2, None)
-            if name in found:
-                found[name] = replace(found[name], calls=found[name].calls + 1)
-                return
-            found[name] = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        cut = slice(1, -1) if isinstance(layer, nn.Linear) else slice(2, None)
+        if name in found:
+            found[name] = replace(found[name], calls=found[name].calls + 1)
+            return
+        found[name] = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
 
-        return record
-
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
+        module(example)
     return found
 
 

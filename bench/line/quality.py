@@ -13,7 +13,7 @@ from bench.compress.pipeline import reference
 from bench.data.datasets import Dataset
 from bench.data.shift import SHIFTS
 from bench.errors import CellFailed
-from bench.models.train import predict
+from bench.models.training.predict import predict
 from bench.records import Quality
 from bench.types import Compressed, Model, Progress
 

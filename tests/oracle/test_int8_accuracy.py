@@ -14,7 +14,7 @@ from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset, load_data
 from bench.models.registry import resolve
-from bench.models.train import accuracy
+from bench.models.training.predict import accuracy
 from bench.types import Conditions
 
 MODELS = ("lenet5", "resnet8")

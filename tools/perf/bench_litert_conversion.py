@@ -22,7 +22,7 @@ from bench.device.session import Session
 from bench.line.artifacts import compile_cached
 from bench.models.catalogue import MODELS
 from bench.models.registry import resolve
-from bench.models.train import accuracy
+from bench.models.training.predict import accuracy
 from bench.paths import cache_folder
 from bench.types import Artifact, Backend, Conditions
 from tools.perf.subjects import compressed

@@ -7,6 +7,7 @@ from torch import nn
 
 from bench.compress.coding.entropy import Hashing, encode_weights
 from bench.compress.interface import Network
+from bench.compress.notes import HASHED
 
 FILE = "weights.pbw"
 """Its name in the cache, beside the ONNX file of the same network."""
@@ -23,7 +24,7 @@ def weights_file(network: Network) -> bytes:
         for name, value in module.state_dict().items()
         if name in names and not name.endswith(COUNTER)
     }
-    hashed = {name: Hashing(**facts) for name, facts in network.notes.get("hashed", {}).items()}
+    hashed = {name: Hashing(**facts) for name, facts in network.notes.get(HASHED, {}).items()}
     return encode_weights(state, hashed)
 
 

@@ -9,10 +9,14 @@ from typing import Annotated, ClassVar, Literal, final
 from torch import nn
 
 from bench.compress.arguments import Within
-from bench.compress.factorize.factors import Cp, Factorization, Svd, Tucker
-from bench.compress.factorize.ranks import Choice, Place, by_budget, by_energy, by_share, text
+from bench.compress.factorize.cp import Cp
+from bench.compress.factorize.factorization import Factorization
+from bench.compress.factorize.ranks import Choice, Place, by_budget, by_energy, by_share
+from bench.compress.factorize.svd import Svd
+from bench.compress.factorize.tucker import Tucker
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weight_of, weighted_layers
+from bench.compress.notes import FACTORIZED, NOT_FACTORIZED, merged
 from bench.compress.replace_layers import TIED, Site, reasons, sites, substitute
 from bench.errors import InvalidInput, Unsupported
 
@@ -70,13 +74,11 @@ class Lowrank(Compressor):
             raise Unsupported(f"{self!r} makes no layer smaller ({reasons(left) or 'there is none of its kind'})")
         chains = {name: places[name].method.build(named[name], rank, context.seed) for name, rank in ranks.items()}
         done = {
-            name: f"rank {text(rank)}: {places[name].site.price.macs} -> {places[name].price(rank).macs} MACs"
+            name: {"rank": list(rank), "macs": [places[name].site.price.macs, places[name].price(rank).macs]}
             for name, rank in ranks.items()
         }
         result = substitute(network, chains, context.example)
-        notes = {"factorized": done, "not factorized": left}
-        merged = {key: {**network.notes.get(key, {}), **value} for key, value in notes.items()}
-        return replace(result, notes={**network.notes, **merged})
+        return replace(result, notes=merged(merged(network.notes, FACTORIZED, done), NOT_FACTORIZED, left))
 
     def _method(self, layer: nn.Module) -> Factorization:
         flat = isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1)

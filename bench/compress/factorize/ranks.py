@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.compress.factorize.factors import Factorization, Rank, Spectral, Tucker
+from bench.compress.factorize.factorization import Factorization, Rank, Spectral
+from bench.compress.factorize.tucker import Tucker
 from bench.compress.replace_layers import Price, Site
 
 HALVINGS = 40

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.compress.arguments import Count
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weighted_layers
+from bench.compress.notes import NOT_SEPARABLE, SEPARABLE
 from bench.compress.replace_layers import TIED, reasons, sites, substitute
 from bench.errors import Unsupported
 
@@ -51,8 +52,7 @@ class Separable(Compressor):
         if not chains:
             raise Unsupported(f"{self!r} replaces no layer ({reasons(left) or 'the network has no convolution here'})")
         result = substitute(network, chains, context.example)
-        notes = {"separable": list(chains), "not separable": left}
-        return replace(result, notes={**network.notes, **notes})
+        return replace(result, notes={**network.notes, SEPARABLE: list(chains), NOT_SEPARABLE: left})
 
     def _unfit(self, layer: nn.Module) -> str:
         """Why a convolution stays; empty for one that is replaced."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from bench.compress.hooks import hooked
 from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, NORMS, WEIGHTED, weight_of
 from bench.compress.prune.weight_criteria import BATCH, saliency, samples
@@ -129,14 +130,8 @@ def _activity(
             mean = rows.clamp(*clamps.get(layer, EVERYTHING)).abs().mean(0)
         sums[layer] = sums.get(layer, torch.zeros(())) + mean * len(output)
 
-    hook: Callable[..., None] = record
-    handles = [layer.register_forward_hook(hook) for layer in modules]
     inputs, _ = samples(context, criterion)
-    try:
-        with torch.no_grad():
-            for chunk in inputs.split(BATCH):
-                module(chunk)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked((layer, record) for layer in modules):
+        for chunk in inputs.split(BATCH):
+            module(chunk)
     return {layer: total / len(inputs) for layer, total in sums.items()}

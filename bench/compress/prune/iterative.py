@@ -12,9 +12,10 @@ from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import KINDS, Granularity, distinct, weight_of, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
-from bench.compress.prune.channels import Tied, remove, tied
+from bench.compress.prune.channel_groups import Tied, tied
+from bench.compress.prune.remove_channels import remove
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
-from bench.compress.prune.weights import Scope, prune_to
+from bench.compress.prune.weights import Scope, WeightPruner, note_sparsity, prune_to
 from bench.compress.train.finetune import Finetune, training_data
 from bench.errors import InvalidInput, Unsupported
 
@@ -23,7 +24,7 @@ Schedule = Literal["linear", "geometric", "cubic"]
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Iterative(Compressor):
+class Iterative(WeightPruner):
     """Prunes up to the share `to` in rounds, each followed by `epochs` of training; what is gone stays gone.
 
     `schedule`: linear adds the same share every round (Han et al. 2015), geometric takes the same share of
@@ -67,7 +68,7 @@ class Iterative(Compressor):
             else:
                 network = self._remove(network, context, ranked, share)
             network = train.apply(network, replace(context, seed=context.seed + turn))
-        return network
+        return note_sparsity(network) if self.granularity == "weight" else network
 
     def _prune(self, network: Network, context: Context, share: float) -> Network:
         layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))

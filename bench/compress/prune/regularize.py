@@ -14,9 +14,10 @@ from torch.nn import functional as F
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import NORMS, distinct, weight_of, weighted_layers
-from bench.compress.train.finetune import training_data
+from bench.compress.notes import NORM, merged
+from bench.compress.train.finetune import retrain, training_data
 from bench.errors import Unsupported
-from bench.models.train import fit
+from bench.models.training.fit import Objective
 
 
 @final
@@ -46,20 +47,9 @@ class Regularize(Compressor):
             return F.cross_entropy(module(x), y) + self.strength * sum_of_magnitudes(drawn)
 
         before = float(sum_of_magnitudes(drawn).detach())
-        fit(
-            module,
-            data,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            seed=context.seed,
-            progress=context.progress,
-            loss=loss,
-            masks=network.masks,
-            clusters=network.clusters,
-            label=f"{self!r}",
-        )
+        retrain(self, module, network, context, data, objective=Objective(loss=loss))
         after = float(sum_of_magnitudes(drawn).detach())
-        return replace(network, module=module, notes={**network.notes, f"{self.kind} norm": [before, after]})
+        return replace(network, module=module, notes=merged(network.notes, NORM, {self.kind: [before, after]}))
 
     def _drawn(self, module: nn.Module) -> Sequence[Tensor]:
         if self.kind == "l1":

@@ -9,17 +9,19 @@ from typing import ClassVar, final
 import torch
 from torch import nn
 
+from bench.compress import notes
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import Granularity, weight_of
 from bench.compress.prune.channel_criteria import ChannelCriterion
-from bench.compress.prune.channels import remove, tied
+from bench.compress.prune.channel_groups import tied
 from bench.compress.prune.iterative import check_criterion, layers_of
+from bench.compress.prune.remove_channels import remove
 from bench.compress.prune.weight_criteria import saliency
-from bench.compress.prune.weights import prune_to
+from bench.compress.prune.weights import WeightPruner, prune_to
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.train import accuracy, predict
+from bench.models.training.predict import accuracy, predict
 
 LEVELS = 64
 """How finely a layer's share is found: to 1/64, or to one channel of a layer (of each of its groups) with fewer."""
@@ -30,7 +32,7 @@ Pruned = Callable[[Mapping[str, float]], Network]
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Sensitivity(Compressor):
+class Sensitivity(WeightPruner):
     """Prunes each layer by the largest share that alone costs at most `max_drop_pp` points of accuracy.
 
     The shares are found by bisection, one layer at a time (layers tied together as one), before any
@@ -76,7 +78,7 @@ class Sensitivity(Compressor):
             "train_accuracy": whole,
             "drop_of_all_pp": 100 * (whole - look(result.module)),
         }
-        return replace(result, notes={**result.notes, "sensitivity": scan})
+        return replace(result, notes={**result.notes, notes.SENSITIVITY: scan})
 
     def _ways(
         self, network: Network, layers: Mapping[str, nn.Module], context: Context

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.compress.hooks import hooked
 from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weight_of
 from bench.errors import Unsupported
@@ -44,34 +46,22 @@ def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Conte
     sums: dict[str, Tensor] = {}
     calls = dict.fromkeys(layers, 0)
 
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def record(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            axis = 1 if isinstance(layer, CONVOLUTIONS) else inputs[0].dim() - 1
-            squares = inputs[0].detach().square().transpose(axis, -1).flatten(0, -2).mean(0)
-            sums[name] = sums.get(name, torch.zeros(())) + squares
-            calls[name] += 1
+    def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        axis = 1 if isinstance(layer, CONVOLUTIONS) else inputs[0].dim() - 1
+        squares = inputs[0].detach().square().transpose(axis, -1).flatten(0, -2).mean(0)
+        sums[name] = sums.get(name, torch.zeros(())) + squares
+        calls[name] += 1
 
-        return record
-
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
-    try:
-        _run(module, context)
-    finally:
-        for handle in handles:
-            handle.remove()
+    seen, _ = samples(context, "activation")
+    with torch.no_grad(), hooked(entering=((layer, partial(record, name)) for name, layer in layers.items())):
+        for chunk in seen.split(BATCH):
+            module(chunk)
     if unseen := [name for name in layers if name not in sums]:
         raise Unsupported(
             f"criterion 'activation' sees no input of layer {unseen[0]!r}: the network never calls it (it may read its "
             f"weight itself); skip it: skip=({', '.join(map(repr, unseen))},)"
         )
     return {name: _per_input(layers[name], (total / calls[name]).sqrt()) for name, total in sums.items()}
-
-
-def _run(module: nn.Module, context: Context) -> None:
-    inputs, _ = samples(context, "activation")
-    with torch.no_grad():
-        for chunk in inputs.split(BATCH):
-            module(chunk)
 
 
 def _per_input(layer: nn.Module, values: Tensor) -> Tensor:

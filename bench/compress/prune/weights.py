@@ -10,20 +10,30 @@ from typing import ClassVar, Literal, final
 import torch
 from torch import Tensor, nn
 
+from bench.compress import notes
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, weight_of, weighted_layers
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.errors import InvalidInput, Unsupported
+from bench.types import Json
 
 Scope = Literal["global", "layer"]
-LEFT_DENSE = " left dense"
-"""A note `2:4 left dense` names the layers that nm left as they were: there is one once nm has been."""
+
+
+class WeightPruner(Compressor):
+    """A step that can set single weights to zero. Later steps make its `sparsity` wrong, so it is measured again."""
+
+    @final
+    def renew_notes(self, before: Network, after: Network, step: Compressor) -> Mapping[str, Json]:
+        """With the sparsity of `after`, where the step noted one."""
+        del before, step
+        return note_sparsity(after).notes if notes.SPARSITY in after.notes else after.notes
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Prune(Compressor):
+class Prune(WeightPruner):
     """Sets the share `amount` of the weights that matter least to zero, biases excepted.
 
     `amount` counts what earlier steps already pruned. `scope`: one ranking over all layers, or the
@@ -49,7 +59,7 @@ class Prune(Compressor):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Threshold(Compressor):
+class Threshold(WeightPruner):
     """Sets every weight whose magnitude is below `value` to zero, biases excepted."""
 
     name: ClassVar[str] = "threshold"
@@ -67,7 +77,7 @@ class Threshold(Compressor):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class NM(Compressor):
+class NM(WeightPruner):
     """Keeps the `n` largest of every `m` weights that follow one another along the input axis (2:4 sparsity).
 
     A layer whose input channels `m` does not divide stays dense, and the notes name it.
@@ -98,12 +108,12 @@ class NM(Compressor):
         masks = {name: _largest(score, self.n, self.m, axes[name]) for name, score in ranked.items()}
         pruned = with_masks(network, masks)
         dense = [name for name in layers if name not in fitting]
-        return replace(pruned, notes={**pruned.notes, f"{self.n}:{self.m}{LEFT_DENSE}": dense})
+        return replace(pruned, notes=notes.merged(pruned.notes, notes.NM, {f"{self.n}:{self.m}": dense}))
 
 
 def pattern(network: Network) -> str:
-    """The N:M pattern an earlier step put into the weights, as `2:4`; "" where there is none."""
-    return next((key.removesuffix(LEFT_DENSE) for key in network.notes if key.endswith(LEFT_DENSE)), "")
+    """The N:M pattern that an earlier step put into the weights, as `2:4`; "" without one."""
+    return next(iter(network.notes.get(notes.NM, {})), "")
 
 
 def prune_to(network: Network, scores: Mapping[str, Tensor], amounts: Mapping[str, float], scope: str) -> Network:
@@ -135,7 +145,12 @@ def with_masks(network: Network, keep: Mapping[str, Tensor]) -> Network:
             raise Unsupported(f"layer {name!r} would lose all its {mask.numel()} weights; prune less, or skip it")
         masks[f"{name}.weight"] = both
         weight.data.mul_(both)
-    return replace(network, module=module, masks=masks, notes={**network.notes, "sparsity": sparsity(module)})
+    return note_sparsity(replace(network, module=module, masks=masks))
+
+
+def note_sparsity(network: Network) -> Network:
+    """The same network, its notes saying how sparse it is now."""
+    return replace(network, notes={**network.notes, notes.SPARSITY: sparsity(network.module)})
 
 
 def sparsity(module: nn.Module) -> float:

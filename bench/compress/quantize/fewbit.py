@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from bench.compress.arguments import Count, Fraction, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, distinct, weighted_layers
+from bench.compress.notes import BITS, PACKED_BYTES, WEIGHT_BITS
 from bench.compress.quantize.straight_through import fit_replaced, straight_through
 from bench.compress.replace_layers import sites
 from bench.errors import Unsupported
-from bench.models.constraints import next_cluster
+from bench.models.training.constraints import next_cluster
+from bench.types import Json
 
 Scale = Literal["filter", "layer", "none"]
 """How many weights share a scale: those of an output channel, of a layer, or none has one (it is 1)."""
-COUNTS = ("weight_bits", "packed_bytes")
+COUNTS = (WEIGHT_BITS, PACKED_BYTES)
 """The notes that count a network in bits."""
 CLIP = 1.0
 """Real weights stay within -1 to 1 (Courbariaux et al. 2015, section 2.4): beyond, the sign never turns."""
@@ -40,9 +42,30 @@ class Levels:
         return self.signs * self.scales
 
 
+class FewBits(Compressor):
+    """A step that notes how many bits its weights take. Those notes expire when a later step changes the weights."""
+
+    @final
+    def renew_notes(self, before: Network, after: Network, step: Compressor) -> Mapping[str, Json]:
+        """Keeps the counts of `before` if `step` left the counted weights alone; else drops them and says why.
+
+        Training moves a and -a apart and sharing puts other values in their place: these bits and scales no
+        longer describe the weights. A later step of this kind has counted for itself.
+        """
+        counts = {key: before.notes[key] for key in COUNTS if key in before.notes}
+        if not counts or isinstance(step, FewBits):
+            return after.notes
+        old, new = (dict(found.module.named_parameters()) for found in (before, after))
+        same = {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}
+        if same and all(torch.equal(old[f"{name}.weight"], new[f"{name}.weight"]) for name in counts[WEIGHT_BITS]):
+            return {**after.notes, **counts}
+        left = {key: value for key, value in after.notes.items() if key not in COUNTS}
+        return {**left, BITS: f"{step!r} changed the weights that were counted in bits"}
+
+
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Ternary(Compressor):
+class Ternary(FewBits):
     """Trains weights that are -a, 0 or a: 0 below `threshold` times the mean magnitude, a the mean of the others.
 
     The real weights learn through the rounding and are then thrown away; biases and BatchNorm stay
@@ -72,7 +95,7 @@ class Ternary(Compressor):
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Binary(Compressor):
+class Binary(FewBits):
     """Trains weights that are -a or a, a the mean magnitude.
 
     The real weights learn through the rounding and are then thrown away; biases and BatchNorm stay
@@ -103,26 +126,6 @@ class Binary(Compressor):
             if f"{name}.weight" in network.masks:
                 raise Unsupported(f"{self!r}: layer {name!r} is pruned and binary weights have no zero; take ternary")
         return _trained(self, network, context, layers, partial(binary, scale=self.scale), 1)
-
-
-def uncounted(network: Network) -> Network:
-    """Without the notes that count bits: they hold for the step that made them."""
-    return replace(network, notes={key: value for key, value in network.notes.items() if key not in COUNTS})
-
-
-def recounted(network: Network, before: Network, step: Compressor) -> Network:
-    """With the counts of `before`, which `step` was given without, if it left alone what they count; else told so.
-
-    Training moves a and -a apart, sharing puts other values in their place: the bits and scales are no more these.
-    """
-    counts = {key: before.notes[key] for key in COUNTS if key in before.notes}
-    if not counts or any(key in network.notes for key in COUNTS):
-        return network
-    old, new = (dict(found.module.named_parameters()) for found in (before, network))
-    same = {name: value.shape for name, value in old.items()} == {name: value.shape for name, value in new.items()}
-    if same and all(torch.equal(old[f"{name}.weight"], new[f"{name}.weight"]) for name in counts["weight_bits"]):
-        return replace(network, notes={**network.notes, **counts})
-    return replace(network, notes={**network.notes, "bits": f"{step!r} changed the weights that were counted in bits"})
 
 
 def ternary(weight: Tensor, axis: int, *, threshold: float, scale: Scale) -> Levels:
@@ -216,4 +219,4 @@ def _counted(module: nn.Module, axes: Mapping[str, int], bits: int, scale: Scale
         scales = {"filter": parameter.shape[axes[name]], "layer": 1, "none": 0}[scale]
         packed += -(-parameter.numel() * bits // 8) + 4 * scales
     layers = {name.removesuffix(".weight"): bits for name in axes}
-    return {"weight_bits": layers, "packed_bytes": packed}
+    return {WEIGHT_BITS: layers, PACKED_BYTES: packed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, final
 
 import numpy as np
@@ -13,8 +14,10 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive
+from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
+from bench.compress.notes import MIXED_INT8
 from bench.compress.quantize.activations import trace
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
 from bench.errors import Unsupported
@@ -83,7 +86,7 @@ class MixedInt8(Compressor):
         if len(kept) == len(layers):
             raise Unsupported(f"{self!r}: not one layer can be int8 within this drop; allow a larger one")
         found = {
-            "kept_float": kept,
+            "keep_float": kept,
             "held_out_accuracy": {
                 "float32": whole.accuracy,
                 "int8": everything.accuracy,
@@ -91,7 +94,7 @@ class MixedInt8(Compressor):
             },
             "loss_added_alone": alone,
         }
-        return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, "mixed_int8": found})
+        return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, MIXED_INT8: found})
 
     def _looker(self, module: nn.Module, context: Context) -> Look:
         """Judges sets of int8 layers; calibrates on the first of a seeded order of the training set, judges on the last."""
@@ -142,22 +145,13 @@ def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example:
     """Layer -> multiplications it does for one input (all its calls)."""
     found = dict.fromkeys(layers, 0)
 
-    def counter(name: str, layer: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = weight_of(layer)
+        places = inputs[0] if isinstance(layer, TRANSPOSED) else output
+        found[name] += places.numel() // len(places) * (weight.numel() // weight.shape[0])
 
-        def count(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            places = inputs[0] if isinstance(layer, TRANSPOSED) else output
-            found[name] += places.numel() // len(places) * (weight.numel() // weight.shape[0])
-
-        return count
-
-    handles = [layer.register_forward_hook(counter(name, layer)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked((layer, partial(count, name)) for name, layer in layers.items()):
+        module(example)
     return found
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.compress.hooks import hooked
 from bench.compress.layers import NORMS, TRANSPOSED, distinct, weight_of, weighted_layers
 from bench.compress.quantize.activations import Activation, Traced
 from bench.compress.quantize.straight_through import straight_through
@@ -62,7 +63,7 @@ class Ranges:
 def calibrate(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
     """Minima and maxima of every activation in float32 over the samples (N, *input shape)."""
     ranges = Ranges()
-    with torch.no_grad(), _hooked(module, traced, ranges.observe, replace=False):
+    with torch.no_grad(), _meeting(module, traced, ranges.observe, replace=False):
         for start in range(0, len(samples), CALIBRATION_BATCH):
             module(torch.from_numpy(samples[start : start + CALIBRATION_BATCH]))
     return ranges
@@ -82,7 +83,7 @@ def simulated(module: nn.Module, traced: Traced, ranges: Ranges, layers: frozens
             ranges.observe(activation, x)
         return rounded(x, *ranges.seen[activation.name], symmetric=grid.symmetric)
 
-    with _hooked(module, traced, quantize, replace=True):
+    with _meeting(module, traced, quantize, replace=True):
         yield
 
 
@@ -142,7 +143,7 @@ def _folded(norm: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _hooked(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> Iterator[None]:
+def _meeting(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> Iterator[None]:
     """`see(activation, x)` at every activation; what it returns goes on instead where `replace`."""
 
     def entering(activation: Activation, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -153,15 +154,9 @@ def _hooked(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> It
         changed = see(activation, output)
         return changed if replace else None
 
-    handles = []
-    for activation in traced.activations:
-        part = module.get_submodule(activation.module)
-        if activation.enters:
-            handles.append(part.register_forward_pre_hook(partial(entering, activation)))
-        else:
-            handles.append(part.register_forward_hook(partial(leaving, activation)))
-    try:
+    parts = [(module.get_submodule(activation.module), activation) for activation in traced.activations]
+    with hooked(
+        [(part, partial(leaving, activation)) for part, activation in parts if not activation.enters],
+        entering=[(part, partial(entering, activation)) for part, activation in parts if activation.enters],
+    ):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -10,25 +10,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from bench.compress.interface import Compressor, Context, Network
+from bench.compress.interface import Context, Network
 from bench.compress.train.distill import check_outputs, distillation_loss
-from bench.compress.train.finetune import training_data
-from bench.models.train import Hook, fit
+from bench.compress.train.finetune import TrainingStep, retrain, training_data
+from bench.models.training.fit import Hook, Objective
 
 Replaced = Callable[[nn.Module], Mapping[str, Tensor]]
 """Module -> parameter name -> what stands in its place, with gradients to the parameter."""
 
 
-class Trained(Protocol):
+class StraightThrough(TrainingStep, Protocol):
     """The arguments of a step that trains so. `alpha` below 1 distils: see `bench.compress.train.distill.Distill`."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training set."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The rate of the first step; it falls to 0."""
 
     @property
     def alpha(self) -> float:
@@ -49,7 +41,7 @@ def straight_through(weight: Tensor, values: Tensor, clip: float | None = None) 
 
 
 def fit_replaced(
-    step: Trained,
+    step: StraightThrough,
     module: nn.Module,
     network: Network,
     context: Context,
@@ -60,7 +52,6 @@ def fit_replaced(
 
     Raises `Unsupported` without a data set, `InvalidInput` when the loss diverges.
     """
-    assert isinstance(step, Compressor)
     data = training_data(step, context)
     if step.alpha < 1:
         check_outputs(f"{step!r}: the uncompressed model", context.teacher, module, context.example)
@@ -73,16 +64,4 @@ def fit_replaced(
             wanted = context.teacher(x)
         return distillation_loss(outputs, wanted, y, alpha=step.alpha, temperature=step.temperature)
 
-    fit(
-        module,
-        data,
-        epochs=step.epochs,
-        learning_rate=step.learning_rate,
-        seed=context.seed,
-        progress=context.progress,
-        loss=loss,
-        masks=network.masks,
-        clusters=network.clusters,
-        after_step=after_step,
-        label=f"{step!r}",
-    )
+    retrain(step, module, network, context, data, objective=Objective(loss=loss), after_step=after_step)

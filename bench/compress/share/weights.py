@@ -14,9 +14,10 @@ from bench.compress.arguments import Fraction, Within
 from bench.compress.coding.hashing import buckets
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import distinct, weight_of, weighted_layers
+from bench.compress.notes import HASHED, SHARED, merged
 from bench.compress.share.kmeans import Init, kmeans
 from bench.errors import InvalidInput, Unsupported
-from bench.models.constraints import next_cluster
+from bench.models.training.constraints import next_cluster
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -67,8 +68,7 @@ class Share(Compressor):
                 weight = weight_of(module.get_submodule(name))
                 weight.data[torch.from_numpy(unpruned[name])] = torch.from_numpy(centroids[own]).to(weight.dtype)
                 facts[name] = _fact(values[name], centroids[own], len(centroids))
-        notes = {**network.notes, "shared": {**network.notes.get("shared", {}), **facts}}
-        return replace(network, module=module, clusters=clusters, notes=notes)
+        return replace(network, module=module, clusters=clusters, notes=merged(network.notes, SHARED, facts))
 
 
 @final
@@ -103,8 +103,7 @@ class Hashed(Compressor):
             weight.data = _bucket_values(weight.detach(), ids, count)
             clusters[f"{name}.weight"] = torch.from_numpy(ids).reshape(weight.shape) + next_cluster(clusters)
             facts[f"{name}.weight"] = {"buckets": count, "seed": context.seed}
-        notes = {**network.notes, "hashed": {**network.notes.get("hashed", {}), **facts}}
-        return replace(network, module=module, clusters=clusters, notes=notes)
+        return replace(network, module=module, clusters=clusters, notes=merged(network.notes, HASHED, facts))
 
 
 def _layers(step: Compressor, network: Network, only: tuple[str, ...], skip: tuple[str, ...]) -> dict[str, nn.Module]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,15 +15,18 @@ from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
+from bench.compress.notes import STUDENT
 from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
-from bench.compress.train.finetune import training_data
-from bench.config.grammar import parse_calls
+from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
-from bench.models.catalogue import MODELS
-from bench.models.factory import build, load_factory
+from bench.models.factory import build
 from bench.models.registry import resolve
-from bench.models.train import Loss, fit, predict, settle, trained
+from bench.models.sources import network_files
+from bench.models.training.batchnorm import settle
+from bench.models.training.fit import Loss, Objective
+from bench.models.training.predict import predict
+from bench.models.training.trained_networks import train_or_load
 from bench.types import Model
 
 
@@ -64,7 +65,7 @@ class Distill(Compressor):
 
     def sources(self) -> tuple[Path, ...]:
         """The file a teacher's network is written in."""
-        return source_files(self.teacher)
+        return network_files(self.teacher)
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set and for a teacher with other outputs or features that
@@ -79,26 +80,17 @@ class Distill(Compressor):
             names = (self.layer, self.teacher_layer or self.layer)
             watched = feature_loss(self.features, module, teacher, names, context.example, context.seed)
         with watched as inner:
-            fit(
-                module,
-                examples,
-                epochs=self.epochs,
-                learning_rate=self.learning_rate,
-                seed=context.seed,
-                progress=context.progress,
-                loss=loss if inner is None else self._with_features(loss, teacher, inner),
-                masks=network.masks,
-                clusters=network.clusters,
-                extra_parameters=inner.parameters if inner else (),
-                label=f"{self!r}",
-            )
+            objective = Objective(loss=loss)
+            if inner is not None:
+                objective = Objective(loss=self._add_features(loss, teacher, inner), parameters=inner.parameters)
+            retrain(self, module, network, context, examples, objective=objective)
         return replace(network, module=module)
 
     def _teacher(self, context: Context) -> nn.Module:
         if not self.teacher:
             return context.teacher
         model = resolve(self.teacher, context.data)
-        return trained(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
+        return train_or_load(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
 
     def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
         """The loss of logits, and the data it is for: the teacher answers once for the whole training set, so
@@ -113,7 +105,7 @@ class Distill(Compressor):
 
         return loss, replace(data, y_train=np.arange(len(data.y_train)))
 
-    def _with_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
+    def _add_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
         def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
             value = logits(module, x, number)
             with torch.no_grad():
@@ -138,7 +130,7 @@ class Student(Compressor):
 
     def sources(self) -> tuple[Path, ...]:
         """The file the network is written in."""
-        return source_files(self.model)
+        return network_files(self.model)
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` when it is not the first step, or for a network with other outputs."""
@@ -147,7 +139,7 @@ class Student(Compressor):
         module = build(self._model(context), context.seed)
         settle(module, tuple(context.example.shape[1:]), context.seed)
         check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
-        return replace(network, module=module, notes={**network.notes, "student": self.model})
+        return replace(network, module=module, notes={**network.notes, STUDENT: self.model})
 
     def _model(self, context: Context) -> Model:
         found = resolve(self.model, context.data, input_shape=tuple(context.example.shape[1:]))
@@ -173,19 +165,3 @@ def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor
         shapes = [tuple(module(example).shape[1:]) for module in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise Unsupported(f"{who} gives outputs of shape {shapes[0]}, where {shapes[1]} are needed")
-
-
-def source_files(model: str) -> tuple[Path, ...]:
-    """Where the network a text names is written; nothing for a text that names none."""
-    factory = model
-    if ":" not in model:
-        calls = parse_calls(model)
-        entry = MODELS.get(calls[0].name) if calls else None
-        if entry is None:
-            return ()
-        factory = entry.factory
-    written = inspect.unwrap(load_factory(factory))
-    if not inspect.isroutine(written) and not inspect.isclass(written):  # a partial, say: where it is named
-        written = sys.modules[factory.partition(":")[0]]
-    file = inspect.getsourcefile(written)
-    return (Path(file),) if file else ()

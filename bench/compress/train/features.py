@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.compress.hooks import hooked
 from bench.compress.layers import CONVOLUTIONS, weighted_layers
 from bench.errors import InvalidInput, Unsupported
 
@@ -47,10 +48,8 @@ def feature_loss(
     """
     names = [name or last_features(module, example) for module, name in zip((student, teacher), layers, strict=True)]
     seen: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        for who, module, name in zip(("student", "teacher"), (student, teacher), names, strict=True):
-            handle = _layer(module, name, who).register_forward_hook(_keep(seen, who))
-            stack.callback(handle.remove)
+    watched = zip(("student", "teacher"), (student, teacher), names, strict=True)
+    with hooked([(_layer(module, name, who), partial(_keep, seen, who)) for who, module, name in watched]):
         with torch.no_grad():
             student(example)
             teacher(example)
@@ -82,17 +81,12 @@ def last_features(module: nn.Module, example: Tensor) -> str:
     """
     order: list[str] = []
 
-    def note(name: str) -> Callable[..., None]:
-        return lambda *_: order.append(name)
+    def record(name: str, *_: object) -> None:
+        order.append(name)
 
     layers = weighted_layers(module)
-    handles = [layer.register_forward_hook(note(name)) for name, layer in layers.items()]
-    try:
-        with torch.no_grad():
-            module(example)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
+        module(example)
     hidden = order[:-1]
     if not hidden:
         raise Unsupported("features: the network has no hidden layer; name one, or use features='none'")
@@ -108,13 +102,10 @@ def _layer(module: nn.Module, name: str, who: str) -> nn.Module:
     return layer
 
 
-def _keep(seen: dict[str, Tensor], who: str) -> Callable[..., None]:
-    def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        del layer, inputs
-        if isinstance(output, Tensor):
-            seen[who] = output
-
-    return hook
+def _keep(seen: dict[str, Tensor], who: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+    del layer, inputs
+    if isinstance(output, Tensor):
+        seen[who] = output
 
 
 def _check_shapes(kind: str, names: Sequence[str], student: tuple[int, ...], teacher: tuple[int, ...]) -> None:

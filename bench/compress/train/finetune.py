@@ -1,22 +1,24 @@
-"""Steps that train: fine-tuning that keeps what earlier steps pruned or shared."""
+"""Fine-tuning that keeps what earlier steps pruned or shared, and the training that other steps use."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Protocol, final
+
+from torch import nn
 
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.train import fit
+from bench.models.training.fit import CLASSIFY, Hook, Objective, Schedule, fit
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Finetune(Compressor):
-    """Trains on, pruned weights staying zero and shared ones equal; the learning rate falls to 0."""
+    """Trains on. Pruned weights stay zero and shared ones equal; the learning rate falls to 0."""
 
     name: ClassVar[str] = "finetune"
     source: ClassVar[str] = "Han et al. 2015, arXiv:1506.02626, section 3"
@@ -26,24 +28,52 @@ class Finetune(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, `InvalidInput` when the loss diverges."""
-        data = training_data(self, context)
         module = copy.deepcopy(network.module)
-        fit(
-            module,
-            data,
-            epochs=self.epochs,
-            learning_rate=self.learning_rate,
-            seed=context.seed,
-            progress=context.progress,
-            masks=network.masks,
-            clusters=network.clusters,
-            label=f"{self!r}",
-        )
+        retrain(self, module, network, context, training_data(self, context))
         return replace(network, module=module)
 
 
-def training_data(step: Compressor, context: Context) -> Dataset:
-    """The data set. Raises `Unsupported` for a model without one."""
+class TrainingStep(Protocol):
+    """The arguments that every step which trains has."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training set."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the first batch; it falls to 0."""
+
+
+def retrain(
+    step: TrainingStep,
+    module: nn.Module,
+    network: Network,
+    context: Context,
+    data: Dataset,
+    *,
+    objective: Objective = CLASSIFY,
+    after_step: Hook | None = None,
+) -> None:
+    """Trains `module` in place as the step's arguments say. Masks and shared weights of `network` hold.
+
+    Raises `InvalidInput` naming the step when the loss diverges.
+    """
+    fit(
+        module,
+        data,
+        Schedule(epochs=step.epochs, learning_rate=step.learning_rate),
+        seed=context.seed,
+        progress=context.progress,
+        label=f"{step!r}",
+        objective=objective,
+        constraints=network.constraints,
+        after_step=after_step,
+    )
+
+
+def training_data(step: object, context: Context) -> Dataset:
+    """The data set. Raises `Unsupported`, naming the step, for a model without one."""
     if context.data is None:
         raise Unsupported(f"{step!r} trains, and this model has no data set; name one")
     return context.data

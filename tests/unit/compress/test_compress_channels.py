@@ -157,7 +157,7 @@ def test_round_to_keeps_widths_multiples(context):
 def test_each_layer_can_have_its_own_share(context):
     network = remove(Network(module=settled()), {"pointwise": 0.25}, "l2", context)
     assert (network.module.conv.out_channels, network.module.pointwise.out_channels) == (8, 9)
-    assert network.notes["channels"] == {"pointwise": "12 -> 9"}
+    assert network.notes["channels"] == {"pointwise": [12, 9]}
 
 
 def test_masks_follow_the_channels(context):

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import Small, context_of, digest, settled, small_data
+from small_network import Small, context_of, digest, settled, small_data, train_small
 from torch import nn
 
 from bench.compress.export import export, layer_weights
@@ -18,14 +18,14 @@ from bench.compress.recipe import parse_recipe
 from bench.compress.train.distill import distillation_loss
 from bench.compress.train.features import attention_loss, feature_loss, last_features
 from bench.errors import InvalidInput, Unsupported
-from bench.models.train import accuracy, fit, predict
+from bench.models.training.predict import accuracy, predict
 
 
 @pytest.fixture(scope="module")
 def teacher() -> nn.Module:
     torch.manual_seed(0)
     module = Small()
-    fit(module, small_data(), epochs=25, learning_rate=3e-3, seed=0, progress=lambda what, fraction: None)
+    train_small(module, epochs=25)
     return module
 
 

@@ -17,7 +17,7 @@ from bench.compress.pipeline import apply_steps
 from bench.compress.quantize.fewbit import Ternary, binary, ternary
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
-from bench.models.train import accuracy, predict
+from bench.models.training.predict import accuracy, predict
 
 
 @pytest.fixture

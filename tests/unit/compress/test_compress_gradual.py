@@ -118,7 +118,7 @@ def test_a_target_that_is_no_channel_is_refused(network, context):
 
 def test_the_notes_tell_the_width_before_the_first_round(network, context):
     result = run("iterative(to=0.5, steps=3, granularity='channel', scope='layer')", network, context)
-    assert result.notes["channels"] == {"conv": "8 -> 4", "depthwise": "8 -> 4", "pointwise": "12 -> 6"}
+    assert result.notes["channels"] == {"conv": [8, 4], "depthwise": [8, 4], "pointwise": [12, 6]}
 
 
 class Multiplied(nn.Module):

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_network import Small, small_data
+from small_network import Small, small_data, train_small
 from torch import nn
 
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weighted_layers
 from bench.compress.quantize.mixed import MixedInt8, fewest_in_float, multiplications
 from bench.errors import Unsupported
-from bench.models.train import fit
 
 EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -26,7 +25,7 @@ def lopsided() -> nn.Module:
     """A trained network whose depthwise filters differ a million times in size: one int8 grid cannot hold them."""
     torch.manual_seed(0)
     module = Small()
-    fit(module, small_data(), epochs=15, learning_rate=3e-3, seed=0, progress=lambda what, fraction: None)
+    train_small(module, epochs=15)
     factor = torch.logspace(-3, 3, 8)
     with torch.no_grad():
         module.depthwise.weight.mul_(factor.reshape(-1, 1, 1, 1))
@@ -61,7 +60,7 @@ def test_the_search_stops_within_the_drop_with_some_layers_in_float_and_not_all(
 def test_where_int8_costs_nothing_no_layer_is_float_and_nothing_more_is_tried(tmp_path):
     torch.manual_seed(0)
     module = Small()
-    fit(module, small_data(), epochs=15, learning_rate=3e-3, seed=0, progress=lambda what, fraction: None)
+    train_small(module, epochs=15)
     found = MixedInt8(max_drop_pp=2.0).apply(Network(module=module), context_of(module, tmp_path))
     assert found.quant is not None
     assert found.quant.keep_float == ()

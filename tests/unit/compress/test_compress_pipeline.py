@@ -17,8 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from small_network import MODEL, settled, small_data
 
+import bench.compress
+import bench.models
 from bench import plugins
-from bench.compress import pipeline
+from bench.compress import cache_key
 from bench.compress.calibration import calibration_file
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
@@ -181,14 +183,37 @@ def test_another_source_of_the_factory_or_version_of_a_library_makes_other_files
     assert len(found) == 3
 
 
-@pytest.mark.parametrize("name", ["networks/layers.py", "catalogue.py", "networks/resnet.py", "train.py"])
-def test_all_that_builds_and_trains_networks_is_in_the_name(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """The networks a step brings in (student, distill's teacher) are trained as the catalogue says."""
-    copied = shutil.copytree(Path(pipeline.train.__file__).parent, tmp_path / "models")
-    monkeypatch.setattr(pipeline.train, "__file__", str(copied / "train.py"))
-    before = pipeline._code(())
-    (copied / name).write_text((copied / name).read_text() + "# changed\n")
-    assert pipeline._code(()) != before
+@pytest.mark.parametrize(
+    "changed",
+    [
+        "compress/layers.py",
+        "compress/prune/channel_groups.py",
+        "compress/quantize/simulate.py",
+        "compress/factorize/svd.py",
+        "compress/share/kmeans.py",
+        "compress/train/finetune.py",
+        "compress/coding/huffman.py",
+        "models/catalogue.py",
+        "models/networks/resnet.py",
+        "models/training/fit.py",
+    ],
+)
+def test_changed_code_of_any_wing_makes_other_files(
+    make: Make, changed: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """The networks a step brings in (student, distill's teacher) are built and trained by bench.models."""
+    copies = {folder.name: shutil.copytree(folder, tmp_path / folder.name) for folder in cache_key.CODE}
+    monkeypatch.setattr(cache_key, "CODE", tuple(copies.values()))
+    first = make("prune(amount=0.5)").files["onnx"]
+    assert make("prune(amount=0.5)").files["onnx"] == first
+    file = tmp_path / changed
+    file.write_text(file.read_text() + "# changed\n")
+    assert make("prune(amount=0.5)").files["onnx"] != first
+
+
+def test_the_code_in_a_name_is_all_of_compress_and_all_of_models():
+    packages = (bench.compress, bench.models)
+    assert tuple(Path(package.__file__).parent for package in packages) == cache_key.CODE
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "sidecar", "gone"])

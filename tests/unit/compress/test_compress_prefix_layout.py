@@ -10,7 +10,7 @@ from small_network import context_of, settled
 
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.train.finetune import Finetune
-from bench.compress.train.trained_cache import trained_once
+from bench.compress.trained_cache import apply_or_load
 
 
 def test_a_mask_that_lies_across_memory_is_kept_and_read_back(tmp_path, monkeypatch):
@@ -19,13 +19,13 @@ def test_a_mask_that_lies_across_memory_is_kept_and_read_back(tmp_path, monkeypa
     assert not mask.is_contiguous()
     context = context_of(module, tmp_path)
     pruned = Network(module=module, masks={"conv.weight": mask})
-    first = trained_once(Finetune(epochs=1), pruned, context, "kept")
+    first = apply_or_load(Finetune(epochs=1), pruned, context, "kept")
 
     def again(self: Compressor, network: Network, context: Context) -> Network:
         pytest.fail("trained twice")
 
     monkeypatch.setattr(Finetune, "apply", again)
-    second = trained_once(Finetune(epochs=1), replace(pruned), context, "kept")
+    second = apply_or_load(Finetune(epochs=1), replace(pruned), context, "kept")
     assert torch.equal(second.masks["conv.weight"], mask)
     for name, value in first.module.state_dict().items():
         assert torch.equal(second.module.state_dict()[name], value)

@@ -122,7 +122,7 @@ def test_n_of_m_keeps_the_largest_n_of_every_m_inputs(network, context):
             expected = torch.zeros(4)
             expected[block.abs().argmax()] = block[block.abs().argmax()]
             assert torch.equal(kept_row[start : start + 4], expected)
-    assert pruned.notes["1:4 left dense"] == ["conv", "depthwise"]
+    assert pruned.notes["nm"] == {"1:4": ["conv", "depthwise"]}
 
 
 def test_n_of_m_that_fits_no_layer_is_refused(network, context):

@@ -14,7 +14,7 @@ import torch
 from onnx import helper, numpy_helper
 from ort_nets import SHAPE, calibration, compiled, save
 from safetensors.torch import save_file
-from small_network import MODEL, Small, small_data
+from small_network import MODEL, Small, small_data, train_small
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -30,7 +30,6 @@ from bench.compress.quantize.simulate import Grid, Ranges, calibrate, round_weig
 from bench.compress.quantize.straight_through import straight_through
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
-from bench.models.train import fit
 from bench.types import Compressed, Conditions, QuantSpec
 
 EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -57,7 +56,7 @@ class Residual(nn.Module):
 def module() -> nn.Module:
     torch.manual_seed(0)
     trained = Small()
-    fit(trained, small_data(), epochs=15, learning_rate=3e-3, seed=0, progress=lambda what, fraction: None)
+    train_small(trained, epochs=15)
     return trained
 
 

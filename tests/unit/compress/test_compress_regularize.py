@@ -54,7 +54,7 @@ def test_what_it_draws_shrinks_more_the_stronger_it_draws(kind, size, network, c
     )
     assert size(strong.module) < size(weak.module) < size(plain.module)
     assert size(strong.module) < 0.5 * size(network.module)
-    before, after = strong.notes[f"{kind} norm"]
+    before, after = strong.notes["norm"][kind]
     assert before == pytest.approx(size(network.module))
     assert after == pytest.approx(size(strong.module))
 

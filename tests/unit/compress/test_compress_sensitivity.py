@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_network import Small, small_data
+from small_network import Small, small_data, train_small
 from torch import nn
 
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weight_of, width_of
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
-from bench.models.train import accuracy, fit, predict
+from bench.models.training.predict import accuracy, predict
 
 DROP = 10.0
 
@@ -24,7 +24,7 @@ DROP = 10.0
 def module() -> nn.Module:
     torch.manual_seed(0)
     trained = Small()
-    fit(trained, small_data(), epochs=25, learning_rate=3e-3, seed=0, progress=lambda what, fraction: None)
+    train_small(trained, epochs=25)
     return trained
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
+import bench.models
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
 from bench.models.factory import build
 from bench.models.registry import resolve
-from bench.models.train import accuracy, cross_entropy, fit, predict, settle, trained
+from bench.models.training import trained_networks
+from bench.models.training.batchnorm import settle
+from bench.models.training.constraints import Constraints
+from bench.models.training.fit import Objective, Schedule, cross_entropy, fit
+from bench.models.training.predict import accuracy, predict
+from bench.models.training.trained_networks import train_or_load
 
 
 def quiet(_label, _fraction):
@@ -40,13 +48,16 @@ def flat(module):
     return torch.cat([p.detach().flatten() for p in module.parameters()])
 
 
-SETTINGS = {"epochs": 3, "learning_rate": 0.01, "seed": 5, "progress": quiet, "batch": 32}
+SCHEDULE = Schedule(epochs=3, learning_rate=0.01, batch=32)
+QUIET = {"seed": 5, "progress": quiet}
+ONE_STEP = Schedule(epochs=1, learning_rate=0.1, batch=32, optimizer="sgd")
+"""On 32 examples."""
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_training_learns_and_returns_falling_losses(optimizer):
     module, data = net(), blobs()
-    losses = fit(module, data, **{**SETTINGS, "epochs": 12, "learning_rate": 0.05}, optimizer=optimizer)
+    losses = fit(module, data, replace(SCHEDULE, epochs=12, learning_rate=0.05, optimizer=optimizer), **QUIET)
     assert len(losses) == 12
     assert losses[-1] < 0.1 * losses[0]
     assert accuracy(predict(module, data.x_test), data.y_test) > 0.98
@@ -58,7 +69,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
     for seed in (5, 5, 6):
         module = nn.Sequential(net(), nn.Dropout(0.0))
         module[0].append(nn.Dropout(0.3))
-        fit(module, blobs(), **{**SETTINGS, "seed": seed})
+        fit(module, blobs(), SCHEDULE, **{**QUIET, "seed": seed})
         results.append(flat(module))
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
@@ -67,7 +78,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others():
 def test_the_callers_random_state_is_left_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    fit(net(3), blobs(), **SETTINGS)
+    fit(net(3), blobs(), SCHEDULE, **QUIET)
     torch.manual_seed(3)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -77,7 +88,7 @@ def test_a_small_network_gives_the_same_bytes_on_any_number_of_cores():
     for threads in (1, 2):
         torch.set_num_threads(threads)
         module = net()
-        fit(module, blobs(), **SETTINGS, after_step=lambda _: seen.append(torch.get_num_threads()))
+        fit(module, blobs(), SCHEDULE, **QUIET, after_step=lambda _: seen.append(torch.get_num_threads()))
         results.append((flat(module), torch.get_num_threads()))
     torch.set_num_threads(before)
     assert torch.equal(results[0][0], results[1][0])
@@ -92,9 +103,9 @@ def test_masked_weights_are_zero_after_every_step():
     fit(
         module,
         blobs(),
-        **SETTINGS,
-        masks={"0.weight": mask},
-        weight_decay=0.1,
+        replace(SCHEDULE, weight_decay=0.1),
+        **QUIET,
+        constraints=Constraints(masks={"0.weight": mask}),
         after_step=lambda m: seen.append(m[0].weight[mask == 0].abs().max().item()),
     )
     assert len(seen) == 3 * (240 // 32)
@@ -110,7 +121,8 @@ def test_shared_weights_stay_equal_and_the_rest_free(optimizer):
         for index in range(4):
             module[0].weight[clusters == index] = 0.1 * (index - 2)
     before = module[0].weight.detach().clone()
-    fit(module, blobs(), **SETTINGS, clusters={"0.weight": clusters}, optimizer=optimizer)
+    shared = Constraints(clusters={"0.weight": clusters})
+    fit(module, blobs(), replace(SCHEDULE, optimizer=optimizer), **QUIET, constraints=shared)
     weight = module[0].weight.detach()
     centroids = [weight[clusters == index].unique() for index in range(4)]
     assert [len(values) for values in centroids] == [1, 1, 1, 1]
@@ -130,13 +142,9 @@ def test_a_centroids_gradient_is_the_sum_over_its_members():
     fit(
         module,
         data,
-        epochs=1,
-        learning_rate=0.1,
-        seed=0,
-        progress=quiet,
-        batch=32,
-        optimizer="sgd",
-        clusters={"0.weight": clusters},
+        ONE_STEP,
+        **QUIET,
+        constraints=Constraints(clusters={"0.weight": clusters}),
     )
     step = 0.1 * 1.9  # Nesterov's first step: gradient times (1 + momentum)
     assert float(module[0].weight[0, 0].detach()) == pytest.approx(0.05 - step * float(gradient.sum()), rel=1e-4)
@@ -152,12 +160,9 @@ def test_a_masked_weight_has_no_part_in_its_clusters_value():
     fit(
         module,
         data,
-        epochs=1,
-        learning_rate=1e-9,
-        seed=0,
-        progress=quiet,
-        masks={"0.weight": mask},
-        clusters={"0.weight": torch.zeros(8, 6, dtype=torch.int64)},
+        Schedule(epochs=1, learning_rate=1e-9),
+        **QUIET,
+        constraints=Constraints(masks={"0.weight": mask}, clusters={"0.weight": torch.zeros(8, 6, dtype=torch.int64)}),
     )
     assert module[0].weight[mask == 1].detach().numpy() == pytest.approx(0.5, abs=1e-4)
     assert len(module[0].weight[mask == 1].unique()) == 1
@@ -178,13 +183,9 @@ def test_one_number_in_two_layers_is_one_cluster():
     fit(
         module,
         data,
-        epochs=1,
-        learning_rate=0.1,
-        seed=0,
-        progress=quiet,
-        batch=32,
-        optimizer="sgd",
-        clusters=clusters,
+        ONE_STEP,
+        **QUIET,
+        constraints=Constraints(clusters=clusters),
     )
     values = torch.cat([module.get_parameter(name).detach().reshape(-1) for name in clusters]).unique()
     assert len(values) == 1
@@ -197,7 +198,8 @@ def test_masks_and_clusters_hold_together():
     mask[:, 0] = 0
     clusters = torch.zeros(8, 6, dtype=torch.int64)
     clusters[mask == 0] = -1
-    fit(module, blobs(), **SETTINGS, masks={"0.weight": mask}, clusters={"0.weight": clusters})
+    both = Constraints(masks={"0.weight": mask}, clusters={"0.weight": clusters})
+    fit(module, blobs(), SCHEDULE, **QUIET, constraints=both)
     assert (module[0].weight[:, 0] == 0).all()
     assert len(module[0].weight[:, 1:].unique()) == 1
 
@@ -210,34 +212,23 @@ def test_a_loss_of_ones_own_and_its_parameters_are_trained():
         calls.append(module.training)
         return F.mse_loss(projection(module(x)).squeeze(1), y.float())
 
-    fit(net(), blobs(), **SETTINGS, loss=loss, extra_parameters=list(projection.parameters()))
+    objective = Objective(loss=loss, parameters=list(projection.parameters()))
+    fit(net(), blobs(), SCHEDULE, **QUIET, objective=objective)
     assert all(calls)
     assert (projection.weight != before).all()
-
-
-def test_before_step_may_change_gradients():
-    module = net()
-    before = module[2].bias.detach().clone()
-
-    def freeze(m):
-        m[2].bias.grad.zero_()
-
-    fit(module, blobs(), **SETTINGS, before_step=freeze)
-    assert torch.equal(module[2].bias, before)
-    assert not torch.equal(module[0].bias, net()[0].bias)
 
 
 def test_frozen_parameters_stay():
     module = net()
     module[0].weight.requires_grad_(requires_grad=False)
     before = module[0].weight.detach().clone()
-    fit(module, blobs(), **SETTINGS)
+    fit(module, blobs(), SCHEDULE, **QUIET)
     assert torch.equal(module[0].weight, before)
 
 
 def test_a_loss_that_explodes_is_said():
     with pytest.raises(InvalidInput, match="lower the learning rate"):
-        fit(net(), blobs(), **{**SETTINGS, "learning_rate": 1e30}, optimizer="sgd")
+        fit(net(), blobs(), replace(SCHEDULE, learning_rate=1e30, optimizer="sgd"), **QUIET)
 
 
 @pytest.mark.parametrize(
@@ -245,26 +236,24 @@ def test_a_loss_that_explodes_is_said():
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InvalidInput, match="training needs"):
-        fit(net(), blobs(), **{**SETTINGS, **wrong})
+        replace(SCHEDULE, **wrong)
 
 
 def test_an_unknown_optimizer_is_refused():
     with pytest.raises(InvalidInput, match="known: adam, sgd"):
-        fit(net(), blobs(), **SETTINGS, optimizer="lion")
+        replace(SCHEDULE, optimizer="lion")
 
 
 def test_progress_runs_from_0_to_1():
     seen = []
-    fit(
-        net(), blobs(), **{**SETTINGS, "progress": lambda label, fraction: seen.append((label, fraction))}, label="mine"
-    )
+    fit(net(), blobs(), SCHEDULE, seed=5, progress=lambda label, fraction: seen.append((label, fraction)), label="mine")
     assert [fraction for _, fraction in seen] == sorted(fraction for _, fraction in seen)
     assert (seen[0], seen[-1]) == (("mine", 0.0), ("mine", 1.0))
 
 
 def test_fewer_examples_than_a_batch_still_train():
     module = net()
-    fit(module, blobs(count=12), **{**SETTINGS, "batch": 64})
+    fit(module, blobs(count=12), replace(SCHEDULE, batch=64), **QUIET)
     assert not torch.equal(flat(module), flat(net()))
 
 
@@ -272,7 +261,7 @@ def test_convolutions_come_back_contiguous():
     data = load_data("digits", None)
     small = replace(data, x_train=data.x_train[:64], y_train=data.y_train[:64])
     module = build(resolve("resnet8(width=0.25)", data), 0)
-    fit(module, small, **{**SETTINGS, "epochs": 1})
+    fit(module, small, replace(SCHEDULE, epochs=1), **QUIET)
     assert all(p.is_contiguous() for p in module.parameters())
 
 
@@ -299,7 +288,7 @@ def digits():
 def counted(model, data, cache, seed=0, training=QUICK):
     """The network and whether it was trained just now."""
     steps = []
-    module = trained(
+    module = train_or_load(
         model, data, cache=cache, seed=seed, progress=lambda _label, fraction: steps.append(fraction), training=training
     )
     return module, bool(steps)
@@ -346,7 +335,7 @@ def test_an_interrupted_training_leaves_no_file(tmp_path, digits):
 
     model = resolve("lenet300_100(width=0.05)", digits)
     with pytest.raises(KeyboardInterrupt):
-        trained(model, digits, cache=tmp_path, seed=0, progress=interrupt, training=QUICK)
+        train_or_load(model, digits, cache=tmp_path, seed=0, progress=interrupt, training=QUICK)
     assert not list(tmp_path.rglob("*.*"))
 
 
@@ -386,7 +375,7 @@ def test_settling_leaves_weights_and_momentum_alone():
 
 def test_label_smoothing_raises_the_floor_of_the_loss():
     module, data = net(), blobs()
-    fit(module, data, **{**SETTINGS, "epochs": 20, "learning_rate": 0.05})
+    fit(module, data, replace(SCHEDULE, epochs=20, learning_rate=0.05), **QUIET)
     x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     smooth, plain = (float(loss(module, x, y).detach()) for loss in (cross_entropy(0.1), cross_entropy()))
     assert smooth > plain + 0.1
@@ -419,9 +408,25 @@ def test_an_edited_layer_of_a_users_network_is_trained_anew(tmp_path, monkeypatc
     assert found == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    "changed", ["training/fit.py", "training/constraints.py", "networks/layers.py", "catalogue.py", "registry.py"]
+)
+def test_changed_code_that_builds_or_trains_networks_trains_them_again(tmp_path, digits, monkeypatch, changed):
+    copied = shutil.copytree(trained_networks.CODE, tmp_path / "models")
+    monkeypatch.setattr(trained_networks, "CODE", copied)
+    model, cache = resolve("lenet300_100(width=0.05)", digits), tmp_path / "cache"
+    assert [counted(model, digits, cache)[1] for _ in range(2)] == [True, False]
+    (copied / changed).write_text((copied / changed).read_text() + "# changed\n")
+    assert counted(model, digits, cache)[1]
+
+
+def test_the_code_of_a_trained_networks_name_is_all_of_models():
+    assert Path(bench.models.__file__).parent == trained_networks.CODE
+
+
 def test_convolutions_of_volumes_train():
     data = replace(blobs(), x_train=np.zeros((64, 1, 2, 3, 4), np.float32), y_train=np.zeros(64, np.int64))
     module = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.LazyLinear(3))
     module(torch.zeros(1, 1, 2, 3, 4))
-    fit(module, data, epochs=1, learning_rate=0.01, seed=0, progress=quiet)
+    fit(module, data, Schedule(epochs=1, learning_rate=0.01), **QUIET)
     assert module[0].weight.is_contiguous()

@@ -1,4 +1,4 @@
-"""Training that recipes begin alike with is done once: what a step trained is kept under all it follows from."""
+"""Recipes that begin with the same training do it once: results are cached by what they depend on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from bench import cache as store
+from bench import cache
 from bench.compress.interface import Compressor, Context, Network
 from bench.types import Json
 
@@ -19,17 +19,17 @@ FILE = "network.safetensors"
 PARTS = ("module", "masks", "clusters")
 
 
-def trained_once(step: Compressor, network: Network, context: Context, name: str) -> Network:
-    """What `step.apply` gives, from the cache's entry `name` where it was kept before.
+def apply_or_load(step: Compressor, network: Network, context: Context, name: str) -> Network:
+    """What `step.apply` gives, from the cache's entry `name` where it was kept before. The bytes are the same.
 
-    Kept are weights, masks, clusters and notes: the network itself comes from the steps before, so a step
-    that leaves another structure behind is trained anew every time. The bytes are the same either way.
+    Keeps weights, masks, clusters and notes. The structure comes from the steps before, so a step that changes
+    the structure is not kept and trains every time.
     """
-    kept = store.read(context.cache, "trained", name)
+    kept = cache.read(context.cache, "trained", name)
     if kept is not None:
         return _load(network, kept)
     result = step.apply(network, context)
-    if _shapes(result) == _shapes(network) and result.quant == network.quant:
+    if _structure(result) == _structure(network) and result.quant == network.quant:
         tensors = {f"{part}:{name}": value for part in PARTS for name, value in _tensors(result, part).items()}
         content = safetensors.torch.save(
             {name: value.detach().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
@@ -39,11 +39,11 @@ def trained_once(step: Compressor, network: Network, context: Context, name: str
             (folder / FILE).write_bytes(content)
             return {"notes": dict(result.notes)}
 
-        store.find_or_make(context.cache, "trained", name, write)
+        cache.find_or_make(context.cache, "trained", name, write)
     return result
 
 
-def _load(network: Network, kept: store.Entry) -> Network:
+def _load(network: Network, kept: cache.Entry) -> Network:
     tensors = safetensors.torch.load((kept.folder / FILE).read_bytes())
     found: dict[str, dict[str, Tensor]] = {part: {} for part in PARTS}
     for key, value in tensors.items():
@@ -63,7 +63,7 @@ def _tensors(network: Network, part: str) -> Mapping[str, Tensor]:
     return network.masks if part == "masks" else network.clusters
 
 
-def _shapes(network: Network) -> tuple[str, dict[str, tuple[int, ...]]]:
-    """All of a network's structure that shows: its layers as text, its tensors' names and shapes."""
+def _structure(network: Network) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """What shows of a network's structure: its layers as text, the names and shapes of its tensors."""
     state = network.module.state_dict()
     return repr(network.module), {name: tuple(value.shape) for name, value in state.items()}

@@ -1,0 +1,55 @@
+"""The names of cached results: digests of everything the files of a recipe depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from torch import Tensor, nn
+
+import bench.models
+from bench import cache
+from bench.compress.interface import Compressor
+from bench.data.datasets import Dataset
+from bench.models.sources import class_digests, digests, network_files, package_digests
+from bench.plugins import installed_version
+from bench.types import Json, Model
+
+PACKAGES = ("numpy", "onnx", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
+"""Libraries whose version is part of every name."""
+CODE = (Path(__file__).parent, Path(bench.models.__file__).parent)
+"""Our packages whose code is part of every name: all that compresses, and all that builds and trains networks.
+
+`bench.data` is not here because a data set counts by its content, `bench.formats` because a model file does.
+"""
+
+
+def identity(model: Model, module: nn.Module, data: Dataset | None, example: Tensor, seed: int) -> Json:
+    """Everything but the steps that the files depend on: structure, source files of the network, weights, shape
+    of the input, data, seed, versions of libraries."""
+    state = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        state.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        state.update(value.contiguous().numpy().tobytes())
+    return {
+        "structure": repr(module),
+        "sources": class_digests(type(part) for part in module.modules()),
+        "factory": digests(network_files(model.factory or "")),
+        "weights": state.hexdigest(),
+        "input": list(example.shape[1:]),
+        "data": data.digest if data else "",
+        "seed": seed,
+        "versions": {name: installed_version(name) for name in PACKAGES},
+    }
+
+
+def key_of(base: Json, steps: tuple[Compressor, ...]) -> str:
+    """The name of what these steps make of a network with this `identity`."""
+    return cache.key(base=base, steps=[repr(step) for step in steps], code=code_digests(steps))
+
+
+def code_digests(steps: tuple[Compressor, ...]) -> list[str]:
+    """Digests of our code, of the files of the steps' classes, and of the files that the steps name."""
+    ours = [digest for folder in CODE for digest in package_digests(folder)]
+    named = digests(file for step in steps for file in step.sources())
+    return ours + class_digests(type(step) for step in steps) + named

@@ -1,0 +1,115 @@
+"""Reference networks ready to use: with the user's weights, or trained on first use and cached."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from bench.cache import find_or_make
+from bench.data.datasets import Dataset
+from bench.errors import Unsupported
+from bench.models.catalogue import Training, training_of
+from bench.models.checkpoint import load_weights
+from bench.models.factory import build
+from bench.models.sources import class_digests, digests, network_files, package_digests
+from bench.models.training.batchnorm import settle
+from bench.models.training.fit import Objective, Schedule, cross_entropy, fit
+from bench.types import Json, Model, Progress
+
+WEIGHTS = "weights.safetensors"
+CODE = Path(__file__).parent.parent
+"""`bench.models`: the code that builds and trains networks."""
+
+
+def train_or_load(
+    model: Model,
+    data: Dataset | None,
+    *,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    training: Training | None = None,
+) -> nn.Module:
+    """The network in eval mode, with the user's weights if given, else trained on first use.
+
+    Trained weights are kept in the cache under a digest of everything they depend on. Without a data set
+    the weights are seeded noise, and BatchNorm's statistics are set so that outputs stay finite.
+    `training`: None for the catalogue's settings.
+
+    Raises `Unsupported` for a model of another shape or number of classes than the data set's,
+    `Unavailable` when the cache cannot be written.
+    """
+    module = build(model, seed)
+    if model.weights is not None:
+        load_weights(module, model.weights)
+        return module
+    if data is None:
+        settle(module, model.input_shape, seed)
+        return module
+    _check_fits(model, data)
+    settings = training or training_of(model)
+
+    def make(folder: Path) -> Mapping[str, Json]:
+        _train(module, model.name, data, settings, seed, progress)
+        save_model(module, str(folder / WEIGHTS))
+        return {}
+
+    name = f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}"
+    load_model(module, find_or_make(cache, "models", name, make).folder / WEIGHTS)
+    return module.eval()
+
+
+def _check_fits(model: Model, data: Dataset) -> None:
+    if model.classes != data.classes or model.input_shape != data.input_shape:
+        raise Unsupported(
+            f"{model.name} ({model.input_shape} -> {model.classes}) does not fit data set {data.name!r} "
+            f"({data.input_shape} -> {data.classes})"
+        )
+
+
+def _train(module: nn.Module, name: str, data: Dataset, settings: Training, seed: int, progress: Progress) -> None:
+    schedule = Schedule(
+        epochs=settings.epochs_for(len(data.x_train)),
+        learning_rate=settings.learning_rate,
+        batch=settings.batch,
+        optimizer=settings.optimizer,
+        weight_decay=settings.weight_decay,
+    )
+    objective = Objective(loss=cross_entropy(settings.label_smoothing))
+    label = f"training {name} on {data.name}"
+    fit(module, data, schedule, seed=seed, progress=progress, label=label, objective=objective)
+
+
+def _slug(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in name)[:60]
+
+
+def _digest(model: Model, module: nn.Module, data: Dataset, seed: int, settings: Training) -> str:
+    """Covers everything the trained weights depend on: network, first weights, code, data, seed, settings, torch."""
+    weights = hashlib.sha256()
+    for value in module.state_dict().values():
+        weights.update(value.numpy(force=True).tobytes())
+    parts = {
+        "model": asdict(replace(model, data=None)),
+        "module": repr(module),
+        "weights": weights.hexdigest(),
+        "code": _code(model, module),
+        "data": data.digest,
+        "seed": seed,
+        "settings": asdict(settings),
+        "torch": torch.__version__,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _code(model: Model, module: nn.Module) -> list[str]:
+    """Digests of `bench.models`, of the factory's file, and of the files of every layer's class."""
+    factory = digests(network_files(model.factory or ""))
+    return package_digests(CODE) + factory + class_digests(type(layer) for layer in module.modules())
