@@ -1,4 +1,4 @@
-"""Arguments of a step: their types and ranges read from the dataclass, checked, and written back as text."""
+"""Arguments of a step: reads their types and ranges from the dataclass, checks them, and writes them as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.errors import InvalidInput, unknown
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Within:
-    """The numbers an argument takes. A bound that is `open` is not itself allowed."""
+    """The numbers an argument takes. An `open` bound is itself not allowed."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -39,7 +39,7 @@ Count = Annotated[int, Within(low=1)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Argument:
-    """One argument of a step. `wants` says in words what it takes; no `default` means it must be given."""
+    """One argument of a step. `wants` says in words what it takes; a `required` one has no default."""
 
     name: str
     kind: Any
@@ -55,7 +55,7 @@ class Argument:
 
 
 def arguments(cls: type) -> tuple[Argument, ...]:
-    """The arguments of a step's class, in order. Raises `TypeError` for a class whose fields no text can write."""
+    """The arguments of a step's class, in order. Raises `TypeError` for a field that a recipe's text cannot express."""
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for item in fields(cls):
@@ -75,7 +75,7 @@ def arguments(cls: type) -> tuple[Argument, ...]:
 
 
 def check(step: Any) -> None:
-    """Raises `InvalidInput` naming the first argument of a wrong type or out of range, and what it takes."""
+    """Raises `InvalidInput` naming the first argument that has a wrong type or is out of range, and what it takes."""
     for argument in arguments(type(step)):
         value = getattr(step, argument.name)
         fits = _fits(value, argument.kind)
@@ -87,7 +87,7 @@ def check(step: Any) -> None:
 
 
 def canonical(step: Any) -> str:
-    """`name(key=value, ...)` without the arguments that have their default; parses back to an equal step."""
+    """`name(key=value, ...)`, leaving out arguments at their default. It parses back to an equal step."""
     given = [
         f"{argument.name}={_normal(getattr(step, argument.name), argument.kind)!r}"
         for argument in arguments(type(step))
@@ -124,7 +124,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _normal(value: Any, kind: Any) -> Any:
-    """An int given for a float as a float, so that `1` and `1.0` have one text; anything else as it is."""
+    """An int given for a float becomes a float, so `1` and `1.0` have one text. Anything else stays as it is."""
     if get_origin(kind) in (Union, UnionType):
         kind = next((option for option in get_args(kind) if _fits(value, option)), kind)
     if kind is float and _fits(value, float):

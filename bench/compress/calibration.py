@@ -18,16 +18,16 @@ from bench.types import Json, TensorSpec
 Array = NDArray[Any]
 SAMPLES = "samples.npz"
 POOL = 512
-"""Samples of the training set a step may look at (`Context.calibration`)."""
+"""How many samples of the training set a step may look at (`Context.calibration`)."""
 
 
 def calibration_file(
     inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, cache: Path, seed: int, *, asked: bool = False
 ) -> tuple[Path, str]:
-    """An .npz keyed by input name with `samples` inputs, and a note on where they come from.
+    """An .npz with `samples` inputs under each input's name, and a note that says where they come from.
 
-    A seeded choice of the training set; for a model that none fits, seeded inputs uniform in 0..1.
-    Raises `Unsupported` where the data set was `asked` for and does not fit.
+    They are a seeded choice of the training set. A model that the data set does not fit gets seeded inputs,
+    uniform in 0..1. Raises `Unsupported` if the user `asked` for a data set that does not fit.
     """
     unfit = misfit(inputs, data)
     if unfit and data is not None and asked:
@@ -50,19 +50,21 @@ def calibration_file(
 
 
 def pool(data: Dataset | None, seed: int) -> Array | None:
-    """Up to `POOL` seeded samples of the training set; None without one."""
+    """Up to `POOL` samples of the training set, a seeded choice; None without a data set."""
     return None if data is None else drawn(data, POOL, seed)
 
 
 def drawn(data: Dataset, samples: int, seed: int) -> Array:
-    """Up to `samples` of the training set, a seeded choice: of two numbers the smaller one's begin the larger one's."""
+    """Up to `samples` inputs of the training set, a seeded choice. A larger number begins with the same inputs."""
     chosen: Array = data.x_train[np.random.default_rng(seed).permutation(len(data.x_train))[:samples]]
     return chosen
 
 
 def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bool = False) -> str:
-    """Why the data set cannot be the model's inputs; "" where it can. `any_type`: a runtime that turns floats into what
-    the file takes makes the type no matter."""
+    """Why the data set cannot be the model's inputs; "" where it can.
+
+    `any_type`: the runtime converts floats to the file's type, so the type need not match.
+    """
     if data is None:
         return "no data set is named"
     if len(inputs) != 1:
@@ -80,7 +82,7 @@ def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:
 
 
 def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: int) -> Array:
-    """Uniform 0..1 for floats, 0 and 1 for whole numbers (valid as index and as mask); free sizes become 1."""
+    """Floats uniform in 0..1; whole numbers 0 and 1, which are valid as index and as mask. Free sizes become 1."""
     shape = (samples, *(max(1, size) for size in spec.shape[1:]))
     if np.issubdtype(np.dtype(spec.dtype), np.floating):
         return generator.random(shape, dtype=np.float32).astype(spec.dtype)
@@ -88,7 +90,7 @@ def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: in
 
 
 def _name(arrays: Mapping[str, Array]) -> str:
-    """Digest of the samples themselves: names, types, shapes, values."""
+    """Digest of the samples: names, types, shapes, values."""
     said = {name: [str(value.dtype), list(value.shape)] for name, value in arrays.items()}
     values = {name: hashlib.sha256(value.tobytes()).hexdigest() for name, value in arrays.items()}
     return key(arrays=said, values=values)

@@ -1,4 +1,4 @@
-"""A torch network as files: `.onnx` (float32, dynamic batch, BatchNorm folded) and `.pt2`, both from one graph."""
+"""Writes a torch network as `.onnx` (float32, free batch, BatchNorm folded) and as `.pt2`, both from one graph."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from torch import Tensor, nn
 from bench.errors import Unsupported
 
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
-"""Operators that have weights, and which input they are (a MatMul's may be either)."""
+"""Operators that have weights -> which input the weight is. A MatMul's may be either input."""
 
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
-"""What tracing raises: torch.export runs the network's own code and lets its errors through."""
+"""What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
-    """Both files' content; names of the layers with weights; what had to be given up, if anything."""
+    """The content of both files, and the names of the layers with weights."""
 
     onnx: bytes
     pt2: bytes
     layers: tuple[str, ...]
     fixed_batch: str
-    """Why the batch is fixed at 1; empty when it is free."""
+    """Why the batch is fixed at 1; "" when it is free."""
 
 
 def export(module: nn.Module, example: Tensor) -> Exported:
-    """One graph in both formats. Raises `Unsupported` with the reason when the network cannot be traced.
+    """The network in both formats. Raises `Unsupported` with the reason when it cannot be traced.
 
-    Input and output are named `input` and `output`, the batch axis `batch`; `example` is a batch of
-    2. A network whose batch cannot be free is exported at batch 1. The ONNX bytes are the same
-    for the same network; those of the .pt2 differ from one export to the next.
+    `example` is a batch of 2. Input and output are named `input` and `output`, the batch axis `batch`. A
+    network whose batch cannot be free is exported at batch 1. The same network gives the same ONNX bytes;
+    the bytes of a .pt2 differ from one export to the next.
     """
     module = module.eval()
     fixed_batch = ""
@@ -62,7 +62,7 @@ def export(module: nn.Module, example: Tensor) -> Exported:
 def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Layer name -> its weight initializer, for every layer that has one, in graph order.
 
-    The layer of an initializer `conv1.weight` is `conv1`; one without that ending names its own layer.
+    An initializer `conv1.weight` belongs to layer `conv1`. One without that ending is itself the layer's name.
     """
     initializers = {item.name: item for item in graph.initializer}
     found = {}
@@ -92,7 +92,7 @@ def _to_onnx(program: torch.export.ExportedProgram) -> onnx.ModelProto:
 
 
 def _strip(program: torch.export.ExportedProgram) -> None:
-    """Drops stack traces: they name files of the machine that exported and say nothing of the network."""
+    """Drops stack traces, which name files of the machine that exported."""
     for graph_module in program.graph_module.modules():
         if isinstance(graph_module, torch.fx.GraphModule):
             for node in graph_module.graph.nodes:
@@ -107,7 +107,7 @@ def _weight_name(node: onnx.NodeProto, initializers: dict[str, onnx.TensorProto]
 
 
 def _name_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
-    """Gives a weight that the exporter rewrote (a transposed Linear) its layer's name back; returns the layers."""
+    """Renames weights that the exporter rewrote, such as a transposed Linear's, after their layer. Returns the layers."""
     initializers = {item.name: item for item in graph.initializer}
     for node in graph.node:
         name = _weight_name(node, initializers)
@@ -122,14 +122,14 @@ def _name_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
 
 
 def _scope(node: onnx.NodeProto) -> str:
-    """Module path of the call a node came from, as the exporter noted it: the last but one of its scopes."""
+    """Module path of the call that made a node: the last but one of the scopes the exporter noted."""
     scopes = next((item.value for item in node.metadata_props if item.key == "pkg.torch.onnx.name_scopes"), "[]")
     names = ast.literal_eval(scopes)
     return str(names[-2]) if len(names) > 1 else ""
 
 
 def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
-    """Names the batch axis `batch` and drops the exporter's notes, so that equal networks are equal bytes."""
+    """Names the batch axis `batch` and drops the exporter's notes, so equal networks give equal bytes."""
     graph = proto.graph
     symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -148,7 +148,7 @@ def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter logs a missing torchvision at every call, and its dependencies warn of their own ageing."""
+    """Silences the exporter, which logs a missing torchvision at every call, and deprecation warnings of its libraries."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)

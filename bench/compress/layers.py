@@ -1,4 +1,4 @@
-"""The layers of a network that have weights, by name: which of them a step is about."""
+"""The layers of a network that have weights, by name, and which of them a step changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 Granularity = Literal["weight", "channel", "neuron"]
-"""What goes: single weights of any layer, whole channels of convolutions, whole neurons of linear layers."""
+"""What is removed: single weights of any layer, whole channels of convolutions, or whole neurons of linear layers."""
 KINDS: Mapping[Granularity, tuple[type[nn.Module], ...]] = {
     "weight": WEIGHTED,
     "channel": CONVOLUTIONS,
@@ -28,9 +28,10 @@ KINDS: Mapping[Granularity, tuple[type[nn.Module], ...]] = {
 def weighted_layers(
     module: nn.Module, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
 ) -> dict[str, nn.Module]:
-    """Convolutions and linear layers by module path, in the network's order; `only` and `skip` name some.
+    """Convolutions and linear layers by module path, in the network's order.
 
-    Raises `InvalidInput` for a name that is no such layer, with the nearest ones.
+    `only` keeps just the named ones, `skip` leaves the named ones out; () for neither. Raises `InvalidInput`
+    for a name that is not such a layer, with the nearest ones.
     """
     found = {name: layer for name, layer in module.named_modules() if isinstance(layer, WEIGHTED)}
     for name in (*only, *skip):
@@ -41,39 +42,39 @@ def weighted_layers(
 
 
 def distinct(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
-    """Those layers without any whose weight is that of an earlier one too (tied weights): each weight once."""
+    """The layers without those that share their weight tensor with an earlier one, so each tensor occurs once."""
     first = {weight_of(layer): name for name, layer in reversed(list(layers.items()))}
     return {name: layer for name, layer in layers.items() if first[weight_of(layer)] == name}
 
 
 def tied_layers(module: nn.Module) -> frozenset[str]:
-    """Layers whose weight is another one's too: what replaces one of them would leave the other's where it is."""
+    """Layers that share their weight tensor with another layer. Replacing one of them would keep the other's weight."""
     layers = weighted_layers(module)
     weights = [weight_of(layer) for layer in layers.values()]
     return frozenset(name for name, layer in layers.items() if sum(weight_of(layer) is one for one in weights) > 1)
 
 
 def outside_layers(module: nn.Module) -> str:
-    """Says which weights no step on single weights knows (embeddings, recurrent ones, attention's `in_proj_weight`):
-    "" where they are under 1 % of the parameters."""
+    """Says which parameters no step on single weights reaches: embeddings, recurrent weights, attention's
+    `in_proj_weight`. "" where they are under 1 % of all parameters."""
     held = {weight_of(layer) for layer in weighted_layers(module).values()}
     left = {name: value.numel() for name, value in module.named_parameters() if value.dim() > 1 and value not in held}
     share = sum(left.values()) / max(1, sum(value.numel() for value in module.parameters()))
     if share < 0.01:
         return ""
     names = f"{', '.join(list(left)[:3])}{f' and {len(left) - 3} more' if len(left) > 3 else ''}"
-    return f"{share:.0%} of the parameters are of no convolution or linear layer and stay as they are: {names}"
+    return f"{share:.0%} of the parameters are outside convolutions and linear layers and stay as they are: {names}"
 
 
 def weight_of(layer: nn.Module) -> nn.Parameter:
-    """The weight of a layer that has one."""
+    """The weight of a convolution, linear layer or BatchNorm."""
     weight = layer.weight
     assert isinstance(weight, nn.Parameter)
     return weight
 
 
 def width_of(layer: nn.Module) -> int:
-    """How many channels or neurons a layer gives."""
+    """How many channels or neurons a layer puts out."""
     width = layer.out_channels if isinstance(layer, CONVOLUTIONS) else layer.out_features
     assert isinstance(width, int)
     return width

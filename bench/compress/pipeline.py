@@ -44,11 +44,10 @@ def compress(
 ) -> Compressed:
     """The compressed model, from the cache where the same one was made before.
 
-    A torch network becomes an `onnx` and a `pt2` file. Where coding its weights saves bytes, the coded ones
-    lie beside them (`bench.compress.coding.weights_file`); `entropy_bytes` is their size. A model brought as
-    a file gives that file, and takes only steps the runtime carries out itself. Recipes that differ only in
-    such steps share their files. `data_asked`: the user named this data set, so one that does not fit is an
-    error. A suite's own data set is ignored for a file it does not fit, and random inputs calibrate that file.
+    A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
+    (`bench.compress.coding.weights_file`). A model brought as a file gives that file, and takes only steps the
+    runtime carries out itself. Recipes that differ only in such steps share their files. `data_asked`: the user
+    named this data set, so one that does not fit is an error; else random inputs calibrate a file it does not fit.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; says why.
@@ -68,10 +67,9 @@ def compress(
     if quant is not None:
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
-        if quant.kind == "static":
-            calibration, found[notes.CALIBRATION] = calibration_file(
-                base.inputs, quant.samples, data, cache, seed, asked=data_asked
-            )
+    if quant is not None and quant.kind == "static":
+        samples = calibration_file(base.inputs, quant.samples, data, cache, seed, asked=data_asked)
+        calibration, found[notes.CALIBRATION] = samples
     return Compressed(
         model=model.name,
         recipe=recipe.name,

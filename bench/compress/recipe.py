@@ -1,4 +1,4 @@
-"""Recipes as text: reads them, checks the order of their steps, and lists what they can be made of."""
+"""Recipes as text: reads them, checks the order of their steps, and lists the steps there are."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class StepDescription:
 def parse_recipe(name: str, text: str) -> Recipe:
     """`"channels(amount=0.5) + finetune(epochs=2) + int8"` -> Recipe; empty text is the baseline.
 
-    Raises `InvalidInput` for an unknown step or argument (with the nearest and all there are), a
-    wrong value, and steps that cannot follow one another.
+    Raises `InvalidInput` for an unknown step or argument (naming the nearest and all known ones), for a
+    wrong value, and for steps in an order that cannot work.
     """
     steps = tuple(construct(_step_class(call.name), dict(call.arguments)) for call in parse_calls(text))
     _check_order(steps)
@@ -44,7 +44,7 @@ def describe() -> list[StepDescription]:
 def _step_class(name: str) -> type[Compressor]:
     cls: Any = load("compressor", name)
     if not _is_step(cls):
-        raise InvalidInput(f"entry point {name!r} of pressbench.compressors is {cls!r}, no dataclass of Compressor")
+        raise InvalidInput(f"entry point {name!r} of pressbench.compressors is {cls!r}, not a dataclass of Compressor")
     if cls.name != name:
         raise InvalidInput(f"entry point {name!r} of pressbench.compressors is a step that calls itself {cls.name!r}")
     step: type[Compressor] = cls

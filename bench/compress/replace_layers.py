@@ -1,4 +1,4 @@
-"""A layer replaced by a chain of smaller ones: where it stands, what it costs, how the chain takes its place."""
+"""Replaces a layer by a chain of smaller ones: where the layer runs, what it costs, how the chain takes its place."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from bench.compress.layers import TRANSPOSED, weight_of
 from bench.errors import Unsupported
 
 RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
-"""What a network's own code raises when a layer is not what it expects (it reads `layer.weight` itself)."""
+"""What a network's own code raises when a layer is not what it expects, for example if it reads `layer.weight`."""
 TIED = "its weight is another layer's too"
-"""Why such a layer is not replaced: the weight would remain, and the chain come on top of it."""
+"""Why such a layer is not replaced: the other layer would keep the weight, so the chain would only add to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """Weights, biases excepted, and MACs for one example."""
+    """Weights without biases, and multiply-accumulates (MACs) for one example."""
 
     params: int
     macs: int
 
     def below(self, other: Price) -> bool:
-        """Whether it is smaller in both."""
+        """Whether both are smaller."""
         return self.params < other.params and self.macs < other.macs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A layer and the places it is applied at: `inputs` and `outputs` are its spatial sizes, () where it has none.
+    """A layer and the sizes it runs at. `inputs` and `outputs`: spatial sizes, () where there are none.
 
-    `calls`: how often the network applies it to one input, as large every time as the first.
+    `calls`: how often one inference runs it. Every call counts as large as the first.
     """
 
     layer: nn.Module
@@ -48,14 +48,14 @@ class Site:
 
     @property
     def price(self) -> Price:
-        """Of the layer as it stands."""
+        """What the layer itself costs."""
         weights = weight_of(self.layer).numel()
         places = self.inputs if isinstance(self.layer, TRANSPOSED) else self.outputs
         return Price(params=weights, macs=weights * math.prod(places) * self.calls)
 
 
 def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, Site]:
-    """Layer name -> its site, in the order of the first call; a layer that never runs is missing."""
+    """Layer name -> its site, in the order of the first calls. A layer that never runs is missing."""
     found: dict[str, Site] = {}
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -71,7 +71,7 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -
 
 
 def reasons(left: Mapping[str, str]) -> str:
-    """Layer name -> why it stays, in one line: layers with the same reason together, at most three by name."""
+    """Why layers stay, in one line. Groups layers by reason and names at most three of each group."""
     found: dict[str, list[str]] = {}
     for name, reason in left.items():
         found.setdefault(reason, []).append(name)
@@ -84,10 +84,10 @@ def _some(names: list[str]) -> str:
 
 
 def substitute(network: Network, chains: Mapping[str, nn.Module], example: Tensor) -> Network:
-    """A new network with these in the place of the named layers, at every name they go by.
+    """A new network with these chains in place of the named layers, wherever the network holds those layers.
 
-    Raises `Unsupported` when a layer is pruned or shared (a chain cannot keep that), or when the
-    network does not run with a chain in the layer's place.
+    Raises `Unsupported` when a layer is pruned or shared, which a chain cannot keep, or when the network does
+    not run with a chain in the layer's place.
     """
     _refuse_constrained(network, chains)
     module = copy.deepcopy(network.module)

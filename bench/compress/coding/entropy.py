@@ -1,7 +1,7 @@
 """The entropy-coded weights file: Huffman codes of shared weights and of the runs of zeros between them.
 
-After Han et al. 2016, Deep Compression, arXiv:1510.00149, sections 2 to 4; the format is in
-docs/deep-compression.md. What is decoded is what was encoded, to the bit.
+After Han et al. 2016, Deep Compression, arXiv:1510.00149, sections 2 to 4. docs/deep-compression.md describes the
+format. Decoding gives back every bit that was encoded.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from bench.errors import InvalidInput
 Array = np.ndarray[Any, np.dtype[Any]]
 MAGIC = b"PBW1"
 DTYPES = ("float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
-"""Their places are their codes in the file."""
+"""A type's code in the file is its index here."""
 RAW, PLAIN, SPARSE, SHARED, HASHED, ROWS = range(6)
 BOUNDS = (7, 15, 31, 63, 127, 255)
-"""Longest runs of zeros that one symbol may stand for; a longer run takes several."""
+"""Choices for the longest run of zeros that one symbol stands for. A longer run takes several symbols."""
 MOST_SHARED = 1 << 16
-"""Values of the largest codebook."""
+"""How many values a codebook can have."""
 MOST_IN_ROW = 256
-"""Values of the largest codebook of one row."""
+"""How many values a codebook of one row can have."""
 SAMPLE = 1 << 20
-"""Gaps that the longest run is chosen by."""
+"""How many gaps the choice of the longest run looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hashing:
-    """Weights shared by `bench.compress.coding.hashing`: nothing need be said of who shares with whom."""
+    """Weights shared by `bench.compress.coding.hashing`, so the file need not say which weights share."""
 
     buckets: int
     seed: int
@@ -43,7 +43,7 @@ class Hashing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
-    """A tensor and the form it takes. `body`: what is written already; `values`, `book`: bits of shared weights."""
+    """A tensor and its form in the file. `body`: the bytes known so far. `values`, `book`: bits of shared weights."""
 
     name: str
     array: Array
@@ -54,9 +54,10 @@ class _Plan:
 
 
 def encode_weights(state: Mapping[str, Array], hashed: Mapping[str, Hashing] | None = None) -> bytes:
-    """Tensors by name as the content of a weights file; each float32 one in the form that is smallest.
+    """The content of a weights file with these tensors, each float32 one in its smallest form.
 
-    `hashed` names tensors that may be shared by hash; one that is not is written as any other.
+    `hashed`: tensors that may be shared by hash. One that turns out not to be is written like any other.
+    Raises `InvalidInput` for a tensor of a type that the format does not have.
     """
     plans = [_plan(name, array, (hashed or {}).get(name)) for name, array in state.items()]
     books = _pooled([plan.book for plan in plans if plan.book is not None])
@@ -87,7 +88,7 @@ def _plan(name: str, array: Array, hashing: Hashing | None) -> _Plan:
 
 
 def _smallest(plan: _Plan, bits: Array) -> _Plan:
-    """Plain, sparse, shared, or shared by rows, whichever takes the fewest bytes."""
+    """The form that takes the fewest bytes: plain, sparse, shared, or shared by rows."""
     places = np.flatnonzero(bits)
     values = bits[places]
     book = _codebook(values)
@@ -112,9 +113,9 @@ def _smallest(plan: _Plan, bits: Array) -> _Plan:
 
 
 def _by_rows(bits: Array, rows: int) -> bytes | None:
-    """A codebook for each row, filled up with 0, and the index of each weight other than 0 in its row's.
+    """A codebook for each row, padded with 0, and the index of each weight other than 0 in its row's codebook.
 
-    None where the codebooks cannot be less than half of the weights.
+    None where the codebooks would be more than half of the weights.
     """
     most = min(MOST_IN_ROW, len(bits) // max(2 * rows, 1))
     books, indices = [], []
@@ -142,7 +143,7 @@ def _indices(plan: _Plan, books: list[Array]) -> bytes:
 
 
 def _pooled(books: list[Array]) -> list[Array]:
-    """Codebooks without those that another one holds, as all do that are shared over the whole network."""
+    """Drops codebooks that another one contains, as happens when the whole network shares its weights."""
     kept: list[Array] = []
     for book in sorted(books, key=len, reverse=True):
         if not any(_holds(other, book) for other in kept):
@@ -151,12 +152,12 @@ def _pooled(books: list[Array]) -> list[Array]:
 
 
 def _holds(book: Array, other: Array) -> bool:
-    """Whether every value is in it, and it is not so much larger that longer tables of code lengths cost more."""
+    """Whether `book` has every value of `other` and is not so large that its longer tables of code lengths cost more."""
     return len(book) < 9 * len(other) and bool(np.isin(other, book).all())
 
 
 def _codebook(values: Array) -> Array | None:
-    """The distinct bit patterns, sorted; None where there are too many to be worth it."""
+    """The distinct bit patterns, sorted; None where there are too many to gain anything."""
     if not len(values):
         return None
     sample = values[:: max(1, len(values) // MOST_SHARED)]
@@ -179,7 +180,7 @@ def _gap_bytes(gaps: Array, bound: int) -> int:
 
 
 def _gaps(gaps: Array, bound: int) -> bytes:
-    """The zeros before each weight: `bound` as often as it fits, then what is left of them."""
+    """The number of zeros before each weight: `bound` as often as it fits, then the rest."""
     full = gaps // bound
     symbols = np.full(len(gaps) + int(full.sum()), bound, dtype=np.uint8)
     symbols[np.cumsum(full + 1) - 1] = gaps % bound
@@ -187,7 +188,7 @@ def _gaps(gaps: Array, bound: int) -> bytes:
 
 
 def _hashed(name: str, bits: Array, hashing: Hashing) -> bytes | None:
-    """A value per bucket; None where a bucket has several."""
+    """One value per bucket; None where a bucket has several."""
     values = np.zeros(hashing.buckets, dtype=np.uint32)
     for place, bucket in buckets(name, len(bits), hashing.buckets, hashing.seed):
         values[bucket] = bits[place]
@@ -198,7 +199,7 @@ def _hashed(name: str, bits: Array, hashing: Hashing) -> bytes | None:
 
 
 def _values(bits: Array) -> bytes:
-    """Bits of float32 numbers, as float16 where that loses nothing."""
+    """float32 numbers, given as bits, as bytes: as float16 where that is exact."""
     if _fit_half(bits):
         return b"\2" + bits.view(np.float32).astype("<f2").tobytes()
     return b"\4" + bits.astype("<u4", copy=False).tobytes()

@@ -1,4 +1,4 @@
-"""Reads entropy-coded weights files, whoever wrote them: no size is believed before it is checked."""
+"""Reads entropy-coded weights files from any source: checks every size before using it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ MOST_AXES = 16
 
 
 def decode_weights(content: bytes, *, name: str = "weights file", limit_bytes: int = 1 << 28) -> dict[str, Array]:
-    """The tensors of a weights file, by name, to the bit what `bench.compress.coding.entropy.encode_weights` was given.
+    """The tensors of a weights file by name, bit for bit as `bench.compress.coding.entropy.encode_weights` got them.
 
-    Raises `InvalidInput`, calling the file `name`: it is damaged, cut off or no such file, or its
-    tensors would take over `limit_bytes` of memory.
+    Raises `InvalidInput`, naming the file `name`, for content that is damaged, cut off or of another format, and
+    for tensors that would take over `limit_bytes` of memory.
     """
     if content[: len(MAGIC)] != MAGIC:
-        raise InvalidInput(f"{name}: no weights file of this format: it does not begin with {MAGIC!r}")
+        raise InvalidInput(f"{name}: not a weights file: it does not begin with {MAGIC!r}")
     if len(content) < len(MAGIC) + 4 or zlib.crc32(content[:-4]) != int.from_bytes(content[-4:], "little"):
         raise InvalidInput(f"{name}: damaged or cut off: the checksum does not fit")
     reader = Reader(content[len(MAGIC) : -4], name)
@@ -62,7 +62,7 @@ def _tensor(reader: Reader, books: list[Array], limit: int) -> tuple[str, Array]
     try:
         title = reader.take(reader.varint(most=1 << 16, what="length of a name")).decode()
     except UnicodeDecodeError as error:
-        raise InvalidInput(f"{reader.name}: a tensor's name is no text: {error}") from error
+        raise InvalidInput(f"{reader.name}: a tensor's name is not text: {error}") from error
     code, form = reader.take(2)
     if code >= len(DTYPES) or form > ROWS or (form == RAW) == (DTYPES[code] == "float32"):
         raise InvalidInput(f"{reader.name}: tensor {title!r} of unknown type {code} or form {form}")
@@ -81,7 +81,7 @@ def _tensor(reader: Reader, books: list[Array], limit: int) -> tuple[str, Array]
 
 
 def _bits(reader: Reader, title: str, form: int, shape: list[int], books: list[Array]) -> Array:
-    """The flat tensor's float32 numbers as bits."""
+    """The float32 numbers of the flattened tensor, as bits."""
     size = math.prod(shape)
     if form == PLAIN:
         return _values(reader, size)
@@ -100,10 +100,13 @@ def _bits(reader: Reader, title: str, form: int, shape: list[int], books: list[A
 
 
 def _gaps(reader: Reader, size: int) -> tuple[Array, int]:
-    """The runs of zeros as symbols, and the one that no weight follows: they lead to no place past the end."""
+    """The runs of zeros as symbols, and the symbol of a longest run, after which no weight stands.
+
+    Checks that they do not lead past the end of the tensor.
+    """
     bound = reader.varint(most=BOUNDS[-1], what="longest run")
     if bound not in BOUNDS:
-        raise InvalidInput(f"{reader.name}: {bound} is no longest run; there are {BOUNDS}")
+        raise InvalidInput(f"{reader.name}: {bound} is not one of the longest runs {BOUNDS}")
     symbols = huffman.decode(reader, bound + 1, most=size)
     reached = int(symbols.sum(dtype=np.int64)) + int(np.count_nonzero(symbols < bound))
     if reached > size or (len(symbols) and symbols[-1] == bound):

@@ -1,4 +1,4 @@
-"""The hash that hashed weight sharing goes by: which bucket each weight of a tensor falls into."""
+"""The hash of hashed weight sharing: which bucket each weight of a tensor falls into."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ WORD = (1 << 64) - 1
 
 
 def buckets(name: str, size: int, count: int, seed: int) -> Iterator[tuple[slice, Array]]:
-    """For each chunk of a tensor's `size` weights, in C order, the bucket of each, in [0, count).
+    """Chunks of a tensor's `size` weights, in C order, with the bucket of each weight, in [0, count).
 
-    Of weight i the bucket is mix(i + 2^32 crc32(name) + seed 0x9E3779B97F4A7C15 mod 2^64) mod `count`, where
+    The bucket of weight i is mix(i + 2^32 crc32(name) + seed 0x9E3779B97F4A7C15 mod 2^64) mod `count`, where
     mix is the finaliser of SplitMix64 (Steele, Lea & Flood 2014): z ^= z >> 30, z *= 0xBF58476D1CE4E5B9,
     z ^= z >> 27, z *= 0x94D049BB133111EB, z ^= z >> 31.
     """

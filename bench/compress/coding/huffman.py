@@ -1,4 +1,4 @@
-"""Canonical Huffman coding of arrays of small whole numbers, in blocks that are decoded side by side."""
+"""Canonical Huffman coding of arrays of small whole numbers, in blocks that can be decoded at the same time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from bench.errors import InvalidInput
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BLOCK = 1024
-"""Symbols of a block. Blocks start at known bits, so that the decoder steps through all of them at once."""
+"""Symbols of a block. Blocks start at known bits, so the decoder steps through all of them at once."""
 LONGEST = 48
-"""Bits of the longest code; a longer one would need over 10^10 symbols."""
+"""Bits of the longest code. A longer one would need over 10^10 symbols."""
 CHUNK = 1 << 20
-"""Symbols packed at a time, for the memory it takes."""
+"""Symbols packed at a time, to limit memory."""
 
 
 def code_lengths(counts: Array) -> Array:
-    """How many bits each symbol's code has, for these counts (Huffman 1952); 0 for one that never occurs.
+    """How many bits each symbol's code has, for these counts (Huffman 1952); 0 for a symbol that never occurs.
 
-    A symbol that is the only one has a code of no bits. Ties are broken by order, so equal counts give equal codes.
+    A symbol that is the only one has a code of 0 bits. Ties go by order, so equal counts give equal codes.
     """
     present = np.flatnonzero(counts)
     lengths = np.zeros(len(counts), dtype=np.uint8)
@@ -44,7 +44,7 @@ def code_lengths(counts: Array) -> Array:
 
 
 def codes_of(lengths: Array) -> Array:
-    """The canonical codes: numbers that grow with the length, then with the symbol."""
+    """The canonical codes: numbers ordered by length, then by symbol."""
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     codes = np.zeros(len(lengths), dtype=np.uint64)
@@ -67,7 +67,8 @@ def coded_bytes(counts: Array) -> int:
 
 
 def encode(symbols: Array, alphabet: int) -> bytes:
-    """Numbers in [0, alphabet), one-dimensional: their count, the code's lengths, each block's bits, the codes."""
+    """Encodes numbers in [0, alphabet), one-dimensional: writes their count, the code's lengths, the bits of each block,
+    and the codes."""
     counts = np.bincount(symbols, minlength=alphabet)
     lengths = code_lengths(counts)
     head = varint(len(symbols)) + _table(counts, lengths)
@@ -78,7 +79,7 @@ def encode(symbols: Array, alphabet: int) -> bytes:
 
 
 def decode(reader: Reader, alphabet: int, most: int) -> Array:
-    """What `encode` was given, at most `most` numbers. Raises `InvalidInput` for what it cannot have written."""
+    """The numbers that `encode` was given, at most `most`. Raises `InvalidInput` for bytes it cannot have written."""
     count = reader.varint(most=most, what="count of symbols")
     lengths, only = _read_table(reader, alphabet)
     kind = np.uint8 if alphabet <= 1 << 8 else np.uint16
@@ -97,7 +98,7 @@ def decode(reader: Reader, alphabet: int, most: int) -> Array:
 
 
 def _table(counts: Array, lengths: Array) -> bytes:
-    """The symbol itself where there is but one; else the lengths, two a byte where all are below 16."""
+    """The only symbol where there is just one; else the lengths, two in a byte where all are below 16."""
     if not lengths.any():
         return b"\0" + varint(int(counts.argmax()) if len(counts) else 0)
     if lengths.max() < 16:
@@ -107,7 +108,7 @@ def _table(counts: Array, lengths: Array) -> bytes:
 
 
 def _read_table(reader: Reader, alphabet: int) -> tuple[Array, int]:
-    """Lengths of the codes; all 0, and the one symbol, where there is but one."""
+    """The lengths of the codes, and the symbol if there is only one; its lengths are all 0."""
     form = reader.take(1)[0]
     if form == 0:
         return np.zeros(alphabet, dtype=np.uint8), reader.varint(most=max(alphabet - 1, 0), what="symbol")
@@ -120,7 +121,7 @@ def _read_table(reader: Reader, alphabet: int) -> tuple[Array, int]:
         raise InvalidInput(f"{reader.name}: a table of code lengths of unknown form {form}")
     used = lengths[lengths > 0].tolist()
     if not used or max(used) > LONGEST or sum(1 << (LONGEST - length) for length in used) != 1 << LONGEST:
-        raise InvalidInput(f"{reader.name}: the code lengths are those of no complete code")
+        raise InvalidInput(f"{reader.name}: the code lengths do not make a complete code")
     return lengths, 0
 
 
@@ -144,7 +145,7 @@ def _packed(symbols: Array, codes: Array, lengths: Array) -> bytes:
 
 
 def _unpacked(payload: bytes, lengths: Array, starts: Array, last: int) -> tuple[Array, Array]:
-    """(blocks, BLOCK) symbols and the bit each block ended at; the last block has `last` symbols."""
+    """Symbols of shape (blocks, BLOCK), and the bit where each block ended. The last block has `last` symbols."""
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] > 0]
     sizes, firsts = np.unique(lengths[order], return_index=True)

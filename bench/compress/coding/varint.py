@@ -1,4 +1,4 @@
-"""Numbers and bytes read from a file nobody vouches for: every step is checked against what is left."""
+"""Reads numbers and bytes from an untrusted file, and checks every step against what is left of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from bench.errors import InvalidInput
 
 
 def varint(value: int) -> bytes:
-    """A whole number of at least 0 in as many bytes as it needs, 7 bits each, the lowest first (LEB128)."""
+    """A whole number, 0 or more, in as many bytes as it needs: 7 bits each, the lowest first (LEB128)."""
     found = bytearray()
     while value >= 128:
         found.append(value & 127 | 128)
@@ -15,7 +15,7 @@ def varint(value: int) -> bytes:
 
 
 class Reader:
-    """A place in `content`. `name` is what messages call the file."""
+    """A position in `content`. `name`: what messages call the file."""
 
     def __init__(self, content: bytes, name: str) -> None:
         self.content = content

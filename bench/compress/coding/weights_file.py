@@ -1,4 +1,4 @@
-"""A network's entropy-coded weights file: what of a network it holds, and what its size says."""
+"""A network's entropy-coded weights file: which tensors it holds, and how large they are uncoded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bench.compress.notes import HASHED
 FILE = "weights.pbw"
 """Its name in the cache, beside the ONNX file of the same network."""
 COUNTER = "num_batches_tracked"
-"""BatchNorm's count of training steps, which inference has no use for."""
+"""BatchNorm's count of training steps, which inference does not need."""
 
 
 def weights_file(network: Network) -> bytes:
-    """Parameters and buffers under torch's names, each once; before BatchNorm is folded, so sharing shows."""
+    """Parameters and buffers under torch's names, each once. BatchNorm is not folded, which would hide sharing."""
     module = network.module
     names = {name for name, _ in (*module.named_parameters(), *module.named_buffers())}
     state = {
@@ -29,12 +29,12 @@ def weights_file(network: Network) -> bytes:
 
 
 def uncoded_bytes(network: Network) -> int:
-    """What the parameters take as they are."""
+    """Bytes of the parameters as they are."""
     return sum(parameter.numel() * parameter.element_size() for parameter in network.module.parameters())
 
 
 @torch.no_grad()
 def plain_zeros(module: nn.Module, names: list[str]) -> None:
-    """Negative zeros, as masking negative weights leaves them, become zeros: all zeros are one symbol. In place."""
+    """Makes negative zeros, which masking leaves, positive in place, so that all zeros are one symbol."""
     for name in names:
         module.get_parameter(name).add_(0.0)

@@ -15,7 +15,7 @@ from bench.compress.layers import weight_of
 from bench.compress.replace_layers import Price, Site
 
 CHANGE = 1e-6
-"""Ends the iteration when the relative error changes by less. CP creeps."""
+"""Ends the iteration when the relative error changes by less. CP converges slowly."""
 
 
 @final
@@ -23,11 +23,11 @@ class Cp(Factorization):
     """1x1 to R channels, one column filter each, one row filter each, 1x1 back (CP, Lebedev et al. 2015)."""
 
     def share(self, layer: nn.Module, ratio: float) -> Rank:
-        """Of max(outputs, inputs): CP has no full rank that is easily known."""
+        """This share of max(outputs, inputs), because a tensor's full CP rank is not known."""
         return (share_of(max(weight_of(layer).shape[:2]), ratio),)
 
     def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
-        """Found by fitting: ranks doubled until one keeps enough, then halved in between."""
+        """Found by fitting: doubles the rank until it keeps enough, then bisects."""
         each, whole = self.price(site, (1,)), site.price
         most = min((whole.params - 1) // each.params, (whole.macs - 1) // each.macs)
         weight = array_of(weight_of(site.layer))
@@ -42,7 +42,7 @@ class Cp(Factorization):
         return (high,) if high else None
 
     def price(self, site: Site, rank: Rank) -> Price:
-        """Rank x (inputs + height + width + outputs) weights; the column filters run at output rows and input columns."""
+        """Rank x (inputs + height + width + outputs) weights. Column filters run at output rows and input columns."""
         outputs, inputs, height, width = weight_of(site.layer).shape
         ends = inputs * math.prod(site.inputs) + outputs * math.prod(site.outputs)
         middle = height * site.outputs[0] * site.inputs[1] + width * math.prod(site.outputs)
@@ -50,7 +50,7 @@ class Cp(Factorization):
         return Price(params=rank[0] * (inputs + outputs + height + width), macs=macs)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
-        """Four layers, by alternating least squares; each column's norm is spread evenly over the four."""
+        """Four layers, found by alternating least squares. They share each column's norm evenly."""
         assert isinstance(layer, nn.Conv2d)
         scales, columns = _parafac(array_of(layer.weight), rank[0], seed)
         outputs, inputs, rows, across = (column * scales**0.25 for column in columns)
@@ -66,14 +66,14 @@ class Cp(Factorization):
 
 
 def _lost(weight: Array, rank: int, seed: int) -> float:
-    """Share of the squared weights that CP of this rank misses."""
+    """The share of the squared weights that CP of this rank loses."""
     scales, (outputs, inputs, rows, across) = _parafac(weight, rank, seed)
     fitted = np.einsum("r,or,ir,hr,wr->oihw", scales, outputs, inputs, rows, across, optimize=True)
     return float(np.sum((weight - fitted) ** 2) / np.sum(weight**2))
 
 
 def _parafac(weight: Array, rank: int, seed: int) -> tuple[Array, list[Array]]:
-    """Norms (R,) and unit columns of the outputs, inputs, height and width, (side, R) each."""
+    """Norms of shape (R,), and unit columns for outputs, inputs, height and width, each of shape (side, R)."""
     with tensorly_on_numpy() as tensorly:
         scales, columns = tensorly.decomposition.parafac(
             weight, rank, n_iter_max=SWEEPS, tol=CHANGE, normalize_factors=True, random_state=seed

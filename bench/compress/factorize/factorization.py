@@ -15,9 +15,9 @@ Array = np.ndarray[Any, np.dtype[np.floating[Any]]]
 
 
 class Factorization(ABC):
-    """One way to write a layer's weight as a chain of smaller layers; biases stay on the last.
+    """One way to write a layer's weight as a chain of smaller layers. The bias goes to the last one.
 
-    Laws: `price` is what the chain of `build` costs; a higher rank never costs less.
+    Laws: `price` is what the chain that `build` returns costs. A higher rank never costs less.
     """
 
     @abstractmethod
@@ -26,30 +26,30 @@ class Factorization(ABC):
 
     @abstractmethod
     def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
-        """The smallest rank whose chain keeps this share of the squared weights; None when no smaller chain does."""
+        """The smallest rank whose chain keeps this share of the squared weights; None if the chain would not be smaller."""
 
     @abstractmethod
     def price(self, site: Site, rank: Rank) -> Price:
-        """Of the chain at the layer's site."""
+        """What the chain of this rank costs at the layer's site."""
 
     @abstractmethod
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
-        """The chain."""
+        """The chain of this rank, with the layer's weights factorized into it."""
 
 
 class Spectral(Factorization):
-    """One whose loss at any rank the singular values of matrices tell, without computing the chain."""
+    """A factorization whose loss at every rank the singular values give, without building the chain."""
 
     @abstractmethod
     def energies(self, layer: nn.Module) -> tuple[Array, ...]:
-        """Squared singular values, descending, of each matrix that the rank truncates."""
+        """Squared singular values, descending, of each matrix that a rank truncates."""
 
     @abstractmethod
     def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
-        """The smallest rank that keeps this share of the squared weights, by these `energies` of the layer."""
+        """The smallest rank that keeps this share of the squared weights. `energies`: those of the layer."""
 
     @final
     def energetic(self, site: Site, energy: float, seed: int) -> Rank | None:
-        """By the layer's energies."""
+        """The smallest rank by the layer's singular values."""
         del seed
         return self.keeping(site.layer, self.energies(site.layer), energy)

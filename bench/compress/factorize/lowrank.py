@@ -1,4 +1,4 @@
-"""Low-rank factorization: layers become chains of smaller ones that compute nearly the same."""
+"""Low-rank factorization: replaces layers by chains of smaller ones that compute nearly the same."""
 
 from __future__ import annotations
 
@@ -27,15 +27,18 @@ METHODS: Mapping[str, Factorization] = {"svd": Svd(), "tucker": Tucker(), "cp": 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Lowrank(Compressor):
-    """Writes each layer's weight as a product of smaller ones; a layer that would grow stays, and the notes say why.
+    """Writes each layer's weight as a product of smaller ones. A layer that would grow stays, and the notes say why.
 
-    Linear layers and 1x1 convolutions by singular values; larger kernels by `method`: "svd" (of outputs
-    against the rest), "tucker" (Tucker-2) or "cp". `layers` takes one kind only. The rank of each layer, by
-    exactly one of: `rank_ratio`, a share of the full rank (of the channels for Tucker and CP); `energy`, the
-    smallest that keeps this share of the squared weights; `macs_ratio`, the ranks of the highest energy, the
-    same for all layers, at which together they need at most this share of their MACs. Grouped and transposed
-    convolutions stay (and count). Fine-tune afterwards.
-    CP is slow where layers have hundreds of channels (minutes), and slower by `energy`, which fits many ranks.
+    Linear layers and 1x1 convolutions use singular values. Larger kernels use `method`: "svd" (outputs against
+    the rest), "tucker" (Tucker-2) or "cp". `layers`: which kind to factorize. Give exactly one of:
+
+    - `rank_ratio`: the share of the full rank; of the channels for Tucker and CP.
+    - `energy`: the smallest rank that keeps this share of the squared weights.
+    - `macs_ratio`: the highest energy, the same for all layers, at which they need at most this share of
+      their MACs together. Grouped and transposed convolutions stay, and their MACs count.
+
+    Fine-tune afterwards. CP takes minutes where layers have hundreds of channels. With `energy` it takes longer,
+    because it fits many ranks.
     """
 
     name: ClassVar[str] = "lowrank"
@@ -58,7 +61,7 @@ class Lowrank(Compressor):
             raise InvalidInput(f"{self!r}: give exactly one of rank_ratio, energy, macs_ratio")
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` when no layer can be made smaller, saying why for each."""
+        """Raises `Unsupported` if no layer can be made smaller, saying why for each."""
         named = weighted_layers(network.module, only=self.only, skip=self.skip)
         named = {name: layer for name, layer in named.items() if self.layers in ("all", _kind(layer))}
         found = sites(network.module, named, context.example)
@@ -85,7 +88,7 @@ class Lowrank(Compressor):
         return METHODS["svd" if flat else self.method]
 
     def _choose(self, places: Mapping[str, Place], macs: int, seed: int) -> Choice:
-        """Ranks or reasons; `macs` is what all the named layers need, these and those left as they are."""
+        """Ranks, or reasons to stay. `macs`: what all named layers need, including those that stay."""
         if self.rank_ratio is not None:
             return by_share(places, self.rank_ratio)
         if self.energy is not None:
@@ -100,7 +103,7 @@ def _kind(layer: nn.Module) -> str:
 
 
 def _unfit(layer: nn.Module, site: Site | None) -> str:
-    """Why this kind of layer is never factorized; empty for one that may be."""
+    """Why a layer of this kind is never factorized; "" for one that can be."""
     if site is None:
         return "it never runs"
     if type(layer) not in (nn.Linear, nn.Conv2d):

@@ -1,4 +1,4 @@
-"""The rank of each layer that is to be factorized: by share, by kept energy, or by what the network may cost."""
+"""Chooses the rank of each layer: by a share, by the energy it keeps, or by what the network may cost."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ HALVINGS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A layer at its site and how it is to be factorized."""
+    """A layer at its site, and how to factorize it."""
 
     site: Site
     method: Factorization
 
     def price(self, rank: Rank) -> Price:
-        """Of the chain."""
+        """What the chain of this rank costs."""
         return self.method.price(self.site, rank)
 
 
@@ -36,7 +36,7 @@ def by_share(places: Mapping[str, Place], ratio: float) -> Choice:
 
 
 def by_energy(places: Mapping[str, Place], energy: float, seed: int) -> Choice:
-    """Of each layer the smallest rank that keeps this share of its squared weights."""
+    """The smallest rank of each layer that keeps this share of its squared weights."""
     found: dict[str, Rank | str] = {}
     for name, place in places.items():
         rank = place.method.energetic(place.site, energy, seed)
@@ -47,10 +47,11 @@ def by_energy(places: Mapping[str, Place], energy: float, seed: int) -> Choice:
 
 
 def by_budget(places: Mapping[str, Place], budget: float) -> Choice:
-    """The highest energy, the same for all layers, at which they cost at most `budget` MACs together.
+    """Ranks at the highest energy, the same for all layers, at which they cost at most `budget` MACs together.
 
-    Layers that would grow at that energy stay whole and are paid for. CP gets the MACs that Tucker would take,
-    as what it keeps is known only by fitting. Where even rank 1 is over the budget, each layer has that reason.
+    Layers that would grow at that energy stay whole, and their MACs count. What CP keeps is known only by
+    fitting, so CP gets the MACs that Tucker would use. If even rank 1 is over the budget, that is every layer's
+    reason to stay.
     """
     plans = {name: _Plan(site=place.site, method=_spectral(place.method)) for name, place in places.items()}
     energies = {name: plan.method.energies(plan.site.layer) for name, plan in plans.items()}
@@ -83,7 +84,7 @@ class _Plan:
         return self.method.price(self.site, rank).below(self.site.price)
 
     def macs(self, rank: Rank | None) -> int:
-        """Of the chain; of the whole layer for None."""
+        """MACs of the chain of this rank; of the whole layer for None."""
         return (self.site.price if rank is None else self.method.price(self.site, rank)).macs
 
 
@@ -92,7 +93,7 @@ def _spectral(method: Factorization) -> Spectral:
 
 
 def _spent(place: Place, plan: _Plan, rank: Rank | None, energy: float) -> Rank | str:
-    """The rank itself, or for another method than the plan's the largest that costs as much: CP's costs are even."""
+    """The planned rank. A method without a plan of its own, CP, gets the largest rank for the planned MACs."""
     if rank is None:
         return f"it would grow at the energy of {energy:.3g} that the budget allows"
     if isinstance(place.method, Spectral):

@@ -1,4 +1,4 @@
-"""Standard convolutions become depthwise-separable blocks that start as the nearest such block to the original."""
+"""Replaces standard convolutions by depthwise-separable blocks, each the nearest such block to the original."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from bench.errors import Unsupported
 class Separable(Compressor):
     """Replaces standard convolutions by `multiplier` spatial filters per input channel and a 1x1 convolution.
 
-    The filters are the best approximation of each input channel's kernels (its first `multiplier` singular
-    vectors); nothing stands between the two, so that training starts close: fine-tune or distil afterwards.
-    The first convolution stays full, as in MobileNet, unless `only` names it; so do 1x1, grouped and
-    transposed ones, and those that would grow: the notes say why.
+    The filters are the best approximation of each input channel's kernels: its first `multiplier` singular
+    vectors. There is no activation between the two, so the outputs start close: fine-tune or distil afterwards.
+    The first convolution stays, as in MobileNet, unless `only` names it. 1x1, grouped and transposed
+    convolutions stay, and so do those that would grow. The notes say why.
     """
 
     name: ClassVar[str] = "separable"
@@ -34,7 +34,7 @@ class Separable(Compressor):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` when there is no convolution to replace, saying why for each."""
+        """Raises `Unsupported` if there is no convolution to replace, saying why for each."""
         layers = weighted_layers(network.module, only=self.only, skip=self.skip)
         convolutions = {name: layer for name, layer in layers.items() if not isinstance(layer, nn.Linear)}
         found = sites(network.module, weighted_layers(network.module), context.example)
@@ -55,9 +55,9 @@ class Separable(Compressor):
         return replace(result, notes={**network.notes, SEPARABLE: list(chains), NOT_SEPARABLE: left})
 
     def _unfit(self, layer: nn.Module) -> str:
-        """Why a convolution stays; empty for one that is replaced."""
+        """Why a convolution stays; "" for one to replace."""
         if type(layer) is not nn.Conv2d:
-            return f"{type(layer).__name__} is no Conv2d"
+            return f"{type(layer).__name__} is not a Conv2d"
         if layer.groups > 1:
             return f"a grouped convolution ({layer.groups} groups)"
         outputs, inputs, height, width = layer.weight.shape
@@ -90,7 +90,7 @@ class Separable(Compressor):
 
 
 def _nearest(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(out, in, h, w) -> (in count, 1, h, w) and (out, in count, 1, 1): the least squared error there is."""
+    """(out, in, h, w) -> (in count, 1, h, w) and (out, in count, 1, 1), with the least squared error."""
     outputs, inputs, height, width = weight.shape
     u, s, v = torch.linalg.svd(weight.double().permute(1, 0, 2, 3).reshape(inputs, outputs, -1), full_matrices=False)
     kept = min(count, s.shape[1])

@@ -24,31 +24,31 @@ from bench.compress.replace_layers import Price, Site
 
 @final
 class Svd(Spectral):
-    """W = (U sqrt S)(sqrt S V'): a linear layer as two; a convolution as one with fewer filters and a 1x1 one.
+    """W = (U sqrt S)(sqrt S V'). A linear layer becomes two, a convolution one with fewer filters and a 1x1 one.
 
-    The kernel is the matrix (outputs, inputs x height x width), as in Zhang et al. 2016, arXiv:1505.06798.
+    The matrix of a kernel is (outputs, inputs x height x width), as in Zhang et al. 2016, arXiv:1505.06798.
     """
 
     def share(self, layer: nn.Module, ratio: float) -> Rank:
-        """Of min(outputs, inputs x kernel)."""
+        """This share of min(outputs, inputs x kernel)."""
         return (share_of(min(_sides(layer)), ratio),)
 
     def energies(self, layer: nn.Module) -> tuple[Array, ...]:
-        """Of the one matrix."""
+        """Those of the one matrix."""
         return (squared_singular_values(_matrix(layer)),)
 
     def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
-        """The first values that add up to it."""
+        """The number of largest values that add up to this share."""
         del layer
         return (rank_keeping(energies[0], energy),)
 
     def price(self, site: Site, rank: Rank) -> Price:
-        """Rank x (inputs x kernel + outputs) weights, each used once per output."""
+        """Rank x (inputs x kernel + outputs) weights, each used once per output position."""
         params = rank[0] * sum(_sides(site.layer))
         return Price(params=params, macs=params * math.prod(site.outputs) * site.calls)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
-        """Two layers, the singular values shared evenly between them."""
+        """Two layers that share the singular values evenly."""
         del seed
         first, second = _halves(_matrix(layer), rank[0])
         if isinstance(layer, nn.Linear):
@@ -69,9 +69,9 @@ def _matrix(layer: nn.Module) -> Array:
 
 
 def _halves(matrix: Array, rank: int) -> tuple[Array, Array]:
-    """(rank, columns) and (rows, rank), whose product is nearest to the matrix, of equal norms.
+    """Factors of shape (rank, columns) and (rows, rank), of equal norms, whose product is nearest to the matrix.
 
-    From the leading eigenvectors alone, which is five times faster (2048 x 4608) than all singular vectors.
+    Computes only the leading eigenvectors: five times faster than all singular vectors for 2048 x 4608.
     """
     product = smaller_product(matrix)
     order = len(product)

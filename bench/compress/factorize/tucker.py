@@ -30,18 +30,18 @@ class Tucker(Spectral):
     """1x1 to fewer channels, the kernel between fewer, 1x1 back (Tucker-2, Kim et al. 2016). Rank: (outputs, inputs)."""
 
     def share(self, layer: nn.Module, ratio: float) -> Rank:
-        """Of the outputs and of the inputs."""
+        """This share of the outputs and of the inputs."""
         outputs, inputs, *kernel = weight_of(layer).shape
         return _possible(share_of(outputs, ratio), share_of(inputs, ratio), math.prod(kernel))
 
     def energies(self, layer: nn.Module) -> tuple[Array, ...]:
-        """Of the outputs against the rest and of the inputs against the rest."""
+        """Those of the outputs against the rest, and of the inputs against the rest."""
         weight = array_of(weight_of(layer))
         modes = [np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) for axis in (0, 1)]
         return tuple(squared_singular_values(mode) for mode in modes)
 
     def keeping(self, layer: nn.Module, energies: tuple[Array, ...], energy: float) -> Rank:
-        """Each of the two modes may lose half: the squared error is at most the sum of what both lose."""
+        """Each of the two modes may lose half, because the squared error is at most the sum of what both lose."""
         outputs, inputs = (rank_keeping(squares, 1 - (1 - energy) / 2) for squares in energies)
         return _possible(outputs, inputs, math.prod(weight_of(layer).shape[2:]))
 
@@ -54,7 +54,7 @@ class Tucker(Spectral):
         return Price(params=before + after, macs=macs * site.calls)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
-        """Three layers, by higher-order orthogonal iteration from the singular vectors."""
+        """Three layers, found by higher-order orthogonal iteration from the singular vectors."""
         assert isinstance(layer, nn.Conv2d)
         with tensorly_on_numpy() as tensorly:
             (core, (outputs, inputs)), _ = tensorly.decomposition.partial_tucker(
@@ -69,5 +69,5 @@ class Tucker(Spectral):
 
 
 def _possible(outputs: int, inputs: int, kernel: int) -> Rank:
-    """A core's unfolding has at most as many rows as the product of its other sides."""
+    """Limits each rank to the product of the core's other sides, the most that an unfolding's rank can be."""
     return min(outputs, inputs * kernel), min(inputs, outputs * kernel)

@@ -1,4 +1,4 @@
-"""How much a channel matters: one score (0 or more) for every set of channels that must go together."""
+"""How much channels matter: one score, 0 or more, for every set of channels that must go together."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from bench.errors import Unsupported
 ChannelCriterion = Literal["l1", "l2", "random", "taylor", "hessian", "activation", "apoz", "bn_scale"]
 
 Clamp = tuple[float, float]
-"""The least and the largest value that what follows a module lets through."""
+"""The least and the largest value that the activation after a module lets through."""
 EVERYTHING: Clamp = (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A module among those that lose channels together: its channel `indices[i]` goes with the root's `roots[i]`."""
+    """A module of a group that loses channels together. Its channel `indices[i]` goes with the root's channel `roots[i]`."""
 
     module: nn.Module
     indices: tuple[int, ...]
@@ -39,14 +39,18 @@ def channel_scores(
     context: Context,
     clamps: Mapping[nn.Module, Clamp],
 ) -> list[Tensor]:
-    """For each group the scores of its root's channels, the mean over its members, comparable between groups.
+    """For each group, the scores of its root's channels: the mean over its members, comparable between groups.
 
-    BatchNorm's scales are that as they are; by any other criterion each member's scores have the mean 1.
+    BatchNorm's scales are comparable as they are. For every other criterion each member's scores are scaled to
+    a mean of 1.
 
-    l1, l2: norm of the filter. random: uniform, seeded. taylor, hessian: the sum of the filter's weight
-    saliencies (`bench.compress.prune.weight_criteria`). activation: mean of |output|, after the ReLU that `clamps` says
-    follows; apoz: share of positive outputs (1 - APoZ, Hu et al. 2016), both after BatchNorm where there
-    is one. bn_scale: |gamma| (Liu et al. 2017). Raises `Unsupported` where BatchNorm or data is missing.
+    - l1, l2: norm of the filter. random: uniform, seeded. bn_scale: |gamma| (Liu et al. 2017).
+    - taylor, hessian: the sum of the filter's weight saliencies (`bench.compress.prune.weight_criteria`).
+    - activation: mean of |output|, after the ReLU in `clamps` if one follows.
+    - apoz: share of positive outputs (1 - APoZ, Hu et al. 2016).
+
+    activation and apoz look at the output of BatchNorm where there is one.
+    Raises `Unsupported` where BatchNorm or data is missing.
     """
     chosen = [[part for part in group if isinstance(part.module, _kinds(group, criterion))] for group in groups]
     for group, parts in zip(groups, chosen, strict=True):

@@ -19,12 +19,12 @@ from bench.errors import Unsupported
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Channels(Compressor):
-    """Removes the share `amount` of each convolution's filters, never those that are the network's outputs.
+    """Removes the share `amount` of each convolution's filters. The network's outputs stay.
 
-    Layers tied together (a residual sum, a depthwise pair) lose the same channels. `scope` "global"
-    ranks all channels together: by BatchNorm's scale as it is (network slimming's one threshold), by any
-    other criterion relative to their layer's mean. `round_to` keeps channel counts multiples of it.
-    `only` and `skip` name layers.
+    Layers tied together, as by a residual sum or a depthwise pair, lose the same channels. `scope`: "layer"
+    takes the same share of each layer; "global" ranks all channels together, by BatchNorm's scale as it is
+    (one threshold, as network slimming does) or by another criterion relative to the layer's mean.
+    `round_to` keeps channel counts multiples of it. `only` and `skip` name layers.
     """
 
     name: ClassVar[str] = "channels"
@@ -37,7 +37,7 @@ class Channels(Compressor):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """A smaller network. Raises `Unsupported` where nothing can be removed or a layer would be emptied."""
+        """A smaller network. Raises `Unsupported` where nothing can go or a layer would lose everything."""
         layers = weighted_layers(network.module, only=self.only, skip=self.skip)
         amounts = {name: self.amount for name, layer in layers.items() if isinstance(layer, CONVOLUTIONS)}
         if not amounts:
@@ -48,7 +48,7 @@ class Channels(Compressor):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Neurons(Compressor):
-    """Removes the share `amount` of each hidden linear layer's neurons, never the network's outputs."""
+    """Removes the share `amount` of each hidden linear layer's neurons. The network's outputs stay."""
 
     name: ClassVar[str] = "neurons"
     source: ClassVar[str] = "Hu et al. 2016, Network Trimming, arXiv:1607.03250; arXiv:2301.12900"
@@ -60,7 +60,7 @@ class Neurons(Compressor):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """A smaller network. Raises `Unsupported` where nothing can be removed or a layer would be emptied."""
+        """A smaller network. Raises `Unsupported` where nothing can go or a layer would lose everything."""
         layers = weighted_layers(network.module, only=self.only, skip=self.skip)
         amounts = {name: self.amount for name, layer in layers.items() if isinstance(layer, nn.Linear)}
         if not amounts:

@@ -1,4 +1,4 @@
-"""Pruning in rounds: a little, training, a little more, up to a target."""
+"""Pruning in rounds: prunes a little, trains, and repeats up to a target."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Schedule = Literal["linear", "geometric", "cubic"]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Iterative(WeightPruner):
-    """Prunes up to the share `to` in rounds, each followed by `epochs` of training; what is gone stays gone.
+    """Prunes up to the share `to` in rounds. Each round is followed by `epochs` of training; pruned weights stay away.
 
-    `schedule`: linear adds the same share every round (Han et al. 2015), geometric takes the same share of
-    what is left, cubic begins fast and ends slowly (Zhu & Gupta 2017). `granularity`: single weights, whole
+    `schedule`: linear adds the same share every round (Han et al. 2015); geometric takes the same share of
+    what is left; cubic begins fast and ends slowly (Zhu & Gupta 2017). `granularity`: single weights, whole
     channels of convolutions, or neurons of linear layers. `criterion` and `scope`: as in prune and channels.
     """
 
@@ -53,8 +53,11 @@ class Iterative(WeightPruner):
         check_criterion(self, self.criterion, self.granularity)
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Within one weight or channel of `to`, counting what is masked already. Raises `Unsupported` without a
-        data set, for a network sparser than `to`, and where a layer would lose everything."""
+        """Hits `to` within one weight or channel. Weights that are masked already count.
+
+        Raises `Unsupported` without a data set, for a network sparser than `to`, and where a layer would lose
+        everything.
+        """
         training_data(self, context)
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
         start = masked_share(network, layers) if self.granularity == "weight" else 0.0
@@ -76,7 +79,7 @@ class Iterative(WeightPruner):
         return prune_to(network, scores, dict.fromkeys(layers, share), self.scope)
 
     def _ranked(self, network: Network, layers: Iterable[str], context: Context) -> list[list[Tied]]:
-        """What is ranked together, as it is before the first round. Raises `Unsupported` where `to` is no channel."""
+        """Which layers are ranked together, before the first round. Raises `Unsupported` if `to` is less than one channel."""
         if self.granularity == "weight":
             return []
         found = tied(network, layers, context)
@@ -86,7 +89,7 @@ class Iterative(WeightPruner):
         return ranked
 
     def _remove(self, network: Network, context: Context, ranked: list[list[Tied]], share: float) -> Network:
-        """Down to the share `share` of the first widths; a round too small for any channel removes none."""
+        """Removes channels until `share` of the first widths is gone. A round that is too small removes none."""
         amounts: dict[str, float] = {}
         for items in ranked:
             size, left = sum(item.size for item in items), sum(item.left(network.module) for item in items)
@@ -110,7 +113,7 @@ def shares(start: float, to: float, steps: int, schedule: str) -> tuple[float, .
 
 
 def check_criterion(step: Compressor, criterion: str, granularity: str) -> None:
-    """Raises `InvalidInput` for a criterion of channels where single weights are pruned."""
+    """Raises `InvalidInput` if a criterion for channels is used on single weights."""
     allowed = get_args(WeightCriterion)
     if granularity == "weight" and criterion not in allowed:
         raise InvalidInput(
@@ -122,7 +125,7 @@ def check_criterion(step: Compressor, criterion: str, granularity: str) -> None:
 def layers_of(
     step: Compressor, module: nn.Module, granularity: Granularity, *, only: tuple[str, ...], skip: tuple[str, ...]
 ) -> dict[str, nn.Module]:
-    """The layers whose weights, channels or neurons may go. Raises `Unsupported` when there are none."""
+    """The layers whose weights, channels or neurons may go. Raises `Unsupported` where there are none."""
     named = weighted_layers(module, only=only, skip=skip)
     found = {name: layer for name, layer in named.items() if isinstance(layer, KINDS[granularity])}
     if not found:
@@ -131,7 +134,7 @@ def layers_of(
 
 
 def masked_share(network: Network, layers: Iterable[str]) -> float:
-    """The share of the layers' weights that is masked already, 0 to 1."""
+    """The share of these layers' weights that is masked, 0 to 1."""
     sizes = {name: weight_of(network.module.get_submodule(name)).numel() for name in layers}
     masks = [network.masks[f"{name}.weight"] for name in sizes if f"{name}.weight" in network.masks]
     return sum(int((mask == 0).sum()) for mask in masks) / sum(sizes.values())

@@ -1,4 +1,4 @@
-"""Training that draws weights or BatchNorm's gates towards zero, before a step that prunes them."""
+"""Training that pulls weights or BatchNorm's scales towards zero, for a later step that prunes them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from bench.models.training.fit import Objective
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Regularize(Compressor):
-    """Trains with `strength` times the sum of magnitudes added to the loss, so that less matters afterwards.
+    """Trains with `strength` times a sum of magnitudes added to the loss, which makes many weights unimportant.
 
-    `kind`: l1 sums over the weights of convolutions and linear layers; bn_l1 over BatchNorm's scales
-    (network slimming), to be followed by channels(criterion='bn_scale', scope='global').
+    `kind`: l1 sums over the weights of convolutions and linear layers. bn_l1 sums over BatchNorm's scales
+    (network slimming); follow it with channels(criterion='bn_scale', scope='global').
     """
 
     name: ClassVar[str] = "regularize"
@@ -56,7 +56,7 @@ class Regularize(Compressor):
             return [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
         found = [weight_of(layer) for layer in module.modules() if isinstance(layer, NORMS) and layer.affine]
         if not found:
-            raise Unsupported(f"{self!r}: the network has no BatchNorm with a scale; kind='l1' draws the weights")
+            raise Unsupported(f"{self!r}: the network has no BatchNorm with a scale; kind='l1' pulls on the weights")
         return found
 
 

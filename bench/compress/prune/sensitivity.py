@@ -1,4 +1,4 @@
-"""A scan of how much each layer can lose, and pruning by what it finds."""
+"""Scans how much each layer can lose, and prunes it by that much."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ from bench.errors import Unsupported
 from bench.models.training.predict import accuracy, predict
 
 LEVELS = 64
-"""How finely a layer's share is found: to 1/64, or to one channel of a layer (of each of its groups) with fewer."""
+"""A layer's share is found to 1/64, or to one channel (of each group) where a layer has fewer than 64."""
 
 Pruned = Callable[[Mapping[str, float]], Network]
-"""Layer name -> share of it, to the network without these."""
+"""(layer -> share of it that goes) -> the network without them."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Sensitivity(WeightPruner):
-    """Prunes each layer by the largest share that alone costs at most `max_drop_pp` points of accuracy.
+    """Prunes each layer by the largest share that costs at most `max_drop_pp` percentage points of accuracy by itself.
 
-    The shares are found by bisection, one layer at a time (layers tied together as one), before any
-    training, on `samples` examples of the training set, never the test set. The drop of all layers
-    together is larger; the notes have it, and training wins it back. `granularity` and `criterion`:
-    as in iterative.
+    Finds the shares by bisection, one layer at a time, with layers tied together as one. It does not train, and
+    it looks at `samples` examples of the training set, never at the test set. All layers together cost more: the
+    notes say how much, and training wins it back. `granularity` and `criterion`: as in iterative.
     """
 
     name: ClassVar[str] = "sensitivity"
@@ -58,7 +57,7 @@ class Sensitivity(WeightPruner):
         check_criterion(self, self.criterion, self.granularity)
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set, and where no layer can lose anything within the drop."""
+        """Raises `Unsupported` without a data set, or if no layer can lose anything within the drop."""
         if context.data is None:
             raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
@@ -83,8 +82,10 @@ class Sensitivity(WeightPruner):
     def _ways(
         self, network: Network, layers: Mapping[str, nn.Module], context: Context
     ) -> tuple[dict[tuple[str, ...], int], Pruned]:
-        """The layers to scan, those tied together in one tuple, with how much each has to lose, and how shares
-        of them are pruned."""
+        """The layers to scan -> how many weights or channels each has to lose, and how to prune shares of them.
+
+        Layers tied together are one tuple.
+        """
         if self.granularity != "weight":
             criterion = self.criterion
             sizes = {item.layers: item.size for item in tied(network, layers, context)}
@@ -97,8 +98,8 @@ class Sensitivity(WeightPruner):
     def _largest(
         self, group: tuple[str, ...], size: int, pruned: Pruned, look: Callable[[nn.Module], float], whole: float
     ) -> float:
-        """The largest share within the drop, taking it that a larger share never costs less. All of a layer is
-        too much unseen: it is not tried."""
+        """The largest share within the drop. Assumes that a larger share never costs less. Never tries to remove a
+        whole layer."""
         levels = min(LEVELS, size)
         fits, too_much = 0, levels
         while too_much - fits > 1:
@@ -112,7 +113,7 @@ class Sensitivity(WeightPruner):
 
 
 def _looker(data: Dataset, samples: int, seed: int) -> Callable[[nn.Module], float]:
-    """Accuracy on the last of a seeded order of the training set, of which criteria look at the first."""
+    """Measures accuracy on the last `samples` examples in a seeded order. Criteria look at the first ones."""
     order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(seed))
     chosen = order[-samples:].numpy()
     x, y = data.x_train[chosen], data.y_train[chosen]

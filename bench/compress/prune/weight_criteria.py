@@ -1,4 +1,4 @@
-"""How much a weight matters: one saliency per weight (0 or more), of which pruning removes the smallest."""
+"""How much a weight matters: one saliency per weight, 0 or more. Pruning removes the smallest."""
 
 from __future__ import annotations
 
@@ -17,18 +17,20 @@ from bench.errors import Unsupported
 
 WeightCriterion = Literal["l1", "random", "taylor", "hessian", "activation"]
 SAMPLES = 256
-"""Samples of the training set that gradients and activations are taken over."""
+"""How many examples of the training set gradients and activations are taken over."""
 BATCH = 64
 
 
 def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str, context: Context) -> dict[str, Tensor]:
     """Layer name -> saliency of its weights, of the weight's shape, float32.
 
-    l1: |w|. random: uniform, seeded. taylor: |w g|, g the gradient of the loss (Molchanov et al. 2017).
-    hessian: h w^2 / 2, h the diagonal of the empirical Fisher matrix, the mean squared gradient of
-    single samples (LeCun et al. 1990, OBD). activation: |w| times the root mean square of the input it
-    multiplies (Sun et al. 2024, Wanda). Raises `Unsupported` where data or labels are missing, and for activation
-    where a layer is never called.
+    - l1: |w|. random: uniform, seeded.
+    - taylor: |w g|, where g is the gradient of the loss (Molchanov et al. 2017).
+    - hessian: h w^2 / 2, where h is the diagonal of the empirical Fisher matrix: the mean squared gradient of
+      single examples (LeCun et al. 1990, OBD).
+    - activation: |w| times the root mean square of the input it multiplies (Sun et al. 2024, Wanda).
+
+    Raises `Unsupported` without data or labels, and for activation if a layer is never called.
     """
     if criterion == "l1":
         return {name: weight_of(layer).detach().abs() for name, layer in layers.items()}
@@ -42,7 +44,7 @@ def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str,
 
 
 def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> dict[str, Tensor]:
-    """Layer name -> root mean square of each input channel, shaped to multiply the layer's weight."""
+    """Layer name -> root mean square of each input channel, in a shape that multiplies the layer's weight."""
     sums: dict[str, Tensor] = {}
     calls = dict.fromkeys(layers, 0)
 
@@ -65,7 +67,8 @@ def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Conte
 
 
 def _per_input(layer: nn.Module, values: Tensor) -> Tensor:
-    """Input channels -> the weight's input axis: (1, in, 1, 1), or (out, in/groups, 1, 1) for a grouped layer."""
+    """Puts values of input channels on the weight's input axis. The shape is (1, in, 1, 1), or (out, in/groups, 1, 1) for
+    a grouped layer."""
     weight = weight_of(layer)
     if not isinstance(layer, CONVOLUTIONS):
         return values
@@ -97,7 +100,7 @@ def _by_gradient(
 
 
 def samples(context: Context, criterion: str) -> tuple[Tensor, Tensor]:
-    """A seeded choice of the training set. Raises `Unsupported` without one."""
+    """Inputs and labels: a seeded choice of the training set. Raises `Unsupported` without a data set."""
     if context.data is None:
         raise Unsupported(
             f"criterion {criterion!r} looks at data, and this model has no data set; l1 and random do not"

@@ -1,4 +1,4 @@
-"""Pruning of single weights: they become zero and stay zero through later training; the shapes remain."""
+"""Prunes single weights: they become zero and stay zero in later training. Shapes stay as they are."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class WeightPruner(Compressor):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Prune(WeightPruner):
-    """Sets the share `amount` of the weights that matter least to zero, biases excepted.
+    """Sets the share `amount` of the weights, those that matter least, to zero. Biases stay.
 
-    `amount` counts what earlier steps already pruned. `scope`: one ranking over all layers, or the
-    same share of each. `only` and `skip` name layers. `criterion`: see `bench.compress.prune.weight_criteria`.
+    `amount` includes what earlier steps pruned. `scope`: one ranking over all layers, or the same share of
+    each. `only` and `skip` name layers. `criterion`: see `bench.compress.prune.weight_criteria`.
     """
 
     name: ClassVar[str] = "prune"
@@ -51,7 +51,7 @@ class Prune(WeightPruner):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Within one weight of `amount` per ranking. Raises `Unsupported` when a layer would lose all its weights."""
+        """Hits `amount` within one weight per ranking. Raises `Unsupported` if a layer would lose all its weights."""
         layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, self.amount), self.scope)
@@ -60,7 +60,7 @@ class Prune(WeightPruner):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Threshold(WeightPruner):
-    """Sets every weight whose magnitude is below `value` to zero, biases excepted."""
+    """Sets every weight whose magnitude is below `value` to zero. Biases stay."""
 
     name: ClassVar[str] = "threshold"
     source: ClassVar[str] = "Han et al. 2015, arXiv:1506.02626"
@@ -69,7 +69,7 @@ class Threshold(WeightPruner):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` when a layer has no larger weight."""
+        """Raises `Unsupported` if a layer has no weight that large."""
         del context
         layers = weighted_layers(network.module, only=self.only, skip=self.skip)
         return with_masks(network, {name: weight_of(layer).abs() >= self.value for name, layer in layers.items()})
@@ -78,9 +78,9 @@ class Threshold(WeightPruner):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NM(WeightPruner):
-    """Keeps the `n` largest of every `m` weights that follow one another along the input axis (2:4 sparsity).
+    """Keeps the `n` most important of every `m` neighbouring weights along the input axis, for example 2:4 sparsity.
 
-    A layer whose input channels `m` does not divide stays dense, and the notes name it.
+    A layer whose number of inputs is not a multiple of `m` stays dense, and the notes name it.
     """
 
     name: ClassVar[str] = "nm"
@@ -117,9 +117,10 @@ def pattern(network: Network) -> str:
 
 
 def prune_to(network: Network, scores: Mapping[str, Tensor], amounts: Mapping[str, float], scope: str) -> Network:
-    """The network with the least of each layer's weights (or of all, `scope` "global") at zero.
+    """The network with the least important weights of each layer (or of all layers, `scope` "global") at zero.
 
-    `amounts`: layer name -> share of its weights to be zero in the end, the already masked among them.
+    `scores`: layer -> saliency of its weights. `amounts`: layer -> share of its weights that is zero afterwards,
+    including those masked before.
     """
     ranked = {name: _already_last(network, name, score) for name, score in scores.items()}
     if scope == "global" and len(set(amounts.values())) == 1:
@@ -132,9 +133,10 @@ def prune_to(network: Network, scores: Mapping[str, Tensor], amounts: Mapping[st
 
 
 def with_masks(network: Network, keep: Mapping[str, Tensor]) -> Network:
-    """A new network whose layers keep only these weights, besides what is masked already.
+    """A new network whose layers keep only the weights in `keep` that are not masked already.
 
-    Raises `Unsupported` naming a layer that would lose all its weights.
+    `keep`: layer -> True or 1 for each weight to keep. Raises `Unsupported` naming a layer that would lose all
+    its weights.
     """
     module = copy.deepcopy(network.module)
     masks = dict(network.masks)
@@ -154,20 +156,20 @@ def note_sparsity(network: Network) -> Network:
 
 
 def sparsity(module: nn.Module) -> float:
-    """The share of all weights, biases excepted, that is zero."""
+    """The share of all weights, without biases, that is zero, 0 to 1."""
     weights = [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return round(zeros / sum(weight.numel() for weight in weights), 6)
 
 
 def _already_last(network: Network, name: str, score: Tensor) -> Tensor:
-    """Masked weights rank below every other, so that a second pruning does not count them as kept."""
+    """Ranks masked weights below all others, so that pruning again does not keep them."""
     mask = network.masks.get(f"{name}.weight")
     return score if mask is None else torch.where(mask > 0, score, -1.0)
 
 
 def _keep(scores: Tensor, amount: float) -> Tensor:
-    """True for all but the round(amount x count) smallest; of equal scores the first go first."""
+    """True for all but the round(amount x count) smallest. Of equal scores the first ones go."""
     flat = scores.flatten()
     count = round(amount * flat.numel())
     if count == 0:
@@ -180,7 +182,7 @@ def _keep(scores: Tensor, amount: float) -> Tensor:
 
 
 def _inputs(layer: nn.Module) -> int:
-    """How many inputs each of the layer's outputs sees: neighbours there are multiplied and added together."""
+    """How many input channels each of the layer's outputs sums over."""
     if isinstance(layer, CONVOLUTIONS):
         return int(layer.in_channels) // int(layer.groups)
     return weight_of(layer).shape[1]

@@ -1,4 +1,4 @@
-"""Which activations an int8 runtime quantizes, found in the traced network and named as `QuantSpec.ranges` names them."""
+"""Finds the activations that an int8 runtime quantizes, in the traced network, under the names of `QuantSpec.ranges`."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ MOVING = frozenset(
         ATEN.clone.default,
     }
 )
-"""What takes 8-bit values to the same 8-bit values: the runtimes keep scale and zero point through it."""
+"""Operators that move 8-bit values without changing them: the runtimes keep scale and zero point through them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """One activation and where a hook meets it.
+    """One activation, and the module where a hook meets it: as its input if `enters`, else as its output.
 
-    `name`: `input`, a layer (what leaves it, after BatchNorm and ReLU), or `layer:input`. `low` and
-    `high` are what a ReLU leaves. `layers`: those that write or read it; when all of them are float so
-    is the tensor, unless it is `pinned` by another operator, which the runtimes quantize in any case.
+    `name`: `input`; a layer, for what leaves it after BatchNorm and ReLU; or `layer:input`. `low` and `high`:
+    the limits a ReLU sets. `layers`: those that write or read it. The tensor is float when all of them are
+    float, unless it is `pinned`: another operator uses it, which the runtimes quantize in any case.
     """
 
     name: str
@@ -81,16 +81,16 @@ class Activation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traced:
-    """The activations of a network; `norms`: layer -> the BatchNorm that follows it and nothing else does."""
+    """The activations of a network. `norms`: layer -> the BatchNorm that is the only user of its output."""
 
     activations: tuple[Activation, ...]
     norms: Mapping[str, str]
 
 
 def trace(module: nn.Module, example: Tensor) -> Traced:
-    """Follows every activation from the layer that writes it to those that read it.
+    """Follows every activation from the layer that writes it to those that read it. `example`: one batch of inputs.
 
-    Raises `Unsupported` with the reason when torch.export cannot trace the network.
+    Raises `Unsupported` with the reason if torch.export cannot trace the network.
     """
     try:
         program = torch.export.export(module.eval(), (example,))
@@ -101,7 +101,7 @@ def trace(module: nn.Module, example: Tensor) -> Traced:
 
 
 class _Reader:
-    """The graph of one network. `owner`: node -> name of the activation it is, for all nodes of one activation."""
+    """The graph of one network. `owner`: node -> the activation it belongs to; an activation may cover several nodes."""
 
     def __init__(self, program: torch.export.ExportedProgram, layers: frozenset[str]) -> None:
         signature = program.graph_signature
@@ -130,7 +130,7 @@ class _Reader:
         return Traced(activations=tuple(found.values()), norms=self.norms)
 
     def _layer(self, node: fx.Node) -> str:
-        """The layer a multiplying node is the call of; "" for any other node."""
+        """The layer that a multiplying node calls; "" for any other node."""
         if node.op != "call_function" or node.target not in MULTIPLYING:
             return ""
         weight = node.args[1]
@@ -138,13 +138,13 @@ class _Reader:
         return name.removesuffix(".weight")
 
     def _norm(self, node: fx.Node) -> str:
-        """The BatchNorm a node is the call of, if it has statistics of its own; else ""."""
+        """The BatchNorm that a node calls, if it has statistics of its own; else ""."""
         if node.target is not ATEN.batch_norm.default or not isinstance(node.args[3], fx.Node):
             return ""
         return self.parameters.get(node.args[3].name, "").removesuffix(".running_mean")
 
     def _output(self, layer: str, node: fx.Node) -> Activation:
-        """What leaves a layer, with the BatchNorm and the ReLU that alone follow it."""
+        """What leaves a layer, including a BatchNorm and a ReLU where each is the only user of the tensor before it."""
         module, last = layer, node
         following = _only_user(last)
         if following is not None and (norm := self._norm(following)):
@@ -179,7 +179,7 @@ class _Reader:
         )
 
     def _readers(self, node: fx.Node) -> tuple[set[str], bool]:
-        """The layers that read a tensor, and whether other operators do (the network's output is none)."""
+        """The layers that read a tensor, and whether other operators do. The network's output does not count."""
         layers: set[str] = set()
         others = False
         for user in node.users:
@@ -193,7 +193,7 @@ class _Reader:
         return layers, others
 
     def _source(self, argument: Any) -> fx.Node:
-        """The node whose 8-bit values arrive unchanged."""
+        """The node whose 8-bit values arrive here unchanged."""
         assert isinstance(argument, fx.Node)
         node: fx.Node = argument
         while node not in self.owner and node.op == "call_function" and node.target in MOVING:
@@ -209,7 +209,7 @@ def _only_user(node: fx.Node) -> fx.Node | None:
 
 
 def _limits(node: fx.Node) -> tuple[float, float] | None:
-    """Least and largest value that a clamp around 0 lets through; None for another operator."""
+    """The least and the largest value that a clamp around 0 lets through; None for another operator."""
     if node.target in LIMITS:
         return LIMITS[node.target]
     if node.target not in CLAMPS:

@@ -1,4 +1,4 @@
-"""Ternary and binary weights: trained through their rounding, one scale a filter, counted at their bit width."""
+"""Ternary and binary weights: trained through their rounding, with scales, and counted at their bit width."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from bench.models.training.constraints import next_cluster
 from bench.types import Json
 
 Scale = Literal["filter", "layer", "none"]
-"""How many weights share a scale: those of an output channel, of a layer, or none has one (it is 1)."""
+"""Which weights share a scale: those of an output channel, those of a layer, or "none": every scale is 1."""
 COUNTS = (WEIGHT_BITS, PACKED_BYTES)
 """The notes that count a network in bits."""
 CLIP = 1.0
-"""Real weights stay within -1 to 1 (Courbariaux et al. 2015, section 2.4): beyond, the sign never turns."""
+"""Real weights stay within -1 to 1 (Courbariaux et al. 2015, section 2.4). Larger ones would never change sign."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Levels:
-    """A weight in few levels: `signs` -1, 0 or 1 and `scales`, both of the weight's shape."""
+    """A weight in few levels: `signs` (-1, 0 or 1) times `scales`, both of the weight's shape."""
 
     signs: Tensor
     scales: Tensor
 
     @property
     def values(self) -> Tensor:
-        """The weights that infer."""
+        """The weights that inference uses."""
         return self.signs * self.scales
 
 
@@ -47,7 +47,7 @@ class FewBits(Compressor):
 
     @final
     def renew_notes(self, before: Network, after: Network, step: Compressor) -> Mapping[str, Json]:
-        """Keeps the counts of `before` if `step` left the counted weights alone; else drops them and says why.
+        """Keeps the counts of `before` if `step` did not change the counted weights; else drops them and says why.
 
         Training moves a and -a apart and sharing puts other values in their place: these bits and scales no
         longer describe the weights. A later step of this kind has counted for itself.
@@ -66,13 +66,12 @@ class FewBits(Compressor):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Ternary(FewBits):
-    """Trains weights that are -a, 0 or a: 0 below `threshold` times the mean magnitude, a the mean of the others.
+    """Trains weights that are -a, 0 or a: 0 below `threshold` times the mean magnitude, and a the mean of the others.
 
-    The real weights learn through the rounding and are then thrown away; biases and BatchNorm stay
-    real. `scale`: what has an a of its own. `float_ends` leaves the first and the last layer real, as
-    the paper does; `skip` names others. `alpha` below 1 distils from the uncompressed model as distill
-    does. The files hold the values as float32; 2 bits a weight are in the notes until a later step changes
-    these weights.
+    Real weights learn through the rounding and are dropped afterwards. Biases and BatchNorm stay real.
+    `scale`: which weights share an a. `float_ends` leaves the first and the last layer real, as the paper does;
+    `skip` names others. `alpha` below 1 distils from the uncompressed model as distill does. The files hold the
+    values as float32. The notes count 2 bits a weight until a later step changes these weights.
     """
 
     name: ClassVar[str] = "ternary"
@@ -88,21 +87,23 @@ class Ternary(FewBits):
     temperature: Positive = 4.0
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set and when no layer is left to round."""
+        """Raises `Unsupported` without a data set, and if no layer is left to round."""
         layers = _chosen(self, network, context, float_ends=self.float_ends, skip=self.skip)
-        return _trained(self, network, context, layers, partial(ternary, threshold=self.threshold, scale=self.scale), 2)
+        return _train_levels(
+            self, network, context, layers, partial(ternary, threshold=self.threshold, scale=self.scale), 2
+        )
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Binary(FewBits):
-    """Trains weights that are -a or a, a the mean magnitude.
+    """Trains weights that are -a or a, where a is the mean magnitude.
 
-    The real weights learn through the rounding and are then thrown away; biases and BatchNorm stay
-    real. `scale`: what has an a of its own (none: a is 1, as in BinaryConnect). `float_ends` leaves the
-    first and the last layer real, as XNOR-Net does; `skip` names others. `alpha` below 1 distils from
-    the uncompressed model as distill does. The files hold the values as float32; 1 bit a weight is in
-    the notes until a later step changes these weights.
+    Real weights learn through the rounding and are dropped afterwards. Biases and BatchNorm stay real.
+    `scale`: which weights share an a ("none": a is 1, as in BinaryConnect). `float_ends` leaves the first and
+    the last layer real, as XNOR-Net does; `skip` names others. `alpha` below 1 distils from the uncompressed
+    model as distill does. The files hold the values as float32. The notes count 1 bit a weight until a later
+    step changes these weights.
     """
 
     name: ClassVar[str] = "binary"
@@ -120,16 +121,19 @@ class Binary(FewBits):
     temperature: Positive = 4.0
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set, when no layer is left to round, and for pruned layers."""
+        """Raises `Unsupported` without a data set, if no layer is left to round, and for pruned layers."""
         layers = _chosen(self, network, context, float_ends=self.float_ends, skip=self.skip)
         for name in layers:
             if f"{name}.weight" in network.masks:
                 raise Unsupported(f"{self!r}: layer {name!r} is pruned and binary weights have no zero; take ternary")
-        return _trained(self, network, context, layers, partial(binary, scale=self.scale), 1)
+        return _train_levels(self, network, context, layers, partial(binary, scale=self.scale), 1)
 
 
 def ternary(weight: Tensor, axis: int, *, threshold: float, scale: Scale) -> Levels:
-    """Li & Liu 2016, eq. 5 and 6: the nearest a * {-1, 0, 1} under their approximate threshold 0.7 E|W|."""
+    """The nearest a * {-1, 0, 1} with the threshold `threshold` * mean |W| (Li & Liu 2016, eq. 5 and 6).
+
+    `axis`: that of the output channels.
+    """
     magnitude = weight.detach().abs()
     shared = _shared(weight, axis, scale)
     kept = magnitude > threshold * magnitude.mean(dim=shared, keepdim=True)
@@ -139,7 +143,7 @@ def ternary(weight: Tensor, axis: int, *, threshold: float, scale: Scale) -> Lev
 
 
 def binary(weight: Tensor, axis: int, *, scale: Scale) -> Levels:
-    """Rastegari et al. 2016, eq. 6: the nearest a * {-1, 1}; 0 counts as positive."""
+    """The nearest a * {-1, 1}; 0 counts as positive (Rastegari et al. 2016, eq. 6). `axis`: that of the output channels."""
     values = weight.detach()
     mean = values.abs().mean(dim=_shared(weight, axis, scale), keepdim=True)
     return Levels(signs=torch.where(values < 0, -1.0, 1.0), scales=_scales(mean, weight, scale))
@@ -156,7 +160,7 @@ def _scales(mean: Tensor, weight: Tensor, scale: Scale) -> Tensor:
 def _chosen(
     step: Compressor, network: Network, context: Context, *, float_ends: bool, skip: tuple[str, ...]
 ) -> dict[str, nn.Module]:
-    """`float_ends`: without the layers that run first and last, wherever in the module they are written."""
+    """The layers to round. `float_ends` leaves out those that run first and last, in whatever order they are defined."""
     layers = distinct(weighted_layers(network.module, skip=skip))
     ran = list(sites(network.module, weighted_layers(network.module), context.example)) if float_ends else []
     chosen = {name: layer for name, layer in layers.items() if name not in (*ran[:1], *ran[-1:])}
@@ -165,7 +169,7 @@ def _chosen(
     return chosen
 
 
-def _trained(
+def _train_levels(
     step: Any,
     network: Network,
     context: Context,
@@ -173,7 +177,7 @@ def _trained(
     levels: Callable[[Tensor, int], Levels],
     bits: int,
 ) -> Network:
-    """Trains, puts the rounded weights in place, and shares them so that later training keeps them few."""
+    """Trains, puts the rounded weights in place, and shares them, so that later training keeps their number of values."""
     module = copy.deepcopy(network.module)
     axes = {f"{name}.weight": 1 if isinstance(layer, TRANSPOSED) else 0 for name, layer in layers.items()}
     real = replace(network, clusters={key: value for key, value in network.clusters.items() if key not in axes})
@@ -189,19 +193,24 @@ def _trained(
 
     clip(module)
     fit_replaced(step, module, real, context, rounded, after_step=clip)
-    masks, clusters = dict(network.masks), dict(real.clusters)
-    for key, axis in axes.items():
-        found = levels(module.get_parameter(key), axis)
-        module.get_parameter(key).data.copy_(found.values)
-        clusters[key] = _clusters(found, axis, step.scale, next_cluster(clusters))
-        if bool((found.signs == 0).any()):
-            masks[key] = (found.signs != 0).to(found.values.dtype)
     notes = {**network.notes, **_counted(module, axes, bits, step.scale)}
-    return replace(network, module=module, masks=masks, clusters=clusters, notes=notes)
+    rounds = {key: levels(module.get_parameter(key), axis) for key, axis in axes.items()}
+    return _shared_levels(replace(real, module=module, notes=notes), rounds, axes, step.scale)
+
+
+def _shared_levels(network: Network, found: Mapping[str, Levels], axes: Mapping[str, int], scale: Scale) -> Network:
+    """Puts these levels into the network's own module, each value of a filter (or layer) as a cluster, zeros masked."""
+    masks, clusters = dict(network.masks), dict(network.clusters)
+    for key, level in found.items():
+        network.module.get_parameter(key).data.copy_(level.values)
+        clusters[key] = _clusters(level, axes[key], scale, next_cluster(clusters))
+        if bool((level.signs == 0).any()):
+            masks[key] = (level.signs != 0).to(level.values.dtype)
+    return replace(network, masks=masks, clusters=clusters)
 
 
 def _clusters(levels: Levels, axis: int, scale: Scale, first: int) -> Tensor:
-    """One cluster, numbered from `first`, for each value of each filter (or of the layer); masked zeros in none."""
+    """A cluster for each value of each filter (or of the layer), numbered from `first`. Zeros are in no cluster."""
     signs = levels.signs
     group = torch.zeros((), dtype=torch.int64)
     if scale == "filter":
@@ -210,7 +219,7 @@ def _clusters(levels: Levels, axis: int, scale: Scale, first: int) -> Tensor:
 
 
 def _counted(module: nn.Module, axes: Mapping[str, int], bits: int, scale: Scale) -> dict[str, Any]:
-    """Bits a weight by layer; bytes of all parameters with these weights and their float32 scales packed."""
+    """The notes: bits of a weight by layer, and bytes of all parameters with these weights packed and float32 scales."""
     packed = 0
     for name, parameter in module.named_parameters():
         if name not in axes:

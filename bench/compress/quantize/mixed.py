@@ -1,4 +1,4 @@
-"""Mixed precision: int8 where it costs no accuracy, float32 in the few layers where it does."""
+"""Mixed precision: float32 in the few layers where int8 costs accuracy, int8 everywhere else."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ BATCH = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """On the held-out samples: share of right answers, mean cross-entropy."""
+    """On the held-out samples: share of right answers (0 to 1) and mean cross-entropy."""
 
     accuracy: float
     loss: float
 
 
 Look = Callable[[frozenset[str]], Score]
-"""The layers that are int8 -> how well the network then does."""
+"""(layers that are int8) -> how well the network does then."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class MixedInt8(Compressor):
-    """Static int8 with as few layers left in float as keep the accuracy within `max_drop_pp` points of float32.
+    """Static int8 that keeps as few layers in float as hold the accuracy within `max_drop_pp` points of float32.
 
-    Int8 is simulated in torch (min-max ranges of `samples` inputs) and judged on `held_out` other
-    examples of the training set, never the test set: a network that has learnt them by heart drops
-    less there. All layers are int8 first; while the drop is too large one more is left in float, the
-    one first whose own int8 raises the loss most for its multiplications; last, those left in float
-    are tried in int8 again, the most expensive first. The notes have every figure.
+    Simulates int8 in torch, with min-max ranges of `samples` inputs, and judges it on `held_out` other examples
+    of the training set, never on the test set. A network that knows those examples by heart drops less on them.
+    All layers start as int8. While the drop is too large, one more layer stays in float: first the one whose
+    own int8 raises the loss most per multiplication. At the end each float layer is tried in int8 again, the
+    most expensive first. The notes have every figure.
     """
 
     name: ClassVar[str] = "mixed_int8"
@@ -64,8 +64,8 @@ class MixedInt8(Compressor):
     held_out: Count = 2048
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set, when torch.export cannot trace the network, and when
-        no layer at all can be int8 within the drop."""
+        """Raises `Unsupported` without a data set, if torch.export cannot trace the network, and if no layer can be
+        int8 within the drop."""
         layers = weighted_layers(network.module)
         look = self._looker(network.module, context)
         whole = look(frozenset())
@@ -78,7 +78,7 @@ class MixedInt8(Compressor):
         alone: dict[str, float] = {}
         if not fits(everything):
             for turn, name in enumerate(layers):
-                context.progress(f"{self!r}: {name} alone", turn / len(layers))
+                context.progress(f"{self!r}: {name} by itself", turn / len(layers))
                 alone[name] = look(frozenset({name})).loss - whole.loss
             macs = multiplications(network.module, layers, context.example)
             order = sorted(layers, key=lambda name: alone[name] / max(macs[name], 1), reverse=True)
@@ -97,7 +97,7 @@ class MixedInt8(Compressor):
         return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, MIXED_INT8: found})
 
     def _looker(self, module: nn.Module, context: Context) -> Look:
-        """Judges sets of int8 layers; calibrates on the first of a seeded order of the training set, judges on the last."""
+        """A function that judges sets of int8 layers. Calibrates on the first inputs of a seeded order, judges on the last."""
         if context.data is None:
             raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
         order = np.random.default_rng(context.seed).permutation(len(context.data.x_train))
@@ -125,9 +125,9 @@ class MixedInt8(Compressor):
 
 
 def fewest_in_float(order: list[str], macs: Mapping[str, int], fits: Callable[[frozenset[str]], bool]) -> list[str]:
-    """The layers to leave in float, in the network's own words: none could go back to int8 alone.
+    """The layers to keep in float: none of them could go back to int8 by itself.
 
-    Layers join in `order` until `fits`; then each, the one with the most `macs` first, leaves if it still fits.
+    Layers join in `order` until `fits`. Then each is tried without, the one with the most `macs` first.
     """
     kept: list[str] = []
     for name in order:
@@ -142,7 +142,7 @@ def fewest_in_float(order: list[str], macs: Mapping[str, int], fits: Callable[[f
 
 
 def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, int]:
-    """Layer -> multiplications it does for one input (all its calls)."""
+    """Layer -> multiplications for one input, over all its calls."""
     found = dict.fromkeys(layers, 0)
 
     def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the network learns under the rounding that the runtime will do."""
+"""Quantization-aware training: the network learns with the rounding that the runtime will do."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from bench.errors import InvalidInput
 from bench.types import QuantSpec
 
 MOMENTUM = 0.01
-"""How far each batch moves the ranges; that of torch.ao's MovingAverageMinMaxObserver."""
+"""How far each batch moves the ranges, 0 to 1; the value of torch.ao's MovingAverageMinMaxObserver."""
 
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Qat(Compressor):
-    """Trains on with int8 inference simulated, then has the runtime quantize with the ranges that were trained.
+    """Trains on with simulated int8 inference; the runtime then quantizes with the trained ranges.
 
-    Gradients pass the rounding straight through. Ranges start as the minima and maxima over `samples`
-    inputs and follow the training batches; BatchNorm's statistics stay as they are. Tensors that no
-    layer writes or reads are calibrated when the file is compiled. `weight_bits`, `per_channel`,
-    `symmetric` and `keep_float`: as in int8, of which this is the trained form. `alpha` below 1 distils
-    from the uncompressed model as distill does.
+    Gradients pass straight through the rounding. Ranges start as minima and maxima over `samples` inputs and
+    follow the training batches. BatchNorm's statistics stay as they are. Tensors that no layer writes or reads
+    are calibrated when the file is compiled. `weight_bits`, `per_channel`, `symmetric` and `keep_float`: as in
+    int8. `alpha` below 1 distils from the uncompressed model as distill does.
     """
 
     name: ClassVar[str] = "qat"
@@ -56,7 +55,7 @@ class Qat(Compressor):
             raise InvalidInput(f"qat(weight_bits={self.weight_bits}): weight_bits must be 4 or 8, which runtimes store")
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set or when torch.export cannot trace the network."""
+        """Raises `Unsupported` without a data set, or if torch.export cannot trace the network."""
         data = training_data(self, context)
         module = copy.deepcopy(network.module)
         layers = frozenset(weighted_layers(module, skip=self.keep_float))
@@ -71,7 +70,7 @@ class Qat(Compressor):
         return Grid(weight_bits=self.weight_bits, per_channel=self.per_channel, symmetric=self.symmetric)
 
     def _weights(self, layers: frozenset[str], traced: Traced, module: nn.Module) -> dict[str, Tensor]:
-        """The rounded weights; BatchNorm, which training mode has woken, goes back to its statistics."""
+        """The rounded weights. Sets BatchNorm back to eval mode, so it uses its stored statistics in training too."""
         for part in module.modules():
             if isinstance(part, NORMS):
                 part.eval()

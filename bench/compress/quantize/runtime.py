@@ -1,4 +1,4 @@
-"""Quantization that the runtime does itself: these steps only say what is wanted."""
+"""Quantization that the runtime does itself. These steps only say what to ask for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Calibration = Literal["minmax", "entropy", "percentile", "mse"]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Int8(Quantizer):
-    """Static int8: weights and activations, ranges calibrated on samples of the training set.
+    """Static int8: weights and activations, with ranges calibrated on samples of the training set.
 
-    `symmetric` is about activations (zero point 0, what TensorRT needs); weights always are, with
-    one scale per output channel or one per tensor. `keep_float` names layers left in float32.
+    `symmetric` gives activations the zero point 0, which TensorRT needs. Weights are always symmetric, with one
+    scale per output channel or one per tensor. `keep_float` names layers to keep in float32.
     """
 
     name: ClassVar[str] = "int8"
@@ -47,7 +47,7 @@ class Int8(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DynamicInt8(Quantizer):
-    """Dynamic int8: int8 weights, activation ranges taken anew at every inference, no calibration."""
+    """Dynamic int8: int8 weights; every inference measures its own activation ranges, so nothing is calibrated."""
 
     name: ClassVar[str] = "dynamic_int8"
     source: ClassVar[str] = "ONNX Runtime quantize_dynamic; LiteRT dynamic range quantization"
@@ -62,7 +62,7 @@ class DynamicInt8(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Float16(Quantizer):
-    """Half precision: float16 weights and float16 arithmetic. For the smaller file alone: `float16_weights`."""
+    """Half precision: float16 weights and float16 arithmetic. `float16_weights` only makes the file smaller."""
 
     name: ClassVar[str] = "float16"
     source: ClassVar[str] = "IEEE 754-2008 binary16; Micikevicius et al. 2018, arXiv:1710.03740"
@@ -76,7 +76,7 @@ class Float16(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Bfloat16(Quantizer):
-    """Brain float: float32's exponent with 8 bits of precision, where the runtime computes in it."""
+    """Brain float: float32's range with 8 bits of precision, where the runtime computes in it."""
 
     name: ClassVar[str] = "bfloat16"
     source: ClassVar[str] = "Kalamkar et al. 2019, A Study of BFLOAT16 for Deep Learning Training, arXiv:1905.12322"
@@ -90,7 +90,7 @@ class Bfloat16(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Float16Weights(Quantizer):
-    """Weights stored in half precision for a file of half the bytes, arithmetic in float32."""
+    """Weights stored in half precision, which halves the file; arithmetic in float32."""
 
     name: ClassVar[str] = "float16_weights"
     source: ClassVar[str] = "IEEE 754-2008 binary16; TensorFlow Lite's post-training float16 quantization"
@@ -104,7 +104,7 @@ class Float16Weights(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Int8Weights(Quantizer):
-    """8-bit weights alone: a scale per output channel (or tensor), arithmetic in float."""
+    """8-bit weights with a scale per output channel or per tensor; arithmetic in float."""
 
     name: ClassVar[str] = "int8_weights"
     source: ClassVar[str] = "Dettmers et al. 2022, LLM.int8(), arXiv:2208.07339, section 2 (round to nearest, absmax)"
@@ -125,9 +125,9 @@ class Int8Weights(Quantizer):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Int4Weights(Quantizer):
-    """4-bit weights alone: a scale for each `block_size` weights along the inputs, arithmetic in float.
+    """4-bit weights with a scale for each `block_size` weights along the inputs; arithmetic in float.
 
-    `block_size` 0: one scale per output channel. A layer with fewer inputs than a block has that too.
+    `block_size` 0: one scale per output channel, which is also what a layer with fewer inputs than a block gets.
     """
 
     name: ClassVar[str] = "int4_weights"

@@ -1,9 +1,9 @@
-"""Int8 inference simulated in torch: the same network with activations and weights rounded to their grids.
+"""Simulates int8 inference in torch: the same network with activations and weights rounded to their grids.
 
-The grids are those the runtimes are given: weights symmetric with one scale per output channel (or
-tensor); activations in 256 steps over their range or, symmetric, with zero at the bottom where nothing is
-negative and in the middle elsewhere, which is what ONNX Runtime's and LiteRT's CPU kernels are handed.
-TensorRT's int8 has zero in the middle always: of a ReLU's output it sees half as many steps.
+The grids are those the runtimes get. Weights are symmetric, with one scale per output channel or per tensor.
+Activations have 256 steps over their range. Symmetric ones have zero at the bottom where nothing is negative,
+else in the middle, as ONNX Runtime's and LiteRT's CPU kernels expect. TensorRT's int8 always has zero in the
+middle, so it has half as many steps for the output of a ReLU.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ CALIBRATION_BATCH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """How values are rounded: bits of weights (activations have 8), scales per channel, activations symmetric."""
+    """How values are rounded. Activations have 8 bits.
+
+    `per_channel`: each output channel has a weight scale of its own. `symmetric`: of activations.
+    """
 
     weight_bits: int = 8
     per_channel: bool = True
@@ -39,14 +42,17 @@ class Grid:
 
 @dataclass(slots=True, kw_only=True)
 class Ranges:
-    """Ranges of activations by name, filled as values pass. `momentum` 0: widened to hold all that was seen;
-    above 0: each batch moves them by that share towards its own (Jacob et al. 2018, section 3.1)."""
+    """Ranges of activations by name, filled as values pass.
+
+    `momentum` 0: a range widens to hold everything seen. Above 0: each batch moves it by that share towards its
+    own range (Jacob et al. 2018, section 3.1).
+    """
 
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     momentum: float = 0.0
 
     def observe(self, activation: Activation, x: Tensor) -> None:
-        """Takes one batch into account; 0 is always in the range."""
+        """Takes one batch into account. 0 is always in the range. Raises `InvalidInput` for NaN or infinite values."""
         low, high = (float(value) for value in x.detach().aminmax())
         if not math.isfinite(low) or not math.isfinite(high):
             raise InvalidInput(f"activation {activation.name!r} becomes NaN or infinite: no int8 range holds it")
@@ -61,7 +67,7 @@ class Ranges:
 
 
 def calibrate(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
-    """Minima and maxima of every activation in float32 over the samples (N, *input shape)."""
+    """Minima and maxima of every float32 activation over the samples (N, *input shape)."""
     ranges = Ranges()
     with torch.no_grad(), _meeting(module, traced, ranges.observe, replace=False):
         for start in range(0, len(samples), CALIBRATION_BATCH):
@@ -71,9 +77,9 @@ def calibrate(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
 
 @contextmanager
 def simulated(module: nn.Module, traced: Traced, ranges: Ranges, layers: frozenset[str], grid: Grid) -> Iterator[None]:
-    """While it lasts, activations of `module` that `layers` being int8 makes int8 are rounded.
+    """While open, rounds those activations of `module` that are int8 when `layers` are int8.
 
-    In training mode the ranges follow what passes. Weights: see `rounded_weights`.
+    In training mode the ranges follow the values that pass. Weights: see `rounded_weights`.
     """
 
     def quantize(activation: Activation, x: Tensor) -> Tensor:
@@ -88,9 +94,9 @@ def simulated(module: nn.Module, traced: Traced, ranges: Ranges, layers: frozens
 
 
 def rounded_weights(module: nn.Module, layers: frozenset[str], traced: Traced, grid: Grid) -> dict[str, Tensor]:
-    """Parameter name -> its weight on its grid, with straight-through gradients, for `torch.func.functional_call`.
+    """Parameter name -> its rounded weight, with straight-through gradients, for `torch.func.functional_call`.
 
-    The grid is that of the weight with its BatchNorm folded in, which is what a runtime quantizes.
+    The grid is that of the weight with BatchNorm folded in, because runtimes quantize that weight.
     """
     found = {}
     chosen = {name: layer for name, layer in weighted_layers(module).items() if name in layers}
@@ -104,10 +110,10 @@ def rounded_weights(module: nn.Module, layers: frozenset[str], traced: Traced, g
 
 
 def round_weight(weight: Tensor, grid: Grid, *, axis: int = 0, factor: Tensor | None = None) -> Tensor:
-    """The nearest of 2^bits - 1 levels around 0; the gradient passes unchanged (Bengio et al. 2013).
+    """The nearest of 2^bits - 1 levels around 0. The gradient passes unchanged (Bengio et al. 2013).
 
-    `factor`: what each output channel is multiplied by later and the grid must know of; none of
-    this matters per channel, where scale and factor cancel.
+    `axis`: that of the output channels. `factor`: what a later operation multiplies each output channel by. It
+    changes a grid with one scale per tensor; with one per channel, scale and factor cancel.
     """
     most = 2 ** (grid.weight_bits - 1) - 1
     values = weight.detach()
@@ -122,7 +128,7 @@ def round_weight(weight: Tensor, grid: Grid, *, axis: int = 0, factor: Tensor | 
 
 
 def rounded(x: Tensor, low: float, high: float, *, symmetric: bool) -> Tensor:
-    """The values on the grid of 256 steps over low <= 0 <= high; values outside are clipped and pass no gradient."""
+    """The values on a grid of 256 steps over low <= 0 <= high. Values outside are clipped and pass no gradient."""
     if high - low < torch.finfo(torch.float32).tiny:
         return x * 0.0
     if symmetric and low < 0:
@@ -134,7 +140,7 @@ def rounded(x: Tensor, low: float, high: float, *, symmetric: bool) -> Tensor:
 
 
 def _folded(norm: nn.Module) -> Tensor:
-    """What a BatchNorm in eval mode multiplies each channel by."""
+    """The factor by which a BatchNorm in eval mode multiplies each channel."""
     assert isinstance(norm, NORMS)
     assert norm.running_var is not None
     spread = (norm.running_var + norm.eps).sqrt()
@@ -144,7 +150,7 @@ def _folded(norm: nn.Module) -> Tensor:
 
 @contextmanager
 def _meeting(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> Iterator[None]:
-    """`see(activation, x)` at every activation; what it returns goes on instead where `replace`."""
+    """Calls `see(activation, x)` at every activation. With `replace`, what it returns takes the activation's place."""
 
     def entering(activation: Activation, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         changed = see(activation, inputs[0])

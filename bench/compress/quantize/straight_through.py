@@ -1,4 +1,4 @@
-"""Training through weights that are rounded at every step: the rounded ones infer, the real ones learn."""
+"""Trains through rounded weights: inference uses the rounded ones, and the real ones learn."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from bench.compress.train.finetune import TrainingStep, retrain, training_data
 from bench.models.training.fit import Hook, Objective
 
 Replaced = Callable[[nn.Module], Mapping[str, Tensor]]
-"""Module -> parameter name -> what stands in its place, with gradients to the parameter."""
+"""(module) -> parameter name -> the tensor used in its place, with gradients to the parameter."""
 
 
 class StraightThrough(TrainingStep, Protocol):
-    """The arguments of a step that trains so. `alpha` below 1 distils: see `bench.compress.train.distill.Distill`."""
+    """The arguments of a step that trains this way. `alpha` below 1 distils, as `bench.compress.train.distill.Distill`."""
 
     @property
     def alpha(self) -> float:
-        """The share of the labels in the loss; the rest is the uncompressed model's outputs."""
+        """The weight of the labels in the loss, 0 to 1. The rest is the uncompressed model's outputs."""
 
     @property
     def temperature(self) -> float:
-        """That of both softmaxes where the outputs are compared."""
+        """The temperature of both softmaxes when outputs are compared."""
 
 
 def straight_through(weight: Tensor, values: Tensor, clip: float | None = None) -> Tensor:
-    """`values` forward; backward the gradient of `weight` itself, 0 where its magnitude is over `clip`.
+    """`values` in the forward pass. The backward pass gives `weight` the gradient unchanged, or 0 where |weight| > `clip`.
 
-    Bengio et al. 2013, arXiv:1308.3432, section 4; the clip is Courbariaux & Bengio's 2016, arXiv:1602.02830, eq. 4.
+    Bengio et al. 2013, arXiv:1308.3432, section 4. The clip: Courbariaux & Bengio 2016, arXiv:1602.02830, eq. 4.
     """
     through = weight if clip is None else weight.clamp(-clip, clip)
     return through + (values - through).detach()
@@ -48,9 +48,10 @@ def fit_replaced(
     replaced: Replaced,
     after_step: Hook | None = None,
 ) -> None:
-    """Trains `module` in place as finetune does, while `replaced` weights infer; masks and sharing of `network` hold.
+    """Trains `module` in place as finetune does, with the `replaced` weights in every forward pass.
 
-    Raises `Unsupported` without a data set, `InvalidInput` when the loss diverges.
+    Masks and sharing of `network` hold. Raises `Unsupported` without a data set, `InvalidInput` when the loss
+    diverges.
     """
     data = training_data(step, context)
     if step.alpha < 1:

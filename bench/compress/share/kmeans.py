@@ -1,4 +1,4 @@
-"""k-means of numbers on a line: sorted once, every round costs the clusters and not the numbers."""
+"""k-means of numbers on a line. It sorts once; after that a round's cost grows with the clusters, not the numbers."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CANDIDATES = 100_000
 
 
 def kmeans(values: Array, clusters: int, init: Init, seed: int) -> tuple[Array, Array]:
-    """Centroids, ascending float64 and at most `clusters`, and the place of each value's own, int64.
+    """Centroids (ascending, float64, at most `clusters`), and for each value the index of its centroid (int64).
 
-    Lloyd's rounds until no value changes cluster (or 300). `init` of Han et al. 2016, section 3.2: "linear"
-    spaces the first centroids evenly from the least to the greatest value, "density" at equal shares of the
-    values, "random" takes `clusters` of the values. An empty cluster takes the value farthest from its centroid.
+    Runs Lloyd's rounds until no value changes cluster, at most 300. `init` places the first centroids as in Han
+    et al. 2016, section 3.2: "linear" evenly from the least to the greatest value, "density" at equal shares of
+    the values, "random" at `clusters` of the values. An empty cluster takes the value farthest from its centroid.
     """
     ordered = np.sort(values).astype(np.float64)
     distinct = ordered[np.flatnonzero(np.diff(ordered, prepend=-np.inf))]
@@ -46,7 +46,7 @@ def _first(ordered: Array, distinct: Array, clusters: int, init: Init, seed: int
 
 
 def _means(ordered: Array, sums: Array, ends: Array, centroids: Array) -> Array:
-    """Of each cluster; an empty one is a value taken from another, where there is one to spare."""
+    """The mean of each cluster. An empty one takes a value from another cluster that can spare one."""
     totals, counts = np.diff(sums[ends]), np.diff(ends)
     empty = np.flatnonzero(counts == 0)
     if len(empty):
@@ -61,9 +61,9 @@ def _means(ordered: Array, sums: Array, ends: Array, centroids: Array) -> Array:
 
 
 def _farthest(ordered: Array, ends: Array, centroids: Array, count: int) -> Array:
-    """Places of the `count` values farthest from their centroids, which lie at the two ends of the clusters.
+    """Places of the `count` values farthest from their centroids, which lie at the ends of the clusters.
 
-    The last value of a cluster is left to it. For thousands of clusters not all candidates are looked at.
+    Never takes the last value of a cluster. For thousands of clusters it looks at only some candidates.
     """
     deep = np.arange(min(count, max(1, CANDIDATES // len(centroids))))
     starts, stops = ends[:-1, None], ends[1:, None]

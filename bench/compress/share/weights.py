@@ -1,4 +1,4 @@
-"""Weight sharing: weights of a cluster are one number, which a codebook holds once."""
+"""Weight sharing: all weights of a cluster have one value, which a codebook holds once."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Array = np.ndarray[Any, np.dtype[Any]]
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Share(Compressor):
-    """Gathers the weights of each layer, or of all (`scope`), in clusters that share one value; biases excepted.
+    """Groups the weights of each layer, or of all layers (`scope`), into clusters that share one value. Biases stay.
 
-    `clusters` or `bits` (2^bits clusters), one of them, is how many values there are at most. Pruned weights
-    stay zero and are no part of it. Later training moves the values and keeps what is shared.
+    Give exactly one of `clusters` and `bits` (2^bits clusters): the most values there can be. Pruned weights
+    stay zero and are in no cluster. Later training moves the values and keeps them shared.
     """
 
     name: ClassVar[str] = "share"
@@ -46,7 +46,7 @@ class Share(Compressor):
             raise InvalidInput(f"{self!r}: give exactly one of clusters, bits")
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Every unpruned weight at the mean of its cluster. Raises `Unsupported` when there is no layer to share."""
+        """Puts every unpruned weight at the mean of its cluster. Raises `Unsupported` if there is no layer to share."""
         layers = _layers(self, network, self.only, self.skip)
         many = self.clusters if self.clusters is not None else 2 ** int(self.bits or 0)
         unpruned = {name: _unpruned(network, name, layer) for name, layer in layers.items()}
@@ -74,10 +74,10 @@ class Share(Compressor):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Hashed(Compressor):
-    """Weights that a hash puts in one bucket share one value, of which there are `ratio` times as many as weights.
+    """Weights in the same bucket of a seeded hash share one value. There are `ratio` times as many values as weights.
 
-    The hash (`bench.compress.coding.hashing`, seeded) says who shares, so nothing but the values need be stored. It
-    knows nothing of the weights: train afterwards. Without the paper's second hash for signs.
+    The hash (`bench.compress.coding.hashing`) decides which weights share, so only the values need storing. It
+    ignores the weights themselves: train afterwards. The paper's second hash, for signs, is left out.
     """
 
     name: ClassVar[str] = "hashed"
@@ -87,7 +87,7 @@ class Hashed(Compressor):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` for a pruned layer: its zeros would have to be shared too."""
+        """Raises `Unsupported` for a pruned layer, because its zeros would share buckets with other weights."""
         layers = _layers(self, network, self.only, self.skip)
         module = copy.deepcopy(network.module)
         clusters = {key: value for key, value in network.clusters.items() if key.removesuffix(".weight") not in layers}
@@ -128,10 +128,10 @@ def _fact(values: Array, shared: Array, clusters: int) -> dict[str, Any]:
 
 
 def _bucket_values(weight: Tensor, ids: Array, count: int) -> Tensor:
-    """Each weight at the mean of its bucket, times what gives the layer the spread it had.
+    """Each weight at the mean of its bucket, scaled so that the layer keeps its standard deviation.
 
-    Unscaled, means of unrelated weights are near zero and train badly (LeNet-300-100 on MNIST at a ratio
-    of 1/8, three epochs: 3.1 % error; scaled 2.2 %).
+    Without the scale, means of unrelated weights are near zero and train badly: LeNet-300-100 on MNIST at a
+    ratio of 1/8, three epochs, has 3.1 % error without and 2.2 % with it.
     """
     flat = weight.numpy().reshape(-1).astype(np.float64)
     sizes = np.maximum(np.bincount(ids, minlength=count), 1)

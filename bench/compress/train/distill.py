@@ -1,4 +1,4 @@
-"""Distillation: a network learns the outputs, and the inner features, of its teacher while it is trained."""
+"""Distillation: trains a network to give its teacher's outputs and, if asked, its inner features."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from bench.types import Model
 class Distill(Compressor):
     """Trains on as finetune does, with loss = alpha * hard + (1 - alpha) * T^2 * soft + beta * features.
 
-    hard: cross-entropy with the labels. soft: the divergence KL(teacher || student) of both softmaxes at
-    temperature T. `features`: hint draws a projection of the student's features, learned and thrown away
-    afterwards, to the teacher's, attention draws attention maps; at `layer` ("": the last convolution before the
-    output, or hidden linear layer), and at `teacher_layer` of the teacher if it has another name.
-    `teacher` names a reference network, trained on the same data ("": the uncompressed model).
+    hard: cross-entropy with the labels. soft: KL(teacher || student) of both softmaxes at temperature T.
+    `features`: "hint" compares the teacher's features with a learned projection of the student's, which is
+    dropped afterwards; "attention" compares attention maps. They are taken at `layer` ("": the last convolution
+    before the output, or else the last hidden linear layer). `teacher_layer`: its name in the teacher, if it
+    differs. `teacher`: a reference network, trained on the same data ("": the uncompressed model).
     """
 
     name: ClassVar[str] = "distill"
@@ -64,12 +64,12 @@ class Distill(Compressor):
             raise InvalidInput("distill: layer names where features are compared; say features='hint' or 'attention'")
 
     def sources(self) -> tuple[Path, ...]:
-        """The file a teacher's network is written in."""
+        """The file that holds the teacher's network."""
         return network_files(self.teacher)
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set and for a teacher with other outputs or features that
-        cannot be compared, `InvalidInput` for names that match nothing and when the loss diverges."""
+        """Raises `Unsupported` without a data set, and for a teacher with other outputs or features that cannot be
+        compared; `InvalidInput` for names that match nothing, and when the loss diverges."""
         data = training_data(self, context)
         module = copy.deepcopy(network.module)
         teacher = self._teacher(context)
@@ -93,8 +93,11 @@ class Distill(Compressor):
         return train_or_load(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
 
     def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
-        """The loss of logits, and the data it is for: the teacher answers once for the whole training set, so
-        the labels are numbers of examples, by which both its answers and the true labels are found."""
+        """The loss of logits, and the data to use it with.
+
+        The teacher answers once for the whole training set. The labels of that data are numbers of examples, by
+        which the loss finds both the teacher's answers and the true labels.
+        """
         answers = torch.from_numpy(predict(teacher, data.x_train))
         labels = torch.from_numpy(data.y_train)
 
@@ -118,10 +121,10 @@ class Distill(Compressor):
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Student(Compressor):
-    """Puts a smaller network with fresh, seeded weights in the model's place, to be trained by what follows.
+    """Puts a smaller network with new, seeded weights in the model's place. Later steps train it.
 
-    `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune it is trained alone, by
-    distill it learns from the uncompressed model.
+    `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune, it learns from the labels;
+    followed by distill, also from the uncompressed model.
     """
 
     name: ClassVar[str] = "student"
@@ -129,11 +132,11 @@ class Student(Compressor):
     model: str
 
     def sources(self) -> tuple[Path, ...]:
-        """The file the network is written in."""
+        """The file that holds the network."""
         return network_files(self.model)
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` when it is not the first step, or for a network with other outputs."""
+        """Raises `Unsupported` if it is not the first step, or for a network with other outputs."""
         if network.module is not context.teacher:
             raise Unsupported(f"{self!r} replaces the whole network and what was done to it: it must be the first step")
         module = build(self._model(context), context.seed)
@@ -148,9 +151,9 @@ class Student(Compressor):
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
-    """The loss, mean over the batch: alpha CE(logits, labels) + (1 - alpha) T^2 KL(p || q), where p and q are
-    softmax(teacher / T) and softmax(logits / T).
+    """The loss alpha CE(logits, labels) + (1 - alpha) T^2 KL(p || q), the mean over the batch.
 
+    p is softmax(teacher / T), q is softmax(logits / T).
     Logits are (N, classes), labels (N,). T^2 keeps the gradient's size as T grows (Hinton et al. 2015, section 2).
     """
     hard = F.cross_entropy(logits, labels)
@@ -160,7 +163,7 @@ def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha:
 
 
 def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor) -> None:
-    """Raises `Unsupported` where one network's outputs have another shape than the other's."""
+    """Raises `Unsupported` if the outputs of the two networks differ in shape. `who`: names `found` in the message."""
     with torch.no_grad():
         shapes = [tuple(module(example).shape[1:]) for module in (found, wanted)]
     if shapes[0] != shapes[1]:

@@ -1,4 +1,4 @@
-"""Losses that draw a student's inner features to its teacher's, and which layers they are taken from."""
+"""Losses that compare a student's inner features with its teacher's, and the layers they are taken from."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ POINTWISE: Mapping[int, Callable[[int, int], nn.Module]] = {
     4: partial(nn.Conv2d, kernel_size=1),
     5: partial(nn.Conv3d, kernel_size=1),
 }
-"""Dimensions of a feature -> the layer that maps its channels one place at a time."""
+"""Number of axes of a feature -> the layer that maps its channels at each place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeatureLoss:
-    """`value` is the loss of the last forward passes of both networks; `parameters` are trained along."""
+    """`value` gives the loss of the last forward passes of both networks. `parameters` are trained with the student."""
 
     value: Callable[[], Tensor]
     parameters: Sequence[Tensor]
@@ -39,9 +39,9 @@ class FeatureLoss:
 def feature_loss(
     kind: FeatureKind, student: nn.Module, teacher: nn.Module, layers: tuple[str, str], example: Tensor, seed: int
 ) -> Iterator[FeatureLoss]:
-    """While open, features of both networks are watched at `layers` (of student and teacher; "": the last ones).
+    """While open, records the features of both networks at `layers`: (of the student, of the teacher), "" for the last.
 
-    hint: half the mean squared difference of the teacher's features and a learned linear projection of the
+    hint: half the mean squared difference between the teacher's features and a learned linear projection of the
     student's (Romero et al. 2015, eq. 3). attention: the squared difference of both attention maps, summed over
     places (Zagoruyko & Komodakis 2017, eq. 2). Raises `InvalidInput` for a layer that does not exist,
     `Unsupported` for features that cannot be compared.
@@ -68,14 +68,17 @@ def feature_loss(
 
 
 def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the batch of the squared distance of two attention maps, 0 to 2: each the sum of squares over
-    channels, flattened and scaled to length 1. Shapes (N, C, ...), the C may differ."""
+    """The squared distance of two attention maps, mean over the batch, 0 to 2.
+
+    A map is the sum of squares over channels, flattened and scaled to length 1. Shapes are (N, C, ...); C may
+    differ.
+    """
     maps = [F.normalize(values.square().mean(1).flatten(1), dim=1) for values in (student, teacher)]
     return (maps[0] - maps[1]).square().sum(1).mean()
 
 
 def last_features(module: nn.Module, example: Tensor) -> str:
-    """The last convolution before the output layer, or the last hidden linear layer where there is none.
+    """The last convolution before the output layer; without one, the last hidden linear layer.
 
     Raises `Unsupported` for a network of one layer.
     """
@@ -109,15 +112,15 @@ def _keep(seen: dict[str, Tensor], who: str, layer: nn.Module, inputs: tuple[Ten
 
 
 def _check_shapes(kind: str, names: Sequence[str], student: tuple[int, ...], teacher: tuple[int, ...]) -> None:
-    told = f"{names[0]!r} {student[1:]} of the student and {names[1]!r} {teacher[1:]} of the teacher"
+    both = f"{names[0]!r} {student[1:]} of the student and {names[1]!r} {teacher[1:]} of the teacher"
     if len(student) not in POINTWISE or len(student) != len(teacher) or student[2:] != teacher[2:]:
-        raise Unsupported(f"features: {told} differ in more than channels; name layers of one size")
+        raise Unsupported(f"features: {both} differ in more than channels; name layers of one size")
     if kind == "attention" and len(student) == 2:
-        raise Unsupported(f"features='attention' compares maps, and {told} have no places; use 'hint'")
+        raise Unsupported(f"features='attention' compares maps, and {both} have no places; use 'hint'")
 
 
 def _projection(student: tuple[int, ...], teacher: tuple[int, ...], seed: int) -> nn.Module:
-    """Channels of the student to channels of the teacher at each place, seeded."""
+    """A seeded layer that maps the student's channels to the teacher's at each place."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return POINTWISE[len(student)](student[1], teacher[1])
