@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bench.compress.notes import OUTSIDE_LAYERS
 from bench.config.target import Target
 from bench.line.measure import Findings
 from bench.line.plan import Cell, Plan
@@ -60,7 +61,7 @@ class CellFindings:
 def gather_evidence(found: CellFindings, cell: Cell, target: Target) -> Evidence:
     """What the cell's status follows from."""
     launches, clock = found.ran.launches, found.ran.clock
-    note = found.prepared.source.notes.get("outside_layers")
+    note = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(
         notes=(str(note),) if note else (),
         fallbacks=found.ran.distrust,
