@@ -1,6 +1,7 @@
-"""What a measurement leaves: raw samples and reasons. Statistics are computed from it, never stored.
+"""What a measurement leaves: raw samples and reasons. Statistics are computed from them, never stored.
 
-Standard library only; written by `bench.line.run`, kept by `bench.store`, read by `bench.report`.
+This module travels to the device: standard library only. `bench.line` makes records, `bench.store` keeps them,
+`bench.report` reads them. A change of a field is a change of the stored format: see `bench.store.codec`.
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = (("--help",), ("recipes",), ("backends",), ("targets",))
+PAGE = "from bench.report.page import render_page; render_page([], [])"
+"""Reads every asset of the page."""
 SHIPPED = ("bench/", "backends/", "targets/", "pressbench-")
 
 
@@ -60,6 +62,7 @@ def main() -> None:
             sys.exit(f"the wheel is not what ran, but {place}")
         for command in COMMANDS:
             run([str(programs / "pressbench"), *command], folder)
+        run([str(programs / "python"), "-c", PAGE], folder)
         print(f"{wheel.name}: installed and ran {', '.join(' '.join(command) for command in COMMANDS)}")
 
 
