@@ -136,7 +136,7 @@ def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
     for name in names:
         nodes = known.get(name) or by_node.get(name)
         if nodes is None:
-            raise unknown("layer", name, {**by_node, **known})
+            raise unknown("layer in keep_float", name, {**by_node, **known})
         found.extend(nodes)
     return found
 

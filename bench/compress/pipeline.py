@@ -192,7 +192,8 @@ def _spec_from(fields: dict[str, Json] | None) -> QuantSpec | None:
 
 
 def _check_names(quant: QuantSpec, layers: tuple[str, ...], model: Model) -> None:
+    """Of a network. In a user's file nodes have names too, which the backend that compiles it checks."""
     for name in quant.keep_float:
-        if layers and name not in layers:
+        if model.file is None and layers and name not in layers:
             near = get_close_matches(name, layers, n=3, cutoff=0.0)
             raise InvalidInput(f"keep_float={name!r}: {model.name} has no such layer; nearest: {', '.join(near)}")
