@@ -28,7 +28,7 @@ def cost_of(path: Path) -> Cost:
     except RecursionError as error:
         raise InvalidInput(f"{path} nests too deeply to be a network") from error
     except MemoryError as error:
-        raise InvalidInput(f"{path} needs more memory to be counted than there is") from error
+        raise InvalidInput(f"{path} needs more memory to be counted than this process may use") from error
 
 
 def _onnx(path: Path) -> Cost:

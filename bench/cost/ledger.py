@@ -1,4 +1,4 @@
-"""From steps of a graph to a `Cost`: each constant counted once, views and quantized pairs sharing one storage, the peak.
+"""Adds the steps of a graph up to a `Cost`: counts each constant once, shared storage once, and finds the peak.
 
 Both readers (`bench.cost.onnx_graph`, `bench.cost.tflite_graph`) describe a file as `Step`s; the
 conventions that must not differ between them live here; docs/cost.md explains them.
@@ -89,7 +89,7 @@ class Flow:
 
 
 def one_of(batch: int, figure: int) -> int:
-    """What one sample takes of a figure counted at `batch`; a figure that does not depend on the batch stays."""
+    """One sample's share of a figure counted at `batch`; a figure that `batch` does not divide stays as it is."""
     return figure // batch if figure % batch == 0 else figure
 
 
@@ -144,8 +144,11 @@ def _layer(step: Step, flow: Flow, batch: int, seen: set[str], written: set[str]
 
 
 def peak(steps: Sequence[Step], flow: Flow, batch: int = 1) -> int:
-    """Largest sum of live bytes: a tensor lives from the step that writes it (inputs: the first) to its last
-    reader (outputs: the end); while a step runs both what it reads and what it writes are live."""
+    """Largest sum of live bytes.
+
+    A tensor lives from the step that writes it to the last step that reads it; inputs live from the first step,
+    outputs to the end. While a step runs, what it reads and what it writes are both live.
+    """
     born: dict[str, int] = {flow.storage(name): 0 for name in flow.inputs}
     dies: dict[str, int] = dict(born)
     for index, step in enumerate(steps):
@@ -168,7 +171,7 @@ def peak(steps: Sequence[Step], flow: Flow, batch: int = 1) -> int:
 
 
 def weighted(macs: int, weight: Operand | None, params: Iterable[Operand | None]) -> Work:
-    """MACs of which every value of a constant weight takes the same share; without one all MACs count as nonzero."""
+    """Work in which each value of a constant weight takes the same number of MACs; without one all count as nonzero."""
     known = tuple(operand for operand in params if operand is not None)
     if weight is None or weight.size == 0:
         return Work(macs=macs, nonzero_macs=macs, params=known)

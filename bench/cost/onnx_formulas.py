@@ -206,8 +206,10 @@ def no_macs(*places: int) -> Rule:
 
 
 def elementwise(view: View) -> Work:
-    """No MACs; floating-point constant operands are parameters, but for literals: scalars, and any single
-    value unless it is added (the bias of a layer with one output)."""
+    """No MACs; floating-point constant operands are parameters.
+
+    Literals are not: scalars, and single values that are not added (an added one is the bias of one output).
+    """
     least = 1 if view.node.op_type == "Add" else 2
     found = (view.constant(index) for index, name in enumerate(view.node.input) if view.graph.types.get(name) in FLOATS)
     return Work(params=tuple(part for part in found if part is not None and part.size >= least))

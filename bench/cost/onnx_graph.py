@@ -26,7 +26,7 @@ VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 
 
 def onnx_cost(file: Path) -> Cost:
-    """Raises `InvalidInput` for a file that is not an ONNX model, is cut off or does not hang together."""
+    """The cost. Raises `InvalidInput` for a file that is not an ONNX model, is cut off or is inconsistent."""
     graph = read_graph(file)
     unknown: list[str] = []
     steps = [_step(graph, node, unknown) for node in graph.nodes]
@@ -107,8 +107,10 @@ def _sizes(graph: Graph, unknown: list[str]) -> dict[str, int]:
 
 
 def _aliases(graph: Graph) -> dict[str, str]:
-    """Tensors that are another's storage: views; and of a quantize-dequantize pair only the quantized
-    tensor, because every runtime fuses the pair into its neighbours."""
+    """Tensors that use another tensor's storage: views and quantize-dequantize pairs.
+
+    Of a pair only the quantized tensor counts, because every runtime fuses the pair into its neighbours.
+    """
     readers: dict[str, list[NodeProto]] = {}
     for node in graph.nodes:
         for name in (*node.input, *captured(node)):

@@ -57,7 +57,7 @@ class Graph:
 
 
 def read_graph(file: Path) -> Graph:
-    """The graph of a file. Raises as `load_onnx`, and `InvalidInput` for a graph that does not hang together."""
+    """The graph of a file. Raises as `load_onnx`, and `InvalidInput` for an inconsistent graph."""
     stored = load_onnx(file)
     model = expand_functions(stored, file)
     graph = model.graph
@@ -98,8 +98,11 @@ def _baked_batch(
 
 
 def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Path) -> GraphProto:
-    """Shapes of all values, from a copy of the graph without its large constants and with known extension
-    operators replaced by standard ones of the same output shapes."""
+    """Shapes of all values.
+
+    They come from a copy of the graph: without large constants, and with standard operators in place of known
+    extension operators that have the same output shapes.
+    """
     for node in every_node(model.graph):
         _check_divisors(node, file)
     copy = ModelProto(ir_version=max(model.ir_version, 4))
@@ -113,7 +116,7 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
 
 
 def _check_divisors(node: NodeProto, file: Path) -> None:
-    """Onnx 1.21 divides by these without looking, and the whole process dies of a zero."""
+    """Refuses zeros that onnx 1.21 divides by unchecked, which ends the whole process."""
     for attribute in node.attribute:
         if attribute.name in DIVISORS and min((attribute.i if attribute.type == INT else 1, *attribute.ints)) < 1:
             raise InvalidInput(f"{file}: {attribute.name} of {node.op_type} {node.name!r} must be 1 or more")
@@ -148,8 +151,11 @@ def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], co
 
 
 def _state_kernel(node: NodeProto, initializers: Mapping[str, TensorProto]) -> None:
-    """Without a stated kernel onnx 1.21 reads a transposed convolution's from a weight whose rank it never
-    compares with the input's, and the whole process aborts; stated, it is compared."""
+    """States the kernel of a transposed convolution that leaves it out.
+
+    onnx 1.21 then takes it from the weight without comparing ranks, and can abort the whole process. A stated
+    kernel is compared.
+    """
     if node.op_type != "ConvTranspose" or any(item.name == "kernel_shape" for item in node.attribute):
         return
     if len(node.input) > 1 and node.input[1] in initializers:

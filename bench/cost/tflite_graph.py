@@ -21,7 +21,7 @@ VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 
 
 def tflite_cost(file: Path) -> Cost:
-    """Raises `InvalidInput` for a file that is not a TFLite model, is cut off, or points outside itself."""
+    """The cost. Raises `InvalidInput` for a file that is not a TFLite model, is cut off, or points outside itself."""
     graph = read_tflite(file)
     unknown = [f"input {name!r} (free axes besides the batch are counted as stored)" for name in graph.free_inputs()]
     constants, running = _constants(graph)
@@ -80,7 +80,7 @@ def _nonzero(tensor: Tensor, values: Array) -> int:
 
 
 def _computed(operator: Operator, parts: list[Operand]) -> Operand:
-    """A constant the graph computes; what moves or converts values (input 0) keeps their share of zeros."""
+    """A constant that the graph computes. Operators that move or convert input 0 keep its share of zeros."""
     stored = {key: size for part in parts for key, size in part.stored.items()}
     if operator.name in ("DEQUANTIZE", "TRANSPOSE", "RESHAPE", "CAST", "DENSIFY", "EXPAND_DIMS", "SQUEEZE"):
         return Operand(size=parts[0].size, nonzero=parts[0].nonzero, leaves=parts[0].leaves, stored=stored)

@@ -131,8 +131,10 @@ def _table(place: int) -> Rule:
 
 
 def _elementwise(view: View) -> Work:
-    """No MACs; constant operands of real numbers are parameters, but for literals: scalars, and any single
-    value unless it is added (the bias of a layer with one output)."""
+    """No MACs; constant operands of real numbers are parameters.
+
+    Literals are not: scalars, and single values that are not added (an added one is the bias of one output).
+    """
     least = 1 if view.operator.name == "ADD" else 2
     real = [
         index

@@ -78,7 +78,7 @@ def translation(x: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _moved(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
-    """Which row (or column) each one of the moved image is taken from, (count, side)."""
+    """For each row (or column) of a moved image, the row of the original it comes from: (count, side)."""
     most = max(1, round(TRANSLATION_OF_SIDE * side))
     offsets = rng.integers(-most, most + 1, size=(count, 1))
     sources: np.ndarray = np.clip(np.arange(side)[None, :] + offsets, 0, side - 1)
@@ -104,7 +104,7 @@ SHIFTS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = MappingProxyType
         "translation": translation,
     }
 )
-"""Name -> corruption of float32 inputs (N, ...) with a seed; same shape, dtype and value range out.
+"""Name -> corruption of float32 inputs (N, ...) with a seed. Shape, dtype and value range stay the same.
 
 Severities: Hendrycks & Dietterich 2019 (ImageNet-C), relative to the value range; each function says its own.
 """

@@ -28,9 +28,9 @@ class Training:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A reference network. `input_shape` and `classes` hold where no data set gives them.
+    """A reference network. `input_shape` and `classes` are used when no data set gives them.
 
-    `width`: takes a width multiplier; `size`: the side of its square input can be chosen.
+    `width`: it takes a width multiplier. `size`: the side of its square input can be chosen.
     """
 
     factory: str

@@ -104,9 +104,9 @@ def _pickled(path: Path) -> object:
 
 def _check_zip(path: Path) -> None:
     """Refuses archives that inflate without bound, and TorchScript: torch.load would advise to run its code."""
-    if not zipfile.is_zipfile(path):
-        return  # an old format, or damaged: torch.load says which
     try:
+        if not zipfile.is_zipfile(path):
+            return  # an old format, or damaged: torch.load says which
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError) as error:

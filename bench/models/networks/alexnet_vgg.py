@@ -55,8 +55,8 @@ def alexnet(input_shape: Shape, classes: int) -> nn.Module:
 def vgg16(input_shape: Shape, classes: int) -> nn.Module:
     """VGG-16, configuration D without BatchNorm (Simonyan & Zisserman 2015): 138,357,544 params at 224.
 
-    Its hidden linear layers begin as He et al. 2015 ask. At 224 pixels that is N(0, 0.01) too, but not after the
-    512 features of a small image: there 0.01 is a sixth of it, and one seed in three hardly learned.
+    The hidden linear layers are initialised as in He et al. 2015. At 224 pixels that equals N(0, 0.01). Small images
+    leave only 512 features, where 0.01 is a sixth of He's deviation: with it one seed in three hardly learned.
     """
     channels, height, width = image("vgg16", input_shape, least=4)
     pools = strides(min(height, width), 5, least=1)

@@ -145,6 +145,17 @@ def test_a_directory_that_lies_is_refused(tmp_path: Path):
             read_npz(file, NPZ_KEYS)
 
 
+def test_an_archive_of_two_disks_is_refused(tmp_path: Path):
+    """Python's own check of a zip file raises here instead of answering."""
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "w.pt")
+    content = (tmp_path / "w.pt").read_bytes()
+    end = content.rindex(b"PK\5\6")
+    locator = struct.pack("<4sLQL", b"PK\6\7", 0, 0, 2)
+    (tmp_path / "w.pt").write_bytes(content[:end] + locator + content[end:])
+    with pytest.raises(InvalidInput, match=r"w\.pt is not a readable state dict"):
+        load_weights(nn.Linear(2, 2), tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f2", "|u1", "<i8", "|b1"])
 @pytest.mark.parametrize("compressed", [False, True])
