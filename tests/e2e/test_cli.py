@@ -1,4 +1,7 @@
-"""The command line as a person types it: real processes, real exit codes, one small network."""
+"""The command line as a user types it, with one small network: what it prints, writes and exits with.
+
+Most commands run in this process. Those with `.process` run as the process a user starts.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,15 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from command_line import PRESSBENCH, CommandLine
 from onnx import TensorProto, helper
 
-PRESSBENCH = str(Path(sys.executable).with_name("pressbench"))
 SUITE = """
 name = "tiny"
 data = "digits"
@@ -45,16 +47,7 @@ def suite(tmp_path_factory):
 def pressbench(cache, tmp_path):
     environment = {**os.environ, "PRESSBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     environment.pop("PRESSBENCH_DATA", None)
-
-    def run(*arguments, **changes):
-        command = [PRESSBENCH, *map(str, arguments)]
-        return subprocess.run(  # noqa: PLW1510 - its exit code is what is tested
-            command, cwd=tmp_path, env={**environment, **changes}, capture_output=True, text=True, timeout=240
-        )
-
-    run.environment = environment
-    run.folder = tmp_path
-    return run
+    return CommandLine(folder=tmp_path, environment=environment)
 
 
 def answer(done):
@@ -68,7 +61,7 @@ def rows(folder: Path):
 
 
 def test_a_run_and_its_report_hold_every_cell(pressbench, suite):
-    ended = answer(pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", "--json"))
+    ended = answer(pressbench.process("run", "--target", "cpu", "--suite", suite, "--results", "out", "--json"))
     assert sum(ended["counts"].values()) == 3
     made = answer(pressbench("report", "--results", "out", "--json"))
     assert made["cells"] == 3
@@ -141,8 +134,11 @@ def test_what_cannot_be_done_is_named_and_has_its_exit_code(pressbench, argument
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_with_json_is_one_object_too(pressbench):
-    done = pressbench("run", "--target", "cpo", "--json")
+def test_a_process_ends_with_the_code_of_its_error_and_with_json_prints_one_object(pressbench):
+    done = pressbench.process("run", "--target", "cpo", "--json")
+    assert done.returncode == 2
+    assert "did you mean 'cpu'" in done.stderr
+    assert "Traceback" not in done.stderr
     assert json.loads(done.stdout)["kind"] == "InvalidInput"
 
 
@@ -297,7 +293,7 @@ def test_a_backend_says_which_files_it_takes_and_a_targets_options_for_it(pressb
 
 
 def test_every_command_documents_itself(pressbench):
-    listed = pressbench("--help").stdout
+    listed = pressbench.process("--help").stdout
     for command in (
         "run",
         "report",

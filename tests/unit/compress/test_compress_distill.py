@@ -188,16 +188,17 @@ def test_another_network_teaches_when_it_is_named_and_is_trained_once(teacher, c
         ("student(model='small_network:prepared')", ["small_network.py"]),
         ("distill(teacher='lenet5(width=0.5)')", ["lenet.py"]),
         ("distill", []),
-        ("student(model='no such thing')", None),
     ],
 )
 def test_the_file_of_a_named_network_is_among_what_the_result_follows_from(text, files):
     (step,) = parse_recipe("r", text).steps
-    if files is None:
-        with pytest.raises(InvalidInput, match="no such thing"):
-            step.sources()
-    else:
-        assert [file.name for file in step.sources()] == files
+    assert [file.name for file in step.sources()] == files
+
+
+def test_a_network_that_is_not_known_has_no_file_and_is_named():
+    (step,) = parse_recipe("r", "student(model='no such thing')").steps
+    with pytest.raises(InvalidInput, match="no such thing"):
+        step.sources()
 
 
 def three_outputs() -> nn.Module:

@@ -52,16 +52,19 @@ def filters(name: str, weight: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("scale", ["filter", "layer", "none"])
 def test_the_file_has_as_many_values_as_it_says(kind: str, most: int, scale: str, context: Context):
     network = run(f"{kind}(epochs=1, scale={scale!r})", context)
-    for name, weight in exported_weights(network, context).items():
-        rows = filters(name, weight)
-        assert max(len(np.unique(row)) for row in rows) <= most
-        magnitudes = {round(float(value), 6) for row in rows for value in np.abs(row) if value}
-        folded = name in {"conv", "pointwise"}  # BatchNorm is multiplied into these
-        if scale == "filter":
-            assert len(magnitudes) > 1
-        elif not folded:
-            assert len(magnitudes) == 1
-            assert scale == "layer" or magnitudes == {1.0}
+    rows = {name: filters(name, weight) for name, weight in exported_weights(network, context).items()}
+    assert set(rows) == {"conv", "depthwise", "pointwise", "fc1", "fc2"}
+    assert max(len(np.unique(row)) for layer in rows.values() for row in layer) <= most
+    magnitudes = {
+        name: {round(float(value), 6) for value in np.abs(layer).ravel() if value} for name, layer in rows.items()
+    }
+    unfolded = [magnitudes[name] for name in ("depthwise", "fc1", "fc2")]  # BatchNorm is multiplied into the others
+    held = {
+        "filter": all(len(found) > 1 for found in magnitudes.values()),
+        "layer": all(len(found) == 1 for found in unfolded),
+        "none": unfolded == [{1.0}] * 3,
+    }
+    assert held[scale]
 
 
 def test_ternary_is_the_nearest_of_the_values_with_its_zeros(context: Context):

@@ -70,6 +70,7 @@ def test_a_cell_that_was_not_measured_has_no_figure_at_all():
 
 def test_the_table_agrees_with_the_statistics_of_the_raw_samples():
     cells = list(measured(default_rng(3), "r"))
+    assert len([cell for cell in cells if cell.pairs]) > 3
     for cell, found in zip(cells, compute_rows(cells), strict=True):
         timed = latency(cell.launches, cell.clock)
         assert (found["latency_p50_ms"], found["latency_p99_ms"], found["samples"]) == (
@@ -78,13 +79,14 @@ def test_the_table_agrees_with_the_statistics_of_the_raw_samples():
             timed.samples,
         )
         assert found["throughput_per_s"] == pytest.approx(1e3 / timed.p50.value)
-        if cell.pairs:
-            speedup = ratio(cell.pairs).speedup
-            assert (found["speedup"], found["speedup_low"], found["speedup_high"]) == (
-                speedup.value,
-                speedup.low,
-                speedup.high,
-            )
+    compared = [(cell, found) for cell, found in zip(cells, compute_rows(cells), strict=True) if cell.pairs]
+    for cell, found in compared:
+        speedup = ratio(cell.pairs).speedup
+        assert [found[name] for name in ("speedup", "speedup_low", "speedup_high")] == [
+            speedup.value,
+            speedup.low,
+            speedup.high,
+        ]
 
 
 def test_a_baselines_speedup_is_one_and_so_are_its_bounds_and_its_promise():
@@ -214,7 +216,7 @@ def test_the_summary_reads_no_markup_in_names():
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_summary_keeps_every_figure_whole_from_80_columns(width):
     text = terminal(suite()[:9], width)
-    assert "…" not in text or width < 80
+    assert ("…" in text) == (width < 80)
 
 
 def test_the_summary_of_nothing_says_so():
@@ -254,7 +256,7 @@ def test_a_hostile_name_is_text_wherever_it_appears(name):
     hostile = render_page([*cells, *suite()], [run(target=name, suite=name, machine={name: name})])
     body = hostile[: hostile.index("<script>")]
     assert str(escape(name)) in body
-    assert name not in body or "<" not in name
+    assert (name in body) == ("<" not in name)
     assert "<img" not in body
     assert body.count("<script") == 1
     assert body.count("</script") == 1

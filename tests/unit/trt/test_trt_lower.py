@@ -101,12 +101,11 @@ def test_quantization_is_symmetric_int8_before_what_multiplies_and_nowhere_else(
     graph = onnx.load(str(made(net, tmp_path / "out", INT8).path)).graph
     arrays = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     readers = {name: node.op_type for node in graph.node for name in node.input}
-    for node in graph.node:
-        if node.op_type in QDQ:
-            assert arrays[node.input[2]].dtype == np.int8
-            assert not arrays[node.input[2]].any()
-        if node.op_type == "DequantizeLinear":
-            assert readers[node.output[0]] in ("Conv", "Gemm")
+    zero_points = [arrays[node.input[2]] for node in graph.node if node.op_type in QDQ]
+    assert {zero.dtype for zero in zero_points} == {np.dtype(np.int8)}
+    assert not any(zero.any() for zero in zero_points)
+    fed = [readers[node.output[0]] for node in graph.node if node.op_type == "DequantizeLinear"]
+    assert set(fed) == {"Conv", "Gemm"}
     assert Counter(node.op_type for node in graph.node)["QuantizeLinear"] == 3
     assert arrays["stem.bias"].dtype == np.float32, "TensorRT takes no quantized bias"
 
