@@ -11,6 +11,8 @@ import postgres
 import pytest
 from hypothesis import settings
 
+from bench.data.datasets import Dataset, load_data
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = (ROOT / os.environ.get("PRESSBENCH_DATA", "../shared")).resolve()
 
@@ -55,6 +57,11 @@ def onnx_cases() -> Path:
 @pytest.fixture(scope="session")
 def tflite_cases() -> Path:
     return shared("cases/tflite")
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_data("digits", None)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.compress.interface import Context
+from bench.compress.interface import Context, Network
+from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
 from bench.models.training.fit import Schedule, fit
 from bench.types import Model
@@ -66,6 +67,13 @@ def train_small(module: nn.Module, *, epochs: int) -> None:
     """Trains it in place on the small data set."""
     schedule = Schedule(epochs=epochs, learning_rate=3e-3)
     fit(module, small_data(), schedule, seed=0, progress=lambda what, fraction: None)
+
+
+def run(text: str, network: Network, context: Context) -> Network:
+    """The network after the steps of a recipe."""
+    for step in parse_recipe("r", text).steps:
+        network = step.apply(network, context)
+    return network
 
 
 def digest(module: nn.Module) -> str:

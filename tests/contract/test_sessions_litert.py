@@ -213,26 +213,31 @@ def test_dynamic_depthwise_falls_off_xnnpack_and_is_a_fallback(floats: Artifact,
     assert opened(artifact, kernels="any").facts().fallbacks == ()
 
 
+@pytest.fixture(scope="module")
+def halves(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artifact]:
+    """The network with float16 weights, as float16() and as float16_weights() ask for it."""
+    specs = {
+        "half": QuantSpec(kind="float16", weight_bits=16, activation_bits=16),
+        "weights": QuantSpec(kind="weight_only", weight_bits=16),
+    }
+    return {
+        name: to_tflite(source(archive, spec), 1, tmp_path_factory.mktemp(name), float_io=True)
+        for name, spec in specs.items()
+    }
+
+
 @pytest.mark.parametrize("kernels", ["xnnpack", "builtin"])
 def test_float16_that_multiplies_in_float32_is_a_fallback_unless_weights_alone_were_asked(
-    archive: Path, tmp_path: Path, kernels: str
+    archive: Path, halves: dict[str, Artifact], kernels: str
 ) -> None:
     """What was asked is the recipe's: float16() is not what ran, float16_weights() is; both files are the same."""
-    half, weights = (
-        (QuantSpec(kind="float16", weight_bits=16, activation_bits=16), "half"),
-        (QuantSpec(kind="weight_only", weight_bits=16), "weights"),
-    )
-    files = {}
-    for spec, name in (half, weights):
-        (tmp_path / name).mkdir()
-        files[name] = to_tflite(source(archive, spec), 1, tmp_path / name, float_io=True)
-    assert files["half"].digest == files["weights"].digest
-    (reason,) = opened(files["half"], kernels=kernels).facts().fallbacks
+    assert halves["half"].digest == halves["weights"].digest
+    (reason,) = opened(halves["half"], kernels=kernels).facts().fallbacks
     assert "asked for float16" in reason
     assert "float32" in reason
-    assert opened(files["weights"], kernels=kernels).facts().fallbacks == ()
+    assert opened(halves["weights"], kernels=kernels).facts().fallbacks == ()
     images = samples(4, seed=7)
-    assert relative_rms(outputs(opened(files["weights"]), images), reference(archive, images)) < 2e-3
+    assert relative_rms(outputs(opened(halves["weights"]), images), reference(archive, images)) < 2e-3
 
 
 class Pooling(torch.nn.Module):

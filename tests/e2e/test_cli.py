@@ -17,7 +17,13 @@ import numpy as np
 import onnx
 import pytest
 from command_line import PRESSBENCH, CommandLine
+from fake_records import run
+from fake_records import suite as suite_records
 from onnx import TensorProto, helper
+
+from bench.store import Store
+from bench.store.connect import connect
+from bench.store.schema import METADATA
 
 SUITE = """
 name = "tiny"
@@ -269,6 +275,19 @@ def test_what_cannot_be_written_is_named_with_its_option(pressbench, suite):
         assert done.returncode == 3, done.stderr
         assert words in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_results_kept_by_a_postgresql_server_are_reported(pressbench, postgres_url):
+    engine, _ = connect(postgres_url)
+    METADATA.drop_all(engine)
+    engine.dispose()
+    with Store.open(postgres_url) as store:
+        store.begin_run(run())
+        for cell in suite_records():
+            store.add(cell)
+    made = answer(pressbench("report", "--database", postgres_url, "--out", "page", "--run", "all", "--json"))
+    assert made["cells"] == len(suite_records())
+    assert len((pressbench.folder / "page" / "cells.csv").read_text().splitlines()) == len(suite_records()) + 1
 
 
 def test_a_file_against_itself_is_compared_launch_by_launch(pressbench):

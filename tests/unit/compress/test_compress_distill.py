@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import Small, context_of, digest, settled, small_data, train_small
+from small_network import Small, context_of, digest, run, settled, small_data, train_small
 from torch import nn
 
 from bench.compress.export import export, layer_weights
@@ -32,12 +32,6 @@ def teacher() -> nn.Module:
 @pytest.fixture
 def context(teacher: nn.Module, tmp_path: Path) -> Context:
     return context_of(teacher, tmp_path)
-
-
-def run(text: str, network: Network, context: Context) -> Network:
-    for step in parse_recipe("r", text).steps:
-        network = step.apply(network, context)
-    return network
 
 
 def far(network: Network, teacher: nn.Module) -> float:

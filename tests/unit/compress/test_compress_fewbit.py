@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import Small, context_of, settled, small_data
+from small_network import Small, settled, small_data
 
 from bench.compress.export import export, layer_weights
 from bench.compress.interface import Context, Network
@@ -18,11 +17,6 @@ from bench.compress.quantize.fewbit import Ternary, binary, ternary
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
 from bench.models.training.predict import accuracy, predict
-
-
-@pytest.fixture
-def context(tmp_path: Path) -> Context:
-    return context_of(settled(), tmp_path)
 
 
 def run(text: str, context: Context) -> Network:

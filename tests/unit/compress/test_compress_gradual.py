@@ -3,36 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import onnx
 import pytest
 import torch
-from small_network import context_of, settled
+from small_network import run
 from torch import nn
 
 from bench.compress.export import export, layer_weights
-from bench.compress.interface import Context, Network
+from bench.compress.interface import Network
 from bench.compress.layers import weighted_layers
 from bench.compress.prune.iterative import shares
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(module=settled())
-
-
-@pytest.fixture
-def context(network: Network, tmp_path: Path) -> Context:
-    return context_of(network.module, tmp_path)
-
-
-def run(text: str, network: Network, context: Context) -> Network:
-    for step in parse_recipe("r", text).steps:
-        network = step.apply(network, context)
-    return network
 
 
 def zeros(network: Network) -> dict[str, tuple[int, int]]:

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from small_network import context_of, settled
+from small_network import run
 from torch import nn
 
-from bench.compress.interface import Context, Network
+from bench.compress.interface import Network
 from bench.compress.layers import weighted_layers
 from bench.compress.prune.regularize import sum_of_magnitudes
-from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
-
-
-@pytest.fixture
-def network() -> Network:
-    return Network(module=settled())
-
-
-@pytest.fixture
-def context(network: Network, tmp_path: Path) -> Context:
-    return context_of(network.module, tmp_path)
-
-
-def run(text: str, network: Network, context: Context) -> Network:
-    for step in parse_recipe("r", text).steps:
-        network = step.apply(network, context)
-    return network
 
 
 def gates(module: nn.Module) -> float:

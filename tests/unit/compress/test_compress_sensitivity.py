@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_network import Small, small_data, train_small
+from small_network import Small, context_of, run, small_data, train_small
 from torch import nn
 
 from bench.compress.interface import Context, Network
@@ -37,21 +37,7 @@ def network(module: nn.Module) -> Network:
 def context(network: Network, tmp_path: Path) -> Context:
     data = small_data()
     unusable = replace(data, x_test=np.full_like(data.x_test, np.nan))
-    example = torch.from_numpy(data.x_train[:2])
-    return Context(
-        teacher=network.module,
-        data=unusable,
-        example=example,
-        seed=0,
-        cache=tmp_path,
-        progress=lambda what, fraction: None,
-    )
-
-
-def run(text: str, network: Network, context: Context) -> Network:
-    for step in parse_recipe("r", text).steps:
-        network = step.apply(network, context)
-    return network
+    return replace(context_of(network.module, tmp_path), data=unusable)
 
 
 def train_accuracy(module: nn.Module) -> float:

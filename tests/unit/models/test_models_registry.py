@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data.datasets import Dataset, load_data
+from bench.data.datasets import Dataset
 from bench.errors import InvalidInput
 from bench.models.catalogue import MODELS, training_of
 from bench.models.factory import build, load_factory
@@ -59,11 +59,6 @@ def leaves():
 
 READY = nn.Linear(64, 10)
 """
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits", None)
 
 
 @pytest.fixture

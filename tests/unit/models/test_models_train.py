@@ -280,11 +280,6 @@ def test_accuracy_is_the_share_of_right_answers():
 QUICK = Training(small_epochs=2, batch=64)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    return load_data("digits", None)
-
-
 def counted(model, data, cache, seed=0, training=QUICK):
     """The network and whether it was trained just now."""
     steps = []
