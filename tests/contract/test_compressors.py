@@ -254,13 +254,13 @@ def needs_data(name: str) -> bool:
     return step.trains or step.looks_at_data
 
 
-@pytest.mark.parametrize("name", filter(needs_data, EVERY))
+@pytest.mark.parametrize("name", list(filter(needs_data, EVERY)))
 def test_a_step_that_needs_data_says_so_without_any(name: str, network: Network, context: Context):
     with pytest.raises(Unsupported, match="data"):
         step_of(name).apply(network, replace(context, data=None, calibration=None))
 
 
-@pytest.mark.parametrize("name", filterfalse(needs_data, EVERY))
+@pytest.mark.parametrize("name", list(filterfalse(needs_data, EVERY)))
 def test_a_step_that_needs_no_data_does_the_same_without_any(name: str, network: Network, context: Context):
     step = step_of(name)
     blind = replace(context, data=None, calibration=None)

@@ -93,6 +93,7 @@ def test_a_layer_of_the_file_has_no_more_values_than_clusters(tail, tmp_path):
         assert distinct(exported[name]) <= 5
     for name in set(LAYERS) - set(UNFOLDED):
         assert max(distinct(channel) for channel in exported[name]) <= 5
+    assert network.masks, "the recipe prunes"
     for parameter, mask in network.masks.items():
         assert np.all(exported[parameter.removesuffix(".weight")][mask.numpy() == 0] == 0)
 

@@ -117,6 +117,7 @@ def test_a_pruned_student_learns_while_its_masks_hold(features, teacher, context
     start = Network(module=teacher)
     pruned = run("prune(amount=0.8, skip=['fc2'])", start, context)
     distilled = run(f"distill(epochs=15, features='{features}')", pruned, context)
+    assert "fc1.weight" in distilled.masks
     for name, mask in distilled.masks.items():
         assert torch.all(distilled.module.get_parameter(name)[mask == 0] == 0)
     data = small_data()

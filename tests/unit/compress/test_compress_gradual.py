@@ -48,6 +48,7 @@ def test_a_schedule_goes_on_from_what_is_pruned_already_and_never_falls(schedule
 @pytest.mark.parametrize("schedule", ["linear", "geometric", "cubic"])
 def test_each_layer_of_the_file_is_as_sparse_as_asked_within_one_weight(schedule, network, context):
     found = zeros(run(f"iterative(to=0.77, steps=3, schedule='{schedule}', scope='layer')", network, context))
+    assert len(found) == 5
     for count, size in found.values():
         assert abs(count - 0.77 * size) <= 1
 
@@ -60,6 +61,7 @@ def test_the_file_as_a_whole_is_as_sparse_as_asked_after_other_steps_too(network
 def test_what_a_round_took_a_later_round_does_not_give_back(network, context):
     first = run("iterative(to=0.5, steps=1)", network, context)
     second = run("iterative(to=0.8, steps=2)", first, context)
+    assert set(first.masks) == set(second.masks) >= {"conv.weight", "fc1.weight"}
     for name, mask in first.masks.items():
         assert torch.all(second.masks[name][mask == 0] == 0)
         assert torch.all(second.module.get_parameter(name)[mask == 0] == 0)

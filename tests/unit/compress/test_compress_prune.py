@@ -64,6 +64,7 @@ def test_a_second_pruning_counts_what_the_first_took(network, context):
 def test_finetuning_changes_what_is_left_and_nothing_that_is_gone(network, context):
     pruned = run("prune(amount=0.5)", network, context)
     tuned = run("finetune(epochs=1, learning_rate=0.01)", pruned, context)
+    assert set(tuned.masks) == {f"{name}.weight" for name in LAYERS}
     for name, mask in tuned.masks.items():
         weight = tuned.module.get_parameter(name)
         assert torch.all(weight[mask == 0] == 0)
