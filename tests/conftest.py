@@ -5,38 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import postgres
 import pytest
 from hypothesis import settings
+from needs import lacking, shared
 
 from bench.data.datasets import Dataset, load_data
-
-ROOT = Path(__file__).resolve().parent.parent
-SHARED = (ROOT / os.environ.get("PRESSBENCH_DATA", "../shared")).resolve()
-
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other: two torch pools fight for the cores
 
 settings.register_profile("untimed", deadline=None)  # a deadline would be a timed assertion
 settings.load_profile("untimed")
-
-
-def shared(relative: str) -> Path:
-    """A file or folder of the shared data, or a skip that says how to get it."""
-    path = SHARED / relative
-    if not path.exists():
-        lacking("data", f"{relative} is not under {SHARED}: set PRESSBENCH_DATA to the folder that has it")
-    return path
-
-
-def lacking(what: str, reason: str) -> NoReturn:
-    """Skips the test with the reason, or fails it where PRESSBENCH_TEST_NEEDS lists `what` (CI: nothing is skipped)."""
-    if what in os.environ.get("PRESSBENCH_TEST_NEEDS", "").split(","):
-        pytest.fail(f"PRESSBENCH_TEST_NEEDS asks for {what}: {reason}")
-    pytest.skip(reason)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from conftest import lacking
 from fake_records import energy, run, suite
+from needs import lacking
 from playwright.sync_api import Page, sync_playwright
 
 from bench.records import Execution

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, lacking
+from needs import ROOT, lacking
 
 from bench.config.suite import Measure
 from bench.line.measure import Bench, measure_artifact

@@ -6,7 +6,7 @@ import csv
 
 import pytest
 import torch
-from conftest import shared
+from needs import shared
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
