@@ -10,7 +10,8 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from bench.config.strict_toml import STRICT, locate, read_toml, shipped
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, unknown
+from bench.plugins import available
 from bench.types import Scalar
 
 PACKAGE = "targets"
@@ -80,7 +81,16 @@ def load_target(name: str) -> Target:
             raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
     for key, names in (("backend", [choice.title for choice in target.backend]), ("devices", target.devices)):
         _check_distinct(names, f"{path}: key {key!r}")
+    for number, choice in enumerate(target.backend):
+        _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
+    for meter in target.meters:
+        _check_registered("meter", meter, f"{path}: key 'meters'")
     return target
+
+
+def _check_registered(kind: str, name: str, where: str) -> None:
+    if name not in (known := available(kind)):
+        raise InvalidInput(f"{where}: {unknown(kind, name, known)}")
 
 
 def _check_distinct(names: Sequence[str], where: str) -> None:

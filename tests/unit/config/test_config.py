@@ -75,6 +75,14 @@ def test_a_wrong_target_names_the_nearest_key(tmp_path):
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "ort"', "key 'backend': 'ort' is there twice.*label = "),
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "x"\nlabel = "ort"', "key 'backend': 'ort' is there twice"),
         ('devices = ["a", "a"]\n[[backend]]\nname = "ort"', "key 'devices': 'a' is there twice"),
+        (
+            'meters = ["rap"]\n[[backend]]\nname = "ort"',
+            "mine.toml: key 'meters': unknown meter 'rap'; did you mean 'rapl'",
+        ),
+        (
+            '[[backend]]\nname = "ort"\n[[backend]]\nname = "litrt"',
+            r"key 'backend\[1\].name': unknown backend 'litrt'; did",
+        ),
         ('devices = [""]\n[[backend]]\nname = "ort"', "key 'devices': a name is empty"),
         ('[backend]\nname = "ort"', r"key 'backend': a list of tables, \[\[backend\]\], found {'name': 'ort'}"),
         (
