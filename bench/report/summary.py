@@ -12,17 +12,19 @@ from rich.text import Text
 from bench.records import Record
 from bench.report.signs import TERMINAL_STYLES
 from bench.report.table import Row, compute_rows
-from bench.report.text import interval, number, percent, size, times
+from bench.report.text import count, interval, number, percent, size, times
 from bench.types import Clock, Status
 
 WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
 """Columns and the least width at which their numbers are whole."""
+UNMEASURED = {Status.FAILED.value, Status.SKIPPED.value}
 
 
 def summary(records: Sequence[Record]) -> Group:
     """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
     found = compute_rows(records)
     several = len({place_of(row) for row in found}) > 1
+    devices = show_devices(found)
     table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(titled(records)))
     table.add_column("", overflow="fold", min_width=14)
     for name, width in WIDTHS.items():
@@ -35,9 +37,18 @@ def summary(records: Sequence[Record]) -> Group:
         table.add_row(Text(str(model), style="bold"))
         for row in found:
             if row["model"] == model:
-                place = f", {place_of(row)}" if several else ""
+                place = (f", {place_of(row)}" if several else "") + (
+                    f", {row['device']}" if devices and row["device"] else ""
+                )
                 table.add_row(Text(f"  {row['recipe']}{place}"), *map(Text, figures(row)), status_of(row))
-    return Group(table, *(reason_of(row) for row in found if row["reason"]))
+    return Group(table, *reasons_of(found))
+
+
+def show_devices(rows: Sequence[Row]) -> bool:
+    """Whether each row must name its device: there are several, or one that is emulated or simulated."""
+    measured = [row for row in rows if row["status"] not in UNMEASURED]
+    simulated = any(row["clock"] == Clock.SIMULATED.value for row in measured)
+    return simulated or len({row["device"] for row in measured}) > 1
 
 
 def titled(records: Sequence[Record]) -> str:
@@ -51,13 +62,13 @@ def place_of(row: Row) -> str:
 
 
 def figures(row: Row) -> list[str]:
-    """The numbers of one row as text."""
+    """The numbers of one row as text. A counted or simulated cell has no speed-up: it shows what was counted."""
     value = {name: figure for name, figure in row.items() if not isinstance(figure, str)}
     within = interval(value["speedup_low"], value["speedup_high"])
     measured = bool(within) and value["speedup_low"] != value["speedup_high"]
     return [
         times(value["promised_speedup"]),
-        times(value["speedup"]) + (f" ({within})" if measured else ""),
+        times(value["speedup"]) + (f" ({within})" if measured else "") if value["speedup"] else counted(row),
         number(value["latency_p50_ms"]),
         size(value["file_bytes"]),
         percent(value["accuracy"]),
@@ -71,7 +82,28 @@ def status_of(row: Row) -> Text:
     return Text(status, style=TERMINAL_STYLES[Status(status)]).append(clock, style="default")
 
 
-def reason_of(row: Row) -> Text:
-    """Why a cell is what it is, in one line."""
-    where = Text(f"  {row['model']} / {row['recipe']} on {row['backend']}: ")
-    return Text.assemble(where, status_of(row), Text(f", {row['reason']}", style="dim"))
+def counted(row: Row) -> str:
+    """What an emulator or a simulator counted, with its unit; a dash if nothing was."""
+    for name in ("instructions", "cycles"):
+        value = row[name]
+        if isinstance(value, int):
+            return f"{count(value)} {name}"
+    return times(None)
+
+
+def reasons_of(rows: Sequence[Row]) -> list[Text]:
+    """Why cells are what they are, a line per reason. Cells of a model that were not measured share their line."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for place, row in enumerate(rows):
+        if row["reason"]:
+            alone = None if row["status"] in UNMEASURED else place
+            groups.setdefault((row["model"], row["status"], row["reason"], alone), []).append(row)
+    return [reason_of(group) for group in groups.values()]
+
+
+def reason_of(rows: Sequence[Row]) -> Text:
+    """The status and reason that these cells of one model share, in one line."""
+    first = rows[0]
+    cells = f"/ {first['recipe']} on {first['backend']}" if len(rows) == 1 else f"({len(rows)} cells)"
+    where = Text(f"  {first['model']} {cells}: ")
+    return Text.assemble(where, status_of(first), Text(f", {first['reason']}", style="dim"))

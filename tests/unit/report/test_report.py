@@ -209,6 +209,40 @@ def test_the_summary_says_what_was_promised_and_what_was_delivered():
     assert "ok, simulated" in text
 
 
+def test_the_summary_shows_what_an_emulator_counted_and_on_which_cpu():
+    counts = {"cortex-a53": 12_345_678, "cortex-a72": 11_000_000}
+    text = terminal(
+        [
+            record(
+                key=name,
+                device=f"{name} (QEMU)",
+                clock=Clock.SIMULATED,
+                conditions=Conditions(device=name),
+                simulation=Simulation(source=name, instructions=instructions),
+            )
+            for name, instructions in counts.items()
+        ],
+        width=140,
+    )
+    assert re.search(r"cortex-a53 \(QEMU\).*12\.3 M instructions", text)
+    assert re.search(r"cortex-a72 \(QEMU\).*11 M instructions", text)
+    assert re.search(r"xcu250.*42 cycles", terminal(suite(), width=140))
+    assert "Imagined CPU" not in terminal([record(key="a"), record(key="b", recipe="int8")])
+
+
+def test_the_summary_says_a_reason_that_cells_of_a_model_share_once_with_their_number():
+    broken = [
+        record(key=name, recipe=name, status=Status.FAILED, reasons=("its graph has a circle",)) for name in "abc"
+    ]
+    other = record(key="d", model="other", recipe="a", status=Status.FAILED, reasons=("its graph has a circle",))
+    busy = [record(key=name, recipe=name, status=Status.UNTRUSTED, reasons=("too busy",)) for name in "ef"]
+    text = terminal([*broken, other, *busy], width=140)
+    assert text.count("its graph has a circle") == 2
+    assert "lenet5 (3 cells): failed, its graph has a circle" in text
+    assert "other / a on ort: failed, its graph has a circle" in text
+    assert text.count("too busy") == 2
+
+
 def test_the_summary_reads_no_markup_in_names():
     assert "[red]evil[/red]" in terminal([record(model="[red]evil[/red]", recipe="[/]")])
 

@@ -1,0 +1,101 @@
+"""The status of a cell is decided in one place, from everything that was found."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pytest
+
+from bench.config.target import Budget
+from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported, Untrusted
+from bench.line.trust import Evidence, decide, decide_error, find_busy_machine, find_overruns, find_pair_distrust
+from bench.records import Launch, PairLaunch
+from bench.types import Clock, Status
+
+DISTRUST = ("fallbacks", "baseline_error", "busy_machine", "baseline_distrust", "pair_distrust")
+DOUBTS = ("doubts", "pair_doubts")
+HARMLESS = ("notes", "over_budget")
+
+
+def evidence(*names: str) -> Evidence:
+    texts = {field.name: isinstance(getattr(Evidence(), field.name), str) for field in fields(Evidence)}
+    return replace(Evidence(), **{name: name if texts[name] else (name,) for name in names})
+
+
+def test_every_kind_of_evidence_has_its_effect_here():
+    assert sorted((*DISTRUST, *DOUBTS, *HARMLESS)) == sorted(field.name for field in fields(Evidence))
+
+
+@pytest.mark.parametrize("name", [*DISTRUST, *DOUBTS, *HARMLESS])
+def test_each_kind_of_evidence_alone_decides_the_status_and_is_its_reason(name):
+    status = Status.UNTRUSTED if name in DISTRUST else Status.INCONCLUSIVE if name in DOUBTS else Status.OK
+    verdict = decide(evidence(name))
+    assert verdict.status is status
+    assert verdict.reasons == (name,)
+
+
+def test_distrust_outweighs_doubts_and_every_reason_is_said_once_in_order():
+    verdict = decide(evidence(*DISTRUST, *DOUBTS, *HARMLESS))
+    assert verdict.status is Status.UNTRUSTED
+    assert verdict.reasons == (
+        "notes",
+        "fallbacks",
+        "doubts",
+        "baseline_error",
+        "over_budget",
+        "busy_machine",
+        "baseline_distrust",
+        "pair_distrust",
+        "pair_doubts",
+    )
+    again = decide(Evidence(fallbacks=("ran float32", "ran float32"), pair_distrust=("ran float32",)))
+    assert again.reasons == ("ran float32",)
+
+
+def test_nothing_found_is_ok():
+    assert decide(Evidence()).status is Status.OK
+    assert decide(Evidence()).reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Unsupported("no kernel"), Status.SKIPPED, "no kernel"),
+        (Unavailable("no driver"), Status.SKIPPED, "no driver"),
+        (Untrusted("hot"), Status.UNTRUSTED, "hot"),
+        (InvalidInput("damaged"), Status.FAILED, "damaged"),
+        (CellFailed("died"), Status.FAILED, "died"),
+        (ZeroDivisionError("a bug"), Status.FAILED, "ZeroDivisionError: a bug"),
+    ],
+)
+def test_an_error_has_the_status_of_its_kind(error, status, reason):
+    verdict = decide_error(error)
+    assert (verdict.status, verdict.reasons) == (status, (reason,))
+
+
+def launches(waits_ns: int) -> list[Launch]:
+    """Three launches of 1 ms; every second sample waited for a CPU."""
+    return [Launch(samples_ns=(1_000_000,) * 200, waits_ns=(0, waits_ns) * 100) for _ in range(3)]
+
+
+def test_a_budget_that_is_exceeded_says_by_how_much_and_the_others_say_nothing():
+    found = find_overruns(Budget(latency_ms=0.5, memory_bytes=1), launches(0), Clock.HOST, 1)
+    assert found == ("over the latency budget: 1 of 0.5 ms",)
+    assert find_overruns(Budget(latency_ms=1.0), launches(0), Clock.HOST, 1) == ()
+    assert find_overruns(Budget(latency_ms=0.5), [], Clock.HOST, 1) == ()
+
+
+def test_a_busy_machine_is_told_by_its_share_of_samples_that_did_not_wait():
+    assert find_busy_machine(launches(50_000), Clock.HOST, 0.6).startswith("only 50% of the samples ran")
+    assert find_busy_machine(launches(50_000), Clock.HOST, 0.5) == ""
+    assert find_busy_machine(launches(0), Clock.HOST, 1.0) == ""
+    assert find_busy_machine([], Clock.HOST, 1.0) == ""
+
+
+def test_what_a_comparison_adds_is_said_and_what_the_cells_said_is_not_said_again():
+    pairs = [
+        PairLaunch(blocks_ns=(), distrust=("A: on the CPU", "B: ran float32")),
+        PairLaunch(blocks_ns=(), distrust=("B: ran float32", "B: fell back", "hot")),
+    ]
+    found = find_pair_distrust(pairs, ["on the CPU"], ["ran float32"])
+    assert found == ("compared with its baseline (A): B: fell back", "compared with its baseline (A): hot")
