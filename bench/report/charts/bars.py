@@ -108,15 +108,23 @@ def draw_bars(
     data: list[Json] = [bar_trace(cells, legend, values, written)]
     if mark and any(cell.figure(mark[0]) for cell in cells):
         data.append(mark_trace(cells, y, mark[0], mark[1]))
-    layout = {
+    layout = bar_layout(cells, values, written, ticks=binary_ticks(column, values), axis=axis)
+    return Figure(title=title, note=note, data=data, layout=layout, height=90 + 30 * len(cells))
+
+
+def bar_layout(
+    cells: Sequence[Cell], values: Sequence[float], written: Sequence[str], *, ticks: Json, axis: str
+) -> Json:
+    """The axes. The longer the numbers beside the bars, the more room they get."""
+    return {
         "xaxis": {
             "title": {"text": axis},
             "range": [0, (1.1 + 0.021 * max(map(len, written))) * max(values)],
             "nticks": 5,
-            **binary_ticks(column, values),
+            **ticks,
         },
         "yaxis": {
-            "tickvals": y,
+            "tickvals": list(range(len(cells))),
             "ticktext": [escape_name(name) for name in label_cells(cells)],
             "range": [len(cells) - 0.4, -0.6],
             "showgrid": False,
@@ -125,7 +133,6 @@ def draw_bars(
         "showlegend": False,
         "bargap": 0.35,
     }
-    return Figure(title=title, note=note, data=data, layout=layout, height=90 + 30 * len(cells))
 
 
 def bar_trace(cells: Sequence[Cell], legend: Legend, values: Sequence[float], written: Sequence[str]) -> Json:
