@@ -70,8 +70,9 @@ class QuantSpec:
     `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16" or "weight_only" (16 bits: float16).
     `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
     float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
-    without `.weight`. `ranges`: trained (name, low, high) of quantization-aware training; a name is a tensor of
-    the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
+    without `.weight`; in a user's ONNX file node names (`/fc1/MatMul`) count too. `ranges`: trained
+    (name, low, high) of quantization-aware training; a name is a tensor of the graph, a layer (what leaves
+    it, after its ReLU) or `layer:input` (what enters it).
     `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none.
     """
 

@@ -70,7 +70,9 @@ def our_median(artifact: Artifact, workdir: Path) -> float:
     job = Job(
         task="measure",
         session="backends.litert.session:LitertSession",
-        subjects=(Subject(path=str(artifact.path), digest=artifact.digest, options=options),),
+        subjects=(
+            Subject(path=str(artifact.path), digest=artifact.digest, options=options, precision=artifact.precision),
+        ),
         limits=Limits(warmup_s=0.3, time_s=2.0),
         outputs=str(workdir / "outputs.npz"),
         random_samples=1,
@@ -93,7 +95,8 @@ def their_median(artifact: Artifact, workdir: Path) -> float:
 
 def one_process(artifact: Artifact) -> tuple[float, int]:
     """Ours over theirs, medians of the clean calls taken in the order ours, theirs, theirs, ours; how many those are."""
-    session = LitertSession.open(artifact.path, threads=1, batch=1, options=artifact.facts["session_options"])
+    options = artifact.facts["session_options"]
+    session = LitertSession.open(artifact.path, threads=1, batch=1, options=options, precision=artifact.precision)
     (spec,) = session.inputs()
     ours = session.bind({spec.name: np.zeros(spec.shape, np.float32)})
     theirs = their_call(artifact)

@@ -97,7 +97,8 @@ def int8_percent(backend: type[Backend], session: type[Session], model: str, nam
 
 
 def _open(session: type[Session], artifact: Artifact, batch: int) -> Session:
-    return session.open(artifact.path, threads=1, batch=batch, options=artifact.facts["session_options"])
+    options = artifact.facts.get("session_options", {})
+    return session.open(artifact.path, threads=1, batch=batch, options=options, precision=artifact.precision)
 
 
 RUNTIMES: tuple[tuple[type[Backend], type[Session]], ...] = ((LitertBackend, LitertSession), (OrtBackend, OrtSession))

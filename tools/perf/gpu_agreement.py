@@ -90,7 +90,7 @@ class Stage:
             model, Recipe(name="baseline"), data=None, cache=self.cache, seed=SEED, progress=lambda _what, _done: None
         )
         artifact = compile_cached(PytorchBackend(), source, Conditions(batch=batch), options, self.cache)
-        return PytorchSession.open(artifact.path, threads=1, batch=batch, options=options)
+        return PytorchSession.open(artifact.path, threads=1, batch=batch, options=options, precision=artifact.precision)
 
 
 def checks(stage: Stage) -> Iterator[Check]:
