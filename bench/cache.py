@@ -20,14 +20,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from bench.errors import Unavailable, full_disk_ends
 from bench.owner import lives, parse, this_process
-from bench.types import Json
+from bench.types import Json, Progress
 
 Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers"]
 KINDS: Mapping[Kind, str] = {
@@ -47,6 +47,7 @@ LOCK = ".lock-"
 PART = ".part-"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP)
 """What the kernel says of a write or a lock without naming the file."""
+WAITING = "waiting for another process that makes the same file"
 PROBE_BYTES = 64 * 1024
 """How much `check_writable` writes. It finds a full disk, not one that is about to be full."""
 UNSEEN_FOR_S = 86_400.0
@@ -90,11 +91,12 @@ def check_writable(cache: Path) -> None:
             pass
 
 
-def find_or_make(cache: Path, kind: Kind, name: str, make: Make) -> Entry:
+def find_or_make(cache: Path, kind: Kind, name: str, make: Make, progress: Progress | None = None) -> Entry:
     """The entry; `make` makes it if it is missing or damaged.
 
     An entry appears whole or not at all. Of several processes that want the same entry, one makes it and the others
-    wait for it; if the maker is killed, the next one makes it. `make` must not ask for the same entry again.
+    wait for it, which `progress` says; if the maker is killed, the next one makes it. `make` must not ask for the same
+    entry again.
 
     Raises `Unavailable` if the cache cannot be written (`DiskFull` if no space is left), and whatever else `make` raises.
     """
@@ -105,7 +107,7 @@ def find_or_make(cache: Path, kind: Kind, name: str, make: Make) -> Entry:
     part = folder.with_name(f"{PART}{name}")
     with _writing(cache), full_disk_ends(f"the cache at {cache} (PRESSBENCH_CACHE)"):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{LOCK}{name}"), remove=True):
+        with _locked_to_make(folder.with_name(f"{LOCK}{name}"), progress):
             found = read(cache, kind, name)  # another process may have made it meanwhile
             return found or _make(folder, part, make)
 
@@ -147,6 +149,18 @@ def locked(file: Path, *, shared: bool = False, wait: bool = True, remove: bool 
         if remove:
             file.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+@contextmanager
+def _locked_to_make(lock: Path, progress: Progress | None) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(lock, wait=False, remove=True))
+        except BlockingIOError:
+            if progress:
+                progress(WAITING, 0.0)
+            stack.enter_context(locked(lock, remove=True))
+        yield
 
 
 def _lock(file: Path, mode: int) -> int:

@@ -152,7 +152,7 @@ def _from_torch(
         progress(f"{model.name}: exporting", 0.9)
         return _write_files(network, example, folder)
 
-    found = find_or_make(cache, "compressed", key_of(base, steps), make)
+    found = find_or_make(cache, "compressed", key_of(base, steps), make, progress)
     fixed_batch = found.facts["fixed_batch"]
     said = dict(found.facts["notes"]) | ({notes.BATCH: f"fixed at 1: {fixed_batch}"} if fixed_batch else {})
     return Base(

@@ -62,7 +62,7 @@ def train_or_load(
         return {}
 
     name = f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}"
-    load_model(module, find_or_make(cache, "models", name, make).folder / WEIGHTS)
+    load_model(module, find_or_make(cache, "models", name, make, progress).folder / WEIGHTS)
     return module.eval()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import Make, check_writable, find_or_make, key, locked, read, sha256
+from bench.cache import WAITING, Make, check_writable, find_or_make, key, locked, read, sha256
 from bench.errors import DiskFull, Unavailable
 from bench.types import Json
 
@@ -30,7 +30,7 @@ def make(folder):
     time.sleep(float(sys.argv[3]))
     return {"who": sys.argv[2]}
 
-entry = find_or_make(Path(sys.argv[1]), "compiled", "it", make)
+entry = find_or_make(Path(sys.argv[1]), "compiled", "it", make, lambda what, _share: print(what, flush=True))
 print(entry.facts["who"], flush=True)
 """
 
@@ -131,6 +131,7 @@ def test_two_processes_that_want_one_entry_make_it_once(tmp_path: Path, start):
     first = start(tmp_path, "first", 1.5)
     assert said(first) == "making"
     second = start(tmp_path, "second", 0)
+    assert said(second) == WAITING
     assert said(second) == "first"
     assert said(first) == "first"
     assert visible(tmp_path) == ["it"]
@@ -140,6 +141,7 @@ def test_when_the_maker_is_killed_the_one_who_waits_makes_it(tmp_path: Path, sta
     first = start(tmp_path, "first", 600)
     assert said(first) == "making"
     second = start(tmp_path, "second", 0)
+    assert said(second) == WAITING
     first.send_signal(signal.SIGKILL)
     assert said(second) == "making"
     assert said(second) == "second"
