@@ -151,6 +151,9 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
     type=click.Path(path_type=Path),
     help="The file to write: .onnx, .tflite with --backend litert.",
 )
+@click.option(
+    "--coded", type=click.Path(path_type=Path), help="Also write the coded weights here (.pbw), for `decode`."
+)
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
 @shape_option
 @click.option("--dataset", help="To train, calibrate and judge with; '' for none (default: digits where they fit).")
@@ -173,6 +176,18 @@ def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
     shown = {key: value for key, value in answer.items() if key not in {"layers", "missing"}}
     shown |= {key: f"none ({reason})" for key, reason in missing.items()}
     return answer, "\n".join(f"{key}: {value}" for key, value in shown.items())
+
+
+@command("decode")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .safetensors file to write.")
+@click.option("--limit-mib", default=2048, show_default=True, type=click.IntRange(1), help="Most that it may take.")
+@click.argument("file", type=click.Path(path_type=Path))
+def decode_command(*, file: Path, out: Path, limit_mib: int) -> tuple[Any, Any]:
+    """Turn coded weights (.pbw, of compress --coded) back into a checkpoint."""
+    from bench.commands.decode import decode_file
+
+    answer = decode_file(file=file, out=out, limit_mib=limit_mib)
+    return answer, "\n".join(f"{key}: {value}" for key, value in answer.items())
 
 
 @command("inspect")

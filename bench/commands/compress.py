@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
+from bench.compress.coding.weights_file import coded_file
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
 from bench.config.target import BackendChoice, Target
@@ -31,6 +32,7 @@ def compress_one(
     model: str,
     recipe: str,
     out: Path,
+    coded: Path | None,
     weights: str | None,
     input_shape: tuple[int, ...],
     dataset: str | None,
@@ -42,7 +44,8 @@ def compress_one(
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; returns its cost, and its accuracy in the runtime that made it.
 
-    `dataset`: None for digits if they fit, "" for none. One that is named must fit the model.
+    `dataset`: None for digits if they fit, "" for none. One that is named must fit the model. `coded`: where to
+    write the coded weights too; raises `Unsupported` if there are none.
     """
     check_seed(seed, "--seed")
     name = "digits" if dataset is None else dataset
@@ -65,13 +68,14 @@ def compress_one(
         prepared = prepare(found, steps, choice, Conditions(), setting)
         if out.suffix != prepared.artifact.path.suffix:
             raise InvalidInput(f"--out {out}: backend {backend} writes {prepared.artifact.path.suffix} files")
+        weights_file = coded_file(prepared.source) if coded else None
         outputs = _run_once(prepared)
         evaluation = _add_reference(found, prepared.evaluation, setting)
         quality, why = assess(outputs, evaluation), explain_missing_accuracy(outputs, evaluation)
         cost = count_cost(prepared, setting)
-    with written(out, "--out"):  # last: a file that is there is a file whose outputs were seen
-        out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(prepared.artifact.path, out)
+    _copy(prepared.artifact.path, out, "--out")  # last: a file that is there is a file whose outputs were seen
+    if coded and weights_file:
+        _copy(weights_file, coded, "--coded")
     return {
         "file": str(out),
         "model": found.name,
@@ -83,6 +87,12 @@ def compress_one(
         "entropy_bytes": prepared.source.entropy_bytes,
         "missing": {"accuracy": why} if why else {},
     }
+
+
+def _copy(file: Path, place: Path, option: str) -> None:
+    with written(place, option):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
 
 
 def _run_once(prepared: Prepared) -> Outputs:

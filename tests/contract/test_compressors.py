@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -205,6 +206,13 @@ def test_the_result_is_a_new_network_or_a_wish_to_the_runtime(name: str, network
     assert (result.module is network.module) == wish_only
     shared = {id(p) for p in result.module.parameters()} & {id(p) for p in network.module.parameters()}
     assert bool(shared) == wish_only
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_notes_of_earlier_steps_are_kept(name: str, network: Network, context: Context):
+    result = step_of(name).apply(replace(network, notes={"earlier": [1, 2]}), context)
+    assert result.notes["earlier"] == [1, 2]
+    assert json.loads(json.dumps(result.notes)) == result.notes
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -123,6 +123,7 @@ def test_nothing_to_resume_is_said(pressbench, suite):
         (["run", "--nonsense"], 2, "--nonsense"),
         (["report", "--results", "empty"], 2, "no pressbench.db"),
         (["inspect", "missing.tflite"], 2, "missing.tflite"),
+        (["decode", "missing.pbw", "--out", "w.safetensors"], 2, "missing.pbw"),
         (["compress", "--model", "lenet5", "--recipe", "prune(amount=2)", "--out", "x.onnx"], 2, "amount"),
         (
             ["compress", "--model", "lenet5", "--recipe", "int8", "--out", "x.onnx", "--seed", "-1"],
@@ -317,6 +318,7 @@ def test_every_command_documents_itself(pressbench):
         "run",
         "report",
         "compress",
+        "decode",
         "inspect",
         "compare",
         "targets",

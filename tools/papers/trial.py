@@ -72,6 +72,7 @@ def _try(asked: Asked, seed: int, cache: Path, data_root: str) -> Found:
             model=asked.model,
             recipe=asked.recipe,
             out=Path(folder) / "model.onnx",
+            coded=None,
             weights=None,
             input_shape=(),
             dataset=asked.dataset,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from bench.compress.coding.entropy import Hashing, encode_weights
 from bench.compress.interface import Network
-from bench.compress.notes import HASHED
+from bench.compress.notes import ENTROPY, HASHED
+from bench.errors import Unsupported
+from bench.types import Compressed
 
 FILE = "weights.pbw"
 """Its name in the cache, beside the ONNX file of the same network."""
@@ -26,6 +30,16 @@ def weights_file(network: Network) -> bytes:
     }
     hashed = {name: Hashing(**facts) for name, facts in network.notes.get(HASHED, {}).items()}
     return encode_weights(state, hashed)
+
+
+def coded_file(source: Compressed) -> Path:
+    """The coded weights of a compressed model, in the cache. Raises `Unsupported` with the reason if it has none."""
+    if source.entropy_bytes is None:
+        raise Unsupported(f"no coded weights: {source.notes[ENTROPY]}")
+    file = source.files["onnx"].with_name(FILE)
+    if not file.is_file():
+        raise Unsupported(f"no coded weights: coding gains nothing, it takes {source.entropy_bytes} bytes")
+    return file
 
 
 def uncoded_bytes(network: Network) -> int:

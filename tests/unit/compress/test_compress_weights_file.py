@@ -15,11 +15,12 @@ from small_network import MODEL, Small, settled, small_data
 from torch import nn
 
 from bench.compress.coding.entropy_read import decode_weights
-from bench.compress.coding.weights_file import FILE, uncoded_bytes, weights_file
+from bench.compress.coding.weights_file import FILE, coded_file, uncoded_bytes, weights_file
 from bench.compress.export import layer_weights
 from bench.compress.interface import Network
 from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
+from bench.errors import Unsupported
 from bench.types import Compressed
 
 Make = Callable[[str], Compressed]
@@ -54,7 +55,7 @@ def in_onnx(file: Path) -> dict[str, np.ndarray]:
 )
 def test_the_file_holds_the_weights_of_the_onnx_file_to_the_bit_and_its_size_is_counted(make: Make, text: str):
     made = make(f"{text} + finetune(epochs=1)")
-    file = made.files["onnx"].with_name(FILE)
+    file = coded_file(made)
     assert made.entropy_bytes == file.stat().st_size < uncoded_bytes(Network(module=Small()))
     decoded, exported = decode_weights(file.read_bytes()), in_onnx(made.files["onnx"])
     for name in ("fc1", "fc2", "depthwise"):  # BatchNorm is folded into the others on export
@@ -83,12 +84,16 @@ def test_weights_with_nothing_to_gain_are_counted_and_not_written_a_second_time(
     numbers = sum(value.numel() for name, value in Small().state_dict().items() if "num_batches" not in name)
     assert 4 * numbers < made.entropy_bytes < 4 * numbers + 400
     assert not made.files["onnx"].with_name(FILE).exists()
+    with pytest.raises(Unsupported, match="coding gains nothing"):
+        coded_file(made)
 
 
 def test_weights_the_runtime_quantizes_have_no_entropy_coded_size_and_a_reason(make: Make):
     made = make("prune(amount=0.8) + dynamic_int8")
     assert made.entropy_bytes is None
     assert "quantizes" in made.notes["entropy"]
+    with pytest.raises(Unsupported, match="no coded weights: the runtime quantizes"):
+        coded_file(made)
 
 
 def test_no_zero_of_a_pruned_layer_is_a_negative_one(make: Make):
