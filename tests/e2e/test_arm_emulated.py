@@ -67,6 +67,7 @@ def test_int8_outputs_on_arm_are_those_of_this_machine_bit_for_bit(
     assert needed["cortex-a53"] > needed["cortex-a72"] > needed["cortex-a76"]
 
 
+@pytest.mark.slow
 def test_two_runs_count_the_same(board: Path, tflite_cases: Path, tmp_path: Path) -> None:
     """Instructions and memory accesses of two launches differ by less than 0.1 %."""
     model = tflite_cases / "pretrainedResnet.tflite"
