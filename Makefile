@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test test-all coverage check wheel perf papers gpu arm onnx2tf clean
+.PHONY: setup bench report test test-all coverage check wheel perf papers cases gpu arm onnx2tf clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,10 @@ perf: setup
 
 papers: setup
 	$(BIN)/python -m tools.papers
+
+# The networks and files built after public bug reports: which come out right.
+cases: setup
+	$(BIN)/python -m tools.cases
 
 # The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
 arm: setup

@@ -1,0 +1,1 @@
+"""Runs the networks and files built after public bug reports, and says which come out right: `make cases`."""

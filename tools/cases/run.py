@@ -1,0 +1,103 @@
+"""Runs one reported case in a folder of its own: builds its files, runs its commands, reads what they left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+LIMIT_S = 300
+BESIDE = ("quick.toml", "torch_check.py")
+"""Files that the commands name as `../NAME`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What one command left. `cells`: rows of cells.csv, for a `run`."""
+
+    command: str
+    exit_code: int
+    output: str
+    cells: tuple[Mapping[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A folder of reported cases. `commands` run in order; `build.py` before them where there is one."""
+
+    name: str
+    folder: Path
+    symptom: str
+    expected: str
+    commands: tuple[str, ...]
+
+
+def load_case(folder: Path) -> Case:
+    """Reads `case.json`. Raises `SystemExit` naming a file that does not read."""
+    path = folder / "case.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Case(
+            name=folder.name,
+            folder=folder,
+            symptom=told["symptom"],
+            expected=told["expect"],
+            commands=tuple(told["commands"]),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"{path}: {error!r}") from error
+
+
+def run_case(case: Case, work: Path) -> list[Outcome]:
+    """Copies the case beside the shared files into `work`, builds it and runs its commands."""
+    folder = work / case.name
+    shutil.copytree(case.folder, folder)
+    folder.chmod(0o755)
+    for name in BESIDE:
+        if not (work / name).exists():
+            shutil.copyfile(case.folder.parent / name, work / name)
+    done: list[Outcome] = []
+    if (folder / "build.py").exists():
+        built = run_command("python build.py", folder)
+        if built.exit_code:
+            return [built]
+    for number, command in enumerate(case.commands):
+        if command.strip() == "python build.py":
+            continue
+        results = folder / f"out{number}"
+        text = command.replace("--results out", f"--results {results.name}")
+        done.append(with_cells(run_command(text, folder), results))
+    return done
+
+
+def run_command(command: str, folder: Path) -> Outcome:
+    """One line of a case, without a shell, with this Python first on the path."""
+    here = Path(sys.executable).parent
+    environment = {**os.environ, "PATH": f"{here}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
+    words = shlex.split(command)
+    try:
+        done = subprocess.run(
+            words, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Outcome(command=command, exit_code=-1, output=f"no end after {LIMIT_S} s")
+    return Outcome(command=command, exit_code=done.returncode, output=done.stdout + done.stderr)
+
+
+def with_cells(outcome: Outcome, results: Path) -> Outcome:
+    """The outcome with the rows of the CSV that a run leaves (written by `report` where the run does not)."""
+    table = results / "cells.csv"
+    if not table.exists() and (results / "pressbench.db").exists():
+        run_command(f"pressbench report --results {results.name}", results.parent)
+    if not table.exists():
+        return outcome
+    with table.open(newline="", encoding="utf-8") as file:
+        rows = tuple(csv.DictReader(file))
+    return Outcome(command=outcome.command, exit_code=outcome.exit_code, output=outcome.output, cells=rows)
