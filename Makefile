@@ -27,7 +27,6 @@ $(STAMP): pyproject.toml constraints.txt
 
 bench: setup
 	$(BIN)/pressbench run --target $(TARGET) --suite $(SUITE) --results $(RESULTS)
-	$(BIN)/pressbench report --results $(RESULTS)
 
 report: setup
 	$(BIN)/pressbench report --results $(RESULTS)

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
-from backends.onnx_tools.deploy import Quantized, check_options, read_source, write
+from backends.onnx_tools.deploy import Quantized, read_source, write
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
 
@@ -44,18 +44,17 @@ class OrtBackend(Backend):
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.onnx` with the batch fixed."""
-        check_options(self.name, options, self.options)
         _check_gpu_options(options)
         read = read_source(source, conditions.batch)
         done = _quantize(read.model, source, options)
         _refuse_hidden_tf32(options, done.precision)
-        deployed, digest = write(done.model, conditions.batch, read.path, out)
+        deployed = write(done.model, conditions.batch, read.path, out)
         facts = dict(done.facts)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
         facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
-        return Artifact(path=deployed, format="onnx", digest=digest, precision=done.precision, facts=facts)
+        return Artifact(path=deployed, format="onnx", precision=done.precision, facts=facts)
 
 
 def _check_gpu_options(options: Mapping[str, Scalar]) -> None:

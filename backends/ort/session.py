@@ -186,7 +186,7 @@ class OrtSession(Session):
     def _profile_runs(self, feed: Feed, runs: int) -> Sequence[Event]:
         """What the profiler of a second session saw in `runs` runs."""
         options = {**self._options, "cuda_graph": False}
-        with tempfile.TemporaryDirectory(prefix="pressbench-ort-") as folder:
+        with tempfile.TemporaryDirectory(prefix="profile-", dir=Path.cwd()) as folder:  # the job's own, removed with it
             prefix = str(Path(folder) / "profile")
             session = load(self._path, self._threads, options, self._precision, profile=prefix)
             for _ in range(runs):

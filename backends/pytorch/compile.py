@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +41,7 @@ class PytorchBackend(Backend):
         """`out/model.pt2`, its weights and arithmetic in the precision of the recipe or the option."""
         del conditions  # the batch stays free in the file; threads are the session's
         asked = _choose_precision(source.quant, options)
-        _check_options(options, asked)
+        _refuse_combinations(options, asked)
         path = out / "model.pt2"
         precision = FLOAT32 if asked == "float32" else Precision(asked=asked)
         facts: dict[str, Json] = {}
@@ -52,8 +51,7 @@ class PytorchBackend(Backend):
             _write_cast(source.files["pt2"], asked, path)
         else:
             shutil.copyfile(source.files["pt2"], path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return Artifact(path=path, format="pt2", digest=digest, precision=precision, facts=facts)
+        return Artifact(path=path, format="pt2", precision=precision, facts=facts)
 
 
 def _choose_precision(quant: QuantSpec | None, options: Mapping[str, Scalar]) -> str:
@@ -73,7 +71,7 @@ def _choose_precision(quant: QuantSpec | None, options: Mapping[str, Scalar]) ->
     return quant.kind
 
 
-def _check_options(options: Mapping[str, Scalar], precision: str) -> None:
+def _refuse_combinations(options: Mapping[str, Scalar], precision: str) -> None:
     if options.get("device", "cpu") == "cuda":
         if options.get("sparse") and options.get("mode") == "compile":
             raise Unsupported("torch.compile and 2:4 weights together are not supported here: use eager or cudagraph")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -57,7 +56,6 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
     return Artifact(
         path=path,
         format="tflite",
-        digest=hashlib.sha256(path.read_bytes()).hexdigest(),
         precision=_read_precision(answer["precision"]),
         facts={**answer["facts"], "session_options": {"layout": answer["layout"]}},
     )

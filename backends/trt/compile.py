@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, final
 
-from backends.onnx_tools.deploy import check_options, read_source, write
+from backends.onnx_tools.deploy import read_source, write
 from backends.trt.cuda.driver import INSTALL, dotted, driver_version
 from backends.trt.loading import MODULES, REMEDIES
 from backends.trt.qdq import fold_biases, refuse_zero_points
@@ -49,25 +49,25 @@ class TrtBackend(Backend):
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.onnx` with the batch fixed."""
-        _check(options, self.options)
+        _check_free_options(options)
         from backends.trt.lower import lower  # ONNX Runtime's quantizer: not needed to list backends
 
         read = read_source(source, conditions.batch)
         refuse_zero_points(read.model, read.path.name)
         folded = fold_biases(read.model)
         done = lower(read.model, source.quant, source.calibration, str(options.get("precision", "float32")))
-        deployed, digest = write(done.model, conditions.batch, read.path, out)
+        deployed = write(done.model, conditions.batch, read.path, out)
         facts: dict[str, Json] = {
             **done.facts,
             "biases_folded": folded,
             "weights_taken_off_the_inputs": read.hidden,
             "onnx": version("onnx"),
         }
-        return Artifact(path=deployed, format="onnx", digest=digest, precision=done.precision, facts=facts)
+        return Artifact(path=deployed, format="onnx", precision=done.precision, facts=facts)
 
 
-def _check(options: Mapping[str, Scalar], known: Mapping[str, tuple[Scalar, ...]]) -> None:
-    check_options(TrtBackend.name, options, known)
+def _check_free_options(options: Mapping[str, Scalar]) -> None:
+    """Raises `InvalidInput` for values that no list of allowed values can name."""
     workspace = options.get("workspace_mib", 0)
     if not isinstance(workspace, int) or workspace < 0:
         raise InvalidInput(f"option workspace_mib is {workspace!r}; it is a number of MiB, 0 for as much as there is")

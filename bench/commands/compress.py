@@ -13,7 +13,7 @@ from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
 from bench.config.target import BackendChoice, Target
 from bench.cost.show import cost_json
-from bench.data.datasets import load_data
+from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unavailable
 from bench.line.measure import Outputs, measure_artifact
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
@@ -21,6 +21,7 @@ from bench.line.quality import Evaluation, assess, explain_missing_accuracy, pre
 from bench.line.wording import title_of, users_file_named
 from bench.models.registry import resolve
 from bench.paths import written
+from bench.records import Quality
 from bench.types import Conditions, Json, Model, Progress
 
 QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
@@ -48,8 +49,7 @@ def compress_one(
     write the coded weights too; raises `Unsupported` if there are none.
     """
     check_seed(seed, "--seed")
-    name = "digits" if dataset is None else dataset
-    data = load_data(name, Path(data_root) if data_root else None) if name else None
+    data = _load_data(dataset, data_root)
     found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
     steps = parse_recipe("asked", recipe)
     choice = BackendChoice(name=backend)
@@ -71,21 +71,26 @@ def compress_one(
         weights_file = coded_file(prepared.source) if coded else None
         outputs = _run_once(prepared)
         evaluation = _add_reference(found, prepared.evaluation, setting)
-        quality, why = assess(outputs, evaluation), explain_missing_accuracy(outputs, evaluation)
+        quality = _quality_json(assess(outputs, evaluation), explain_missing_accuracy(outputs, evaluation))
         cost = count_cost(prepared, setting)
     _copy(prepared.artifact.path, out, "--out")  # last: a file that is there is a file whose outputs were seen
     if coded and weights_file:
         _copy(weights_file, coded, "--coded")
+    what = {"file": str(out), "model": found.name, "recipe": steps.text}
+    return {**what, **quality, **cost_json(cost), "entropy_bytes": cost.entropy_bytes}
+
+
+def _load_data(dataset: str | None, root: str | None) -> Dataset | None:
+    name = "digits" if dataset is None else dataset
+    return load_data(name, Path(root) if root else None) if name else None
+
+
+def _quality_json(quality: Quality, no_accuracy: str) -> dict[str, Json]:
     return {
-        "file": str(out),
-        "model": found.name,
-        "recipe": steps.text,
         "accuracy": quality.accuracy,
         "reference_accuracy": quality.reference_accuracy,
         "top1_agreement": quality.top1_agreement,
-        **cost_json(cost),
-        "entropy_bytes": prepared.source.entropy_bytes,
-        "missing": {"accuracy": why} if why else {},
+        "missing": {"accuracy": no_accuracy} if no_accuracy else {},
     }
 
 

@@ -57,7 +57,7 @@ def compile_cached(
 
 
 def _key(backend: Backend, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar]) -> str:
-    """Threads are no part of it: a compiled file serves any number of them."""
+    """Leaves threads out: a compiled file serves any number of them."""
     parts = [
         source.digest,
         backend.name,
@@ -71,7 +71,7 @@ def _key(backend: Backend, source: Compressed, conditions: Conditions, options: 
 
 
 def _code_digest(module: str) -> str:
-    """Of every source file of the adapter's top package, what adapters share included: changed code compiles anew."""
+    """Of every source file of the adapter's top package, with what adapters share: changed code compiles again."""
     spec = find_spec(module.partition(".")[0])
     folders = (list(spec.submodule_search_locations or ()) or [str(Path(spec.origin or "").parent)]) if spec else []
     digest = hashlib.sha256()

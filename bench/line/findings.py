@@ -59,7 +59,7 @@ class CellFindings:
 
 
 def gather_evidence(found: CellFindings, cell: Cell, target: Target) -> Evidence:
-    """What the cell's status follows from."""
+    """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
     note = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(

@@ -27,10 +27,10 @@ SHARED = "shared:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a person asked for: `pressbench run`'s arguments. Stored with the run, so that it can be resumed.
+    """The arguments of `pressbench run`. Stored with the run, so that it can be resumed.
 
-    `recipes` are names of the suite's recipes or texts of the grammar; empty: all of the suite's.
-    `weights` and `input_shape` (without the batch) are the one model's that is given.
+    `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
+    `weights` and `input_shape` (without the batch) belong to the one model that is given.
     `data` overrides the suite's; `data_root`: folder of downloaded data sets.
     """
 
@@ -59,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A request with everything it names looked up. `notes`: what was planned otherwise than the suite says, and why."""
+    """A request with everything it names looked up. `notes`: where the plan differs from the suite, and why."""
 
     request: Request
     suite: Suite
@@ -134,7 +134,7 @@ def _recipes(request: Request, suite: Suite) -> list[Recipe]:
 
 
 def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:
-    """A name of the suite's, or the grammar's text itself; a word that is neither is told what both know."""
+    """A name of the suite's, or the grammar's text itself; `InvalidInput` for a word that is neither."""
     if asked in texts:
         return texts[asked]
     steps = available("compressor")
@@ -144,8 +144,10 @@ def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:
 
 
 def _backends(request: Request, suite: Suite, target: Target) -> tuple[list[BackendChoice], tuple[str, ...]]:
-    """The choices, and a note where the suite's were not to be had. What a person asks for is an order; what a suite
-    names is a preference, because a suite knows no targets."""
+    """The choices, and a note if the target has none of the suite's.
+
+    A backend that the user names must exist; one that a suite names is a preference, because a suite knows no targets.
+    """
     if request.backends:
         return _named(request.backends, target, titles(target), f"target {target.name}"), ()
     own = [choice for choice in target.backend if not choice.optional]
@@ -210,8 +212,7 @@ def _check_distinct(cells: Sequence[Cell]) -> None:
 def subject_of(model: Model, data: Dataset | None) -> list[Json]:
     """What a model and its data set add to a cell's key: names, and content where a name says too little.
 
-    Folders are no part of it (but where two files of one name need theirs): the same files give the same keys
-    from anywhere.
+    The same files give the same keys from any folder. A folder counts only if two files have the same name.
     """
     named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
     brought = model.file or model.weights
@@ -240,7 +241,7 @@ def cell_key(
     backend: BackendChoice,
     conditions: Conditions,
 ) -> str:
-    """Digest of everything a person can name about a cell; stable between runs, so histories join on it.
+    """Digest of everything that the user can name about a cell; stable between runs, so histories join on it.
 
     `subject` is `subject_of` the model and the data set.
     """

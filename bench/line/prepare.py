@@ -79,7 +79,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
 def count_cost(prepared: Prepared, setting: Setting) -> Cost:
     """Of the deployed file if it can be read, else of the graph it was made from.
 
-    `nonzero_macs` is the graph's before quantization: a weight that rounds to zero is no promise.
+    `nonzero_macs` is the graph's before quantization: a weight that rounds to zero saves nothing.
     """
     source, artifact, count = prepared.source, prepared.artifact, setting.stages.count
     readable = artifact.path.suffix in {".onnx", ".tflite"}

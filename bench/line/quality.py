@@ -119,7 +119,7 @@ def explain_missing_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -
         return f"measured on drawn inputs: {evaluation.unfit}"
     if _scores(outputs[0], evaluation):
         return ""
-    return f"an output of {outputs[0].shape[1:]} a sample is no score for each of the data set's {evaluation.classes} classes"
+    return f"an output of {outputs[0].shape[1:]} a sample does not score each of the data set's {evaluation.classes} classes"
 
 
 def _scores(outputs: Array, evaluation: Evaluation) -> bool:

@@ -86,7 +86,7 @@ def find_interrupted(asked: Request, store: Store) -> tuple[Request, Run]:
             begun = f"{option} {', '.join(had)}" if had else f"no {option}"
             raise InvalidInput(
                 f"--resume: run {earlier.run_id} was begun with {begun}, now {option} is {', '.join(wanted)}: leave it "
-                "out to go on with that run, or leave --resume out to begin another"
+                "out to continue that run, or leave --resume out to begin another"
             )
     return replace(known, data_root=asked.data_root or known.data_root), earlier
 

@@ -17,7 +17,7 @@ SKIPS = (Unsupported, Unavailable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything that a measured cell's status follows from; each text is a reason.
+    """Everything that a measured cell's status depends on; each text is a reason.
 
     `notes` and `over_budget` are said with a cell and do not change its status. The rest makes it untrusted, but
     `doubts` and `pair_doubts`: they make it inconclusive. `fallbacks`: from sessions and meters. `baseline_error`: an

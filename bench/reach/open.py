@@ -19,13 +19,13 @@ REACHES: Mapping[str, Callable[[str], Reach]] = {"local": lambda _device: Local(
 
 
 def check_reach(kind: str) -> None:
-    """Raises `InvalidInput` for a kind nobody built, and opens nothing."""
+    """Raises `InvalidInput` for a kind that does not exist; opens nothing."""
     if kind not in REACHES:
         raise unknown("reach", kind, REACHES)
 
 
 def open_reach(kind: str, device: str) -> Reach:
-    """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind nobody built,
+    """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind that does not exist,
     `Unavailable` when the way to the target is not set up."""
     check_reach(kind)
     return REACHES[kind](device)

@@ -91,7 +91,7 @@ def compile_plugin(out: Path) -> None:
 
 
 def _apt_config(folder: Path) -> Path:
-    """A configuration in which apt keeps everything in `folder` and looks at bookworm alone."""
+    """A configuration in which apt keeps everything in `folder` and looks only at bookworm."""
     for name in ("lists/partial", "cache/archives/partial", "parts"):
         (folder / name).mkdir(parents=True)
     (folder / "status").touch()
@@ -137,7 +137,7 @@ def _run(command: Sequence[str], folder: Path, what: str, **extra: str) -> None:
     if done.returncode or warned:
         errors = [line for line in done.stdout.splitlines() if line.startswith(("E:", "W: Failed", "ERROR"))]
         said = (errors or done.stdout.strip().splitlines() or ["it said nothing"])[0]
-        raise Unavailable(f"{what} cannot be had: {said[:300]}")
+        raise Unavailable(f"{what} is not available: {said[:300]}")
 
 
 def _lines(name: str) -> list[str]:

@@ -26,7 +26,7 @@ EMULATOR = "usr/bin/qemu-aarch64"
 
 
 def make_board(folder: Path, say: Callable[[str], None]) -> Board:
-    """The board in `folder`, made anew unless it is there and whole.
+    """The board in `folder`; makes it unless it is there and whole.
 
     Raises `Unavailable` with the reason (no network, no disk, no compiler); then `folder` is as it was.
     """

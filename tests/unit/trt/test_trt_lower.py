@@ -120,7 +120,7 @@ def test_compile_leaves_its_inputs_alone_and_repeats_itself(net, tmp_path):
     before = net.read_bytes()
     artifacts = [made(net, tmp_path / name, INT8) for name in ("a", "b")]
     assert net.read_bytes() == before
-    assert artifacts[0].digest == artifacts[1].digest
+    assert artifacts[0].path.read_bytes() == artifacts[1].path.read_bytes()
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["model.onnx"]
 
 
@@ -170,14 +170,12 @@ def test_static_quantization_without_data_is_invalid(net, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flavor": "rtx"}, "did you mean 'flavour'"),
-        ({"precision": "int8"}, "'float32', 'tf32', 'float16', 'bfloat16'"),
         ({"workspace_mib": -1}, "number of MiB"),
         ({"workspace_mib": "much"}, "number of MiB"),
         ({"cache": 3}, "a folder on the target"),
     ],
 )
-def test_options_are_checked_by_name_and_value(net, tmp_path, options, message):
+def test_free_options_are_checked_by_what_they_can_mean(net, tmp_path, options, message):
     with pytest.raises(InvalidInput, match=message):
         made(net, tmp_path / "out", **options)
 
