@@ -145,17 +145,16 @@ class Builder:
         return self.graph.call_module(self.layers[key], inputs)
 
     def free_name(self, wanted: str) -> str:
-        """`wanted`, or with a number behind it where another layer, or a part of its path, has the name."""
-        name, number = wanted, 1
-        while name in self.taken or any(other.startswith(name + ".") for other in self.taken) or self._under(name):
+        """`wanted`, changed where another layer has the name or stands on its path: a layer holds no other layers."""
+        parts = wanted.split(".")
+        above = next((end for end in range(1, len(parts)) if ".".join(parts[:end]) in self.taken), None)
+        base = wanted if above is None else ".".join([*parts[: above - 1], "_".join(parts[above - 1 :])])
+        name, number = base, 1
+        while name in self.taken or any(other.startswith(f"{name}.") for other in self.taken):
             number += 1
-            name = f"{wanted}_{number}"
+            name = f"{base}_{number}"
         self.taken.add(name)
         return name
-
-    def _under(self, name: str) -> bool:
-        parts = name.split(".")
-        return any(".".join(parts[:end]) in self.taken for end in range(1, len(parts)))
 
     def _place(self, path: str) -> nn.Module:
         module = self.root
@@ -194,8 +193,13 @@ def layer_name(weight: str, node: str) -> str:
             return _path(weight.removesuffix(ending))
     parts = [part for part in node.split("/") if part]
     if len(parts) > 1:
-        return _path(".".join(parts[:-1]))
+        return _path(".".join(_joined(parts[:-1])))
     return _path(weight if weight and "::" not in weight else node)
+
+
+def _joined(scopes: list[str]) -> list[str]:
+    """TorchScript's exporter writes `/features/features.0/features.0.1/Conv`: each scope repeats those before it."""
+    return [scope for scope, below in zip(scopes, [*scopes[1:], ""], strict=True) if not below.startswith(f"{scope}.")]
 
 
 def _path(text: str) -> str:

@@ -176,22 +176,21 @@ def pool(b: Builder, op: Operation) -> Any:
     kernel = [int(size) for size in op.attributes["kernel_shape"]]
     axes = len(kernel)
     strides, dilations = (list(op.attributes.get(key, [1] * axes)) for key in ("strides", "dilations"))
-    function = POOLS.get((op.kind, axes + 2))
-    if (
-        function is None
-        or (op.kind == "AveragePool" and set(dilations) != {1})
-        or len([o for o in op.outputs if o]) > 1
-    ):
+    function, several = POOLS.get((op.kind, axes + 2)), len([name for name in op.outputs if name]) > 1
+    if function is None or several or (op.kind == "AveragePool" and set(dilations) != {1}):
         raise op.refuse("its axes, dilations or indices")
     pads, ceil = pads_of(b, op, kernel, strides, dilations), bool(op.attributes.get("ceil_mode"))
-    largest = op.kind == "MaxPool"
-    x, padding = padded(b, b.value(op.inputs[0]), pads, -float("inf") if largest else 0.0)
-    if largest:
+    if op.kind == "MaxPool":
+        x, padding = padded(b, b.value(op.inputs[0]), pads, -float("inf"))
         return b.call(function, x, kernel, strides, padding, dilations, ceil)
     counted = bool(op.attributes.get("count_include_pad"))
-    if padding == [0] * axes and any(pads) and not counted:
+    if counted:
+        x, padding = padded(b, b.value(op.inputs[0]), pads)
+        return b.call(function, x, kernel, strides, padding, ceil, counted)
+    begins, ends = pads[:axes], pads[axes:]
+    if any(begins) and begins != ends:
         raise op.refuse("uneven padding that its mean leaves out")
-    return b.call(function, x, kernel, strides, padding, ceil, counted)
+    return b.call(function, b.value(op.inputs[0]), kernel, strides, begins, ceil or begins != ends, counted)
 
 
 def pool_all(b: Builder, op: Operation) -> fx.Node:

@@ -170,7 +170,9 @@ def linear(b: Builder, op: Operation, matrix: Tensor, bias: Tensor | None) -> fx
     """The product with a matrix of shape (inputs, outputs), and a bias of shape (outputs,) where there is one."""
 
     def make() -> nn.Module:
-        return with_weights(nn.Linear(matrix.shape[0], matrix.shape[1], bias=bias is not None), weight=matrix.t(), bias=bias)
+        return with_weights(
+            nn.Linear(matrix.shape[0], matrix.shape[1], bias=bias is not None), weight=matrix.t(), bias=bias
+        )
 
     return b.layer(op, op.inputs[1], make, b.value(op.inputs[0]))
 
