@@ -137,8 +137,12 @@ def _check_outputs(module: fx.GraphModule, shown: Probe, outputs: Sequence[str],
     `places`: name of an fx value -> name of the ONNX value it stands for.
     """
     feed = [torch.from_numpy(np.array(value)) for value in shown.feed.values()]
-    with torch.no_grad():
-        found = module(*feed)
+    try:
+        with torch.no_grad():
+            found = module(*feed)
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise Unsupported(f"the torch network made of it does not run: {first}") from error
     found = found if isinstance(found, tuple) else (found,)
     if all(same(value, shown.values[name]) for name, value in zip(outputs, found, strict=True) if name in shown.values):
         return
