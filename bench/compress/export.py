@@ -24,6 +24,17 @@ RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, Asse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """Names that a file gives its input and its outputs."""
+
+    input: str = "input"
+    outputs: tuple[str, ...] = ("output",)
+
+
+PLAIN_ENDS = Ends()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exported:
     """The content of both files, and the names of the layers with weights."""
 
@@ -34,10 +45,10 @@ class Exported:
     """Why the batch is fixed at 1; "" when it is free."""
 
 
-def export(module: nn.Module, example: Tensor) -> Exported:
+def export(module: nn.Module, example: Tensor, ends: Ends = PLAIN_ENDS) -> Exported:
     """The network in both formats. Raises `Unsupported` with the reason when it cannot be traced.
 
-    `example` is a batch of 2. Input and output are named `input` and `output`, the batch axis `batch`. A
+    `example` is a batch of 2. `ends` names the input and the outputs. The batch axis is named `batch`. A
     network whose batch cannot be free is exported at batch 1. The same network gives the same ONNX bytes;
     the bytes of a .pt2 differ from one export to the next.
     """
@@ -49,7 +60,7 @@ def export(module: nn.Module, example: Tensor) -> Exported:
         except RAISED as error:
             fixed_batch = f"a free batch cannot be exported: {_first_line(error)}"
             program = _export_fixed(module, example[:1])
-        proto = _to_onnx(program)
+        proto = _to_onnx(program, ends)
     _strip(program)
     pt2 = io.BytesIO()
     torch.export.save(program, pt2)
@@ -80,10 +91,10 @@ def _export_fixed(module: nn.Module, example: Tensor) -> torch.export.ExportedPr
         raise Unsupported(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
 
 
-def _to_onnx(program: torch.export.ExportedProgram) -> onnx.ModelProto:
+def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelProto:
     try:
         exported = torch.onnx.export(
-            program, (), dynamo=True, verbose=False, input_names=["input"], output_names=["output"]
+            program, (), dynamo=True, verbose=False, input_names=[ends.input], output_names=list(ends.outputs)
         )
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"the network cannot be exported to ONNX: {_first_line(error)}") from error

@@ -42,8 +42,8 @@ def base_from_file(model: Model, steps: tuple[Compressor, ...], folder: Path) ->
     assert model.file is not None
     if steps:
         raise Unsupported(
-            f"{steps[0]!r} changes a torch network, and {model.name} is a file: it can be measured as it is and "
-            "quantized; give the network as package.module:function to compress it otherwise"
+            f"{steps[0]!r} changes a torch network, and {model.name} is a .tflite file: it can be measured as it is "
+            "and quantized; give its .onnx file, or the network as package.module:function, to compress it otherwise"
         )
     if model.file.suffix == ".tflite":
         return _from_tflite(model.file, model.input_shape)

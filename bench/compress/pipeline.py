@@ -6,7 +6,7 @@ It knows no particular step. What it must know of one, the step declares (`bench
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from bench.cache import find_or_make, key, sha256
 from bench.compress import notes
 from bench.compress.cache_key import identity, key_of
-from bench.compress.calibration import calibration_file, pool
+from bench.compress.calibration import calibration_file, misfit, pool
 from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
-from bench.compress.export import export
+from bench.compress.export import PLAIN_ENDS, Ends, export
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.layers import outside_layers
 from bench.compress.model_files import Base, base_from_file
 from bench.compress.trained_cache import apply_or_load
 from bench.data.datasets import Dataset
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unsupported
+from bench.models.from_onnx.load import load_network
 from bench.models.training.trained_networks import train_or_load
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
 
@@ -45,8 +46,9 @@ def compress(
     """The compressed model, from the cache where the same one was made before.
 
     A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
-    (`bench.compress.coding.weights_file`). A model brought as a file gives that file, and takes only steps the
-    runtime carries out itself. Recipes that differ only in such steps share their files. `data_asked`: the user
+    (`bench.compress.coding.weights_file`). A model brought as a file gives that file. An .onnx file becomes a torch
+    network where the recipe has steps of ours; a .tflite file takes only steps that the runtime carries out itself.
+    Recipes that differ only in such steps share their files. `data_asked`: the user
     named this data set, so one that does not fit is an error; else random inputs calibrate a file it does not fit.
 
     Raises:
@@ -57,10 +59,11 @@ def compress(
     """
     steps = tuple(_checked(step) for step in recipe.steps)
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
-    if model.file is not None:
+    if model.file is not None and not (plain and model.file.suffix == ".onnx"):
         base = base_from_file(model, plain, cache)
     else:
-        base = _from_torch(model, plain, data=data, cache=cache, seed=seed, progress=progress)
+        start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
+        base = _from_torch(model, start, plain, cache=cache, seed=seed, progress=progress)
     quant = next((step.spec() for step in steps if isinstance(step, Quantizer)), base.quant)
     found = dict(base.notes)
     calibration = None
@@ -131,33 +134,72 @@ def _digest(base: Base, quant: QuantSpec | None, calibration: Path | None) -> st
     return key(content=base.content, quant=asdict(quant) if quant else None, calibration=samples)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What the steps begin with. `data`: None where the network does not fit the data set."""
+
+    network: nn.Module
+    example: Tensor
+    data: Dataset | None
+    ends: Ends = PLAIN_ENDS
+    notes: Mapping[str, Json] = field(default_factory=dict)
+
+
+def _start(
+    model: Model, data: Dataset | None, *, cache: Path, seed: int, progress: Progress, data_asked: bool
+) -> Start:
+    if model.file is not None:
+        return _start_from_file(model.file, model, data, seed, data_asked=data_asked)
+    network = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
+    return Start(network=network, example=example_of(model, data, seed), data=data)
+
+
+def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, *, data_asked: bool) -> Start:
+    """Raises `Unsupported` as `load_network`, and if the user named a data set that the network does not fit."""
+    found = load_network(file, model.input_shape)
+    unfit = misfit((found.input,), data)
+    if unfit and data is not None and data_asked:
+        raise Unsupported(f"data set {data.name}: {unfit}; name one that fits, or none")
+    shaped = replace(model, input_shape=found.input.shape[1:])
+    fitting = None if unfit else data
+    return Start(
+        network=found.module,
+        example=example_of(shaped, fitting, seed),
+        data=fitting,
+        ends=Ends(input=found.input.name, outputs=found.outputs),
+        notes={notes.CONVERTED: "the file became a torch network of equal outputs and was written again by torch"},
+    )
+
+
 def _from_torch(
-    model: Model, steps: tuple[Compressor, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+    model: Model, start: Start, steps: tuple[Compressor, ...], *, cache: Path, seed: int, progress: Progress
 ) -> Base:
-    teacher = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
-    example = example_of(model, data, seed)
-    base = identity(model, teacher, data, example, seed)
+    base = identity(model, start.network, start.data, start.example, seed)
 
     def make(folder: Path) -> Mapping[str, Json]:
         context = Context(
-            teacher=teacher,
-            data=data,
-            example=example,
+            teacher=start.network,
+            data=start.data,
+            example=start.example,
             seed=seed,
             cache=cache,
             progress=progress,
-            calibration=pool(data, seed),
+            calibration=pool(start.data, seed),
         )
-        network = apply_steps(Network(module=teacher), steps, context, model.name, base)
+        network = apply_steps(Network(module=start.network), steps, context, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
-        return _write_files(network, example, folder)
+        return _write_files(network, start, folder)
 
-    found = find_or_make(cache, "compressed", key_of(base, steps), make, progress)
+    found = find_or_make(cache, "compressed", key_of([base, asdict(start.ends)], steps), make, progress)
     fixed_batch = found.facts["fixed_batch"]
-    said = dict(found.facts["notes"]) | ({notes.BATCH: f"fixed at 1: {fixed_batch}"} if fixed_batch else {})
+    said = {
+        **start.notes,
+        **found.facts["notes"],
+        **({notes.BATCH: f"fixed at 1: {fixed_batch}"} if fixed_batch else {}),
+    }
     return Base(
         files={"onnx": found.folder / ONNX, "pt2": found.folder / PT2},
-        inputs=(TensorSpec(name="input", shape=(1 if fixed_batch else -1, *example.shape[1:])),),
+        inputs=(TensorSpec(name=start.ends.input, shape=(1 if fixed_batch else -1, *start.example.shape[1:])),),
         content=found.digests[ONNX],
         layers=tuple(found.facts["layers"]),
         entropy_bytes=found.facts["entropy_bytes"],
@@ -166,10 +208,10 @@ def _from_torch(
     )
 
 
-def _write_files(network: Network, example: Tensor, folder: Path) -> Mapping[str, Json]:
+def _write_files(network: Network, start: Start, folder: Path) -> Mapping[str, Json]:
     """Writes a network's files into an entry of the cache; returns the facts to keep with them."""
     plain_zeros(network.module, list(network.masks))
-    exported = export(network.module, example)
+    exported = export(network.module, start.example, start.ends)
     weights = weights_file(network)
     (folder / ONNX).write_bytes(exported.onnx)
     (folder / PT2).write_bytes(exported.pt2)
