@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
-
-import pandas as pd
 
 from bench.data.shift import SHIFTS
 from bench.records import Record
@@ -29,9 +29,15 @@ def compute_rows(records: Sequence[Record]) -> list[Row]:
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """Writes the rows with a header. Integers are written without a decimal point."""
-    columns = [column.name for column in CSV_COLUMNS]
-    pd.DataFrame(compute_rows(records), columns=columns, dtype=object).to_csv(path, index=False)
+    """Writes the rows with a header, in UTF-8. None and NaN are empty fields."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [column.name for column in CSV_COLUMNS], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _field(value) for name, value in row.items()} for row in compute_rows(records))
+
+
+def _field(value: str | float | None) -> str | float | None:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def compute_row(record: Record, baseline: Record | None) -> Row:
