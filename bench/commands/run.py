@@ -72,7 +72,7 @@ def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None
     if files is None:
         return f"\nNext: `pressbench report {where}` writes cells.csv and dashboard.html."
     unmeasured = sum(ended.counts.get(status, 0) for status in NOT_MEASURED)
-    why = f"\n{unmeasured} cells were not measured: column `reason` of cells.csv says why." if unmeasured else ""
+    why = f"\nNot measured: {unmeasured}. Column `reason` of cells.csv says why." if unmeasured else ""
     return (
         f"\nWrote {files.csv} and {files.dashboard}.{why}\n"
         f"Next: open {files.dashboard} in a browser. `pressbench report {where} --run all` shows earlier runs with it."

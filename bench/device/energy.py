@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.device.events import EnergyRead, MeterMissing
 from bench.device.meters.base import Meter
-from bench.device.timing import Run
+from bench.device.timing import Inference
 from bench.errors import Unavailable
 from bench.records import EnergyWindow
 
@@ -30,7 +30,7 @@ def open_meters(paths: Sequence[str], root: Path, send: Callable[[MeterMissing],
     return meters
 
 
-def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator[EnergyRead]:
+def energy_windows(meters: Sequence[Meter], run: Inference, busy_s: float) -> Iterator[EnergyRead]:
     """One window per meter, and why the meter distrusts it.
 
     `busy_s`: the least length of the busy window, unless the meter needs more. The bound inference runs back to back
@@ -59,7 +59,7 @@ def energy_windows(meters: Sequence[Meter], run: Run, busy_s: float) -> Iterator
         yield EnergyRead(window=window, distrust=tuple(sorted({*before.distrust, *slowed, *after.distrust})))
 
 
-def _busy(run: Run, seconds: float, meter: Meter) -> tuple[int, set[str]]:
+def _busy(run: Inference, seconds: float, meter: Meter) -> tuple[int, set[str]]:
     """Runs for `seconds`: how often, and what slowed it. Reads clock and meter about every 50 ms, not every inference.
 
     Asks the meter during the work: afterwards `read` waits for the counter, and the device has recovered.

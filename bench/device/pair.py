@@ -11,7 +11,7 @@ import math
 from bench.device.events import PairTimed
 from bench.device.job import Limits
 from bench.device.session import Feed, Session
-from bench.device.timing import Run, RunQueue, collect, repeat, warm_up
+from bench.device.timing import Inference, RunQueue, collect, repeat, warm_up
 from bench.records import PairLaunch
 from bench.types import Clock
 
@@ -50,12 +50,12 @@ def compare(
     return PairTimed(launch=launch)
 
 
-def _loops(order: list[Run], queue: RunQueue) -> int:
+def _loops(order: list[Inference], queue: RunQueue) -> int:
     fastest = float(collect(order, 5, queue).elapsed_ns.min())
     return max(1, math.ceil(SHORTEST_NS / max(fastest, 1.0)))
 
 
-def _blocks(order: list[Run], limits: Limits, queue: RunQueue) -> int:
+def _blocks(order: list[Inference], limits: Limits, queue: RunQueue) -> int:
     """How many blocks: those asked for, or as many as fit into `limits.time_s`, but at least 5."""
     block_s = float(collect(order, 1, queue).elapsed_ns.sum()) / 1e9
     return min(limits.blocks, max(5, int(limits.time_s / block_s)))

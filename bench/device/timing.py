@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from bench.device.job import Limits
 
-Run = Callable[[], object]
-Clock = Callable[[], int]
+Inference = Callable[[], object]
+"""A bound inference: `Session.bind` returns one."""
+ReadNs = Callable[[], int]
+"""Reads a clock, in nanoseconds."""
 Number = TypeVar("Number", bound=np.generic)
 
 PREEMPTED_NS = 20_000
@@ -89,12 +91,12 @@ def _read_wait(line: bytes) -> int:
 
 
 def collect(
-    order: Sequence[Run],
+    order: Sequence[Inference],
     rounds: int,
     queue: RunQueue,
     *,
     device: Sequence[Callable[[], int]] = (),
-    now: Clock = perf_counter_ns,
+    now: ReadNs = perf_counter_ns,
 ) -> Samples:
     """Calls `order` one after another, `rounds` times; `device[i]()` after `order[i]()` gives its device time.
 
@@ -126,7 +128,9 @@ def collect(
     )
 
 
-def warm_up(order: Sequence[Run], queue: RunQueue, limit_s: float, *, now: Clock = perf_counter_ns) -> tuple[int, bool]:
+def warm_up(
+    order: Sequence[Inference], queue: RunQueue, limit_s: float, *, now: ReadNs = perf_counter_ns
+) -> tuple[int, bool]:
     """Runs until two windows in a row are no faster than the best before, or until `limit_s` is over.
 
     Returns how many rounds that took and whether it became steady. A window is the median of `WINDOW` rounds, of
@@ -165,12 +169,12 @@ def drop_preempted(elapsed: NDArray[Number], waits: NDArray[np.int64], limit_ns:
 
 
 def measure(
-    run: Run,
+    run: Inference,
     queue: RunQueue,
     limits: Limits,
     *,
     device: Callable[[], int] | None = None,
-    now: Clock = perf_counter_ns,
+    now: ReadNs = perf_counter_ns,
 ) -> Timed:
     """Warms up, then samples until the median is known to `limits.width`, or a limit is reached.
 
@@ -213,7 +217,7 @@ def _join(chunks: Sequence[Samples]) -> Samples:
     )
 
 
-def repeat(run: Run, loops: int) -> Run:
+def repeat(run: Inference, loops: int) -> Inference:
     """One call that runs `loops` times: for inferences too short for a clock to split."""
     if loops == 1:
         return run

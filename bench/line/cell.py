@@ -10,7 +10,7 @@ import numpy as np
 from bench.errors import DiskFull, PressbenchError, full_disk_ends
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
 from bench.line.measure import Findings, Outputs
-from bench.line.plan import Cell, Plan
+from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
 from bench.line.quality import Evaluation, assess, explain_missing_accuracy, find_baseline_error
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
@@ -47,7 +47,7 @@ class RunState:
     references: dict[str, np.ndarray | None] = field(default_factory=dict)
 
 
-def run_cell(cell: Cell, state: RunState) -> Record:
+def run_cell(cell: PlannedCell, state: RunState) -> Record:
     """The only place where an error becomes a record, so that the run goes on. Raises only `DiskFull`."""
     started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
     found: CellFindings | None = None
@@ -66,12 +66,12 @@ def run_cell(cell: Cell, state: RunState) -> Record:
     )
 
 
-def is_baseline(cell: Cell) -> bool:
+def is_baseline(cell: PlannedCell) -> bool:
     """Whether other cells are compared with this one."""
     return cell.key == cell.baseline_key
 
 
-def find_everything(cell: Cell, state: RunState) -> CellFindings:
+def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
     """All stages of one cell, one after another."""
     setting = state.setting
     prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, setting)
@@ -91,7 +91,7 @@ def find_everything(cell: Cell, state: RunState) -> CellFindings:
     return replace(found, compared=compare_with_baseline(baseline, found, setting))
 
 
-def run_prepared(cell: Cell, prepared: Prepared, setting: Setting) -> Findings:
+def run_prepared(cell: PlannedCell, prepared: Prepared, setting: Setting) -> Findings:
     """Runs the deployed file, or asks a backend without a session for its estimate."""
     if prepared.bench is None:
         return simulate(cell, prepared)
@@ -99,7 +99,7 @@ def run_prepared(cell: Cell, prepared: Prepared, setting: Setting) -> Findings:
     return setting.stages.run(prepared.bench, prepared.artifact)
 
 
-def simulate(cell: Cell, prepared: Prepared) -> Findings:
+def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
     """A backend's own estimate."""
     backend = prepared.backend
     simulation = backend.simulate(prepared.artifact, cell.conditions, cell.backend.options)
@@ -113,7 +113,7 @@ def simulate(cell: Cell, prepared: Prepared) -> Findings:
     )
 
 
-def find_reference(cell: Cell, state: RunState, evaluation: Evaluation) -> np.ndarray | None:
+def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> np.ndarray | None:
     """Outputs of the uncompressed network, predicted once per model; without one, those of the measured baseline."""
     if evaluation.x is not None and cell.model.name not in state.references:
         setting, clean = state.setting, evaluation.parts[0][1]
@@ -132,7 +132,7 @@ def find_reference(cell: Cell, state: RunState, evaluation: Evaluation) -> np.nd
     return None if outputs is None else outputs[0]
 
 
-def check_outputs(cell: Cell, ran: Findings, evaluation: Evaluation) -> Checked:
+def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation) -> Checked:
     """Outputs against the labels and the reference. Raises `CellFailed` as `assess`."""
     assert ran.outputs is not None
     quality = assess(ran.outputs, evaluation)

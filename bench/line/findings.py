@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.compress.notes import OUTSIDE_LAYERS
 from bench.config.target import Target
 from bench.line.measure import Findings
-from bench.line.plan import Cell, Plan
+from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared
 from bench.line.trust import (
     Evidence,
@@ -58,7 +58,7 @@ class CellFindings:
     baseline_uncounted: tuple[str, ...] = ()
 
 
-def gather_evidence(found: CellFindings, cell: Cell, target: Target) -> Evidence:
+def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
     """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
     note = found.prepared.source.notes.get(OUTSIDE_LAYERS)
@@ -76,7 +76,14 @@ def gather_evidence(found: CellFindings, cell: Cell, target: Target) -> Evidence
 
 
 def assemble(
-    cell: Cell, plan: Plan, found: CellFindings | None, verdict: Verdict, *, run_id: str, started_at: str, cache: Path
+    cell: PlannedCell,
+    plan: Plan,
+    found: CellFindings | None,
+    verdict: Verdict,
+    *,
+    run_id: str,
+    started_at: str,
+    cache: Path,
 ) -> Record:
     """The record of a cell; without findings (an error ended it), what was asked and why there is nothing else."""
     title = title_of(cell.model)

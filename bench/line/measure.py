@@ -172,7 +172,7 @@ def _add_launch(found: Findings, events: Sequence[Event], outputs: Outputs | Non
     return replace(
         found,
         clock=timed.clock,
-        device=_device_of(session) or found.device,
+        device=session.execution.device or found.device,
         version=session.version,
         launches=(*found.launches, _make_launch(events)),
         profile=found.profile or layers,
@@ -234,11 +234,6 @@ def _distrust_of_meters(events: Sequence[Event]) -> list[str]:
 def _facts_of(events: Sequence[Event]) -> dict[str, Json]:
     session = _find_one(events, say.SessionReport)
     return {"machine": dict(_find_one(events, say.MachineFacts).facts), "session": dict(session.notes)}
-
-
-def _device_of(session: say.SessionReport) -> str:
-    """The accelerator that ran it; "" on the CPU."""
-    return session.execution.device
 
 
 def find_meters(target: Target) -> tuple[str, ...]:

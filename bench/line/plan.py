@@ -46,8 +46,11 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One thing to measure: a model under a recipe, by a backend, on the target, in conditions."""
+class PlannedCell:
+    """One cell to measure: a model under a recipe, by a backend, on the target, in conditions.
+
+    `key` is stable between runs (`cell_key`). `baseline_key`: the cell it is compared with, itself for a baseline.
+    """
 
     model: Model
     recipe: Recipe
@@ -66,7 +69,7 @@ class Plan:
     target: Target
     data: Dataset | None
     shifted_data: Dataset | None
-    cells: tuple[Cell, ...]
+    cells: tuple[PlannedCell, ...]
     notes: tuple[str, ...] = ()
 
 
@@ -175,7 +178,7 @@ def _cells(
     models: Sequence[Model],
     recipes: Sequence[Recipe],
     backends: Sequence[BackendChoice],
-) -> Iterator[Cell]:
+) -> Iterator[PlannedCell]:
     conditions = [
         Conditions(batch=batch, threads=threads, device=device)
         for device in target.devices or ("",)
@@ -188,7 +191,7 @@ def _cells(
             for condition in conditions:
                 keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
                 for recipe, key in zip(recipes, keys, strict=True):
-                    yield Cell(
+                    yield PlannedCell(
                         model=model,
                         recipe=recipe,
                         backend=backend,
@@ -198,7 +201,7 @@ def _cells(
                     )
 
 
-def _check_distinct(cells: Sequence[Cell]) -> None:
+def _check_distinct(cells: Sequence[PlannedCell]) -> None:
     """A store keeps one record a key: of two cells that share one, the first's would be lost."""
     seen: set[str] = set()
     for cell in cells:

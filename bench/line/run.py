@@ -17,7 +17,7 @@ from bench.errors import InvalidInput, Unavailable, full_disk_ends
 from bench.line.cell import RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
 from bench.line.options import check_target_options
-from bench.line.plan import Cell, Plan, Request, make_plan
+from bench.line.plan import Plan, PlannedCell, Request, make_plan
 from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
 from bench.reach.open import check_reach
@@ -55,7 +55,7 @@ class Surroundings:
     folder: Path
     progress: Progress
     on_cell: OnCell
-    run_cell: Callable[[Cell, RunState], Record] = run_cell
+    run_cell: Callable[[PlannedCell, RunState], Record] = run_cell
 
 
 def plan_run(request: Request) -> Plan:
@@ -164,7 +164,7 @@ def _make_setting(plan: Plan, around: Surroundings) -> Setting:
     )
 
 
-def _is_needed_again(cell: Cell, plan: Plan, done: frozenset[str]) -> bool:
+def _is_needed_again(cell: PlannedCell, plan: Plan, done: frozenset[str]) -> bool:
     """A stored baseline is measured again if cells that are compared with it are still to come."""
     return is_baseline(cell) and any(other.baseline_key == cell.key and other.key not in done for other in plan.cells)
 

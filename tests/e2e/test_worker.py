@@ -36,10 +36,10 @@ def artifact(folder: Path, name: str = "model", **told) -> Artifact:
 
 def bench(reach: Local | None = None, **changes) -> Bench:
     measure = Measure(launches=1, pairs=2, blocks=10, time_s=0.5, warmup_s=0.2, limit_s=20)
-    stand = Bench(
+    rig = Bench(
         reach=reach or Local(), session="fake_session:FakeSession", conditions=Conditions(batch=2), measure=measure
     )
-    return replace(stand, **changes)
+    return replace(rig, **changes)
 
 
 def run(folder: Path, **told):
@@ -89,9 +89,9 @@ def test_an_error_in_the_worker_is_the_same_error_here(tmp_path, behave, error, 
 
 def test_a_worker_that_hangs_is_killed_with_its_children(tmp_path):
     pidfile = tmp_path / "pid"
-    stand = bench(measure=Measure(launches=1, limit_s=8))
+    rig = bench(measure=Measure(launches=1, limit_s=8))
     with pytest.raises(CellFailed, match="no end after 8 s"):
-        measure_artifact(stand, artifact(tmp_path, behave="hang with a child", pidfile=str(pidfile)))
+        measure_artifact(rig, artifact(tmp_path, behave="hang with a child", pidfile=str(pidfile)))
     wait_until(lambda: not alive(int(pidfile.read_text())))
 
 
@@ -114,9 +114,9 @@ def alive(pid: int) -> bool:
 def test_a_worker_that_prints_garbage_fails_the_cell(tmp_path, garbage):
     script = tmp_path / "liar.py"
     script.write_text(f"import sys; sys.stdout.buffer.write(b'{garbage}\\n')")
-    stand = bench(reach=Local([sys.executable, str(script)]))
+    rig = bench(reach=Local([sys.executable, str(script)]))
     with pytest.raises(CellFailed, match="garbage"):
-        measure_artifact(stand, artifact(tmp_path))
+        measure_artifact(rig, artifact(tmp_path))
 
 
 def test_events_of_the_wrong_shape_fail_the_cell(tmp_path):
@@ -138,10 +138,10 @@ def test_a_profile_that_fails_costs_the_profile_alone(tmp_path, behave, words):
 
 
 def test_a_meter_that_sees_the_machine_held_back_distrusts_latencies_and_pairs(tmp_path):
-    stand = bench(meters=("fake_meter:Throttled",))
-    found = measure_artifact(stand, artifact(tmp_path))
+    rig = bench(meters=("fake_meter:Throttled",))
+    found = measure_artifact(rig, artifact(tmp_path))
     assert found.distrust == ("slowed down by its fan",)
-    pair = pair_launch(stand, artifact(tmp_path), artifact(tmp_path), 0)
+    pair = pair_launch(rig, artifact(tmp_path), artifact(tmp_path), 0)
     assert pair.distrust == ("slowed down by its fan",)
 
 

@@ -19,7 +19,7 @@ from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import PressbenchError
 from bench.line.artifacts import compile_cached
 from bench.line.cell import RunState, run_cell
-from bench.line.plan import Cell, Plan, Request, cell_key, subject_of
+from bench.line.plan import Plan, PlannedCell, Request, cell_key, subject_of
 from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
 from bench.models.registry import resolve
@@ -118,7 +118,7 @@ def group(part: str, name: str, label: str, batch: int, *, dry: bool) -> Group:
     subject = subject_of(model, None)
     keys = [cell_key(suite, target, subject, recipe, choice, conditions) for recipe in recipes]
     cells = tuple(
-        Cell(model=model, recipe=recipe, backend=choice, conditions=conditions, key=key, baseline_key=keys[0])
+        PlannedCell(model=model, recipe=recipe, backend=choice, conditions=conditions, key=key, baseline_key=keys[0])
         for recipe, key in zip(recipes, keys, strict=True)
     )
     request = Request(target=target.name, suite=suite.name)
@@ -136,7 +136,7 @@ def prepare(wanted: Sequence[Group], cache: Path, workers: int) -> Iterator[str]
         yield from pool.map(_compile_one, unique.values(), [cache] * len(unique))
 
 
-def _prepare_one(cell: Cell, cache: Path) -> str:
+def _prepare_one(cell: PlannedCell, cache: Path) -> str:
     try:
         _compressed(cell, cache)
     except PressbenchError as error:
@@ -144,7 +144,7 @@ def _prepare_one(cell: Cell, cache: Path) -> str:
     return ""
 
 
-def _compile_one(cell: Cell, cache: Path) -> str:
+def _compile_one(cell: PlannedCell, cache: Path) -> str:
     try:
         backend = load("backend", cell.backend.name)()
         compile_cached(backend, _compressed(cell, cache), cell.conditions, cell.backend.options, cache)
@@ -153,7 +153,7 @@ def _compile_one(cell: Cell, cache: Path) -> str:
     return ""
 
 
-def _compressed(cell: Cell, cache: Path) -> Compressed:
+def _compressed(cell: PlannedCell, cache: Path) -> Compressed:
     return compress(cell.model, cell.recipe, data=None, cache=cache, seed=SEED, progress=_silent)
 
 
