@@ -6,10 +6,13 @@ from collections.abc import Callable, Sequence
 
 from bench.report.cells import Cell, League
 from bench.report.signs import CLOCKS
+from bench.report.text import signed
 from bench.types import Conditions
 
 PLACES = {"backend": "", "target": "", "batch": "batch ", "threads": "threads ", "run_id": ""}
 """Columns that tell apart cells of one model and recipe -> the word before their value."""
+SHOWN_PP = 0.005
+"""A smaller change of accuracy would be shown as a signed zero."""
 
 
 def label_cells(cells: Sequence[Cell]) -> list[str]:
@@ -50,3 +53,16 @@ def describe_conditions(conditions: Conditions) -> tuple[str, str]:
 def name_cell(cell: Cell) -> str:
     """Recipe and backend."""
     return f"{cell.record.recipe} on {cell.record.backend}"
+
+
+def describe_drop(cell: Cell) -> str:
+    """The change of accuracy; "" for a baseline or without an accuracy."""
+    value = cell.figure("accuracy_drop_pp")
+    if value is None or cell.baseline:
+        return ""
+    return f"accuracy {signed(-value)} pp" if abs(value) >= SHOWN_PP else "same accuracy"
+
+
+def join_parts(parts: Sequence[str]) -> str:
+    """The parts that are not empty, with commas between."""
+    return ", ".join(part for part in parts if part)

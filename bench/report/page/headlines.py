@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.report.cells import Cell, group, is_faster, league_of
-from bench.report.names import make_league_namer, name_cell
-from bench.report.text import interval, number, signed, size, times
-
-SHOWN_PP = 0.005
-"""A smaller change of accuracy would be shown as a signed zero."""
+from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
+from bench.report.text import interval, number, size, times
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +111,3 @@ def find_widest_gap(cells: Sequence[Cell]) -> Line | None:
 def kept_share(cell: Cell) -> float:
     """Delivered over promised speed-up."""
     return (cell.figure("speedup") or 0.0) / (cell.figure("promised_speedup") or 1.0)
-
-
-def describe_drop(cell: Cell) -> str:
-    """The change of accuracy; "" for a baseline or without an accuracy."""
-    value = cell.figure("accuracy_drop_pp")
-    if value is None or cell.baseline:
-        return ""
-    return f"accuracy {signed(-value)} pp" if abs(value) >= SHOWN_PP else "same accuracy"
-
-
-def join_parts(parts: Sequence[str]) -> str:
-    """The parts that are not empty, with commas between."""
-    return ", ".join(part for part in parts if part)

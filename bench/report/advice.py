@@ -1,0 +1,74 @@
+"""One line per model: which variant to ship, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.records import Record
+from bench.report.cells import Cell, group, is_faster, league_of, make_cells
+from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
+from bench.report.text import number, times
+from bench.types import Clock
+
+MAX_DROP_PP = 1.0
+"""Percentage points of accuracy that a variant may lose to be advised."""
+OVER_BUDGET = "over the "
+"""How the reason of a cell begins that exceeds a budget of its target."""
+
+
+def advise(records: Sequence[Record], max_drop_pp: float = MAX_DROP_PP) -> list[str]:
+    """A line per model, data set, target and conditions that have timed cells, in the order of the records.
+
+    The variant to ship is the fastest trusted one that keeps every budget and loses at most `max_drop_pp` of
+    accuracy. The baseline stays if no variant is shown to be faster than it. Simulated times are not ranked.
+    """
+    cells = [cell for cell in make_cells(records) if cell.record.clock is not Clock.SIMULATED]
+    name_league = make_league_namer(cells)
+    found = []
+    for league, members in group(cells, league_of).items():
+        timed = [cell for cell in members if cell.figure("latency_p50_ms")]
+        if any(not cell.baseline for cell in timed):
+            where = name_league(league)
+            found.append(f"{league.model}{f' ({where})' if where else ''}: {choose(timed, max_drop_pp)}")
+    return found
+
+
+def choose(timed: Sequence[Cell], max_drop_pp: float) -> str:
+    """The advice for cells whose latencies may be ranked."""
+    fit = [cell for cell in timed if cell.trusted and keeps_budgets(cell)]
+    if not fit:
+        return "nothing can be advised: no cell is both trusted and within the budgets."
+    allowed = [cell for cell in fit if cell.baseline or (cell.figure("accuracy_drop_pp") or 0.0) <= max_drop_pp]
+    if not allowed:
+        return f"nothing can be advised: every trusted cell loses over {max_drop_pp:g} pp of accuracy."
+    best = min(allowed, key=lambda cell: cell.figure("latency_p50_ms") or 0.0)
+    if not best.baseline and best.verdict != "faster":
+        own = next((cell for cell in allowed if cell.record.key == best.record.baseline_key), None)
+        best = own or best
+    return explain(best, allowed, max_drop_pp)
+
+
+def keeps_budgets(cell: Cell) -> bool:
+    """Whether no reason of the cell names a budget that it exceeds."""
+    return not any(reason.startswith(OVER_BUDGET) for reason in cell.record.reasons)
+
+
+def explain(best: Cell, allowed: Sequence[Cell], max_drop_pp: float) -> str:
+    """What to ship, its gains over its own baseline, and what is as fast as far as the intervals show."""
+    latency = f"{number(best.figure('latency_p50_ms'))} ms"
+    judged = any(cell.figure("accuracy") is not None for cell in allowed)
+    limit = f"within {max_drop_pp:g} pp of accuracy" if judged else "its accuracy is not known: no labels"
+    level = [cell for cell in allowed if cell is not best and not cell.baseline and not is_faster(best, cell)]
+    rival = f"; not told apart from {name_cell(level[0])}" if level else ""
+    if best.baseline:
+        return f"keep the {name_cell(best)}, {latency}: no trusted variant is shown to be faster ({limit}){rival}."
+    gains = join_parts(
+        (f"{times(best.figure('speedup'))} its baseline's speed", shrink(best), describe_drop(best), limit)
+    )
+    return f"ship {name_cell(best)}, {latency}: {gains}{rival}."
+
+
+def shrink(cell: Cell) -> str:
+    """How much smaller than its baseline the file is; "" if it is not."""
+    factor = cell.figure("compression_ratio") or 0.0
+    return f"{times(factor)} smaller" if factor > 1 else ""
