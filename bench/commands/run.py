@@ -16,6 +16,7 @@ from bench.line.plan import Request
 from bench.line.run import Ended, Surroundings, find_interrupted, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
+from bench.report.advice import advise
 from bench.report.summary import summary
 from bench.store import Store
 from bench.types import Json
@@ -51,11 +52,13 @@ def run_suite(
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
         files = write_report(store, stored, results, "--results") if report else None
-        table = summary(store.records(ended.run_id))
-    answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts)}
+        records = store.records(ended.run_id)
+    advice = advise(records)
+    answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts), "advice": advice}
     if files:
         answer |= {"csv": str(files.csv), "dashboard": str(files.dashboard)}
-    text = Group(table, Text(_say_next(ended, files, results, url)))
+    lines = [Text(f"  {line}") for line in advice]
+    text = Group(summary(records), *lines, Text(_say_next(ended, files, results, url)))
     return Outcome(answer=answer, text=text, measured=bool(set(ended.counts) - NOT_MEASURED))
 
 
