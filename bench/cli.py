@@ -86,7 +86,7 @@ def _show(text: Any) -> None:
 
 
 @command("run")
-@click.option("--target", required=True, help="A shipped target or a .toml file.")
+@click.option("--target", default="cpu", show_default=True, help="A shipped target or a .toml file.")
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
@@ -95,6 +95,10 @@ def _show(text: Any) -> None:
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
+@click.option("--batch", multiple=True, type=int, help="Batch size instead of the suite's; several times for several.")
+@click.option("--threads", multiple=True, type=int, help="Threads instead of the suite's; several times for several.")
+@click.option("--launches", type=int, help="Fresh processes for each cell, instead of the suite's number.")
+@click.option("--time", "time_s", type=float, help="Seconds of samples in each launch, instead of the suite's.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option
 @database_option

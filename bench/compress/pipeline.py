@@ -46,10 +46,8 @@ def compress(
     """The compressed model, from the cache where the same one was made before.
 
     A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
-    (`bench.compress.coding.weights_file`). A model brought as a file gives that file. An .onnx file becomes a torch
-    network where the recipe has steps of ours; a .tflite file takes only steps that the runtime carries out itself.
-    Recipes that differ only in such steps share their files. `data_asked`: the user
-    named this data set, so one that does not fit is an error; else random inputs calibrate a file it does not fit.
+    (`bench.compress.coding.weights_file`). So does an .onnx file, if the recipe has steps of ours. Any other file stays
+    as it is. `data_asked`: the user named this data set, so one that does not fit is an error.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; says why.
@@ -59,11 +57,11 @@ def compress(
     """
     steps = tuple(_checked(step) for step in recipe.steps)
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
-    if model.file is not None and not (plain and model.file.suffix == ".onnx"):
-        base = base_from_file(model, plain, cache)
-    else:
+    if model.file is None or (plain and model.file.suffix == ".onnx"):
         start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
         base = _from_torch(model, start, plain, cache=cache, seed=seed, progress=progress)
+    else:
+        base = base_from_file(model, plain, cache)
     quant = next((step.spec() for step in steps if isinstance(step, Quantizer)), base.quant)
     found = dict(base.notes)
     calibration = None

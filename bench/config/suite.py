@@ -99,11 +99,12 @@ def load_suite(name: str) -> Suite:
         raise InvalidInput(
             f"{path}: key 'recipes.{BASELINE}': the baseline has no steps; give this recipe another name"
         )
-    _check_measure(suite.measure, str(path))
+    check_measure(suite.measure, str(path))
     return suite
 
 
-def _check_measure(measure: Measure, path: str) -> None:
+def check_measure(measure: Measure, path: str) -> None:
+    """Raises `InvalidInput`, naming `path` and the key, for a number that means nothing."""
     if not 0 < measure.width < 1:
         raise InvalidInput(
             f"{path}: key 'measure.width': a share above 0 and below 1 (0.01 is 1 % each side), found {measure.width}"

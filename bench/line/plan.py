@@ -6,17 +6,18 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.cache import sha256
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import BASELINE, Suite, load_suite
+from bench.config.suite import BASELINE, Suite, check_measure, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
 from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import read_onnx
+from bench.line.file_backends import choose_backends
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
 from bench.plugins import available
@@ -31,7 +32,8 @@ class Request:
 
     `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
-    `data` overrides the suite's; `data_root`: folder of downloaded data sets.
+    `data` overrides the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`, `launches` and
+    `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
     """
 
     target: str
@@ -43,6 +45,10 @@ class Request:
     data_root: str | None = None
     weights: str | None = None
     input_shape: tuple[int, ...] = ()
+    batch: tuple[int, ...] = ()
+    threads: tuple[int, ...] = ()
+    launches: int | None = None
+    time_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,7 @@ class Plan:
 
 def make_plan(request: Request) -> Plan:
     """Raises `InvalidInput` for every name that does not exist, before anything is measured."""
-    suite, target = load_suite(request.suite), load_target(request.target)
+    suite, target = _override(load_suite(request.suite), request), load_target(request.target)
     root = Path(request.data_root) if request.data_root else None
     name = suite.data if request.data is None else request.data
     data = load_data(name, root) if name else None
@@ -83,9 +89,30 @@ def make_plan(request: Request) -> Plan:
     models = _models(request, suite, data)
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
-    cells = tuple(_cells(suite, target, data, models, recipes, backends))
+    chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
+    notes += tuple(note for _, note in chosen if note)
+    cells = tuple(
+        cell
+        for model, (own, _) in zip(models, chosen, strict=True)
+        for cell in _cells(suite, target, data, model, recipes, own)
+    )
     _check_distinct(cells)
     return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells, notes=notes)
+
+
+def _override(suite: Suite, request: Request) -> Suite:
+    """The suite with what the request gives instead. Raises `InvalidInput` naming the option."""
+    for option, values in (("--batch", request.batch), ("--threads", request.threads)):
+        if values and min(values) < 1:
+            raise InvalidInput(f"{option}: a number from 1 up, found {min(values)}")
+    measure = suite.measure
+    if request.launches is not None:
+        measure = replace(measure, launches=request.launches)
+    if request.time_s is not None:
+        measure = replace(measure, time_s=request.time_s)
+    check_measure(measure, "--launches or --time")
+    batch, threads = request.batch or suite.batch, request.threads or suite.threads
+    return replace(suite, batch=batch, threads=threads, measure=measure)
 
 
 def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
@@ -175,7 +202,7 @@ def _cells(
     suite: Suite,
     target: Target,
     data: Dataset | None,
-    models: Sequence[Model],
+    model: Model,
     recipes: Sequence[Recipe],
     backends: Sequence[BackendChoice],
 ) -> Iterator[PlannedCell]:
@@ -185,20 +212,19 @@ def _cells(
         for batch in suite.batch
         for threads in suite.threads
     ]
-    for model in models:
-        subject = subject_of(model, data)
-        for backend in backends:
-            for condition in conditions:
-                keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
-                for recipe, key in zip(recipes, keys, strict=True):
-                    yield PlannedCell(
-                        model=model,
-                        recipe=recipe,
-                        backend=backend,
-                        conditions=condition,
-                        key=key,
-                        baseline_key=keys[0],
-                    )
+    subject = subject_of(model, data)
+    for backend in backends:
+        for condition in conditions:
+            keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
+            for recipe, key in zip(recipes, keys, strict=True):
+                yield PlannedCell(
+                    model=model,
+                    recipe=recipe,
+                    backend=backend,
+                    conditions=condition,
+                    key=key,
+                    baseline_key=keys[0],
+                )
 
 
 def _check_distinct(cells: Sequence[PlannedCell]) -> None:

@@ -34,6 +34,8 @@ NARROWING = {
     "--dataset": "data",
     "--weights": "weights",
     "--input-shape": "input_shape",
+    "--batch": "batch",
+    "--threads": "threads",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
@@ -136,7 +138,7 @@ def _given(request: Request, field: str) -> tuple[str, ...]:
     value = getattr(request, field)
     if value is None or isinstance(value, str):
         return () if value is None else (value or "''",)
-    return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(value))
+    return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(map(str, value)))
 
 
 def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings) -> None:

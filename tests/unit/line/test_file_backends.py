@@ -1,0 +1,74 @@
+"""A model that is a file goes to the backends that take it, and the user hears of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.config.target import BackendChoice, Target
+from bench.errors import InvalidInput
+from bench.line.file_backends import choose_backends
+from bench.line.plan import Request, make_plan
+from bench.types import Model
+
+ORT, LITERT = BackendChoice(name="ort"), BackendChoice(name="litert", optional=True)
+TARGET = Target(name="board", backend=(ORT, LITERT))
+
+
+def accepts(name: str) -> tuple[str, ...]:
+    return {"ort": ("onnx",), "litert": ("tflite", "onnx")}[name]
+
+
+def test_a_file_that_the_planned_backend_does_not_take_goes_to_one_that_does():
+    model = Model(name="x.tflite", file=Path("x.tflite"))
+    assert choose_backends(model, [ORT], TARGET, accepts) == (
+        [LITERT],
+        "x.tflite: measured by litert, because ort takes no .tflite file",
+    )
+
+
+def test_planned_backends_that_take_the_file_are_kept_without_a_word():
+    model = Model(name="x.onnx", file=Path("x.onnx"))
+    assert choose_backends(model, [ORT], TARGET, accepts) == ([ORT], "")
+    tflite = Model(name="x.tflite", file=Path("x.tflite"))
+    assert choose_backends(tflite, [ORT, LITERT], TARGET, accepts) == ([LITERT], "")
+
+
+def test_networks_and_files_that_nothing_takes_keep_what_was_planned():
+    assert choose_backends(Model(name="lenet5", factory="a:b"), [ORT], TARGET, accepts) == ([ORT], "")
+    odd = Model(name="x.tflite", file=Path("x.tflite"))
+    only = Target(name="board", backend=(ORT,))
+    assert choose_backends(odd, [ORT], only, accepts) == ([ORT], "")
+
+
+def test_a_tflite_file_is_planned_on_litert_with_a_note(tflite_cases):
+    plan = make_plan(Request(target="cpu", suite="smoke", models=(str(tflite_cases / "ad01_fp32.tflite"),), data=""))
+    assert {cell.backend.name for cell in plan.cells} == {"litert"}
+    assert plan.notes == ("ad01_fp32.tflite: measured by litert, because ort takes no .tflite file",)
+
+
+def test_a_backend_that_the_user_names_is_never_replaced(tflite_cases):
+    asked = Request(target="cpu", suite="smoke", models=(str(tflite_cases / "ad01_fp32.tflite"),), backends=("ort",))
+    assert {cell.backend.name for cell in make_plan(asked).cells} == {"ort"}
+
+
+def test_conditions_and_effort_of_the_command_line_replace_the_suites():
+    asked = Request(target="cpu", suite="smoke", batch=(4,), threads=(1, 2), launches=7, time_s=0.5)
+    plan = make_plan(asked)
+    assert {(c.conditions.batch, c.conditions.threads) for c in plan.cells} == {(4, 1), (4, 2)}
+    assert (plan.suite.measure.launches, plan.suite.measure.time_s) == (7, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch": (0,)}, "--batch"),
+        ({"threads": (1, -1)}, "--threads"),
+        ({"launches": 0}, "launches"),
+        ({"time_s": float("nan")}, "time_s"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(changes, says):
+    with pytest.raises(InvalidInput, match=says):
+        make_plan(Request(target="cpu", suite="smoke", **changes))
