@@ -183,6 +183,7 @@ class Precision:
     arithmetic). `delivered`: the widest type its quantized layers multiply in; "" where only the device can say.
     `keep_float`: layers the recipe keeps in float32 on purpose (its `keep_float`), by their names in the file.
     `stayed_float`: layers that stayed float32 although the recipe does not keep them. Each makes a cell untrusted.
+    `stayed_share`: which part of all weights these layers hold, 0 to 1; 0 where the backend does not count it.
     `from_file`: the user's file came quantized, and its author chose the layers in `keep_float`. It is measured as
     it is: a runtime may quantize those layers too.
     """
@@ -191,6 +192,7 @@ class Precision:
     delivered: str = ""
     keep_float: tuple[str, ...] = ()
     stayed_float: tuple[str, ...] = ()
+    stayed_share: float = 0.0
     from_file: bool = False
 
 

@@ -23,6 +23,7 @@ from bench.types import QuantSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
 CHUNK_BYTES = 64 * 2**20
+LOWEST = float(np.finfo(np.float32).min)
 
 
 def load_calibration(path: Path, model: ModelProto, samples: int) -> Arrays:
@@ -78,7 +79,7 @@ def _extremes(model: ModelProto, tensors: Sequence[str], data: Arrays) -> dict[s
         added.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, []))
     session = float_session(added)
     seen = np.array([np.stack(session.run(names, part)) for part in _chunks(model, data, _rows(model, 1))])
-    lows = np.minimum(seen[:, 0::2].min(axis=0), 0)
+    lows = np.maximum(np.minimum(seen[:, 0::2].min(axis=0), 0), LOWEST)  # minus infinity masks scores
     highs = np.maximum(seen[:, 1::2].max(axis=0), 0)
     for name, low, high in zip(tensors, lows, highs, strict=True):
         if not np.isfinite(low) or not np.isfinite(high):
@@ -104,7 +105,8 @@ def _histograms(model: ModelProto, extremes: Mapping[str, tuple[float, float]], 
     for part in _chunks(model, data, rows):
         values = dict(zip(names, session.run(names, part), strict=True))
         for name, (low, high) in extremes.items():
-            counts[name] += count(values[name] if name in values else part[name], low, high)
+            found = values[name] if name in values else part[name]
+            counts[name] += count(np.maximum(found, LOWEST) if low == LOWEST else found, low, high)
     return {name: Histogram(low=low, high=high, counts=counts[name]) for name, (low, high) in extremes.items()}
 
 

@@ -44,7 +44,8 @@ def read_source(source: Compressed, batch: int) -> Source:
 def write(model: ModelProto, batch: int, path: Path, out: Path) -> Path:
     """Writes a valid `out/model.onnx` with the batch fixed. `path` is for messages."""
     fixed = graph.fix_batch(model, batch, path)
-    graph.sort_nodes(fixed.graph)
+    for inner in graph.walk_graphs(fixed.graph):
+        graph.sort_nodes(inner)
     deployed = out / "model.onnx"
     onnx.save(fixed, str(deployed))
     return deployed

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator
 from heapq import heappop, heappush
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, shape_inference, version_converter
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, shape_inference, version_converter
 
-from backends.onnx_tools.operators import INTEGER, MULTIPLYING, PACKED, WEIGHTED
+from backends.onnx_tools.operators import MULTIPLYING, weight_inputs
 from bench.errors import InvalidInput, Unsupported, unknown
+
+NO_ADAPTER = re.compile(r"No Adapter.* (?:For|for) (?P<operator>\w+)")
 
 
 def read(path: Path) -> ModelProto:
@@ -26,12 +29,33 @@ def read(path: Path) -> ModelProto:
 
 
 def name_nodes(model: ModelProto) -> None:
-    """Gives nodes without a name, or with one already taken, a name of their own, in place."""
-    taken: set[str] = set()
-    for index, node in enumerate(model.graph.node):
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}_{index}"
-        taken.add(node.name)
+    """Gives nodes without a name, or with one already taken, a name of their own, in place; those of bodies too."""
+    names = [node.name for graph in walk_graphs(model.graph) for node in graph.node]
+    taken = set(names)
+    used: set[str] = set()
+    nodes = (node for graph in walk_graphs(model.graph) for node in graph.node)
+    for index, node in enumerate(nodes):
+        if not node.name or node.name in used:
+            node.name = find_free_name(f"{node.op_type}_{index}", taken)
+            taken.add(node.name)
+        used.add(node.name)
+
+
+def find_free_name(wanted: str, taken: Container[str]) -> str:
+    """`wanted`, with underscores behind it until it is not in `taken`."""
+    while wanted in taken:
+        wanted += "_"
+    return wanted
+
+
+def walk_graphs(graph: GraphProto) -> Iterator[GraphProto]:
+    """The graph, and the bodies of its Loops, Ifs and Scans, however deep."""
+    yield graph
+    for node in graph.node:
+        for item in node.attribute:
+            for body in (item.g, *item.graphs):
+                if body.node:
+                    yield from walk_graphs(body)
 
 
 def hide_weights(model: ModelProto) -> int:
@@ -89,15 +113,24 @@ def _fix_input(value: ValueInfoProto, batch: int, path: Path) -> set[str]:
     return symbol
 
 
+def read_opset(model: ModelProto, otherwise: int = 0) -> int:
+    """Opset of the standard operators; `otherwise` for a file that imports none."""
+    return next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), otherwise)
+
+
 def at_least_opset(model: ModelProto, wanted: int) -> ModelProto:
-    """The model in opset `wanted` or newer. Raises `Unsupported` where no conversion is known."""
-    found = next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), wanted)
+    """The model in opset `wanted` or newer. Raises `Unsupported` naming the operator that has no known conversion."""
+    found = read_opset(model, wanted)
     if found >= wanted:
         return model
     try:
         return version_converter.convert_version(model, wanted)
     except (RuntimeError, ValueError) as error:
-        raise Unsupported(f"the file is of opset {found}, {wanted} is needed and cannot be reached: {error}") from error
+        said = NO_ADAPTER.search(str(error))
+        why = f"onnx cannot convert its operator {said['operator']}" if said else f"onnx cannot convert it: {error}"
+        raise Unsupported(
+            f"the file is of opset {found}, this step needs {wanted}, and {why}; export the network with opset {wanted}"
+        ) from error
 
 
 def infer(model: ModelProto) -> ModelProto | None:
@@ -116,29 +149,52 @@ def fixed_batch(model: ModelProto) -> int | None:
 
 
 def layers(graph: GraphProto) -> dict[str, list[NodeProto]]:
-    """Module path (the weight's name without `.weight`) -> the nodes that multiply by it."""
-    stored = {tensor.name for tensor in graph.initializer}
+    """Module path (the weight's name without `.weight`) -> the nodes that multiply by it, those of bodies too.
+
+    Only weights of float32 that `graph` itself stores. A recurrent operator has two: for its input and its state.
+    """
+    stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
     found: dict[str, list[NodeProto]] = {}
-    for node in graph.node:
-        if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in stored:
-            found.setdefault(node.input[1].removesuffix(".weight"), []).append(node)
+    for inner in walk_graphs(graph):
+        for node in inner.node:
+            for index in weight_inputs(node.op_type):
+                if len(node.input) > index and node.input[index] in stored:
+                    found.setdefault(node.input[index].removesuffix(".weight"), []).append(node)
     return found
 
 
 def layer_nodes(graph: GraphProto, names: Iterable[str]) -> list[NodeProto]:
     """The nodes of layers named by module path (`fc1`) or node name (`/fc1/MatMul`).
 
+    A module path is a weight's name without `.weight`, or what a node's name says (`fc1` of `/fc1/MatMul`).
     Raises `InvalidInput` naming the nearest for a name that is neither.
     """
-    known = layers(graph)
-    by_node = {node.name: [node] for node in graph.node if node.op_type in MULTIPLYING}
+    known: dict[str, list[NodeProto]] = {}
+    by_weight: dict[str, list[NodeProto]] = {}
+    for inner in walk_graphs(graph):
+        for node in inner.node:
+            if node.op_type in MULTIPLYING:
+                known.setdefault(_module_path(node.name), []).append(node)
+        by_weight.update(layers(inner))
+    known |= by_weight
+    known |= {node.name: [node] for node in walk_nodes(graph) if node.op_type in MULTIPLYING}
     found: list[NodeProto] = []
     for name in names:
-        nodes = known.get(name) or by_node.get(name)
-        if nodes is None:
-            raise unknown("layer in keep_float", name, {**by_node, **known})
-        found.extend(nodes)
+        if name not in known or not name:
+            raise unknown("layer in keep_float", name, sorted(filter(None, known)))
+        found.extend(known[name])
     return found
+
+
+def walk_nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """Every node of the graph and of its bodies."""
+    for inner in walk_graphs(graph):
+        yield from inner.node
+
+
+def _module_path(name: str) -> str:
+    """`encoder.fc1` of `/encoder/fc1/MatMul`, as torch's older exporter names nodes; "" for other names."""
+    return name.strip("/").rpartition("/")[0].replace("/", ".") if name.startswith("/") else ""
 
 
 def leaving(graph: GraphProto, nodes: Iterable[NodeProto]) -> list[str]:
@@ -203,20 +259,3 @@ def _reads(node: NodeProto) -> set[str]:
     """Tensors a node reads, including those its subgraphs capture."""
     inner = (child for item in node.attribute for graph in (item.g, *item.graphs) for child in graph.node)
     return set(node.input).union(*map(_reads, inner))
-
-
-def split_by_precision(graph: GraphProto) -> tuple[list[str], list[str]]:
-    """Names of the multiplying nodes of a quantized file: those asked to run in integers, those left float."""
-    made = producers(graph)
-    quantized: list[str] = []
-    left: list[str] = []
-    for node in graph.node:
-        if node.op_type in INTEGER | PACKED:
-            quantized.append(node.name)
-        elif node.op_type in MULTIPLYING:
-            (quantized if _are_dequantized(node.input[:2], made) else left).append(node.name)
-    return quantized, left
-
-
-def _are_dequantized(names: Sequence[str], made: dict[str, NodeProto]) -> bool:
-    return all(name in made and made[name].op_type == "DequantizeLinear" for name in names)

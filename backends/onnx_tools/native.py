@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise Unavailable(f"onnxruntime cannot be imported: {error}; pip install onnxruntime") from error
 
-__all__ = ["NATIVE_ERRORS", "explain_refusal", "ort"]
+__all__ = ["DTYPES", "NATIVE_ERRORS", "explain_refusal", "ort"]
 
 NATIVE_ERRORS: tuple[type[Exception], ...] = (
     native.EPFail,
@@ -29,6 +29,14 @@ NATIVE_ERRORS: tuple[type[Exception], ...] = (
     native.NotImplemented,
     native.RuntimeException,
 )
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bool)": "bool",
+    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""Type of a tensor in ONNX Runtime's words -> numpy's name of it."""
 UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
 
 

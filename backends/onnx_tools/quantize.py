@@ -14,28 +14,23 @@ import onnx
 from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from backends.onnx_tools.calibrate import activation_ranges, float_session, load_calibration
+from backends.onnx_tools.calibrate import activation_ranges, load_calibration
 from backends.onnx_tools.deploy import Quantized
-from backends.onnx_tools.graph import at_least_opset, layer_nodes, layers, leaving, split_by_precision
-from backends.onnx_tools.native import NATIVE_ERRORS, ort
+from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_nodes
+from backends.onnx_tools.names import free_names
 from backends.onnx_tools.operators import MULTIPLYING
-from backends.onnx_tools.weights import pack_layers
+from backends.onnx_tools.precision import split_by_precision
+from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare
+from backends.onnx_tools.unquantizable import find_masked, find_softmaxes, quantize_what_can_be
+from backends.onnx_tools.weights import check_width, choose_opset, pack_layers
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, Precision, QuantSpec
 
-TOOL_ERRORS: tuple[type[Exception], ...] = (
-    *NATIVE_ERRORS,
-    onnx.checker.ValidationError,
-    onnx.shape_inference.InferenceError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-)
-PER_CHANNEL_OPSET = 13
+QUANTIZED_OPSET = 13
+"""The first with scales per channel. Every integer scheme is prepared in it."""
 WEIGHTS = {4: QuantType.QInt4, 8: QuantType.QInt8, 16: QuantType.QInt16}
 
 
@@ -50,9 +45,6 @@ class Layout:
     reduce_range: bool = False
 
 
-QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
-
-
 def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
     """Q/DQ as the layout says, scales from calibrated or trained ranges."""
     if spec.per_channel and not spec.weight_symmetric:
@@ -61,12 +53,13 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, l
         raise Unsupported(f"ONNX Runtime quantizes weights to 4, 8 or 16 bits, not {spec.weight_bits}")
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepare(at_least_opset(model, PER_CHANNEL_OPSET if spec.per_channel else 10), work)
+        ready = prepare(model, work, QUANTIZED_OPSET)
         ranges = activation_ranges(ready, load_calibration(calibration, ready, spec.samples), spec)
         ranges |= _place_trained(ready, spec, ranges)
         kept = find_kept(model, ready, spec)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")
-        with quiet_tools():
+
+        def quantize(left_float: Sequence[str]) -> None:
             quantize_static(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
@@ -76,20 +69,34 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, l
                 op_types_to_quantize=list(layout.operators) or None,
                 activation_type=layout.activations,
                 weight_type=WEIGHTS[spec.weight_bits],
-                nodes_to_exclude=[*kept, *_find_softmaxes(ready)],
+                nodes_to_exclude=list(left_float),
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={**layout.extra, "WeightSymmetric": spec.weight_symmetric},
             )
+
+        masked = find_masked(ready, ranges)
+        with quiet_tools():
+            quantize_what_can_be(
+                quantize, find_takable(ready), [*kept, *find_softmaxes(ready), *find_wider(ready), *masked]
+            )
         done = onnx.load(str(work / "quantized.onnx"))
     facts = {"calibration": spec.calibration, "ranges": len(ranges), "activations": layout.activations.name}
-    return describe(done, f"int{spec.activation_bits}", kept, {**facts, **layout.extra})
+    facts |= {"masks_kept_float": len(masked)} if masked else {}
+    return describe(done, f"int{spec.activation_bits}", kept, {**facts, **describe_opset(model, done), **layout.extra})
 
 
 def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
-    """float16 weights and operators between float32 inputs and outputs."""
+    """float16 weights and operators between float32 inputs and outputs.
+
+    Raises `Unsupported` where a layer to keep float is in a body: the conversion would put its casts outside.
+    """
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
+    if inside := set(kept) - {node.name for node in model.graph.node}:
+        names = list_names(sorted(inside))
+        raise Unsupported(f"float16 cannot keep a layer float that is inside a Loop, If or Scan: {names}")
     copied = ModelProto()
     copied.CopyFrom(model)
+    free_names(copied)
     with quiet_tools():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
     return Quantized(model=done, precision=Precision(asked="float16", keep_float=tuple(kept)))
@@ -97,12 +104,22 @@ def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
 
 def pack_weights(model: ModelProto, spec: QuantSpec) -> Quantized:
     """4-, 8- or 16-bit weights, float32 arithmetic."""
+    check_width(spec)
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
-        ready = prepare(model, Path(folder))
+        ready = prepare(model, Path(folder), choose_opset(spec))
     kept = find_kept(model, ready, spec)
     done, names = pack_layers(ready, spec, kept)
-    precision = Precision(asked="weight_only", delivered="float32", keep_float=tuple(kept))
-    return Quantized(model=done, precision=precision, facts={"layers_packed": len(names)})
+    split = split_by_precision(done.graph)
+    stayed = [name for name in split.left if split.weights[name] and name not in {*split.packed, *kept}]
+    precision = Precision(
+        asked="weight_only",
+        delivered="float32",
+        keep_float=tuple(kept),
+        stayed_float=tuple(stayed),
+        stayed_share=split.share_of(stayed),
+    )
+    facts = {"layers_packed": len(names), **describe_opset(model, done)}
+    return Quantized(model=done, precision=precision, facts=facts)
 
 
 @contextmanager
@@ -118,44 +135,35 @@ def quiet_tools() -> Iterator[None]:
         logging.disable(before)
 
 
-def prepare(model: ModelProto, work: Path) -> ModelProto:
-    """Shapes inferred, constants folded, batch norms folded into convolutions; also in work/prepared.onnx.
+def find_takable(ready: ModelProto) -> list[str]:
+    """Names of the nodes that a quantizer may take."""
+    return [node.name for node in ready.graph.node if node.op_type != "Constant"]
 
-    Raises `Unsupported` for a network with Q/DQ of its own: the quantizer would name its new pairs as the old ones.
-    """
-    if pairs := sum(node.op_type in QDQ for node in model.graph.node):
-        raise Unsupported(
-            f"the network is quantized already ({pairs} QuantizeLinear and DequantizeLinear nodes): "
-            "measure it as it is, or bring the float one"
-        )
-    float_session(model)  # the preparation would print a traceback and continue with a model that does not run
-    onnx.save(model, str(work / "named.onnx"))
-    ort.set_default_logger_severity(3)  # the preparation's log lines ask for no action
-    try:
-        quant_pre_process(work / "named.onnx", work / "prepared.onnx", skip_symbolic_shape=True)
-    except TOOL_ERRORS as error:
-        raise InvalidInput(f"the model cannot be prepared for quantization: {error}") from error
-    done = onnx.load(str(work / "prepared.onnx"))
-    stored = {tensor.name for tensor in done.graph.initializer}
-    typed = [value for value in done.graph.value_info if value.name not in stored]
-    del done.graph.value_info[:]  # quantize_dynamic transposes weights, but not what is declared of them
-    done.graph.value_info.extend(typed)
-    onnx.save(done, str(work / "prepared.onnx"))
-    return done
+
+def find_wider(ready: ModelProto) -> list[str]:
+    """Nodes that multiply in another float type than float32: no scheme takes them."""
+    return [name for name, kind in find_types(ready).items() if kind != "float32"]
+
+
+def describe_opset(before: ModelProto, after: ModelProto) -> dict[str, Json]:
+    """`opset_raised` where the file has another opset than its source."""
+    old, new = read_opset(before), read_opset(after)
+    return {"opset_raised": f"{old} to {new}"} if new != old else {}
 
 
 def find_kept(model: ModelProto, ready: ModelProto, spec: QuantSpec) -> list[str]:
-    """The multiplying nodes of `ready` that `keep_float` names in `model`. Raises `InvalidInput` for an unknown name.
+    """The multiplying nodes of `ready` that `keep_float` names in `model`.
 
-    Preparing a network fuses nodes; a fused node is called `old name/fusion`, and old names have slashes too.
+    Raises `InvalidInput` for an unknown name, and `Unsupported` for a layer that preparing took away. Preparing a
+    network fuses nodes; a fused node is called `old name/fusion`, and old names have slashes too.
     """
-    kept = {node.name for node in layer_nodes(model.graph, spec.keep_float)}
-    before = {node.name for node in model.graph.node}
-    return [
-        node.name
-        for node in ready.graph.node
-        if node.op_type in MULTIPLYING and _name_before(node.name, before) in kept
-    ]
+    asked = {node.name for node in layer_nodes(model.graph, spec.keep_float)}
+    before = {node.name for node in walk_nodes(model.graph)}
+    multiplying = [node.name for node in walk_nodes(ready.graph) if node.op_type in MULTIPLYING]
+    kept = {name: found for name in multiplying if (found := _name_before(name, before)) in asked}
+    if gone := asked - set(kept.values()):
+        raise Unsupported(f"keep_float names layers that ONNX Runtime fuses or folds away: {list_names(sorted(gone))}")
+    return list(kept)
 
 
 def _name_before(name: str, before: Container[str]) -> str:
@@ -163,11 +171,6 @@ def _name_before(name: str, before: Container[str]) -> str:
     while name and name not in before:
         name = name.rpartition("/")[0]
     return name
-
-
-def _find_softmaxes(ready: ModelProto) -> list[str]:
-    """Softmaxes stay float: int8 over 0 to 1 makes 0 of every probability under 1/512."""
-    return [node.name for node in ready.graph.node if node.op_type in {"Softmax", "LogSoftmax"}]
 
 
 def _place_trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
@@ -197,11 +200,14 @@ def describe(model: ModelProto, asked: str, kept: Sequence[str], facts: Mapping[
 
     Raises `Unsupported` when nothing was quantized, or when the quantizer did not keep a layer.
     """
-    quantized, left = split_by_precision(model.graph)
-    if not quantized:
-        raise Unsupported("ONNX Runtime found nothing to quantize in this network")
-    if lost := set(kept) & set(quantized):
+    split = split_by_precision(model.graph)
+    if not split.quantized:
+        others = (
+            f"; {list_names(split.left)} would stay float32: try dynamic_int8 or int8_weights" if split.left else ""
+        )
+        raise Unsupported(f"ONNX Runtime found nothing to quantize in this network{others}")
+    if lost := set(kept) & set(split.quantized):
         raise Unsupported(f"ONNX Runtime quantized layers that keep_float names: {list_names(sorted(lost))}")
-    stayed = tuple(name for name in left if name not in set(kept))
-    precision = Precision(asked=asked, keep_float=tuple(kept), stayed_float=stayed)
-    return Quantized(model=model, precision=precision, facts={**facts, "nodes_quantized": len(quantized)})
+    stayed = tuple(name for name in split.left if name not in set(kept))
+    precision = Precision(asked=asked, keep_float=tuple(kept), stayed_float=stayed, stayed_share=split.share_of(stayed))
+    return Quantized(model=model, precision=precision, facts={**facts, "nodes_quantized": len(split.quantized)})

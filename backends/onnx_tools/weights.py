@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from backends.onnx_tools.graph import at_least_opset, layers
+from backends.onnx_tools.graph import layers, walk_graphs
+from backends.onnx_tools.operators import RECURRENT, weight_inputs
 from bench.errors import Unsupported
 from bench.types import QuantSpec
 
 BLOCKED_OPSET = 21
+CAST_OPSET = 13
+"""ONNX Runtime's preparation raises older files itself, and after it has put in operators that it cannot raise."""
 STORED = {
     (4, True): np.dtype(ml_dtypes.int4),
     (4, False): np.dtype(ml_dtypes.uint4),
@@ -39,24 +42,51 @@ class Packed:
     block: int
 
 
+def choose_opset(spec: QuantSpec) -> int:
+    """The first opset that has what packed weights of this width need."""
+    return CAST_OPSET if spec.weight_bits == 16 else BLOCKED_OPSET
+
+
 def pack_layers(model: ModelProto, spec: QuantSpec, kept: Sequence[str]) -> tuple[ModelProto, list[str]]:
-    """The network with packed weights except those of the nodes `kept`, and the names of the packed nodes. Raises `Unsupported`."""
-    half = spec.weight_bits == 16
-    if not half and (spec.weight_bits, spec.weight_symmetric) not in STORED:
-        raise Unsupported(f"ONNX Runtime has weight-only quantization to 4, 8 or 16 bits, not {spec.weight_bits}")
+    """The network with packed weights, those in bodies too, except those of the nodes `kept`, and the packed nodes' names.
+
+    `model` is in the opset that `choose_opset` names. Raises `Unsupported`.
+    """
     changed = ModelProto()
-    changed.CopyFrom(model if half else at_least_opset(model, BLOCKED_OPSET))
+    changed.CopyFrom(model)
+    names = [name for graph in walk_graphs(changed.graph) for name in _pack_graph(graph, spec, kept)]
+    if not names:
+        raise Unsupported("ONNX Runtime found no constant float32 weights to quantize in this network")
+    return changed, names
+
+
+def check_width(spec: QuantSpec) -> None:
+    """Raises `Unsupported` for a width that no weight is stored in."""
+    if spec.weight_bits != 16 and (spec.weight_bits, spec.weight_symmetric) not in STORED:
+        raise Unsupported(f"ONNX Runtime has weight-only quantization to 4, 8 or 16 bits, not {spec.weight_bits}")
+
+
+def _pack_graph(graph: GraphProto, spec: QuantSpec, kept: Sequence[str]) -> list[str]:
+    """Packs, in place, the weights that one graph stores; the names of the nodes that multiply by them."""
+    half = spec.weight_bits == 16
     if not half:
-        _gemm_to_matmul(changed.graph)
-    chosen = [nodes for nodes in layers(changed.graph).values() if not {node.name for node in nodes} & set(kept)]
-    if not chosen:
-        raise Unsupported("ONNX Runtime found no constant weights to quantize in this network")
-    for nodes in chosen:
+        _gemm_to_matmul(graph)
+    names: list[str] = []
+    for layer, nodes in layers(graph).items():
+        if {node.name for node in nodes} & set(kept):
+            continue
+        weight = next(
+            name
+            for index in weight_inputs(nodes[0].op_type)
+            for name in nodes[0].input[index : index + 1]
+            if name.removesuffix(".weight") == layer
+        )
         if half:
-            _halve_in_place(changed.graph, nodes[0])
+            _halve_in_place(graph, weight)
         else:
-            _pack_in_place(changed.graph, nodes[0], spec)
-    return changed, [node.name for nodes in chosen for node in nodes]
+            _pack_in_place(graph, nodes[0], weight, spec)
+        names += [node.name for node in nodes]
+    return list(dict.fromkeys(names))
 
 
 def pack(array: Floats, spec: QuantSpec, axis: int, block: int) -> Packed:
@@ -92,9 +122,8 @@ def _replace_zeros(scales: Floats) -> Floats:
     return np.where(scales > 0, scales, 1).astype(np.float32)
 
 
-def _pack_in_place(graph: GraphProto, node: NodeProto, spec: QuantSpec) -> None:
-    """The weight of `node` becomes the output of a DequantizeLinear of the same name."""
-    name = node.input[1]
+def _pack_in_place(graph: GraphProto, node: NodeProto, name: str, spec: QuantSpec) -> None:
+    """The weight `name` of `node` becomes the output of a DequantizeLinear of the same name."""
     tensor = next(item for item in graph.initializer if item.name == name)
     array = np.asarray(numpy_helper.to_array(tensor), dtype=np.float32)
     output_axis, input_axis = _axes(node, array.ndim)
@@ -116,9 +145,8 @@ def _pack_in_place(graph: GraphProto, node: NodeProto, spec: QuantSpec) -> None:
     graph.node.insert(0, unpack)
 
 
-def _halve_in_place(graph: GraphProto, node: NodeProto) -> None:
-    """The weight of `node` becomes the output of a Cast of the same name, from the nearest float16."""
-    name = node.input[1]
+def _halve_in_place(graph: GraphProto, name: str) -> None:
+    """The weight `name` becomes the output of a Cast of the same name, from the nearest float16."""
     tensor = next(item for item in graph.initializer if item.name == name)
     most = np.finfo(np.float16).max
     stored = np.clip(numpy_helper.to_array(tensor), -most, most).astype(np.float16)
@@ -135,6 +163,8 @@ def _axes(node: NodeProto, rank: int) -> tuple[int, int]:
         return 0, 1
     if node.op_type == "ConvTranspose":
         return 1, 0
+    if node.op_type in RECURRENT:
+        return 1, 2
     transposed = node.op_type == "Gemm" and any(item.name == "transB" and item.i for item in node.attribute)
     return (0, 1) if transposed else (rank - 1, rank - 2)
 
@@ -145,7 +175,7 @@ def _gemm_to_matmul(graph: GraphProto) -> None:
         node = nodes[0]
         scaled = any(item.name in {"alpha", "beta"} and item.f != 1 for item in node.attribute)
         turned = any(item.name == "transA" and item.i for item in node.attribute)
-        if node.op_type != "Gemm" or len(nodes) > 1 or scaled or turned:
+        if node.op_type != "Gemm" or node not in graph.node or len(nodes) > 1 or scaled or turned:
             continue
         tensor = next(item for item in graph.initializer if item.name == node.input[1])
         if _axes(node, 2) == (0, 1):

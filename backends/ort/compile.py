@@ -9,8 +9,9 @@ from typing import ClassVar, final
 
 from onnx import ModelProto
 
-from backends.onnx_tools import graph
 from backends.onnx_tools.deploy import Quantized, read_source, write
+from backends.onnx_tools.graph import fix_batch
+from backends.onnx_tools.precision import split_by_precision
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
 
@@ -49,6 +50,10 @@ class OrtBackend(Backend):
         done = _quantize(read.model, source, options)
         _refuse_hidden_tf32(options, done.precision)
         deployed = write(done.model, conditions.batch, read.path, out)
+        if source.quant is not None:
+            from backends.onnx_tools.verify import check_written
+
+            check_written(deployed, fix_batch(read.model, conditions.batch, read.path), source.quant.kind)
         facts = dict(done.facts)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
@@ -69,6 +74,7 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
     if spec is None:
         return Quantized(model=model, precision=_read_precision(model))
     from backends.onnx_tools import quantize
+    from backends.onnx_tools.ready import refuse_other_floats, refuse_quantized
     from backends.ort.quantize import make_layout, quantize_dynamically
 
     if options.get("provider") == "tensorrt":
@@ -80,6 +86,8 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
     if spec.kind == "dynamic":
         return quantize_dynamically(model, spec)
     if spec.kind == "float16":
+        refuse_quantized(model)
+        refuse_other_floats(model)
         return quantize.cast_to_float16(model, spec)
     if spec.kind == "weight_only":
         return quantize.pack_weights(model, spec)
@@ -90,8 +98,8 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
 
 def _read_precision(model: ModelProto) -> Precision:
     """A file that carries Q/DQ asks for int8 itself; what it leaves float is its author's choice."""
-    quantized, left = graph.split_by_precision(model.graph)
-    return Precision(asked="int8", keep_float=tuple(left), from_file=True) if quantized else FLOAT32
+    split = split_by_precision(model.graph)
+    return Precision(asked="int8", keep_float=split.left, from_file=True) if split.quantized else FLOAT32
 
 
 def _check_tensorrt(spec: QuantSpec) -> None:

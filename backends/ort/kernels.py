@@ -56,9 +56,17 @@ def count_kernels(events: Sequence[Event]) -> dict[str, int]:
 
 
 def count_multiplying(events: Sequence[Event]) -> dict[str, int]:
-    """Type -> how many kernels multiplied in it: "int8", "float16" or "float32"."""
-    types = [_multiplies_in(event) for event in node_events(events)]
-    return dict(sorted(Counter(found for found in types if found).items()))
+    """Type -> how many nodes multiplied in it: "int8", "float16", "float32" or "float64".
+
+    A node in the body of a Loop runs many times and counts once.
+    """
+    return dict(sorted(Counter(_find_multiplying(events).values()).items()))
+
+
+def _find_multiplying(events: Sequence[Event]) -> dict[str, str]:
+    """Name of each node that multiplied -> the type it multiplied in."""
+    found = {event["name"].removesuffix(SUFFIX): _multiplies_in(event) for event in node_events(events)}
+    return {name: kind for name, kind in found.items() if kind}
 
 
 def find_fallbacks(events: Sequence[Event], precision: Precision) -> list[str]:
@@ -66,18 +74,19 @@ def find_fallbacks(events: Sequence[Event], precision: Precision) -> list[str]:
 
     Optimizers rename nodes (`x` becomes `y_nchwc`), so the number of kernels decides and the names only help.
     """
-    multiplying = [event for event in node_events(events) if _multiplies_in(event)]
+    multiplying = _find_multiplying(events)
     narrow = ("int8", "float16") if precision.asked == "float16" else ("int8",)
-    wide = [event for event in multiplying if _multiplies_in(event) not in narrow]
+    wide = [name for name, kind in multiplying.items() if kind not in narrow]
     left = {*precision.keep_float, *precision.stayed_float}
     if precision.keep_float and not precision.from_file and len(wide) < len(left):
         fewer = len(left) - len(wide)
         return [f"the file leaves {len(left)} layers float, {fewer} of them ran {precision.asked} kernels"]
     if precision.asked in {"float32", "weight_only"} or len(wide) <= len(left):
         return []
-    names = [event["name"].removesuffix(SUFFIX).removeprefix("InsertedPrecisionFreeCast_") for event in wide]
+    names = [name.removeprefix("InsertedPrecisionFreeCast_") for name in wide]
     unexpected = [name for name in names if name not in left] or names
-    excess = f"{len(wide) - len(left)} of {len(multiplying)} multiplying nodes ran float32 kernels"
+    kinds = " and ".join(sorted({multiplying[name] for name in wide}))
+    excess = f"{len(wide) - len(left)} of {len(multiplying)} multiplying nodes ran {kinds} kernels"
     return [f"asked for {precision.asked}, {excess}: {list_names(unexpected)}"]
 
 
@@ -92,4 +101,5 @@ def _multiplies_in(event: Event) -> str:
         return "int8"
     if operator not in FLOAT_KERNELS:
         return ""
-    return "float16" if "float16" in json.dumps(event["args"].get("input_type_shape", "")) else "float32"
+    types = json.dumps(event["args"].get("input_type_shape", ""))
+    return "float16" if "float16" in types else "float64" if "double" in types else "float32"

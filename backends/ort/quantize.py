@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +11,19 @@ from onnx import ModelProto
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from backends.onnx_tools.deploy import Quantized
-from backends.onnx_tools.quantize import Layout, describe, find_kept, prepare, quiet_tools
+from backends.onnx_tools.graph import walk_nodes
+from backends.onnx_tools.quantize import (
+    QUANTIZED_OPSET,
+    Layout,
+    describe,
+    describe_opset,
+    find_kept,
+    find_takable,
+    find_wider,
+    quiet_tools,
+)
+from backends.onnx_tools.ready import prepare
+from backends.onnx_tools.unquantizable import quantize_what_can_be
 from bench.errors import Unsupported
 from bench.types import QuantSpec, Scalar
 
@@ -50,17 +62,23 @@ def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
     """int8 weights; activations get their range at every inference (ConvInteger, MatMulInteger)."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepare(model, work)
+        ready = prepare(model, work, QUANTIZED_OPSET)
         kept = find_kept(model, ready, spec)
-        kept += [f"{name}_MatMul" for name in kept]  # the quantizer makes such a MatMul, and an Add, of a Gemm
-        with quiet_tools():
+
+        def quantize(left_float: Sequence[str]) -> None:
             quantize_dynamic(
                 work / "prepared.onnx",
                 work / "quantized.onnx",
                 per_channel=spec.per_channel,
                 weight_type=QuantType.QInt8,
-                nodes_to_exclude=kept,
+                # the quantizer makes a MatMul, called so, and an Add of a Gemm
+                nodes_to_exclude=[*left_float, *(f"{name}_MatMul" for name in left_float)],
+                extra_options={"EnableSubgraph": True},
             )
+
+        with quiet_tools():
+            quantize_what_can_be(quantize, find_takable(ready), [*kept, *find_wider(ready)])
+        kept += [f"{name}_MatMul" for name in kept]
         done = onnx.load(str(work / "quantized.onnx"))
-    names = {node.name for node in done.graph.node}
-    return describe(done, "int8", [name for name in kept if name in names], {})
+    names = {node.name for node in walk_nodes(done.graph)}
+    return describe(done, "int8", [name for name in kept if name in names], describe_opset(model, done))

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
-from backends.onnx_tools.native import NATIVE_ERRORS, ort
+from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.ort import gpu
 from backends.ort.kernels import (
     Event,
@@ -37,13 +37,6 @@ from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
 from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
-DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(bool)": "bool",
-    **{f"tensor({sign}int{bits})": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}
 DEVICES = {"cpu": "cpu", "cuda": "cuda", "tensorrt": "cuda"}
 """Where the buffers of each provider lie."""
 NO_GRAPH = -1

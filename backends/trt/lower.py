@@ -11,6 +11,8 @@ from onnxruntime.quantization import QuantType
 
 from backends.onnx_tools import graph, quantize
 from backends.onnx_tools.deploy import Quantized
+from backends.onnx_tools.operators import RECURRENT
+from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.quantize import Layout
 from backends.trt.half import cast_to_half
 from bench.errors import InvalidInput, Unsupported
@@ -52,12 +54,12 @@ def _cast(model: ModelProto, spec: QuantSpec | None, precision: str) -> Quantize
     wanted = spec.kind if spec else precision
     if precision in HALVES and precision != wanted:
         raise Unsupported(f"the recipe asks for {wanted}, the backend's option for {precision}")
-    quantized, left = graph.split_by_precision(model.graph)
+    split = split_by_precision(model.graph)
     done = Quantized(model=model, precision=FLOAT32 if wanted == "float32" else Precision(asked=wanted))
     if wanted in HALVES:
         done = cast_to_half(model, wanted, spec or QuantSpec(kind=wanted))
-    if quantized:
-        return replace(done, precision=Precision(asked="int8", keep_float=tuple(left), from_file=True))
+    if split.quantized:
+        return replace(done, precision=Precision(asked="int8", keep_float=split.left, from_file=True))
     return done
 
 
@@ -103,6 +105,8 @@ def _find_unpackable(model: ModelProto, spec: QuantSpec) -> dict[str, str]:
 
 
 def _explain_unpackable(node: NodeProto, shapes: Mapping[str, list[int]], spec: QuantSpec) -> str:
+    if node.op_type in RECURRENT:
+        return "TensorRT takes the weights of recurrent layers as constants only"
     shape = shapes[node.input[1]]
     if node.op_type not in ("Gemm", "MatMul"):
         return "TensorRT packs the weights of matrix products only" if spec.weight_bits == 4 else ""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bench.cache import find_or_make, key
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
+from bench.formats.npz_file import write_npz
 from bench.types import Json, TensorSpec
 
 Array = NDArray[Any]
@@ -41,7 +42,7 @@ def calibration_file(
         arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
 
     def write(folder: Path) -> Mapping[str, Json]:
-        np.savez(folder / SAMPLES, **arrays)  # type: ignore[arg-type]  # its stub mistakes names for options
+        write_npz(folder / SAMPLES, arrays)
         return {}
 
     file = find_or_make(cache, "calibration", _name(arrays), write).folder / SAMPLES

@@ -17,7 +17,9 @@ def find_stayed_float(precision: Precision) -> tuple[str, ...]:
     """The fallback of a file with layers that stayed float although the recipe does not keep them; () without any."""
     if not precision.stayed_float:
         return ()
-    return (f"stayed float32 although keep_float does not name them: {list_names(precision.stayed_float)}",)
+    share = f" ({precision.stayed_share:.0%} of the weights)" if precision.stayed_share else ""
+    names = list_names(precision.stayed_float)
+    return (f"stayed float32 although keep_float does not name them: {names}{share}",)
 
 
 def list_names(names: Sequence[str], limit: int = NAMES) -> str:
