@@ -31,10 +31,10 @@ bench: setup
 report: setup
 	$(BIN)/pressbench report --results $(RESULTS)
 
-# Tests marked `alone` measure this machine: they run after the others, one at a time.
+# Tests marked `solo` measure this machine: they run after the others, one at a time.
 test: setup
-	$(PYTEST) $(COV) -n $(WORKERS) --dist loadfile -m 'not alone and not slow'
-	$(PYTEST) $(COV) -m 'alone and not slow'
+	$(PYTEST) $(COV) -n $(WORKERS) --dist loadfile -m 'not solo and not slow'
+	$(PYTEST) $(COV) -m 'solo and not slow'
 
 test-all: test
 	$(PYTEST) $(COV) -m slow
@@ -51,7 +51,7 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m tools.device_code
 	$(BIN)/python -m tools.shape
-	$(BIN)/python -m tools.language docs README.md CHANGELOG.md
+	$(BIN)/python -m tools.language
 
 # Installs the built wheel into a fresh environment and runs it.
 wheel: setup

@@ -130,7 +130,7 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(state):
     assert second["speedup"] == ratio(other.pairs).speedup.value
 
 
-@pytest.mark.alone
+@pytest.mark.solo
 def test_a_cell_with_half_the_work_of_its_baseline_is_twice_as_fast(state):
     first, second = compute_rows(measured(state, baseline={"busy": 40_000}, other={"busy": 20_000}))
     assert 1.6 < second["speedup"] < 2.4

@@ -172,7 +172,7 @@ def test_the_worker_dies_with_its_parent(tmp_path):
     wait_until(lambda: not alive(worker))
 
 
-@pytest.mark.alone
+@pytest.mark.solo
 def test_a_pair_sees_twice_the_work_as_twice_the_time(tmp_path):
     slow, fast = artifact(tmp_path, "slow", busy=8000), artifact(tmp_path, "fast", busy=4000)
     pair = pair_launch(bench(), fast, slow, 1)

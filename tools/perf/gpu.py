@@ -3,7 +3,7 @@
 python -m tools.perf.gpu --out DIR [--part agreement|large|small|all] [--budget-s 420] [--state DIR]
 
 Each part can be run again: what the state folder holds is not measured twice, what the budget cut
-off is gone on with. Writes agreement.json, gpu.csv and gpu.md to DIR, and prints them. Ends with status 1
+off is continued. Writes agreement.json, gpu.csv and gpu.md to DIR, and prints them. Ends with status 1
 when a check is over its limit; a dry run's figures are not judged.
 """
 

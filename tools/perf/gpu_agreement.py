@@ -1,4 +1,4 @@
-"""Is the harness right about a GPU? Against triton's do_bench, NVML's counter read by hand, and torch alone."""
+"""Is the harness right about a GPU? Against triton's do_bench, NVML's counter read by hand, and torch by itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One comparison: ours against a reference, in the same unit. `limit` None: told, not judged."""
+    """One comparison: ours against a reference, in the same unit. `limit` None: shown, not judged."""
 
     name: str
     ours: float
@@ -104,7 +104,7 @@ def checks(stage: Stage) -> Iterator[Check]:
         session.close()
     session = stage.open(model_of("lenet5"), "float32", 1)
     yield against_do_bench(
-        "lenet5 float32 batch 1 (shorter than a launch: told, not judged)", session, _feed(session), None
+        "lenet5 float32 batch 1 (shorter than a launch: shown, not judged)", session, _feed(session), None
     )
     session.close()
     yield matrix_product(stage)
@@ -150,7 +150,7 @@ def _bare_ms(run: Callable[[], object]) -> float:
 
 
 def matrix_product(stage: Stage) -> Check:
-    """A large bfloat16 product through the product's line and through torch.mm alone, in turns."""
+    """A large bfloat16 product through the product's line and through only torch.mm, in turns."""
     size = 256 if stage.dry else 8192
     model = Model(
         name=f"product{size}", factory=f"{__package__}.gpu_agreement:product", input_shape=(size,), classes=size
@@ -167,7 +167,7 @@ def matrix_product(stage: Stage) -> Check:
         f"{2 * size**3 / middle / 1e9:.0f} TFLOP/s through the harness; ours {_texts(ours)}, torch {_texts(alone)} ms"
     )
     return Check(
-        name=f"bfloat16 product {size}^3 against torch alone", ours=middle, theirs=float(np.median(alone)), unit="ms",
+        name=f"bfloat16 product {size}^3 against only torch", ours=middle, theirs=float(np.median(alone)), unit="ms",
         limit=0.05, note=note,
     )  # fmt: skip
 

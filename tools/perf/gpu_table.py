@@ -105,7 +105,7 @@ def as_markdown(
         "|-|-|-|-|-|-|-|-|",
     ]
     for check in checks:
-        limit = "told" if check["limit"] is None else f"{check['limit']:.0%}"
+        limit = "shown" if check["limit"] is None else f"{check['limit']:.0%}"
         verdict = "not judged" if check["limit"] is None else "yes" if check["holds"] else "NO"
         lines.append(
             f"| {check['name']} | {check['ours']:.5g} | {check['theirs']:.5g} | {check['unit']} | "

@@ -79,11 +79,18 @@ def test_channels_go_round_by_round_down_to_the_target(scope, network, context):
         f"iterative(to=0.5, steps=6, schedule='linear', granularity='channel', criterion='bn_scale', scope='{scope}')"
     )
     result = run(text, network, context)
-    widths = [layer.weight.shape[0] for name, layer in weighted_layers(result.module).items() if "fc" not in name]
-    if scope == "layer":
-        assert widths == [4, 4, 6]  # of 8, 8 and 12
+    widths = convolution_widths(result.module)
     assert abs(widths[0] + widths[2] - 10) <= 1
     assert result.module.fc2.weight.shape == (4, 16)
+
+
+def convolution_widths(module: nn.Module) -> list[int]:
+    return [layer.weight.shape[0] for name, layer in weighted_layers(module).items() if "fc" not in name]
+
+
+def test_scope_layer_takes_the_same_share_of_every_layer(network, context):
+    text = "iterative(to=0.5, steps=6, schedule='linear', granularity='channel', criterion='bn_scale', scope='layer')"
+    assert convolution_widths(run(text, network, context).module) == [4, 4, 6]  # of 8, 8 and 12
 
 
 @pytest.mark.parametrize("schedule", ["linear", "geometric", "cubic"])
@@ -129,8 +136,15 @@ def test_layers_grouped_by_channel_lose_as_many_of_every_group(scope, context):
     assert module.doubled.groups == 8
     left = module.doubled.out_channels // 8 + module.last.out_channels
     assert left == 7  # of 2 and 12
-    if scope == "layer":
-        assert (module.doubled.out_channels, module.last.out_channels) == (8, 6)
+
+
+def test_scope_layer_takes_half_of_layers_grouped_by_channel(context):
+    torch.manual_seed(0)
+    text = (
+        "iterative(to=0.5, steps=6, schedule='linear', granularity='channel', scope='layer', only=['doubled', 'last'])"
+    )
+    module = run(text, Network(module=Multiplied().eval()), context).module
+    assert (module.doubled.out_channels, module.last.out_channels) == (8, 6)
 
 
 def test_a_scan_takes_layers_grouped_by_channel(context):

@@ -153,11 +153,11 @@ def test_the_sparsity_noted_is_that_of_the_network_at_the_end(tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["prune(amount=0.5)", "share(bits=2)", "ternary(epochs=1, float_ends=False)"])
-def test_weights_that_no_step_knows_are_told(text: str, tmp_path: Path) -> None:
+def test_weights_that_no_step_knows_are_named(text: str, tmp_path: Path) -> None:
     """192 + 64 of 388 parameters."""
     said = run(text, Attending(), tmp_path).notes["outside_layers"]
     assert said == (
-        "66% of the parameters are of no convolution or linear layer and stay as they are: "
+        "66% of the parameters are outside convolutions and linear layers and stay as they are: "
         "place, attention.in_proj_weight"
     )
 

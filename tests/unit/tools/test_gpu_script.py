@@ -48,7 +48,7 @@ def test_a_check_over_its_limit_ends_in_failure_after_the_report_is_written(ran,
     assert [row["holds"] for row in json.loads((tmp_path / "out" / "agreement.json").read_text())] == [True, False]
 
 
-def test_checks_within_their_limits_and_those_only_told_end_well(ran) -> None:
+def test_checks_within_their_limits_and_those_only_shown_end_well(ran) -> None:
     page = ran(check(0.99), check(0.5, limit=None))
     assert "| yes |" in page
     assert "| told | not judged |" in page
