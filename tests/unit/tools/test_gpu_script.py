@@ -51,7 +51,7 @@ def test_a_check_over_its_limit_ends_in_failure_after_the_report_is_written(ran,
 def test_checks_within_their_limits_and_those_only_shown_end_well(ran) -> None:
     page = ran(check(0.99), check(0.5, limit=None))
     assert "| yes |" in page
-    assert "| told | not judged |" in page
+    assert "| shown | not judged |" in page
 
 
 def test_a_dry_run_is_not_judged(ran) -> None:
