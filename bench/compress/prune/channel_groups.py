@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,15 +9,21 @@ from typing import Any
 
 import torch_pruning
 from torch import Tensor, nn
+from torch_pruning import ops
+from torch_pruning.dependency import index_mapping
 
-from bench.compress.interface import Context, Network
+from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weighted_layers, width_of
 from bench.compress.prune.channel_criteria import ChannelCriterion, Clamp, Member, channel_scores
 from bench.errors import Unsupported
 
 RANKABLE = (*CONVOLUTIONS, nn.Linear)
-TRACING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, NotImplementedError)
-"""What torch-pruning's tracing lets through from a network it cannot follow."""
+LIBRARY = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
+"""What torch-pruning lets through from a network it cannot follow, in tracing, grouping and removing."""
+LAYERS = tuple(
+    kind for kind in map(ops.type2class, ops.OPTYPE) if kind is not None and kind.__module__.startswith("torch.nn")
+)
+"""Layers whose weights the library cuts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,39 +55,67 @@ class Candidate:
     amount: float
 
 
-def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied]:
-    """The named layers whose outputs can be removed. Layers that lose them together are one entry."""
-    module = copy.deepcopy(network.module).requires_grad_()
-    amounts = dict.fromkeys(layers, 0.5)
-    found = candidates(trace(module, context.example), module, amounts, "l1", context)
-    return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
+class MisfitError(Exception):
+    """Channels cannot be removed as asked.
+
+    `layers`: those at fault, () where that is not known. `units`: the layers that lost channels, those tied
+    together as one; () where none had.
+    """
+
+    def __init__(self, reason: str, layers: tuple[str, ...] = (), *, units: tuple[tuple[str, ...], ...] = ()) -> None:
+        super().__init__(reason)
+        self.layers = layers
+        self.units = units
 
 
-def trace(module: nn.Module, example: Tensor) -> Any:
+class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]  # the library has no types
+    """A reshape whose channels the library cannot count changes none of them here, instead of ending the trace.
+
+    Whether that was right shows when the pruned network is compared with the whole one.
+    """
+
+    def _build_dependency(self, module2node: Mapping[Any, Any]) -> None:
+        super()._build_dependency(module2node)
+        for node in module2node.values():
+            if node.type == ops.OPTYPE.RESHAPE:
+                try:
+                    index_mapping.update_reshape_index_mapping(self, node)
+                except ArithmeticError:
+                    node.type = ops.OPTYPE.ELEMENTWISE
+
+    def parameter_name(self, parameter: Any) -> str:
+        """The path of a parameter that belongs to no layer; "" for anything else."""
+        return str(self._param_to_name.get(parameter, "")) if isinstance(parameter, nn.Parameter) else ""
+
+
+def trace(module: nn.Module, example: Tensor) -> Graph:
     """torch-pruning's graph of the network. Raises `Unsupported` where it cannot follow the network."""
     try:
-        return torch_pruning.DependencyGraph().build_dependency(module, example_inputs=example, verbose=False)
-    except TRACING as error:
+        graph = Graph()
+        graph.build_dependency(module, example_inputs=example, verbose=False)
+    except LIBRARY as error:
         raise Unsupported(f"torch-pruning cannot trace this network: {str(error) or type(error).__name__}") from error
+    return graph
 
 
 def candidates(
-    graph: Any, module: nn.Module, amounts: Mapping[str, float], criterion: ChannelCriterion, context: Context
+    graph: Graph, module: nn.Module, amounts: Mapping[str, float], criterion: ChannelCriterion, context: Context
 ) -> list[Candidate]:
     """One for each group of channels that can go. `amounts`: layer -> share of its outputs that may go.
 
     Layers tied together take the smallest share named for one of them. The network's outputs stay.
+    Raises `MisfitError` naming the layers whose groups the library gets wrong.
     """
     names = {layer: name for name, layer in module.named_modules()}
     ignored = [module.get_submodule(name) for name in weighted_layers(module) if name not in amounts]
     ignored += _output_layers(graph)
-    groups = list(graph.get_all_groups(ignored_layers=ignored, root_module_types=list(RANKABLE)))
+    groups = _groups(graph, ignored, names)
     members = [_members(graph, group, names) for group in groups]
     clamps = {layer: clamp for layer, node in graph.module2node.items() if (clamp := _clamp(node)) is not None}
     ranked = channel_scores(module, members, criterion, context, clamps)
     found = []
     for group, parts, scores in zip(groups, members, ranked, strict=True):
-        blocks = max(_blocks(item.dep.target.module) for item in group)
+        blocks = _blocks_of(group)
         layers = tuple(dict.fromkeys(names[part.module] for part in parts if names[part.module] in amounts))
         found.append(
             Candidate(
@@ -95,6 +128,60 @@ def candidates(
             )
         )
     return found
+
+
+def _groups(graph: Graph, ignored: list[nn.Module], names: Mapping[nn.Module, str]) -> list[Any]:
+    """All groups whose channels may go, in the network's order. Raises `MisfitError` for all that the library gets wrong."""
+    found, faults, kept, seen = [], dict[str, str](), set(ignored), set(ignored)
+    for layer in [layer for layer in graph.module2node if isinstance(layer, RANKABLE)]:
+        if layer in seen:
+            continue
+        try:
+            group = group_of(graph, layer, range(width_of(layer)))
+        except LIBRARY as error:
+            faults[names[layer]] = f"torch-pruning fails there: {str(error) or type(error).__name__}"
+            continue
+        outputs = [item.dep.target.module for item in group if graph.is_out_channel_pruning_fn(item.dep.handler)]
+        seen.update(outputs)
+        if any(module in kept for module in outputs):
+            continue
+        if fault := fault_in(graph, group):
+            faults[names[layer]] = fault
+        else:
+            found.append(group)
+    if faults:
+        raise MisfitError(next(iter(faults.values())), tuple(faults))
+    return found
+
+
+def group_of(graph: Graph, layer: nn.Module, indices: Iterable[int]) -> Any:
+    """What must go with these outputs of a layer, as the library says."""
+    prune = graph.get_pruner_of_module(layer).prune_out_channels
+    return graph.get_pruning_group(layer, prune, list(indices))
+
+
+def fault_in(graph: Graph, group: Any) -> str:
+    """What is wrong with the library's numbers in a group; "" if nothing is."""
+    for item in group:
+        size = size_of(graph, item)
+        if size is not None and item.idxs and not 0 <= min(item.idxs) <= max(item.idxs) < size:
+            return f"torch-pruning names channel {max(item.idxs)} of {size}"
+    blocks, size = _blocks_of(group), len(group[0].idxs)
+    return f"{size} channels are not a multiple of the {blocks} groups that follow" if size % blocks else ""
+
+
+def size_of(graph: Graph, item: Any) -> int | None:
+    """How many channels the target of a group's item has on that side; None for what holds no channels itself."""
+    node = item.dep.target
+    if not isinstance(node.module, LAYERS):
+        return None
+    count = graph.get_out_channels if graph.is_out_channel_pruning_fn(item.dep.handler) else graph.get_in_channels
+    size: int | None = count(node)
+    return size
+
+
+def _blocks_of(group: Any) -> int:
+    return max(_blocks(item.dep.target.module) for item in group)
 
 
 def _members(graph: Any, group: Any, names: Mapping[nn.Module, str]) -> list[Member]:
@@ -118,29 +205,42 @@ def _clamp(node: Any) -> Clamp | None:
     return None
 
 
-def _output_layers(graph: Any) -> list[nn.Module]:
-    """Layers with weights whose results reach the network's outputs without passing another such layer."""
-    weighted: dict[nn.Module, Any] = {
-        layer: node for layer, node in graph.module2node.items() if isinstance(layer, RANKABLE)
-    }
-    return [layer for layer, start in weighted.items() if not _reaches(start, weighted)]
+def _output_layers(graph: Graph) -> list[nn.Module]:
+    """Layers with weights whose results reach the network's outputs without passing another such layer.
+
+    With one output, a layer that goes into another one too is left out: its channels are summed before the end.
+    """
+    nodes = graph.module2node
+    weighted: dict[nn.Module, Any] = {layer: node for layer, node in nodes.items() if isinstance(layer, RANKABLE)}
+    several = sum(not node.outputs for node in nodes.values()) > 1
+    found = []
+    for layer, start in weighted.items():
+        beyond = _beyond(start, weighted)
+        inside = any(node.module in weighted for node in beyond)
+        at_end = any(not node.outputs and node.module not in weighted for node in beyond)
+        if not inside or (several and at_end):
+            found.append(layer)
+    return found
 
 
-def _reaches(start: Any, layers: Mapping[nn.Module, Any]) -> bool:
-    """Whether a result of the node `start` goes into one of these layers."""
-    stack, seen = list(start.outputs), set()
+def _beyond(start: Any, layers: Mapping[nn.Module, Any]) -> set[Any]:
+    """The nodes that results of `start` reach, up to and with the next of these layers."""
+    stack, seen = list(start.outputs), set[Any]()
     while stack:
         node = stack.pop()
-        if node.module in layers:
-            return True
         if node not in seen:
             seen.add(node)
-            stack.extend(node.outputs)
-    return False
+            stack.extend(() if node.module in layers else node.outputs)
+    return seen
 
 
 def _blocks(layer: nn.Module) -> int:
-    """Groups of a grouped convolution, which must stay equally wide. A depthwise one follows its input and has 1."""
+    """Groups of a grouped convolution or a GroupNorm, which must stay equally wide.
+
+    A depthwise convolution follows its input and has 1.
+    """
+    if isinstance(layer, nn.GroupNorm):
+        return layer.num_groups
     if not isinstance(layer, CONVOLUTIONS) or layer.groups == layer.out_channels:
         return 1
     return int(layer.groups)

@@ -12,8 +12,8 @@ from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import KINDS, Granularity, distinct, weight_of, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
-from bench.compress.prune.channel_groups import Tied, tied
-from bench.compress.prune.remove_channels import remove
+from bench.compress.prune.channel_groups import Tied
+from bench.compress.prune.remove_channels import remove, tied
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.compress.prune.weights import Scope, WeightPruner, note_sparsity, prune_to
 from bench.compress.train.finetune import Finetune, training_data

@@ -1,21 +1,43 @@
-"""Removes channels: chooses the least important of each group, cuts them out and checks that the network runs."""
+"""Removes channels: chooses the least important of each group, cuts them out and checks what the network computes."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.compress.interface import Context, Network
 from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers
 from bench.compress.notes import CHANNELS, merged
 from bench.compress.prune.channel_criteria import ChannelCriterion
-from bench.compress.prune.channel_groups import Candidate, candidates, trace
+from bench.compress.prune.channel_groups import (
+    LIBRARY,
+    Candidate,
+    Graph,
+    MisfitError,
+    Tied,
+    candidates,
+    fault_in,
+    group_of,
+    size_of,
+    trace,
+)
+from bench.compress.prune.removable import refusal
 from bench.compress.prune.weights import Scope, pattern
+from bench.compress.prune.zeroed_network import TOLERANCE, NotRunningError, Removals, difference
 from bench.errors import Unsupported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How channels are chosen. `round_to`: what widths are multiples of."""
+
+    criterion: ChannelCriterion
+    scope: Scope = "layer"
+    round_to: int = 1
 
 
 def remove(
@@ -29,42 +51,105 @@ def remove(
 ) -> Network:
     """The network without the given share of the outputs of each named layer, 0 to 1.
 
-    Layers tied together take the smallest share named for one of them. Raises `Unsupported` for a network that
-    shares weights or has an N:M pattern, where nothing can go, and where a layer would lose everything.
+    Layers tied together take the smallest share named for one of them. The result computes what the network does
+    with the removed channels at zero. Raises `Unsupported` for a network that shares weights or has an N:M
+    pattern, where nothing can go, where a layer would lose everything, and where the result would compute
+    something else: then it names the layers to leave, found by trying.
     """
     if network.clusters:
         raise Unsupported("channels cannot be removed from a network that shares weights; remove them first")
     if found := pattern(network):
         raise Unsupported(f"removing channels would break the {found} pattern of the weights; remove them before nm")
-    module = copy.deepcopy(network.module).requires_grad_()
-    before = _widths(module)
-    _cut(module, amounts, criterion, context, scope, round_to)
-    after = _widths(module)
+    module = _cut(network.module, amounts, Cut(criterion=criterion, scope=scope, round_to=round_to), context)
+    before, after = _widths(network.module), _widths(module)
     first = {name: widths[0] for name, widths in network.notes.get(CHANNELS, {}).items()}
     changed = {name: [first.get(name, before[name]), width] for name, width in after.items() if width != before[name]}
     if not changed:
         raise Unsupported(
             f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs"
         )
-    _check_runs(module, network.module, context.example)
     masks = {name: (module.get_parameter(name) != 0).to(mask.dtype) for name, mask in network.masks.items()}
     return replace(network, module=module.eval(), masks=masks, notes=merged(network.notes, CHANNELS, changed))
 
 
-def _cut(
-    module: nn.Module,
-    amounts: Mapping[str, float],
-    criterion: ChannelCriterion,
-    context: Context,
-    scope: Scope,
-    round_to: int,
-) -> None:
-    """Removes the channels from `module` in place."""
+def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied]:
+    """The named layers whose outputs can be removed. Layers that lose them together are one entry.
+
+    Removes half of each on trial. Raises `Unsupported` as `remove` does.
+    """
+    amounts, cut = dict.fromkeys(layers, 0.5), Cut(criterion="l1")
+    _cut(network.module, amounts, cut, context)
+    module = copy.deepcopy(network.module).requires_grad_()
+    found = candidates(trace(module, context.example), module, amounts, cut.criterion, context)
+    return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
+
+
+def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> nn.Module:
+    """A copy of the network without the channels. What cannot be cut is refused, with what can."""
+    try:
+        return _cut_or_misfit(whole, amounts, cut, context)
+    except MisfitError as error:
+        quick, named = replace(cut, criterion="l2"), weighted_layers(whole)
+
+        def attempt(part: Mapping[str, float], last: bool) -> MisfitError | None:
+            """What is wrong if only these layers lose channels. Ranks them by their weights, the last time as asked."""
+            try:
+                module = _cut_or_misfit(whole, part, cut if last else quick, context)
+            except MisfitError as fault:
+                return fault
+            except Unsupported as fault:
+                return MisfitError(str(fault))
+            return MisfitError("nothing goes") if _widths(module) == _widths(whole) else None
+
+        linear = all(isinstance(named[name], nn.Linear) for name in amounts)
+        alike = [
+            name for name, layer in named.items() if isinstance(layer, nn.Linear) == linear and name not in amounts
+        ]
+        raise refusal(error, amounts, dict.fromkeys(alike, max(amounts.values())), attempt) from error
+
+
+def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> nn.Module:
+    """Raises `MisfitError` where the library fails, or where the result computes something else."""
+    module = copy.deepcopy(whole).requires_grad_()
     graph = trace(module, context.example)
-    found = candidates(graph, module, amounts, criterion, context)
-    for candidate, indices in zip(found, _choose(found, scope, round_to), strict=True):
-        if indices:
-            graph.get_pruning_group(module.get_submodule(candidate.root), candidate.prune, indices).prune()
+    found = candidates(graph, module, amounts, cut.criterion, context)
+    chosen = [
+        (one, indices) for one, indices in zip(found, _choose(found, cut.scope, cut.round_to), strict=True) if indices
+    ]
+    removals = Removals()
+    for candidate, indices in chosen:
+        _prune(graph, module.get_submodule(candidate.root), indices, removals)
+    units = tuple(candidate.layers for candidate, _ in chosen)
+    try:
+        off = difference(module, whole, removals.gone, context.example)
+    except NotRunningError as error:
+        raise MisfitError(str(error), units=units) from error
+    if off > TOLERANCE:
+        raise MisfitError(
+            f"without these channels the network computes something else: its outputs differ by {off:.2g} of their "
+            "largest value from those with the channels at zero",
+            units=units,
+        )
+    return module
+
+
+def _prune(graph: Graph, root: nn.Module, indices: list[int], removals: Removals) -> None:
+    """Removes these outputs of one layer and what must go with them, in place. Raises `MisfitError`."""
+    names = {layer: name for name, layer in graph.model.named_modules()}
+    try:
+        group = group_of(graph, root, indices)
+        if fault := fault_in(graph, group):
+            raise MisfitError(fault, (names[root],))
+        for item in group:
+            target = item.dep.target
+            name = names.get(target.module) or graph.parameter_name(target.module)
+            size = size_of(graph, item)
+            if name and size:
+                outputs = graph.is_out_channel_pruning_fn(item.dep.handler)
+                removals.add(name, outputs=outputs, axis=target.pruning_dim, size=size, indices=item.idxs)
+        group.prune()
+    except LIBRARY as error:
+        raise MisfitError(f"torch-pruning fails there: {str(error) or type(error).__name__}", (names[root],)) from error
 
 
 def _choose(found: list[Candidate], scope: Scope, round_to: int) -> list[list[int]]:
@@ -105,15 +190,3 @@ def _widths(module: nn.Module) -> dict[str, int]:
 
 def _outputs(shape: torch.Size, layer: nn.Module) -> int:
     return shape[1] * int(layer.groups) if isinstance(layer, CONVOLUTIONS) and layer.transposed else shape[0]
-
-
-def _check_runs(module: nn.Module, before: nn.Module, example: Tensor) -> None:
-    """Runs the smaller network: that shows what the graph missed, such as a reshape by a constant."""
-    with torch.no_grad():
-        wanted = before(example).shape
-        try:
-            got = module(example).shape
-        except RuntimeError as error:
-            raise Unsupported(f"the network does not run with fewer channels: {error}") from error
-    if got != wanted:
-        raise Unsupported(f"removing channels changed the outputs' shape from {tuple(wanted)} to {tuple(got)}")

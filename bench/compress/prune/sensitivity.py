@@ -14,9 +14,8 @@ from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import Granularity, weight_of
 from bench.compress.prune.channel_criteria import ChannelCriterion
-from bench.compress.prune.channel_groups import tied
 from bench.compress.prune.iterative import check_criterion, layers_of
-from bench.compress.prune.remove_channels import remove
+from bench.compress.prune.remove_channels import remove, tied
 from bench.compress.prune.weight_criteria import saliency
 from bench.compress.prune.weights import WeightPruner, prune_to
 from bench.data.datasets import Dataset
