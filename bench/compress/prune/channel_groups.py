@@ -69,10 +69,21 @@ class MisfitError(Exception):
 
 
 class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]  # the library has no types
-    """A reshape whose channels the library cannot count changes none of them here, instead of ending the trace.
+    """Knows which nodes give the network's outputs.
 
+    A reshape whose channels the library cannot count changes none of them here, instead of ending the trace.
     Whether that was right shows when the pruned network is compared with the whole one.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends: list[Any] = []
+
+    def _trace_computational_graph(
+        self, module2node: Any, output: Any, gradfn2module: Any, reused: Any, visited: Any
+    ) -> None:
+        super()._trace_computational_graph(module2node, output, gradfn2module, reused, visited=visited)
+        self.ends.append(module2node[gradfn2module[output.grad_fn]])
 
     def _build_dependency(self, module2node: Mapping[Any, Any]) -> None:
         super()._build_dependency(module2node)
@@ -206,19 +217,18 @@ def _clamp(node: Any) -> Clamp | None:
 
 
 def _output_layers(graph: Graph) -> list[nn.Module]:
-    """Layers with weights whose results reach the network's outputs without passing another such layer.
+    """Layers with weights whose results reach an output of the network without passing another such layer.
 
     With one output, a layer that goes into another one too is left out: its channels are summed before the end.
     """
     nodes = graph.module2node
     weighted: dict[nn.Module, Any] = {layer: node for layer, node in nodes.items() if isinstance(layer, RANKABLE)}
-    several = sum(not node.outputs for node in nodes.values()) > 1
-    found = []
+    found: list[nn.Module] = []
     for layer, start in weighted.items():
         beyond = _beyond(start, weighted)
         inside = any(node.module in weighted for node in beyond)
-        at_end = any(not node.outputs and node.module not in weighted for node in beyond)
-        if not inside or (several and at_end):
+        at_end = any(node is start or (node in beyond and node.module not in weighted) for node in graph.ends)
+        if not inside or (len(graph.ends) > 1 and at_end):
             found.append(layer)
     return found
 
