@@ -51,6 +51,7 @@ class Model:
 
     `name` is its canonical text (`mobilenetv2(width=0.35)`), `factory` an import path
     `package.module:function`, `input_shape` excludes the batch (channels first for images).
+    `train`: the user asked to train the network of this function of theirs; its weights are theirs otherwise.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Model:
     input_shape: tuple[int, ...] = ()
     classes: int = 0
     data: str | None = None
+    train: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
