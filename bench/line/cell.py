@@ -12,7 +12,7 @@ from bench.line.findings import CellFindings, Checked, Compared, assemble, gathe
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, explain_missing_accuracy, find_baseline_error
+from bench.line.quality import Evaluation, assess, explain_missing_accuracy, find_baseline_error, find_chance
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
 from bench.types import Artifact, Clock
@@ -140,6 +140,7 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation) -> C
         quality=quality,
         no_accuracy=explain_missing_accuracy(ran.outputs, evaluation),
         baseline_error=find_baseline_error(quality, evaluation) if is_baseline(cell) else "",
+        at_chance=find_chance(cell.model, quality, evaluation) if is_baseline(cell) else "",
     )
 
 

@@ -92,9 +92,7 @@ def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
     return "/".join(mine[-size:])
 
 
-def _own_model(
-    text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None, *, train: bool
-) -> Model:
+def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None, *, train: bool) -> Model:
     if not shape:
         raise InvalidInput(f"{text!r} needs an input shape: name a data set, or give the shape (as 3,224,224)")
     if train and data is None:
@@ -102,9 +100,7 @@ def _own_model(
     if train and weights is not None:
         raise InvalidInput(f"{text!r} is to be trained and to have the weights of {weights}: give one of them")
     classes, name = (data.classes, data.name) if data else (0, None)
-    return Model(
-        name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name, train=train
-    )
+    return Model(name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name, train=train)
 
 
 def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
