@@ -66,7 +66,7 @@ def compress_one(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
     if train and not found.train:
-        raise InvalidInput(f"--train trains the network of package.module:function, and {model} is none: leave it out")
+        raise InvalidInput(f"--train trains the network of package.module:function, not {model}: leave it out")
     steps = parse_recipe("asked", recipe)
     choice = BackendChoice(name=backend)
     check_writable(cache)

@@ -133,7 +133,7 @@ def _of_file(
 
 
 def _check_array(place: str, array: Array, spec: TensorSpec) -> None:
-    """Raises `Unsupported` for another shape or kind of number than the input's, `InvalidInput` for values that are none."""
+    """Raises `Unsupported` for another shape or kind of number than the input's, `InvalidInput` for NaN or no sample."""
     if not array.ndim or not len(array):
         raise InvalidInput(f"{place} has shape {array.shape}; wanted at least one sample, samples first")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
