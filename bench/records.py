@@ -132,11 +132,56 @@ class PairLaunch:
     distrust: tuple[str, ...] = ()
 
 
+OWN_NOISE = 1.5
+"""A difference up to this many times that between two runs of one file is explained by random numbers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputQuality:
+    """One output of the deployed file against the same output of the uncompressed network.
+
+    `compared`: rows compared, of `rows`; a row is a sample, or an inference for an output without a batch axis.
+    `varying`: its shape depends on the input; then only rows of equal shape are compared.
+    `max_abs_err`: largest difference, in the output's unit. `relative_rms`: root mean square of the difference over
+    the reference's standard deviation over the samples, or over a tenth of its root mean square if that is more.
+    `agreement`: share of samples with the same first class (scores), or of equal values (integers).
+    `own_spread`: relative_rms of two runs of the uncompressed file; 0 unless the network draws random numbers.
+    `redeemed`: accuracy was found from this output. Figures are None where nothing was compared.
+    """
+
+    name: str
+    rows: int
+    compared: int = 0
+    varying: bool = False
+    max_abs_err: float | None = None
+    relative_rms: float | None = None
+    agreement: float | None = None
+    own_spread: float = 0.0
+    redeemed: bool = False
+
+    @property
+    def is_own_noise(self) -> bool:
+        """Whether the network's random numbers alone explain the difference."""
+        return self.own_spread > 0 and (self.relative_rms or 0.0) <= OWN_NOISE * self.own_spread
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether its length differs on some inputs: then its rows may be shifted on others, and no figure holds."""
+        return self.varying and self.compared < self.rows
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures say how far it is from the uncompressed network's."""
+        return self.compared > 0 and not self.is_own_noise and not self.is_shifted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """Outputs of the deployed file in its own runtime, against the labels and the uncompressed reference.
 
     Accuracies are fractions. None with a reason in `Record.missing` where there are no labels.
+    `output_max_abs_err`: of the worst float output. `top1_agreement`: of the scores, else of the labels. Outputs
+    whose figures do not count (`OutputQuality.counts`) are left out. `outputs`: empty in records of older versions.
     """
 
     samples: int
@@ -145,6 +190,7 @@ class Quality:
     output_max_abs_err: float | None = None
     top1_agreement: float | None = None
     shifted: Mapping[str, float] = field(default_factory=dict)
+    outputs: tuple[OutputQuality, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +199,7 @@ class Record:
 
     `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
     file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
-    `baseline_key`: the cell its pairs were run against. `weights`: where the weights of the uncompressed network
-    come from, and `calibration` what a static quantization was calibrated on, both in words.
+    `baseline_key`: the cell its pairs were run against.
     """
 
     run_id: str
@@ -173,8 +218,6 @@ class Record:
     clock: Clock = Clock.HOST
     digest: str = ""
     data: str = ""
-    weights: str = ""
-    calibration: str = ""
     cost: Cost | None = None
     launches: tuple[Launch, ...] = ()
     pairs: tuple[PairLaunch, ...] = ()

@@ -140,6 +140,10 @@ class LitertSession(Session):
         """See `Session.inputs`: float32 also where the file takes integers."""
         return tuple(port.spec() for port in self._inputs)
 
+    def outputs(self) -> tuple[str, ...]:
+        """As the file's signature names them."""
+        return tuple(port.name for port in self._outputs)
+
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """See `Session.run`."""
         self.bind(feed)()

@@ -88,6 +88,10 @@ class OrtSession(Session):
         """As the file declares them: every dimension is fixed."""
         return self._inputs
 
+    def outputs(self) -> tuple[str, ...]:
+        """As the file names them."""
+        return tuple(spec.name for spec in self._outputs)
+
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """New arrays every time. Raises `CellFailed` when the runtime does (out of device memory)."""
         checked = check_feed(self._path.name, self._inputs, feed)

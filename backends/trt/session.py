@@ -68,6 +68,10 @@ class TrtSession(Session):
         """As the engine has them: every dimension is fixed."""
         return tuple(tensor.spec for tensor in self._network.inputs)
 
+    def outputs(self) -> tuple[str, ...]:
+        """As the engine names them."""
+        return tuple(tensor.spec.name for tensor in self._network.outputs)
+
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs copied to the host. Raises `CellFailed` when TensorRT or CUDA does."""
         self._fill(self._inputs, feed)

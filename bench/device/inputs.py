@@ -35,34 +35,14 @@ def check_feed(file: str, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, 
 
 def first_feed(job: Job, session: Session) -> Feed:
     """One batch to time."""
-    return _make_feed(_load_arrays(job.feed, job, session), session.inputs(), 0)
+    return make_feed(load_arrays(job.feed, job, session), session.inputs(), 0)
 
 
-def infer_all(job: Job, session: Session) -> tuple[list[Array], int]:
-    """Outputs for all evaluation samples, in order, each joined over its first axis; and how many samples.
+def load_arrays(file: str | None, job: Job, session: Session) -> list[Array]:
+    """One array per input in the model's order, samples first: those of the .npz, or drawn from the job's seed.
 
-    The last batch is filled up by repeating its last sample; what that adds is cut off again.
+    Raises `InvalidInput` for another number of arrays than the model has inputs.
     """
-    specs = session.inputs()
-    arrays = _load_arrays(job.evaluate, job, session)
-    samples = len(arrays[0])
-    batch = specs[0].shape[0] if specs[0].shape else 1
-    rows: list[list[Array]] = []
-    for start in range(0, samples, batch):
-        outputs = session.run(_make_feed(arrays, specs, start))
-        kept = min(batch, samples - start)
-        rows.append([_take_rows(output, batch, kept) for output in outputs])
-    return [np.concatenate(column) for column in zip(*rows, strict=True)], samples
-
-
-def _take_rows(output: Array, batch: int, kept: int) -> Array:
-    """The first `kept` samples; an output without a batch axis becomes one row."""
-    if output.ndim and output.shape[0] == batch:
-        return output[:kept]
-    return output[None]
-
-
-def _load_arrays(file: str | None, job: Job, session: Session) -> list[Array]:
     if file is None:
         return random_inputs(session.inputs(), max(job.random_samples, job.batch), job.seed)
     with np.load(Path(file), allow_pickle=False) as stored:
@@ -88,7 +68,11 @@ def random_inputs(specs: Sequence[TensorSpec], samples: int, seed: int) -> list[
     return drawn
 
 
-def _make_feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> Feed:
+def make_feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> Feed:
+    """The batch that begins at sample `start`, filled up by repeating its last sample.
+
+    Raises `InvalidInput` for data of another shape than the session takes.
+    """
     feed: dict[str, Array] = {}
     for array, spec in zip(arrays, specs, strict=True):
         batch = spec.shape[0] if spec.shape else 1

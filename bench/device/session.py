@@ -31,9 +31,9 @@ class SessionFacts:
 class Session(ABC):
     """One model loaded into one runtime.
 
-    Laws: `run` is deterministic for one feed; `bind(feed)()` is exactly one inference, finished
-    (synchronised with the device) when it returns, and leaves the session usable; arrays that
-    `run` returns are the caller's to keep. A session never changes process-wide settings.
+    Laws: two runs of one feed differ only by the random numbers that the network itself draws; `bind(feed)()` is
+    exactly one inference, finished (synchronised with the device) when it returns, and leaves the session usable;
+    arrays that `run` returns are the caller's to keep. A session never changes process-wide settings.
     """
 
     clock: ClassVar[Clock]
@@ -53,6 +53,10 @@ class Session(ABC):
     @abstractmethod
     def inputs(self) -> tuple[TensorSpec, ...]:
         """What `run` wants, with concrete shapes and dtypes."""
+
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `run` returns, in its order; () where the runtime does not name them."""
+        return ()
 
     @abstractmethod
     def run(self, feed: Feed) -> tuple[Array, ...]:

@@ -19,8 +19,6 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import IO
 
-import numpy as np
-
 from bench.device import machine
 from bench.device.energy import energy_windows, open_meters
 from bench.device.events import (
@@ -37,10 +35,11 @@ from bench.device.events import (
     TimedRuns,
     to_line,
 )
-from bench.device.inputs import first_feed, infer_all
+from bench.device.inputs import first_feed
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
 from bench.device.meters.base import Meter
+from bench.device.outputs import infer_all, write_outputs
 from bench.device.pair import compare
 from bench.device.session import Feed, Session
 from bench.device.timing import RunQueue, measure
@@ -179,8 +178,7 @@ def send_outputs(job: Job, channel: Channel, session: Session) -> None:
     if job.outputs is None:
         return
     outputs, samples = infer_all(job, session)
-    with Path(job.outputs).open("wb") as file:
-        np.savez(file, allow_pickle=False, **{str(index): value for index, value in enumerate(outputs)})
+    write_outputs(outputs, Path(job.outputs))
     channel.send(OutputsWritten(samples=samples))
 
 

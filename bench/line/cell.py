@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-import numpy as np
-
 from bench.errors import DiskFull, PressbenchError, full_disk_ends
+from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, explain_missing_accuracy, find_baseline_error, find_chance
+from bench.line.quality import Evaluation, assess, find_baseline_error, keep_clean
+from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
 from bench.types import Artifact, Clock
@@ -29,6 +29,7 @@ class Baseline:
     absent: str = ""
     artifact: Artifact | None = None
     outputs: Outputs | None = None
+    accuracy: float | None = None
     distrust: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
 
@@ -44,7 +45,7 @@ class RunState:
     run_id: str
     setting: Setting
     baselines: dict[str, Baseline] = field(default_factory=dict)
-    references: dict[str, np.ndarray | None] = field(default_factory=dict)
+    references: dict[str, Outputs | None] = field(default_factory=dict)
 
 
 def run_cell(cell: PlannedCell, state: RunState) -> Record:
@@ -85,7 +86,7 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
     if prepared.bench is None:
         return found
     evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
-    found = replace(found, checked=check_outputs(cell, found.ran, evaluation))
+    found = replace(found, checked=check_outputs(cell, found.ran, evaluation, baseline))
     if is_baseline(cell) or prepared.bench.reach.counts or not prepared.bench.measure.pairs:
         return found
     return replace(found, compared=compare_with_baseline(baseline, found, setting))
@@ -113,7 +114,7 @@ def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
     )
 
 
-def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> np.ndarray | None:
+def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> Outputs | None:
     """Outputs of the uncompressed network, predicted once per model; without one, those of the measured baseline."""
     if evaluation.x is not None and cell.model.name not in state.references:
         setting, clean = state.setting, evaluation.parts[0][1]
@@ -129,18 +130,28 @@ def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -
     if known is not None or is_baseline(cell):
         return known
     outputs = state.baselines.get(cell.baseline_key, NOT_MEASURED).outputs
-    return None if outputs is None else outputs[0]
+    return None if outputs is None else keep_clean(outputs, evaluation)
 
 
-def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation) -> Checked:
-    """Outputs against the labels and the reference. Raises `CellFailed` as `assess`."""
+def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, baseline: Baseline) -> Checked:
+    """Outputs against the labels and the reference. Raises `CellFailed` as `assess`.
+
+    Where the network draws random numbers, only a difference beyond that of two runs of its uncompressed file counts.
+    """
     assert ran.outputs is not None
+    own = measure_own_spread(ran.outputs if is_baseline(cell) else baseline.outputs or ())
+    evaluation = replace(evaluation, own_spread=own)
     quality = assess(ran.outputs, evaluation)
+    missing = explain_missing(ran.outputs, quality, evaluation)
+    if is_baseline(cell):
+        wrong = find_baseline_error(quality, evaluation)
+        return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=describe_noise(quality))
+    guesses = explain_chance(quality.accuracy, baseline.accuracy, evaluation)
     return Checked(
         quality=quality,
-        no_accuracy=explain_missing_accuracy(ran.outputs, evaluation),
-        baseline_error=find_baseline_error(quality, evaluation) if is_baseline(cell) else "",
-        at_chance=find_chance(cell.model, quality, evaluation) if is_baseline(cell) else "",
+        missing=missing,
+        far=find_far(quality.outputs, match_outputs(ran.outputs, evaluation.reference or ())),
+        notes=(*describe_noise(quality), *describe_uncompared(quality, evaluation), *([guesses] if guesses else [])),
     )
 
 
@@ -171,11 +182,12 @@ def make_baseline(found: CellFindings | None, verdict: Verdict) -> Baseline:
     if found is None:
         return Baseline(absent=absent)
     outputs = found.ran.outputs
-    wrong = found.checked.baseline_error
+    wrong, quality = found.checked.baseline_error, found.checked.quality
     return Baseline(
         absent=absent if outputs is None else "",
         artifact=found.prepared.artifact,
         outputs=outputs,
+        accuracy=quality.accuracy if quality else None,
         distrust=(*found.ran.distrust, *([wrong] if wrong else [])),
         uncounted=found.cost.unknown,
     )

@@ -20,23 +20,23 @@ from bench.line.trust import (
     find_pair_doubts,
 )
 from bench.line.wording import name_users_file, title_of
-from bench.models.training.trained_networks import describe_weights
 from bench.records import PairLaunch, Quality, Record
 from bench.types import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A deployed file's outputs against labels and reference; None and "" for a backend that runs no inference.
+    """A deployed file's outputs against labels and reference; empty for a backend that runs no inference.
 
-    `baseline_error`: why an uncompressed file must not be believed; "" otherwise. `at_chance`: that an uncompressed
-    network answers no better than chance, and what to do; "" otherwise.
+    `missing`: CSV column -> why it is empty. `baseline_error`: why an uncompressed file must not be believed.
+    `far`: why a compressed file's outputs are not those of its network. `notes`: what does not change the status.
     """
 
     quality: Quality | None = None
-    no_accuracy: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
     baseline_error: str = ""
-    at_chance: str = ""
+    far: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +64,13 @@ class CellFindings:
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
     """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
-    outside = found.prepared.source.notes.get(OUTSIDE_LAYERS)
+    note = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(
-        notes=tuple(str(note) for note in (outside, found.checked.at_chance) if note),
-        made_wrong=found.prepared.source.distrust,
+        notes=(*((str(note),) if note else ()), *found.checked.notes),
         fallbacks=found.ran.distrust,
         doubts=find_doubts(launches),
         baseline_error=found.checked.baseline_error,
+        far_from_reference=found.checked.far,
         over_budget=find_overruns(target.budget, launches, clock, cell.conditions.batch),
         busy_machine=find_busy_machine(launches, clock, target.min_clean_share),
         baseline_distrust=found.compared.baseline_distrust,
@@ -106,7 +106,6 @@ def assemble(
         status=verdict.status,
         reasons=tuple(name_users_file(reason, cache, title) for reason in verdict.reasons),
         data=plan.data.name if plan.data else "",
-        weights=describe_weights(cell.model, plan.data, plan.suite.seed),
         baseline_key=cell.baseline_key,
     )
     return identity if found is None else _fill(identity, found, cache, title)
@@ -121,7 +120,6 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
         device=ran.device,
         backend_version=ran.version,
         digest=prepared.artifact.digest,
-        calibration=prepared.source.calibrated_on,
         cost=found.cost,
         launches=ran.launches,
         pairs=found.compared.pairs,
@@ -137,9 +135,7 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
 
 def _explain_missing(found: CellFindings) -> dict[str, str]:
     """CSV column -> why it is empty."""
-    missing = {**_explain_uncounted(found.cost, found.baseline_uncounted), **found.ran.missing}
-    if found.checked.no_accuracy:
-        missing["accuracy"] = found.checked.no_accuracy
+    missing = {**_explain_uncounted(found.cost, found.baseline_uncounted), **found.ran.missing, **found.checked.missing}
     if found.compared.missing:
         missing["speedup"] = found.compared.missing
     return missing

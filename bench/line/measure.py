@@ -14,6 +14,7 @@ from bench.config.target import Target
 from bench.device import events as say
 from bench.device.events import Event
 from bench.device.job import Job, Subject
+from bench.device.outputs import Output, read_outputs
 from bench.errors import CellFailed
 from bench.owner import temporary_folder
 from bench.plugins import available, load
@@ -21,7 +22,7 @@ from bench.reach.base import Ended, Reach
 from bench.records import Execution, Launch, LayerTime, PairLaunch
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
-Outputs = tuple[np.ndarray, ...]
+Outputs = tuple[Output, ...]
 Kind = TypeVar("Kind", bound=Event)
 WORK_PREFIX = "pressbench-job-"
 """What the name of a job's temporary folder begins with."""
@@ -157,8 +158,7 @@ def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Out
 
 def _read_outputs(path: Path) -> Outputs:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return tuple(stored[str(index)] for index in range(len(stored.files)))
+        return read_outputs(path)
     except (OSError, ValueError, KeyError) as error:
         raise CellFailed(f"the worker left no readable outputs: {error}") from error
 

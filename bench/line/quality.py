@@ -7,23 +7,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import binom
 
 from bench.compress.calibration import misfit
 from bench.compress.pipeline import reference
 from bench.data.datasets import Dataset
 from bench.data.shift import SHIFTS
+from bench.device.outputs import Output, Rows
 from bench.errors import CellFailed
-from bench.models.catalogue import is_reference
+from bench.line.distance import (
+    ROUNDING,
+    are_scores,
+    compare_outputs,
+    is_integer,
+    match_outputs,
+    name_output,
+)
 from bench.models.training.predict import predict
-from bench.records import Quality
+from bench.records import OutputQuality, Quality
 from bench.types import Compressed, Model, Progress
 
 Array = np.ndarray
 BASELINE_TOLERANCE = 1e-2
 """An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
-ROUNDING = float(np.finfo(np.float32).eps)
-"""Outputs that are all smaller than this are no larger for the tolerance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +38,7 @@ class Evaluation:
     `x`: float32 (samples, *input shape); `labels`: int64 (samples,); `parts`: name and number of samples of each;
     `classes`: number of classes, 0 without labels.
     `reference`: outputs of the uncompressed network for the clean part; None if there is no such network.
+    `own_spread`: of each output, as `bench.line.distance.measure_own_spread` finds it for the uncompressed file.
     `unfit`: why there is no data.
     """
 
@@ -40,7 +46,8 @@ class Evaluation:
     labels: Array | None
     parts: tuple[tuple[str, int], ...]
     classes: int = 0
-    reference: Array | None = None
+    reference: tuple[Output, ...] | None = None
+    own_spread: tuple[float, ...] = ()
     unfit: str = ""
 
 
@@ -79,110 +86,134 @@ def make_evaluation(
 
 def predict_reference(
     model: Model, x: Array, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
-) -> Array | None:
+) -> tuple[Output, ...] | None:
     """Outputs of the trained uncompressed network for `x`; None for a model that is a file."""
     module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
-    return None if module is None else predict(module, x)
+    return None if module is None else (Output(name="", rows=predict(module, x)),)
 
 
-def assess(outputs: Sequence[Array], evaluation: Evaluation) -> Quality:
-    """Compares outputs with labels and reference.
+def keep_clean(outputs: Sequence[Output], evaluation: Evaluation) -> tuple[Output, ...]:
+    """A file's outputs for the clean part only, where it has a row per sample."""
+    samples = sum(size for _, size in evaluation.parts)
+    if not samples:
+        return tuple(outputs)
+    clean = evaluation.parts[0][1]
+    return tuple(replace(one, rows=one.rows[:clean]) if len(one.rows) == samples else one for one in outputs)
 
-    Raises `CellFailed` for outputs that are not finite numbers, or not one row per sample.
+
+def assess(outputs: Sequence[Output], evaluation: Evaluation) -> Quality:
+    """Compares every output with labels and reference.
+
+    Raises `CellFailed` for outputs that are not finite numbers, of another shape than the reference's, or not one
+    row per sample.
     """
-    first = np.asarray(outputs[0], dtype=np.float64)
-    if not all(np.isfinite(np.asarray(output, dtype=np.float64)).all() for output in outputs):
-        raise CellFailed("the outputs hold NaN or infinity")
-    accuracies = _accuracies(first, evaluation)
-    agreed = _agreement(first, evaluation)
+    for output in outputs:
+        if not is_finite(output.rows):
+            raise CellFailed(f"{name_output(output.name)} holds NaN or infinity")
+    judge = find_judge(outputs, evaluation)
+    accuracies = measure_accuracies(outputs[judge].rows, evaluation) if judge is not None else {}
+    found = compare_outputs(outputs, evaluation.reference, evaluation.own_spread, evaluation.classes)
+    found = tuple(replace(one, redeemed=is_class(outputs[place], evaluation)) for place, one in enumerate(found))
     return Quality(
-        samples=len(first),
+        samples=len(outputs[0].rows),
         accuracy=accuracies.pop("clean", None),
-        reference_accuracy=_reference_accuracy(evaluation),
-        output_max_abs_err=agreed[0],
-        top1_agreement=agreed[1],
+        reference_accuracy=_reference_accuracy(outputs, judge, evaluation),
+        output_max_abs_err=_find_worst(outputs, found),
+        top1_agreement=_find_agreement(outputs, found),
         shifted=accuracies,
+        outputs=found,
     )
+
+
+def is_finite(rows: Rows) -> bool:
+    """Whether every value is a number."""
+    parts = rows if isinstance(rows, tuple) else (rows,)
+    return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in parts)
+
+
+def find_judge(outputs: Sequence[Output], evaluation: Evaluation) -> int | None:
+    """The position of the output that accuracy is found from: scores of the classes, else labels. None without any."""
+    if evaluation.labels is None:
+        return None
+    scores = [place for place, one in enumerate(outputs) if are_scores(one.rows, evaluation.classes)]
+    labels = [place for place, one in enumerate(outputs) if are_labels(one.rows, evaluation.classes)]
+    return next(iter([*scores, *labels]), None)
+
+
+def is_class(output: Output, evaluation: Evaluation) -> bool:
+    """Whether the labels say how right this output is."""
+    if evaluation.labels is None:
+        return False
+    return are_scores(output.rows, evaluation.classes) or are_labels(output.rows, evaluation.classes)
+
+
+def are_labels(rows: Rows, classes: int) -> bool:
+    """Whether these are integers (samples,), each one of the classes (any that is not negative if `classes` is 0)."""
+    if isinstance(rows, tuple) or rows.dtype.kind not in "iu" or rows.ndim != 1 or not len(rows):
+        return False
+    return bool(rows.min() >= 0 and (not classes or rows.max() < classes))
 
 
 def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
     """Why an uncompressed file must not be believed; "" if its outputs are the reference's."""
-    if evaluation.reference is None or quality.output_max_abs_err is None:
-        return ""
-    scale = max(ROUNDING, float(np.abs(evaluation.reference).max()))
-    if quality.output_max_abs_err <= BASELINE_TOLERANCE * scale:
-        return ""
-    return f"its outputs differ from the reference by up to {quality.output_max_abs_err:.3g}"
+    references = match_outputs_of(quality, evaluation)
+    for found, wanted in zip(quality.outputs, references, strict=True):
+        if wanted is None or found.max_abs_err is None or found.is_own_noise:
+            continue
+        largest = max(float(np.abs(part).max(initial=0.0)) for part in wanted.rows)
+        if found.max_abs_err > BASELINE_TOLERANCE * max(ROUNDING, largest):
+            return f"{name_output(found.name)} differs from the reference by up to {found.max_abs_err:.3g}"
+    return ""
 
 
-def find_chance(model: Model, quality: Quality, evaluation: Evaluation) -> str:
-    """That an uncompressed network answers no better than by chance, and what to do; "" if it does better.
-
-    Chance is 1/classes; the limit is the upper end of its 95 % binomial interval for so many samples.
-    """
-    if quality.accuracy is None or evaluation.classes < 2:
-        return ""
-    size = evaluation.parts[0][1]
-    if quality.accuracy * size > binom.ppf(0.975, size, 1 / evaluation.classes):
-        return ""
-    return f"answers at chance on {model.data}: {_explain_chance(model)}"
+def match_outputs_of(quality: Quality, evaluation: Evaluation) -> list[Output | None]:
+    """The reference of each judged output; None where it has none."""
+    named = [Output(name=one.name, rows=()) for one in quality.outputs]
+    return match_outputs(named, evaluation.reference or ())
 
 
-def as_reference(quality: Quality) -> Quality:
-    """What the uncompressed network would be said to do, where it was run beside the file."""
-    return replace(quality, accuracy=quality.reference_accuracy)
-
-
-def _explain_chance(model: Model) -> str:
-    if model.file is None and model.weights is None and not model.train and not is_reference(model):
-        return "its weights look untrained; load them in the function, give --weights, or ask for --train"
-    if model.file is None and model.weights is None:
-        return "the training taught it nothing"
-    return "its weights look untrained, or it was trained on inputs prepared in another way (range, layout, classes)"
-
-
-def explain_missing_accuracy(outputs: Sequence[Array], evaluation: Evaluation) -> str:
-    """Why there is no accuracy; "" if there is one."""
-    if evaluation.labels is None:
-        return f"measured on drawn inputs: {evaluation.unfit}"
-    if _scores(outputs[0], evaluation):
-        return ""
-    return f"an output of {outputs[0].shape[1:]} a sample does not score each of the data set's {evaluation.classes} classes"
-
-
-def _scores(outputs: Array, evaluation: Evaluation) -> bool:
-    """Whether these are scores of the classes (of any number of them, if the data set does not say how many)."""
-    return outputs.ndim == 2 and evaluation.classes in (0, outputs.shape[1])
-
-
-def _accuracies(outputs: Array, evaluation: Evaluation) -> dict[str, float]:
-    if evaluation.labels is None or not _scores(outputs, evaluation):
-        return {}
-    if len(outputs) != len(evaluation.labels):
-        raise CellFailed(f"{len(outputs)} outputs for {len(evaluation.labels)} samples")
-    right, start, found = outputs.argmax(axis=1) == evaluation.labels, 0, {}
+def measure_accuracies(rows: Rows, evaluation: Evaluation) -> dict[str, float]:
+    """The share of right classes in each part. Raises `CellFailed` unless there is one row per sample."""
+    assert evaluation.labels is not None
+    if len(rows) != len(evaluation.labels):
+        raise CellFailed(f"{len(rows)} outputs for {len(evaluation.labels)} samples")
+    right, start, found = find_classes(rows) == evaluation.labels, 0, {}
     for name, size in evaluation.parts:
         found[name] = float(right[start : start + size].mean())
         start += size
     return found
 
 
-def _agreement(outputs: Array, evaluation: Evaluation) -> tuple[float | None, float | None]:
-    """Largest absolute difference, and the share of samples with the same first class (of scores only)."""
-    reference = evaluation.reference
-    if reference is None:
-        return None, None
-    part = outputs[: len(reference)]
-    if part.shape != reference.shape:
-        raise CellFailed(f"outputs of shape {part.shape}, the reference has {reference.shape}")
-    error = float(np.abs(part - reference).max())
-    if not _scores(part, evaluation):
-        return error, None
-    return error, float((part.argmax(axis=1) == reference.argmax(axis=1)).mean())
+def find_classes(rows: Rows) -> Array:
+    """The class of each sample, of scores or of labels."""
+    assert not isinstance(rows, tuple)
+    return rows.argmax(axis=1) if rows.ndim == 2 else rows
 
 
-def _reference_accuracy(evaluation: Evaluation) -> float | None:
-    reference, labels = evaluation.reference, evaluation.labels
-    if reference is None or labels is None or not _scores(reference, evaluation):
+def _reference_accuracy(outputs: Sequence[Output], judge: int | None, evaluation: Evaluation) -> float | None:
+    if judge is None or evaluation.reference is None or evaluation.labels is None:
         return None
-    return float((reference.argmax(axis=1) == labels[: len(reference)]).mean())
+    reference = match_outputs(outputs, evaluation.reference)[judge]
+    if reference is None or not is_class(reference, evaluation):
+        return None
+    return float((find_classes(reference.rows) == evaluation.labels[: len(reference.rows)]).mean())
+
+
+def _find_worst(outputs: Sequence[Output], found: Sequence[OutputQuality]) -> float | None:
+    """The largest error of the float outputs; of all outputs where none is a float."""
+    told = [(one, is_integer(output.rows)) for output, one in zip(outputs, found, strict=True) if one.counts]
+    floats = [one.max_abs_err for one, integer in told if not integer and one.max_abs_err is not None]
+    every = [one.max_abs_err for one, _ in told if one.max_abs_err is not None]
+    return max(floats or every, default=None)
+
+
+def _find_agreement(outputs: Sequence[Output], found: Sequence[OutputQuality]) -> float | None:
+    """Of the first scores, else of the first labels: integers, one per sample."""
+    told = [
+        (is_integer(output.rows), one.agreement)
+        for output, one in zip(outputs, found, strict=True)
+        if one.agreement is not None
+        and not one.own_spread
+        and np.ndim(output.rows) == 1 + (not is_integer(output.rows))
+    ]
+    return next((agreement for _, agreement in sorted(told, key=lambda one: one[0])), None)

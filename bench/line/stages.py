@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bench.compress.pipeline import compress
 from bench.cost.count import cost_of
 from bench.line.artifacts import compile_cached
-from bench.line.measure import Bench, Findings, measure_pairs, run_artifact
+from bench.line.measure import Bench, Findings, Outputs, measure_pairs, run_artifact
 from bench.line.quality import Evaluation, make_evaluation, predict_reference
 from bench.plugins import load
 from bench.reach.base import Reach
@@ -37,5 +35,5 @@ class Stages:
     open_reach: Callable[[str, str], Reach] = open_reach
     count: Callable[[Path], Cost] = cost_of
     run: Callable[[Bench, Artifact], Findings] = run_artifact
-    predict_reference: Callable[..., np.ndarray | None] = predict_reference
+    predict_reference: Callable[..., Outputs | None] = predict_reference
     compare: Callable[[Bench, Artifact, Artifact], tuple[PairLaunch, ...]] = measure_pairs

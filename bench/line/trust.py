@@ -20,16 +20,16 @@ class Evidence:
     """Everything that a measured cell's status depends on; each text is a reason.
 
     `notes` and `over_budget` are said with a cell and do not change its status. The rest makes it untrusted, but
-    `doubts` and `pair_doubts`: they make it inconclusive. `fallbacks`: from sessions and meters. `made_wrong`: about
-    how the file was made. `baseline_error`: an
-    uncompressed file with wrong outputs. `baseline_distrust`: why the baseline it is compared with is untrusted.
+    `doubts` and `pair_doubts`: they make it inconclusive. `fallbacks`: from sessions and meters. `baseline_error`: an
+    uncompressed file with wrong outputs. `far_from_reference`: outputs of a compressed file that are not those of its
+    network. `baseline_distrust`: why the baseline it is compared with is untrusted.
     """
 
     notes: tuple[str, ...] = ()
-    made_wrong: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     baseline_error: str = ""
+    far_from_reference: tuple[str, ...] = ()
     over_budget: tuple[str, ...] = ()
     busy_machine: str = ""
     baseline_distrust: tuple[str, ...] = ()
@@ -48,8 +48,8 @@ class Verdict:
 def decide(evidence: Evidence) -> Verdict:
     """Untrusted outweighs inconclusive, which outweighs ok. Each reason is said once, in the order it was found."""
     distrust = (
-        *evidence.made_wrong,
         *evidence.fallbacks,
+        *evidence.far_from_reference,
         *filter(None, [evidence.baseline_error, evidence.busy_machine]),
         *evidence.baseline_distrust,
         *evidence.pair_distrust,
@@ -58,10 +58,10 @@ def decide(evidence: Evidence) -> Verdict:
     status = Status.UNTRUSTED if distrust else Status.INCONCLUSIVE if doubts else Status.OK
     reasons = [
         *evidence.notes,
-        *evidence.made_wrong,
         *evidence.fallbacks,
         *evidence.doubts,
         evidence.baseline_error,
+        *evidence.far_from_reference,
         *evidence.over_budget,
         evidence.busy_machine,
         *evidence.baseline_distrust,

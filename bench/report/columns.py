@@ -12,6 +12,9 @@ Kind = Literal["text", "integer", "number"]
 NOT_COMPILED = "no file was compiled"
 NOT_MEASURED = "the cell was not measured, or its target does not measure time"
 NO_BASELINE = "its baseline has no such figure in this run"
+NO_REFERENCE = (
+    "no reference outputs of the same shape exist, or the network's own random numbers explain the difference"
+)
 NOT_COUNTED = "the target or backend does not count it"
 
 
@@ -53,17 +56,7 @@ IDENTITY = (
     _text("backend", "label of the backend in the target"),
     _text("backend_version", "version of the runtime that ran", "no session was opened"),
     _text("model", "name of the model with its arguments"),
-    _text(
-        "weights_from",
-        "where the weights of the uncompressed network come from: trained here, a checkpoint, the user's function or file",
-        "an older version measured the cell",
-    ),
     _text("recipe", "name of the recipe"),
-    _text(
-        "calibration",
-        "samples that the ranges of static int8 come from: a data set or file and how many, or random inputs",
-        "nothing was calibrated",
-    ),
     _integer("batch", "inputs", "inputs in one inference"),
     _integer("threads", "threads", "threads the runtime may use"),
     _text("status", "`ok`, `inconclusive`, `untrusted`, `skipped` or `failed`"),
@@ -116,14 +109,20 @@ QUALITY = (
     _number(
         "output_max_abs_err",
         "output's unit",
-        "largest difference of an output from the uncompressed reference",
-        "no reference outputs of the same shape exist",
+        "largest difference of a float output from the uncompressed reference",
+        NO_REFERENCE,
+    ),
+    _number(
+        "output_relative_rms",
+        "ratio",
+        "root mean square of that difference over the reference's spread, of the output that is furthest away",
+        NO_REFERENCE,
     ),
     _number(
         "top1_agreement",
         "fraction",
         "inputs for which this file and the uncompressed reference name the same class",
-        "no reference outputs of the same shape exist",
+        f"no output is a class or a score for each, or {NO_REFERENCE}",
     ),
 )
 LATENCY = (

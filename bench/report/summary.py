@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import rich.box
 from rich.console import Group, JustifyMethod
@@ -15,7 +15,7 @@ from bench.report.table import Row, compute_rows
 from bench.report.text import count, interval, number, percent, size, times
 from bench.types import Clock, Status
 
-WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 8, "status": 12}
+WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 11, "status": 12}
 """Columns and the least width at which their numbers are whole."""
 UNMEASURED = {Status.FAILED.value, Status.SKIPPED.value}
 
@@ -71,8 +71,18 @@ def figures(row: Row) -> list[str]:
         times(value["speedup"]) + (f" ({within})" if measured else "") if value["speedup"] else counted(row),
         number(value["latency_p50_ms"]),
         size(value["file_bytes"]),
-        percent(value["accuracy"]),
+        show_quality(value),
     ]
+
+
+def show_quality(value: Mapping[str, float | None]) -> str:
+    """The accuracy. Without labels: how often the first class is the uncompressed network's, else the relative error."""
+    if value["accuracy"] is not None:
+        return percent(value["accuracy"])
+    agreement, error = value["top1_agreement"], value["output_relative_rms"]
+    if agreement is not None:
+        return f"agrees {agreement:.0%}".replace("%", "\u00a0%")
+    return f"error {number(error, 2)}" if error is not None else percent(None)
 
 
 def status_of(row: Row) -> Text:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 from bench.data.shift import SHIFTS
-from bench.records import Record
+from bench.records import Quality, Record
 from bench.report.columns import CSV_COLUMNS
 from bench.stats import Estimate, energy_of, host_memory, latency, promised_speedup, ratio
 from bench.types import Clock
@@ -70,9 +70,7 @@ def identity_columns(record: Record) -> Row:
         "backend": record.backend,
         "backend_version": record.backend_version or None,
         "model": record.model,
-        "weights_from": record.weights or None,
         "recipe": record.recipe,
-        "calibration": record.calibration or None,
         "batch": record.conditions.batch,
         "threads": record.conditions.threads,
         "status": record.status.value,
@@ -120,8 +118,15 @@ def quality_columns(record: Record, baseline: Record | None) -> Row:
         "accuracy_drop_pp": drop,
         "shifted_accuracy": fmean(corrupted) if corrupted else None,
         "output_max_abs_err": quality.output_max_abs_err,
+        "output_relative_rms": find_relative_rms(quality),
         "top1_agreement": quality.top1_agreement,
     }
+
+
+def find_relative_rms(quality: Quality) -> float | None:
+    """Of the output that is furthest from its reference; None where no figure counts."""
+    told = [one.relative_rms for one in quality.outputs if one.relative_rms is not None and one.counts]
+    return max(told, default=None)
 
 
 def other_accuracies(record: Record) -> dict[str, float]:

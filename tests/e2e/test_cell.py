@@ -14,11 +14,12 @@ import pytest
 from bench.compress.pipeline import compress
 from bench.config.target import Budget
 from bench.cost.count import cost_of
+from bench.device.outputs import Output
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.line.cell import RunState, run_cell
 from bench.line.plan import Request, make_plan
 from bench.line.prepare import Setting
-from bench.line.quality import make_evaluation
+from bench.line.quality import Evaluation, make_evaluation
 from bench.line.stages import Stages
 from bench.line.trust import find_doubts, find_pair_doubts
 from bench.report.table import compute_rows
@@ -176,7 +177,72 @@ def test_a_comparison_that_fails_leaves_the_cell_measured_and_says_why_there_is_
 def test_outputs_that_are_no_numbers_fail_the_cell(state):
     _, other = measured(state, other={"behave": "nan"})
     assert other.status is Status.FAILED
-    assert "NaN" in other.reasons[0]
+    assert other.reasons == ("output 'scores' holds NaN or infinity",)
+
+
+def without_data(state):
+    """Measures on drawn inputs: nothing but the baseline says what is right."""
+    with_stages(state, make_evaluation=lambda *_, **__: Evaluation(x=None, labels=None, parts=(), unfit="none named"))
+
+
+def test_a_compressed_file_far_from_its_network_is_untrusted_with_the_figure(state):
+    without_data(state)
+    baseline, other = measured(state, baseline={"gain": 2.0}, other={"gain": -2.0})
+    assert baseline.status in {Status.OK, Status.INCONCLUSIVE}
+    assert other.status is Status.UNTRUSTED
+    (found,) = other.quality.outputs
+    assert found.relative_rms > 2
+    assert f"output 'scores' is {found.relative_rms:.2g} of its own spread away" in other.reasons[-1]
+
+
+def test_a_compressed_file_near_its_network_is_not(state):
+    without_data(state)
+    _, other = measured(state, baseline={"gain": 2.0}, other={"gain": 2.1})
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+    assert 0 < other.quality.outputs[0].relative_rms < 0.5
+
+
+def test_labels_redeem_a_file_that_is_far(state):
+    _, other = measured(state, baseline={"gain": 2.0}, other={"gain": 9.0})
+    assert other.quality.outputs[0].relative_rms > 1
+    assert other.quality.accuracy is not None
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+
+
+def test_the_randomness_of_a_network_is_said_and_is_no_compression_error(state):
+    without_data(state)
+    noisy = {"gain": 2.0, "noise": 0.5}
+    cells = measured(state, baseline=noisy, other=noisy)
+    for cell in cells:
+        assert "the network draws random numbers: two runs of the baseline differ by" in "; ".join(cell.reasons)
+        assert cell.status in {Status.OK, Status.INCONCLUSIVE}
+    row = compute_rows(cells)[1]
+    assert (row["output_max_abs_err"], row["output_relative_rms"], row["top1_agreement"]) == (None, None, None)
+    assert "draws random numbers" in cells[1].missing["output_max_abs_err"]
+
+
+def test_an_error_beyond_the_networks_randomness_is_still_seen(state):
+    without_data(state)
+    _, other = measured(state, baseline={"gain": 2.0, "noise": 0.1}, other={"gain": 20.0, "noise": 0.1})
+    assert other.status is Status.UNTRUSTED
+
+
+def test_outputs_of_varying_length_are_measured_and_compared_where_they_have_one_length(state):
+    without_data(state)
+    _, other = measured(state, baseline={"boxes": 2}, other={"boxes": 2, "gain": 2.01})
+    scores, boxes = other.quality.outputs
+    assert (scores.name, boxes.name) == ("scores", "boxes")
+    assert (boxes.varying, boxes.compared, boxes.rows) == (True, 16, 16)
+    assert "'boxes' has another length for each input: compared on 16 of 16" in "; ".join(other.reasons)
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
+
+
+def test_outputs_of_other_lengths_are_said_not_to_be_compared(state):
+    without_data(state)
+    _, other = measured(state, baseline={"boxes": 2}, other={"boxes": 3})
+    assert other.quality.outputs[1].compared == 0
+    assert "output 'boxes' has another length for each input: not compared" in other.reasons
+    assert other.status in {Status.OK, Status.INCONCLUSIVE}
 
 
 @pytest.mark.parametrize(
@@ -209,10 +275,12 @@ def test_an_estimate_has_the_simulated_clock_and_no_accuracy(state):
 
 
 def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(state):
-    with_stages(state, predict_reference=lambda _model, x, **_: np.full((len(x), 3), 100.0, np.float32))
+    with_stages(
+        state, predict_reference=lambda _model, x, **_: (Output(name="", rows=np.full((len(x), 3), 100.0, np.float32)),)
+    )
     baseline, _ = measured(state)
     assert baseline.status is Status.UNTRUSTED
-    assert "differ from the reference" in baseline.reasons[-1]
+    assert "differs from the reference" in baseline.reasons[-1]
 
 
 def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(state):

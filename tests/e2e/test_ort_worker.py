@@ -48,7 +48,7 @@ def test_an_int8_cell_is_measured_trusted_and_close_to_the_float_one(net, feed, 
     assert not any("float32 kernels" in reason for reason in quantized.distrust)
     assert plain.outputs is not None
     assert quantized.outputs is not None
-    wanted, found = plain.outputs[0], quantized.outputs[0]
+    wanted, found = plain.outputs[0].rows, quantized.outputs[0].rows
     assert wanted.shape == found.shape == (8, 10)
     assert 0 < np.abs(wanted - found).max() < 0.1 * np.abs(wanted).max()
     assert len(quantized.launches[0].samples_ns) >= 50

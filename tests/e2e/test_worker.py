@@ -58,7 +58,7 @@ def test_a_launch_holds_samples_phases_outputs_and_profile(tmp_path):
     assert found.version == "fake 1"
     assert found.profile[0].operator == "Fake"
     assert found.outputs is not None
-    np.testing.assert_allclose(found.outputs[0][:, 1], 2 * x[:, 0])
+    np.testing.assert_allclose(found.outputs[0].rows[:, 1], 2 * x[:, 0])
     assert "no meter" in found.missing["energy_per_inference_mj"]
 
 

@@ -1,4 +1,4 @@
-"""A session whose model is a JSON file: {"gain": 2.0, "batch": 1, "behave": "..."}; what it does wrong is asked for."""
+"""A session whose model is a JSON file: {"gain": 2.0, "behave": "...", "noise": 0.0, "boxes": 2}; what it does wrong is asked for."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class FakeSession(Session):
     def __init__(self, told, batch):
         self.told = told
         self.batch = batch
+        self.random = np.random.default_rng()
 
     @classmethod
     def open(cls, path: Path, *, threads, batch, options, precision=FLOAT32):
@@ -60,7 +61,15 @@ class FakeSession(Session):
         if self.told.get("behave") == "nan":
             return (np.full((self.batch, 3), np.nan, np.float32),)
         x = feed["x"] * self.told["gain"]
-        return (np.stack([x.sum(axis=1), x[:, 0], x[:, 1]], axis=1).astype(np.float32),)
+        scores = np.stack([x.sum(axis=1), x[:, 0], x[:, 1]], axis=1).astype(np.float32)
+        scores += self.random.normal(0, self.told.get("noise", 0), scores.shape).astype(np.float32)
+        if "boxes" not in self.told:
+            return (scores,)
+        length = self.told["boxes"] + int(8 * feed["x"][0, 0])  # as many as the input has
+        return scores, np.full((length, 4), x[0, 0], np.float32)
+
+    def outputs(self):
+        return ("scores", "boxes") if "boxes" in self.told else ("scores",)
 
     def bind(self, feed):
         busy = self.told.get("busy", 2000)

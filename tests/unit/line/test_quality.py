@@ -9,15 +9,17 @@ import pytest
 
 from bench.data.datasets import Dataset
 from bench.data.shift import SHIFTS
+from bench.device.outputs import Output
 from bench.errors import CellFailed
 from bench.line.quality import (
     Evaluation,
     assess,
-    explain_missing_accuracy,
     find_baseline_error,
     find_misfit,
+    keep_clean,
     make_evaluation,
 )
+from bench.line.quality_notes import explain_chance, explain_missing_accuracy
 from bench.types import Compressed, TensorSpec
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
@@ -31,19 +33,26 @@ def images(seed: int = 0, name: str = "a") -> Dataset:
     return Dataset(name=name, x_train=x, y_train=y, x_test=x, y_test=y, classes=2)
 
 
+def given(*arrays, names=("y", "z")):
+    """Outputs of a file."""
+    return tuple(Output(name=name, rows=rows) for name, rows in zip(names, arrays, strict=False))
+
+
 def asked(**changes):
+    if isinstance(changes.get("reference"), np.ndarray):
+        changes["reference"] = given(changes["reference"])
     return Evaluation(**{"x": LOGITS, "labels": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
 
 
 def test_accuracy_is_the_share_of_right_first_classes():
-    quality = assess([LOGITS], asked())
+    quality = assess(given(LOGITS), asked())
     assert quality.accuracy == 0.75
     assert quality.top1_agreement is None
 
 
 def test_every_part_has_its_own_accuracy():
     both = np.concatenate([LOGITS, -LOGITS])
-    quality = assess([both], asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("turned", 4))))
+    quality = assess(given(both), asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("turned", 4))))
     assert quality.accuracy == 0.75
     assert quality.shifted == {"turned": 0.25}
 
@@ -51,7 +60,7 @@ def test_every_part_has_its_own_accuracy():
 def test_the_reference_judges_the_clean_part_only():
     both = np.concatenate([LOGITS, LOGITS + 50])
     told = asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("far", 4)), reference=LOGITS + 0.5)
-    quality = assess([both], told)
+    quality = assess(given(both), told)
     assert quality.output_max_abs_err == pytest.approx(0.5)
     assert quality.top1_agreement == 1.0
     assert quality.reference_accuracy == 0.75
@@ -60,46 +69,96 @@ def test_the_reference_judges_the_clean_part_only():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_no_number_is_no_output(bad):
     with pytest.raises(CellFailed, match="NaN or infinity"):
-        assess([np.full((4, 2), bad)], asked())
+        assess(given(np.full((4, 2), bad)), asked())
+
+
+def test_the_output_that_is_no_number_is_named():
+    with pytest.raises(CellFailed, match="output 'z' holds NaN or infinity"):
+        assess(given(LOGITS, (np.ones(2), np.array([np.nan]))), asked())
+
+
+def test_the_scores_are_found_by_their_shape_and_not_by_their_place():
+    labels = LOGITS.argmax(axis=1)
+    quality = assess(given(labels, LOGITS), asked(reference=given(labels, -LOGITS)))
+    assert quality.accuracy == 0.75
+    assert quality.reference_accuracy == 0.25
+    assert quality.top1_agreement == 0.0
+    assert [one.agreement for one in quality.outputs] == [1.0, 0.0]
+    assert [one.redeemed for one in quality.outputs] == [True, True]
+
+
+def test_labels_give_an_accuracy_where_there_are_no_scores():
+    labels = LOGITS.argmax(axis=1)
+    quality = assess(given(np.zeros((4, 7)), labels), asked(reference=given(np.zeros((4, 7)), labels)))
+    assert quality.accuracy == 0.75
+    assert quality.top1_agreement == 1.0
+    assert [one.redeemed for one in quality.outputs] == [False, True]
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2, 1], [0, -1, 1, 1]])
+def test_integers_that_are_none_of_the_classes_are_no_labels(values):
+    found = given(np.array(values))
+    assert assess(found, asked()).accuracy is None
+    assert "2 classes" in explain_missing_accuracy(found, asked())
+
+
+def test_the_reference_of_the_clean_part_is_that_part_of_the_baselines_outputs():
+    told = asked(parts=(("clean", 4), ("far", 2)))
+    (rows, whole) = keep_clean(given(np.arange(6), np.ones((1, 3))), told)
+    assert rows.rows.tolist() == [0, 1, 2, 3]
+    assert whole.rows.shape == (1, 3)
+
+
+def test_an_accuracy_of_guessing_is_said_where_the_baseline_does_not_guess():
+    told = asked(classes=10, parts=(("clean", 360),))
+    assert explain_chance(0.11, 0.97, told).startswith("its accuracy of 11.0% is that of guessing among 10 classes")
+    assert explain_chance(0.3, 0.97, told) == ""
+    assert explain_chance(0.1, 0.1, told) == ""
+    assert explain_chance(None, 0.97, told) == ""
+
+
+def test_an_uncompressed_file_is_not_blamed_for_its_own_randomness():
+    told = asked(reference=LOGITS + 1.0, own_spread=(2.0,))
+    assert find_baseline_error(assess(given(LOGITS), told), told) == ""
 
 
 def test_a_wrong_number_of_rows_is_an_error():
     with pytest.raises(CellFailed, match="3 outputs for 4 samples"):
-        assess([LOGITS[:3]], asked())
+        assess(given(LOGITS[:3]), asked())
     with pytest.raises(CellFailed, match="reference has"):
-        assess([LOGITS], asked(reference=np.zeros((4, 3))))
+        assess(given(LOGITS), asked(reference=np.zeros((4, 3))))
 
 
 def test_without_labels_there_is_no_accuracy_but_an_error():
-    quality = assess([LOGITS], Evaluation(x=None, labels=None, parts=(), reference=LOGITS))
+    quality = assess(given(LOGITS), Evaluation(x=None, labels=None, parts=(), reference=given(LOGITS)))
     assert quality.accuracy is None
     assert quality.output_max_abs_err == 0.0
 
 
 def test_a_baseline_may_differ_by_rounding_and_no_more():
     close, far = asked(reference=LOGITS + 0.01), asked(reference=LOGITS + 1.0)
-    assert find_baseline_error(assess([LOGITS], close), close) == ""
-    assert "differ" in find_baseline_error(assess([LOGITS], far), far)
+    assert find_baseline_error(assess(given(LOGITS), close), close) == ""
+    assert "differ" in find_baseline_error(assess(given(LOGITS), far), far)
 
 
 def test_a_small_output_is_held_to_its_own_scale():
     small = asked(reference=LOGITS * 1e-3)
-    assert "differ" in find_baseline_error(assess([LOGITS * 1e-3 + 1e-3], small), small)
-    assert find_baseline_error(assess([LOGITS * 1e-3 + 1e-6], small), small) == ""
-    assert find_baseline_error(assess([LOGITS * 0], nothing := asked(reference=LOGITS * 0)), nothing) == ""
+    assert "differ" in find_baseline_error(assess(given(LOGITS * 1e-3 + 1e-3), small), small)
+    assert find_baseline_error(assess(given(LOGITS * 1e-3 + 1e-6), small), small) == ""
+    assert find_baseline_error(assess(given(LOGITS * 0), nothing := asked(reference=LOGITS * 0)), nothing) == ""
 
 
 @pytest.mark.parametrize("columns", [1, 3, 64])
 def test_an_output_that_is_no_score_of_the_classes_has_no_accuracy_with_the_reason(columns):
     outputs = np.zeros((4, columns))
     told = asked(reference=outputs)
-    quality = assess([outputs], told)
+    quality = assess(given(outputs), told)
     assert (quality.accuracy, quality.reference_accuracy, quality.top1_agreement) == (None, None, None)
     assert quality.output_max_abs_err == 0.0
-    assert f"({columns},)" in explain_missing_accuracy([outputs], told)
-    assert "2 classes" in explain_missing_accuracy([outputs], told)
-    assert explain_missing_accuracy([LOGITS], asked()) == ""
-    assert "drawn inputs" in explain_missing_accuracy([LOGITS], Evaluation(x=None, labels=None, parts=()))
+    assert f"({columns},)" in explain_missing_accuracy(given(outputs), told)
+    assert "2 classes" in explain_missing_accuracy(given(outputs), told)
+    assert explain_missing_accuracy(given(LOGITS), asked()) == ""
+    assert "drawn inputs" in explain_missing_accuracy(given(LOGITS), Evaluation(x=None, labels=None, parts=()))
 
 
 def test_the_classes_are_the_data_sets():
@@ -131,4 +190,4 @@ def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(file
     found = make_evaluation(images(), None, shifts=False, seed=0, limit=0, unfit=find_misfit(source, images()))
     assert why in found.unfit
     assert bool(found.unfit) == bool(why) == (found.x is None)
-    assert why in explain_missing_accuracy([np.zeros((1, 2))], found)
+    assert why in explain_missing_accuracy(given(np.zeros((1, 2))), found)
