@@ -74,6 +74,8 @@ COLUMNS = (
     _column("accuracy", "accuracy", percent),
     _column("accuracy_drop_pp", "drop, pp", signed),
     _column("shifted_accuracy", "shifted", percent),
+    _column("top1_agreement", "agrees", percent),
+    _column("output_relative_rms", "rel. error", number),
     _column("file_bytes", "file", size),
     _column("compression_ratio", "smaller", times),
     _column("nonzero_params", "params ≠ 0", count),

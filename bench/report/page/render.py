@@ -24,6 +24,7 @@ from bench.report.charts.scatter import draw_accuracy, draw_promises
 from bench.report.page.cell_table import make_table
 from bench.report.page.headlines import write_headlines
 from bench.report.page.layer_times import list_profiles
+from bench.report.page.outputs import list_outputs
 from bench.report.page.provenance import describe_run
 from bench.report.page.runtimes import compare_runtimes
 from bench.report.page.troubles import list_gaps, list_troubles
@@ -86,6 +87,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         troubles=list_troubles(cells),
         gaps=list_gaps(cells),
         profiles=list_profiles(shown),
+        outputs=list_outputs(shown),
     )
 
 
