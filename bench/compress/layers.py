@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import nn
 
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unsupported
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 """Their weights have the output channels on axis 1."""
@@ -67,9 +67,15 @@ def outside_layers(module: nn.Module) -> str:
 
 
 def weight_of(layer: nn.Module) -> nn.Parameter:
-    """The weight of a convolution, linear layer or BatchNorm."""
+    """The weight of a convolution, linear layer or BatchNorm.
+
+    Raises `Unsupported` where the layer has none of its own: a BatchNorm without scales, or a weight that is
+    computed on every call.
+    """
     weight = layer.weight
-    assert isinstance(weight, nn.Parameter)
+    if not isinstance(weight, nn.Parameter):
+        kind = "has no weight" if weight is None else "computes its weight on every call"
+        raise Unsupported(f"a layer {layer} {kind}, and this step needs one that is a parameter")
     return weight
 
 

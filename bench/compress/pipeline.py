@@ -19,6 +19,7 @@ from bench.compress.cache_key import identity, key_of
 from bench.compress.calibration import calibration_file, misfit, pool
 from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.compress.export import PLAIN_ENDS, Ends, export
+from bench.compress.fold_weights import fold_weights
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.layers import outside_layers
 from bench.compress.model_files import Base, base_from_file
@@ -134,11 +135,12 @@ def _digest(base: Base, quant: QuantSpec | None, calibration: Path | None) -> st
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the steps begin with. `data`: None where the network does not fit the data set."""
+    """What the steps begin with. `data`: None where the network does not fit the data set. `masks`: as in `Network`."""
 
     network: nn.Module
     example: Tensor
     data: Dataset | None
+    masks: Mapping[str, Tensor] = field(default_factory=dict)
     ends: Ends = PLAIN_ENDS
     notes: Mapping[str, Json] = field(default_factory=dict)
 
@@ -148,8 +150,11 @@ def _start(
 ) -> Start:
     if model.file is not None:
         return _start_from_file(model.file, model, data, seed, data_asked=data_asked)
-    network = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
-    return Start(network=network, example=example_of(model, data, seed), data=data)
+    network, example = (
+        train_or_load(model, data, cache=cache, seed=seed, progress=progress),
+        example_of(model, data, seed),
+    )
+    return Start(network=network, example=example, data=data, masks=fold_weights(network, example))
 
 
 def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, *, data_asked: bool) -> Start:
@@ -173,6 +178,8 @@ def _from_torch(
     model: Model, start: Start, steps: tuple[Compressor, ...], *, cache: Path, seed: int, progress: Progress
 ) -> Base:
     base = identity(model, start.network, start.data, start.example, seed)
+    if start.masks:
+        base = {**base, "masked": sorted(start.masks)}
 
     def make(folder: Path) -> Mapping[str, Json]:
         context = Context(
@@ -184,7 +191,7 @@ def _from_torch(
             progress=progress,
             calibration=pool(start.data, seed),
         )
-        network = apply_steps(Network(module=start.network), steps, context, model.name, base)
+        network = apply_steps(Network(module=start.network, masks=start.masks), steps, context, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
         return _write_files(network, start, folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from bench.compress.hooks import hooked
 from bench.compress.layers import CONVOLUTIONS, NORMS, weight_of
+from bench.compress.outputs import largest_difference, outputs_of, shapes_text
 from bench.compress.replace_layers import RUNNING
 
 TOLERANCE = 1e-4
@@ -77,55 +78,22 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
     for entry in removed:
         _zero(reference, entry)
     over_kept = [*_norm_hooks(reference, removed)]
-    with torch.no_grad(), hooked(over_kept):
+    with hooked(over_kept):
         try:
-            wanted = _outputs(copy.deepcopy(reference).double(), example.double())
+            wanted = outputs_of(copy.deepcopy(reference).double(), example.double())
             double = True
         except RUNNING:
-            wanted, double = _outputs(reference, example), False
-        try:
-            ours = copy.deepcopy(pruned).eval()
-            got = _outputs(ours.double(), example.double()) if double else _outputs(ours, example)
-        except (*RUNNING, ArithmeticError) as error:
-            raise NotRunningError(f"the network does not run with fewer channels: {error}") from error
-    shapes = [[tuple(one.shape) for one in outputs] for outputs in (wanted, got)]
-    if shapes[0] != shapes[1]:
+            wanted, double = outputs_of(reference, example), False
+    ours = copy.deepcopy(pruned).eval()
+    try:
+        got = outputs_of(ours.double(), example.double()) if double else outputs_of(ours, example)
+    except (*RUNNING, ArithmeticError) as error:
+        raise NotRunningError(f"the network does not run with fewer channels: {error}") from error
+    if shapes_text(got) != shapes_text(wanted):
         raise NotRunningError(
-            f"removing channels changed the outputs' shape from {_texts(shapes[0])} to {_texts(shapes[1])}"
+            f"removing channels changed the outputs' shape from {shapes_text(wanted)} to {shapes_text(got)}"
         )
-    return max((_relative(one, other) for one, other in zip(got, wanted, strict=True)), default=0.0)
-
-
-def tensors_of(outputs: Any) -> Iterator[Tensor]:
-    """The tensors in what a network returns: a tensor, or tuples, lists and dicts of them."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        for value in outputs.values():
-            yield from tensors_of(value)
-    elif isinstance(outputs, (tuple, list)):
-        for value in outputs:
-            yield from tensors_of(value)
-
-
-def _texts(shapes: list[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))
-
-
-def _outputs(module: nn.Module, example: Tensor) -> list[Tensor]:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return [*tensors_of(module(example))]
-
-
-def _relative(got: Tensor, wanted: Tensor) -> float:
-    if not wanted.numel():
-        return 0.0
-    got, wanted = got.double(), wanted.double()
-    both_nan = got.isnan() & wanted.isnan()
-    off = torch.where(both_nan, 0.0, (got - wanted).abs()).nan_to_num(nan=torch.inf)
-    scale = float(wanted[wanted.isfinite()].abs().amax()) if bool(wanted.isfinite().any()) else 0.0
-    return float(off.max()) / (scale or 1.0)
+    return largest_difference(got, wanted)
 
 
 def _zero(module: nn.Module, gone: Gone) -> None:
