@@ -19,7 +19,7 @@ from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
 
 STEPS = (
-    "prune(amount=0.5)",
+    "prune(amount=0.5, scope='layer')",
     "channels(amount=0.5)",
     "lowrank(rank_ratio=0.5, skip=['2'])",
     "share(bits=2)",
