@@ -27,13 +27,22 @@ LIBRARIES = {"xnnpack": "LiteRT", "any": "LiteRT", "builtin": "LiteRT builtin", 
 """Whose kernels run where XNNPACK took no operator."""
 HEAVY = frozenset(
     {
-        "CONV_2D",
-        "DEPTHWISE_CONV_2D",
-        "TRANSPOSE_CONV",
-        "FULLY_CONNECTED",
         "BATCH_MATMUL",
+        "BIDIRECTIONAL_SEQUENCE_LSTM",
+        "BIDIRECTIONAL_SEQUENCE_RNN",
+        "CONV_2D",
         "CONV_3D",
         "CONV_3D_TRANSPOSE",
+        "DEPTHWISE_CONV_2D",
+        "FULLY_CONNECTED",
+        "LSTM",
+        "RNN",
+        "STABLEHLO_CONVOLUTION",
+        "STABLEHLO_DOT_GENERAL",
+        "SVDF",
+        "TRANSPOSE_CONV",
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        "UNIDIRECTIONAL_SEQUENCE_RNN",
     }
 )
 """Operators that do a network's multiplications. Off XNNPACK they are slow, and the cell is not what was asked."""

@@ -133,4 +133,4 @@ def float_session(model: ModelProto) -> ort.InferenceSession:
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except NATIVE_ERRORS as error:
-        raise explain_refusal("the float model", str(error)) from error
+        raise explain_refusal("the network", str(error)) from error

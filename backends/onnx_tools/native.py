@@ -40,10 +40,29 @@ DTYPES = {
 UNKNOWN_OPERATOR = re.compile(r"Fatal error: (?P<domain>[\w.\-]*):(?P<operator>\w+)\(-?\d+\) is not a registered")
 
 
+TOO_NEW = (
+    (
+        re.compile(
+            r"Opset (?P<found>\d+) is under development.*domain (?P<what>[\w.]+) is till opset (?P<known>\d+)",
+            re.DOTALL,
+        ),
+        "opset",
+    ),
+    (re.compile(r"model IR version: (?P<found>\d+), max supported IR version: (?P<known>\d+)"), "IR version"),
+)
+"""What ONNX Runtime says of a file that is newer than itself."""
+
+
 def explain_refusal(file: str, message: str) -> InvalidInput:
     """The error for a model the runtime does not take, from its own message."""
     found = UNKNOWN_OPERATOR.search(message)
     if found:
         known = f"not known to ONNX Runtime {ort.__version__}"
         return InvalidInput(f"{file}: operator {found['operator']} of domain {found['domain'] or 'ai.onnx'} is {known}")
+    for pattern, what in TOO_NEW:
+        if new := pattern.search(message):
+            return InvalidInput(
+                f"{file}: it is of {what} {new['found']}, and ONNX Runtime {ort.__version__} knows {what}s up to "
+                f"{new['known']}: export it with an older one, or install a newer onnxruntime"
+            )
     return InvalidInput(f"{file}: ONNX Runtime {ort.__version__} cannot load it: {message.splitlines()[0]}")

@@ -68,6 +68,8 @@ def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[
     total = len(samples[0]) if samples else 0
     if not total:
         raise InvalidInput(f"calibration of {path.name}: there are no samples")
+    if len(samples) != len(graph.inputs):
+        raise InvalidInput(f"calibration of {path.name}: arrays for {len(samples)} of {len(graph.inputs)} inputs")
     for start in range(0, total, batch):
         rows = np.minimum(np.arange(start, start + batch), total - 1)
         for number, array in zip(graph.inputs, samples, strict=True):
@@ -76,7 +78,7 @@ def _activations(path: Path, samples: Sequence[Floats], batch: int) -> Iterator[
                     f"calibration of {path.name}: samples of shape {array.shape[1:]}, "
                     f"the model takes {graph.tensors[number].shape[1:]}"
                 )
-            interpreter.set_tensor(number, np.ascontiguousarray(array[rows], dtype=np.float32))
+            interpreter.set_tensor(number, np.ascontiguousarray(array[rows], dtype=graph.tensors[number].dtype))
         interpreter.invoke()
         arrays = {number: interpreter.get_tensor(number) for number in wanted}
         for out, entered in padded.items():

@@ -107,5 +107,7 @@ def _explain_death(code: int, request: Mapping[str, Any], log: Path) -> Pressben
     if code < 0 and request["format"] == "tflite":
         name = Path(request["source"]).name
         return InvalidInput(f"{name}: LiteRT crashes on this file ({signal.Signals(-code).name})")
+    if "Traceback (most recent call last)" in said:
+        said = said.splitlines()[-1]
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     return CellFailed(f"the conversion to .tflite {how}: {said}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,23 @@ IDENTIFIER = b"TFL3"
 
 WEIGHTED = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "FULLY_CONNECTED": 1, "TRANSPOSE_CONV": 1, "CONV_3D": 1}
 """Operators that multiply by a stored weight, and which operand it is."""
+MULTIPLYING = {
+    **WEIGHTED,
+    "BATCH_MATMUL": 1,
+    "BIDIRECTIONAL_SEQUENCE_LSTM": 2,
+    "BIDIRECTIONAL_SEQUENCE_RNN": 1,
+    "CONV_3D_TRANSPOSE": 1,
+    "LSTM": 2,
+    "RNN": 1,
+    "STABLEHLO_CONVOLUTION": 1,
+    "STABLEHLO_DOT_GENERAL": 1,
+    "SVDF": 1,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": 2,
+    "UNIDIRECTIONAL_SEQUENCE_RNN": 1,
+}
+"""All operators that multiply, and which operand says in what type."""
+NARROW = frozenset({"int4", "int8", "uint8", "int16", "float16"})
+NO_KERNEL = re.compile(r"builtin opcode '(?P<operator>\w+)'")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +49,11 @@ class Tensor:
     dtype: str
     scale: float = 0.0
     zero_point: int = 0
+    per_channel: bool = False
+
+    def is_quantized(self) -> bool:
+        """Whether its integers stand for real numbers."""
+        return self.dtype in NARROW and (self.scale != 0 or self.per_channel)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +118,8 @@ def explain_refusal(path: Path, error: Exception) -> InvalidInput:
     for mark in ("unresolved custom op", "Select TensorFlow op", "FlexDelegate"):
         if mark in text:
             return Unsupported(f"{path.name}: needs operators that LiteRT does not have built in: {text[:300]}")
+    if found := NO_KERNEL.search(text):
+        return Unsupported(f"{path.name}: LiteRT has no kernel for its operator {found['operator']}")
     return InvalidInput(f"{path.name}: LiteRT cannot read this file: {text[:300]}")
 
 
@@ -137,16 +163,33 @@ def read_precision(graph: Graph) -> Precision:
 
 def multiplying(graph: Graph) -> list[Operator]:
     """Operators that multiply, in the file's order, which quantization keeps."""
-    return [operator for operator in graph.operators if operator.kind in {*WEIGHTED, "BATCH_MATMUL"}]
+    return [operator for operator in graph.operators if operator.kind in MULTIPLYING]
+
+
+def refuse_quantized(graph: Graph, name: str) -> None:
+    """Raises `Unsupported` for a file whose weights or activations are narrow already: they would be rounded twice."""
+    stored = {stored_weight(graph, operator) for operator in multiplying(graph)}
+    found = sorted({tensor.dtype for tensor in graph.tensors.values() if tensor.is_quantized()} | (stored & NARROW))
+    if found:
+        kinds = " and ".join("int8 or int4" if kind == "int8" else kind for kind in found)
+        raise Unsupported(
+            f"{name}: the network is quantized already (it holds {kinds}): measure it as it is, or bring the float one"
+        )
+
+
+def count_weights(graph: Graph, operator: Operator) -> int:
+    """Elements of the constants that an operator reads: its weights and its bias."""
+    made = {number for item in graph.operators for number in item.outputs} | {*graph.inputs, -1}
+    return sum(prod(graph.tensors[number].shape) for number in operator.inputs if number not in made)
 
 
 def stored_weight(graph: Graph, operator: Operator) -> str:
     """Type of an operator's second factor: its stored weight, read through the DEQUANTIZE of weight-only files."""
-    number = operator.inputs[WEIGHTED.get(operator.kind, 1)]
+    number = operator.inputs[MULTIPLYING[operator.kind]]
     producer = next((item for item in graph.operators if number in item.outputs), None)
     if producer is not None and producer.kind == "DEQUANTIZE":
         number = producer.inputs[0]
-    return graph.tensors[number].dtype
+    return graph.tensors[number].dtype if number in graph.tensors else ""
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:
@@ -157,4 +200,5 @@ def _tensor(item: Mapping[str, Any]) -> Tensor:
         dtype=np.dtype(item["dtype"]).name,
         scale=float(scale),
         zero_point=int(zero_point),
+        per_channel=len(item["quantization_parameters"]["scales"]) > 1,
     )

@@ -29,9 +29,18 @@ def convert(archive: Path, batch: int, out: Path) -> Converted:
         litert_torch.convert(module, feed).export(str(out))
     except Exception as error:  # the converter raises whatever its passes raise; it is their refusal in any case
         raise Unsupported(f"litert-torch cannot convert this network: {_line(error)}") from error
+    weights = {name: tensor.detach().numpy() for name, tensor in program.state_dict.items()}
+    try:
+        layers = match_layers(out, weights)
+    except Unsupported as error:
+        reason = str(error).removeprefix(f"{out.name}: ")
+        raise Unsupported(
+            f"the conversion made here does not suit LiteRT: litert-torch left what LiteRT cannot run ({reason}); "
+            "the network itself is not at fault, and the backend ort runs it"
+        ) from error
     return Converted(
         path=out,
-        layers=match_layers(out, {name: tensor.detach().numpy() for name, tensor in program.state_dict.items()}),
+        layers=layers,
         layout="channels_last" if images else "model",
     )
 

@@ -15,7 +15,7 @@ from ai_edge_quantizer.quantizer import Quantizer
 from flatbuffers import Builder
 
 from backends.tflite.calibrate import Ranges
-from backends.tflite.graph import IDENTIFIER, Graph, Operator, multiplying, read, stored_weight
+from backends.tflite.graph import IDENTIFIER, Graph, Operator, count_weights, multiplying, read, stored_weight
 from backends.tflite.layers import Converted
 from bench.errors import Unsupported, unknown
 from bench.types import Precision, QuantSpec
@@ -211,7 +211,8 @@ def _compare(out: Path, before: Graph, float_file: Converted, spec: QuantSpec) -
     """Which multiplying operators really changed. Raises `Unsupported` where none did."""
     layers, kept = float_file.layers, find_kept(float_file, spec.keep_float)
     stores = spec.kind in ("float16", "weight_only")
-    own = {operator.index for operator in before.weighted()}
+    sizes = {operator.index: count_weights(before, operator) for operator in multiplying(before)}
+    own = {index for index, size in sizes.items() if size}
     after = read(out)
     pairs = zip(multiplying(before), multiplying(after), strict=True)
     types = {old.index: stored_weight(after, new) for old, new in pairs if old.index in own or not stores}
@@ -219,10 +220,14 @@ def _compare(out: Path, before: Graph, float_file: Converted, spec: QuantSpec) -
     if types and len(floats) == len(types) and not kept:
         raise Unsupported(f"none of the {len(types)} layers of this network can be quantized ({spec.kind})")
     kinds = {operator.index: operator.kind for operator in before.operators}
-    stayed = [layers.get(index, f"{kinds[index]}_{index}") for index in floats if layers.get(index) not in kept]
+    wide = [index for index in floats if layers.get(index) not in kept]
     asked = _asked_type(spec)
     precision = Precision(
-        asked=asked, delivered="float32" if stores else asked, keep_float=kept, stayed_float=tuple(stayed)
+        asked=asked,
+        delivered="float32" if stores else asked,
+        keep_float=kept,
+        stayed_float=tuple(layers.get(index, f"{kinds[index]}_{index}") for index in wide),
+        stayed_share=sum(sizes[index] for index in wide) / max(1, sum(sizes.values())),
     )
     return precision, {
         "quantized_by": "ai-edge-quantizer",

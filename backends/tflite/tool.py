@@ -30,7 +30,10 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     if request["format"] in ("pt2", "onnx"):
         found = run_converter(request["format"], source, request["batch"], stage)
     else:
-        found = Converted(path=stage, layers={}, layout=find_layout(graph.read(source), request))
+        own = graph.read(source)
+        if spec is not None:
+            graph.refuse_quantized(own, source.name)
+        found = Converted(path=stage, layers={}, layout=find_layout(own, request))
         stage.write_bytes(source.read_bytes())
     facts: dict[str, Any] = {"checked_against": found.checked_against} if found.checked_against else {}
     if spec is None:

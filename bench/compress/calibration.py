@@ -84,6 +84,8 @@ def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:
 
 def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: int) -> Array:
     """Floats uniform in 0..1; whole numbers 0 and 1, which are valid as index and as mask. Free sizes become 1."""
+    if np.dtype(spec.dtype).kind not in "fiub":
+        raise Unsupported(f"input {spec.name!r} is not numeric ({spec.dtype}): nothing can be drawn to calibrate on")
     shape = (samples, *(max(1, size) for size in spec.shape[1:]))
     if np.issubdtype(np.dtype(spec.dtype), np.floating):
         return generator.random(shape, dtype=np.float32).astype(spec.dtype)

@@ -112,7 +112,8 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
         onnx.checker.check_model(copy)
         return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
-        raise InvalidInput(f"{file} is not a valid ONNX graph: {_first_line(error)}") from error
+        newer = ": export it with an older onnx, or install a newer one" if "ir_version" in str(error) else ""
+        raise InvalidInput(f"{file} is not a valid ONNX graph: {_first_line(error).rstrip('.')}{newer}") from error
 
 
 def _check_divisors(node: NodeProto, file: Path) -> None:
