@@ -147,11 +147,14 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
         wrong = find_baseline_error(quality, evaluation)
         return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=describe_noise(quality))
     guesses = explain_chance(quality.accuracy, baseline.accuracy, evaluation)
+    unjudged = evaluation.reference is None and quality.accuracy is None
+    alone = f"nothing says whether its outputs are right: {baseline.absent}" if unjudged else ""
+    said = (*describe_noise(quality), *describe_uncompared(quality, evaluation), guesses, alone)
     return Checked(
         quality=quality,
         missing=missing,
         far=find_far(quality.outputs, match_outputs(ran.outputs, evaluation.reference or ())),
-        notes=(*describe_noise(quality), *describe_uncompared(quality, evaluation), *([guesses] if guesses else [])),
+        notes=tuple(filter(None, said)),
     )
 
 

@@ -202,6 +202,12 @@ def test_a_compressed_file_near_its_network_is_not(state):
     assert 0 < other.quality.outputs[0].relative_rms < 0.5
 
 
+def test_without_labels_and_baseline_a_cell_says_that_nothing_judges_its_outputs(state):
+    without_data(state)
+    _, other = measured(state, baseline={"behave": "crash"})
+    assert other.reasons[0].startswith("nothing says whether its outputs are right: its baseline failed: ")
+
+
 def test_labels_redeem_a_file_that_is_far(state):
     _, other = measured(state, baseline={"gain": 2.0}, other={"gain": 9.0})
     assert other.quality.outputs[0].relative_rms > 1
