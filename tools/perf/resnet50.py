@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from bench.models.training.batchnorm import settle
+
+INPUT = (3, 224, 224)
+"""Shape of one input."""
+
 
 class Bottleneck(nn.Module):
     """1x1 to `width`, 3x3, 1x1 to 4 x `width`, added to the input."""
@@ -39,4 +44,6 @@ def resnet50(classes: int = 1000) -> nn.Module:
         for number in range(blocks):
             layers.append(Bottleneck(channels, width, stride if number == 0 else 1))
             channels = 4 * width
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+    settle(network, INPUT, 0)  # untrained: without statistics of its own its outputs overflow in float16
+    return network
