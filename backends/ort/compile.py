@@ -58,6 +58,8 @@ class OrtBackend(Backend):
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
         facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
+        if source.quant is not None and facts["file_bytes"] > facts["source_bytes"]:
+            facts["file_grew"] = f"from {facts['source_bytes']} to {facts['file_bytes']} bytes"
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
         return Artifact(path=deployed, format="onnx", precision=done.precision, facts=facts)
 

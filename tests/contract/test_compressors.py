@@ -257,6 +257,24 @@ def test_wrong_arguments_are_refused_by_name(name: str):
         construct(cls, {**good, "no_such_argument": 1})
 
 
+CHOICES = [
+    (name, argument.name)
+    for name in EVERY
+    for argument in arguments(load("compressor", name))
+    if argument.name in {"only", "skip"}
+]
+
+
+@pytest.mark.parametrize(("name", "choice"), CHOICES)
+@pytest.mark.parametrize("wrong", ["fc1_", "/fc1/MatMul"])
+def test_a_layer_that_is_not_there_is_an_error_naming_the_nearest(
+    name: str, choice: str, wrong: str, network: Network, context: Context
+):
+    step = replace(step_of(name), **{choice: (wrong,)})
+    with pytest.raises(InvalidInput, match="fc1"):
+        step.apply(network, context)
+
+
 def needs_data(name: str) -> bool:
     step = step_of(name)
     return step.trains or step.looks_at_data
