@@ -48,6 +48,15 @@ shape_option = click.option(
     ".onnx file leaves free.",
 )
 
+train_option = click.option(
+    "--train", is_flag=True, help="Train the network that package.module:function builds, on the data set."
+)
+calibrate_option = click.option(
+    "--calibrate",
+    help="What static int8 calibrates on instead of the data set: an .npz of arrays by input name, samples first; or "
+    "'random', whose cells are untrusted.",
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pressbench")
@@ -90,10 +99,12 @@ def _show(text: Any) -> None:
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
+@train_option
 @shape_option
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
+@calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--batch", multiple=True, type=int, help="Batch size instead of the suite's; several times for several.")
 @click.option("--threads", multiple=True, type=int, help="Threads instead of the suite's; several times for several.")
@@ -159,8 +170,10 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
     "--coded", type=click.Path(path_type=Path), help="Also write the coded weights here (.pbw), for `decode`."
 )
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
+@train_option
 @shape_option
 @click.option("--dataset", help="To train, calibrate and judge with; '' for none (default: digits where they fit).")
+@calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")
 @click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs.")

@@ -199,7 +199,8 @@ class Record:
 
     `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
     file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
-    `baseline_key`: the cell its pairs were run against.
+    `baseline_key`: the cell its pairs were run against. `weights`: where the weights of the uncompressed network
+    come from, and `calibration` what a static quantization was calibrated on, both in words.
     """
 
     run_id: str
@@ -218,6 +219,8 @@ class Record:
     clock: Clock = Clock.HOST
     digest: str = ""
     data: str = ""
+    weights: str = ""
+    calibration: str = ""
     cost: Cost | None = None
     launches: tuple[Launch, ...] = ()
     pairs: tuple[PairLaunch, ...] = ()

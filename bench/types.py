@@ -51,6 +51,7 @@ class Model:
 
     `name` is its canonical text (`mobilenetv2(width=0.35)`), `factory` an import path
     `package.module:function`, `input_shape` excludes the batch (channels first for images).
+    `train`: the user asked to train the network of this function of theirs; its weights are theirs otherwise.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Model:
     input_shape: tuple[int, ...] = ()
     classes: int = 0
     data: str | None = None
+    train: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +162,9 @@ class Cost:
 class Compressed:
     """A compressed model before any backend saw it. `files` maps a format ("onnx", "pt2", "tflite")
     to a file in the cache; all say the same network. `digest` covers its content and `quant`.
-    `layers`: names of the layers that have weights; `entropy_bytes`: size of the entropy-coded weights file."""
+    `layers`: names of the layers that have weights; `entropy_bytes`: size of the entropy-coded weights file.
+    `calibration`: an .npz of samples by input name; `calibrated_on`: what they are, in words. `distrust`: why what
+    the runtime makes of it must not be believed."""
 
     model: str
     recipe: str
@@ -169,6 +173,8 @@ class Compressed:
     digest: str
     quant: QuantSpec | None = None
     calibration: Path | None = None
+    calibrated_on: str = ""
+    distrust: tuple[str, ...] = ()
     layers: tuple[str, ...] = ()
     entropy_bytes: int | None = None
     notes: Mapping[str, Json] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from bench.types import Clock, Conditions, Cost, Simulation, Status
 
 NO_METER = "none: no meter here (no /sys/class/powercap/intel-rapl:0)"
 MIB = 2**20
+CALIBRATED = "256 samples of the training set of digits, seed 0"
 
 # (milliseconds, parameters, MACs, accuracy) of the float32 baseline
 MODELS = {
@@ -66,6 +67,7 @@ def record(run_id: str = "20261122-101500-cpu", **changes: object) -> Record:
         conditions=Conditions(),
         status=Status.OK,
         data="digits",
+        weights="trained here on digits, seed 0",
         missing={"power_w": NO_METER, "energy_per_inference_mj": NO_METER},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
@@ -191,6 +193,7 @@ def measured(random: np.random.Generator, run_id: str) -> Iterator[Record]:
                 ),
                 profile=profile(random, milliseconds) if recipe in {"baseline", "int8-static"} else (),
                 digest=sha256(f"{model}/{recipe}".encode()).hexdigest(),
+                calibration=CALIBRATED if recipe.endswith(("int8", "int8-static")) else "",
             )
 
 

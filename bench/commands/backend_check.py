@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.compress.calibration import CalibrateOn
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
@@ -21,7 +22,8 @@ QUICK = Measure(launches=1, pairs=0, time_s=0.1, warmup_s=0.1, profile_runs=0, l
 def try_backend(target: Target, choice: BackendChoice, cache: Path, folder: Path) -> Probe:
     """Compiles, sends and runs the network once on the target's first device; the reason if one of these fails."""
     conditions = Conditions(device=target.devices[0] if target.devices else "")
-    setting = Setting(target=target, cache=cache, folder=folder, progress=_ignore, measure=QUICK)
+    calibrate = CalibrateOn(random=True)  # what is asked is whether it runs, not what it answers
+    setting = Setting(target=target, cache=cache, folder=folder, progress=_ignore, measure=QUICK, calibrate=calibrate)
     try:
         backend = load_backend(choice.name)
         found = backend.probe()

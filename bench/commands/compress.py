@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
+from bench.compress.calibration import parse_calibrate
 from bench.compress.coding.weights_file import coded_file
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
@@ -17,13 +18,14 @@ from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unavailable
 from bench.line.measure import Outputs, measure_artifact
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, predict_reference
+from bench.line.quality import Evaluation, as_reference, assess, find_chance, predict_reference
 from bench.line.quality_notes import explain_missing_accuracy
 from bench.line.wording import title_of, users_file_named
 from bench.models.registry import resolve
+from bench.models.training.trained_networks import describe_weights
 from bench.paths import written
 from bench.records import Quality
-from bench.types import Conditions, Json, Model, Progress
+from bench.types import Compressed, Conditions, Json, Model, Progress
 
 QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
 """Enough to see the outputs; nothing is timed."""
@@ -36,9 +38,11 @@ def compress_one(
     out: Path,
     coded: Path | None,
     weights: str | None,
+    train: bool,
     input_shape: tuple[int, ...],
     dataset: str | None,
     data_root: str | None,
+    calibrate: str | None,
     backend: str,
     seed: int,
     cache: Path,
@@ -47,11 +51,16 @@ def compress_one(
     """Writes the deployable file to `out`; returns its cost, and its accuracy in the runtime that made it.
 
     `dataset`: None for digits if they fit, "" for none. One that is named must fit the model. `coded`: where to
-    write the coded weights too; raises `Unsupported` if there are none.
+    write the coded weights too; raises `Unsupported` if there are none. `train` and `calibrate` are as in a
+    `bench.line.plan.Request`.
     """
     check_seed(seed, "--seed")
     data = _load_data(dataset, data_root)
-    found = resolve(model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None)
+    found = resolve(
+        model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
+    )
+    if train and not found.train:
+        raise InvalidInput(f"--train trains the network of package.module:function, not {model}: leave it out")
     steps = parse_recipe("asked", recipe)
     choice = BackendChoice(name=backend)
     check_writable(cache)
@@ -65,6 +74,7 @@ def compress_one(
             seed=seed,
             data=data,
             data_asked=dataset is not None,
+            calibrate=parse_calibrate(calibrate or ""),
         )
         prepared = prepare(found, steps, choice, Conditions(), setting)
         if out.suffix != prepared.artifact.path.suffix:
@@ -72,13 +82,23 @@ def compress_one(
         weights_file = coded_file(prepared.source) if coded else None
         outputs = _run_once(prepared)
         evaluation = _add_reference(found, prepared.evaluation, setting)
-        quality = _quality_json(assess(outputs, evaluation), explain_missing_accuracy(outputs, evaluation))
+        assessed = assess(outputs, evaluation)
+        quality = _quality_json(assessed, explain_missing_accuracy(outputs, evaluation))
         cost = count_cost(prepared, setting)
     _copy(prepared.artifact.path, out, "--out")  # last: a file that is there is a file whose outputs were seen
     if coded and weights_file:
         _copy(weights_file, coded, "--coded")
     what = {"file": str(out), "model": found.name, "recipe": steps.text}
-    return {**what, **quality, **cost_json(cost), "entropy_bytes": cost.entropy_bytes}
+    origin = _origin_json(found, prepared.source, setting, find_chance(found, as_reference(assessed), evaluation))
+    return {**what, **origin, **quality, **cost_json(cost), "entropy_bytes": cost.entropy_bytes}
+
+
+def _origin_json(model: Model, source: Compressed, setting: Setting, at_chance: str) -> dict[str, Json]:
+    """Where weights and ranges come from, and what must be said of them."""
+    calibration = {"calibration": source.calibrated_on} if source.calibrated_on else {}
+    untrusted = {"untrusted": "; ".join(source.distrust)} if source.distrust else {}
+    note = {"note": f"the uncompressed network {at_chance}"} if at_chance else {}
+    return {"weights_from": describe_weights(model, setting.data, setting.seed), **calibration, **untrusted, **note}
 
 
 def _load_data(dataset: str | None, root: str | None) -> Dataset | None:

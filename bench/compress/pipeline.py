@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.cache import find_or_make, key, sha256
 from bench.compress import notes
 from bench.compress.cache_key import identity, key_of
-from bench.compress.calibration import calibration_file, misfit, pool
+from bench.compress.calibration import FROM_DATA, CalibrateOn, Samples, misfit, pool, write_samples
 from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.compress.export import PLAIN_ENDS, Ends, export
 from bench.compress.fold_weights import fold_weights
@@ -43,15 +43,18 @@ def compress(
     seed: int,
     progress: Progress,
     data_asked: bool = False,
+    calibrate: CalibrateOn = FROM_DATA,
 ) -> Compressed:
     """The compressed model, from the cache where the same one was made before.
 
     A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
     (`bench.compress.coding.weights_file`). So does an .onnx file, if the recipe has steps of ours. Any other file stays
-    as it is. `data_asked`: the user named this data set, so one that does not fit is an error.
+    as it is. `data_asked`: the user named this data set, so steps of ours refuse a file that it does not fit.
+    `calibrate`: what a static quantization takes its ranges from. A step that trains or judges with the data set
+    (`qat`, `mixed_int8`) calibrates on its training set whatever it says.
 
     Raises:
-        Unsupported: a step that this network, or a model that is a file, cannot take; says why.
+        Unsupported: a step that this network, or a model that is a file, cannot take; nothing to calibrate on.
         InvalidInput: a damaged file, a layer name that matches nothing, training that diverged.
         Unavailable: the cache cannot be written.
 
@@ -63,23 +66,26 @@ def compress(
         base = _from_torch(model, start, plain, cache=cache, seed=seed, progress=progress)
     else:
         base = base_from_file(model, plain, cache)
-    quant = next((step.spec() for step in steps if isinstance(step, Quantizer)), base.quant)
+    asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
+    quant = asked or base.quant
     found = dict(base.notes)
-    calibration = None
+    samples: Samples | None = None
     if quant is not None:
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
     if quant is not None and quant.kind == "static":
-        samples = calibration_file(base.inputs, quant.samples, data, cache, seed, asked=data_asked)
-        calibration, found[notes.CALIBRATION] = samples
+        on = calibrate if asked else FROM_DATA
+        samples = write_samples(base.inputs, quant.samples, data, on, cache=cache, seed=seed)
     return Compressed(
         model=model.name,
         recipe=recipe.name,
         files=base.files,
         inputs=base.inputs,
-        digest=_digest(base, quant, calibration),
+        digest=_digest(base, quant, samples.file if samples else None),
         quant=quant,
-        calibration=calibration,
+        calibration=samples.file if samples else None,
+        calibrated_on=samples.source if samples else "",
+        distrust=samples.distrust if samples else (),
         layers=base.layers,
         entropy_bytes=base.entropy_bytes if quant is None else None,
         notes=found,

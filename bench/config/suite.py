@@ -55,7 +55,9 @@ class Suite:
     `data`: a data set's name or .npz file; "" for none, then no accuracy is measured. `recipes`: name -> text of
     `bench.config.grammar`; the baseline is always measured too. `backends`: labels or names of the preferred backends;
     the target's own if empty, or if the target has none of them. `shifts`: also measure accuracy on corrupted test
-    data. `shifted_data`: also measure accuracy on this data set, of the same shape and classes.
+    data. `shifted_data`: also measure accuracy on this data set, of the same shape and classes. `train`: also train the
+    networks that users' functions build, on `data`. `calibrate`: what static quantization calibrates on instead of
+    `data`: "random", or an .npz of arrays by input name.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -70,6 +72,8 @@ class Suite:
     backends: tuple[str, ...] = ()
     shifts: bool = False
     shifted_data: str = ""
+    train: bool = False
+    calibrate: str = ""
     measure: Measure = field(default_factory=Measure)
 
 

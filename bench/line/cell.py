@@ -11,7 +11,7 @@ from bench.line.findings import CellFindings, Checked, Compared, assemble, gathe
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, find_baseline_error, keep_clean
+from bench.line.quality import Evaluation, assess, find_baseline_error, find_chance, keep_clean
 from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
@@ -145,7 +145,9 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     missing = explain_missing(ran.outputs, quality, evaluation)
     if is_baseline(cell):
         wrong = find_baseline_error(quality, evaluation)
-        return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=describe_noise(quality))
+        chance = find_chance(cell.model, quality, evaluation)
+        notes = (*describe_noise(quality), *([chance] if chance else []))
+        return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=notes)
     guesses = explain_chance(quality.accuracy, baseline.accuracy, evaluation)
     unjudged = evaluation.reference is None and quality.accuracy is None
     alone = f"nothing says whether its outputs are right: {baseline.absent}" if unjudged else ""

@@ -20,6 +20,7 @@ from bench.line.trust import (
     find_pair_doubts,
 )
 from bench.line.wording import name_users_file, title_of
+from bench.models.training.trained_networks import describe_weights
 from bench.records import PairLaunch, Quality, Record
 from bench.types import Cost
 
@@ -64,9 +65,10 @@ class CellFindings:
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
     """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
-    note = found.prepared.source.notes.get(OUTSIDE_LAYERS)
+    outside = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(
-        notes=(*((str(note),) if note else ()), *found.checked.notes),
+        notes=(*((str(outside),) if outside else ()), *found.checked.notes),
+        made_wrong=found.prepared.source.distrust,
         fallbacks=found.ran.distrust,
         doubts=find_doubts(launches),
         baseline_error=found.checked.baseline_error,
@@ -106,6 +108,7 @@ def assemble(
         status=verdict.status,
         reasons=tuple(name_users_file(reason, cache, title) for reason in verdict.reasons),
         data=plan.data.name if plan.data else "",
+        weights=describe_weights(cell.model, plan.data, plan.suite.seed),
         baseline_key=cell.baseline_key,
     )
     return identity if found is None else _fill(identity, found, cache, title)
@@ -120,6 +123,7 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
         device=ran.device,
         backend_version=ran.version,
         digest=prepared.artifact.digest,
+        calibration=prepared.source.calibrated_on,
         cost=found.cost,
         launches=ran.launches,
         pairs=found.compared.pairs,

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench.cache import sha256
+from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, parse_calibrate
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import BASELINE, Suite, check_measure, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
@@ -32,8 +33,9 @@ class Request:
 
     `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
-    `data` overrides the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`, `launches` and
-    `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
+    `data` and `calibrate` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
+    `launches` and `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
+    `train`: train the networks of the user's functions, as a suite's `train` does.
     """
 
     target: str
@@ -49,6 +51,8 @@ class Request:
     threads: tuple[int, ...] = ()
     launches: int | None = None
     time_s: float | None = None
+    train: bool = False
+    calibrate: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,7 @@ class Plan:
     data: Dataset | None
     shifted_data: Dataset | None
     cells: tuple[PlannedCell, ...]
+    calibrate: CalibrateOn = FROM_DATA
     notes: tuple[str, ...] = ()
 
 
@@ -91,13 +96,23 @@ def make_plan(request: Request) -> Plan:
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
     notes += tuple(note for _, note in chosen if note)
+    calibrate = parse_calibrate(suite.calibrate if request.calibrate is None else request.calibrate)
     cells = tuple(
         cell
         for model, (own, _) in zip(models, chosen, strict=True)
-        for cell in _cells(suite, target, data, model, recipes, own)
+        for cell in _cells(suite, target, data, model, recipes, own, calibrate)
     )
     _check_distinct(cells)
-    return Plan(request=request, suite=suite, target=target, data=data, shifted_data=shifted, cells=cells, notes=notes)
+    return Plan(
+        request=request,
+        suite=suite,
+        target=target,
+        data=data,
+        shifted_data=shifted,
+        cells=cells,
+        calibrate=calibrate,
+        notes=notes,
+    )
 
 
 def _override(suite: Suite, request: Request) -> Suite:
@@ -139,7 +154,13 @@ def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]
         raise InvalidInput(f"--weights and --input-shape belong to one model: give one --model, not {', '.join(texts)}")
     weights = Path(request.weights) if request.weights else None
     shape = request.input_shape or None
-    models = [resolve(_path(text, request), data, input_shape=shape, weights=weights) for text in texts]
+    train = request.train or suite.train
+    models = [resolve(_path(text, request), data, input_shape=shape, weights=weights, train=train) for text in texts]
+    if request.train and not any(model.train for model in models):
+        raise InvalidInput(
+            f"--train trains networks of package.module:function, and there is none among {', '.join(texts)}: leave "
+            "it out (reference networks are trained anyway, and a file keeps its weights)"
+        )
     for model in models:
         if model.factory:
             load_factory(model.factory)
@@ -205,6 +226,7 @@ def _cells(
     model: Model,
     recipes: Sequence[Recipe],
     backends: Sequence[BackendChoice],
+    calibrate: CalibrateOn,
 ) -> Iterator[PlannedCell]:
     conditions = [
         Conditions(batch=batch, threads=threads, device=device)
@@ -213,9 +235,13 @@ def _cells(
         for threads in suite.threads
     ]
     subject = subject_of(model, data)
+    subjects = [[*subject, *source_of(recipe, data, calibrate)] for recipe in recipes]
     for backend in backends:
         for condition in conditions:
-            keys = [cell_key(suite, target, subject, recipe, backend, condition) for recipe in recipes]
+            keys = [
+                cell_key(suite, target, of_recipe, recipe, backend, condition)
+                for recipe, of_recipe in zip(recipes, subjects, strict=True)
+            ]
             for recipe, key in zip(recipes, keys, strict=True):
                 yield PlannedCell(
                     model=model,
@@ -242,10 +268,24 @@ def subject_of(model: Model, data: Dataset | None) -> list[Json]:
     """What a model and its data set add to a cell's key: names, and content where a name says too little.
 
     The same files give the same keys from any folder. A folder counts only if two files have the same name.
+    A user's network trained here is another than the one that the user's function makes.
     """
     named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
     brought = model.file or model.weights
-    return [named, model.name, model.input_shape, _content(brought) if brought else ""]
+    content = _content(brought) if brought else ""
+    return [named, model.name, model.input_shape, content, *(["trained here"] if model.train else [])]
+
+
+def source_of(recipe: Recipe, data: Dataset | None, calibrate: CalibrateOn) -> list[Json]:
+    """What a recipe that calibrates adds to a cell's key: a file by its content, or random inputs.
+
+    Nothing where the data set is used, and where there is none: random inputs were then used without being asked for.
+    """
+    if not calibrates(recipe):
+        return []
+    if calibrate.file is not None:
+        return [f"calibrated on {_content(calibrate.file)}"]
+    return ["calibrated on random inputs"] if calibrate.random and data is not None else []
 
 
 def _content(file: Path) -> str:

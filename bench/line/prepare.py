@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.compress.calibration import FROM_DATA, CalibrateOn
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
@@ -22,7 +23,7 @@ class Setting:
 
     `folder`: a temporary folder for the inputs that are sent to workers; of one data set only.
     `data_asked`: the user named the data set, so a model that it does not fit is refused.
-    `meters`: as in `bench.device.job.Job`.
+    `calibrate`: what static quantization takes its ranges from. `meters`: as in `bench.device.job.Job`.
     """
 
     target: Target
@@ -35,6 +36,7 @@ class Setting:
     data_asked: bool = False
     shifted_data: Dataset | None = None
     shifts: bool = False
+    calibrate: CalibrateOn = FROM_DATA
     meters: tuple[str, ...] = ()
     stages: Stages = field(default_factory=Stages)
 
@@ -66,6 +68,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
         seed=setting.seed,
         progress=setting.progress,
         data_asked=setting.data_asked,
+        calibrate=setting.calibrate,
     )
     setting.progress("compile", 0.0)
     artifact = stages.compile(backend, source, conditions, choice.options, setting.cache)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import binom
 
 from bench.compress.calibration import misfit
 from bench.compress.pipeline import reference
@@ -22,6 +23,7 @@ from bench.line.distance import (
     match_outputs,
     name_output,
 )
+from bench.models.catalogue import is_reference
 from bench.models.training.predict import predict
 from bench.records import OutputQuality, Quality
 from bench.types import Compressed, Model, Progress
@@ -164,6 +166,32 @@ def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
         if found.max_abs_err > BASELINE_TOLERANCE * max(ROUNDING, largest):
             return f"{name_output(found.name)} differs from the reference by up to {found.max_abs_err:.3g}"
     return ""
+
+
+def find_chance(model: Model, quality: Quality, evaluation: Evaluation) -> str:
+    """That an uncompressed network answers no better than by chance, and what to do; "" if it does better.
+
+    Chance is 1/classes; the limit is the upper end of its 95 % binomial interval for so many samples.
+    """
+    if quality.accuracy is None or evaluation.classes < 2:
+        return ""
+    size = evaluation.parts[0][1]
+    if quality.accuracy * size > binom.ppf(0.975, size, 1 / evaluation.classes):
+        return ""
+    return f"answers at chance on {model.data}: {_explain_chance(model)}"
+
+
+def as_reference(quality: Quality) -> Quality:
+    """What the uncompressed network would be said to do, where it was run beside the file."""
+    return replace(quality, accuracy=quality.reference_accuracy)
+
+
+def _explain_chance(model: Model) -> str:
+    if model.file is None and model.weights is None and not model.train and not is_reference(model):
+        return "its weights look untrained; load them in the function, give --weights, or ask for --train"
+    if model.file is None and model.weights is None:
+        return "the training taught it nothing"
+    return "its weights look untrained, or it was trained on inputs prepared in another way (range, layout, classes)"
 
 
 def match_outputs_of(quality: Quality, evaluation: Evaluation) -> list[Output | None]:

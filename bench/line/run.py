@@ -36,6 +36,8 @@ NARROWING = {
     "--input-shape": "input_shape",
     "--batch": "batch",
     "--threads": "threads",
+    "--train": "train",
+    "--calibrate": "calibrate",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
@@ -136,6 +138,8 @@ def _begin(request: Request) -> Run:
 def _given(request: Request, field: str) -> tuple[str, ...]:
     """What an option was given, sorted if its order means nothing; () if it was not given."""
     value = getattr(request, field)
+    if isinstance(value, bool):
+        return ("given",) if value else ()
     if value is None or isinstance(value, str):
         return () if value is None else (value or "''",)
     return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(map(str, value)))
@@ -162,6 +166,7 @@ def _make_setting(plan: Plan, around: Surroundings) -> Setting:
         data_asked=plan.request.data is not None,
         shifted_data=plan.shifted_data,
         shifts=plan.suite.shifts,
+        calibrate=plan.calibrate,
         meters=find_meters(plan.target),
     )
 

@@ -20,12 +20,13 @@ class Evidence:
     """Everything that a measured cell's status depends on; each text is a reason.
 
     `notes` and `over_budget` are said with a cell and do not change its status. The rest makes it untrusted, but
-    `doubts` and `pair_doubts`: they make it inconclusive. `fallbacks`: from sessions and meters. `baseline_error`: an
-    uncompressed file with wrong outputs. `far_from_reference`: outputs of a compressed file that are not those of its
-    network. `baseline_distrust`: why the baseline it is compared with is untrusted.
+    `doubts` and `pair_doubts`: they make it inconclusive. `made_wrong`: about how the file was made. `fallbacks`: from
+    sessions and meters. `baseline_error`: an uncompressed file with wrong outputs. `far_from_reference`: outputs of a
+    compressed file that are not those of its network. `baseline_distrust`: why its baseline is untrusted.
     """
 
     notes: tuple[str, ...] = ()
+    made_wrong: tuple[str, ...] = ()
     fallbacks: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     baseline_error: str = ""
@@ -48,6 +49,7 @@ class Verdict:
 def decide(evidence: Evidence) -> Verdict:
     """Untrusted outweighs inconclusive, which outweighs ok. Each reason is said once, in the order it was found."""
     distrust = (
+        *evidence.made_wrong,
         *evidence.fallbacks,
         *evidence.far_from_reference,
         *filter(None, [evidence.baseline_error, evidence.busy_machine]),
@@ -58,6 +60,7 @@ def decide(evidence: Evidence) -> Verdict:
     status = Status.UNTRUSTED if distrust else Status.INCONCLUSIVE if doubts else Status.OK
     reasons = [
         *evidence.notes,
+        *evidence.made_wrong,
         *evidence.fallbacks,
         *evidence.doubts,
         evidence.baseline_error,

@@ -155,6 +155,11 @@ MODELS: Mapping[str, Entry] = MappingProxyType(_ENTRIES)
 """Name -> network, for `bench.models.registry.resolve`."""
 
 
+def is_reference(model: Model) -> bool:
+    """Whether it is one of our networks, whose weights are ours to make."""
+    return any(entry.factory == model.factory for entry in MODELS.values())
+
+
 def training_of(model: Model) -> Training:
     """The settings a network is trained with; the defaults for a network of the user's own."""
     return next((entry.training for entry in MODELS.values() if entry.factory == model.factory), Training())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import InvalidInput, PressbenchError, unknown
-from bench.models.catalogue import MODELS
+from bench.models.catalogue import is_reference
 from bench.types import Model
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def build(model: Model, seed: int) -> nn.Module:
     if isinstance(factory, torch.nn.Module):
         raise InvalidInput(f"{model.factory} is a network; name a function that returns it")
     arguments = _accepted(model, factory)
-    ours = model.factory in {entry.factory for entry in MODELS.values()}
+    ours = is_reference(model)
     with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
         torch.manual_seed(seed)
         module = factory(**arguments)

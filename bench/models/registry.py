@@ -25,12 +25,19 @@ NO_CALL = re.compile(r"[^(]*[./\\]")
 
 
 def resolve(
-    text: str, data: Dataset | None = None, *, input_shape: tuple[int, ...] | None = None, weights: Path | None = None
+    text: str,
+    data: Dataset | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    weights: Path | None = None,
+    train: bool = False,
 ) -> Model:
     """The model a text names: `resnet8`, `mobilenetv2(width=0.35, size=96)`, `package.module:function`,
     or a path ending in .onnx or .tflite (its `input_shape` stays () unless given: the file knows it).
 
     The data set gives input shape and classes; without it a reference network has its own.
+    `train`: the network of a function is trained on the data set. It means nothing for a reference network, which
+    is trained anyway, and for a file.
 
     Raises `InvalidInput`: unknown name or argument, a shape that contradicts the data set, a missing file.
     """
@@ -40,7 +47,7 @@ def resolve(
     if text.endswith(FILE_SUFFIXES):
         return _file_model(text, data, shape, weights)
     if ":" in text:
-        return _own_model(text, data, shape, weights)
+        return _own_model(text, data, shape, weights, train=train)
     if NO_CALL.match(text):
         raise InvalidInput(
             f"model {text!r} is neither a reference network, package.module:function, FILE.onnx nor FILE.tflite; "
@@ -85,11 +92,15 @@ def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
     return "/".join(mine[-size:])
 
 
-def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
+def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None, *, train: bool) -> Model:
     if not shape:
         raise InvalidInput(f"{text!r} needs an input shape: name a data set, or give the shape (as 3,224,224)")
+    if train and data is None:
+        raise InvalidInput(f"{text!r} cannot be trained without a data set: name one, or leave --train out")
+    if train and weights is not None:
+        raise InvalidInput(f"{text!r} is to be trained and to have the weights of {weights}: give one of them")
     classes, name = (data.classes, data.name) if data else (0, None)
-    return Model(name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name)
+    return Model(name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name, train=train)
 
 
 def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:

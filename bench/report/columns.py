@@ -56,7 +56,17 @@ IDENTITY = (
     _text("backend", "label of the backend in the target"),
     _text("backend_version", "version of the runtime that ran", "no session was opened"),
     _text("model", "name of the model with its arguments"),
+    _text(
+        "weights_from",
+        "where the weights of the uncompressed network come from: trained here, a checkpoint, the user's function or file",
+        "an older version measured the cell",
+    ),
     _text("recipe", "name of the recipe"),
+    _text(
+        "calibration",
+        "samples that the ranges of static int8 come from: a data set or file and how many, or random inputs",
+        "nothing was calibrated",
+    ),
     _integer("batch", "inputs", "inputs in one inference"),
     _integer("threads", "threads", "threads the runtime may use"),
     _text("status", "`ok`, `inconclusive`, `untrusted`, `skipped` or `failed`"),

@@ -5,6 +5,8 @@ Record format history:
    a field renamed, removed or given another meaning does, with a step in `bench.store.upgrade`.
 2  Record.precision and Record.execution say what was asked and what ran; of version 1 they are read from its
    facts. Run.revision is that of pressbench itself; version 1 had that of the folder the user stood in.
+3  Record.calibration says what static int8 was calibrated on, which version 2 kept in its facts. Random inputs make a
+   cell untrusted; version 2 trusted it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from bench.errors import InvalidInput
 from bench.records import Record, Run
 from bench.store.upgrade import upgrade_record, upgrade_run
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 T = TypeVar("T")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from bench.records import Execution, Record, Run
-from bench.types import Json, Precision
+from bench.types import Json, Precision, Status
 
 
 def upgrade_record(record: Record, version: int) -> Record:
@@ -43,8 +43,28 @@ def run_from_1(run: Run) -> Run:
     return replace(run, revision="")
 
 
-RECORD_STEPS: Mapping[int, Callable[[Record], Record]] = {1: record_from_1}
-RUN_STEPS: Mapping[int, Callable[[Run], Run]] = {1: run_from_1}
+def record_from_2(record: Record) -> Record:
+    """Fills `calibration` from the facts. A cell that was calibrated on random inputs is untrusted: version 2 was not."""
+    said = read_text(read_mapping(record.facts.get("compress")).get("calibration"))
+    if "random inputs" not in said:
+        return replace(record, calibration=said)
+    believed = record.status in {Status.OK, Status.INCONCLUSIVE}
+    return replace(
+        record,
+        calibration=said,
+        status=Status.UNTRUSTED if believed else record.status,
+        reasons=(*record.reasons, RANDOM_RANGES),
+    )
+
+
+def run_from_2(run: Run) -> Run:
+    """The same: version 3 changed records only."""
+    return run
+
+
+RANDOM_RANGES = "int8 ranges come from random inputs, not from data"
+RECORD_STEPS: Mapping[int, Callable[[Record], Record]] = {1: record_from_1, 2: record_from_2}
+RUN_STEPS: Mapping[int, Callable[[Run], Run]] = {1: run_from_1, 2: run_from_2}
 """Version -> the step from it to the next."""
 
 LITERT_KERNELS = {"xnnpack": "LiteRT", "any": "LiteRT", "builtin": "LiteRT builtin", "reference": "LiteRT reference"}

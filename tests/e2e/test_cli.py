@@ -21,6 +21,7 @@ from fake_records import run
 from fake_records import suite as suite_records
 from onnx import TensorProto, helper
 
+from bench.compress.calibration import RANDOM
 from bench.store import Store
 from bench.store.connect import connect
 from bench.store.schema import METADATA
@@ -169,7 +170,7 @@ def linear(path: Path, **changes) -> str:
 
 def test_a_custom_operator_fails_its_cells_and_the_rest_goes_on(pressbench, suite):
     unknown, good = custom_operator(pressbench.folder / "magic.onnx"), linear(pressbench.folder / "good.onnx")
-    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--recipe", "int8"]
+    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--recipe", "int8", "--calibrate", "random"]
     ended = answer(pressbench("run", *arguments, "--model", unknown, "--model", good, "--json"))
     assert ended["counts"].get("failed", 0) + ended["counts"].get("skipped", 0) == 2
     assert sum(ended["counts"].values()) == 4
@@ -211,16 +212,70 @@ def test_a_damaged_or_prying_onnx_file_is_refused_with_its_name(pressbench, suit
     assert "root:" not in done.stdout + done.stderr
 
 
-def test_a_users_own_function_is_trained_and_measured(pressbench, suite):
-    (pressbench.folder / "mynets.py").write_text(
-        "from torch import nn\n"
-        "def build():\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))\n"
+OWN = """
+from torch import nn
+
+def {name}():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+"""
+
+
+def test_a_users_own_function_is_trained_only_where_they_ask_for_it(pressbench, suite):
+    (pressbench.folder / "mynets.py").write_text(OWN.format(name="build"))
+    run = ["run", "--target", "cpu", "--suite", suite, "--model", "mynets:build", "--recipe", "int8", "--json"]
+    asked = {"as": [], "trained": ["--train"]}
+    cells = {}
+    for name, option in asked.items():
+        answer(pressbench(*run, "--results", name, *option))
+        cells[name] = rows(pressbench.folder / name)
+    assert {row["weights_from"] for row in cells["as"].values()} == {"as mynets:build made them"}
+    assert {row["weights_from"] for row in cells["trained"].values()} == {"trained here on digits, seed 0"}
+    assert float(cells["as"]["baseline"]["accuracy"]) < 0.3
+    assert float(cells["trained"]["baseline"]["accuracy"]) > 0.8
+    hint = (
+        "answers at chance on digits: its weights look untrained; load them in the function, give --weights, or ask for"
     )
-    arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--model", "mynets:build", "--recipe", "int8"]
-    ended = answer(pressbench("run", *arguments, "--json"))
-    assert sum(ended["counts"].values()) == 2
-    assert not {"failed", "skipped"} & set(ended["counts"])
+    assert hint in cells["as"]["baseline"]["reason"]
+    assert "at chance" not in cells["as"]["int8"]["reason"] + cells["trained"]["baseline"]["reason"]
+    assert cells["as"]["int8"]["calibration"] == "256 samples of the training set of digits, seed 0"
+    assert cells["as"]["baseline"]["calibration"] == ""
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        (["--model", "lenet5", "--train"], "--train trains networks of package.module:function"),
+        (["--model", "mynets_again:build", "--train", "--dataset", "", "--input-shape", "1,8,8"], "without a data set"),
+        (["--calibrate", "noise"], "wanted 'random', or a file that ends in .npz"),
+        (["--calibrate", "none.npz"], "file none.npz does not exist"),
+    ],
+)
+def test_training_and_calibration_that_mean_nothing_are_refused(pressbench, suite, option, words):
+    (pressbench.folder / "mynets_again.py").write_text(OWN.format(name="build"))
+    done = pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", *option)
+    assert done.returncode == 2
+    assert words in done.stderr
+
+
+def test_int8_of_a_file_without_data_is_skipped_or_untrusted_and_never_ok(pressbench, suite):
+    good = linear(pressbench.folder / "good.onnx")
+    run = ["run", "--target", "cpu", "--suite", suite, "--model", good, "--recipe", "int8"]
+    answer(pressbench(*run, "--results", "none", "--json"))
+    refused = rows(pressbench.folder / "none")["int8"]
+    assert refused["status"] == "skipped"
+    assert "--calibrate FILE.npz" in refused["reason"]
+    done = pressbench(*run, "--results", "random", "--calibrate", "random")
+    cell = rows(pressbench.folder / "random")["int8"]
+    assert (cell["status"], cell["calibration"]) == ("untrusted", "256 random inputs, seed 0")
+    assert "int8 ranges come from random inputs, not from data" in cell["reason"]
+    assert "int8 ranges come from random inputs" in done.stdout
+    page = (pressbench.folder / "random" / "dashboard.html").read_text()
+    assert "calibration: 256 random inputs, seed 0" in page
+    np.savez(pressbench.folder / "mine.npz", x=np.random.default_rng(5).random((300, 4), dtype=np.float32))
+    answer(pressbench(*run, "--results", "file", "--calibrate", "mine.npz", "--json"))
+    cell = rows(pressbench.folder / "file")["int8"]
+    assert cell["calibration"] == "256 of 300 samples of mine.npz, seed 0"
+    assert "random" not in cell["reason"]
 
 
 def test_one_compressed_model_comes_with_its_cost_and_accuracy(pressbench):
@@ -247,23 +302,31 @@ def test_one_compressed_model_comes_with_its_cost_and_accuracy(pressbench):
 
 def test_a_file_that_the_data_does_not_fit_is_compressed_without_an_accuracy(pressbench):
     good = linear(pressbench.folder / "good.onnx")
-    arguments = ["compress", "--model", good, "--recipe", "int8()", "--out", "q.onnx"]
+    plain = ["compress", "--model", good, "--recipe", "int8()", "--out", "q.onnx"]
+    arguments = [*plain, "--calibrate", "random"]
     made = answer(pressbench(*arguments, "--json"))
     assert made["accuracy"] is None
+    assert made["weights_from"] == "the file's own"
+    assert (made["calibration"], made["untrusted"]) == ("256 random inputs, seed 0", RANDOM)
     why = "measured on drawn inputs: the model takes float32"
     assert made["missing"]["accuracy"].startswith(why)
     assert (pressbench.folder / "q.onnx").stat().st_size == made["file_bytes"]
-    assert f"accuracy: none ({why}" in pressbench(*arguments).stdout
-    asked = pressbench(*arguments, "--dataset", "digits")
-    assert asked.returncode == 2
-    assert "calibration with data set digits: the model takes" in asked.stderr
+    said = pressbench(*arguments).stdout
+    assert f"accuracy: none ({why}" in said
+    assert f"untrusted: {RANDOM}" in said
+    (pressbench.folder / "q.onnx").unlink()
+    for option in ([], ["--dataset", "digits"], ["--dataset", ""]):
+        asked = pressbench(*plain, *option)
+        assert asked.returncode == 2
+        assert "static int8 has nothing to calibrate on" in asked.stderr
+    assert not (pressbench.folder / "q.onnx").exists()
 
 
 def test_what_cannot_be_written_is_named_with_its_option(pressbench, suite):
     (pressbench.folder / "file").write_text("no folder")
     good = linear(pressbench.folder / "good.onnx")
     run = ["run", "--target", "cpu", "--suite", suite, "--model", good, "--recipe", "int8", "--results"]
-    compress = ["compress", "--model", good, "--recipe", "int8", "--out", "file/q.onnx"]
+    compress = ["compress", "--model", good, "--recipe", "int8", "--calibrate", "random", "--out", "file/q.onnx"]
     assert pressbench(*run, "out").returncode == 0
     (pressbench.folder / "full").mkdir()
     (pressbench.folder / "full" / "cells.csv").symlink_to("/dev/full")

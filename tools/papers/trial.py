@@ -74,6 +74,8 @@ def _try(asked: Asked, seed: int, cache: Path, data_root: str) -> Found:
             out=Path(folder) / "model.onnx",
             coded=None,
             weights=None,
+            train=False,
+            calibrate=None,
             input_shape=(),
             dataset=asked.dataset,
             data_root=data_root,

@@ -20,6 +20,7 @@ from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
+from bench.models.catalogue import is_reference
 from bench.models.factory import build
 from bench.models.registry import resolve
 from bench.models.sources import network_files
@@ -39,7 +40,8 @@ class Distill(Compressor):
     `features`: "hint" compares the teacher's features with a learned projection of the student's, which is
     dropped afterwards; "attention" compares attention maps. They are taken at `layer` ("": the last convolution
     before the output, or else the last hidden linear layer). `teacher_layer`: its name in the teacher, if it
-    differs. `teacher`: a reference network, trained on the same data ("": the uncompressed model).
+    differs. `teacher`: a reference network, trained on the same data, or a user's function with the weights that it
+    loads ("": the uncompressed model).
     """
 
     name: ClassVar[str] = "distill"
@@ -123,6 +125,7 @@ class Distill(Compressor):
 class Student(Compressor):
     """Puts a smaller network with new, seeded weights in the model's place. Later steps train it.
 
+    A user's function keeps the weights that it loads.
     `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune, it learns from the labels;
     followed by distill, also from the uncompressed model.
     """
@@ -139,8 +142,10 @@ class Student(Compressor):
         """Raises `Unsupported` if it is not the first step, or for a network with other outputs."""
         if network.module is not context.teacher:
             raise Unsupported(f"{self!r} replaces the whole network and what was done to it: it must be the first step")
-        module = build(self._model(context), context.seed)
-        settle(module, tuple(context.example.shape[1:]), context.seed)
+        model = self._model(context)
+        module = build(model, context.seed)
+        if is_reference(model):
+            settle(module, tuple(context.example.shape[1:]), context.seed)
         check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
         return replace(network, module=module, notes={**network.notes, STUDENT: self.model})
 

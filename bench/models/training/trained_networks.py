@@ -1,4 +1,4 @@
-"""Reference networks ready to use: with the user's weights, or trained on first use and cached."""
+"""Networks ready to use: with the user's weights, or ours trained on first use and cached."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 from bench.cache import find_or_make
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.catalogue import Training, training_of
+from bench.models.catalogue import Training, is_reference, training_of
 from bench.models.checkpoint import load_weights
 from bench.models.factory import build
 from bench.models.sources import class_digests, digests, network_files, package_digests
@@ -37,11 +37,12 @@ def train_or_load(
     progress: Progress,
     training: Training | None = None,
 ) -> nn.Module:
-    """The network in eval mode, with the user's weights if given, else trained on first use.
+    """The network in eval mode, with the weights that `describe_weights` names.
 
-    Trained weights are kept in the cache under a digest of everything they depend on. Without a data set
-    the weights are seeded noise, and BatchNorm's statistics are set so that outputs stay finite.
-    `training`: None for the catalogue's settings.
+    A checkpoint comes first. A user's function keeps the weights it made, unless `model.train` asks for training.
+    A reference network is trained on first use, and kept in the cache under a digest of everything its weights
+    depend on. Without a data set its weights are seeded noise, and its BatchNorm statistics are set so that outputs
+    stay finite. `training`: None for the catalogue's settings.
 
     Raises `Unsupported` for a model of another shape or number of classes than the data set's,
     `Unavailable` when the cache cannot be written.
@@ -49,6 +50,8 @@ def train_or_load(
     module = build(model, seed)
     if model.weights is not None:
         load_weights(module, model.weights)
+        return module
+    if not (model.train or is_reference(model)):
         return module
     if data is None:
         settle(module, model.input_shape, seed)
@@ -64,6 +67,19 @@ def train_or_load(
     name = f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}"
     load_model(module, find_or_make(cache, "models", name, make, progress).folder / WEIGHTS)
     return module.eval()
+
+
+def describe_weights(model: Model, data: Dataset | None, seed: int) -> str:
+    """Where the weights of a network come from before any step of a recipe: what `train_or_load` gives it."""
+    if model.file is not None:
+        return "the file's own"
+    if model.weights is not None:
+        return f"checkpoint {model.weights.name}"
+    if not (model.train or is_reference(model)):
+        return f"as {model.factory} made them"
+    if data is None:
+        return f"untrained, seed {seed}"
+    return f"trained here on {data.name}, seed {seed}"
 
 
 def _check_fits(model: Model, data: Dataset) -> None:

@@ -40,11 +40,15 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row. `places`: what differs from other rows of its model and recipe. `mark`: the sign of its status."""
+    """One row. `places`: what differs from other rows of its model and recipe. `mark`: the sign of its status.
+
+    `origin`: where its weights and ranges come from.
+    """
 
     cell: Cell
     places: list[str]
     mark: str
+    origin: str
     fields: list[Field]
 
 
@@ -101,11 +105,19 @@ def make_table(cells: Sequence[Cell]) -> Table:
             cell=cell,
             places=places,
             mark=MARKS[cell.record.status],
+            origin=describe_origin(cell),
             fields=[write_field(cell, column) for column in columns],
         )
         for cell, places in zip(cells, label_places(cells), strict=True)
     ]
     return Table(columns=columns, rows=rows)
+
+
+def describe_origin(cell: Cell) -> str:
+    """Where the weights and the ranges of a cell come from; "" where its record does not say."""
+    record = cell.record
+    parts = (("weights", record.weights), ("calibration", record.calibration))
+    return "; ".join(f"{what}: {source}" for what, source in parts if source)
 
 
 def list_columns(cells: Sequence[Cell]) -> list[Column]:

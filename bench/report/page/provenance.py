@@ -1,16 +1,17 @@
-"""The run, its machine, and the pressbench that measured it, as pairs of words."""
+"""The run, its machine, the pressbench that measured it, and where weights and ranges come from, as pairs of words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from bench.records import Run
+from bench.records import Record, Run
 from bench.report.text import number, size
 from bench.types import Json
 
 
-def describe_run(run: Run) -> list[tuple[str, str]]:
-    """Pairs of a name and a text, without those that have no text."""
+def describe_run(run: Run, records: Sequence[Record]) -> list[tuple[str, str]]:
+    """Pairs of a name and a text, without those that have no text. `records`: of this and perhaps of other runs."""
+    own = [record for record in records if record.run_id == run.run_id]
     pairs = [
         ("run", run.run_id),
         ("status", run.status),
@@ -19,9 +20,22 @@ def describe_run(run: Run) -> list[tuple[str, str]]:
         ("target", run.target),
         ("suite", run.suite),
         ("pressbench", describe_version(run)),
+        ("weights", list_sources((record.weights, record.model) for record in own)),
+        ("calibration", list_sources((record.calibration, f"{record.model} {record.recipe}") for record in own)),
         *((name_fact(name), describe_fact(name, value)) for name, value in run.machine.items()),
     ]
     return [(name, text) for name, text in pairs if text]
+
+
+def list_sources(pairs: Iterable[tuple[str, str]]) -> str:
+    """Each source with what came from it; just the source where it is the only one. Pairs are (source, what)."""
+    found: dict[str, list[str]] = {}
+    for source, what in pairs:
+        if source and what not in found.setdefault(source, []):
+            found[source].append(what)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{source} ({', '.join(names)})" for source, names in found.items())
 
 
 def describe_version(run: Run) -> str:

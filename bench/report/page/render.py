@@ -76,7 +76,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - our own and Plotly's
         plots=embed_json([asdict(figure) for section in sections for figure in section.figures]),
         sections=sections,
-        runs=[describe_run(run) for run in reversed(runs)],
+        runs=[describe_run(run, records) for run in reversed(runs)],
         statuses=Counter(record.status.value for record in records),
         marks={status.value: mark for status, mark in MARKS.items()},
         verdicts=VERDICTS,

@@ -21,16 +21,18 @@ import bench.compress
 import bench.models
 from bench import plugins
 from bench.compress import cache_key
-from bench.compress.calibration import calibration_file
+from bench.compress.calibration import FROM_DATA, RANDOM, CalibrateOn, misfit
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
+from bench.device.inputs import random_inputs
 from bench.errors import InvalidInput, Unsupported
 from bench.models.registry import resolve
 from bench.types import Compressed, Model, TensorSpec
 
 Make = Callable[..., Compressed]
 QUARTERS = small_data()
+ASKED = CalibrateOn(random=True)
 POOLING = """
 from torch import nn
 
@@ -63,7 +65,13 @@ def make(folder: Path, model: Model) -> Make:
     made: list[str] = []
 
     def run(
-        text: str, *, model: Model = model, data: Dataset | None = QUARTERS, seed: int = 0, data_asked: bool = False
+        text: str,
+        *,
+        model: Model = model,
+        data: Dataset | None = QUARTERS,
+        seed: int = 0,
+        data_asked: bool = False,
+        calibrate: CalibrateOn = FROM_DATA,
     ) -> Compressed:
         return compress(
             model,
@@ -73,6 +81,7 @@ def make(folder: Path, model: Model) -> Make:
             seed=seed,
             progress=lambda what, fraction: made.append(what),
             data_asked=data_asked,
+            calibrate=calibrate,
         )
 
     run.made = made  # type: ignore[attr-defined]
@@ -235,31 +244,102 @@ def test_a_damaged_entry_is_noticed_and_made_anew(make: Make, damage: str):
     assert file.read_bytes() == good
 
 
-def test_without_data_calibration_is_random_and_the_notes_say_so(make: Make, model: Model):
-    made = make("int8(samples=8)", model=replace(model, data=None), data=None)
-    assert "random" in made.notes["calibration"]
+@pytest.mark.parametrize("unfit", ["no data", "another shape"])
+def test_without_data_that_fits_nothing_is_calibrated_and_the_remedies_are_named(make: Make, tmp_path: Path, unfit):
+    file, data = as_model(onnx_file(tmp_path)), None if unfit == "no data" else QUARTERS
+    said = "no data set is named" if data is None else r"data set quarters: the model takes float32 \(4\)"
+    with pytest.raises(Unsupported, match=rf"{said}.*--dataset.*--calibrate FILE\.npz.*--calibrate random"):
+        make("int8(samples=8)", model=file, data=data)
+    assert make("float16", model=file, data=data).calibration is None
+
+
+def test_random_calibration_is_told_and_not_believed(make: Make, model: Model):
+    made = make("int8(samples=8)", model=replace(model, data=None), data=None, calibrate=ASKED)
+    assert (made.calibrated_on, made.distrust) == ("8 random inputs, seed 0", (RANDOM,))
     with np.load(made.calibration) as samples:
         assert samples["input"].shape == (8, 1, 8, 8)
-
-
-def test_data_that_does_not_fit_a_file_is_refused_where_a_person_asked_for_it(make: Make, tmp_path: Path):
-    file = onnx_file(tmp_path)
-    made = make("int8(samples=8)", model=as_model(file))
-    assert "random inputs (the model takes float32 (4), the data set has float32 (1, 8, 8))" in str(
-        made.notes["calibration"]
+    calibrated = make("int8(samples=8)")
+    assert (calibrated.calibrated_on, calibrated.distrust) == (
+        "8 samples of the training set of quarters, seed 0",
+        (),
     )
-    with pytest.raises(Unsupported, match=r"quarters: the model takes float32 \(4\).*name one that fits"):
-        make("int8(samples=8)", model=as_model(file), data_asked=True)
-    assert make("int8(samples=8)", model=as_model(file), data=None, data_asked=True).calibration is not None
-    assert make("float16", model=as_model(file), data_asked=True).calibration is None
 
 
-def test_data_of_another_type_does_not_fit(tmp_path: Path):
+@pytest.mark.parametrize("seed", [0, 1, 2**40])
+def test_no_random_input_is_calibrated_on_and_judged_on(make: Make, model: Model, seed: int):
+    """A device draws its inputs from the same seed."""
+    made = make("int8(samples=8)", model=replace(model, data=None), data=None, seed=seed, calibrate=ASKED)
+    with np.load(made.calibration) as samples:
+        spec = TensorSpec(name="input", shape=(1, 1, 8, 8))
+        judged = random_inputs([spec, spec], 64, seed)
+        assert not any(np.isin(samples["input"], array).any() for array in judged)
+
+
+def test_a_files_samples_are_calibrated_on_by_input_name(make: Make, model: Model, tmp_path: Path):
+    file = tmp_path / "mine.npz"
+    x = np.random.default_rng(3).random((20, 1, 8, 8), dtype=np.float32)
+    np.savez(file, input=x, something=np.ones(3))
+    made = make("int8(samples=8)", calibrate=CalibrateOn(file=file))
+    assert (made.calibrated_on, made.distrust) == ("8 of 20 samples of mine.npz, seed 0", ())
+    with np.load(made.calibration) as samples:
+        assert samples["input"].shape == (8, 1, 8, 8)
+        assert {image.tobytes() for image in samples["input"]} <= {image.tobytes() for image in x}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "words"),
+    [
+        ({"x": np.zeros((4, 1, 8, 8), np.float32)}, InvalidInput, "input missing"),
+        ({"input": np.zeros((4, 1, 9, 8), np.float32)}, Unsupported, r"the model takes float32 \(1, 8, 8\)"),
+        ({"input": np.zeros((4, 1, 8, 8), np.uint8)}, Unsupported, "has uint8"),
+        ({"input": np.zeros((0, 1, 8, 8), np.float32)}, InvalidInput, "at least one sample"),
+        ({"input": np.full((4, 1, 8, 8), np.nan, np.float32)}, InvalidInput, "NaN"),
+        ({"input": small_data().x_test[:3]}, InvalidInput, "3 of 3 samples are in the test set of quarters"),
+    ],
+)
+def test_a_file_that_cannot_be_calibrated_on_is_refused_by_name(make: Make, tmp_path: Path, arrays, error, words):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    with pytest.raises(error, match=rf"mine\.npz.*{words}"):
+        make("int8(samples=8)", calibrate=CalibrateOn(file=tmp_path / "mine.npz"))
+
+
+@pytest.mark.parametrize("text", ["qat(epochs=1, samples=8)", "mixed_int8(samples=8, held_out=16, max_drop_pp=100)"])
+def test_steps_that_use_the_data_set_calibrate_on_it_whatever_is_asked_of_the_runtime(make: Make, text: str):
+    made = make(text, calibrate=ASKED)
+    assert (made.calibrated_on, made.distrust) == ("8 samples of the training set of quarters, seed 0", ())
+
+
+def test_data_of_another_type_does_not_fit():
     inputs = (TensorSpec(name="x", shape=(-1, 1, 8, 8), dtype="float16"),)
-    file, note = calibration_file(inputs, 4, small_data(), tmp_path, 0)
-    assert "takes float16 (1, 8, 8), the data set has float32" in note
-    with np.load(file) as samples:
-        assert samples["x"].dtype == np.float16
+    assert "takes float16 (1, 8, 8), the data set has float32" in misfit(inputs, small_data())
+
+
+CRIPPLED = """
+import torch
+from small_network import settled
+
+def factory():
+    module = settled()
+    torch.nn.init.zeros_(module.fc2.weight)
+    return module
+"""
+
+
+@pytest.mark.parametrize("data", [None, QUARTERS], ids=["no data", "data"])
+@pytest.mark.parametrize(
+    "text", ["", "prune(amount=0.3, skip=['fc2'])", "channels(amount=0.25)", "lowrank(rank_ratio=0.5)", "float16"]
+)
+def test_a_users_weights_are_never_mended(make: Make, monkeypatch, tmp_path: Path, data, text: str):
+    """With its last layer zeroed, a network gives the bias of that layer whatever it is shown."""
+    (tmp_path / "crippled.py").write_text(CRIPPLED)
+    monkeypatch.syspath_prepend(tmp_path)
+    own = Model(name="crippled:factory", factory="crippled:factory", input_shape=(1, 8, 8), classes=4)
+    made = make(text, model=own, data=data)
+    found = onnx_outputs(made.files["onnx"], small_data().x_test)
+    np.testing.assert_allclose(found, np.tile(settled().fc2.bias.detach(), (len(found), 1)), atol=1e-6)
+    statistics = {name: value for name, value in settled().state_dict().items() if "running" in name}
+    known = reference(own, data=data, cache=tmp_path, seed=0, progress=lambda *_: None).state_dict()
+    assert all(torch.equal(known[name], value) for name, value in statistics.items())
 
 
 def test_a_name_that_is_no_layer_is_refused_with_the_nearest(make: Make):
@@ -311,7 +391,7 @@ def as_model(file: Path) -> Model:
 
 def test_an_onnx_file_is_taken_as_it_is_and_quantized(make: Make, tmp_path: Path):
     file = onnx_file(tmp_path)
-    made = make("int8(keep_float=['fc'], samples=8)", model=as_model(file), data=None)
+    made = make("int8(keep_float=['fc'], samples=8)", model=as_model(file), data=None, calibrate=ASKED)
     assert made.files == {"onnx": file}
     assert (made.inputs[0].name, made.inputs[0].shape, made.layers) == ("x", (-1, 4), ("fc",))
     with np.load(made.calibration) as samples:
@@ -356,7 +436,7 @@ def free_file(folder: Path, inputs: int = 1) -> Path:
 
 def test_axes_a_file_leaves_free_are_fixed_by_the_input_shape(make: Make, tmp_path: Path):
     model = replace(as_model(free_file(tmp_path)), input_shape=(3, 16))
-    made = make("int8(samples=8)", model=model, data=None)
+    made = make("int8(samples=8)", model=model, data=None, calibrate=ASKED)
     assert made.inputs[0].shape == (-1, 3, 16)
     assert made.notes["input_shape"] == "axes that the file leaves free are fixed: (3, 16) without the batch"
     output = onnx.load(made.files["onnx"]).graph.output[0].type.tensor_type.shape.dim
@@ -458,6 +538,6 @@ def test_random_bytes_never_get_further_than_a_refusal(tflite_cases: Path, tmp_p
 
 def test_real_onnx_files_tell_their_inputs(make: Make, onnx_cases: Path):
     file = onnx_cases / "version-RFB-320_simplified.onnx"
-    made = make("int8(samples=2)", model=resolve(str(file)), data=None)
+    made = make("int8(samples=2)", model=resolve(str(file)), data=None, calibrate=ASKED)
     assert made.inputs[0].shape == (1, 3, 240, 320)
     assert len(made.layers) > 50

@@ -12,7 +12,9 @@ from bench.line.trust import Evidence, decide, decide_error, find_busy_machine, 
 from bench.records import Launch, PairLaunch
 from bench.types import Clock, Status
 
-DISTRUST = ("fallbacks", "baseline_error", "far_from_reference", "busy_machine", "baseline_distrust", "pair_distrust")
+DISTRUST = (
+    "made_wrong", "fallbacks", "baseline_error", "far_from_reference", "busy_machine", "baseline_distrust", "pair_distrust",
+)  # fmt: skip
 DOUBTS = ("doubts", "pair_doubts")
 HARMLESS = ("notes", "over_budget")
 
@@ -39,6 +41,7 @@ def test_distrust_outweighs_doubts_and_every_reason_is_said_once_in_order():
     assert verdict.status is Status.UNTRUSTED
     assert verdict.reasons == (
         "notes",
+        "made_wrong",
         "fallbacks",
         "doubts",
         "baseline_error",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import zlib
 from dataclasses import replace
 
@@ -21,7 +22,7 @@ from bench.report.page.execution_notes import describe_execution
 from bench.report.table import write_csv
 from bench.store import Store
 from bench.store.codec import RECORDS, RUNS, StoredRecord, StoredRun, pack, pack_record, unpack_record, unpack_run
-from bench.types import Precision
+from bench.types import Precision, Status
 
 WROTE = {
     "ort/baseline": {
@@ -86,6 +87,25 @@ def test_the_csv_is_the_one_that_was_written_then_column_by_column(old, tmp_path
     assert len(rows) == len(wrote) == 11
     for name in wrote[0]:
         assert [row[name] for row in rows] == [row[name] for row in wrote], name
+
+
+def test_what_its_int8_cells_were_calibrated_on_is_read_from_their_facts(old):
+    measured = [cell for cell in old[1] if cell.recipe == "int8" and cell.status is Status.OK]
+    assert measured
+    assert all(re.fullmatch(r"\d+ samples of the training set of .*, seed 0", cell.calibration) for cell in measured)
+    assert not any(cell.calibration for cell in old[1] if cell.recipe != "int8")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(Status.OK, Status.UNTRUSTED), (Status.INCONCLUSIVE, Status.UNTRUSTED), (Status.SKIPPED, Status.SKIPPED)],
+)
+def test_a_cell_calibrated_on_random_inputs_is_no_longer_trusted(before, after):
+    said = "256 samples of seeded random inputs (no data set is named), seed 0"
+    cell = record(status=before, facts={"compress": {"calibration": said}})
+    read = unpack_record(pack(RECORDS, StoredRecord(record_version=2, record=cell)), "a cell")
+    assert (read.status, read.calibration) == (after, said)
+    assert "int8 ranges come from random inputs, not from data" in read.reasons
 
 
 def test_its_runs_are_those_that_ended_then(old):
