@@ -161,7 +161,7 @@ class OutputQuality:
 
     @property
     def is_own_noise(self) -> bool:
-        """Whether the network's random numbers alone explain the difference."""
+        """Whether the network's random numbers by themselves explain the difference."""
         return self.own_spread > 0 and (self.relative_rms or 0.0) <= OWN_NOISE * self.own_spread
 
     @property

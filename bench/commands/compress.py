@@ -25,7 +25,7 @@ from bench.models.registry import resolve
 from bench.models.training.trained_networks import describe_weights
 from bench.paths import written
 from bench.records import Quality
-from bench.types import Compressed, Conditions, Json, Model, Progress
+from bench.types import Compressed, Conditions, Json, Model, Progress, Recipe
 
 QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
 """Enough to see the outputs; nothing is timed."""
@@ -56,17 +56,15 @@ def compress_one(
     """
     check_seed(seed, "--seed")
     data = _load_data(dataset, data_root)
-    found = resolve(
-        model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
-    )
+    given = Path(weights) if weights else None
+    found = resolve(model, data, input_shape=input_shape or None, weights=given, train=train)
     if train and not found.train:
         raise InvalidInput(f"--train trains the network of package.module:function, not {model}: leave it out")
     steps = parse_recipe("asked", recipe)
-    choice = BackendChoice(name=backend)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
         setting = Setting(
-            target=Target(name="this machine", backend=(choice,)),
+            target=Target(name="this machine", backend=(BackendChoice(name=backend),)),
             cache=cache,
             folder=folder,
             progress=progress,
@@ -76,21 +74,34 @@ def compress_one(
             data_asked=dataset is not None,
             calibrate=parse_calibrate(calibrate or ""),
         )
-        prepared = prepare(found, steps, choice, Conditions(), setting)
-        if out.suffix != prepared.artifact.path.suffix:
-            raise InvalidInput(f"--out {out}: backend {backend} writes {prepared.artifact.path.suffix} files")
-        weights_file = coded_file(prepared.source) if coded else None
-        outputs = _run_once(prepared)
-        evaluation = _add_reference(found, prepared.evaluation, setting)
-        assessed = assess(outputs, evaluation)
-        quality = _quality_json(assessed, explain_missing_accuracy(outputs, evaluation))
-        cost = count_cost(prepared, setting)
-    _copy(prepared.artifact.path, out, "--out")  # last: a file that is there is a file whose outputs were seen
+        return {
+            "file": str(out),
+            "model": found.name,
+            "recipe": steps.text,
+            **_write(found, steps, out, coded, setting),
+        }
+
+
+def _write(model: Model, steps: Recipe, out: Path, coded: Path | None, setting: Setting) -> dict[str, Json]:
+    """Makes, runs and judges the file, then writes it: a file that is there is a file whose outputs were seen."""
+    (choice,) = setting.target.backend
+    prepared = prepare(model, steps, choice, Conditions(), setting)
+    if out.suffix != prepared.artifact.path.suffix:
+        raise InvalidInput(f"--out {out}: backend {choice.title} writes {prepared.artifact.path.suffix} files")
+    weights_file = coded_file(prepared.source) if coded else None
+    outputs = _run_once(prepared)
+    evaluation = _add_reference(model, prepared.evaluation, setting)
+    assessed = assess(outputs, evaluation)
+    cost = count_cost(prepared, setting)
+    _copy(prepared.artifact.path, out, "--out")
     if coded and weights_file:
         _copy(weights_file, coded, "--coded")
-    what = {"file": str(out), "model": found.name, "recipe": steps.text}
-    origin = _origin_json(found, prepared.source, setting, find_chance(found, as_reference(assessed), evaluation))
-    return {**what, **origin, **quality, **cost_json(cost), "entropy_bytes": cost.entropy_bytes}
+    return {
+        **_origin_json(model, prepared.source, setting, find_chance(model, as_reference(assessed), evaluation)),
+        **_quality_json(assessed, explain_missing_accuracy(outputs, evaluation)),
+        **cost_json(cost),
+        "entropy_bytes": cost.entropy_bytes,
+    }
 
 
 def _origin_json(model: Model, source: Compressed, setting: Setting, at_chance: str) -> dict[str, Json]:

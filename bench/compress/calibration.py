@@ -45,11 +45,17 @@ FROM_DATA = CalibrateOn()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """An .npz of arrays by input name in the cache, what they are in words, and why ranges from them are not believed."""
+    """An .npz of arrays by input name in the cache, what they are in words, and why ranges from them are not believed.
 
-    file: Path
-    source: str
+    `file` is None, and `source` empty, where nothing is calibrated.
+    """
+
+    file: Path | None = None
+    source: str = ""
     distrust: tuple[str, ...] = ()
+
+
+NO_SAMPLES = Samples()
 
 
 def parse_calibrate(text: str) -> CalibrateOn:

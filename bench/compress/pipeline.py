@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.cache import find_or_make, key, sha256
 from bench.compress import notes
 from bench.compress.cache_key import identity, key_of
-from bench.compress.calibration import FROM_DATA, CalibrateOn, Samples, misfit, pool, write_samples
+from bench.compress.calibration import FROM_DATA, NO_SAMPLES, CalibrateOn, misfit, pool, write_samples
 from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.compress.export import PLAIN_ENDS, Ends, export
 from bench.compress.fold_weights import fold_weights
@@ -50,8 +50,7 @@ def compress(
     A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
     (`bench.compress.coding.weights_file`). So does an .onnx file, if the recipe has steps of ours. Any other file stays
     as it is. `data_asked`: the user named this data set, so steps of ours refuse a file that it does not fit.
-    `calibrate`: what a static quantization takes its ranges from. A step that trains or judges with the data set
-    (`qat`, `mixed_int8`) calibrates on its training set whatever it says.
+    `calibrate`: where a static quantization has its ranges from; `qat` and `mixed_int8` always use the training set.
 
     Raises:
         Unsupported: a step that this network, or a model that is a file, cannot take; nothing to calibrate on.
@@ -61,15 +60,11 @@ def compress(
     """
     steps = tuple(_checked(step) for step in recipe.steps)
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
-    if model.file is None or (plain and model.file.suffix == ".onnx"):
-        start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
-        base = _from_torch(model, start, plain, cache=cache, seed=seed, progress=progress)
-    else:
-        base = base_from_file(model, plain, cache)
+    base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
     asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
     quant = asked or base.quant
     found = dict(base.notes)
-    samples: Samples | None = None
+    samples = NO_SAMPLES
     if quant is not None:
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
@@ -81,15 +76,32 @@ def compress(
         recipe=recipe.name,
         files=base.files,
         inputs=base.inputs,
-        digest=_digest(base, quant, samples.file if samples else None),
+        digest=_digest(base, quant, samples.file),
         quant=quant,
-        calibration=samples.file if samples else None,
-        calibrated_on=samples.source if samples else "",
-        distrust=samples.distrust if samples else (),
+        calibration=samples.file,
+        calibrated_on=samples.source,
+        distrust=samples.distrust,
         layers=base.layers,
         entropy_bytes=base.entropy_bytes if quant is None else None,
         notes=found,
     )
+
+
+def _make_base(
+    model: Model,
+    steps: tuple[Compressor, ...],
+    data: Dataset | None,
+    *,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    data_asked: bool,
+) -> Base:
+    """What our own steps make of the model: the file itself where there are none to apply, or where none can be."""
+    if model.file is not None and (not steps or model.file.suffix != ".onnx"):
+        return base_from_file(model, steps, cache)
+    start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
+    return _from_torch(model, start, steps, cache=cache, seed=seed, progress=progress)
 
 
 def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, progress: Progress) -> nn.Module | None:
