@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import GraphProto, ModelProto, TensorProto, inliner
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from backends.onnx_tools.calibrate import float_session
@@ -57,7 +57,7 @@ def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
     refuse_other_floats(model)
     before = float_session(model)  # the preparation would print a traceback and continue with a model that does not run
     raised = ModelProto()
-    raised.CopyFrom(at_least_opset(model, opset))
+    raised.CopyFrom(at_least_opset(inline_functions(model), opset))
     free_names(raised)
     onnx.save(raised, str(work / "named.onnx"))
     ort.set_default_logger_severity(3)  # the preparation's log lines ask for no action
@@ -74,6 +74,11 @@ def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))
     return done
+
+
+def inline_functions(model: ModelProto) -> ModelProto:
+    """The network with its own functions expanded: raising an opset loses them."""
+    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def refuse_quantized(model: ModelProto) -> None:

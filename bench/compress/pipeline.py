@@ -63,8 +63,7 @@ def compress(
     base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
     asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
     quant = asked or base.quant
-    found = dict(base.notes)
-    samples = NO_SAMPLES
+    found, samples = dict(base.notes), NO_SAMPLES
     if quant is not None:
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"

@@ -476,3 +476,26 @@ def test_a_layer_is_known_by_the_module_path_in_its_nodes_name(tmp_path):
     assert artifact.precision.keep_float == ("/encoder/fc1/MatMul",)
     with pytest.raises(InvalidInput, match=r"did you mean 'encoder\.fc1'"):
         compile_with(path, tmp_path / "wrong", QuantSpec(kind="static", keep_float=("encoder.fc11",)))
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC, W8], ids=["static", "dynamic", "weights"])
+def test_a_function_of_the_file_itself_is_expanded_whatever_opset_the_scheme_needs(spec, tmp_path):
+    """Raising the opset of a file drops its functions."""
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    act = helper.make_function(
+        "com.acme", "Act", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)]
+    )
+    nodes = [
+        helper.make_node("MatMul", ["x", "fc.weight"], ["h"], "fc"),
+        helper.make_node("Act", ["h"], ["y"], "act", domain="com.acme"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 16])],
+        [numpy_helper.from_array(weights(32, 16), "fc.weight")],
+    )
+    path = tmp_path / "function.onnx"
+    onnx.save(helper.make_model(graph, functions=[act], opset_imports=opsets, ir_version=9), str(path))
+    assert error_of(path, tmp_path, spec) < 0.1
