@@ -192,7 +192,7 @@ def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
     missing: dict[str, str] = answer["missing"]
     shown = {key: value for key, value in answer.items() if key not in {"layers", "missing"}}
     shown |= {key: f"none ({reason})" for key, reason in missing.items()}
-    return answer, "\n".join(f"{key}: {value}" for key, value in shown.items())
+    return answer, "\n".join(f"{key}: {value}" for key, value in shown.items() if value not in (None, (), []))
 
 
 @command("decode")

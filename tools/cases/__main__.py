@@ -8,19 +8,20 @@ import sys
 import tempfile
 import time
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tools.cases.laws import broken_laws
-from tools.cases.run import Outcome, load_case, run_case
+from tools.cases.run import Case, Outcome, load_case, run_case
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = Path(__file__).with_name("expected.toml")
 
 
 def main() -> int:
-    """Prints a line a case; 1 when one is wrong."""
+    """Prints a line for each case and the sum; 1 when a case is wrong."""
     asked = arguments()
     folder = (ROOT / os.environ.get("PRESSBENCH_DATA", "../shared")).resolve() / "cases" / "reported"
     if not folder.is_dir():
@@ -30,23 +31,24 @@ def main() -> int:
     cases = [load_case(path.parent) for path in sorted(folder.glob("*/case.json")) if asked.only in path.parent.name]
     if asked.fast:
         cases = [case for case in cases if expected.get(case.name, {}).get("fast")]
-    wrong = 0
-    for case in cases:
-        begun = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="pressbench-cases-") as work:
-            outcomes = run_case(case, Path(work))
-        faults = [*faults_of(outcomes, expected.get(case.name, {}))]
-        wrong += bool(faults)
-        print(
-            f"{'WRONG' if faults else 'right':5}  {case.name:28} {time.monotonic() - begun:4.0f} s  {case.symptom}",
-            flush=True,
-        )
-        for fault in faults:
-            print(f"         {fault}", flush=True)
-        if asked.show:
-            show(outcomes)
-    print(f"{len(cases) - wrong} of {len(cases)} cases right")
-    return int(bool(wrong))
+    verdicts = Counter(judge_case(case, expected.get(case.name, {}), show_all=asked.show) for case in cases)
+    print(f"{len(cases)} cases: {', '.join(f'{count} {verdict}' for verdict, count in sorted(verdicts.items()))}")
+    return int(bool(verdicts["WRONG"]))
+
+
+def judge_case(case: Case, expected: Mapping[str, Any], *, show_all: bool) -> str:
+    """Runs a case and prints its line: "right", "WRONG", or "lawful": no law is broken, and no right answer is known."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="pressbench-cases-") as work:
+        outcomes = run_case(case, Path(work))
+    faults = [*faults_of(outcomes, expected)]
+    verdict = "WRONG" if faults else "right" if expected.get("command") else "lawful"
+    print(f"{verdict:6}  {case.name:28} {time.monotonic() - begun:4.0f} s  {case.symptom}", flush=True)
+    for fault in faults:
+        print(f"          {fault}", flush=True)
+    if show_all:
+        show(outcomes)
+    return verdict
 
 
 def faults_of(outcomes: list[Outcome], expected: Mapping[str, Any]) -> Iterator[str]:

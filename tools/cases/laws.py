@@ -17,7 +17,7 @@ def broken_laws(outcome: Outcome) -> Iterator[str]:
     """What is wrong with an outcome whatever the case: one line each."""
     if outcome.exit_code not in KNOWN_EXITS and outcome.command.startswith("pressbench"):
         yield f"exit code {outcome.exit_code}"
-    if TRACEBACK.search(outcome.output):
+    if outcome.command.startswith("pressbench") and TRACEBACK.search(outcome.output):
         yield "a traceback or a bare error on the terminal"
     for cell in outcome.cells:
         yield from broken_laws_of_cell(cell)
