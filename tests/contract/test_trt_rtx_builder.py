@@ -20,6 +20,7 @@ from backends.trt.build import Settings, build
 from backends.trt.compile import TrtBackend
 from backends.trt.engines import Engine, keep_engine, load_engine
 from backends.trt.network import Network
+from bench.compress.calibration import CalibrateOn
 from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
@@ -63,7 +64,13 @@ def sources(tmp_path_factory: pytest.TempPathFactory):
             parsed = parse_recipe(recipe, RECIPES[recipe])
             model = model if network != "small" else type(model)(**{**fields(model), "data": None})
             known[network, recipe] = compress(
-                model, parsed, data=None, cache=folder, seed=0, progress=lambda _what, _done: None
+                model,
+                parsed,
+                data=None,
+                cache=folder,
+                seed=0,
+                progress=lambda _what, _done: None,
+                calibrate=CalibrateOn(random=True),
             )
         return known[network, recipe]
 

@@ -165,9 +165,9 @@ def test_hints_bring_the_features_themselves_nearer(teacher, context):
     assert distance(drawn) < 0.7 * distance(plain)
 
 
-def test_another_network_teaches_when_it_is_named_and_is_trained_once(teacher, context):
+def test_a_reference_network_teaches_when_it_is_named_and_is_trained_once(teacher, context):
     start = Network(module=settled())
-    text = "distill(epochs=1, teacher='small_network:factory', alpha=0.0)"
+    text = "distill(epochs=1, teacher='lenet300_100(width=0.05)', alpha=0.0)"
     by_other = run(text, start, context)
     stamps = {file: file.stat().st_mtime_ns for file in (context.cache / "models").iterdir()}
     assert len(stamps) == 1

@@ -399,7 +399,7 @@ def test_an_edited_layer_of_a_users_network_is_trained_anew(tmp_path, monkeypatc
         (tmp_path / "mynetlayers.py").write_text(NET.replace("FACTOR", factor))
         for name in ("mynetfactory", "mynetlayers"):
             monkeypatch.delitem("sys.modules", name, raising=False)
-        found.append(counted(resolve("mynetfactory:make", digits), digits, tmp_path / "cache")[1])
+        found.append(counted(resolve("mynetfactory:make", digits, train=True), digits, tmp_path / "cache")[1])
     assert found == [True, True, False]
 
 
