@@ -34,10 +34,15 @@ def parse_calls(text: str) -> tuple[Call, ...]:
     if not text.strip():
         return ()
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        return _parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error) or "nested too deeply"
         raise InvalidInput(f"cannot read {_quote(text)}: {why}; write name(key=value) + name(key=value)") from None
+
+
+def _parse(text: str) -> tuple[Call, ...]:
+    """The calls. Also raises what Python's parser raises; a deep text can exceed the recursion limit at any place."""
+    node = ast.parse(text.strip(), mode="eval").body
     parts: list[ast.expr] = []
     while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         parts.insert(0, node.right)
