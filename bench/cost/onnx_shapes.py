@@ -23,14 +23,13 @@ from bench.cost.onnx_surrogate import STANDARD, surrogates
 from bench.errors import InvalidInput
 from bench.formats.onnx_file import bytes_on_disk, load_onnx
 from bench.formats.onnx_functions import expand_functions
-from bench.formats.onnx_walk import every_node, subgraphs
+from bench.formats.onnx_walk import DRAWN, every_node, subgraphs
 
 SMALL = 1024
 """Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
 DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
 DIVISORS |= {"kv_num_heads"}
 INT, INTS = AttributeProto.INT, AttributeProto.INTS
-DRAWN = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

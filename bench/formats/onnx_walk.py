@@ -6,6 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+DRAWN = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+"""Operators that draw random numbers: their results are never constant, whatever they read."""
+
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
     """Bodies of a control-flow operator."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx import inliner
 from torch import nn
 
 from bench.errors import Unsupported
 from bench.formats.onnx_file import read_onnx
+from bench.formats.onnx_functions import expand_functions
 from bench.formats.onnx_inputs import fix_shape, input_specs
 from bench.models.from_onnx.convert import convert
 from bench.types import TensorSpec
@@ -46,10 +46,8 @@ def load_network(file: Path, shape: tuple[int, ...]) -> FileNetwork:
         raise Unsupported(
             f"{file}: input {inputs[0].name!r} has free axes {inputs[0].shape}; fix them with --input-shape"
         )
-    if model.functions:
-        model = inliner.inline_local_functions(model)
     try:
-        module = convert(model)
+        module = convert(expand_functions(model, file))
     except Unsupported as error:
         raise Unsupported(f"{file}: {error}; it can be measured as it is and quantized") from error
     return FileNetwork(module=module, input=inputs[0], outputs=tuple(item.name for item in model.graph.output))

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from bench.errors import Unavailable, Unsupported
+from bench.formats.onnx_walk import DRAWN, subgraphs
 
 Array = NDArray[np.generic]
 Feed = Mapping[str, Array]
 BATCHES = (2, 3)
-RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +35,14 @@ class Probe:
 
     `sizes`: value name -> its shape, each axis a number or `PerBatch`. `constants`: values that no input decides and
     that are the same at both batch sizes. `derived`: integer vectors of sizes, an element a number or `PerBatch`.
-    `filled`: tensors of one value whose shape grows with the batch. `free`: whether the batch can be chosen.
-    `feed` and `outputs`: inputs of the first run and what the file gave, to compare the torch network with.
+    `filled`: tensors of one value whose shape grows with the batch.
+    `feed` and `values`: inputs of the first run and all values it gave, to compare the torch network with.
     """
 
     sizes: Mapping[str, tuple[Size, ...]]
     constants: Mapping[str, Array]
     derived: Mapping[str, tuple[Size, ...]]
     filled: Mapping[str, float]
-    free: bool
     feed: Feed
     values: Mapping[str, Array] = field(default_factory=dict)
 
@@ -78,7 +77,6 @@ def probe(model: ModelProto, feeds: Sequence[Feed]) -> Probe:
         constants=constants,
         derived=derived,
         filled=filled,
-        free=len(feeds) > 1,
         feed=feeds[0],
         values=first,
     )
@@ -89,11 +87,9 @@ def _independent(model: ModelProto) -> set[str]:
     known = {item.name for item in model.graph.initializer} | {""}
     found: set[str] = set()
     for node in model.graph.node:
-        if node.op_type in RANDOM:
+        if node.op_type in DRAWN or any(True for _ in subgraphs(node)):
             continue
         if node.op_type in {"Shape", "Size"} or all(name in known for name in node.input):
-            if any(attribute.HasField("g") for attribute in node.attribute):
-                continue
             known.update(node.output)
             found.update(node.output)
     return found
