@@ -13,6 +13,7 @@ from torch import nn
 from bench.compress.interface import Context, Network
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
+from bench.data.parts import ArrayPart
 from bench.models.training.fit import Schedule, fit
 from bench.types import Model
 
@@ -46,7 +47,10 @@ def small_data() -> Dataset:
         row, column = divmod(int(label), 2)
         image[0, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 0.5
     return Dataset(
-        name="quarters", x_train=images[:128], y_train=labels[:128], x_test=images[128:], y_test=labels[128:], classes=4
+        name="quarters",
+        train=ArrayPart((images[:128],), labels[:128]),
+        test=ArrayPart((images[128:],), labels[128:]),
+        classes=4,
     )
 
 
@@ -56,7 +60,7 @@ def context_of(module: nn.Module, folder: Path) -> Context:
     return Context(
         teacher=module,
         data=data,
-        example=torch.from_numpy(data.x_train[:2]),
+        example=(torch.from_numpy(data.train.x[0][:2]),),
         seed=0,
         cache=folder,
         progress=lambda what, fraction: None,

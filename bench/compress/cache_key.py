@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 import bench.models
 from bench import cache
 from bench.compress.interface import Compressor
 from bench.data.datasets import Dataset
 from bench.models.sources import class_digests, digests, network_files, package_digests
+from bench.models.tensors import Inputs
 from bench.plugins import installed_version
 from bench.types import Json, Model
 
@@ -24,7 +25,7 @@ CODE = (Path(__file__).parent, Path(bench.models.__file__).parent)
 """
 
 
-def identity(model: Model, module: nn.Module, data: Dataset | None, example: Tensor, seed: int) -> Json:
+def identity(model: Model, module: nn.Module, data: Dataset | None, example: Inputs, seed: int) -> Json:
     """Everything but the steps that the files depend on: structure, source files of the network, weights, shape
     of the input, data, seed, versions of libraries."""
     state = hashlib.sha256()
@@ -36,7 +37,7 @@ def identity(model: Model, module: nn.Module, data: Dataset | None, example: Ten
         "sources": class_digests(type(part) for part in module.modules()),
         "factory": digests(network_files(model.factory or "")),
         "weights": state.hexdigest(),
-        "input": list(example.shape[1:]),
+        "input": [list(one.shape[1:]) for one in example],
         "data": data.digest if data else "",
         "seed": seed,
         "versions": {name: installed_version(name) for name in PACKAGES},

@@ -97,20 +97,19 @@ def write_samples(
         named = f"data set {data.name}: " if data else ""
         raise Unsupported(f"static int8 has nothing to calibrate on ({named}{unfit}): {REMEDY}")
     assert data is not None
-    chosen = drawn(data, samples, seed)
+    (chosen,) = drawn(data, samples, seed)
     source = f"{len(chosen)} samples of the training set of {data.name}, seed {seed}"
     return Samples(file=_keep({inputs[0].name: chosen}, cache), source=source)
 
 
-def pool(data: Dataset | None, seed: int) -> Array | None:
-    """Up to `POOL` samples of the training set, a seeded choice; None without a data set."""
+def pool(data: Dataset | None, seed: int) -> tuple[Array, ...] | None:
+    """Up to `POOL` samples of the training set, an array for each input, a seeded choice; None without a data set."""
     return None if data is None else drawn(data, POOL, seed)
 
 
-def drawn(data: Dataset, samples: int, seed: int) -> Array:
+def drawn(data: Dataset, samples: int, seed: int) -> tuple[Array, ...]:
     """Up to `samples` inputs of the training set, a seeded choice. A larger number begins with the same inputs."""
-    chosen: Array = data.x_train[_choose(len(data.x_train), samples, seed)]
-    return chosen
+    return data.train.inputs(_choose(len(data.train), samples, seed))
 
 
 def _choose(available: int, samples: int, seed: int) -> Array:
@@ -156,7 +155,7 @@ def _count_known(picked: Mapping[str, Array], data: Dataset) -> int:
     arrays = list(picked.values())
     if len(arrays) != 1 or arrays[0].shape[1:] != data.input_shape:
         return 0
-    tested = {row.tobytes() for row in np.ascontiguousarray(data.x_test, dtype=np.float32)}
+    tested = {row.tobytes() for row in np.ascontiguousarray(data.test.inputs(slice(None))[0], dtype=np.float32)}
     return sum(row.tobytes() in tested for row in np.ascontiguousarray(arrays[0], dtype=np.float32))
 
 
@@ -169,7 +168,7 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
         return "no data set is named"
     if len(inputs) != 1:
         return f"the model has {len(inputs)} inputs, the data set one"
-    (wanted,), given = inputs, data.x_train.dtype
+    (wanted,), given = inputs, data.sample[0].dtype
     typed = any_type or np.dtype(wanted.dtype) == given
     if not typed or not _matches(wanted.shape[1:], data.input_shape):
         needs = ", ".join("any" if size == -1 else str(size) for size in wanted.shape[1:])

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operators that have weights -> which input the weight is. A MatMul's may be either input."""
@@ -45,7 +46,7 @@ class Exported:
     """Why the batch is fixed at 1; "" when it is free."""
 
 
-def export(module: nn.Module, example: Tensor, ends: Ends = PLAIN_ENDS) -> Exported:
+def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Exported:
     """The network in both formats. Raises `Unsupported` with the reason when it cannot be traced.
 
     `example` is a batch of 2. `ends` names the input and the outputs. The batch axis is named `batch`. A
@@ -53,13 +54,13 @@ def export(module: nn.Module, example: Tensor, ends: Ends = PLAIN_ENDS) -> Expor
     the bytes of a .pt2 differ from one export to the next.
     """
     module = module.eval()
-    fixed_batch = ""
+    fixed_batch, batch = "", torch.export.Dim("batch", min=1)
     with _quiet():
         try:
-            program = torch.export.export(module, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=1)},))
+            program = torch.export.export(module, example, dynamic_shapes=tuple({0: batch} for _ in example))
         except RAISED as error:
             fixed_batch = f"a free batch cannot be exported: {_first_line(error)}"
-            program = _export_fixed(module, example[:1])
+            program = _export_fixed(module, tuple(one[:1] for one in example))
         proto = _to_onnx(program, ends)
     _strip(program)
     pt2 = io.BytesIO()
@@ -84,9 +85,9 @@ def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     return found
 
 
-def _export_fixed(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
+def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedProgram:
     try:
-        return torch.export.export(module, (example,))
+        return torch.export.export(module, example)
     except RAISED as error:
         raise Unsupported(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
 

@@ -13,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from bench.compress.outputs import largest_difference, outputs_of
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 
 TOLERANCE = 1e-5
 """How much outputs may differ afterwards, relative to their largest value: rounding in float32."""
@@ -20,7 +21,7 @@ FOLDING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, Ass
 """What a parametrization of the user's own raises where its weight cannot stand alone."""
 
 
-def fold_weights(module: nn.Module, example: Tensor) -> dict[str, Tensor]:
+def fold_weights(module: nn.Module, example: Inputs) -> dict[str, Tensor]:
     """Turns every computed weight into a parameter of that value, in place. The outputs stay.
 
     Returns parameter name -> 0/1 tensor of its shape, for weights that `torch.nn.utils.prune` has masked. Raises

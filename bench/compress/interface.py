@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.data.datasets import Dataset
+    from bench.models.tensors import Inputs
     from bench.models.training.constraints import Constraints
 
 from bench.compress.arguments import canonical, check
@@ -48,18 +49,18 @@ class Context:
     """What a step may use.
 
     `teacher`: the uncompressed, trained network; never change it. `data`: None for a model without a data
-    set; steps that need one raise `Unsupported`. `example`: one batch of inputs, float32 of shape
-    (2, *input_shape). `cache`: folder for what is worth keeping. `calibration`: up to 512 inputs of the
-    training set.
+    set; steps that need one raise `Unsupported`. `example`: one batch of two samples, a
+    tensor for each input. `cache`: folder for what is worth keeping. `calibration`: up to 512 samples of the
+    training set, an array for each input.
     """
 
     teacher: nn.Module
     data: Dataset | None
-    example: Tensor
+    example: Inputs
     seed: int
     cache: Path
     progress: Progress
-    calibration: np.ndarray | None = None
+    calibration: tuple[np.ndarray, ...] | None = None
 
 
 class Compressor(ABC):

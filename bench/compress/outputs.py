@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.models.tensors import Inputs
 
-def outputs_of(module: nn.Module, example: Tensor) -> list[Tensor]:
+
+def outputs_of(module: nn.Module, example: Inputs) -> list[Tensor]:
     """All outputs for these inputs. Draws the same random numbers on every call and leaves torch's state as it was."""
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return [*tensors_of(module(example))]
+        return [*tensors_of(module(*example))]
 
 
 def tensors_of(outputs: Any) -> Iterator[Tensor]:

@@ -27,6 +27,7 @@ from bench.compress.trained_cache import apply_or_load
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
 from bench.models.from_onnx.load import load_network
+from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.trained_networks import train_or_load
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
 
@@ -110,11 +111,11 @@ def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, pro
     return train_or_load(model, data, cache=cache, seed=seed, progress=progress)
 
 
-def example_of(model: Model, data: Dataset | None, seed: int) -> Tensor:
-    """A batch of two inputs: the first of the training set, or seeded N(0, 1)."""
+def example_of(model: Model, data: Dataset | None, seed: int) -> Inputs:
+    """A batch of two samples: the first of the training set, or seeded N(0, 1)."""
     if data is not None:
-        return torch.from_numpy(data.x_train[:2])
-    return torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(seed))
+        return as_tensors(data.train.inputs(slice(0, 2)))
+    return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(seed)),)
 
 
 def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Context, label: str, base: Json) -> Network:
@@ -155,7 +156,7 @@ class Start:
     """What the steps begin with. `data`: None where the network does not fit the data set. `masks`: as in `Network`."""
 
     network: nn.Module
-    example: Tensor
+    example: Inputs
     data: Dataset | None
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     ends: Ends = PLAIN_ENDS
@@ -221,7 +222,7 @@ def _from_torch(
     }
     return Base(
         files={"onnx": found.folder / ONNX, "pt2": found.folder / PT2},
-        inputs=(TensorSpec(name=start.ends.input, shape=(1 if fixed_batch else -1, *start.example.shape[1:])),),
+        inputs=(TensorSpec(name=start.ends.input, shape=(1 if fixed_batch else -1, *start.example[0].shape[1:])),),
         content=found.digests[ONNX],
         layers=tuple(found.facts["layers"]),
         entropy_bytes=found.facts["entropy_bytes"],

@@ -16,6 +16,7 @@ from bench.compress.interface import Network
 from bench.compress.layers import TRANSPOSED, weight_of
 from bench.compress.outputs import outputs_of, shapes_text
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 
 RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
 """What a network's own code raises when a layer is not what it expects, for example if it reads `layer.weight`."""
@@ -55,7 +56,7 @@ class Site:
         return Price(params=weights, macs=weights * math.prod(places) * self.calls)
 
 
-def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, Site]:
+def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -> dict[str, Site]:
     """Layer name -> its site, in the order of the first calls. A layer that never runs is missing."""
     found: dict[str, Site] = {}
 
@@ -67,7 +68,7 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -
         found[name] = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
 
     with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
-        module(example)
+        module(*example)
     return found
 
 
@@ -84,7 +85,7 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
-def substitute(network: Network, chains: Mapping[str, nn.Module], example: Tensor) -> Network:
+def substitute(network: Network, chains: Mapping[str, nn.Module], example: Inputs) -> Network:
     """A new network with these chains in place of the named layers, wherever the network holds those layers.
 
     Raises `Unsupported` when a layer is pruned or shared, which a chain cannot keep, or when the network does

@@ -15,6 +15,7 @@ import numpy as np
 from bench.data.arrays import Arrays, check_arrays
 from bench.data.digits import read_digits
 from bench.data.idx_files import read_idx_set
+from bench.data.parts import ArrayPart, Part
 from bench.errors import InvalidInput
 from bench.formats.npz_file import read_npz
 
@@ -26,27 +27,32 @@ NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 class Dataset:
     """A classification data set, `name` being the text it is loaded by.
 
-    `x_*`: float32, (N, C, H, W) for images (0..1 for the built-in sets, as they come for a float
-    .npz), (N, C, L) for windows of L samples or (N, features); `y_*`: int64 (N,), labels 0..classes-1.
+    Inputs are float32, (N, C, H, W) for images (0..1 for the built-in sets, as they come for a float .npz),
+    (N, C, L) for windows of L samples or (N, features). Targets are int64 (N,), labels 0..classes-1.
     """
 
     name: str
-    x_train: np.ndarray
-    y_train: np.ndarray
-    x_test: np.ndarray
-    y_test: np.ndarray
+    train: Part
+    test: Part
     classes: int
+
+    @cached_property
+    def sample(self) -> tuple[np.ndarray, ...]:
+        """The first sample to train with: an array for each input, (1, ...). It has the shapes and types of all."""
+        return self.train.inputs(slice(0, 1))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input, without the batch."""
-        return tuple(int(size) for size in self.x_train.shape[1:])
+        """Shape of the first input, without the batch."""
+        return tuple(int(size) for size in self.sample[0].shape[1:])
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the content; the name plays no part."""
         digest = hashlib.sha256(str(self.classes).encode())
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+        every = slice(None)
+        parts = ((*part.inputs(every), part.targets(every)) for part in (self.train, self.test))
+        for array in (array for arrays in parts for array in arrays):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
@@ -64,10 +70,8 @@ def load_data(name: str, root: Path | None = None) -> Dataset:
     found, classes = check_arrays(_read(name, root))
     return Dataset(
         name=name,
-        x_train=found.x_train,
-        y_train=found.y_train,
-        x_test=found.x_test,
-        y_test=found.y_test,
+        train=ArrayPart((found.x_train,), found.y_train),
+        test=ArrayPart((found.x_test,), found.y_test),
         classes=classes,
     )
 

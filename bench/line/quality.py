@@ -70,14 +70,14 @@ def make_evaluation(
     """
     if data is None or unfit:
         return Evaluation(x=None, labels=None, parts=(), unfit=unfit)
-    size = len(data.x_test) if not limit else min(limit, len(data.x_test))
-    clean, labels = data.x_test[:size], data.y_test[:size]
+    size = len(data.test) if not limit else min(limit, len(data.test))
+    (clean,), labels = data.test.inputs(slice(size)), data.test.targets(slice(size))
     parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
     if shifts and clean.ndim == 4:
         parts += [(name, shift(clean, seed), labels) for name, shift in SHIFTS.items()]
     if other is not None:
-        rows = min(size, len(other.x_test))
-        parts.append((other.name, other.x_test[:rows], other.y_test[:rows]))
+        rows = min(size, len(other.test))
+        parts.append((other.name, other.test.inputs(slice(rows))[0], other.test.targets(slice(rows))))
     return Evaluation(
         x=np.concatenate([part[1] for part in parts]).astype(np.float32),
         labels=np.concatenate([part[2] for part in parts]),
@@ -91,7 +91,7 @@ def predict_reference(
 ) -> tuple[Output, ...] | None:
     """Outputs of the trained uncompressed network for `x`; None for a model that is a file."""
     module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
-    return None if module is None else (Output(name="", rows=predict(module, x)),)
+    return None if module is None else (Output(name="", rows=predict(module, (x,))),)
 
 
 def keep_clean(outputs: Sequence[Output], evaluation: Evaluation) -> tuple[Output, ...]:

@@ -162,7 +162,7 @@ def network() -> Network:
 
 @pytest.fixture
 def context(network: Network, tmp_path: Path) -> Context:
-    return replace(context_of(network.module, tmp_path), seed=3, calibration=small_data().x_train[:16])
+    return replace(context_of(network.module, tmp_path), seed=3, calibration=(small_data().train.x[0][:16],))
 
 
 def step_of(name: str) -> Compressor:

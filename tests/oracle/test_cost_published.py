@@ -132,7 +132,7 @@ def test_an_attention_network_costs_what_torch_counts(tmp_path: Path) -> None:
     """Its counter misses the fused attention kernels of a CPU, so the plain one is run, gradients on."""
     network = scattered(Attention())
     file = tmp_path / "net.onnx"
-    file.write_bytes(export(network, torch.zeros(2, 3, 32, 32)).onnx)
+    file.write_bytes(export(network, (torch.zeros(2, 3, 32, 32),)).onnx)
     cost = cost_of(file)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, 32, 32))
@@ -145,7 +145,7 @@ def test_folding_batchnorm_leaves_one_bias_where_there_were_a_scale_and_a_bias(t
     """The deployed file is counted as it is: the same MACs, and one parameter less per normalised channel."""
     network = scattered(build(resolve("resnet8", None), 0))
     file = tmp_path / "net.onnx"
-    file.write_bytes(export(network, torch.zeros(2, 3, 32, 32)).onnx)
+    file.write_bytes(export(network, (torch.zeros(2, 3, 32, 32),)).onnx)
     channels = sum(module.num_features for module in network.modules() if isinstance(module, nn.BatchNorm2d))
     cost = cost_of(file)
     assert cost.params == sum(tensor.numel() for tensor in network.parameters()) - channels

@@ -40,8 +40,8 @@ def deployed_accuracy(model: str, recipe: str, cache: Path, out: Path) -> float:
     out.mkdir()
     artifact = OrtBackend().compile(made, Conditions(batch=BATCH), {}, out)
     session = OrtSession.open(artifact.path, threads=1, batch=BATCH, options={}, precision=artifact.precision)
-    parts = np.split(data.x_test, len(data.x_test) // BATCH)
-    return accuracy(np.concatenate([session.run({"input": part})[0] for part in parts]), data.y_test)
+    parts = np.split(data.test.x[0], len(data.test.x[0]) // BATCH)
+    return accuracy(np.concatenate([session.run({"input": part})[0] for part in parts]), data.test.y)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -39,18 +39,18 @@ def convolution(kind: str) -> nn.Conv2d:
 
 
 def site_of(layer: nn.Module, x: torch.Tensor) -> Site:
-    return sites(layer, {"": layer}, x)[""]
+    return sites(layer, {"": layer}, (x,))[""]
 
 
 def macs_in_file(module: nn.Module, x: torch.Tensor, folder: Path) -> int:
     file = folder / "model.onnx"
-    file.write_bytes(export(module.eval(), x).onnx)
+    file.write_bytes(export(module.eval(), (x,)).onnx)
     return cost_of(file).macs
 
 
 def context_of(module: nn.Module, example: torch.Tensor, folder: Path) -> Context:
     return Context(
-        teacher=module, data=None, example=example, seed=0, cache=folder, progress=lambda what, fraction: None
+        teacher=module, data=None, example=(example,), seed=0, cache=folder, progress=lambda what, fraction: None
     )
 
 
@@ -201,7 +201,7 @@ def test_a_budget_is_spent_where_it_keeps_most():
 
 def test_a_layer_that_would_grow_stays_and_is_named_with_the_reason(tmp_path):
     module = settled()
-    x = torch.from_numpy(small_data().x_train[:2])
+    x = torch.from_numpy(small_data().train.x[0][:2])
     result = apply("lowrank(method='svd', rank_ratio=0.5)", module, x, tmp_path)
     assert set(result.notes["factorized"]) == {"conv", "pointwise", "fc1", "fc2"} - set(result.notes["not_factorized"])
     assert "grouped" in result.notes["not_factorized"]["depthwise"]
@@ -215,7 +215,7 @@ def test_a_layer_that_would_grow_stays_and_is_named_with_the_reason(tmp_path):
 
 
 def test_one_kind_of_layer_can_be_asked_for(tmp_path):
-    x = torch.from_numpy(small_data().x_train[:2])
+    x = torch.from_numpy(small_data().train.x[0][:2])
     linear = apply("lowrank(rank_ratio=0.3, layers='linear')", settled(), x, tmp_path)
     assert set(linear.notes["factorized"]) == {"fc1", "fc2"}
     kernels = apply("lowrank(rank_ratio=0.3, layers='convolution')", settled(), x, tmp_path)
@@ -236,7 +236,7 @@ def test_exactly_one_way_to_choose_the_rank_is_given(text):
 
 @pytest.mark.parametrize("step", ["lowrank(rank_ratio=0.3)", "separable(only=('conv',))"])
 def test_a_pruned_layer_is_not_replaced_because_its_zeros_would_be_lost(step, tmp_path):
-    x = torch.from_numpy(small_data().x_train[:2])
+    x = torch.from_numpy(small_data().train.x[0][:2])
     with pytest.raises(Unsupported, match="'conv' has pruned weights"):
         apply(f"prune(amount=0.5) + {step}", settled(), x, tmp_path)
 
@@ -306,4 +306,4 @@ def test_a_separable_block_costs_what_the_paper_says_and_the_first_convolution_s
     first = 3 * 16 * 9 * 144
     assert macs_in_file(result.module, x, tmp_path) == first + 144 * 16 * (9 + 24)
     with pytest.raises(Unsupported, match="replaces no layer"):
-        apply("separable", settled(), torch.from_numpy(small_data().x_train[:2]), tmp_path)
+        apply("separable", settled(), torch.from_numpy(small_data().train.x[0][:2]), tmp_path)

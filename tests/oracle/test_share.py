@@ -25,7 +25,7 @@ UNFOLDED = ("depthwise", "fc1", "fc2")
 
 def run(text: str, folder: Path) -> Network:
     network, data = Network(module=settled()), small_data()
-    example = torch.from_numpy(data.x_train[:2])
+    example = (torch.from_numpy(data.train.x[0][:2]),)
     context = Context(
         teacher=network.module, data=data, example=example, seed=4, cache=folder, progress=lambda what, fraction: None
     )
@@ -39,7 +39,7 @@ def weights(network: Network) -> dict[str, np.ndarray]:
 
 
 def in_file(network: Network) -> dict[str, np.ndarray]:
-    proto = onnx.load_from_string(export(network.module, torch.zeros(2, 1, 8, 8)).onnx)
+    proto = onnx.load_from_string(export(network.module, (torch.zeros(2, 1, 8, 8),)).onnx)
     return {name: onnx.numpy_helper.to_array(weight) for name, weight in layer_weights(proto.graph).items()}
 
 

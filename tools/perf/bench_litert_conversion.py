@@ -92,8 +92,9 @@ def int8_percent(backend: type[Backend], session: type[Session], model: str, nam
     )
     opened = _open(session, compile_cached(backend(), made, Conditions(batch=BATCH), {}, cache), BATCH)
     (spec,) = opened.inputs()
-    parts = np.split(data.x_test, len(data.x_test) // BATCH)
-    return 100 * accuracy(np.concatenate([opened.run({spec.name: part})[0] for part in parts]), data.y_test)
+    (every,), labels = data.test.inputs(slice(None)), data.test.targets(slice(None))
+    parts = np.split(every, len(every) // BATCH)
+    return 100 * accuracy(np.concatenate([opened.run({spec.name: part})[0] for part in parts]), labels)
 
 
 def _open(session: type[Session], artifact: Artifact, batch: int) -> Session:

@@ -134,8 +134,8 @@ def _activity(
             mean = rows.clamp(*clamps.get(layer, EVERYTHING)).abs().mean(0)
         sums[layer] = sums.get(layer, torch.zeros(())) + mean * len(output)
 
-    inputs, _ = samples(context, criterion)
+    inputs, targets = samples(context, criterion)
     with torch.no_grad(), hooked((layer, record) for layer in modules):
-        for chunk in inputs.split(BATCH):
-            module(chunk)
-    return {layer: total / len(inputs) for layer, total in sums.items()}
+        for chunk in zip(*(one.split(BATCH) for one in inputs), strict=True):
+            module(*chunk)
+    return {layer: total / len(targets) for layer, total in sums.items()}

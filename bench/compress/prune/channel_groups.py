@@ -16,6 +16,7 @@ from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weighted_layers, width_of
 from bench.compress.prune.channel_criteria import ChannelCriterion, Clamp, Member, channel_scores
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 
 RANKABLE = (*CONVOLUTIONS, nn.Linear)
 LIBRARY = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
@@ -99,7 +100,7 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]  # the library
         return str(self._param_to_name.get(parameter, "")) if isinstance(parameter, nn.Parameter) else ""
 
 
-def trace(module: nn.Module, example: Tensor) -> Graph:
+def trace(module: nn.Module, example: Inputs) -> Graph:
     """torch-pruning's graph of the network. Raises `Unsupported` where it cannot follow the network."""
     try:
         graph = Graph()

@@ -17,6 +17,7 @@ from bench.compress.layers import NORMS, distinct, weight_of, weighted_layers
 from bench.compress.notes import NORM, merged
 from bench.compress.train.finetune import retrain, training_data
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 from bench.models.training.fit import Objective
 
 
@@ -43,8 +44,8 @@ class Regularize(Compressor):
         module = copy.deepcopy(network.module)
         drawn = self._drawn(module)
 
-        def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-            return F.cross_entropy(module(x), y) + self.strength * sum_of_magnitudes(drawn)
+        def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
+            return F.cross_entropy(module(*x), y) + self.strength * sum_of_magnitudes(drawn)
 
         before = float(sum_of_magnitudes(drawn).detach())
         retrain(self, module, network, context, data, objective=Objective(loss=loss))

@@ -113,7 +113,7 @@ class Sensitivity(WeightPruner):
 
 def _looker(data: Dataset, samples: int, seed: int) -> Callable[[nn.Module], float]:
     """Measures accuracy on the last `samples` examples in a seeded order. Criteria look at the first ones."""
-    order = torch.randperm(len(data.x_train), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     chosen = order[-samples:].numpy()
-    x, y = data.x_train[chosen], data.y_train[chosen]
+    x, y = data.train.inputs(chosen), data.train.targets(chosen)
     return lambda module: accuracy(predict(module, x), y)

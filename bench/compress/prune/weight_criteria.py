@@ -14,6 +14,7 @@ from bench.compress.hooks import hooked
 from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weight_of
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs, as_tensors
 
 WeightCriterion = Literal["l1", "random", "taylor", "hessian", "activation"]
 SAMPLES = 256
@@ -56,8 +57,8 @@ def input_rms(module: nn.Module, layers: Mapping[str, nn.Module], context: Conte
 
     seen, _ = samples(context, "activation")
     with torch.no_grad(), hooked(entering=((layer, partial(record, name)) for name, layer in layers.items())):
-        for chunk in seen.split(BATCH):
-            module(chunk)
+        for chunk in zip(*(one.split(BATCH) for one in seen), strict=True):
+            module(*chunk)
     if unseen := [name for name in layers if name not in sums]:
         raise Unsupported(
             f"criterion 'activation' sees no input of layer {unseen[0]!r}: the network never calls it (it may read its "
@@ -87,24 +88,25 @@ def _by_gradient(
     weights = {name: weight_of(layer) for name, layer in layers.items()}
     size = 1 if criterion == "hessian" else BATCH
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    for x, y in zip(inputs.split(size), labels.split(size), strict=True):
-        loss = F.cross_entropy(module(x), y, reduction="sum")
+    batches = zip(*(one.split(size) for one in inputs), strict=True)
+    for x, y in zip(batches, labels.split(size), strict=True):
+        loss = F.cross_entropy(module(*x), y, reduction="sum")
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:
                 totals[name] += gradient.square() if criterion == "hessian" else gradient
-    means = {name: total / len(inputs) for name, total in totals.items()}
+    means = {name: total / len(labels) for name, total in totals.items()}
     if criterion == "hessian":
         return {name: means[name] * weights[name].detach().square() / 2 for name in weights}
     return {name: (means[name] * weights[name].detach()).abs() for name in weights}
 
 
-def samples(context: Context, criterion: str) -> tuple[Tensor, Tensor]:
-    """Inputs and labels: a seeded choice of the training set. Raises `Unsupported` without a data set."""
+def samples(context: Context, criterion: str) -> tuple[Inputs, Tensor]:
+    """Inputs and targets: a seeded choice of the training set. Raises `Unsupported` without a data set."""
     if context.data is None:
         raise Unsupported(
             f"criterion {criterion!r} looks at data, and this model has no data set; l1 and random do not"
         )
-    order = torch.randperm(len(context.data.x_train), generator=torch.Generator().manual_seed(context.seed))
+    order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
     chosen = order[:SAMPLES].numpy()
-    return torch.from_numpy(context.data.x_train[chosen]), torch.from_numpy(context.data.y_train[chosen])
+    return as_tensors(context.data.train.inputs(chosen)), torch.from_numpy(context.data.train.targets(chosen))

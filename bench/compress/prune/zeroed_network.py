@@ -16,6 +16,7 @@ from bench.compress.hooks import hooked
 from bench.compress.layers import CONVOLUTIONS, NORMS, weight_of
 from bench.compress.outputs import largest_difference, outputs_of, shapes_text
 from bench.compress.replace_layers import RUNNING
+from bench.models.tensors import Inputs
 
 TOLERANCE = 1e-4
 """The largest difference that counts as none, relative to the largest value of an output."""
@@ -66,7 +67,7 @@ class NotRunningError(Exception):
     """The pruned network does not run, or its outputs have other shapes than before."""
 
 
-def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], example: Tensor) -> float:
+def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], example: Inputs) -> float:
     """The largest difference between the pruned network's outputs and those of `whole` with the channels at zero.
 
     Relative to the largest value of that output, so 0.1 is 10 %. Both run in float64, or in float32 where the network
@@ -80,13 +81,13 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
     over_kept = [*_norm_hooks(reference, removed)]
     with hooked(over_kept):
         try:
-            wanted = outputs_of(copy.deepcopy(reference).double(), example.double())
+            wanted = outputs_of(copy.deepcopy(reference).double(), _double(example))
             double = True
         except RUNNING:
             wanted, double = outputs_of(reference, example), False
     ours = copy.deepcopy(pruned).eval()
     try:
-        got = outputs_of(ours.double(), example.double()) if double else outputs_of(ours, example)
+        got = outputs_of(ours.double(), _double(example)) if double else outputs_of(ours, example)
     except (*RUNNING, ArithmeticError) as error:
         raise NotRunningError(f"the network does not run with fewer channels: {error}") from error
     if shapes_text(got) != shapes_text(wanted):
@@ -94,6 +95,11 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
             f"removing channels changed the outputs' shape from {shapes_text(wanted)} to {shapes_text(got)}"
         )
     return largest_difference(got, wanted)
+
+
+def _double(example: Inputs) -> Inputs:
+    """Floats in double precision; whole numbers and masks as they are."""
+    return tuple(one.double() if one.is_floating_point() else one for one in example)
 
 
 def _zero(module: nn.Module, gone: Gone) -> None:

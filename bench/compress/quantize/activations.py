@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from bench.compress.export import RAISED
 from bench.compress.layers import weighted_layers
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs
 
 ATEN = torch.ops.aten
 MULTIPLYING = frozenset(
@@ -87,13 +88,13 @@ class Traced:
     norms: Mapping[str, str]
 
 
-def trace(module: nn.Module, example: Tensor) -> Traced:
+def trace(module: nn.Module, example: Inputs) -> Traced:
     """Follows every activation from the layer that writes it to those that read it. `example`: one batch of inputs.
 
     Raises `Unsupported` with the reason if torch.export cannot trace the network.
     """
     try:
-        program = torch.export.export(module.eval(), (example,))
+        program = torch.export.export(module.eval(), example)
     except RAISED as error:
         reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
         raise Unsupported(f"the network cannot be traced by torch.export: {reason}") from error

@@ -21,6 +21,7 @@ from bench.compress.notes import MIXED_INT8
 from bench.compress.quantize.activations import trace
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
 from bench.errors import Unsupported
+from bench.models.tensors import Inputs, as_tensors
 from bench.types import QuantSpec
 
 BATCH = 256
@@ -100,11 +101,11 @@ class MixedInt8(Compressor):
         """A function that judges sets of int8 layers. Calibrates on the first inputs of a seeded order, judges on the last."""
         if context.data is None:
             raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
-        order = np.random.default_rng(context.seed).permutation(len(context.data.x_train))
+        order = np.random.default_rng(context.seed).permutation(len(context.data.train))
         chosen = order[-min(self.held_out, len(order) // 2) :]
-        x, y = context.data.x_train[chosen], torch.from_numpy(context.data.y_train[chosen])
+        x, y = context.data.train.inputs(chosen), torch.from_numpy(context.data.train.targets(chosen))
         traced = trace(module, context.example)
-        ranges = calibrate(module, traced, context.data.x_train[order[: min(self.samples, -(-len(order) // 2))]])
+        ranges = calibrate(module, traced, context.data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
         grid = Grid(per_channel=self.per_channel, symmetric=self.symmetric)
 
         def look(int8: frozenset[str]) -> Score:
@@ -141,7 +142,7 @@ def fewest_in_float(order: list[str], macs: Mapping[str, int], fits: Callable[[f
     return kept
 
 
-def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example: Tensor) -> dict[str, int]:
+def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -> dict[str, int]:
     """Layer -> multiplications for one input, over all its calls."""
     found = dict.fromkeys(layers, 0)
 
@@ -151,15 +152,15 @@ def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example:
         found[name] += places.numel() // len(places) * (weight.numel() // weight.shape[0])
 
     with torch.no_grad(), hooked((layer, partial(count, name)) for name, layer in layers.items()):
-        module(example)
+        module(*example)
     return found
 
 
-def _score(module: nn.Module, weights: dict[str, Tensor], x: np.ndarray, y: Tensor) -> Score:
+def _score(module: nn.Module, weights: dict[str, Tensor], x: tuple[np.ndarray, ...], y: Tensor) -> Score:
     outputs = torch.cat(
         [
-            functional_call(module, weights, (torch.from_numpy(x[start : start + BATCH]),))
-            for start in range(0, len(x), BATCH)
+            functional_call(module, weights, as_tensors(array[start : start + BATCH] for array in x))
+            for start in range(0, len(y), BATCH)
         ]
     )
     return Score(accuracy=float((outputs.argmax(dim=1) == y).double().mean()), loss=float(F.cross_entropy(outputs, y)))

@@ -9,7 +9,7 @@ middle, so it has half as many steps for the output of a ReLU.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -24,6 +24,7 @@ from bench.compress.layers import NORMS, TRANSPOSED, distinct, weight_of, weight
 from bench.compress.quantize.activations import Activation, Traced
 from bench.compress.quantize.straight_through import straight_through
 from bench.errors import InvalidInput
+from bench.models.tensors import as_tensors
 
 CALIBRATION_BATCH = 64
 
@@ -66,12 +67,12 @@ class Ranges:
         self.seen[activation.name] = (low, high)
 
 
-def calibrate(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
-    """Minima and maxima of every float32 activation over the samples (N, *input shape)."""
+def calibrate(module: nn.Module, traced: Traced, samples: Sequence[np.ndarray]) -> Ranges:
+    """Minima and maxima of every float32 activation over the samples: an array (N, ...) for each input."""
     ranges = Ranges()
     with torch.no_grad(), _meeting(module, traced, ranges.observe, replace=False):
-        for start in range(0, len(samples), CALIBRATION_BATCH):
-            module(torch.from_numpy(samples[start : start + CALIBRATION_BATCH]))
+        for start in range(0, len(samples[0]), CALIBRATION_BATCH):
+            module(*as_tensors(one[start : start + CALIBRATION_BATCH] for one in samples))
     return ranges
 
 

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from bench.compress.interface import Context, Network
 from bench.compress.train.distill import check_outputs, distillation_loss
 from bench.compress.train.finetune import TrainingStep, retrain, training_data
+from bench.models.tensors import Inputs
 from bench.models.training.fit import Hook, Objective
 
 Replaced = Callable[[nn.Module], Mapping[str, Tensor]]
@@ -57,12 +58,12 @@ def fit_replaced(
     if step.alpha < 1:
         check_outputs(f"{step!r}: the uncompressed model", context.teacher, module, context.example)
 
-    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        outputs = functional_call(module, dict(replaced(module)), (x,))
+    def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
+        outputs = functional_call(module, dict(replaced(module)), x)
         if step.alpha == 1:
             return F.cross_entropy(outputs, y)
         with torch.no_grad():
-            wanted = context.teacher(x)
+            wanted = context.teacher(*x)
         return distillation_loss(outputs, wanted, y, alpha=step.alpha, temperature=step.temperature)
 
     retrain(step, module, network, context, data, objective=Objective(loss=loss), after_step=after_step)

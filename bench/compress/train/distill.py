@@ -19,11 +19,13 @@ from bench.compress.notes import STUDENT
 from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
+from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import is_reference
 from bench.models.factory import build
 from bench.models.registry import resolve
 from bench.models.sources import network_files
+from bench.models.tensors import Inputs
 from bench.models.training.batchnorm import settle
 from bench.models.training.fit import Loss, Objective
 from bench.models.training.predict import predict
@@ -100,21 +102,22 @@ class Distill(Compressor):
         The teacher answers once for the whole training set. The labels of that data are numbers of examples, by
         which the loss finds both the teacher's answers and the true labels.
         """
-        answers = torch.from_numpy(predict(teacher, data.x_train))
-        labels = torch.from_numpy(data.y_train)
+        every = slice(None)
+        answers = torch.from_numpy(predict(teacher, data.train.inputs(every)))
+        labels = torch.from_numpy(data.train.targets(every))
 
-        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+        def loss(module: nn.Module, x: Inputs, number: Tensor) -> Tensor:
             return distillation_loss(
-                module(x), answers[number], labels[number], alpha=self.alpha, temperature=self.temperature
+                module(*x), answers[number], labels[number], alpha=self.alpha, temperature=self.temperature
             )
 
-        return loss, replace(data, y_train=np.arange(len(data.y_train)))
+        return loss, replace(data, train=ArrayPart(data.train.inputs(every), np.arange(len(data.train))))
 
     def _add_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
-        def loss(module: nn.Module, x: Tensor, number: Tensor) -> Tensor:
+        def loss(module: nn.Module, x: Inputs, number: Tensor) -> Tensor:
             value = logits(module, x, number)
             with torch.no_grad():
-                teacher(x)
+                teacher(*x)
             return value + self.beta * inner.value()
 
         return loss
@@ -145,14 +148,14 @@ class Student(Compressor):
         model = self._model(context)
         module = build(model, context.seed)
         if is_reference(model):
-            settle(module, tuple(context.example.shape[1:]), context.seed)
+            settle(module, tuple(context.example[0].shape[1:]), context.seed)
         check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
         return replace(network, module=module, notes={**network.notes, STUDENT: self.model})
 
     def _model(self, context: Context) -> Model:
-        found = resolve(self.model, context.data, input_shape=tuple(context.example.shape[1:]))
+        found = resolve(self.model, context.data, input_shape=tuple(context.example[0].shape[1:]))
         with torch.no_grad():
-            return replace(found, classes=int(context.teacher(context.example).shape[-1]))
+            return replace(found, classes=int(context.teacher(*context.example).shape[-1]))
 
 
 def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
@@ -167,9 +170,9 @@ def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha:
     return alpha * hard + (1 - alpha) * temperature**2 * soft
 
 
-def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Tensor) -> None:
+def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Inputs) -> None:
     """Raises `Unsupported` if the outputs of the two networks differ in shape. `who`: names `found` in the message."""
     with torch.no_grad():
-        shapes = [tuple(module(example).shape[1:]) for module in (found, wanted)]
+        shapes = [tuple(module(*example).shape[1:]) for module in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise Unsupported(f"{who} gives outputs of shape {shapes[0]}, where {shapes[1]} are needed")

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bench.compress.hooks import hooked
 from bench.compress.layers import CONVOLUTIONS, weighted_layers
 from bench.errors import InvalidInput, Unsupported
+from bench.models.tensors import Inputs
 
 FeatureKind = Literal["none", "hint", "attention"]
 POINTWISE: Mapping[int, Callable[[int, int], nn.Module]] = {
@@ -37,7 +38,7 @@ class FeatureLoss:
 
 @contextmanager
 def feature_loss(
-    kind: FeatureKind, student: nn.Module, teacher: nn.Module, layers: tuple[str, str], example: Tensor, seed: int
+    kind: FeatureKind, student: nn.Module, teacher: nn.Module, layers: tuple[str, str], example: Inputs, seed: int
 ) -> Iterator[FeatureLoss]:
     """While open, records the features of both networks at `layers`: (of the student, of the teacher), "" for the last.
 
@@ -51,8 +52,8 @@ def feature_loss(
     watched = zip(("student", "teacher"), (student, teacher), names, strict=True)
     with hooked([(_layer(module, name, who), partial(_keep, seen, who)) for who, module, name in watched]):
         with torch.no_grad():
-            student(example)
-            teacher(example)
+            student(*example)
+            teacher(*example)
         if set(seen) != {"student", "teacher"}:
             raise Unsupported(f"features: {names[0]!r} of the student or {names[1]!r} of the teacher gives no tensor")
         mine, wanted = tuple(seen["student"].shape), tuple(seen["teacher"].shape)
@@ -77,7 +78,7 @@ def attention_loss(student: Tensor, teacher: Tensor) -> Tensor:
     return (maps[0] - maps[1]).square().sum(1).mean()
 
 
-def last_features(module: nn.Module, example: Tensor) -> str:
+def last_features(module: nn.Module, example: Inputs) -> str:
     """The last convolution before the output layer; without one, the last hidden linear layer.
 
     Raises `Unsupported` for a network of one layer.
@@ -89,7 +90,7 @@ def last_features(module: nn.Module, example: Tensor) -> str:
 
     layers = weighted_layers(module)
     with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
-        module(example)
+        module(*example)
     hidden = order[:-1]
     if not hidden:
         raise Unsupported("features: the network has no hidden layer; name one, or use features='none'")

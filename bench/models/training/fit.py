@@ -13,14 +13,15 @@ from torch.nn import functional as F
 
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput
+from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.constraints import FREE, Constraints, Enforced, enforce, restore, tie_gradients
 from bench.types import Progress
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
-"""(module in training mode, inputs, labels) -> scalar loss."""
+Loss = Callable[[nn.Module, Inputs, Tensor], Tensor]
+"""(module in training mode, inputs, targets) -> scalar loss."""
 Hook = Callable[[nn.Module], None]
-Step = Callable[[Tensor, Tensor], Tensor]
-"""(inputs, labels) of one batch -> its loss, after the weights have moved."""
+Step = Callable[[Inputs, Tensor], Tensor]
+"""(inputs, targets) of one batch -> its loss, after the weights have moved."""
 OPTIMIZERS = ("adam", "sgd")
 SMALL_PARAMS = 1_000_000
 """Networks with fewer parameters train on one thread."""
@@ -56,8 +57,8 @@ class Schedule:
 def cross_entropy(label_smoothing: float = 0.0) -> Loss:
     """The ordinary loss of a classifier."""
 
-    def loss(module: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(module(x), y, label_smoothing=label_smoothing)
+    def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
+        return F.cross_entropy(module(*x), y, label_smoothing=label_smoothing)
 
     return loss
 
@@ -94,7 +95,7 @@ def fit(
 
     Raises `InvalidInput` when the loss becomes NaN or infinite.
     """
-    steps = max(1, len(data.x_train) // schedule.batch)
+    steps = max(1, len(data.train) // schedule.batch)
     kept = enforce(constraints)
     step = _stepper(module, schedule, objective, kept, steps, after_step)
     losses: list[float] = []
@@ -126,7 +127,7 @@ def _stepper(
     optimizer = _optimizer(schedule, [*_trainable(module), *objective.parameters])
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, schedule.epochs * steps)
 
-    def step(x: Tensor, y: Tensor) -> Tensor:
+    def step(x: Inputs, y: Tensor) -> Tensor:
         optimizer.zero_grad()
         value = objective.loss(module, x, y)
         value.backward()
@@ -152,12 +153,13 @@ def _trainable(module: nn.Module) -> list[Tensor]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def _batches(data: Dataset, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(data: Dataset, size: int) -> Iterator[tuple[Inputs, Tensor]]:
     """One epoch in random order. Drops a last batch that is not full, unless it is the only one."""
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
-    for chosen in torch.randperm(len(x)).split(size):
-        if len(chosen) == size or len(x) < size:
-            yield x[chosen], y[chosen]
+    available = len(data.train)
+    for chosen in torch.randperm(available).split(size):
+        if len(chosen) == size or available < size:
+            at = chosen.numpy()
+            yield as_tensors(data.train.inputs(at)), torch.from_numpy(data.train.targets(at))
 
 
 def _optimizer(schedule: Schedule, parameters: list[Tensor]) -> torch.optim.Optimizer:

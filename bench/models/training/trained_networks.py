@@ -92,7 +92,7 @@ def _check_fits(model: Model, data: Dataset) -> None:
 
 def _train(module: nn.Module, name: str, data: Dataset, settings: Training, seed: int, progress: Progress) -> None:
     schedule = Schedule(
-        epochs=settings.epochs_for(len(data.x_train)),
+        epochs=settings.epochs_for(len(data.train)),
         learning_rate=settings.learning_rate,
         batch=settings.batch,
         optimizer=settings.optimizer,

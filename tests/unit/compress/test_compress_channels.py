@@ -112,7 +112,7 @@ def test_activity_is_measured_after_batchnorm_and_the_activation(criterion, kept
     """One channel is rarely on but strongly, the other always on but weakly."""
     module = settled().train()
     module.bn.momentum = 1.0
-    module(torch.from_numpy(small_data().x_train))
+    module(torch.from_numpy(small_data().train.x[0]))
     module.eval()
     with torch.no_grad():
         module.bn.weight.zero_()

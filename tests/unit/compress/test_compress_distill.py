@@ -36,8 +36,8 @@ def context(teacher: nn.Module, tmp_path: Path) -> Context:
 
 def far(network: Network, teacher: nn.Module) -> float:
     """Root mean square distance of the logits from the teacher's on the test set."""
-    x = small_data().x_test
-    return float(np.sqrt(np.mean((predict(network.module, x) - predict(teacher, x)) ** 2)))
+    x = small_data().test.x[0]
+    return float(np.sqrt(np.mean((predict(network.module, (x,)) - predict(teacher, (x,))) ** 2)))
 
 
 def test_the_loss_is_the_formula_written_out_number_by_number():
@@ -82,7 +82,7 @@ def test_the_attention_loss_is_the_distance_of_normalised_maps():
 
 def test_the_hint_loss_is_half_the_mean_squared_difference_after_the_projection(teacher):
     student = settled()
-    x = torch.from_numpy(small_data().x_train[:4])
+    x = torch.from_numpy(small_data().train.x[0][:4])
     with feature_loss("hint", student, teacher, ("conv", "pointwise"), x, seed=0) as watched:
         weight, bias = watched.parameters
         assert weight.shape == (12, 8, 1, 1)
@@ -96,11 +96,11 @@ def test_the_hint_loss_is_half_the_mean_squared_difference_after_the_projection(
 
 
 def test_features_are_taken_at_the_last_convolution_or_hidden_layer(teacher):
-    assert last_features(teacher, torch.zeros(2, 1, 8, 8)) == "pointwise"
+    assert last_features(teacher, (torch.zeros(2, 1, 8, 8),)) == "pointwise"
     mlp = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 4))
-    assert last_features(mlp, torch.zeros(2, 1, 8, 8)) == "1"
+    assert last_features(mlp, (torch.zeros(2, 1, 8, 8),)) == "1"
     with pytest.raises(Unsupported, match="no hidden layer"):
-        last_features(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), torch.zeros(2, 1, 8, 8))
+        last_features(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), (torch.zeros(2, 1, 8, 8),))
 
 
 def test_a_distilled_student_comes_nearer_to_its_teacher_than_one_trained_alone(teacher, context):
@@ -121,7 +121,7 @@ def test_a_pruned_student_learns_while_its_masks_hold(features, teacher, context
     for name, mask in distilled.masks.items():
         assert torch.all(distilled.module.get_parameter(name)[mask == 0] == 0)
     data = small_data()
-    before, after = (accuracy(predict(net.module, data.x_test), data.y_test) for net in (pruned, distilled))
+    before, after = (accuracy(predict(net.module, (data.test.x[0],)), data.test.y) for net in (pruned, distilled))
     assert after > before
 
 
@@ -154,7 +154,7 @@ def test_hints_bring_the_features_themselves_nearer(teacher, context):
         run(f"distill(epochs=20, learning_rate=0.01{more})", start, context).module
         for more in ("", ", features='attention', beta=20")
     )
-    x = torch.from_numpy(small_data().x_test)
+    x = torch.from_numpy(small_data().test.x[0])
 
     def distance(module: nn.Module) -> float:
         with torch.no_grad(), feature_loss("attention", module, teacher, ("", ""), x, seed=0) as watched:
@@ -221,8 +221,8 @@ def test_a_students_weights_follow_from_the_seed(teacher, context):
     text = "student(model='lenet5(width=0.1)')"
     first, again, other = (run(text, start, replace(context, seed=seed)).module for seed in (1, 1, 2))
     assert digest(first) == digest(again) != digest(other)
-    assert first(context.example).shape == (2, 4)
-    assert run(text, start, replace(context, data=None)).module(context.example).shape == (2, 4)
+    assert first(*context.example).shape == (2, 4)
+    assert run(text, start, replace(context, data=None)).module(*context.example).shape == (2, 4)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_an_empty_filter_stays_zero_and_finite():
 def test_the_network_learns_through_its_rounding(kind: str, least: float, context: Context):
     data = small_data()
     network = run(f"{kind}(epochs=20, learning_rate=0.01)", context)
-    assert accuracy(predict(network.module, data.x_test), data.y_test) >= least
+    assert accuracy(predict(network.module, (data.test.x[0],)), data.test.y) >= least
 
 
 def test_later_training_keeps_the_values_few_and_the_zeros(context: Context):
@@ -174,6 +174,6 @@ def test_what_infers_learns_from_the_teacher_when_asked(context: Context):
     context = replace(context, teacher=shifted)
     steps = [Ternary(epochs=8, learning_rate=0.01, alpha=alpha) for alpha in (1.0, 0.0)]
     alone, taught = (step.apply(Network(module=settled()), context).module for step in steps)
-    x = small_data().x_test
-    assert (predict(alone, x).argmax(1) == 0).mean() < 0.5
-    assert (predict(taught, x).argmax(1) == 0).mean() == 1.0
+    x = small_data().test.x[0]
+    assert (predict(alone, (x,)).argmax(1) == 0).mean() < 0.5
+    assert (predict(taught, (x,)).argmax(1) == 0).mean() == 1.0

@@ -49,13 +49,13 @@ def masked() -> nn.Sequential:
 def test_every_step_takes_the_folded_network_and_the_outputs_stay(wrap, step, tmp_path: Path):
     module = masked() if wrap is masked else network(wrap)
     x = torch.rand(2, 1, 8, 8)
-    wanted = outputs_of(module, x)
-    masks = fold_weights(module, x)
+    wanted = outputs_of(module, (x,))
+    masks = fold_weights(module, (x,))
     assert all(isinstance(layer.weight, nn.Parameter) for layer in (module[0], module[2]))
     assert {name for name, _ in module.named_parameters()} == {
         f"{i}.{k}" for i in (0, 2, 6) for k in ("weight", "bias")
     }
-    assert largest_difference(outputs_of(module, x), wanted) < 1e-6
+    assert largest_difference(outputs_of(module, (x,)), wanted) < 1e-6
     found = apply_steps(
         Network(module=module, masks=masks), parse_recipe("r", step).steps, context_of(module, tmp_path), "n", {}
     )
@@ -65,7 +65,7 @@ def test_every_step_takes_the_folded_network_and_the_outputs_stay(wrap, step, tm
 def test_weights_that_torch_pruned_stay_zero_through_training(tmp_path: Path):
     module = masked()
     x = torch.rand(2, 1, 8, 8)
-    masks = fold_weights(module, x)
+    masks = fold_weights(module, (x,))
     assert {name: int((mask == 0).sum()) for name, mask in masks.items()} == {"2.weight": 288, "2.bias": 2}
     steps = parse_recipe("r", "finetune(epochs=2)").steps
     found = apply_steps(Network(module=module, masks=masks), steps, context_of(module, tmp_path), "n", {})
@@ -78,7 +78,7 @@ def test_weights_that_torch_pruned_stay_zero_through_training(tmp_path: Path):
 def test_a_plain_network_is_left_as_it_is():
     module = network(lambda layer: layer)
     before = dict(module.named_parameters())
-    assert fold_weights(module, torch.rand(2, 1, 8, 8)) == {}
+    assert fold_weights(module, (torch.rand(2, 1, 8, 8),)) == {}
     assert all(before[name] is value for name, value in module.named_parameters())
 
 
@@ -95,7 +95,7 @@ def test_a_weight_that_is_another_one_on_every_call_is_refused():
     module = network(lambda layer: layer)
     parametrize.register_parametrization(module[0], "weight", Turning())
     with pytest.raises(Unsupported, match=r"layers 0 compute their weights on every call; .* outputs differ by"):
-        fold_weights(module, torch.rand(2, 1, 8, 8))
+        fold_weights(module, (torch.rand(2, 1, 8, 8),))
 
 
 def test_a_batchnorm_without_scales_is_no_crash(tmp_path: Path):

@@ -20,7 +20,7 @@ from bench.errors import InvalidInput, Unsupported
 
 def zeros(network: Network) -> dict[str, tuple[int, int]]:
     """Layer -> (zero weights, weights), counted in the exported file."""
-    proto = onnx.load_from_string(export(network.module, torch.zeros(2, 1, 8, 8)).onnx)
+    proto = onnx.load_from_string(export(network.module, (torch.zeros(2, 1, 8, 8),)).onnx)
     arrays = {name: onnx.numpy_helper.to_array(weight) for name, weight in layer_weights(proto.graph).items()}
     return {name: (int((array == 0).sum()), array.size) for name, array in arrays.items()}
 

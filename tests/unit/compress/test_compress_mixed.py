@@ -15,9 +15,10 @@ from torch import nn
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weighted_layers
 from bench.compress.quantize.mixed import MixedInt8, fewest_in_float, multiplications
+from bench.data.parts import ArrayPart
 from bench.errors import Unsupported
 
-EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+EXAMPLE = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def context_of(module: nn.Module, folder: Path) -> Context:
     data = small_data()
     return Context(
         teacher=module,
-        data=replace(data, x_test=np.full_like(data.x_test, np.nan)),
+        data=replace(data, test=ArrayPart((np.full_like(data.test.x[0], np.nan),), data.test.y)),
         example=EXAMPLE,
         seed=0,
         cache=folder,
@@ -90,9 +91,9 @@ def test_a_network_that_no_int8_layer_leaves_right_is_refused(tmp_path):
     labels = np.arange(400, dtype=np.int64) % 2
     x = np.where(labels == 0, 1e-5, -1e-5).astype(np.float32)[:, None]
     x[draw.integers(0, 400, 40)] *= 1e5
-    data = replace(small_data(), x_train=x, y_train=labels, x_test=x, y_test=labels, classes=2)
+    data = replace(small_data(), train=ArrayPart((x,), labels), test=ArrayPart((x,), labels), classes=2)
     module = Delicate()
-    context = replace(context_of(module, tmp_path), data=data, example=torch.from_numpy(x[:2]))
+    context = replace(context_of(module, tmp_path), data=data, example=(torch.from_numpy(x[:2]),))
     with pytest.raises(Unsupported, match="not one layer can be int8 within this drop"):
         MixedInt8().apply(Network(module=module), context)
 

@@ -118,7 +118,7 @@ def test_the_root_mean_square_of_two_calls_is_over_both(tmp_path: Path):
     context = context_of(module, tmp_path)
     assert context.data is not None
     with torch.no_grad():
-        first = F.relu(module.stem(torch.from_numpy(context.data.x_train).flatten(1)))
+        first = F.relu(module.stem(torch.from_numpy(context.data.train.x[0]).flatten(1)))
         both = torch.cat([first, F.relu(module.again(first))])
     score = saliency(module, {"again": module.again}, "activation", context)["again"]
     wanted = module.again.weight.detach().abs() * both.square().mean(0).sqrt()

@@ -81,7 +81,7 @@ def test_the_networks_of_files_train_on_data_that_fits(file, cache):
     assert data is not None
     before = made("", file, cache, data=data).files["onnx"]
     after = made("finetune(epochs=2)", file, cache, data=data).files["onnx"]
-    x = rng.permutation(data.x_test)
+    x = rng.permutation(data.test.x[0])
     assert not np.allclose(run(before, x), run(after, x), atol=1e-3)
 
 

@@ -25,6 +25,7 @@ from bench.compress.calibration import FROM_DATA, RANDOM, CalibrateOn, misfit
 from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
+from bench.data.parts import ArrayPart
 from bench.device.inputs import random_inputs
 from bench.errors import InvalidInput, Unsupported
 from bench.models.registry import resolve
@@ -140,13 +141,16 @@ def test_recipes_that_differ_only_in_what_the_runtime_does_share_their_files(mak
     assert (plain.calibration, half.calibration) == (None, None)
     with np.load(static.calibration) as samples:
         assert samples["input"].shape == (16, 1, 8, 8)
-        pool = {image.tobytes() for image in small_data().x_train}
+        pool = {image.tobytes() for image in small_data().train.x[0]}
         assert {image.tobytes() for image in samples["input"]} <= pool
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"seed": 1}, {"data": replace(small_data(), x_train=small_data().x_train + 0.5)}],
+    [
+        {"seed": 1},
+        {"data": replace(small_data(), train=ArrayPart((small_data().train.x[0] + 0.5,), small_data().train.y))},
+    ],
     ids=["another seed", "other data"],
 )
 def test_what_the_result_follows_from_is_in_its_name(make: Make, other):
@@ -294,7 +298,7 @@ def test_a_files_samples_are_calibrated_on_by_input_name(make: Make, model: Mode
         ({"input": np.zeros((4, 1, 8, 8), np.uint8)}, Unsupported, "has uint8"),
         ({"input": np.zeros((0, 1, 8, 8), np.float32)}, InvalidInput, "at least one sample"),
         ({"input": np.full((4, 1, 8, 8), np.nan, np.float32)}, InvalidInput, "NaN"),
-        ({"input": small_data().x_test[:3]}, InvalidInput, "3 of 3 samples are in the test set of quarters"),
+        ({"input": small_data().test.x[0][:3]}, InvalidInput, "3 of 3 samples are in the test set of quarters"),
     ],
 )
 def test_a_file_that_cannot_be_calibrated_on_is_refused_by_name(make: Make, tmp_path: Path, arrays, error, words):
@@ -335,7 +339,7 @@ def test_a_users_weights_are_never_mended(make: Make, monkeypatch, tmp_path: Pat
     monkeypatch.syspath_prepend(tmp_path)
     own = Model(name="crippled:factory", factory="crippled:factory", input_shape=(1, 8, 8), classes=4)
     made = make(text, model=own, data=data)
-    found = onnx_outputs(made.files["onnx"], small_data().x_test)
+    found = onnx_outputs(made.files["onnx"], small_data().test.x[0])
     np.testing.assert_allclose(found, np.tile(settled().fc2.bias.detach(), (len(found), 1)), atol=1e-6)
     statistics = {name: value for name, value in settled().state_dict().items() if "running" in name}
     known = reference(own, data=data, cache=tmp_path, seed=0, progress=lambda *_: None).state_dict()

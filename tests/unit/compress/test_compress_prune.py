@@ -23,7 +23,7 @@ LAYERS = ("conv", "depthwise", "pointwise", "fc1", "fc2")
 
 def zeros(network: Network) -> dict[str, tuple[int, int]]:
     """Layer -> (zero weights, weights), counted in the exported file."""
-    proto = onnx.load_from_string(export(network.module, torch.zeros(2, 1, 8, 8)).onnx)
+    proto = onnx.load_from_string(export(network.module, (torch.zeros(2, 1, 8, 8),)).onnx)
     arrays = {name: onnx.numpy_helper.to_array(weight) for name, weight in layer_weights(proto.graph).items()}
     return {name: (int((array == 0).sum()), array.size) for name, array in arrays.items()}
 
@@ -117,9 +117,9 @@ def test_taylor_is_the_weight_times_the_gradient_of_the_mean_loss(network, conte
     layers = weighted_layers(network.module)
     data = context.data
     assert data is not None
-    assert len(data.x_train) <= SAMPLES, "the whole training set is looked at"
+    assert len(data.train.x[0]) <= SAMPLES, "the whole training set is looked at"
     network.module.zero_grad()
-    F.cross_entropy(network.module(torch.from_numpy(data.x_train)), torch.from_numpy(data.y_train)).backward()
+    F.cross_entropy(network.module(torch.from_numpy(data.train.x[0])), torch.from_numpy(data.train.y)).backward()
     for name, score in saliency(network.module, layers, "taylor", context).items():
         weight = layers[name].weight
         torch.testing.assert_close(score, (weight * weight.grad).abs().detach(), rtol=1e-3, atol=1e-7)
@@ -130,8 +130,8 @@ def test_hessian_is_half_the_squared_weight_times_the_mean_squared_gradient_of_s
     linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
     data = context.data
     assert data is not None
-    x = torch.from_numpy(data.x_train).flatten(1)
-    error = linear(torch.from_numpy(data.x_train)).softmax(1) - F.one_hot(torch.from_numpy(data.y_train), 4)
+    x = torch.from_numpy(data.train.x[0]).flatten(1)
+    error = linear(torch.from_numpy(data.train.x[0])).softmax(1) - F.one_hot(torch.from_numpy(data.train.y), 4)
     fisher = (error.T.square() @ x.square()) / len(x)  # the gradient of one sample is the outer product of both
     score = saliency(linear, weighted_layers(linear), "hessian", context)["1"]
     torch.testing.assert_close(score, (fisher * linear[1].weight.square() / 2).detach(), rtol=1e-3, atol=1e-8)
@@ -140,7 +140,7 @@ def test_hessian_is_half_the_squared_weight_times_the_mean_squared_gradient_of_s
 def test_activation_is_the_weight_times_the_root_mean_square_of_its_input(network, context):
     data = context.data
     assert data is not None
-    x = torch.from_numpy(data.x_train)
+    x = torch.from_numpy(data.train.x[0])
     scores = saliency(network.module, weighted_layers(network.module), "activation", context)
     rms = x.square().mean().sqrt()
     torch.testing.assert_close(scores["conv"], network.module.conv.weight.detach().abs() * rms)

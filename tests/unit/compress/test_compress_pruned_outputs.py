@@ -194,11 +194,11 @@ def test_the_difference_is_none_for_the_right_columns_and_large_for_others():
         Gone(name="2", outputs=False, axis=1, indices=(1,)),
     ]
     before = {name: value.clone() for name, value in whole.state_dict().items()}
-    assert difference(without(whole, [0, 2, 3], [0, 2, 3]), whole, gone, x) < 1e-6
-    assert difference(without(whole, [0, 2, 3], [0, 1, 3]), whole, gone, x) > 1e-2
+    assert difference(without(whole, [0, 2, 3], [0, 2, 3]), whole, gone, (x,)) < 1e-6
+    assert difference(without(whole, [0, 2, 3], [0, 1, 3]), whole, gone, (x,)) > 1e-2
     assert all(torch.equal(value, before[name]) for name, value in whole.state_dict().items())
     with pytest.raises(NotRunningError, match="does not run with fewer channels"):
-        difference(without(whole, [0, 2, 3], [0, 1]), whole, gone, x)
+        difference(without(whole, [0, 2, 3], [0, 1]), whole, gone, (x,))
 
 
 @pytest.mark.parametrize("transposed", [False, True])
@@ -217,8 +217,8 @@ def test_channels_of_grouped_layers_are_the_ones_counted_over_all_groups(transpo
             return wanted
 
     gone = [Gone(name="0", outputs=False, axis=0, indices=(3,)), Gone(name="0", outputs=True, axis=0, indices=(4,))]
-    assert difference(Fixed(), nn.Sequential(layer), gone, x) < 1e-6
-    assert difference(Fixed(), nn.Sequential(layer), gone[:1], x) > 1e-2
+    assert difference(Fixed(), nn.Sequential(layer), gone, (x,)) < 1e-6
+    assert difference(Fixed(), nn.Sequential(layer), gone[:1], (x,)) > 1e-2
 
 
 def test_channels_keep_their_first_numbers_through_several_removals():

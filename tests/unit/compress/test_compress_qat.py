@@ -29,10 +29,11 @@ from bench.compress.quantize.qat import Qat
 from bench.compress.quantize.simulate import Grid, Ranges, calibrate, round_weight, rounded, rounded_weights, simulated
 from bench.compress.quantize.straight_through import straight_through
 from bench.compress.recipe import parse_recipe
+from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Compressed, Conditions, QuantSpec
 
-EXAMPLE = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+EXAMPLE = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),)
 
 
 class Residual(nn.Module):
@@ -77,7 +78,7 @@ def deployed(module: nn.Module, tmp_path: Path) -> Callable[[str], tuple[Compres
         )
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
-        batch = len(small_data().x_test)
+        batch = len(small_data().test.x[0])
         artifact = OrtBackend().compile(made, Conditions(batch=batch), options, out)
         return made, OrtSession.open(artifact.path, threads=1, batch=batch, options={}, precision=artifact.precision)
 
@@ -92,7 +93,7 @@ def context_of(module: nn.Module, folder: Path) -> Context:
         seed=0,
         cache=folder,
         progress=lambda what, fraction: None,
-        calibration=small_data().x_train,
+        calibration=(small_data().train.x[0],),
     )
 
 
@@ -206,7 +207,7 @@ def test_deployed_in_onnxruntime_the_network_is_the_one_that_was_trained(module,
     assert trained.quant is not None
     assert made.quant is not None
     assert [name for name, *_ in made.quant.ranges] == [name for name, *_ in trained.quant.ranges]
-    x = small_data().x_test
+    x = small_data().test.x[0]
     wanted = simulate(trained_of(made), made.quant, step.grid(), x)
     (found,) = session.run({"input": x})
     low, high = next((low, high) for name, low, high in made.quant.ranges if name == "fc2")
@@ -231,7 +232,7 @@ def test_trained_ranges_are_the_files_scales_on_a_cpu_and_for_tensorrt(module, t
     path = tmp_path / "net.onnx"
     path.write_bytes(export(network.module, EXAMPLE).onnx)
     data = tmp_path / "calibration.npz"
-    np.savez(data, input=small_data().x_train[:16])
+    np.savez(data, input=small_data().train.x[0][:16])
     for provider, levels in (("cpu", 255), ("tensorrt", 127)):
         model = onnx.load(str(compiled(path, tmp_path / provider, network.quant, data=data, provider=provider).path))
         stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
@@ -242,15 +243,15 @@ def test_trained_ranges_are_the_files_scales_on_a_cpu_and_for_tensorrt(module, t
 
 def test_ranges_start_from_as_many_inputs_as_asked_for(module, tmp_path, monkeypatch):
     data = small_data()
-    many = replace(data, x_train=np.tile(data.x_train, (8, 1, 1, 1)), y_train=np.tile(data.y_train, 8))
+    many = replace(data, train=ArrayPart((np.tile(data.train.x[0], (8, 1, 1, 1)),), np.tile(data.train.y, 8)))
     seen: list[int] = []
 
-    def counting(module: nn.Module, traced: Traced, samples: np.ndarray) -> Ranges:
-        seen.append(len(samples))
+    def counting(module: nn.Module, traced: Traced, samples: tuple[np.ndarray, ...]) -> Ranges:
+        seen.append(len(samples[0]))
         return calibrate(module, traced, samples)
 
     monkeypatch.setattr("bench.compress.quantize.qat.calibrate", counting)
-    context = replace(context_of(module, tmp_path), data=many, calibration=many.x_train[:512])
+    context = replace(context_of(module, tmp_path), data=many, calibration=(many.train.x[0][:512],))
     for samples in (1000, 100):
         Qat(epochs=1, samples=samples).apply(Network(module=module), context)
     assert seen == [1000, 100]
@@ -263,12 +264,12 @@ def test_four_bit_weights_that_were_trained_lose_less_than_rounded_ones(module, 
     trained = step.apply(Network(module=module), context)
     assert trained.quant is not None
     traced = trace(module, EXAMPLE)
-    seen = calibrate(module, traced, data.x_train).seen
+    seen = calibrate(module, traced, data.train.x).seen
     rounded_only = replace(trained.quant, ranges=tuple((name, *pair) for name, pair in seen.items()))
     losses = [
         float(
             nn.functional.cross_entropy(
-                torch.from_numpy(simulate(*pair, step.grid(), data.x_test)), torch.from_numpy(data.y_test)
+                torch.from_numpy(simulate(*pair, step.grid(), data.test.x[0])), torch.from_numpy(data.test.y)
             )
         )
         for pair in ((trained.module, trained.quant), (module, rounded_only))

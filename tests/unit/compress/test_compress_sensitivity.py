@@ -14,6 +14,7 @@ from torch import nn
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weight_of, width_of
 from bench.compress.recipe import parse_recipe
+from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.models.training.predict import accuracy, predict
 
@@ -36,13 +37,13 @@ def network(module: nn.Module) -> Network:
 @pytest.fixture
 def context(network: Network, tmp_path: Path) -> Context:
     data = small_data()
-    unusable = replace(data, x_test=np.full_like(data.x_test, np.nan))
+    unusable = replace(data, test=ArrayPart((np.full_like(data.test.x[0], np.nan),), data.test.y))
     return replace(context_of(network.module, tmp_path), data=unusable)
 
 
 def train_accuracy(module: nn.Module) -> float:
     data = small_data()
-    return accuracy(predict(module, data.x_train), data.y_train)
+    return accuracy(predict(module, (data.train.x[0],)), data.train.y)
 
 
 def test_each_layer_alone_loses_at_most_what_is_allowed_and_one_level_more_is_too_much(network, context):

@@ -46,18 +46,18 @@ def idx_folder(tmp_path):
 def test_digits_are_the_same_split_every_time():
     first, second = load_data("digits", None), load_data("digits", None)
     assert first.digest == second.digest
-    assert first.x_train.shape == (1347, 1, 8, 8)
-    assert first.x_test.shape == (450, 1, 8, 8)
+    assert first.train.x[0].shape == (1347, 1, 8, 8)
+    assert first.test.x[0].shape == (450, 1, 8, 8)
     assert first.input_shape == (1, 8, 8)
-    assert first.x_train.dtype == np.float32
-    assert (first.x_train.min(), first.x_train.max()) == (0.0, 1.0)
-    assert np.bincount(first.y_test).min() >= 43
+    assert first.train.x[0].dtype == np.float32
+    assert (first.train.x[0].min(), first.train.x[0].max()) == (0.0, 1.0)
+    assert np.bincount(first.test.y).min() >= 43
 
 
 def test_no_digit_is_in_both_parts():
     data = load_data("digits", None)
-    train = {image.tobytes() for image in data.x_train}
-    assert not [image for image in data.x_test if image.tobytes() in train]
+    train = {image.tobytes() for image in data.train.x[0]}
+    assert not [image for image in data.test.x[0] if image.tobytes() in train]
 
 
 @pytest.mark.parametrize("place", ["", "mnist", "data/mnist"])
@@ -66,24 +66,24 @@ def test_idx_files_are_found_beside_below_and_under_data(idx_folder, tmp_path, p
     (root / place).parent.mkdir(parents=True, exist_ok=True)
     idx_folder.rename(root / place)
     data = load_data("mnist", root)
-    assert data.x_train.shape == (20, 1, 7, 6)
+    assert data.train.x[0].shape == (20, 1, 7, 6)
     assert data.classes == 10
-    assert data.x_train.max() <= 1.0
-    assert data.y_test.tolist() == list(range(10))
+    assert data.train.x[0].max() <= 1.0
+    assert data.test.y.tolist() == list(range(10))
 
 
 def test_a_folder_of_both_sets_gives_each_its_own(tmp_path):
     for name, value in (("mnist", 10), ("fashion-mnist", 20)):
         for prefix in ("train", "t10k"):
             idx(tmp_path / name, prefix, np.full((10, 4, 4), value), np.arange(10))
-    assert load_data("mnist", tmp_path).x_train.max() == pytest.approx(10 / 255)
-    assert load_data("fashion-mnist", tmp_path).x_train.max() == pytest.approx(20 / 255)
+    assert load_data("mnist", tmp_path).train.x[0].max() == pytest.approx(10 / 255)
+    assert load_data("fashion-mnist", tmp_path).train.x[0].max() == pytest.approx(20 / 255)
 
 
 def test_real_mnist_is_what_lecun_published(mnist):
     data = load_data("mnist", mnist)
-    assert (data.x_train.shape, data.x_test.shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
-    assert np.bincount(data.y_test).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert (data.train.x[0].shape, data.test.x[0].shape) == ((60000, 1, 28, 28), (10000, 1, 28, 28))
+    assert np.bincount(data.test.y).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
 def test_without_a_folder_the_remedy_is_named():
@@ -121,11 +121,11 @@ def test_a_missing_label_file_is_named(idx_folder):
 
 def test_an_npz_keeps_its_floats_and_scales_its_bytes(tmp_path):
     floats = load_data(npz(tmp_path / "a.npz", x_test=np.full((3, 1, 5, 5), -7.5)), None)
-    assert floats.x_test.dtype == np.float32
-    assert floats.x_test.min() == -7.5
+    assert floats.test.x[0].dtype == np.float32
+    assert floats.test.x[0].min() == -7.5
     full = {"x_train": np.full((6, 1, 5, 5), 255, np.uint8), "x_test": np.full((3, 1, 5, 5), 51, np.uint8)}
     whole = load_data(npz(tmp_path / "b.npz", **full), None)
-    assert (whole.x_train.max(), whole.x_test.max()) == (1.0, np.float32(0.2))
+    assert (whole.train.x[0].max(), whole.test.x[0].max()) == (1.0, np.float32(0.2))
     flat = load_data(npz(tmp_path / "c.npz", x_train=np.ones((6, 9)), x_test=np.ones((3, 9))), None)
     assert (flat.input_shape, flat.classes) == ((9,), 3)
 

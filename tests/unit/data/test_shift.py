@@ -97,7 +97,7 @@ def test_translation_moves_each_image_by_at_most_a_tenth_of_its_side(images):
 
 
 def test_the_smallest_images_move_by_a_pixel():
-    digits = load_data("digits", None).x_test
+    digits = load_data("digits", None).test.x[0]
     moved = SHIFTS["translation"](digits, 0)
     share = np.mean([not np.array_equal(a, b) for a, b in zip(digits, moved, strict=True)])
     assert share == pytest.approx(8 / 9, abs=0.05), "each axis by -1, 0 or 1: one image in nine stays"

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bench.data.datasets import Dataset
+from bench.data.parts import ArrayPart
 from bench.data.shift import SHIFTS
 from bench.device.outputs import Output
 from bench.errors import CellFailed
@@ -30,7 +31,7 @@ def images(seed: int = 0, name: str = "a") -> Dataset:
     generator = np.random.default_rng(seed)
     x = generator.random((20, 1, 8, 8)).astype(np.float32)
     y = np.arange(20) % 2
-    return Dataset(name=name, x_train=x, y_train=y, x_test=x, y_test=y, classes=2)
+    return Dataset(name=name, train=ArrayPart((x,), y), test=ArrayPart((x,), y), classes=2)
 
 
 def given(*arrays, names=("y", "z")):

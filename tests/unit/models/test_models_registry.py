@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from bench.data.datasets import Dataset
+from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput
 from bench.models.catalogue import MODELS, training_of
 from bench.models.factory import build, load_factory
@@ -278,5 +279,5 @@ def test_every_reference_network_says_where_it_comes_from():
 def test_a_flat_data_set_reaches_the_mlp():
     x = np.ones((4, 6), np.float32)
     y = np.array([0, 1, 0, 1])
-    data = Dataset(name="flat", x_train=x, y_train=y, x_test=x, y_test=y, classes=2)
+    data = Dataset(name="flat", train=ArrayPart((x,), y), test=ArrayPart((x,), y), classes=2)
     assert isinstance(build(resolve("lenet300_100", data), 0), nn.Module)

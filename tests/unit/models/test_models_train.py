@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 import bench.models
 from bench.data.datasets import Dataset, load_data
+from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
 from bench.models.factory import build
@@ -36,7 +37,7 @@ def blobs(seed=0, count=240):
     rng = np.random.default_rng(seed)
     y = np.arange(count) % 3
     x = (rng.standard_normal((count, 6)) * 0.3 + np.eye(3, 6)[y] * 3).astype(np.float32)
-    return Dataset(name="blobs", x_train=x, y_train=y, x_test=x[:60], y_test=y[:60], classes=3)
+    return Dataset(name="blobs", train=ArrayPart((x,), y), test=ArrayPart((x[:60],), y[:60]), classes=3)
 
 
 def net(seed=0):
@@ -60,7 +61,7 @@ def test_training_learns_and_returns_falling_losses(optimizer):
     losses = fit(module, data, replace(SCHEDULE, epochs=12, learning_rate=0.05, optimizer=optimizer), **QUIET)
     assert len(losses) == 12
     assert losses[-1] < 0.1 * losses[0]
-    assert accuracy(predict(module, data.x_test), data.y_test) > 0.98
+    assert accuracy(predict(module, (data.test.x[0],)), data.test.y) > 0.98
     assert not module.training
 
 
@@ -137,7 +138,7 @@ def test_a_centroids_gradient_is_the_sum_over_its_members():
     clusters = torch.zeros(8, 6, dtype=torch.int64)
     with torch.no_grad():
         module[0].weight.fill_(0.05)
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    x, y = torch.from_numpy(data.train.x[0]), torch.from_numpy(data.train.y)
     (gradient,) = torch.autograd.grad(F.cross_entropy(module(x), y), [module[0].weight])
     fit(
         module,
@@ -176,7 +177,7 @@ def test_one_number_in_two_layers_is_one_cluster():
     with torch.no_grad():
         for name in clusters:
             module.get_parameter(name).fill_(0.05)
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
+    x, y = torch.from_numpy(data.train.x[0]), torch.from_numpy(data.train.y)
     weights = [module.get_parameter(name) for name in clusters]
     gradients = torch.autograd.grad(F.cross_entropy(module(x), y), weights)
     total = sum(float(gradient.sum()) for gradient in gradients)
@@ -259,7 +260,7 @@ def test_fewer_examples_than_a_batch_still_train():
 
 def test_convolutions_come_back_contiguous():
     data = load_data("digits", None)
-    small = replace(data, x_train=data.x_train[:64], y_train=data.y_train[:64])
+    small = replace(data, train=ArrayPart((data.train.x[0][:64],), data.train.y[:64]))
     module = build(resolve("resnet8(width=0.25)", data), 0)
     fit(module, small, replace(SCHEDULE, epochs=1), **QUIET)
     assert all(p.is_contiguous() for p in module.parameters())
@@ -267,9 +268,9 @@ def test_convolutions_come_back_contiguous():
 
 def test_prediction_does_not_depend_on_the_batch_and_keeps_the_mode():
     module, data = net().train(), blobs()
-    outputs = predict(module, data.x_test, batch=7)
+    outputs = predict(module, (data.test.x[0],), batch=7)
     assert module.training
-    np.testing.assert_allclose(outputs, predict(module, data.x_test, batch=60), rtol=1e-5)
+    np.testing.assert_allclose(outputs, predict(module, (data.test.x[0],), batch=60), rtol=1e-5)
 
 
 def test_accuracy_is_the_share_of_right_answers():
@@ -303,7 +304,7 @@ def test_a_network_is_trained_once_and_then_read_back_to_the_bit(tmp_path, digit
 def test_another_seed_setting_data_or_network_is_trained_anew(tmp_path, digits):
     model = resolve("lenet300_100(width=0.05)", digits)
     assert counted(model, digits, tmp_path)[1]
-    less = replace(digits, x_train=digits.x_train[:640], y_train=digits.y_train[:640])
+    less = replace(digits, train=ArrayPart((digits.train.x[0][:640],), digits.train.y[:640]))
     assert counted(model, digits, tmp_path, seed=1)[1]
     assert counted(model, digits, tmp_path, training=replace(QUICK, learning_rate=0.01))[1]
     assert counted(model, less, tmp_path)[1]
@@ -351,7 +352,7 @@ def test_a_model_of_another_data_set_is_refused(tmp_path, digits):
 def test_without_data_the_outputs_of_a_deep_network_stay_sane(tmp_path, name):
     model = resolve(name)
     module, fresh = counted(model, None, tmp_path)
-    outputs = predict(module, np.random.default_rng(0).standard_normal((4, *model.input_shape)).astype(np.float32))
+    outputs = predict(module, (np.random.default_rng(0).standard_normal((4, *model.input_shape)).astype(np.float32),))
     assert not fresh
     assert 1e-4 < outputs.std() < 1e3
     again, _ = counted(model, None, tmp_path)
@@ -371,8 +372,8 @@ def test_settling_leaves_weights_and_momentum_alone():
 def test_label_smoothing_raises_the_floor_of_the_loss():
     module, data = net(), blobs()
     fit(module, data, replace(SCHEDULE, epochs=20, learning_rate=0.05), **QUIET)
-    x, y = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
-    smooth, plain = (float(loss(module, x, y).detach()) for loss in (cross_entropy(0.1), cross_entropy()))
+    x, y = torch.from_numpy(data.train.x[0]), torch.from_numpy(data.train.y)
+    smooth, plain = (float(loss(module, (x,), y).detach()) for loss in (cross_entropy(0.1), cross_entropy()))
     assert smooth > plain + 0.1
 
 
@@ -420,7 +421,7 @@ def test_the_code_of_a_trained_networks_name_is_all_of_models():
 
 
 def test_convolutions_of_volumes_train():
-    data = replace(blobs(), x_train=np.zeros((64, 1, 2, 3, 4), np.float32), y_train=np.zeros(64, np.int64))
+    data = replace(blobs(), train=ArrayPart((np.zeros((64, 1, 2, 3, 4), np.float32),), np.zeros(64, np.int64)))
     module = nn.Sequential(nn.Conv3d(1, 2, 2), nn.Flatten(), nn.LazyLinear(3))
     module(torch.zeros(1, 1, 2, 3, 4))
     fit(module, data, Schedule(epochs=1, learning_rate=0.01), **QUIET)
