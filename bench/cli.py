@@ -172,13 +172,16 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
 @train_option
 @shape_option
-@click.option("--dataset", help="To train, calibrate and judge with; '' for none (default: digits where they fit).")
+@click.option(
+    "--dataset",
+    help="To train, calibrate and judge with; '' for none (default: digits for a reference network, none for yours).",
+)
 @calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")
 @click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs.")
-def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
-    """Write one compressed model, with its cost and accuracy."""
+def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any, int]:
+    """Write one compressed model, with its cost and accuracy; exit code 4 if its outputs must not be believed."""
     from bench.commands.compress import compress_one
     from bench.commands.progress import watching
 
@@ -192,7 +195,8 @@ def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any]:
     missing: dict[str, str] = answer["missing"]
     shown = {key: value for key, value in answer.items() if key not in {"layers", "missing"}}
     shown |= {key: f"none ({reason})" for key, reason in missing.items()}
-    return answer, "\n".join(f"{key}: {value}" for key, value in shown.items() if value not in (None, (), []))
+    text = "\n".join(f"{key}: {value}" for key, value in shown.items() if value not in (None, (), []))
+    return answer, text, Untrusted.exit_code if "untrusted" in answer else 0
 
 
 @command("decode")

@@ -278,6 +278,11 @@ class Backend(ABC):
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """Writes the deployable file into the empty folder `out`."""
 
+    def free_batch(self, artifact: Artifact, source: Compressed, out: Path) -> Path | None:
+        """The artifact's file in the folder `out` with the batch as free as the source's; None where it stays fixed."""
+        del artifact, source, out
+        return None
+
     def simulate(self, artifact: Artifact, conditions: Conditions, options: Mapping[str, Scalar]) -> Simulation:
         """The estimate of a backend whose `session` is None."""
         del conditions, options

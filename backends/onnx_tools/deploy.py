@@ -49,3 +49,34 @@ def write(model: ModelProto, batch: int, path: Path, out: Path) -> Path:
     deployed = out / "model.onnx"
     onnx.save(fixed, str(deployed))
     return deployed
+
+
+def write_free(deployed: Path, source: Path, path: Path) -> Path | None:
+    """The deployed file with the first axes of its inputs and outputs as free as in `source`, at `path`.
+
+    None where the source fixes them, or where the file does not run at batch 2.
+    """
+    fixed, free = onnx.load(str(deployed), load_external_data=False), onnx.load(str(source), load_external_data=False)
+    if graph.fixed_batch(free) is not None or graph.has_external(fixed):
+        return None
+    symbols = {value.name: value.type.tensor_type.shape.dim[:1] for value in (*free.graph.input, *free.graph.output)}
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        for dim, own in zip(value.type.tensor_type.shape.dim[:1], symbols.get(value.name, ()), strict=False):
+            dim.CopyFrom(own)
+    del fixed.graph.value_info[:]
+    onnx.save(fixed, str(path))
+    return path if _runs_at(path, 2) else None
+
+
+def _runs_at(path: Path, batch: int) -> bool:
+    from backends.onnx_tools.native import NATIVE_ERRORS, ort
+    from backends.onnx_tools.ready import draw_feed
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session.run(None, draw_feed(session, batch))
+    except NATIVE_ERRORS:
+        return False
+    return True

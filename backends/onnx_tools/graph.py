@@ -148,6 +148,11 @@ def fixed_batch(model: ModelProto) -> int | None:
     return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
 
 
+def has_external(model: ModelProto) -> bool:
+    """Whether the main graph keeps weights in files beside it."""
+    return any(tensor.data_location == TensorProto.EXTERNAL for tensor in model.graph.initializer)
+
+
 def layers(graph: GraphProto) -> dict[str, list[NodeProto]]:
     """Module path (the weight's name without `.weight`) -> the nodes that multiply by it, those of bodies too.
 

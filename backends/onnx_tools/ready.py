@@ -158,12 +158,12 @@ def find_difference(wanted: Arrays, found: Arrays) -> float:
     return worst
 
 
-def draw_feed(session: ort.InferenceSession) -> dict[str, NDArray[np.generic]]:
-    """Seeded inputs: floats uniform in 0..1, zeros for whole numbers (a valid index). Free axes become 1."""
+def draw_feed(session: ort.InferenceSession, free: int = 1) -> dict[str, NDArray[np.generic]]:
+    """Seeded inputs: floats uniform in 0..1, zeros for whole numbers (a valid index). Free axes become `free`."""
     generator = np.random.default_rng(0)
     feed: dict[str, NDArray[np.generic]] = {}
     for item in session.get_inputs():
-        shape = [size if isinstance(size, int) and size > 0 else 1 for size in item.shape]
+        shape = [size if isinstance(size, int) and size > 0 else free for size in item.shape]
         kind = np.dtype(DTYPES.get(item.type, "float32"))
         feed[item.name] = generator.random(shape).astype(kind) if kind.kind == "f" else np.zeros(shape, kind)
     return feed

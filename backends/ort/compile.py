@@ -9,7 +9,7 @@ from typing import ClassVar, final
 
 from onnx import ModelProto
 
-from backends.onnx_tools.deploy import Quantized, read_source, write
+from backends.onnx_tools.deploy import Quantized, read_source, write, write_free
 from backends.onnx_tools.graph import fix_batch
 from backends.onnx_tools.precision import split_by_precision
 from bench.errors import InvalidInput, Unsupported
@@ -59,9 +59,13 @@ class OrtBackend(Backend):
             facts["weights_taken_off_the_inputs"] = read.hidden
         facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
         if source.quant is not None and facts["file_bytes"] > facts["source_bytes"]:
-            facts["file_grew"] = f"from {facts['source_bytes']} to {facts['file_bytes']} bytes"
+            facts["file_grew"] = f"{facts['source_bytes']} to {facts['file_bytes']} bytes"
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
         return Artifact(path=deployed, format="onnx", precision=done.precision, facts=facts)
+
+    def free_batch(self, artifact: Artifact, source: Compressed, out: Path) -> Path | None:
+        """`out/free.onnx`, with the source's own first axes; None if those are fixed, or it runs at batch 1 only."""
+        return write_free(artifact.path, source.files["onnx"], out / "free.onnx")
 
 
 def _check_gpu_options(options: Mapping[str, Scalar]) -> None:

@@ -1,34 +1,59 @@
-"""`pressbench compress`: writes one compressed model, with its cost and accuracy."""
+"""`pressbench compress`: writes one compressed model, with its cost, and judges it as `run` does."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
 from bench.compress.calibration import parse_calibrate
 from bench.compress.coding.weights_file import coded_file
+from bench.compress.notes import BATCH
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
 from bench.config.target import BackendChoice, Target
 from bench.cost.show import cost_json
 from bench.data.datasets import Dataset, load_data
-from bench.errors import InvalidInput, Unavailable
-from bench.line.measure import Outputs, measure_artifact
+from bench.errors import InvalidInput, PressbenchError, Unavailable
+from bench.line.distance import find_far, match_outputs, measure_own_spread
+from bench.line.findings import describe_file
+from bench.line.measure import Findings, Outputs, measure_artifact
+from bench.line.own_models import check_fit
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, as_reference, assess, find_chance, predict_reference
-from bench.line.quality_notes import explain_missing_accuracy
+from bench.line.quality import (
+    Evaluation,
+    as_reference,
+    assess,
+    find_baseline_error,
+    find_chance,
+    keep_clean,
+    predict_reference,
+)
+from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing_accuracy
 from bench.line.wording import title_of, users_file_named
-from bench.models.registry import resolve
+from bench.models.catalogue import is_reference
+from bench.models.registry import names_reference, resolve
 from bench.models.training.trained_networks import describe_weights
 from bench.paths import written
 from bench.records import Quality
-from bench.types import Compressed, Conditions, Json, Model, Progress, Recipe
+from bench.types import Artifact, Compressed, Conditions, Json, Model, Progress, Recipe
 
 QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
 """Enough to see the outputs; nothing is timed."""
+DEFAULT_DATA = "digits"
+"""What a reference network is trained on where no data set is named. A user's model has no default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the outputs of a compressed file say. `untrusted`: why it must not be believed; `notes`: what else to know."""
+
+    quality: Quality
+    no_accuracy: str
+    untrusted: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def compress_one(
@@ -48,18 +73,18 @@ def compress_one(
     cache: Path,
     progress: Progress,
 ) -> dict[str, Json]:
-    """Writes the deployable file to `out`; returns its cost, and its accuracy in the runtime that made it.
+    """Writes the deployable file to `out`; returns its cost, and how it answers in the runtime that made it.
 
-    `dataset`: None for digits if they fit, "" for none. One that is named must fit the model. `coded`: where to
-    write the coded weights too; raises `Unsupported` if there are none. `train` and `calibrate` are as in a
-    `bench.line.plan.Request`.
+    `dataset`: "" for none; None for the default of a reference network, and for none with a user's own model. One
+    that is named must fit the model. `coded`: where to write the coded weights too; raises `Unsupported` if there are
+    none. `train` and `calibrate` are as in a `bench.line.plan.Request`.
+    The answer has `untrusted` where the outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
-    data = _load_data(dataset, data_root)
+    data = _load_data(model, dataset, data_root)
     given = Path(weights) if weights else None
     found = resolve(model, data, input_shape=input_shape or None, weights=given, train=train)
-    if train and not found.train:
-        raise InvalidInput(f"--train trains the network of package.module:function, not {model}: leave it out")
+    _check_model(found, data if dataset else None, seed, train=train)
     steps = parse_recipe("asked", recipe)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
@@ -78,43 +103,110 @@ def compress_one(
             "file": str(out),
             "model": found.name,
             "recipe": steps.text,
+            "dataset": _describe_data(found, data, asked=dataset is not None),
             **_write(found, steps, out, coded, setting),
         }
 
 
+def _load_data(model: str, dataset: str | None, root: str | None) -> Dataset | None:
+    name = (DEFAULT_DATA if names_reference(model) else "") if dataset is None else dataset
+    return load_data(name, Path(root) if root else None) if name else None
+
+
+def _check_model(model: Model, named: Dataset | None, seed: int, *, train: bool) -> None:
+    """Raises `InvalidInput` where --train means nothing, or the data set that the user named does not fit."""
+    if train and not model.train:
+        raise InvalidInput(f"--train trains the network of package.module:function, not {model.name}: leave it out")
+    if named:
+        check_fit(model, named, seed)
+
+
 def _write(model: Model, steps: Recipe, out: Path, coded: Path | None, setting: Setting) -> dict[str, Json]:
-    """Makes, runs and judges the file, then writes it: a file that is there is a file whose outputs were seen."""
+    """Makes, runs and judges the file, then writes it, garbage too: what is wrong with it stands in the answer."""
     (choice,) = setting.target.backend
     prepared = prepare(model, steps, choice, Conditions(), setting)
     if out.suffix != prepared.artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {choice.title} writes {prepared.artifact.path.suffix} files")
     weights_file = coded_file(prepared.source) if coded else None
-    outputs = _run_once(prepared)
-    evaluation = _add_reference(model, prepared.evaluation, setting)
-    assessed = assess(outputs, evaluation)
+    judged = _judge(model, steps, prepared, setting)
+    free = prepared.backend.free_batch(prepared.artifact, prepared.source, setting.folder)
+    if free:
+        prepared = replace(prepared, artifact=_as_written(prepared, free))
     cost = count_cost(prepared, setting)
     _copy(prepared.artifact.path, out, "--out")
     if coded and weights_file:
         _copy(weights_file, coded, "--coded")
     return {
-        **_origin_json(model, prepared.source, setting, find_chance(model, as_reference(assessed), evaluation)),
-        **_quality_json(assessed, explain_missing_accuracy(outputs, evaluation)),
+        **_origin_json(model, prepared.source, setting),
+        "batch": _describe_batch(prepared.source, free=free is not None),
+        **({"untrusted": "; ".join(judged.untrusted)} if judged.untrusted else {}),
+        **({"note": "; ".join(notes)} if (notes := (*judged.notes, *describe_file(prepared))) else {}),
+        **_quality_json(judged.quality, judged.no_accuracy),
         **cost_json(cost),
         "entropy_bytes": cost.entropy_bytes,
     }
 
 
-def _origin_json(model: Model, source: Compressed, setting: Setting, at_chance: str) -> dict[str, Json]:
-    """Where weights and ranges come from, and what must be said of them."""
+def _as_written(prepared: Prepared, free: Path) -> Artifact:
+    """The artifact whose file is the one with a free batch, and grew if that one did."""
+    artifact, before = prepared.artifact, prepared.source.files["onnx"].stat().st_size
+    grew = f"{before} to {free.stat().st_size} bytes" if free.stat().st_size > before else ""
+    told = {"file_grew": grew} if "file_grew" in artifact.facts else {}
+    return replace(artifact, path=free, facts={**artifact.facts, **told})
+
+
+def _judge(model: Model, steps: Recipe, prepared: Prepared, setting: Setting) -> Judged:
+    """The outputs against the labels and against the uncompressed network, as a cell of `run` is judged."""
+    ran = _run_once(prepared)
+    outputs = ran.outputs
+    assert outputs is not None
+    evaluation = _add_reference(model, prepared.evaluation, setting)
+    unjudged = ""
+    if steps.steps and (evaluation.reference is None or any(measure_own_spread(outputs))):
+        evaluation, unjudged = _add_baseline(model, evaluation, setting)
+    quality = assess(outputs, evaluation)
+    references = match_outputs(outputs, evaluation.reference or ())
+    wrong = "" if steps.steps else find_baseline_error(quality, evaluation)
+    chance = find_chance(model, as_reference(quality), evaluation)
+    guesses = explain_chance(quality.accuracy, quality.reference_accuracy, evaluation)
+    notes = (
+        f"the uncompressed network {chance}" if chance else "",
+        *describe_noise(quality),
+        *describe_uncompared(quality, evaluation),
+        guesses,
+        unjudged if quality.accuracy is None else "",
+    )
+    untrusted = (*prepared.source.distrust, *ran.distrust, wrong, *find_far(quality.outputs, references))
+    return Judged(
+        quality=quality,
+        no_accuracy=explain_missing_accuracy(outputs, evaluation),
+        untrusted=tuple(dict.fromkeys(filter(None, untrusted))),
+        notes=tuple(filter(None, notes)),
+    )
+
+
+def _origin_json(model: Model, source: Compressed, setting: Setting) -> dict[str, Json]:
+    """Where weights and ranges come from."""
     calibration = {"calibration": source.calibrated_on} if source.calibrated_on else {}
-    untrusted = {"untrusted": "; ".join(source.distrust)} if source.distrust else {}
-    note = {"note": f"the uncompressed network {at_chance}"} if at_chance else {}
-    return {"weights_from": describe_weights(model, setting.data, setting.seed), **calibration, **untrusted, **note}
+    return {"weights_from": describe_weights(model, setting.data, setting.seed), **calibration}
 
 
-def _load_data(dataset: str | None, root: str | None) -> Dataset | None:
-    name = "digits" if dataset is None else dataset
-    return load_data(name, Path(root) if root else None) if name else None
+def _describe_data(model: Model, data: Dataset | None, *, asked: bool) -> str:
+    if data is None:
+        return "none" if asked or is_reference(model) else "none (name one with --dataset)"
+    return data.name if asked else f"{data.name} (the default of {model.name})"
+
+
+def _describe_batch(source: Compressed, *, free: bool) -> str:
+    """Whether the written file takes any number of inputs at once, and why not."""
+    if free:
+        return "free"
+    fixed = source.inputs[0].shape[:1] if source.inputs else ()
+    if BATCH in source.notes:
+        return str(source.notes[BATCH])
+    if fixed and fixed[0] > 0:
+        return f"fixed at {fixed[0]}, as in the network"
+    return "fixed at 1: the file of this backend cannot keep the free batch of the network"
 
 
 def _quality_json(quality: Quality, no_accuracy: str) -> dict[str, Json]:
@@ -122,6 +214,7 @@ def _quality_json(quality: Quality, no_accuracy: str) -> dict[str, Json]:
         "accuracy": quality.accuracy,
         "reference_accuracy": quality.reference_accuracy,
         "top1_agreement": quality.top1_agreement,
+        "output_max_abs_err": quality.output_max_abs_err,
         "missing": {"accuracy": no_accuracy} if no_accuracy else {},
     }
 
@@ -132,13 +225,11 @@ def _copy(file: Path, place: Path, option: str) -> None:
         shutil.copyfile(file, place)
 
 
-def _run_once(prepared: Prepared) -> Outputs:
+def _run_once(prepared: Prepared) -> Findings:
     if prepared.bench is None:
         name = prepared.backend.name
-        raise Unavailable(f"backend {name} runs no inference: choose one that does to see the accuracy")
-    outputs = measure_artifact(prepared.bench, prepared.artifact).outputs
-    assert outputs is not None
-    return outputs
+        raise Unavailable(f"backend {name} runs no inference: choose one that does to see what the file answers")
+    return measure_artifact(prepared.bench, prepared.artifact)
 
 
 def _add_reference(model: Model, evaluation: Evaluation, setting: Setting) -> Evaluation:
@@ -154,3 +245,20 @@ def _add_reference(model: Model, evaluation: Evaluation, setting: Setting) -> Ev
         progress=setting.progress,
     )
     return replace(evaluation, reference=predicted)
+
+
+def _add_baseline(model: Model, evaluation: Evaluation, setting: Setting) -> tuple[Evaluation, str]:
+    """With what the uncompressed file does in the same backend; and why nothing can be compared, "" if it can."""
+    (choice,) = setting.target.backend
+    try:
+        outputs = _see_outputs(prepare(model, Recipe(name="baseline"), choice, Conditions(), setting))
+    except PressbenchError as error:
+        return evaluation, f"nothing says whether its outputs are right: the uncompressed file does not run: {error}"
+    reference = evaluation.reference or keep_clean(outputs, evaluation)
+    return replace(evaluation, reference=reference, own_spread=measure_own_spread(outputs)), ""
+
+
+def _see_outputs(prepared: Prepared) -> Outputs:
+    outputs = _run_once(prepared).outputs
+    assert outputs is not None
+    return outputs

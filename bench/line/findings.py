@@ -62,12 +62,19 @@ class CellFindings:
     baseline_uncounted: tuple[str, ...] = ()
 
 
+def describe_file(prepared: Prepared) -> tuple[str, ...]:
+    """What a user must know of the deployed file: that it grew, or has another opset than the network it is made from."""
+    facts = prepared.artifact.facts
+    said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
+    return tuple(f"{what} from {change}" for what, change in said if change)
+
+
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
     """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
     outside = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(
-        notes=(*((str(outside),) if outside else ()), *found.checked.notes),
+        notes=(*((str(outside),) if outside else ()), *found.checked.notes, *describe_file(found.prepared)),
         made_wrong=found.prepared.source.distrust,
         fallbacks=found.ran.distrust,
         doubts=find_doubts(launches),

@@ -18,7 +18,7 @@ from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import read_onnx
-from bench.line.file_backends import choose_backends
+from bench.line.own_models import check_fit, choose_backends, describe_suite_data
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
 from bench.plugins import available
@@ -92,10 +92,11 @@ def make_plan(request: Request) -> Plan:
     data = load_data(name, root) if name else None
     shifted = _shifted(suite, data, root)
     models = _models(request, suite, data)
+    told = _check_data(request, suite, data, models)
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
-    notes += tuple(note for _, note in chosen if note)
+    notes += (*(note for _, note in chosen if note), *told)
     calibrate = parse_calibrate(suite.calibrate if request.calibrate is None else request.calibrate)
     cells = tuple(
         cell
@@ -165,6 +166,17 @@ def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]
         if model.factory:
             load_factory(model.factory)
     return tell_apart(models)
+
+
+def _check_data(request: Request, suite: Suite, data: Dataset | None, models: Sequence[Model]) -> tuple[str, ...]:
+    """Notes where the suite's data set judges models that the user named. Raises `InvalidInput` if --dataset does not fit."""
+    if request.data is None:
+        named = models if request.models else ()
+        return tuple(filter(None, (describe_suite_data(model, data, suite.name) for model in named)))
+    if data is not None:
+        for model in models:
+            check_fit(model, data, suite.seed)
+    return ()
 
 
 def _path(text: str, request: Request) -> str:

@@ -56,6 +56,11 @@ def resolve(
     return _reference_model(parse_call(text), data, shape, weights)
 
 
+def names_reference(text: str) -> bool:
+    """Whether a text means one of our networks, not a user's file or function."""
+    return not text.endswith(FILE_SUFFIXES) and ":" not in text
+
+
 def _shape(text: str, data: Dataset | None, asked: tuple[int, ...] | None) -> tuple[int, ...]:
     if asked is not None and (not asked or min(asked) < 1):
         raise InvalidInput(f"input shape {asked} of {text!r}: wanted positive sizes without the batch, as 3,224,224")

@@ -61,6 +61,7 @@ IDENTITY = (
         "where the weights of the uncompressed network come from: trained here, a checkpoint, the user's function or file",
         "an older version measured the cell",
     ),
+    _text("data", "the data set of the run, which judges every model that it fits", "the run had none"),
     _text("recipe", "name of the recipe"),
     _text(
         "calibration",

@@ -71,6 +71,7 @@ def identity_columns(record: Record) -> Row:
         "backend_version": record.backend_version or None,
         "model": record.model,
         "weights_from": record.weights or None,
+        "data": record.data or None,
         "recipe": record.recipe,
         "calibration": record.calibration or None,
         "batch": record.conditions.batch,

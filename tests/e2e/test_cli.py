@@ -294,32 +294,65 @@ def test_one_compressed_model_comes_with_its_cost_and_accuracy(pressbench):
     assert (pressbench.folder / "h.onnx").exists()
     assert made["nonzero_params"] < made["params"]
     assert made["accuracy"] > 0.5
+    assert made["dataset"] == "digits (the default of lenet300_100(width=0.1))"
+    assert made["batch"] == "free"
+    (value,) = onnx.load(pressbench.folder / "h.onnx").graph.input
+    assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
     seen = answer(pressbench("inspect", "h.onnx", "--json"))
     for key in ("params", "nonzero_params", "macs", "flops", "file_bytes"):
         assert seen[key] == made[key]
     assert {"name", "operator", "macs"} <= set(seen["layers"][0])
 
 
-def test_a_file_that_the_data_does_not_fit_is_compressed_without_an_accuracy(pressbench):
+def test_a_users_file_gets_no_data_set_and_random_ranges_end_with_the_code_of_untrusted(pressbench):
     good = linear(pressbench.folder / "good.onnx")
     plain = ["compress", "--model", good, "--recipe", "int8()", "--out", "q.onnx"]
     arguments = [*plain, "--calibrate", "random"]
-    made = answer(pressbench(*arguments, "--json"))
+    done = pressbench(*arguments, "--json")
+    assert done.returncode == 4
+    made = json.loads(done.stdout)
+    assert made["dataset"] == "none (name one with --dataset)"
     assert made["accuracy"] is None
     assert made["weights_from"] == "the file's own"
     assert (made["calibration"], made["untrusted"]) == ("256 random inputs, seed 0", RANDOM)
-    why = "measured on drawn inputs: the model takes float32"
-    assert made["missing"]["accuracy"].startswith(why)
+    why = "measured on drawn inputs: no data set is named"
+    assert made["missing"]["accuracy"] == why
     assert (pressbench.folder / "q.onnx").stat().st_size == made["file_bytes"]
     said = pressbench(*arguments).stdout
     assert f"accuracy: none ({why}" in said
     assert f"untrusted: {RANDOM}" in said
     (pressbench.folder / "q.onnx").unlink()
-    for option in ([], ["--dataset", "digits"], ["--dataset", ""]):
+    nothing, unfit = "static int8 has nothing to calibrate on", "--dataset digits: "
+    for option, words in (([], nothing), (["--dataset", "digits"], unfit), (["--dataset", ""], nothing)):
         asked = pressbench(*plain, *option)
         assert asked.returncode == 2
-        assert "static int8 has nothing to calibrate on" in asked.stderr
+        assert words in asked.stderr
     assert not (pressbench.folder / "q.onnx").exists()
+
+
+def test_a_file_whose_outputs_are_garbage_is_written_and_said_to_be_so(pressbench):
+    good = linear(pressbench.folder / "good.onnx")
+    done = pressbench("compress", "--model", good, "--recipe", "prune(amount=0.95)", "--out", "bad.onnx")
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "of its own spread away from the uncompressed network's" in done.stdout
+    assert (pressbench.folder / "bad.onnx").exists()
+
+
+def test_labels_redeem_outputs_that_are_far_from_the_uncompressed_networks(pressbench):
+    asked = ["--model", "lenet300_100(width=0.1)", "--recipe", "prune(amount=0.5) + finetune(epochs=1)"]
+    done = pressbench("compress", *asked, "--out", "h.onnx")
+    assert done.returncode == 0, done.stdout
+    assert "untrusted" not in done.stdout
+
+
+def test_a_named_data_set_that_does_not_fit_is_refused_before_anything_is_measured(pressbench, suite):
+    good = linear(pressbench.folder / "good.onnx")
+    (pressbench.folder / "own.py").write_text("from torch import nn\ndef build(): return nn.Linear(3, 10)\n")
+    for model, words in ((good, "good.onnx: the model takes float32"), ("own:build", "does not take inputs of shape")):
+        done = pressbench("run", "--suite", suite, "--model", model, "--dataset", "digits", "--results", "none")
+        assert done.returncode == 2, done.stdout
+        assert words in done.stderr
+    assert not (pressbench.folder / "none").exists()
 
 
 def test_what_cannot_be_written_is_named_with_its_option(pressbench, suite):

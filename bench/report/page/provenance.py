@@ -21,6 +21,7 @@ def describe_run(run: Run, records: Sequence[Record]) -> list[tuple[str, str]]:
         ("suite", run.suite),
         ("pressbench", describe_version(run)),
         ("weights", list_sources((record.weights, record.model) for record in own)),
+        ("data", list_sources((record.data, record.model) for record in own)),
         ("calibration", list_sources((record.calibration, f"{record.model} {record.recipe}") for record in own)),
         *((name_fact(name), describe_fact(name, value)) for name, value in run.machine.items()),
     ]

@@ -41,7 +41,7 @@ def rows(tmp_path_factory):
     )
     counts = Simulation(source="all", latency_ms=1.0, memory_bytes=9, **dict.fromkeys(COUNTS, 7))
     simulated = record(clock=Clock.SIMULATED, simulation=counts)
-    failed = record(status=Status.FAILED, device="", backend_version="", missing={})
+    failed = record(status=Status.FAILED, data="", device="", backend_version="", missing={})
     with Store.open(unpack_old_store(tmp_path_factory.mktemp("old"))) as store:
         real = store.records()
     return compute_rows([*suite(), metered, judged, simulated, failed, *real])

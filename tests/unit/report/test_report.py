@@ -62,8 +62,8 @@ def test_a_cell_that_was_not_measured_has_no_figure_at_all():
     empty = row(status=Status.FAILED, reasons=("killed", "twice"))
     filled = {name for name, value in empty.items() if value is not None}
     assert filled == {
-        *("run_id", "started_at", "target", "device", "backend", "backend_version", "model", "weights_from", "recipe"),
-        *("batch", "threads", "status", "reason", "clock", "energy_source"),
+        *("run_id", "started_at", "target", "device", "backend", "backend_version", "model", "weights_from", "data"),
+        *("recipe", "batch", "threads", "status", "reason", "clock", "energy_source"),
     }
     assert empty["reason"] == "killed; twice"
 

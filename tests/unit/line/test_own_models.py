@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from bench.config.target import BackendChoice, Target
 from bench.errors import InvalidInput
-from bench.line.file_backends import choose_backends
+from bench.line.own_models import choose_backends
 from bench.line.plan import Request, make_plan
 from bench.types import Model
 
@@ -72,3 +74,29 @@ def test_conditions_and_effort_of_the_command_line_replace_the_suites():
 def test_numbers_that_mean_nothing_are_refused(changes, says):
     with pytest.raises(InvalidInput, match=says):
         make_plan(Request(target="cpu", suite="smoke", **changes))
+
+
+def plain_file(path: Path, shape: list[int]) -> str:
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return str(path)
+
+
+def test_a_suites_data_set_that_judges_a_users_model_is_said_with_how_to_say_none(tmp_path):
+    fits, other = plain_file(tmp_path / "fits.onnx", [1, 1, 8, 8]), plain_file(tmp_path / "other.onnx", [1, 3])
+    plan = make_plan(Request(target="cpu", suite="smoke", models=(fits, other, "lenet5")))
+    assert plan.notes == (
+        (
+            "fits.onnx: judged on digits, the data set of suite smoke, because its inputs fit; "
+            "name yours with --dataset, or none with --dataset ''"
+        ),
+    )
+    assert not make_plan(Request(target="cpu", suite="smoke", models=(fits,), data="")).notes
+    assert not make_plan(Request(target="cpu", suite="smoke", models=(fits,), data="digits")).notes
+
+
+def test_a_data_set_named_for_a_file_that_cannot_take_it_is_refused_at_once(tmp_path):
+    other = plain_file(tmp_path / "other.onnx", [1, 3])
+    with pytest.raises(InvalidInput, match=r"--dataset digits: .*other.onnx: the model takes float32 \(3\)"):
+        make_plan(Request(target="cpu", suite="smoke", models=(other,), data="digits"))
