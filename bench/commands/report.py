@@ -11,7 +11,7 @@ from bench.paths import database, written
 from bench.records import Run
 from bench.report.page import write_dashboard
 from bench.report.table import write_csv
-from bench.store import Store
+from bench.store import Store, find_absent_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,9 @@ def write_report(store: Store, runs: Sequence[Run], folder: Path, option: str) -
 
 
 def open_existing(results: Path, url: str | None) -> Store:
-    """The store of a results folder. Raises `InvalidInput` if the folder has none: it is not created."""
+    """The store of a results folder or URL. Raises `InvalidInput` if there is none: it is not created."""
+    if url and (absent := find_absent_file(url)):
+        raise InvalidInput(f"--database: {absent} does not exist; `pressbench run --database ...` makes it")
     if not url and not (results / "pressbench.db").exists():
         raise InvalidInput(
             f"{results}: no pressbench.db in this folder; `pressbench run --results {results}` makes one"

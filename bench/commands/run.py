@@ -18,7 +18,7 @@ from bench.paths import database
 from bench.records import Run
 from bench.report.advice import advise
 from bench.report.summary import summary
-from bench.store import Store
+from bench.store import Store, find_absent_file
 from bench.types import Json
 
 NOT_MEASURED = {"skipped", "failed"}
@@ -63,7 +63,7 @@ def run_suite(
 
 
 def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:
-    if not url and not (results / "pressbench.db").exists():
+    if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         raise nothing_to_resume(request)
     with open_existing(results, url) as store:
         return find_interrupted(request, store)

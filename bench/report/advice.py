@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.records import Record
-from bench.report.cells import Cell, group, is_faster, league_of, make_cells
+from bench.report.cells import Cell, League, group, is_faster, league_of, make_cells
 from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
 from bench.report.text import number, times
 from bench.types import Clock
@@ -16,20 +17,38 @@ OVER_BUDGET = "over the "
 """How the reason of a cell begins that exceeds a budget of its target."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice:
+    """What to ship of one model in one place, as the terminal and the page say it."""
+
+    league: League
+    where: str
+    text: str
+
+    @property
+    def line(self) -> str:
+        """With its model, for the terminal."""
+        return f"{self.league.model}{f' ({self.where})' if self.where else ''}: {self.text}"
+
+
 def advise(records: Sequence[Record], max_drop_pp: float = MAX_DROP_PP) -> list[str]:
-    """A line per model, data set, target and conditions that have timed cells, in the order of the records.
+    """The lines of `advise_cells`, for the terminal."""
+    return [advice.line for advice in advise_cells(make_cells(records), max_drop_pp)]
+
+
+def advise_cells(cells: Sequence[Cell], max_drop_pp: float = MAX_DROP_PP) -> list[Advice]:
+    """One for each model, data set, target and conditions that have timed cells, in the order of the cells.
 
     The variant to ship is the fastest trusted one that keeps every budget and loses at most `max_drop_pp` of
     accuracy. The baseline stays if no variant is shown to be faster than it. Simulated times are not ranked.
     """
-    cells = [cell for cell in make_cells(records) if cell.record.clock is not Clock.SIMULATED]
+    cells = [cell for cell in cells if cell.record.clock is not Clock.SIMULATED]
     name_league = make_league_namer(cells)
     found = []
     for league, members in group(cells, league_of).items():
         timed = [cell for cell in members if cell.figure("latency_p50_ms")]
         if any(not cell.baseline for cell in timed):
-            where = name_league(league)
-            found.append(f"{league.model}{f' ({where})' if where else ''}: {choose(timed, max_drop_pp)}")
+            found.append(Advice(league=league, where=name_league(league), text=choose(timed, max_drop_pp)))
     return found
 
 

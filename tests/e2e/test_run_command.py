@@ -79,6 +79,14 @@ def test_a_rejected_run_leaves_nothing_behind(pressbench, more):
     assert not (pressbench.folder / "out").exists()
 
 
+@pytest.mark.parametrize("command", [run("--resume"), ["report", "--out", "out"]], ids=["resume", "report"])
+def test_reading_a_database_that_is_not_there_does_not_create_its_file(pressbench, command):
+    done = pressbench(*command, "--database", "sqlite:///new.db")
+    assert done.returncode == 2, done.stderr
+    assert "interrupted run" in done.stderr or "new.db does not exist" in done.stderr
+    assert not (pressbench.folder / "new.db").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

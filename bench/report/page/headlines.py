@@ -1,10 +1,11 @@
-"""The headlines: for each model the fastest, the smallest and the widest gap between promise and delivery."""
+"""The headlines: for each model what to ship, the fastest, the smallest and the widest gap to the promise."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bench.report.advice import advise_cells
 from bench.report.cells import Cell, group, is_faster, league_of
 from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
 from bench.report.text import interval, number, size, times
@@ -22,21 +23,24 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """The headlines of one model in one place."""
+    """The headlines of one model in one place. `advice`: what the terminal advises; "" where it advises nothing."""
 
     model: str
     where: str
+    advice: str
     lines: tuple[Line, ...]
 
 
 def write_headlines(cells: Sequence[Cell]) -> list[Card]:
-    """One card per league, from trusted cells only."""
+    """One card per league: the advice, and the rest from trusted cells only."""
     name_league = make_league_namer(cells)
+    advised = {advice.league: advice.text for advice in advise_cells(cells)}
     found = []
-    for at, members in group([cell for cell in cells if cell.trusted], league_of).items():
-        lines = [line for line in (find_fastest(members), find_smallest(members), find_widest_gap(members)) if line]
-        if lines:
-            found.append(Card(model=at.model, where=name_league(at), lines=tuple(lines)))
+    for at, members in group(cells, league_of).items():
+        trusted = [cell for cell in members if cell.trusted]
+        lines = [line for line in (find_fastest(trusted), find_smallest(trusted), find_widest_gap(trusted)) if line]
+        if lines or at in advised:
+            found.append(Card(model=at.model, where=name_league(at), advice=advised.get(at, ""), lines=tuple(lines)))
     return found
 
 

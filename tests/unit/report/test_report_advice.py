@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from fake_records import cost, on, pairs
+from markupsafe import escape
 
 from bench.records import Quality
 from bench.report.advice import advise
+from bench.report.cells import make_cells
+from bench.report.page.headlines import write_headlines
+from bench.report.page.render import render_page
 from bench.types import Clock, Status
 
 BASE = {"cost": cost(10_000, 1_000_000)}
@@ -82,3 +86,17 @@ def test_nothing_is_advised_without_a_trusted_cell_or_from_simulated_time():
 
 def test_a_baseline_alone_needs_no_advice():
     assert advise([on("ort", 1.0, **BASE)]) == []
+
+
+def test_the_pages_headline_is_the_terminals_line():
+    records = [on("ort", 1.0, **BASE), variant("ort", "half", 0.25, 4.0, quality=quality(0.9))]
+    (card,) = write_headlines(make_cells(records))
+    assert [f"{card.model} ({card.where}): {card.advice}"] == advise(records)
+    assert escape(card.advice) in render_page(records, [])
+
+
+def test_a_model_without_a_trusted_variant_has_its_advice_on_the_page_too():
+    records = [on("ort", 1.0, status=Status.UNTRUSTED, **BASE), variant("ort", "x", 0.2, 5.0, status=Status.UNTRUSTED)]
+    (card,) = write_headlines(make_cells(records))
+    assert card.advice.startswith("nothing can be advised")
+    assert not card.lines
