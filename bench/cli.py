@@ -273,6 +273,14 @@ def backends_command() -> tuple[Any, Any]:
     return list_backends()
 
 
+@command("meters")
+def meters_command() -> tuple[Any, Any]:
+    """Every registered meter of energy: what it covers, its options, and whether it opens here."""
+    from bench.commands.meters import list_meters
+
+    return list_meters()
+
+
 @command("recipes")
 def recipes_command() -> tuple[Any, Any]:
     """Every compressor with its arguments and source, and the recipes of the shipped suites."""

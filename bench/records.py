@@ -33,10 +33,13 @@ class MemoryPhase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyWindow:
-    """A meter's counter read at both ends of a window of `inferences`, and of an idle one before it.
+    """A meter's counter read at both ends of a window of `inferences`, and of idle ones before and after it.
 
     `source` is "measured:<meter>" or "modelled:<model>". Both idle and busy are kept; the
     figure per inference subtracts `idle_w * seconds`. `seconds` is the meter's own clock.
+    `after_joules`, `after_seconds`: the idle window after it; 0 in records of older versions. `resolution_j`: joules by
+    which the meter's resolution may have the window wrong. `marks_ns`: start and end of the three windows in ns since
+    1970 by the device's clock: idle, busy, idle.
     """
 
     meter: str
@@ -46,6 +49,10 @@ class EnergyWindow:
     inferences: int
     idle_joules: float
     idle_seconds: float
+    after_joules: float = 0.0
+    after_seconds: float = 0.0
+    resolution_j: float = 0.0
+    marks_ns: tuple[int, ...] = ()
     notes: Mapping[str, Json] = field(default_factory=dict)
 
 

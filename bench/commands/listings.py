@@ -47,7 +47,7 @@ def check_target(name: str, cache: Path) -> Answer:
     checks = [("reach", target.reach, _reach_state(target.reach, device)) for device in target.devices or ("",)]
     with owned_temporary_files() as folder:
         checks += [("backend", choice.title, try_backend(target, choice, cache, folder)) for choice in target.backend]
-    checks += [("meter", meter, meter_state(meter)) for meter in target.meters]
+    checks += [("meter", meter, meter_state(meter, target.meter_options.get(meter, {}))) for meter in target.meters]
     lacking = [check for check in checks if check[0] != "meter" and not check[2].available]
     rows = [(kind, name, *_words(probe)) for kind, name, probe in checks]
     if lacking:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import ConfigDict
@@ -50,7 +51,7 @@ class Target:
 
     `devices`: variants of it, each measured as a condition of its own (emulated CPU models). `min_clean_share`: a cell
     is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
-    it has threads; false where a GPU does the work. `accuracy_samples`: how many test samples run there; 0: all.
+    it has threads; false where a GPU does the work. `meter_options`: by the meter's name. `accuracy_samples`: how many test samples run there; 0: all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -59,6 +60,7 @@ class Target:
     reach: str = "local"
     backend: tuple[BackendChoice, ...]
     meters: tuple[str, ...] = ()
+    meter_options: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
     devices: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     min_clean_share: float = 0.2
@@ -83,9 +85,16 @@ def load_target(name: str) -> Target:
         _check_distinct(names, f"{path}: key {key!r}")
     for number, choice in enumerate(target.backend):
         _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
+    _check_meters(target, path)
+    return target
+
+
+def _check_meters(target: Target, path: Path) -> None:
     for meter in target.meters:
         _check_registered("meter", meter, f"{path}: key 'meters'")
-    return target
+    for meter in target.meter_options:
+        if meter not in target.meters:
+            raise InvalidInput(f"{path}: key 'meter_options.{meter}': add {meter!r} to the key 'meters', or remove it")
 
 
 def _check_registered(kind: str, name: str, where: str) -> None:

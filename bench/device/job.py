@@ -22,6 +22,14 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeterChoice:
+    """A meter by its import path `module:Class`, and the target's options for it."""
+
+    path: str
+    options: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """When measuring stops. `width`: half width of the 95 % interval of the median, relative to it.
 
@@ -40,7 +48,7 @@ class Limits:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """`task` is "measure" (one subject), "compare" (baseline then candidate) or "count" (one subject,
-    inferences between marks an emulator counts). `session` is `module:Class`; `meters` likewise.
+    inferences between marks an emulator counts). `session` is `module:Class`.
 
     `feed` and `evaluate` are .npz files keyed by input position ("0", "1", ...): one batch to time,
     and the samples whose outputs are wanted. Without them inputs are drawn from `seed` by the
@@ -59,7 +67,7 @@ class Job:
     seed: int = 0
     first: str = "a"
     limits: Limits = field(default_factory=Limits)
-    meters: tuple[str, ...] = ()
+    meters: tuple[MeterChoice, ...] = ()
     profile_runs: int = 0
     count_runs: int = 3
     pin: bool = True
@@ -76,7 +84,7 @@ class Job:
             data: dict[str, Json] = json.loads(text)
             subjects = tuple(_read_subject(subject) for subject in data.pop("subjects"))
             limits = Limits(**data.pop("limits"))
-            data["meters"] = tuple(data["meters"])
+            data["meters"] = tuple(MeterChoice(**meter) for meter in data["meters"])
             known = {item.name for item in fields(Job)}
             return Job(subjects=subjects, limits=limits, **{key: data[key] for key in data if key in known})
         except (ValueError, TypeError, KeyError, AttributeError) as error:

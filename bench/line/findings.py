@@ -15,6 +15,7 @@ from bench.line.trust import (
     Evidence,
     Verdict,
     find_busy_machine,
+    find_coarse_meter,
     find_doubts,
     find_overruns,
     find_pair_doubts,
@@ -74,7 +75,12 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
     launches, clock = found.ran.launches, found.ran.clock
     outside = found.prepared.source.notes.get(OUTSIDE_LAYERS)
     return Evidence(
-        notes=(*((str(outside),) if outside else ()), *found.checked.notes, *describe_file(found.prepared)),
+        notes=(
+            *((str(outside),) if outside else ()),
+            *found.checked.notes,
+            *describe_file(found.prepared),
+            *find_coarse_meter(launches),
+        ),
         made_wrong=found.prepared.source.distrust,
         fallbacks=found.ran.distrust,
         doubts=find_doubts(launches),

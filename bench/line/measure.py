@@ -13,7 +13,7 @@ from bench.config.suite import Measure
 from bench.config.target import Target
 from bench.device import events as say
 from bench.device.events import Event
-from bench.device.job import Job, Subject
+from bench.device.job import Job, MeterChoice, Subject
 from bench.device.outputs import Output, read_outputs
 from bench.errors import CellFailed
 from bench.owner import temporary_folder
@@ -40,7 +40,7 @@ class Bench:
     conditions: Conditions
     measure: Measure
     options: Mapping[str, Scalar] = field(default_factory=dict)
-    meters: tuple[str, ...] = ()
+    meters: tuple[MeterChoice, ...] = ()
     feed: Path | None = None
     evaluate: Path | None = None
     seed: int = 0
@@ -236,9 +236,11 @@ def _facts_of(events: Sequence[Event]) -> dict[str, Json]:
     return {"machine": dict(_find_one(events, say.MachineFacts).facts), "session": dict(session.notes)}
 
 
-def find_meters(target: Target) -> tuple[str, ...]:
-    """`module:class` of the target's meters, as a job names them. Raises as `bench.plugins.load`."""
+def find_meters(target: Target) -> tuple[MeterChoice, ...]:
+    """The target's meters and their options, as a job names them. Raises as `bench.plugins.load`."""
     known = available("meter")
     for name in target.meters:
         load("meter", name)
-    return tuple(known[name].value for name in target.meters)
+    return tuple(
+        MeterChoice(path=known[name].value, options=target.meter_options.get(name, {})) for name in target.meters
+    )

@@ -11,6 +11,7 @@ from bench.compress.calibration import FROM_DATA, CalibrateOn
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
+from bench.device.job import MeterChoice
 from bench.line.measure import Bench
 from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, find_misfit
 from bench.line.stages import Stages
@@ -37,7 +38,7 @@ class Setting:
     shifted_data: Dataset | None = None
     shifts: bool = False
     calibrate: CalibrateOn = FROM_DATA
-    meters: tuple[str, ...] = ()
+    meters: tuple[MeterChoice, ...] = ()
     stages: Stages = field(default_factory=Stages)
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.config.target import Budget
+from bench.device.energy import MARGIN, RESOLUTION_SHARE
 from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.records import Launch, PairLaunch
 from bench.stats import energy_of, host_memory, latency
+from bench.stats.energy import resolution_share
 from bench.types import Clock, Status
 
 SKIPS = (Unsupported, Unavailable)
@@ -123,6 +125,20 @@ def find_overruns(budget: Budget, launches: Sequence[Launch], clock: Clock, batc
         f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
         for what, used, limit, unit in spent
         if used is not None and limit is not None and used > limit
+    )
+
+
+def find_coarse_meter(launches: Sequence[Launch]) -> tuple[str, ...]:
+    """The meters whose resolution costs more than it should, although their windows were stretched."""
+    windows = [window for launch in launches for window in launch.energy]
+    shares = {
+        name: resolution_share([window for window in windows if window.meter == name])
+        for name in dict.fromkeys(window.meter for window in windows)
+    }
+    return tuple(
+        f"energy by {name}: its resolution may change the figure by {share:.0%}"
+        for name, share in shares.items()
+        if share > RESOLUTION_SHARE * MARGIN
     )
 
 

@@ -43,7 +43,7 @@ def energy_per_inference(windows: Sequence[EnergyWindow], batch: int = 1) -> Ene
 
     A window counts inferences of whole batches; the figure is for one input, as in the throughput.
 
-    There is no figure where the net energy is not above zero, or its interval over 3 or more windows holds zero:
+    There is no figure where the meter counted nothing, the net energy is not above zero, or its interval over 3 or more windows holds zero:
     this meter cannot separate the work from idling. ValueError: windows of several meters, whose counters may
     overlap and must not be summed.
     """
@@ -66,6 +66,9 @@ def sum_windows(windows: Sequence[EnergyWindow], batch: int) -> Energy:
     idle = sum(idle_watts(window) * window.seconds for window in windows) / seconds
     spread = mean_interval([net_joules(window) / (batch * window.inferences) for window in windows])
     value = sum(net_joules(window) for window in windows) / (batch * sum(window.inferences for window in windows))
+    if watts <= 0:
+        reason = "the meter stood still: it counted nothing while the model ran"
+        return Energy(joules=None, watts=None, idle_watts=None, source=source, reason=reason)
     if value <= 0 or (spread.low is not None and spread.low <= 0):
         reason = f"below the meter's resolution: {watts:.3g} W at work, {idle:.3g} W idle"
         return Energy(joules=None, watts=watts, idle_watts=idle, source=source, reason=reason)
@@ -73,8 +76,15 @@ def sum_windows(windows: Sequence[EnergyWindow], batch: int) -> Energy:
 
 
 def idle_watts(window: EnergyWindow) -> float:
-    """Power of the idle window before this one."""
-    return window.idle_joules / window.idle_seconds
+    """Mean power of the idle windows before and after this one."""
+    return (window.idle_joules + window.after_joules) / (window.idle_seconds + window.after_seconds)
+
+
+def resolution_share(windows: Sequence[EnergyWindow]) -> float:
+    """The meter's resolution over the energy above idle, of all windows; 0 where nothing is above idle."""
+    usable = [window for window in windows if window.seconds > 0 and window.idle_seconds > 0]
+    net = sum(net_joules(window) for window in usable)
+    return sum(window.resolution_j for window in usable) / net if net > 0 else 0.0
 
 
 def net_joules(window: EnergyWindow) -> float:

@@ -14,6 +14,7 @@ import pytest
 from bench.compress.pipeline import compress
 from bench.config.target import Budget
 from bench.cost.count import cost_of
+from bench.device.job import MeterChoice
 from bench.device.outputs import Output
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.line.cell import RunState, run_cell
@@ -334,7 +335,9 @@ def test_outputs_that_are_no_scores_of_the_classes_have_no_accuracy_though_the_d
 
 
 def test_two_meters_that_open_leave_both_their_windows_and_no_failure(state):
-    state.setting = replace(state.setting, meters=("fake_meter:Steady", "fake_meter:Other"))
+    state.setting = replace(
+        state.setting, meters=(MeterChoice(path="fake_meter:Steady"), MeterChoice(path="fake_meter:Other"))
+    )
     on_target(state, budget=Budget(energy_mj=1e-9))
     baseline, _ = measured(state)
     assert baseline.status in {Status.OK, Status.INCONCLUSIVE}

@@ -397,7 +397,7 @@ def test_a_file_against_itself_is_compared_launch_by_launch(pressbench):
     assert found["low"] <= found["ratio"] <= found["high"]
 
 
-@pytest.mark.parametrize("command", ["targets", "backends", "recipes", "cache", "doctor"])
+@pytest.mark.parametrize("command", ["targets", "backends", "meters", "recipes", "cache", "doctor"])
 def test_what_there_is_can_be_asked(pressbench, command):
     assert answer(pressbench(command, "--json"))
     assert pressbench(command).stdout.strip()
@@ -421,6 +421,7 @@ def test_every_command_documents_itself(pressbench):
         "compare",
         "targets",
         "backends",
+        "meters",
         "recipes",
         "cache",
         "doctor",

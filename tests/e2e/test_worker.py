@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from bench.config.suite import Measure
-from bench.device.job import Job, Limits, Subject
+from bench.device.job import Job, Limits, MeterChoice, Subject
 from bench.errors import CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported
 from bench.line.measure import Bench, measure_artifact, pair_launch
 from bench.reach.local import Local
@@ -138,7 +138,7 @@ def test_a_profile_that_fails_costs_the_profile_alone(tmp_path, behave, words):
 
 
 def test_a_meter_that_sees_the_machine_held_back_distrusts_latencies_and_pairs(tmp_path):
-    rig = bench(meters=("fake_meter:Throttled",))
+    rig = bench(meters=(MeterChoice(path="fake_meter:Throttled"),))
     found = measure_artifact(rig, artifact(tmp_path))
     assert found.distrust == ("slowed down by its fan",)
     pair = pair_launch(rig, artifact(tmp_path), artifact(tmp_path), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from time import perf_counter_ns
 
-from bench.device.meters.base import Condition, Meter, Reading
+from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
 
 
 class Steady(Meter):
@@ -13,11 +13,12 @@ class Steady(Meter):
 
     name = "steady"
     source = "measured:steady"
+    covers = "a process"
     min_window_s = 0.02
     watts = 1.0
 
     @classmethod
-    def open(cls, root):
+    def open(cls, root, options=NO_OPTIONS):
         return cls()
 
     def read(self):

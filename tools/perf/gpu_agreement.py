@@ -16,6 +16,7 @@ from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.session import PytorchSession
 from bench.compress.pipeline import compress
 from bench.device.energy import energy_windows
+from bench.device.events import EnergyRead
 from bench.device.job import Limits
 from bench.device.session import Session
 from bench.device.timing import RunQueue, measure
@@ -203,12 +204,16 @@ def energy(name: str, session: Session, feed: Mapping[str, np.ndarray]) -> Itera
         yield Check(name=f"energy: {name}", ours=1, theirs=1, unit="J", limit=None, note=f"not compared: {error}")
         return
     run, ours, hand = session.bind(feed), [], []
+    distrust: tuple[str, ...] = ()
     _busy(run, 3.0)
     for _ in range(ROUNDS):
         (read,) = energy_windows([meter], run, 5.0)
+        if not isinstance(read, EnergyRead):
+            raise Unavailable(read.reason)
         ours.append(read.window.joules / read.window.inferences)
         hand.append(_by_hand(run, 5.0))
-    note = f"ours {_texts(ours)}, by hand {_texts(hand)} J in turns; distrust {list(read.distrust)}"
+        distrust = read.distrust
+    note = f"ours {_texts(ours)}, by hand {_texts(hand)} J in turns; distrust {list(distrust)}"
     yield Check(
         name=f"energy: {name}", ours=float(np.median(ours)), theirs=float(np.median(hand)), unit="J per inference",
         limit=0.03, note=note,

@@ -19,11 +19,12 @@ from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import PressbenchError
 from bench.line.artifacts import compile_cached
 from bench.line.cell import RunState, run_cell
+from bench.line.measure import find_meters
 from bench.line.plan import Plan, PlannedCell, Request, cell_key, subject_of
 from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
 from bench.models.registry import resolve
-from bench.plugins import available, load
+from bench.plugins import load
 from bench.records import Record, Run
 from bench.store import Store
 from bench.types import Compressed, Conditions, Model, Recipe, Scalar
@@ -165,7 +166,7 @@ def left(wanted: Sequence[Group], store: Store) -> list[Group]:
 
 def measure(wanted: Sequence[Group], store: Store, cache: Path, until: float) -> Iterator[str]:
     """Measures until the clock says `until`; a line for each cell and for what is left."""
-    meters = tuple(available("meter")[name].value for name in wanted[0].plan.target.meters)
+    meters = find_meters(wanted[0].plan.target)
     for number, item in enumerate(wanted):
         run_id = item.plan.suite.name
         store.begin_run(_run(item.plan))

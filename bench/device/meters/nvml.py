@@ -14,9 +14,9 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, ClassVar, final
 
-from bench.device.meters.base import Condition, Meter, Reading
+from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
 from bench.errors import Unavailable
-from bench.types import Json
+from bench.types import Json, Scalar
 
 SLOWED_BY = {  # nvmlClocksEventReason*: bits that mean slower than the GPU could be
     0x004: "software power cap",
@@ -52,7 +52,10 @@ class Nvml(Meter):
 
     name: ClassVar[str] = "nvml"
     source: ClassVar[str] = "measured:nvml"
+    covers: ClassVar[str] = "the whole GPU board: chip, memory, regulators; not the host"
     min_window_s: ClassVar[float] = WINDOW_S
+    step_j: float = 1e-3
+    tick_s: float = POLL_S
 
     def __init__(self, nvml: Any, device: Any, root: Path) -> None:
         self._nvml, self._device, self._root = nvml, device, root
@@ -64,8 +67,9 @@ class Nvml(Meter):
         }
 
     @classmethod
-    def open(cls, root: Path) -> Nvml:
+    def open(cls, root: Path, options: Mapping[str, Scalar] = NO_OPTIONS) -> Nvml:
         """Raises `Unavailable` without a driver, without the counter, under MIG, or when it is unclear which GPU."""
+        del options
         try:
             nvml = import_module("pynvml")
         except ImportError as error:

@@ -7,12 +7,21 @@ zone of its own beside the packages and holds them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from time import perf_counter_ns
 from typing import ClassVar
 
-from bench.device.meters.base import Condition, Meter, Reading
+from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
+from bench.device.meters.files import read_number, read_or, refused
 from bench.errors import Unavailable
+from bench.types import Scalar
+
+RULE = (
+    'a udev rule lets your user read it: SUBSYSTEM=="powercap", RUN+="/bin/chmod a+r /sys%p/energy_uj" '
+    "in /etc/udev/rules.d/99-rapl.rules, then restart; until then: sudo chmod a+r "
+    "/sys/class/powercap/intel-rapl:*/energy_uj"
+)
 
 
 class Rapl(Meter):
@@ -20,16 +29,22 @@ class Rapl(Meter):
 
     name: ClassVar[str] = "rapl"
     source: ClassVar[str] = "measured:rapl"
+    covers: ClassVar[str] = (
+        "CPU packages: cores, caches and memory controller; neither memory nor disk, by a model inside the CPU"
+    )
     min_window_s: ClassVar[float] = 0.5
+    step_j: float = 61e-6
+    tick_s: float = 1e-3
 
     def __init__(self, zones: dict[Path, int]) -> None:
         self._range_uj = zones
-        self._last_uj = {zone: _microjoules(zone / "energy_uj") for zone in zones}
+        self._last_uj = {zone: read_number(zone / "energy_uj") for zone in zones}
         self._total_uj = 0
 
     @classmethod
-    def open(cls, root: Path) -> Rapl:
+    def open(cls, root: Path, options: Mapping[str, Scalar] = NO_OPTIONS) -> Rapl:
         """Raises `Unavailable` where there is no readable package counter."""
+        del options
         folder = root / "sys/class/powercap"
         zones = [zone for zone in sorted(folder.glob("intel-rapl:*")) if zone.name.count(":") == 1 and _package(zone)]
         if not zones:
@@ -38,16 +53,14 @@ class Rapl(Meter):
                 "on bare metal load the kernel module intel_rapl_msr"
             )
         try:
-            return cls({zone: _microjoules(zone / "max_energy_range_uj") for zone in zones})
+            return cls({zone: read_number(zone / "max_energy_range_uj") for zone in zones})
         except (OSError, ValueError) as error:
-            raise Unavailable(
-                f"the RAPL counter cannot be read ({error}): let your user read {folder}/intel-rapl:*/energy_uj"
-            ) from error
+            raise refused("the RAPL counter", error, RULE) from error
 
     def read(self) -> Reading:
         """Joules since the meter was opened, all packages; a wrapped counter is unwound."""
         for zone, last in self._last_uj.items():
-            now = _microjoules(zone / "energy_uj")
+            now = _now(zone)
             grown = now - last
             self._total_uj += grown if grown >= 0 else grown + self._range_uj[zone]
             self._last_uj[zone] = now
@@ -59,11 +72,11 @@ class Rapl(Meter):
 
 
 def _package(zone: Path) -> bool:
+    return read_or(zone / "name", "").startswith("package")
+
+
+def _now(zone: Path) -> int:
     try:
-        return (zone / "name").read_text(encoding="ascii", errors="replace").startswith("package")
-    except OSError:
-        return False
-
-
-def _microjoules(path: Path) -> int:
-    return int(path.read_text(encoding="ascii").strip())
+        return read_number(zone / "energy_uj")
+    except (OSError, ValueError) as error:
+        raise refused("the RAPL counter", error, RULE) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.device.energy import energy_windows, open_meters
+from bench.device.job import MeterChoice
 from bench.device.meters.rapl import Rapl
 from bench.errors import Unavailable
 
@@ -54,7 +55,7 @@ def test_a_counter_nobody_may_read_is_unavailable(tmp_path):
 
 def test_a_meter_that_does_not_open_is_an_event_with_the_reason(tmp_path):
     said = []
-    meters = open_meters(["bench.device.meters.rapl:Rapl"], tmp_path, said.append)
+    meters = open_meters([MeterChoice(path="bench.device.meters.rapl:Rapl")], tmp_path, said.append)
     assert meters == []
     assert [event.name for event in said] == ["rapl"]
     assert "no RAPL" in said[0].reason
@@ -62,16 +63,17 @@ def test_a_meter_that_does_not_open_is_an_event_with_the_reason(tmp_path):
 
 def test_a_window_holds_what_the_counter_grew_by_and_how_often_it_ran(tmp_path):
     package = zone(tmp_path, "intel-rapl:0", 0)
+    (package / "max_energy_range_uj").write_text(str(2**50))
     count = [0]
 
     def run():
         count[0] += 1
-        (package / "energy_uj").write_text(str(10 * count[0]))
+        (package / "energy_uj").write_text(str(100_000 * count[0]))
 
     (read,) = energy_windows([Rapl.open(tmp_path)], run, 0.0)
     window = read.window
     assert window.inferences == count[0] > 1
-    assert window.joules == pytest.approx(count[0] * 10e-6)
+    assert window.joules == pytest.approx(count[0] * 0.1)
     assert window.idle_joules == 0.0
     assert window.seconds >= Rapl.min_window_s
 

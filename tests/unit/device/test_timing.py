@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.device.job import Job, Limits, Subject
+from bench.device.job import Job, Limits, MeterChoice, Subject
 from bench.device.timing import RunQueue, collect, drop_preempted, measure, median_width, repeat, warm_up
 from bench.errors import InvalidInput
 from bench.types import Precision
@@ -193,7 +193,7 @@ def test_timing_leaves_the_garbage_collector_alone(no_queue):
 def test_a_job_reads_back_equal_and_anything_else_is_refused():
     precision = Precision(asked="int8", keep_float=("/fc1/MatMul", "a,b"), stayed_float=("head",))
     subject = Subject(path="p", digest="d", options={"x": 1}, precision=precision)
-    job = Job(task="measure", session="a:B", subjects=(subject,), meters=("m:M",))
+    job = Job(task="measure", session="a:B", subjects=(subject,), meters=(MeterChoice(path="m:M", options={"x": 1}),))
     assert Job.from_json(job.to_json()) == job
     for text in ("", "[]", "{}", '{"task": 1}'):
         with pytest.raises(InvalidInput):

@@ -8,8 +8,16 @@ import pytest
 
 from bench.config.target import Budget
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported, Untrusted
-from bench.line.trust import Evidence, decide, decide_error, find_busy_machine, find_overruns, find_pair_distrust
-from bench.records import Launch, PairLaunch
+from bench.line.trust import (
+    Evidence,
+    decide,
+    decide_error,
+    find_busy_machine,
+    find_coarse_meter,
+    find_overruns,
+    find_pair_distrust,
+)
+from bench.records import EnergyWindow, Launch, PairLaunch
 from bench.types import Clock, Status
 
 DISTRUST = (
@@ -103,3 +111,18 @@ def test_what_a_comparison_adds_is_said_and_what_the_cells_said_is_not_said_agai
     ]
     found = find_pair_distrust(pairs, ["on the CPU"], ["ran float32"])
     assert found == ("compared with its baseline (A): B: fell back", "compared with its baseline (A): hot")
+
+
+def test_a_meter_too_coarse_for_its_window_is_said_with_its_share():
+    window = EnergyWindow(
+        meter="battery",
+        source="measured:battery",
+        joules=30.0,
+        seconds=2.0,
+        inferences=1,
+        idle_joules=10.0,
+        idle_seconds=1.0,
+        resolution_j=1.0,
+    )
+    launches = [Launch(samples_ns=(1,), energy=(window, replace(window, meter="fine", resolution_j=0.1)))]
+    assert find_coarse_meter(launches) == ("energy by battery: its resolution may change the figure by 10%",)

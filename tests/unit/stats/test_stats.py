@@ -18,6 +18,7 @@ from bench.stats import (
     median_interval,
     ratio,
 )
+from bench.stats.energy import resolution_share
 from bench.stats.intervals import median_rank
 from bench.types import Clock
 
@@ -225,7 +226,7 @@ def test_energy_is_what_the_work_used_above_idle():
     assert (found.watts, found.idle_watts, found.source) == (15.0, 10.0, "measured:rapl")
 
 
-@pytest.mark.parametrize("joules", [20.0, 19.0, 0.0])
+@pytest.mark.parametrize("joules", [20.0, 19.0, 1.0])
 def test_energy_that_is_not_above_idle_is_a_reason_not_a_figure(joules):
     found = energy_per_inference([window(joules=joules)])
     assert found.joules is None
@@ -270,3 +271,20 @@ def test_longer_windows_weigh_more():
     assert found.joules is not None
     assert found.joules.value == pytest.approx((10 + 20) / 400)
     assert np.isclose(found.watts or 0, 90 / 6)
+
+
+def test_idle_power_is_the_mean_before_and_after():
+    found = energy_per_inference([window(after_joules=20.0, after_seconds=1.0)])
+    assert found.idle_watts == 15.0  # (10 J + 20 J) / (1 s + 1 s)
+    assert found.joules is None  # 30 J at work is no more than idling for 2 s
+
+
+def test_a_meter_that_stood_still_says_so_and_gives_no_power():
+    found = energy_per_inference([window(joules=0.0, idle_joules=0.0)])
+    assert (found.joules, found.watts) == (None, None)
+    assert "stood still" in found.reason
+
+
+def test_the_share_of_the_resolution_is_of_the_energy_above_idle():
+    assert resolution_share([window(resolution_j=1.0)]) == pytest.approx(0.1)  # of 30 J - 10 W * 2 s
+    assert resolution_share([window(joules=20.0, resolution_j=1.0)]) == 0.0
