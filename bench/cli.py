@@ -281,6 +281,27 @@ def meters_command() -> tuple[Any, Any]:
     return list_meters()
 
 
+@command("energy")
+@click.argument("file", type=click.Path(path_type=Path))
+@results_option
+@database_option
+@click.option("--run", "run_id", help="The run that was recorded (default: the latest).")
+@click.option("--volts", type=float, help="Supply voltage, where the trace has only a current.")
+@click.option("--rate", type=float, help="Samples per second, where the trace has no times.")
+@click.option(
+    "--clock",
+    type=click.Choice(["same", "search"]),
+    default="same",
+    show_default=True,
+    help="'search' finds the difference of the clocks in the trace itself, as for traces without absolute times.",
+)
+def energy_command(**arguments: Any) -> tuple[Any, Any]:
+    """Read the trace of an external meter into a stored run, and write its report again."""
+    from bench.commands.energy import add_trace
+
+    return add_trace(**arguments)
+
+
 @command("recipes")
 def recipes_command() -> tuple[Any, Any]:
     """Every compressor with its arguments and source, and the recipes of the shipped suites."""

@@ -31,11 +31,15 @@ class MemoryPhase:
         return max(0, self.peak_bytes - self.start_bytes)
 
 
+PENDING = "pending:external"
+"""The source of an energy window that waits for the trace of an external meter."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyWindow:
     """A meter's counter read at both ends of a window of `inferences`, and of idle ones before and after it.
 
-    `source` is "measured:<meter>" or "modelled:<model>". Both idle and busy are kept; the
+    `source` is "measured:<meter>", "modelled:<model>" or `PENDING`. Both idle and busy are kept; the
     figure per inference subtracts `idle_w * seconds`. `seconds` is the meter's own clock.
     `after_joules`, `after_seconds`: the idle window after it; 0 in records of older versions. `resolution_j`: joules by
     which the meter's resolution may have the window wrong. `marks_ns`: start and end of the three windows in ns since

@@ -15,15 +15,18 @@ from bench.device import events as say
 from bench.device.events import Event
 from bench.device.job import Job, MeterChoice, Subject
 from bench.device.outputs import Output, read_outputs
-from bench.errors import CellFailed
+from bench.errors import CellFailed, InvalidInput, Unavailable
 from bench.owner import temporary_folder
 from bench.plugins import available, load
 from bench.reach.base import Ended, Reach
-from bench.records import Execution, Launch, LayerTime, PairLaunch
+from bench.reach.meter_line import MeterLine, listening
+from bench.records import PENDING, Execution, Launch, LayerTime, PairLaunch
+from bench.stats.trace import fill_windows
 from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
 
 Outputs = tuple[Output, ...]
 Kind = TypeVar("Kind", bound=Event)
+EXTERNAL = "bench.device.meters.external:External"
 WORK_PREFIX = "pressbench-job-"
 """What the name of a job's temporary folder begins with."""
 
@@ -95,6 +98,7 @@ def run_artifact(bench: Bench, artifact: Artifact) -> Findings:
 def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
     """All launches of one artifact. Outputs and the profile come from the first."""
     found = Findings(device=bench.reach.describe())
+    beside = next((meter.options for meter in bench.meters if meter.path == EXTERNAL), {})
     for number in range(bench.measure.launches):
         first = number == 0
         job = replace(
@@ -102,8 +106,9 @@ def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
             meters=bench.meters,
             profile_runs=bench.measure.profile_runs if first else 0,
         )
-        ended, outputs = _run_job(bench, job, wants_outputs=first)
-        found = _add_launch(found, ended.events, outputs)
+        with listening(beside) as line:
+            ended, outputs = _run_job(bench, job, wants_outputs=first)
+        found = _add_launch(found, hear(ended.events, line, beside), outputs)
     return found
 
 
@@ -182,6 +187,30 @@ def _add_launch(found: Findings, events: Sequence[Event], outputs: Outputs | Non
         facts=_facts_of(events),
         missing={**found.missing, **_explain_missing(events)},
     )
+
+
+def hear(
+    events: Sequence[Event], line: MeterLine | Unavailable | None, options: Mapping[str, Scalar]
+) -> tuple[Event, ...]:
+    """The events with the joules that an external meter counted in its windows, or with the reason in their place."""
+    waiting = [read.window for read in _find_all(events, say.EnergyRead) if read.window.source == PENDING]
+    if line is None or not waiting:
+        return tuple(events)
+    try:
+        if isinstance(line, Unavailable):
+            raise line
+        filled = iter(fill_windows(waiting, line.trace(), search=options.get("clock") == "search"))
+    except (InvalidInput, Unavailable) as error:
+        missing = say.MeterMissing(name="external", reason=str(error))
+        return tuple(missing if _is_waiting(event) else event for event in events)
+    return tuple(
+        replace(event, window=next(filled)) if isinstance(event, say.EnergyRead) and _is_waiting(event) else event
+        for event in events
+    )
+
+
+def _is_waiting(event: Event) -> bool:
+    return isinstance(event, say.EnergyRead) and event.window.source == PENDING
 
 
 def _make_launch(events: Sequence[Event]) -> Launch:

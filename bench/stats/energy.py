@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.records import EnergyWindow, Launch
+from bench.records import PENDING, EnergyWindow, Launch
 from bench.stats.intervals import Estimate, mean_interval
 
 
@@ -52,6 +52,9 @@ def energy_per_inference(windows: Sequence[EnergyWindow], batch: int = 1) -> Ene
     source = windows[0].source
     if any(window.source != source for window in windows):
         raise ValueError(f"windows of several meters: {sorted({window.source for window in windows})}")
+    if source == PENDING:
+        reason = "the external meter's trace was not given yet: pressbench energy TRACE"
+        return Energy(joules=None, watts=None, idle_watts=None, source="external", reason=reason)
     usable = [window for window in windows if window.seconds > 0 and window.idle_seconds > 0 and window.inferences > 0]
     if not usable:
         return Energy(joules=None, watts=None, idle_watts=None, source=source, reason="every energy window is empty")

@@ -422,6 +422,7 @@ def test_every_command_documents_itself(pressbench):
         "targets",
         "backends",
         "meters",
+        "energy",
         "recipes",
         "cache",
         "doctor",

@@ -1,0 +1,117 @@
+"""Listens to an external meter on a serial line of this host while a worker runs."""
+
+from __future__ import annotations
+
+import os
+import select
+import termios
+import time
+import tty
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+from bench.errors import InvalidInput, Unavailable
+from bench.formats.power_trace import EEMBC_HEAD, EEMBC_MARK, LPM01A, MOST_BYTES, Trace, read_trace
+from bench.types import Scalar
+
+DEFAULT_BAUD = 921_600
+POLL_S = 0.1
+CHUNK = 1 << 16
+
+
+class MeterLine:
+    """The bytes a meter sent, and when. `trace` puts them on this host's clock."""
+
+    def __init__(self, port: Path, options: Mapping[str, Scalar]) -> None:
+        self._port, self._options = port, options
+        self._data = bytearray()
+        self._arrivals: list[tuple[float, int]] = []
+        self._stop = Flag()
+        self._descriptor = open_line(port, int(options.get("baud") or DEFAULT_BAUD))
+        self._thread = Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stops listening and closes the line."""
+        self._stop.set()
+        self._thread.join()
+        os.close(self._descriptor)
+
+    def trace(self) -> Trace:
+        """What was recorded, in seconds since 1970. Raises `InvalidInput` for bytes that are not a trace.
+
+        A sample arrives after it was taken, never before: the earliest arrival relative to its time sets the clock.
+        """
+        found = read_trace(bytes(self._data), str(self._port), self._options)
+        if found.absolute:
+            return found
+        counts = [(at, self._samples(end)) for at, end in self._arrivals]
+        late = [at - found.seconds[min(count, len(found.seconds)) - 1] for at, count in counts if count]
+        return replace(found, seconds=found.seconds + min(late), absolute=True)
+
+    def _samples(self, end: int) -> int:
+        """How many samples were complete after the first `end` bytes."""
+        if self._data[0] == EEMBC_MARK:
+            return (end - EEMBC_HEAD) // 4 + 1 if end > EEMBC_HEAD + 3 else 0
+        lines = self._data[:end].decode("utf-8", errors="replace").splitlines()
+        currents = sum(1 for line in lines if LPM01A.match(line))
+        return currents or sum(1 for line in lines if line[:1].isdigit())
+
+    def _listen(self) -> None:
+        while not self._stop.is_set() and len(self._data) <= MOST_BYTES:
+            ready, _, _ = select.select([self._descriptor], [], [], POLL_S)
+            try:
+                chunk = os.read(self._descriptor, CHUNK) if ready else b""
+            except OSError:  # unplugged: the trace ends here, and the windows after it say so
+                return
+            if chunk:
+                self._data += chunk
+                self._arrivals.append((time.time(), len(self._data)))
+
+
+def open_line(port: Path, baud: int) -> int:
+    """Descriptor of a serial line without echo or translation. Raises `Unavailable` or `InvalidInput`."""
+    speed = getattr(termios, f"B{baud}", None)
+    if speed is None:
+        raise InvalidInput(
+            f"meter external: option baud = {baud}: this system has no such speed; 115200 and 921600 exist"
+        )
+    try:
+        descriptor = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)
+    except PermissionError as error:
+        raise Unavailable(
+            f"the serial line {port} may not be opened: add your user to its group (sudo usermod -aG dialout $USER), "
+            "then log in again"
+        ) from error
+    except OSError as error:
+        raise Unavailable(f"the serial line {port} cannot be opened ({error}): is the meter plugged in?") from error
+    try:
+        tty.setraw(descriptor)
+        settings = termios.tcgetattr(descriptor)
+        settings[4] = settings[5] = speed
+        termios.tcsetattr(descriptor, termios.TCSANOW, settings)
+    except termios.error as error:
+        os.close(descriptor)
+        raise Unavailable(f"{port} is not a serial line ({error})") from error
+    return descriptor
+
+
+@contextmanager
+def listening(options: Mapping[str, Scalar]) -> Iterator[MeterLine | Unavailable | None]:
+    """The line of the option `port` while the block runs; why it does not open; None without the option."""
+    if not options.get("port"):
+        yield None
+        return
+    try:
+        line = MeterLine(Path(str(options["port"])), options)
+    except Unavailable as error:
+        yield error
+        return
+    try:
+        yield line
+    finally:
+        line.stop()
