@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test test-all coverage check wheel perf papers cases gpu arm onnx2tf clean
+.PHONY: setup bench report test test-all coverage check wheel perf papers cases cases-fast gpu arm onnx2tf clean
 
 setup: $(STAMP)
 
@@ -66,6 +66,10 @@ papers: setup
 # The networks and files built after public bug reports: which come out right.
 cases: setup
 	$(BIN)/python -m tools.cases
+
+# The quick ones, measured for a moment each, two at a time: CI runs them.
+cases-fast: setup
+	$(BIN)/python -m tools.cases --fast --jobs 2
 
 # The emulated ARM board, once: apt packages and wheels by digest into one folder, no root.
 arm: setup

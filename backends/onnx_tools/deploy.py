@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,10 +32,13 @@ class Quantized:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 
-def read_source(source: Compressed, batch: int) -> Source:
-    """The ONNX file of a compressed model. Raises `InvalidInput` and `Unsupported` where it cannot run at this batch."""
+def read_source(source: Compressed, batch: int, *, beside: bool = False) -> Source:
+    """The ONNX file of a compressed model; `beside` as in `graph.read`.
+
+    Raises `InvalidInput` and `Unsupported` where it cannot run at this batch.
+    """
     path = source.files["onnx"]
-    model = graph.read(path)
+    model = graph.read(path, beside=beside)
     hidden = graph.hide_weights(model)
     graph.name_nodes(model)
     graph.fix_batch(model, batch, path)  # says what is wrong before minutes of calibration
@@ -42,13 +46,26 @@ def read_source(source: Compressed, batch: int) -> Source:
 
 
 def write(model: ModelProto, batch: int, path: Path, out: Path) -> Path:
-    """Writes a valid `out/model.onnx` with the batch fixed. `path` is for messages."""
+    """Writes a valid `out/model.onnx` with the batch fixed. `path`: the file it was read from.
+
+    Weights that lie beside `path` are linked into `out`, or copied where they lie on another disk.
+    """
     fixed = graph.fix_batch(model, batch, path)
     for inner in graph.walk_graphs(fixed.graph):
         graph.sort_nodes(inner)
     deployed = out / "model.onnx"
     onnx.save(fixed, str(deployed))
+    for file in graph.data_files(fixed, path):
+        _place(file, out / file.relative_to(path.parent))
     return deployed
+
+
+def _place(file: Path, wanted: Path) -> None:
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        wanted.hardlink_to(file)
+    except OSError:
+        shutil.copyfile(file, wanted)
 
 
 def write_free(deployed: Path, source: Path, path: Path) -> Path | None:

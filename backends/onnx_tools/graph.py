@@ -14,13 +14,23 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 from backends.onnx_tools.operators import MULTIPLYING, weight_inputs
 from bench.errors import InvalidInput, Unsupported, unknown
 
+MAX_BYTES = 2**31 - 1
+"""What one ONNX file can hold."""
+TOO_LARGE = "its weights lie in files beside it, over 2 GB together: it can be inspected, and measured as it is by ort"
 NO_ADAPTER = re.compile(r"No Adapter.* (?:For|for) (?P<operator>\w+)")
 
 
-def read(path: Path) -> ModelProto:
-    """The model with its external data in memory. Raises `InvalidInput` for a file that is not ONNX."""
+def read(path: Path, *, beside: bool = False) -> ModelProto:
+    """The model with its external data in memory, or with `beside` left where it is if it is over 2 GB.
+
+    Raises `InvalidInput` for a file that is not ONNX, `Unsupported` for one over 2 GB without `beside`.
+    """
     try:
-        model = onnx.load(str(path))
+        model = onnx.load(str(path), load_external_data=False)
+        if sum(place.stat().st_size for place in data_files(model, path)) <= MAX_BYTES:
+            model = onnx.load(str(path))
+        elif not beside:
+            raise Unsupported(f"{path.name}: {TOO_LARGE}")
     except (OSError, DecodeError, onnx.checker.ValidationError, ValueError) as error:
         raise InvalidInput(f"{path}: cannot be read as ONNX: {error}") from error
     if not model.graph.node:
@@ -146,6 +156,12 @@ def fixed_batch(model: ModelProto) -> int | None:
     inputs = model.graph.input
     dims = inputs[0].type.tensor_type.shape.dim if inputs else ()
     return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
+
+
+def data_files(model: ModelProto, path: Path) -> list[Path]:
+    """The files beside a model that hold weights of its main graph."""
+    stored = (item for one in model.graph.initializer for item in one.external_data if item.key == "location")
+    return [path.parent / location for location in dict.fromkeys(item.value for item in stored)]
 
 
 def has_external(model: ModelProto) -> bool:

@@ -10,7 +10,7 @@ from typing import ClassVar, final
 from onnx import ModelProto
 
 from backends.onnx_tools.deploy import Quantized, read_source, write, write_free
-from backends.onnx_tools.graph import fix_batch
+from backends.onnx_tools.graph import data_files, fix_batch
 from backends.onnx_tools.precision import split_by_precision
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
@@ -46,7 +46,7 @@ class OrtBackend(Backend):
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.onnx` with the batch fixed."""
         _check_gpu_options(options)
-        read = read_source(source, conditions.batch)
+        read = read_source(source, conditions.batch, beside=source.quant is None)
         done = _quantize(read.model, source, options)
         _refuse_hidden_tf32(options, done.precision)
         deployed = write(done.model, conditions.batch, read.path, out)
@@ -57,7 +57,11 @@ class OrtBackend(Backend):
         facts = dict(done.facts)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
-        facts["source_bytes"], facts["file_bytes"] = read.path.stat().st_size, deployed.stat().st_size
+        beside = data_files(done.model, read.path)
+        if beside:
+            facts["data_files"] = [file.name for file in beside]
+        more = sum(file.stat().st_size for file in beside)
+        facts["source_bytes"], facts["file_bytes"] = (file.stat().st_size + more for file in (read.path, deployed))
         if source.quant is not None and facts["file_bytes"] > facts["source_bytes"]:
             facts["file_grew"] = f"{facts['source_bytes']} to {facts['file_bytes']} bytes"
         facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version

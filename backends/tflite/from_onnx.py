@@ -79,10 +79,11 @@ def _check_packages(packages: Path) -> None:
 
 def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]], dict[str, str]]:
     """Rank of each input, the stored weights by name, and the layer of each node that has a weight."""
-    import onnx
     from onnx import numpy_helper
 
-    graph = onnx.load(str(source)).graph
+    from backends.onnx_tools.graph import read
+
+    graph = read(source).graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in graph.input if item.name not in stored}
     nodes = {

@@ -16,7 +16,7 @@ from bench.config.suite import Measure, check_seed
 from bench.config.target import BackendChoice, Target
 from bench.cost.show import cost_json
 from bench.data.datasets import Dataset, load_data
-from bench.errors import InvalidInput, PressbenchError, Unavailable
+from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import describe_file
 from bench.line.measure import Findings, Outputs, measure_artifact
@@ -127,6 +127,10 @@ def _write(model: Model, steps: Recipe, out: Path, coded: Path | None, setting: 
     prepared = prepare(model, steps, choice, Conditions(), setting)
     if out.suffix != prepared.artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {choice.title} writes {prepared.artifact.path.suffix} files")
+    if files := prepared.artifact.facts.get("data_files"):
+        raise Unsupported(
+            f"{title_of(model)}: its weights lie beside it ({', '.join(files)}), and compress writes one file"
+        )
     weights_file = coded_file(prepared.source) if coded else None
     judged = _judge(model, steps, prepared, setting)
     free = prepared.backend.free_batch(prepared.artifact, prepared.source, setting.folder)

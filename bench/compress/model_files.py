@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from onnx import ModelProto
+
 from bench import cache
 from bench.compress import notes
 from bench.compress.export import layer_weights
 from bench.compress.interface import Compressor
 from bench.errors import InvalidInput, Unsupported
-from bench.formats.onnx_file import read_onnx
+from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.formats.onnx_inputs import fix_shape, input_specs
 from bench.formats.tflite_file import tflite_inputs
 from bench.types import Json, Model, QuantSpec, TensorSpec
@@ -60,6 +62,8 @@ def _from_tflite(file: Path, shape: tuple[int, ...]) -> Base:
 
 def _from_onnx(source: Path, shape: tuple[int, ...], folder: Path) -> Base:
     """The file itself, or a copy in the cache where external data is taken in or free axes are fixed to `shape`."""
+    if not fits_one_file(proto := load_onnx(source), source):
+        return _from_large(proto, source, shape)
     proto, taken_in = read_onnx(source)
     inputs, file = input_specs(proto.graph, source), source
     found: dict[str, Json] = {}
@@ -75,18 +79,34 @@ def _from_onnx(source: Path, shape: tuple[int, ...], folder: Path) -> Base:
     return _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
 
 
+def _from_large(proto: ModelProto, source: Path, shape: tuple[int, ...]) -> Base:
+    """A file that with its external data is too large for one: it stays where it lies, and only its names are read."""
+    if shape and fix_shape(proto, shape, source):
+        raise Unsupported(f"{source}: --input-shape cannot fix axes of a file over 2 GB: fix them in the file")
+    beside = data_files(proto, source)
+    content = cache.key(model=cache.sha256(source), data=[[file.name, cache.sha256(file)] for file in beside])
+    found = {notes.EXTERNAL_DATA: f"over 2 GB: stays in {len(beside)} files beside the model"}
+    inputs = input_specs(proto.graph, source)
+    return _base("onnx", source, inputs, tuple(layer_weights(proto.graph)), found, content)
+
+
 def _write(content: bytes, folder: Path) -> Mapping[str, Json]:
     (folder / INLINED).write_bytes(content)
     return {}
 
 
 def _base(
-    form: str, file: Path, inputs: tuple[TensorSpec, ...], layers: tuple[str, ...], found: Mapping[str, Json]
+    form: str,
+    file: Path,
+    inputs: tuple[TensorSpec, ...],
+    layers: tuple[str, ...],
+    found: Mapping[str, Json],
+    content: str = "",
 ) -> Base:
     return Base(
         files={form: file},
         inputs=inputs,
-        content=cache.sha256(file),
+        content=content or cache.sha256(file),
         layers=layers,
         entropy_bytes=None,
         notes={**found, notes.ENTROPY: "only torch networks' weights are coded"},

@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, numpy_helper
 from bench.cost.ledger import Leaf, Operand, leaves_of
 from bench.cost.onnx_shapes import Graph
 from bench.cost.onnx_surrogate import attributes
-from bench.formats.onnx_external import tensor_values
+from bench.formats.onnx_external import count_nonzero, tensor_values
 
 Array = NDArray[np.generic]
 SAME_VALUES = {"Identity", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
@@ -105,9 +105,11 @@ def _stored(graph: Graph, name: str, zero: str, axis: int, block: int = 0) -> Op
     stored = {name: bytes_of(tensor.data_type, size) or len(b"".join(tensor.string_data))}
     if tensor.data_type not in BITS or size == 0:
         return Operand(size=size, nonzero=size, stored=stored)
-    values = tensor_values(tensor, graph.file)
     points = array_of(graph, zero) if zero else None
-    nonzero = int(np.count_nonzero(values if points is None else _differs(values, points, axis, block)))
+    if points is None:
+        nonzero = count_nonzero(tensor, graph.file)
+    else:
+        nonzero = int(np.count_nonzero(_differs(tensor_values(tensor, graph.file), points, axis, block)))
     leaves = (Leaf(key=name, size=size, nonzero=nonzero),) if tensor.dims else ()
     return Operand(size=size, nonzero=nonzero, leaves=leaves, stored=stored)
 

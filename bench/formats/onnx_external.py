@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from bench.errors import InvalidInput
 from bench.formats.onnx_walk import every_tensor
 
 SHARED = 64
 """How often one byte beside a model may be read as weights of different tensors."""
+PIECE = 2**24
+"""Bytes of external data read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,26 @@ def tensor_values(tensor: TensorProto, model: Path) -> NDArray[np.generic]:
         raise InvalidInput(
             f"{model}: constant {tensor.name!r} of shape {list(tensor.dims)} cannot be read: {error}"
         ) from error
+
+
+def count_nonzero(tensor: TensorProto, model: Path) -> int:
+    """How many values of a tensor are not zero. External data is read in pieces and never all in memory.
+
+    Raises as `tensor_values`.
+    """
+    kind = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    if tensor.data_location != TensorProto.EXTERNAL or kind.kind not in "fiub":
+        return int(np.count_nonzero(tensor_values(tensor, model)))
+    span, wanted = external_span(tensor, model), prod(tensor.dims) * kind.itemsize
+    if span.length != wanted:
+        raise InvalidInput(f"{model}: constant {tensor.name!r} needs {wanted} bytes and its data has {span.length}")
+    found = 0
+    with span.file.open("rb") as stream:
+        stream.seek(span.offset)
+        for start in range(0, wanted, PIECE):
+            piece = stream.read(min(PIECE, wanted - start))
+            found += int(np.count_nonzero(np.frombuffer(piece, kind.newbyteorder("<"))))
+    return found
 
 
 def _taken_in(tensor: TensorProto, span: Span) -> TensorProto:

@@ -47,7 +47,7 @@ def read_onnx(file: Path) -> tuple[ModelProto, int]:
     model = load_onnx(file)
     external = external_tensors(model)
     spans = [external_span(tensor, file) for tensor in external]
-    if file.stat().st_size + sum(span.length for span in spans) > MAX_BYTES:
+    if not fits_one_file(model, file):
         raise Unsupported(f"{file}: with its external data over 2 GB, more than one ONNX file can hold")
     for tensor, span in zip(external, spans, strict=True):
         tensor.raw_data = span.read()
@@ -56,10 +56,19 @@ def read_onnx(file: Path) -> tuple[ModelProto, int]:
     return model, len(external)
 
 
+def fits_one_file(model: ModelProto, file: Path) -> bool:
+    """Whether a model with all its external data is small enough for one ONNX file: 2 GB."""
+    return file.stat().st_size + sum(external_span(one, file).length for one in external_tensors(model)) <= MAX_BYTES
+
+
+def data_files(model: ModelProto, file: Path) -> tuple[Path, ...]:
+    """The files beside an .onnx file that hold its weights, by path."""
+    return tuple(sorted({external_span(tensor, file).file for tensor in external_tensors(model)}))
+
+
 def bytes_on_disk(model: ModelProto, file: Path) -> int:
     """Bytes of an .onnx file and of the files beside it that hold its weights."""
-    beside = {external_span(tensor, file).file for tensor in external_tensors(model)}
-    return sum(part.stat().st_size for part in (file, *beside))
+    return sum(part.stat().st_size for part in (file, *data_files(model, file)))
 
 
 def _parse(file: Path) -> ModelProto:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from bench.cache import key as digest_of
 from bench.cache import sha256
 from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, parse_calibrate
 from bench.compress.recipe import parse_recipe
@@ -17,7 +18,7 @@ from bench.config.target import BackendChoice, Target, load_target, targets, tit
 from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
-from bench.formats.onnx_file import read_onnx
+from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.line.own_models import check_fit, choose_backends, describe_suite_data
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
@@ -306,8 +307,10 @@ def _content(file: Path) -> str:
         with suppress(Unsupported):  # a model too large for one file: its cells are skipped, the others go on
             if file.suffix in FILE_SUFFIXES:
                 probe(file)
-            proto, taken_in = read_onnx(file) if file.suffix == ".onnx" else (None, 0)
-            if proto and taken_in:
+            if file.suffix == ".onnx" and (beside := data_files(proto := load_onnx(file), file)):
+                if not fits_one_file(proto, file):
+                    return digest_of(model=sha256(file), data=[[part.name, sha256(part)] for part in beside])
+                proto, _ = read_onnx(file)
                 return hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
         return sha256(file)
     except OSError as error:

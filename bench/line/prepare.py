@@ -92,7 +92,7 @@ def count_cost(prepared: Prepared, setting: Setting) -> Cost:
     promise = count(graph) if source.quant else counted
     return replace(
         counted,
-        file_bytes=artifact.path.stat().st_size,
+        file_bytes=counted.file_bytes if readable else artifact.path.stat().st_size,
         entropy_bytes=source.entropy_bytes,
         nonzero_macs=promise.nonzero_macs,
         unknown=tuple(sorted({*counted.unknown, *promise.unknown})),

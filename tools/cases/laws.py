@@ -11,6 +11,8 @@ TRACEBACK = re.compile(r"Traceback \(most recent call last\)|^\w*(?:Error|Except
 AGREES = 0.5
 """Below this share of equal first classes, outputs without labels are not those of the same network."""
 KNOWN_EXITS = {0, 2, 3, 4}
+WAITED = "samples ran without waiting for a CPU"
+"""In the reason of a cell that was measured while this machine was busy."""
 
 
 def broken_laws(outcome: Outcome) -> Iterator[str]:

@@ -9,13 +9,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 LIMIT_S = 300
 REFUSED = 2
 """The exit code of a command that refuses its input. It leaves no file, so the check after it does not run."""
+BRIEF = """[measure]
+launches = 1
+pairs = 0
+warmup_s = 0.0
+time_s = 0.05
+profile_runs = 0
+"""
+"""How a suite measures where the times decide nothing."""
 BESIDE = ("quick.toml", "torch_check.py")
 """Files that the commands name as `../NAME`."""
 
@@ -57,20 +65,30 @@ def load_case(folder: Path) -> Case:
         raise SystemExit(f"{path}: {error!r}") from error
 
 
-def run_case(case: Case, work: Path) -> list[Outcome]:
-    """Copies the case beside the shared files into `work`, builds it and runs its commands."""
+def run_case(
+    case: Case, work: Path, more: Sequence[str] = (), *, borrow: Sequence[str] = (), brief: bool
+) -> list[Outcome]:
+    """Copies the case beside the shared files into `work`, builds it and runs its commands, then those of `more`.
+
+    `borrow`: the file of another case (`18-pads/model.onnx`) and the name that this case has it under.
+    `brief`: the suite that the cases share measures for a moment only.
+    """
     folder = work / case.name
     shutil.copytree(case.folder, folder)
     folder.chmod(0o755)
     for name in BESIDE:
-        if not (work / name).exists():
-            shutil.copyfile(case.folder.parent / name, work / name)
+        text = (case.folder.parent / name).read_text(encoding="utf-8")
+        if brief and name.endswith(".toml"):
+            text = text.partition("[measure]")[0] + BRIEF
+        (work / name).write_text(text, encoding="utf-8")
+    if borrow:
+        borrow_file(case.folder.parent / borrow[0], folder / borrow[1], work)
     done: list[Outcome] = []
     if (folder / "build.py").exists():
         built = run_command("python build.py", folder)
         if built.exit_code:
             return [built]
-    for number, command in enumerate(case.commands):
+    for number, command in enumerate((*case.commands, *more)):
         if command.strip() == "python build.py":
             continue
         if done and done[-1].exit_code == REFUSED and command.startswith("python "):
@@ -79,6 +97,16 @@ def run_case(case: Case, work: Path) -> list[Outcome]:
         text = command.replace("--results out", f"--results {results.name}")
         done.append(with_cells(run_command(text, folder), results))
     return done
+
+
+def borrow_file(file: Path, wanted: Path, work: Path) -> None:
+    """Builds another case and copies a file of it."""
+    other = work / file.parent.name
+    shutil.copytree(file.parent, other)
+    other.chmod(0o755)
+    run_command("python build.py", other)
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(other / file.name, wanted)
 
 
 def run_command(command: str, folder: Path) -> Outcome:
