@@ -101,6 +101,36 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Climate:
+    """Heat and clocks of the device at one moment.
+
+    `at_ns`: ns since 1970 by the device's clock. `celsius`: thermal zone -> degrees. `mhz`, `limit_mhz`: clock -> now,
+    and the highest that its governor may choose. `slowed`: what held the device back at that moment. `counts`:
+    kind of throttling -> how often since boot. `unread`: what could not be asked, and why.
+    """
+
+    moment: str
+    at_ns: int
+    celsius: Mapping[str, float] = field(default_factory=dict)
+    mhz: Mapping[str, float] = field(default_factory=dict)
+    limit_mhz: Mapping[str, float] = field(default_factory=dict)
+    governors: tuple[str, ...] = ()
+    slowed: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+    @property
+    def hottest_c(self) -> float | None:
+        """The hottest zone."""
+        return max(self.celsius.values(), default=None)
+
+    @property
+    def fastest_mhz(self) -> float | None:
+        """The fastest clock."""
+        return max(self.mhz.values(), default=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One fresh process that measured one artifact.
 
@@ -108,7 +138,8 @@ class Launch:
     `waits_ns`: growth of the run-queue wait during each (empty where the kernel does not say);
     `device_ns`: the device's own clock for each (empty when the session's clock is the host's).
     `steady`: whether the warm-up ended because runs no longer got faster, and not at its limit.
-    `stopped`: "converged", "time limit" or "sample limit".
+    `stopped`: "converged", "time limit" or "sample limit". `climate`: around the timed samples and after the energy
+    windows; () in records of older versions.
     """
 
     samples_ns: tuple[int, ...]
@@ -121,6 +152,7 @@ class Launch:
     memory: tuple[MemoryPhase, ...] = ()
     device_memory: Mapping[str, int] = field(default_factory=dict)
     energy: tuple[EnergyWindow, ...] = ()
+    climate: tuple[Climate, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 

@@ -51,7 +51,9 @@ class Target:
 
     `devices`: variants of it, each measured as a condition of its own (emulated CPU models). `min_clean_share`: a cell
     is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
-    it has threads; false where a GPU does the work. `meter_options`: by the meter's name. `accuracy_samples`: how many test samples run there; 0: all.
+    it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
+    `cool_down_s`: before each launch, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
+    and until it is at most that hot. `accuracy_samples`: how many test samples run there; 0: all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -64,6 +66,8 @@ class Target:
     devices: tuple[str, ...] = ()
     budget: Budget = field(default_factory=Budget)
     min_clean_share: float = 0.2
+    cool_down_s: float = 0.0
+    ceiling_c: float | None = None
     pin: bool = True
     accuracy_samples: int = 0
 
@@ -86,7 +90,18 @@ def load_target(name: str) -> Target:
     for number, choice in enumerate(target.backend):
         _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
     _check_meters(target, path)
+    _check_cooling(target, path)
     return target
+
+
+def _check_cooling(target: Target, path: Path) -> None:
+    if not 0 <= target.cool_down_s < math.inf:
+        raise InvalidInput(f"{path}: key 'cool_down_s': seconds from 0 (do not wait) up, found {target.cool_down_s}")
+    if target.ceiling_c is not None and not (target.cool_down_s > 0 and 0 < target.ceiling_c < math.inf):
+        raise InvalidInput(
+            f"{path}: key 'ceiling_c': degrees above 0, with the longest wait in 'cool_down_s' (as 300.0), "
+            f"found {target.ceiling_c} and {target.cool_down_s}"
+        )
 
 
 def _check_meters(target: Target, path: Path) -> None:

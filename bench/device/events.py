@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from bench.records import EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import Climate, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
 from bench.types import Clock, Json
 
 
@@ -65,6 +65,13 @@ class Condition:
 
     meter: str
     distrust: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClimateRead:
+    """Heat and clocks at a moment of the measurement."""
+
+    climate: Climate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +136,7 @@ Event = (
     | MemoryRead
     | TimedRuns
     | Condition
+    | ClimateRead
     | EnergyRead
     | OutputsWritten
     | SessionReport
@@ -145,6 +153,7 @@ KINDS: Mapping[str, type[Event]] = {
     "memory": MemoryRead,
     "timed": TimedRuns,
     "condition": Condition,
+    "climate": ClimateRead,
     "energy": EnergyRead,
     "outputs": OutputsWritten,
     "session": SessionReport,

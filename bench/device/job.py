@@ -30,6 +30,15 @@ class MeterChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cooling:
+    """How a device cools down before it is measured: `limit_s` seconds at most (0: not at all), until it is steady and
+    no hotter than `ceiling_c` degrees."""
+
+    limit_s: float = 0.0
+    ceiling_c: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """When measuring stops. `width`: half width of the 95 % interval of the median, relative to it.
 
@@ -68,6 +77,7 @@ class Job:
     first: str = "a"
     limits: Limits = field(default_factory=Limits)
     meters: tuple[MeterChoice, ...] = ()
+    cooling: Cooling = field(default_factory=Cooling)
     profile_runs: int = 0
     count_runs: int = 3
     pin: bool = True
@@ -84,6 +94,7 @@ class Job:
             data: dict[str, Json] = json.loads(text)
             subjects = tuple(_read_subject(subject) for subject in data.pop("subjects"))
             limits = Limits(**data.pop("limits"))
+            data["cooling"] = Cooling(**data["cooling"])
             data["meters"] = tuple(MeterChoice(**meter) for meter in data["meters"])
             known = {item.name for item in fields(Job)}
             return Job(subjects=subjects, limits=limits, **{key: data[key] for key in data if key in known})

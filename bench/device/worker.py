@@ -19,9 +19,10 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import IO
 
-from bench.device import machine
+from bench.device import heat, machine
 from bench.device.energy import energy_windows, open_meters
 from bench.device.events import (
+    ClimateRead,
     Condition,
     End,
     Event,
@@ -95,6 +96,7 @@ def work(job: Job, channel: Channel) -> None:
     if job.pin:
         facts |= machine.pin(root, job.threads)
     channel.send(MachineFacts(facts=facts))
+    cool(job, channel, root)
     gc.collect()
     gc.disable()
     tasks = {"measure": measure_one, "compare": compare_two, "count": count_one}
@@ -117,7 +119,7 @@ def measure_one(job: Job, channel: Channel, root: Path) -> None:
     feed = first_feed(job, session)
     with memory.phase("first_run"):
         session.run(feed)
-    with watched(meters, channel), memory.phase("steady"):
+    with watched(meters, channel, root), memory.phase("steady"):
         send_timed(job, channel, session, feed, root)
     stolen = machine.steal_ns(root)
     stolen = None if stolen is None or steal is None else stolen - steal
@@ -125,6 +127,8 @@ def measure_one(job: Job, channel: Channel, root: Path) -> None:
     channel.send(MemoryRead(phases=tuple(memory.phases), reason=memory.reason))
     for window in energy_windows(meters, session.bind(feed), job.limits.energy_s):
         channel.send(window)
+    if meters:
+        channel.send(ClimateRead(climate=heat.read_climate(root, "after the energy windows")))
     send_outputs(job, channel, session)
     channel.send(describe(session))
     if job.profile_runs:
@@ -132,12 +136,25 @@ def measure_one(job: Job, channel: Channel, root: Path) -> None:
     session.close()
 
 
+def cool(job: Job, channel: Channel, root: Path) -> None:
+    """Waits as the job asks, and sends why what follows must not be believed. ABBA blocks need no cold start."""
+    if job.task != "measure":
+        return
+    if reasons := heat.cool_down(root, job.cooling):
+        channel.send(Condition(meter="heat", distrust=reasons))
+
+
 @contextmanager
-def watched(meters: Sequence[Meter], channel: Channel) -> Iterator[None]:
-    """Sends why the meters distrust what is measured inside: a throttled latency must not be believed."""
+def watched(meters: Sequence[Meter], channel: Channel, root: Path) -> Iterator[None]:
+    """Sends heat and clocks around what is measured inside, and why it is distrusted: a throttled latency is wrong."""
     for meter in meters:
         meter.condition()  # what happened before is not of this measurement
+    before = heat.read_climate(root, "before timing")
     yield
+    after = heat.read_climate(root, "after timing")
+    channel.send(ClimateRead(climate=before))
+    channel.send(ClimateRead(climate=after))
+    channel.send(Condition(meter="heat", distrust=heat.find_throttling(before, after)))
     for meter in meters:
         channel.send(Condition(meter=meter.name, distrust=tuple(meter.condition().distrust)))
 
@@ -201,7 +218,7 @@ def compare_two(job: Job, channel: Channel, root: Path) -> None:
     for name in "ab" if job.first == "a" else "ba":
         opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
     feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
-    with watched(meters, channel):
+    with watched(meters, channel, root):
         pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
     channel.send(pair)
     for name, session in opened.items():

@@ -17,6 +17,7 @@ from bench.line.trust import (
     find_busy_machine,
     find_coarse_meter,
     find_doubts,
+    find_drift,
     find_overruns,
     find_pair_doubts,
 )
@@ -82,7 +83,7 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
             *find_coarse_meter(launches),
         ),
         made_wrong=found.prepared.source.distrust,
-        fallbacks=found.ran.distrust,
+        fallbacks=(*found.ran.distrust, *find_drift(launches, clock)),
         doubts=find_doubts(launches),
         baseline_error=found.checked.baseline_error,
         far_from_reference=found.checked.far,

@@ -13,7 +13,7 @@ from bench.config.suite import Measure
 from bench.config.target import Target
 from bench.device import events as say
 from bench.device.events import Event
-from bench.device.job import Job, MeterChoice, Subject
+from bench.device.job import Cooling, Job, MeterChoice, Subject
 from bench.device.outputs import Output, read_outputs
 from bench.errors import CellFailed, InvalidInput, Unavailable
 from bench.owner import temporary_folder
@@ -48,6 +48,7 @@ class Bench:
     evaluate: Path | None = None
     seed: int = 0
     pin: bool = True
+    cooling: Cooling = field(default_factory=Cooling)
 
     def make_job(self, task: str, subjects: Sequence[Subject]) -> Job:
         """A job of this cell, before its task's own fields."""
@@ -61,6 +62,7 @@ class Bench:
             evaluate=str(self.evaluate) if self.evaluate else None,
             seed=self.seed,
             limits=self.measure.limits(),
+            cooling=self.cooling,
             pin=self.pin,
         )
 
@@ -157,7 +159,9 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
     with temporary_folder(WORK_PREFIX) as workdir:
         target = workdir / "outputs.npz" if wants_outputs else None
-        ended = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s)
+        ended = bench.reach.run(
+            replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s + job.cooling.limit_s
+        )
         return ended, _read_outputs(target) if target else None
 
 
@@ -226,6 +230,7 @@ def _make_launch(events: Sequence[Event]) -> Launch:
         memory=_find_one(events, say.MemoryRead).phases,
         device_memory=_find_one(events, say.SessionReport).device_memory,
         energy=tuple(read.window for read in _find_all(events, say.EnergyRead)),
+        climate=tuple(read.climate for read in _find_all(events, say.ClimateRead)),
         facts={**_find_one(events, say.MachineFacts).facts, "steal_ns": loaded.steal_ns},
     )
 

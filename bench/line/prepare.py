@@ -11,7 +11,7 @@ from bench.compress.calibration import FROM_DATA, CalibrateOn
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
-from bench.device.job import MeterChoice
+from bench.device.job import Cooling, MeterChoice
 from bench.line.measure import Bench
 from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, find_misfit
 from bench.line.stages import Stages
@@ -130,6 +130,7 @@ def _set_up_bench(
         evaluate=evaluate,
         seed=setting.seed,
         pin=setting.target.pin,
+        cooling=Cooling(limit_s=setting.target.cool_down_s, ceiling_c=setting.target.ceiling_c),
     )
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from bench.config.target import Budget
 from bench.device.energy import MARGIN, RESOLUTION_SHARE
 from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
-from bench.records import Launch, PairLaunch
+from bench.records import Climate, Launch, PairLaunch
 from bench.stats import energy_of, host_memory, latency
 from bench.stats.energy import resolution_share
 from bench.types import Clock, Status
 
+DRIFT = 0.05
+WARMER_C = 2.0
+LEAST_QUARTER = 10
 SKIPS = (Unsupported, Unavailable)
 """Errors that say that a cell cannot be on this target: it is skipped, it did not fail."""
 
@@ -126,6 +130,35 @@ def find_overruns(budget: Budget, launches: Sequence[Launch], clock: Clock, batc
         for what, used, limit, unit in spent
         if used is not None and limit is not None and used > limit
     )
+
+
+def find_drift(launches: Sequence[Launch], clock: Clock) -> tuple[str, ...]:
+    """Launches that got slower while the device got hotter or its clock fell: neither the cold figure nor the warm."""
+    return tuple(
+        f"launch {number} got {slower:.0%} slower on the way: {cause}"
+        for number, launch in enumerate(launches, 1)
+        if (slower := find_slowing(launch, clock)) > DRIFT and (cause := find_cause(launch.climate))
+    )
+
+
+def find_slowing(launch: Launch, clock: Clock) -> float:
+    """Median of the last quarter of the samples over that of the first, less 1; 0 of fewer than 40 samples."""
+    samples = launch.device_ns if clock is Clock.DEVICE else launch.samples_ns
+    quarter = len(samples) // 4
+    return median(samples[-quarter:]) / median(samples[:quarter]) - 1 if quarter >= LEAST_QUARTER else 0.0
+
+
+def find_cause(climate: Sequence[Climate]) -> str:
+    """What changed from before the timing to after it that explains slowing down; "" if nothing that is seen."""
+    if len(climate) < 2:
+        return ""
+    before, after = climate[0], climate[1]
+    said = []
+    if before.hottest_c is not None and after.hottest_c is not None and after.hottest_c - before.hottest_c >= WARMER_C:
+        said.append(f"the hottest zone went from {before.hottest_c:.0f} to {after.hottest_c:.0f} °C")
+    if before.fastest_mhz and after.fastest_mhz and after.fastest_mhz < (1 - DRIFT) * before.fastest_mhz:
+        said.append(f"the fastest clock from {before.fastest_mhz:.0f} to {after.fastest_mhz:.0f} MHz")
+    return ", ".join(said)
 
 
 def find_coarse_meter(launches: Sequence[Launch]) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from bench.records import Record, Run
 from bench.report.cells import Cell, keep_latest, make_cells
 from bench.report.charts.axes import Figure
 from bench.report.charts.bars import draw_energy, draw_memory, draw_sizes
+from bench.report.charts.heat import draw_heat
 from bench.report.charts.legend import Legend, make_legend
 from bench.report.charts.scatter import draw_accuracy, draw_promises
 from bench.report.page.cell_table import make_table
@@ -36,6 +37,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]
     ("size", "File size", draw_sizes),
     ("memory", "Memory", draw_memory),
     ("energy", "Energy", draw_energy),
+    ("heat", "Heat and clocks", draw_heat),
 )
 """Sections with plots: id, title and what draws them. Their texts are in page.html."""
 

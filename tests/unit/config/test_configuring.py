@@ -14,7 +14,13 @@ from bench.config.target import BackendChoice, Budget, Target, load_target
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "configuring.md").read_text(encoding="utf-8")
 TABLES = re.findall(r"\| key \| default \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT)
-ELSEWHERE = {(Suite, "measure"), (Budget, "latency_ms"), (Budget, "memory_bytes"), (Budget, "energy_mj")}
+ELSEWHERE = {
+    (Suite, "measure"),
+    (Budget, "latency_ms"),
+    (Budget, "memory_bytes"),
+    (Budget, "energy_mj"),
+    (Target, "ceiling_c"),
+}
 """Told by a table of its own, or with no default to compare."""
 
 

@@ -14,10 +14,11 @@ from bench.line.trust import (
     decide_error,
     find_busy_machine,
     find_coarse_meter,
+    find_drift,
     find_overruns,
     find_pair_distrust,
 )
-from bench.records import EnergyWindow, Launch, PairLaunch
+from bench.records import Climate, EnergyWindow, Launch, PairLaunch
 from bench.types import Clock, Status
 
 DISTRUST = (
@@ -126,3 +127,26 @@ def test_a_meter_too_coarse_for_its_window_is_said_with_its_share():
     )
     launches = [Launch(samples_ns=(1,), energy=(window, replace(window, meter="fine", resolution_j=0.1)))]
     assert find_coarse_meter(launches) == ("energy by battery: its resolution may change the figure by 10%",)
+
+
+def heated(celsius: tuple[float, float], mhz: tuple[float, float], last_ns: int = 1100) -> list[Launch]:
+    climate = tuple(
+        Climate(moment="m", at_ns=0, celsius={"cpu": hot}, mhz={"cpu": clock})
+        for hot, clock in zip(celsius, mhz, strict=True)
+    )
+    return [Launch(samples_ns=(1000,) * 60 + (last_ns,) * 60, climate=climate)]
+
+
+@pytest.mark.parametrize(
+    ("launches", "reasons"),
+    [
+        (heated((50, 60), (1500, 1500)), "launch 1 got 10% slower on the way: the hottest zone went from 50 to 60 °C"),
+        (heated((50, 50), (1500, 1200)), "launch 1 got 10% slower on the way: the fastest clock from 1500 to 1200 MHz"),
+        (heated((50, 51), (1500, 1490)), ""),
+        (heated((50, 60), (1500, 1200), last_ns=1020), ""),
+        ([Launch(samples_ns=(1000,) * 60 + (1100,) * 60)], ""),
+        ([replace(heated((50, 60), (1500, 1200))[0], samples_ns=(1000, 2000))], ""),
+    ],
+)
+def test_a_launch_that_got_slower_while_it_got_hotter_drifts(launches, reasons):
+    assert find_drift(launches, Clock.HOST) == ((reasons,) if reasons else ())

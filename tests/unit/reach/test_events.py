@@ -8,6 +8,7 @@ import pytest
 
 from bench.device.events import (
     KINDS,
+    ClimateRead,
     Condition,
     End,
     EnergyRead,
@@ -25,7 +26,7 @@ from bench.device.events import (
 )
 from bench.errors import CellFailed
 from bench.reach.process import read_event
-from bench.records import EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import Climate, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
 from bench.types import Clock
 
 WINDOW = EnergyWindow(
@@ -47,6 +48,7 @@ EXAMPLES = (
         stopped="converged",
     ),
     Condition(meter="nvml", distrust=("hot",)),
+    ClimateRead(climate=Climate(moment="before timing", at_ns=5, celsius={"cpu": 51.5}, governors=("performance",))),
     EnergyRead(window=WINDOW, distrust=()),
     OutputsWritten(samples=12),
     SessionReport(
