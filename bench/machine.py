@@ -33,7 +33,7 @@ def machine_facts(root: Path) -> dict[str, Json]:
     `l2_bytes` and `l3_bytes` are the size of one cache of that level, the largest if they differ; `l2_count` and
     `l3_count` are how many the machine has. A figure that cannot be read is left out.
     """
-    flags = _cpu_flags(root)
+    flags = cpu_flags(root)
     found: dict[str, Json] = {
         "cpu": cpu_name(root),
         "flags": [flag for flag in TELLING_FLAGS if flag in flags],
@@ -49,7 +49,7 @@ def machine_facts(root: Path) -> dict[str, Json]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _cpu_flags(root: Path) -> frozenset[str]:
+def cpu_flags(root: Path) -> frozenset[str]:
     """Features of the first CPU: "flags" on x86, "Features" on ARM."""
     for line in _text(root / "proc" / "cpuinfo").splitlines():
         name, _, value = line.partition(":")

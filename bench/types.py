@@ -267,6 +267,9 @@ class Backend(ABC):
     """`module:Class` of the device side; None for a backend that only simulates."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]
     """Option -> the values it takes, the default first; () is free text or number."""
+    width_steps: ClassVar[Mapping[str, int]] = {"": 8}
+    """Where it runs -> how many channels its kernels take at a time, so that widths should be multiples of it. Keys:
+    "avx512", a value of one of its options ("cuda"), or "" for anything else."""
     compilers: ClassVar[tuple[str, ...]] = ()
     """Distributions that decide, besides the probed runtime, the bytes `compile` writes. Another version compiles again."""
 

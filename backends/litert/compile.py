@@ -24,6 +24,7 @@ class LitertBackend(Backend):
     name: ClassVar[str] = "litert"
     accepts: ClassVar[tuple[str, ...]] = ACCEPTS
     session: ClassVar[str | None] = "backends.litert.session:LitertSession"
+    width_steps: ClassVar[Mapping[str, int]] = {"avx512": 16, "": 8}
     compilers: ClassVar[tuple[str, ...]] = COMPILERS
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "kernels": ("xnnpack", "any", "builtin", "reference"),

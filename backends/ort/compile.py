@@ -26,6 +26,7 @@ class OrtBackend(Backend):
     name: ClassVar[str] = "ort"
     accepts: ClassVar[tuple[str, ...]] = ("onnx",)
     session: ClassVar[str | None] = "backends.ort.session:OrtSession"
+    width_steps: ClassVar[Mapping[str, int]] = {"cuda": 8, "tensorrt": 8, "avx512": 16, "": 8}
     compilers: ClassVar[tuple[str, ...]] = ("onnx", "ml_dtypes")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "provider": ("cpu", "cuda", "tensorrt"),

@@ -21,6 +21,7 @@ class PytorchBackend(Backend):
     name: ClassVar[str] = "pytorch"
     accepts: ClassVar[tuple[str, ...]] = ("pt2",)
     session: ClassVar[str | None] = "backends.pytorch.session:PytorchSession"
+    width_steps: ClassVar[Mapping[str, int]] = {"cuda": 8, "avx512": 16, "": 8}
     compilers: ClassVar[tuple[str, ...]] = ("torch", "torchao")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "mode": ("eager", "compile", "cudagraph"),

@@ -25,6 +25,7 @@ class TrtBackend(Backend):
     name: ClassVar[str] = "trt"
     accepts: ClassVar[tuple[str, ...]] = ("onnx",)
     session: ClassVar[str | None] = "backends.trt.session:TrtSession"
+    width_steps: ClassVar[Mapping[str, int]] = {"": 8}
     compilers: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime", "onnxruntime-gpu", "ml_dtypes")
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "flavour": ("auto", "tensorrt", "rtx"),

@@ -35,6 +35,7 @@ class VelaBackend(Backend):
     name: ClassVar[str] = "vela"
     accepts: ClassVar[tuple[str, ...]] = ACCEPTS
     session: ClassVar[str | None] = None
+    width_steps: ClassVar[Mapping[str, int]] = {"": 16}
     compilers: ClassVar[tuple[str, ...]] = COMPILERS
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "accelerator": (

@@ -20,6 +20,7 @@ from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import describe_file
 from bench.line.measure import Findings, Outputs, measure_artifact
+from bench.line.options import LOCAL, fit_recipe
 from bench.line.own_models import check_fit
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
 from bench.line.quality import (
@@ -85,11 +86,12 @@ def compress_one(
     given = Path(weights) if weights else None
     found = resolve(model, data, input_shape=input_shape or None, weights=given, train=train)
     _check_model(found, data if dataset else None, seed, train=train)
-    steps = parse_recipe("asked", recipe)
+    choice = BackendChoice(name=backend)
+    steps, chosen = fit_recipe(parse_recipe("asked", recipe), choice, LOCAL)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
         setting = Setting(
-            target=Target(name="this machine", backend=(BackendChoice(name=backend),)),
+            target=Target(name="this machine", backend=(choice,)),
             cache=cache,
             folder=folder,
             progress=progress,
@@ -103,6 +105,7 @@ def compress_one(
             "file": str(out),
             "model": found.name,
             "recipe": steps.text,
+            **({"widths": chosen} if chosen else {}),
             "dataset": _describe_data(found, data, asked=dataset is not None),
             **_write(found, steps, out, coded, setting),
         }

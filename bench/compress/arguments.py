@@ -81,7 +81,7 @@ def check(step: Any) -> None:
         fits = _fits(value, argument.kind)
         if fits and argument.within is not None and value is not None:
             items = value if isinstance(value, tuple) else (value,)
-            fits = all(item in argument.within for item in items)
+            fits = all(item in argument.within for item in items if not isinstance(item, str))
         if not fits:
             raise InvalidInput(f"{step.name}({argument.name}={value!r}): {argument.name} must be {argument.wants}")
 

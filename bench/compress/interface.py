@@ -94,6 +94,11 @@ class Compressor(ABC):
     def __repr__(self) -> str:
         return canonical(self)
 
+    def fit_widths(self, step: int) -> Compressor:
+        """The same step with the widths that it leaves to the target chosen: multiples of `step` channels."""
+        del step
+        return self
+
     def sources(self) -> tuple[Path, ...]:
         """Files that the result depends on besides the step's own, as the source of a network it builds."""
         return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any
 
 from bench.compress.arguments import arguments, construct
@@ -34,6 +34,15 @@ def parse_recipe(name: str, text: str) -> Recipe:
     steps = tuple(construct(_step_class(call.name), dict(call.arguments)) for call in parse_calls(text))
     _check_order(steps)
     return Recipe(name=name, steps=steps)
+
+
+def fit_widths(recipe: Recipe, step: int) -> Recipe:
+    """The recipe for kernels that take `step` channels at a time: the steps with `round_to='auto'` say so in their text.
+
+    The same recipe where no step leaves its widths to the target.
+    """
+    steps = (one.fit_widths(step) if isinstance(one, Compressor) else one for one in recipe.steps)
+    return replace(recipe, steps=tuple(steps))
 
 
 def describe() -> list[StepDescription]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.compress.notes import OUTSIDE_LAYERS
+from bench.compress.notes import OUTSIDE_LAYERS, ROUNDED
 from bench.config.target import Target
 from bench.line.measure import Findings
 from bench.line.plan import Plan, PlannedCell
@@ -65,19 +65,23 @@ class CellFindings:
 
 
 def describe_file(prepared: Prepared) -> tuple[str, ...]:
-    """What a user must know of the deployed file: that it grew, or has another opset than the network it is made from."""
-    facts = prepared.artifact.facts
+    """What a user must know of the deployed file.
+
+    That another share of channels went than was asked for, that the file grew, or that it has another opset than the
+    network it is made from.
+    """
+    facts, rounded = prepared.artifact.facts, prepared.source.notes.get(ROUNDED)
     said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
-    return tuple(f"{what} from {change}" for what, change in said if change)
+    return (*((str(rounded),) if rounded else ()), *(f"{what} from {change}" for what, change in said if change))
 
 
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
     """What the cell's status depends on."""
     launches, clock = found.ran.launches, found.ran.clock
-    outside = found.prepared.source.notes.get(OUTSIDE_LAYERS)
+    outside = str(found.prepared.source.notes.get(OUTSIDE_LAYERS, ""))
     return Evidence(
         notes=(
-            *((str(outside),) if outside else ()),
+            *filter(None, (cell.chosen, outside)),
             *found.checked.notes,
             *describe_file(found.prepared),
             *find_coarse_meter(launches),

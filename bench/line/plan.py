@@ -19,6 +19,7 @@ from bench.cost.probe import probe
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
+from bench.line.options import fit_recipe
 from bench.line.own_models import check_fit, choose_backends, describe_suite_data
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
@@ -61,6 +62,7 @@ class PlannedCell:
     """One cell to measure: a model under a recipe, by a backend, on the target, in conditions.
 
     `key` is stable between runs (`cell_key`). `baseline_key`: the cell it is compared with, itself for a baseline.
+    `chosen`: what the recipe left to the target, in words; "" if nothing.
     """
 
     model: Model
@@ -69,6 +71,7 @@ class PlannedCell:
     conditions: Conditions
     key: str
     baseline_key: str
+    chosen: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,12 +253,13 @@ def _cells(
     subject = subject_of(model, data)
     subjects = [[*subject, *source_of(recipe, data, calibrate)] for recipe in recipes]
     for backend in backends:
+        fitted = [fit_recipe(recipe, backend, target.reach) for recipe in recipes]
         for condition in conditions:
             keys = [
                 cell_key(suite, target, of_recipe, recipe, backend, condition)
-                for recipe, of_recipe in zip(recipes, subjects, strict=True)
+                for (recipe, _), of_recipe in zip(fitted, subjects, strict=True)
             ]
-            for recipe, key in zip(recipes, keys, strict=True):
+            for (recipe, chosen), key in zip(fitted, keys, strict=True):
                 yield PlannedCell(
                     model=model,
                     recipe=recipe,
@@ -263,6 +267,7 @@ def _cells(
                     conditions=condition,
                     key=key,
                     baseline_key=keys[0],
+                    chosen=chosen,
                 )
 
 

@@ -13,7 +13,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import KINDS, Granularity, distinct, weight_of, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.channel_groups import Tied
-from bench.compress.prune.remove_channels import remove, tied
+from bench.compress.prune.remove_channels import Cut, remove, tied
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.compress.prune.weights import Scope, WeightPruner, note_sparsity, prune_to
 from bench.compress.train.finetune import Finetune, training_data
@@ -95,7 +95,8 @@ class Iterative(WeightPruner):
             size, left = sum(item.size for item in items), sum(item.left(network.module) for item in items)
             going = left - (size - round(share * size))
             amounts |= {name: going / left for item in items for name in item.layers}
-        return remove(network, amounts, self.criterion, context, scope=self.scope) if any(amounts.values()) else network
+        cut = Cut(criterion=self.criterion, scope=self.scope)
+        return remove(network, amounts, cut, context) if any(amounts.values()) else network
 
 
 def shares(start: float, to: float, steps: int, schedule: str) -> tuple[float, ...]:

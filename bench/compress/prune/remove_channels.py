@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.compress.interface import Context, Network
 from bench.compress.layers import CONVOLUTIONS, weight_of, weighted_layers
-from bench.compress.notes import CHANNELS, merged
+from bench.compress.notes import CHANNELS, ROUNDED, merged
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.channel_groups import (
     LIBRARY,
@@ -33,22 +33,25 @@ from bench.errors import Unsupported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """How channels are chosen. `round_to`: what widths are multiples of."""
+    """How channels are chosen. `round_to`: what widths are multiples of. `halve`: half of it where nothing could go."""
 
     criterion: ChannelCriterion
     scope: Scope = "layer"
     round_to: int = 1
+    halve: bool = False
 
 
-def remove(
-    network: Network,
-    amounts: Mapping[str, float],
-    criterion: ChannelCriterion,
-    context: Context,
-    *,
-    scope: Scope = "layer",
-    round_to: int = 1,
-) -> Network:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """The smaller network. `asked` and `reached`: share of the channels that can go, 0 to 1. `round_to`: as used."""
+
+    module: nn.Module
+    asked: float
+    reached: float
+    round_to: int
+
+
+def remove(network: Network, amounts: Mapping[str, float], cut: Cut, context: Context) -> Network:
     """The network without the given share of the outputs of each named layer, 0 to 1.
 
     Layers tied together take the smallest share named for one of them. The result computes what the network does
@@ -60,16 +63,29 @@ def remove(
         raise Unsupported("channels cannot be removed from a network that shares weights; remove them first")
     if found := pattern(network):
         raise Unsupported(f"removing channels would break the {found} pattern of the weights; remove them before nm")
-    module = _cut(network.module, amounts, Cut(criterion=criterion, scope=scope, round_to=round_to), context)
+    removed = _cut(network.module, amounts, cut, context)
+    module = removed.module
     before, after = _widths(network.module), _widths(module)
     first = {name: widths[0] for name, widths in network.notes.get(CHANNELS, {}).items()}
     changed = {name: [first.get(name, before[name]), width] for name, width in after.items() if width != before[name]}
     if not changed:
         raise Unsupported(
             f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs"
+            + (f"; widths stay multiples of round_to={cut.round_to}: take a smaller one" if cut.round_to > 1 else "")
         )
     masks = {name: (module.get_parameter(name) != 0).to(mask.dtype) for name, mask in network.masks.items()}
-    return replace(network, module=module.eval(), masks=masks, notes=merged(network.notes, CHANNELS, changed))
+    found = merged(network.notes, CHANNELS, changed)
+    if cut.round_to > 1:
+        found = {**found, ROUNDED: "; ".join(filter(None, (str(found.get(ROUNDED, "")), _describe(removed, cut))))}
+    return replace(network, module=module.eval(), masks=masks, notes=found)
+
+
+def _describe(removed: Removed, cut: Cut) -> str:
+    narrow = f" ({cut.round_to} is too wide for this network)" if removed.round_to < cut.round_to else ""
+    return (
+        f"{removed.reached:.1%} of the channels went and {removed.asked:.1%} were asked for: the widths are multiples "
+        f"of {removed.round_to}{narrow}"
+    )
 
 
 def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied]:
@@ -84,7 +100,7 @@ def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied
     return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
 
 
-def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> nn.Module:
+def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> Removed:
     """A copy of the network without the channels. What cannot be cut is refused, with what can."""
     try:
         return _cut_or_misfit(whole, amounts, cut, context)
@@ -94,7 +110,7 @@ def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Cont
         def attempt(part: Mapping[str, float], last: bool) -> MisfitError | None:
             """What is wrong if only these layers lose channels. Ranks them by their weights, the last time as asked."""
             try:
-                module = _cut_or_misfit(whole, part, cut if last else quick, context)
+                module = _cut_or_misfit(whole, part, cut if last else quick, context).module
             except MisfitError as fault:
                 return fault
             except Unsupported as fault:
@@ -108,17 +124,16 @@ def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Cont
         raise refusal(error, amounts, dict.fromkeys(alike, max(amounts.values())), attempt) from error
 
 
-def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> nn.Module:
+def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> Removed:
     """Raises `MisfitError` where the library fails, or where the result computes something else."""
     module = copy.deepcopy(whole).requires_grad_()
     graph = trace(module, context.example)
     found = candidates(graph, module, amounts, cut.criterion, context)
-    chosen = [
-        (one, indices) for one, indices in zip(found, _choose(found, cut.scope, cut.round_to), strict=True) if indices
-    ]
+    round_to, indices = _choose(found, cut)
+    chosen = [(one, going) for one, going in zip(found, indices, strict=True) if going]
     removals = Removals()
-    for candidate, indices in chosen:
-        _prune(graph, module.get_submodule(candidate.root), indices, removals)
+    for candidate, going in chosen:
+        _prune(graph, module.get_submodule(candidate.root), going, removals)
     units = tuple(candidate.layers for candidate, _ in chosen)
     try:
         off = difference(module, whole, removals.gone, context.example)
@@ -130,7 +145,10 @@ def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, con
             "largest value from those with the channels at zero",
             units=units,
         )
-    return module
+    sizes = [len(one.scores) * one.blocks for one in found]
+    asked = sum(one.amount * size for one, size in zip(found, sizes, strict=True))
+    total = max(1, sum(sizes))
+    return Removed(module=module, asked=asked / total, reached=sum(map(len, indices)) / total, round_to=round_to)
 
 
 def _prune(graph: Graph, root: nn.Module, indices: list[int], removals: Removals) -> None:
@@ -152,10 +170,20 @@ def _prune(graph: Graph, root: nn.Module, indices: list[int], removals: Removals
         raise MisfitError(f"torch-pruning fails there: {str(error) or type(error).__name__}", (names[root],)) from error
 
 
-def _choose(found: list[Candidate], scope: Scope, round_to: int) -> list[list[int]]:
+def _choose(found: list[Candidate], cut: Cut) -> tuple[int, list[list[int]]]:
+    """What widths are multiples of, and the indices to remove of each candidate."""
+    counts, round_to = _counts(found, cut.scope), cut.round_to
+    chosen = _least(found, counts, round_to)
+    while cut.halve and round_to > 1 and not any(chosen):
+        round_to //= 2
+        chosen = _least(found, counts, round_to)
+    return round_to, chosen
+
+
+def _least(found: list[Candidate], counts: list[int], round_to: int) -> list[list[int]]:
     """Indices to remove of each candidate: its least important ones."""
     chosen = []
-    for item, count in zip(found, _counts(found, scope), strict=True):
+    for item, count in zip(found, counts, strict=True):
         size = len(item.scores)
         kept = _rounded(size - count, round_to, size)
         if kept < 1:

@@ -15,7 +15,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import Granularity, weight_of
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.iterative import check_criterion, layers_of
-from bench.compress.prune.remove_channels import remove, tied
+from bench.compress.prune.remove_channels import Cut, remove, tied
 from bench.compress.prune.weight_criteria import saliency
 from bench.compress.prune.weights import WeightPruner, prune_to
 from bench.data.datasets import Dataset
@@ -86,9 +86,9 @@ class Sensitivity(WeightPruner):
         Layers tied together are one tuple.
         """
         if self.granularity != "weight":
-            criterion = self.criterion
+            cut = Cut(criterion=self.criterion)
             sizes = {item.layers: item.size for item in tied(network, layers, context)}
-            return sizes, lambda amounts: remove(network, amounts, criterion, context)
+            return sizes, lambda amounts: remove(network, amounts, cut, context)
         scores = saliency(network.module, layers, self.criterion, context)
         return {(name,): weight_of(layer).numel() for name, layer in layers.items()}, lambda amounts: prune_to(
             network, {name: scores[name] for name in amounts}, amounts, "layer"

@@ -11,7 +11,7 @@ from small_network import Small, context_of, settled, small_data
 from torch import Tensor, nn
 
 from bench.compress.interface import Context, Network
-from bench.compress.prune.channels import remove
+from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
 
@@ -155,7 +155,7 @@ def test_round_to_keeps_widths_multiples(context):
 
 
 def test_each_layer_can_have_its_own_share(context):
-    network = remove(Network(module=settled()), {"pointwise": 0.25}, "l2", context)
+    network = remove(Network(module=settled()), {"pointwise": 0.25}, Cut(criterion="l2"), context)
     assert (network.module.conv.out_channels, network.module.pointwise.out_channels) == (8, 9)
     assert network.notes["channels"] == {"pointwise": [12, 9]}
 
