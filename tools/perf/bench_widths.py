@@ -50,7 +50,7 @@ def _write(width: int, folder: Path) -> Compressed:
     torch.manual_seed(0)
     layers = [nn.Conv2d(width, width, 3, padding=1) for _ in range(3)]
     network = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
-    made = export(network.eval(), torch.randn(2, width, SIZE, SIZE), PLAIN_ENDS)
+    made = export(network.eval(), (torch.randn(2, width, SIZE, SIZE),), PLAIN_ENDS)
     files = {"onnx": folder / "m.onnx", "pt2": folder / "m.pt2"}
     files["onnx"].write_bytes(made.onnx)
     files["pt2"].write_bytes(made.pt2)

@@ -71,13 +71,13 @@ def remove(network: Network, amounts: Mapping[str, float], cut: Cut, context: Co
     if not changed:
         raise Unsupported(
             f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs"
-            + (f"; widths stay multiples of round_to={cut.round_to}: take a smaller one" if cut.round_to > 1 else "")
+            + (f"; widths stay multiples of round_to={cut.round_to}: take a smaller one" if cut.round_to > 1 and not cut.halve else "")
         )
     masks = {name: (module.get_parameter(name) != 0).to(mask.dtype) for name, mask in network.masks.items()}
-    found = merged(network.notes, CHANNELS, changed)
+    notes = merged(network.notes, CHANNELS, changed)
     if cut.round_to > 1:
-        found = {**found, ROUNDED: "; ".join(filter(None, (str(found.get(ROUNDED, "")), _describe(removed, cut))))}
-    return replace(network, module=module.eval(), masks=masks, notes=found)
+        notes = {**notes, ROUNDED: "; ".join(filter(None, (notes.get(ROUNDED, ""), _describe(removed, cut))))}
+    return replace(network, module=module.eval(), masks=masks, notes=notes)
 
 
 def _describe(removed: Removed, cut: Cut) -> str:
