@@ -71,7 +71,11 @@ def remove(network: Network, amounts: Mapping[str, float], cut: Cut, context: Co
     if not changed:
         raise Unsupported(
             f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs"
-            + (f"; widths stay multiples of round_to={cut.round_to}: take a smaller one" if cut.round_to > 1 and not cut.halve else "")
+            + (
+                f"; widths stay multiples of round_to={cut.round_to}: take a smaller one"
+                if cut.round_to > 1 and not cut.halve
+                else ""
+            )
         )
     masks = {name: (module.get_parameter(name) != 0).to(mask.dtype) for name, mask in network.masks.items()}
     notes = merged(network.notes, CHANNELS, changed)
