@@ -86,12 +86,11 @@ def compress_one(
     given = Path(weights) if weights else None
     found = resolve(model, data, input_shape=input_shape or None, weights=given, train=train)
     _check_model(found, data if dataset else None, seed, train=train)
-    choice = BackendChoice(name=backend)
-    steps, chosen = fit_recipe(parse_recipe("asked", recipe), choice, LOCAL)
+    steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
         setting = Setting(
-            target=Target(name="this machine", backend=(choice,)),
+            target=Target(name="this machine", backend=(BackendChoice(name=backend),)),
             cache=cache,
             folder=folder,
             progress=progress,
@@ -104,11 +103,15 @@ def compress_one(
         return {
             "file": str(out),
             "model": found.name,
-            "recipe": steps.text,
-            **({"widths": chosen} if chosen else {}),
+            **_recipe_json(steps, chosen),
             "dataset": _describe_data(found, data, asked=dataset is not None),
             **_write(found, steps, out, coded, setting),
         }
+
+
+def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
+    """The recipe as it is applied. `chosen`: what it left to the backend, in words."""
+    return {"recipe": steps.text, **({"widths": chosen} if chosen else {})}
 
 
 def _load_data(model: str, dataset: str | None, root: str | None) -> Dataset | None:
