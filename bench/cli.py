@@ -252,17 +252,17 @@ def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
 
 
 @command("targets")
-@click.argument("action", type=click.Choice(["list", "check"]), default="list")
+@click.argument("action", type=click.Choice(["list", "check", "clean"]), default="list")
 @click.argument("name", required=False)
-def targets_command(*, action: str, name: str | None) -> tuple[Any, Any]:
-    """The targets that ship; `targets check NAME` says whether one can be used from here."""
-    from bench.commands.listings import check_target, list_targets
+def targets_command(*, action: str, name: str | None) -> tuple[Any, ...]:
+    """The targets that ship. `check NAME`: can it be used from here? `clean NAME`: remove what runs left on a board."""
+    from bench.commands.listings import check_target, clean_target, list_targets
 
     if action == "list":
         return list_targets()
     if not name:
-        raise InvalidInput("targets check: name the target")
-    return check_target(name, cache_folder(os.environ))
+        raise InvalidInput(f"targets {action}: name the target")
+    return clean_target(name) if action == "clean" else check_target(name, cache_folder(os.environ))
 
 
 @command("backends")

@@ -53,6 +53,10 @@ class CellFailed(PressbenchError):  # noqa: N818
     """The worker of one cell died, hung or answered nonsense. Stored as a failed cell; the run continues."""
 
 
+class BoardLost(CellFailed):
+    """The board does not answer any more: off, restarting, or away from the network. `--resume` tries its cells again."""
+
+
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_WORDS = (*map(os.strerror, FULL), "No usable temporary directory")
 """How a worker, a converter or `tempfile` report a full disk in text."""

@@ -6,48 +6,21 @@ Python 3.10, the oldest a target may have. vermin finds syntax and standard libr
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+
+from bench.reach import travel
 
 PYTHON = "3.10"
 ROOT = Path(__file__).resolve().parent.parent
-STARTS = ("bench/device/**/*.py", "bench/types.py", "bench/records.py", "bench/errors.py", "backends/*/session.py")
+STARTS = (*travel.ALWAYS, "backends/*/session.py")
 """What a job names; the rest is what these import."""
 
 
 def travelling(root: Path = ROOT) -> list[Path]:
     """The starts and, through their imports, every file of this repository that a worker may load."""
-    todo = [path for pattern in STARTS for path in root.glob(pattern)]
-    found: set[Path] = set()
-    while todo:
-        path = todo.pop()
-        if path not in found:
-            found.add(path)
-            todo += imported_files(path, root)
-    return sorted(found)
-
-
-def imported_files(path: Path, root: Path) -> Iterator[Path]:
-    """Files under the root that a file imports, at its top or inside a function, but not for a type checker only."""
-    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            module = root.joinpath(*name.split("."))
-            packages = [folder / "__init__.py" for folder in (module, *module.parents) if root in folder.parents]
-            yield from (file for file in (module.with_suffix(".py"), *packages) if file.is_file())
-
-
-def without_type_checking(tree: ast.Module) -> ast.Module:
-    """The module less its `if TYPE_CHECKING:` blocks, which never run."""
-    kept = [part for part in tree.body if not (isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING")]
-    return ast.Module(body=kept, type_ignores=[])
+    return travel.travelling(root, [path for pattern in STARTS for path in root.glob(pattern)])
 
 
 def main() -> int:

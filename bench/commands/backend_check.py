@@ -13,21 +13,30 @@ from bench.line.measure import run_artifact
 from bench.line.prepare import Setting, prepare
 from bench.line.stages import load_backend
 from bench.models.registry import resolve
+from bench.reach.open import Reaches, is_elsewhere
 from bench.types import Conditions, Probe
 
 NETWORK = "lenet300_100(width=0.1)"
 QUICK = Measure(launches=1, pairs=0, time_s=0.1, warmup_s=0.1, profile_runs=0, limit_s=120)
 
 
-def try_backend(target: Target, choice: BackendChoice, cache: Path, folder: Path) -> Probe:
+def try_backend(target: Target, choice: BackendChoice, cache: Path, folder: Path, reaches: Reaches) -> Probe:
     """Compiles, sends and runs the network once on the target's first device; the reason if one of these fails."""
     conditions = Conditions(device=target.devices[0] if target.devices else "")
     calibrate = CalibrateOn(random=True)  # what is asked is whether it runs, not what it answers
-    setting = Setting(target=target, cache=cache, folder=folder, progress=_ignore, measure=QUICK, calibrate=calibrate)
+    setting = Setting(
+        target=target,
+        cache=cache,
+        folder=folder,
+        progress=_ignore,
+        measure=QUICK,
+        calibrate=calibrate,
+        reaches=reaches,
+    )
     try:
         backend = load_backend(choice.name)
         found = backend.probe()
-        if not found.available:
+        if not found.available and not is_elsewhere(target):
             return found
         recipe = parse_recipe("trial", "" if backend.session else "int8()")
         prepared = prepare(resolve(NETWORK, None), recipe, choice, conditions, setting)

@@ -15,6 +15,7 @@ from bench.line.prepare import Prepared, Setting, prepare
 from bench.line.stages import load_backend
 from bench.line.wording import known_folders, users_file_named
 from bench.models.registry import resolve
+from bench.reach.open import Reaches
 from bench.records import PairLaunch
 from bench.stats import ratio
 from bench.types import Conditions, Json, Progress, Recipe
@@ -47,7 +48,7 @@ def compare_files(
         raise InvalidInput(f"backend {choice.title} estimates instead of measuring: nothing to compare")
     conditions = Conditions(batch=batch, threads=threads, device=goal.devices[0] if goal.devices else "")
     check_writable(cache)
-    with owned_temporary_files() as folder:
+    with owned_temporary_files() as folder, Reaches() as reaches:
         setting = Setting(
             target=goal,
             cache=cache,
@@ -55,6 +56,7 @@ def compare_files(
             progress=progress,
             measure=Measure(blocks=blocks, warmup_s=0.2),
             meters=find_meters(goal),
+            reaches=reaches,
         )
         sides = [_prepare_file(path, choice, conditions, setting) for path in (a, b)]
         return _answer(_launch(sides[0], sides[1], launches, (a, b), setting))

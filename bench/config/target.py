@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,6 +16,8 @@ from bench.plugins import available
 from bench.types import Scalar
 
 PACKAGE = "targets"
+BOARD_KEYS = ("host", "python", "folder", "root", "ssh_config")
+"""What only a target of reach "ssh" has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,9 @@ class Target:
     it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
     `cool_down_s`: before each launch, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
     and until it is at most that hot. `accuracy_samples`: how many test samples run there; 0: all.
+
+    Only of a board (reach "ssh"): `host`: user@host, or a host of the user's ssh configuration; `python`: its Python,
+    `folder`: where it keeps what is sent, `root`: of its /proc and /sys, `ssh_config`: a file instead of the user's.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -70,6 +75,11 @@ class Target:
     ceiling_c: float | None = None
     pin: bool = True
     accuracy_samples: int = 0
+    host: str = ""
+    python: str = "python3"
+    folder: str = "~/.cache/pressbench-board"
+    root: str = "/"
+    ssh_config: str = ""
 
 
 def load_target(name: str) -> Target:
@@ -82,6 +92,7 @@ def load_target(name: str) -> Target:
         raise InvalidInput(f"{path}: key 'min_clean_share': a share from 0 to 1, found {target.min_clean_share}")
     if target.accuracy_samples < 0:
         raise InvalidInput(f"{path}: key 'accuracy_samples': from 0 (all) up, found {target.accuracy_samples}")
+    _check_board_keys(target, path)
     for key, limit in asdict(target.budget).items():
         if limit is not None and not 0 < limit < math.inf:
             raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
@@ -110,6 +121,22 @@ def _check_meters(target: Target, path: Path) -> None:
     for meter in target.meter_options:
         if meter not in target.meters:
             raise InvalidInput(f"{path}: key 'meter_options.{meter}': add {meter!r} to the key 'meters', or remove it")
+
+
+def _check_board_keys(target: Target, path: Path) -> None:
+    """What only a board has is not ignored elsewhere. Raises `InvalidInput` naming the key."""
+    for item in fields(Target):
+        if (key := item.name) not in BOARD_KEYS:
+            continue
+        text = getattr(target, key)
+        if text != item.default and target.reach != "ssh":
+            raise InvalidInput(f'{path}: key {key!r} is for reach = "ssh", here it is {target.reach!r}: leave it out')
+        if not text.isprintable():
+            raise InvalidInput(f"{path}: key {key!r}: {text!r} has a sign that no path or name has")
+    for key in ("folder", "root"):
+        text = getattr(target, key)
+        if not text.startswith(("/", "~")):
+            raise InvalidInput(f"{path}: key {key!r}: a path on the board that begins with / or ~, found {text!r}")
 
 
 def _check_registered(kind: str, name: str, where: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
-from bench.errors import DiskFull, PressbenchError, full_disk_ends
+from bench.errors import BoardLost, DiskFull, PressbenchError, full_disk_ends
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
 from bench.line.measure import Findings, Outputs
@@ -34,6 +34,8 @@ class Baseline:
     uncounted: tuple[str, ...] = ()
 
 
+BOARD_LOST = "board_lost"
+"""The fact of a record whose cell ended because its board went away: a resumed run measures it again."""
 NOT_MEASURED = Baseline(absent="its baseline was not measured")
 
 
@@ -51,7 +53,7 @@ class RunState:
 def run_cell(cell: PlannedCell, state: RunState) -> Record:
     """The only place where an error becomes a record, so that the run goes on. Raises only `DiskFull`."""
     started_at = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    found: CellFindings | None = None
+    found, lost = None, False
     try:
         with full_disk_ends(f"{cell.model.name}, {cell.recipe.name}, {cell.backend.title}"):
             found = find_everything(cell, state)
@@ -60,11 +62,13 @@ def run_cell(cell: PlannedCell, state: RunState) -> Record:
         raise
     except Exception as error:  # noqa: BLE001 - one cell's bug must not take the others with it
         found, verdict = None, decide_error(error)
+        lost = isinstance(error, BoardLost)
     if is_baseline(cell):
         state.baselines[cell.key] = make_baseline(found, verdict)
-    return assemble(
+    record = assemble(
         cell, state.plan, found, verdict, run_id=state.run_id, started_at=started_at, cache=state.setting.cache
     )
+    return replace(record, facts={**record.facts, BOARD_LOST: True}) if lost else record
 
 
 def is_baseline(cell: PlannedCell) -> bool:
@@ -170,7 +174,7 @@ def compare_with_baseline(baseline: Baseline, found: CellFindings, setting: Sett
     try:
         with full_disk_ends("the comparison"):
             pairs = setting.stages.compare(bench, baseline.artifact, artifact)
-    except DiskFull:
+    except (DiskFull, BoardLost):
         raise
     except PressbenchError as error:
         return Compared(missing=f"the comparison failed: {error}")

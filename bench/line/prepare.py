@@ -15,6 +15,7 @@ from bench.device.job import Cooling, MeterChoice
 from bench.line.measure import Bench
 from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, find_misfit
 from bench.line.stages import Stages
+from bench.reach.open import Reaches
 from bench.types import Artifact, Backend, Compressed, Conditions, Cost, Model, Progress, Recipe
 
 
@@ -25,6 +26,7 @@ class Setting:
     `folder`: a temporary folder for the inputs that are sent to workers; of one data set only.
     `data_asked`: the user named the data set, so a model that it does not fit is refused.
     `calibrate`: what static quantization takes its ranges from. `meters`: as in `bench.device.job.Job`.
+    `reaches`: the command closes them at its end.
     """
 
     target: Target
@@ -40,6 +42,7 @@ class Setting:
     calibrate: CalibrateOn = FROM_DATA
     meters: tuple[MeterChoice, ...] = ()
     stages: Stages = field(default_factory=Stages)
+    reaches: Reaches = field(default_factory=Reaches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ def _set_up_bench(
         feed = _write_once(setting.folder / f"feed-{conditions.batch}.npz", batch)
         evaluate = _write_once(setting.folder / "evaluate.npz", evaluation.x)
     return Bench(
-        reach=setting.stages.open_reach(setting.target.reach, conditions.device),
+        reach=setting.reaches.find(setting.target, conditions.device),
         session=session,
         conditions=conditions,
         measure=setting.measure,

@@ -14,13 +14,13 @@ from pydantic import TypeAdapter
 
 import bench
 from bench.errors import InvalidInput, Unavailable, full_disk_ends
-from bench.line.cell import RunState, is_baseline, run_cell
+from bench.line.cell import BOARD_LOST, RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
 from bench.line.options import check_target_options
 from bench.line.plan import Plan, PlannedCell, Request, make_plan
 from bench.line.prepare import Setting
 from bench.machine import machine_facts, revision
-from bench.reach.open import check_reach
+from bench.reach.open import Reaches, check_reach, is_elsewhere
 from bench.records import Record, Run
 from bench.store import Store
 from bench.types import Progress
@@ -69,7 +69,7 @@ def plan_run(request: Request) -> Plan:
     whose import fails.
     """
     plan = make_plan(request)
-    check_reach(plan.target.reach)
+    check_reach(plan.target)
     check_target_options(plan.target)
     find_meters(plan.target)
     return plan
@@ -103,22 +103,36 @@ def nothing_to_resume(asked: Request) -> InvalidInput:
 def run(plan: Plan, around: Surroundings, *, earlier: Run | None = None) -> Ended:
     """Measures every cell of the plan; `earlier` is the interrupted run to continue.
 
-    Ctrl-C and a full disk mark the run interrupted and raise on.
+    Ctrl-C and a full disk mark the run interrupted and raise on. So does the loss of a board, without raising.
+    Raises `Unavailable` where a board cannot be reached when the run begins.
     """
+    with Reaches() as reaches:
+        if is_elsewhere(plan.target):
+            reaches.find(plan.target, "").describe()
+        return _run_with(plan, around, reaches, earlier)
+
+
+def _run_with(plan: Plan, around: Surroundings, reaches: Reaches, earlier: Run | None) -> Ended:
     store = around.store
     begun = replace(earlier, status="running") if earlier else _begin(plan.request)
     store.begin_run(begun)
-    done = store.done_keys(begun.run_id)
+    done = store.done_keys(begun.run_id) - (_find_lost(store, begun.run_id) if earlier else frozenset())
+    setting = _make_setting(plan, around, reaches)
     try:
         with full_disk_ends(f"run {begun.run_id}"):
-            _run_cells(plan, begun.run_id, done, around)
+            _run_cells(plan, begun.run_id, done, around, setting)
     except BaseException:
         with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
             store.finish_run(begun.run_id, "interrupted", _now())
         raise
-    store.finish_run(begun.run_id, "finished", _now())
+    store.finish_run(begun.run_id, "interrupted" if _find_lost(store, begun.run_id) else "finished", _now())
     statuses = Counter(record.status.value for record in store.records(begun.run_id))
     return Ended(run_id=begun.run_id, counts=dict(statuses))
+
+
+def _find_lost(store: Store, run_id: str) -> frozenset[str]:
+    """Keys of the cells that a lost board ended."""
+    return frozenset(record.key for record in store.records(run_id) if record.facts.get(BOARD_LOST))
 
 
 def _begin(request: Request) -> Run:
@@ -145,8 +159,8 @@ def _given(request: Request, field: str) -> tuple[str, ...]:
     return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(map(str, value)))
 
 
-def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings) -> None:
-    state = RunState(plan=plan, run_id=run_id, setting=_make_setting(plan, around))
+def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> None:
+    state = RunState(plan=plan, run_id=run_id, setting=setting)
     waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]
     for number, cell in enumerate(waiting, 1):
         record = around.run_cell(cell, state)
@@ -154,7 +168,7 @@ def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundin
         around.on_cell(record, number, len(waiting))
 
 
-def _make_setting(plan: Plan, around: Surroundings) -> Setting:
+def _make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting:
     return Setting(
         target=plan.target,
         cache=around.cache,
@@ -168,6 +182,7 @@ def _make_setting(plan: Plan, around: Surroundings) -> Setting:
         shifts=plan.suite.shifts,
         calibrate=plan.calibrate,
         meters=find_meters(plan.target),
+        reaches=reaches,
     )
 
 

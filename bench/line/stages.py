@@ -12,8 +12,6 @@ from bench.line.artifacts import compile_cached
 from bench.line.measure import Bench, Findings, Outputs, measure_pairs, run_artifact
 from bench.line.quality import Evaluation, make_evaluation, predict_reference
 from bench.plugins import load
-from bench.reach.base import Reach
-from bench.reach.open import open_reach
 from bench.records import PairLaunch
 from bench.types import Artifact, Backend, Compressed, Cost
 
@@ -32,7 +30,6 @@ class Stages:
     compress: Callable[..., Compressed] = compress
     compile: Callable[..., Artifact] = compile_cached
     make_evaluation: Callable[..., Evaluation] = make_evaluation
-    open_reach: Callable[[str, str], Reach] = open_reach
     count: Callable[[Path], Cost] = cost_of
     run: Callable[[Bench, Artifact], Findings] = run_artifact
     predict_reference: Callable[..., Outputs | None] = predict_reference

@@ -31,6 +31,9 @@ class Reach(ABC):
     def describe(self) -> str:
         """What the device is, for the column `device`."""
 
+    def close(self) -> None:  # noqa: B027 - most reaches keep nothing open
+        """Lets go of what is open between jobs."""
+
     @abstractmethod
     def run(self, job: Job, workdir: Path, limit_s: float) -> Ended:
         """Runs the job in a fresh worker.

@@ -1,31 +1,81 @@
-"""The reach a target names."""
+"""The reach a target names, opened once for all cells of a command."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
+from types import TracebackType
 
+from typing_extensions import Self
+
+from bench.config.target import Target
 from bench.errors import unknown
 from bench.reach.base import Reach
 from bench.reach.local import Local
 
 
-def _emulated(device: str) -> Reach:
+def _local(_target: Target, _device: str) -> Reach:
+    return Local()
+
+
+def _emulated(_target: Target, device: str) -> Reach:
     from bench.reach.emulated import Emulated
 
     return Emulated(device)
 
 
-REACHES: Mapping[str, Callable[[str], Reach]] = {"local": lambda _device: Local(), "emulated": _emulated}
+def _ssh(target: Target, _device: str) -> Reach:
+    from bench.reach.ssh.reach import open_ssh
+
+    return open_ssh(target, os.environ)
 
 
-def check_reach(kind: str) -> None:
-    """Raises `InvalidInput` for a kind that does not exist; opens nothing."""
-    if kind not in REACHES:
-        raise unknown("reach", kind, REACHES)
+REACHES: Mapping[str, Callable[[Target, str], Reach]] = {"local": _local, "emulated": _emulated, "ssh": _ssh}
 
 
-def open_reach(kind: str, device: str) -> Reach:
-    """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind that does not exist,
-    `Unavailable` when the way to the target is not set up."""
-    check_reach(kind)
-    return REACHES[kind](device)
+def check_reach(target: Target) -> None:
+    """Raises `InvalidInput` for a kind that does not exist and a board without an address; opens nothing."""
+    if target.reach not in REACHES:
+        raise unknown("reach", target.reach, REACHES)
+    if target.reach == "ssh":
+        from bench.reach.ssh.address import find_address
+
+        find_address(target.name, target.host, os.environ)
+
+
+def open_reach(target: Target, device: str) -> Reach:
+    """`device`: the variant of the target a cell runs on. Raises as `check_reach`, and `Unavailable` when the way to
+    the target is not set up."""
+    check_reach(target)
+    return REACHES[target.reach](target, device)
+
+
+class Reaches:
+    """The reaches of a command: each is opened when it is first asked for, and all are closed together."""
+
+    def __init__(self, open_one: Callable[[Target, str], Reach] = open_reach) -> None:
+        self._open_one = open_one
+        self._opened: dict[tuple[str, str], Reach] = {}
+
+    def find(self, target: Target, device: str) -> Reach:
+        """Raises as `open_reach`."""
+        key = (target.name, device)
+        if key not in self._opened:
+            self._opened[key] = self._open_one(target, device)
+        return self._opened[key]
+
+    def __enter__(self) -> Self:
+        """These."""
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        """Closes every one."""
+        while self._opened:
+            self._opened.popitem()[1].close()
+
+
+def is_elsewhere(target: Target) -> bool:
+    """Whether its runtimes and meters are on another machine, so that looking for them here says nothing."""
+    return target.reach == "ssh"

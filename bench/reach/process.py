@@ -46,7 +46,7 @@ def run_worker(
         raise CellFailed("the worker closed its output and went on") from error
     finally:
         kill_group(process)
-    _raise_errors(events, code, log)
+    raise_errors(events, code, log.read_text(encoding="utf-8", errors="replace")[-STDERR_TAIL:].strip())
     return events
 
 
@@ -109,8 +109,8 @@ def _first_fault(error: ValidationError) -> str:
     return f"{where}: {fault['msg']}"[:200]
 
 
-def _raise_errors(events: Sequence[Event], code: int, log: Path) -> None:
-    """Raises the error that the worker names, or `CellFailed` if it did not come to its end."""
+def raise_errors(events: Sequence[Event], code: int, said: str) -> None:
+    """Raises the error that the worker names, or `CellFailed` if it did not come to its end. `said`: the end of its log."""
     kinds: Mapping[str, type[PressbenchError]] = {
         kind.__name__: kind for kind in (InvalidInput, Unsupported, Unavailable, Untrusted, DiskFull)
     }
@@ -118,6 +118,5 @@ def _raise_errors(events: Sequence[Event], code: int, log: Path) -> None:
         if isinstance(event, Failed):
             raise kinds.get(event.kind, CellFailed)(event.message)
     if code or not events or not isinstance(events[-1], End):
-        said = log.read_text(encoding="utf-8", errors="replace")[-STDERR_TAIL:].strip()
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise CellFailed(f"the worker {how} before its end" + (f": {said}" if said else ""))

@@ -1,0 +1,107 @@
+"""Which code travels to a device: the device side, and what its sessions and meters import of their own packages."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from bench.errors import Unavailable
+
+ALWAYS = ("bench/device/**/*.py", "bench/types.py", "bench/records.py", "bench/errors.py")
+"""What every job needs; the rest is what a session or a meter imports."""
+
+
+def travelling(root: Path, starts: Sequence[Path]) -> list[Path]:
+    """The starts and, through their imports, every file under the root that a worker may load."""
+    todo, found = list(starts), set[Path]()
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += imported_files(path, root)
+    return sorted(found)
+
+
+def imported_files(path: Path, root: Path) -> Iterator[Path]:
+    """Files under the root that a file imports, at its top or inside a function, but not for a type checker only."""
+    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            yield from files_of(name, root)
+
+
+def files_of(module: str, root: Path) -> Iterator[Path]:
+    """The file of a module under the root, and those of the packages that it is in."""
+    place = root.joinpath(*module.split("."))
+    packages = [folder / "__init__.py" for folder in (place, *place.parents) if root in folder.parents]
+    yield from (file for file in (place.with_suffix(".py"), *packages) if file.is_file())
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """The module less its `if TYPE_CHECKING:` blocks, which never run."""
+    kept = [part for part in tree.body if not (isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING")]
+    return ast.Module(body=kept, type_ignores=[])
+
+
+def collect(modules: Sequence[str]) -> Mapping[str, Path]:
+    """Name in the package -> file: the device side and the modules, with what they import of their own packages.
+
+    `modules`: those that a job names. Raises `Unavailable` for one that cannot be found.
+    """
+    found: dict[str, Path] = {}
+    for module in ("bench.device", *modules):
+        root = _root_of(module)
+        starts = list(files_of(module, root))
+        if not starts:
+            raise Unavailable(f"module {module} cannot be found to be sent to the board")
+        if module == "bench.device":
+            starts += [path for pattern in ALWAYS for path in root.glob(pattern)]
+        found |= {path.relative_to(root).as_posix(): path for path in travelling(root, starts)}
+        found |= _of_bench(travelling(root, starts))
+    return found
+
+
+def pack(files: Mapping[str, Path]) -> bytes:
+    """A zip of the files. Equal files give equal bytes: no times, in order."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            archive.writestr(
+                zipfile.ZipInfo(name, (2020, 1, 1, 0, 0, 0)), files[name].read_bytes(), zipfile.ZIP_DEFLATED
+            )
+    return buffer.getvalue()
+
+
+def digest(content: bytes) -> str:
+    """SHA-256, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _of_bench(files: Sequence[Path]) -> dict[str, Path]:
+    """What files of another package import of `bench`."""
+    root = _root_of("bench")
+    starts = {found for path in files for found in imported_files(path, root)}
+    return {path.relative_to(root).as_posix(): path for path in travelling(root, sorted(starts))}
+
+
+def _root_of(module: str) -> Path:
+    """The folder that holds the module's top package, found without importing it."""
+    top = module.partition(".")[0]
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not (spec.origin or spec.submodule_search_locations):
+        raise Unavailable(f"package {top} cannot be found to be sent to the board")
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve().parent
+    return Path(str(spec.origin)).resolve().parent
