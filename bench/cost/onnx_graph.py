@@ -14,10 +14,11 @@ from pathlib import Path
 from onnx import NodeProto
 
 from bench.cost.ledger import Flow, ShapeUnknown, Step, Work, layer_name, total
+from bench.cost.onnx_bodies import count_bodies
 from bench.cost.onnx_constants import bytes_of, operand
 from bench.cost.onnx_formulas import View
 from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, kind, weight_name
-from bench.cost.onnx_shapes import Graph, read_graph
+from bench.cost.onnx_shapes import CONTROL, Graph, read_graph
 from bench.formats.onnx_walk import captured
 from bench.types import Cost
 
@@ -42,14 +43,17 @@ def onnx_cost(file: Path) -> Cost:
 def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
     name, work = _operator(node), Work()
     rule = RULES.get(kind(node))
-    if rule is None:
+    stored = {key: size for source in node.input for key, size in _stored(graph, source)}
+    if node.op_type in CONTROL and kind(node)[0] == "":
+        inside = count_bodies(graph, node, unknown, _step)
+        work, stored = inside.work, {**stored, **inside.stored}
+    elif rule is None:
         unknown.append(name)
     else:
         try:
             work = rule(View(graph=graph, node=node))
         except ShapeUnknown as reason:
             unknown.append(f"{name} ({reason})")
-    stored = {key: size for source in node.input for key, size in _stored(graph, source)}
     return Step(
         name=_name(graph, node, work),
         operator=name,

@@ -29,6 +29,7 @@ SMALL = 1024
 """Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
 DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
 DIVISORS |= {"kv_num_heads"}
+CONTROL = ("Loop", "If", "Scan")
 INT, INTS = AttributeProto.INT, AttributeProto.INTS
 
 
@@ -38,6 +39,7 @@ class Graph:
 
     `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
     `nodes` run; `constant` maps a value name to the node that computes it only from constants.
+    `bodies`: first output of a control-flow node -> its bodies by the name of their attribute, shapes inferred.
     `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 
@@ -52,6 +54,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     batch: int
+    bodies: Mapping[str, Mapping[str, GraphProto]] = field(default_factory=dict)
     counted: dict[tuple[str, str, int], Operand | None] = field(default_factory=dict)
 
 
@@ -63,10 +66,10 @@ def read_graph(file: Path) -> Graph:
     initializers = {item.name: item for item in graph.initializer}
     sparse = {item.values.name: item for item in graph.sparse_initializer}
     inferred = _infer(model, initializers, file)
-    shapes, types = _known(inferred, initializers)
+    shapes, types = read_shapes(inferred, initializers)
     inputs = tuple(item.name for item in graph.input if item.name not in initializers and item.name not in sparse)
     outputs = tuple(item.name for item in graph.output)
-    constant, nodes = _split(graph.node, {*initializers, *sparse}, shapes)
+    constant, nodes = split_constants(graph.node, {*initializers, *sparse}, shapes)
     return Graph(
         file=file,
         file_bytes=bytes_on_disk(stored, file),
@@ -78,6 +81,7 @@ def read_graph(file: Path) -> Graph:
         types=types,
         inputs=inputs,
         outputs=outputs,
+        bodies=read_bodies(inferred),
         batch=_baked_batch(nodes, shapes, inputs, outputs),
     )
 
@@ -141,7 +145,7 @@ def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], co
         stand_ins, needed = surrogates(node, index)
         copy.node.extend(stand_ins)
         copy.input.extend(needed)
-        if any(item.domain not in STANDARD for item in stand_ins):
+        if any(item.domain not in STANDARD or item.op_type in CONTROL for item in stand_ins):
             foreign.update(node.output)
     for node in copy.node:
         _state_kernel(node, initializers)
@@ -182,9 +186,19 @@ def _small(tensor: TensorProto) -> bool:
     return count <= SMALL and tensor.data_location != TensorProto.EXTERNAL
 
 
-def _known(
+def read_bodies(graph: GraphProto) -> dict[str, dict[str, GraphProto]]:
+    """First output of a control-flow node -> name of the attribute -> body."""
+    return {
+        node.output[0]: {item.name: item.g for item in node.attribute if item.HasField("g")}
+        for node in graph.node
+        if node.op_type in CONTROL and node.output
+    }
+
+
+def read_shapes(
     graph: GraphProto, initializers: Mapping[str, TensorProto]
 ) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
+    """Shape, where every size is known, and element type of each value."""
     shapes: dict[str, tuple[int, ...]] = {}
     types: dict[str, int] = {}
     for item in (*graph.input, *graph.value_info, *graph.output):
@@ -202,7 +216,7 @@ def _known(
     return shapes, types
 
 
-def _split(
+def split_constants(
     nodes: Iterable[NodeProto], stored: set[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, NodeProto], tuple[NodeProto, ...]]:
     """Nodes whose result is known before any input is (constants of constants, the shape of a known shape), and the rest."""
