@@ -14,6 +14,7 @@ from ai_edge_quantizer.algorithm_manager import AlgorithmName
 from ai_edge_quantizer.quantizer import Quantizer
 from flatbuffers import Builder
 
+from backends.tflite.bodies import find_float_bodies
 from backends.tflite.calibrate import Ranges
 from backends.tflite.graph import IDENTIFIER, Graph, Operator, count_weights, multiplying, read, stored_weight
 from backends.tflite.layers import Converted
@@ -221,13 +222,14 @@ def _compare(out: Path, before: Graph, float_file: Converted, spec: QuantSpec) -
         raise Unsupported(f"none of the {len(types)} layers of this network can be quantized ({spec.kind})")
     kinds = {operator.index: operator.kind for operator in before.operators}
     wide = [index for index in floats if layers.get(index) not in kept]
-    asked = _asked_type(spec)
+    asked, bodies = _asked_type(spec), find_float_bodies(out)
     precision = Precision(
         asked=asked,
         delivered="float32" if stores else asked,
         keep_float=kept,
-        stayed_float=tuple(layers.get(index, f"{kinds[index]}_{index}") for index in wide),
-        stayed_share=sum(sizes[index] for index in wide) / max(1, sum(sizes.values())),
+        stayed_float=(*(layers.get(index, f"{kinds[index]}_{index}") for index in wide), *bodies),
+        stayed_share=(sum(sizes[index] for index in wide) + sum(bodies.values()))
+        / max(1, sum(sizes.values()) + sum(bodies.values())),
     )
     return precision, {
         "quantized_by": "ai-edge-quantizer",
