@@ -101,7 +101,7 @@ def fit(
     losses: list[float] = []
     with torch.random.fork_rng(devices=[]), _few_threads(module):
         torch.manual_seed(seed)
-        _lay_out(module.train(), torch.channels_last)  # convolutions train up to 1.5 times faster
+        _lay_out(module.train(), _training_layout())
         restore(module, kept)
         for epoch in range(schedule.epochs):
             values = []
@@ -180,6 +180,14 @@ def _few_threads(module: nn.Module) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def _training_layout() -> torch.memory_format:
+    """Channels last trains convolutions up to 1.5 times faster, but not on a CPU that has AVX2 without AVX-512.
+
+    There torch 2.13 writes beyond its memory in the backward pass of `Conv2d(4, 8, 1, stride=2)`, and the process aborts.
+    """
+    return torch.contiguous_format if torch.backends.cpu.get_cpu_capability() == "AVX2" else torch.channels_last
 
 
 def _lay_out(module: nn.Module, memory_format: torch.memory_format) -> None:

@@ -83,7 +83,7 @@ def test_the_attention_loss_is_the_distance_of_normalised_maps():
 def test_the_hint_loss_is_half_the_mean_squared_difference_after_the_projection(teacher):
     student = settled()
     x = torch.from_numpy(small_data().train.x[0][:4])
-    with feature_loss("hint", student, teacher, ("conv", "pointwise"), x, seed=0) as watched:
+    with feature_loss("hint", student, teacher, ("conv", "pointwise"), (x,), seed=0) as watched:
         weight, bias = watched.parameters
         assert weight.shape == (12, 8, 1, 1)
         student(x)
@@ -157,7 +157,7 @@ def test_hints_bring_the_features_themselves_nearer(teacher, context):
     x = torch.from_numpy(small_data().test.x[0])
 
     def distance(module: nn.Module) -> float:
-        with torch.no_grad(), feature_loss("attention", module, teacher, ("", ""), x, seed=0) as watched:
+        with torch.no_grad(), feature_loss("attention", module, teacher, ("", ""), (x,), seed=0) as watched:
             module(x)
             teacher(x)
             return float(watched.value())

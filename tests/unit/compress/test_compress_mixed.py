@@ -115,4 +115,4 @@ def test_multiplications_are_those_of_the_layers_formulas():
     found = multiplications(module, weighted_layers(module), EXAMPLE)
     assert found == {"conv": 64 * 72, "depthwise": 64 * 72, "pointwise": 64 * 96, "fc1": 768, "fc2": 64}
     turned = nn.Sequential(nn.ConvTranspose2d(3, 5, 2, stride=2, groups=1))
-    assert multiplications(turned, weighted_layers(turned), torch.rand(2, 3, 4, 4)) == {"0": 16 * 3 * 5 * 4}
+    assert multiplications(turned, weighted_layers(turned), (torch.rand(2, 3, 4, 4),)) == {"0": 16 * 3 * 5 * 4}

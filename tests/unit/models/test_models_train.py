@@ -211,7 +211,7 @@ def test_a_loss_of_ones_own_and_its_parameters_are_trained():
 
     def loss(module, x, y):
         calls.append(module.training)
-        return F.mse_loss(projection(module(x)).squeeze(1), y.float())
+        return F.mse_loss(projection(module(*x)).squeeze(1), y.float())
 
     objective = Objective(loss=loss, parameters=list(projection.parameters()))
     fit(net(), blobs(), SCHEDULE, **QUIET, objective=objective)
