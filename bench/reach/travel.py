@@ -60,8 +60,8 @@ def collect(modules: Sequence[str]) -> Mapping[str, Path]:
     found: dict[str, Path] = {}
     for module in ("bench.device", *modules):
         root = _root_of(module)
-        starts = list(files_of(module, root))
-        if not starts:
+        starts, place = list(files_of(module, root)), root.joinpath(*module.split("."))
+        if not {place.with_suffix(".py"), place / "__init__.py"} & set(starts):
             raise Unavailable(f"module {module} cannot be found to be sent to the board")
         if module == "bench.device":
             starts += [path for pattern in ALWAYS for path in root.glob(pattern)]

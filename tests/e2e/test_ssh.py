@@ -342,9 +342,11 @@ def test_a_frozen_link_is_given_up_and_opened_again(own_board, connect, tmp_path
         os.kill(pid, signal.SIGKILL)
 
 
-def test_a_board_that_stays_away_is_lost_and_one_that_comes_back_is_used_again(own_board, connect, tmp_path):
+def test_a_board_that_stays_away_is_lost_and_one_that_comes_back_is_used_again(
+    own_board, connect, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("bench.reach.ssh.link.PATIENCE_S", 1.0)
     reach = connect(own_board)
-    reach._board.link._patience_s = 1.0
     pidfile = tmp_path / "pid"
     model = artifact(tmp_path, behave="hang", pidfile=str(pidfile))
     thread, found = in_background(lambda: measure_artifact(bench(reach), model))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,24 +18,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.device import heat
+from bench.device.meters.files import read_or
 from bench.errors import PressbenchError
+from bench.records import Climate
 from bench.types import Scalar
 
+UNSHOWN = "the kernel shows none"
 BUSY_LOAD = 0.5
 """Load of the last minute above which other work disturbs a measurement."""
 SPARE_MEMORY, SPARE_DISK = 256 << 20, 512 << 20
 GOVERNOR = "echo performance | sudo tee /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor"
-THROTTLED = {
-    0: "undervoltage now",
-    1: "frequency capped now",
-    2: "throttled now",
-    3: "at its soft limit of temperature now",
-    16: "undervoltage since boot",
-    17: "frequency capped since boot",
-    18: "throttled since boot",
-    19: "at its soft limit of temperature since boot",
-}
-"""Bit -> meaning of `vcgencmd get_throttled` (Raspberry Pi documentation, "vcgencmd")."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +49,11 @@ def look(asked: Mapping[str, Any]) -> Iterator[Row]:
         yield find_runtime(package, distributions, remedy)
     for meter, options in asked["meters"]:
         yield find_meter(meter, options, root)
-    yield find_governor(root)
-    yield from find_clocks(root)
-    yield from find_temperatures(root)
-    yield find_throttling(root)
+    climate = heat.read_climate(root, "check")
+    yield find_governor(climate)
+    yield from find_clocks(climate)
+    yield from find_temperatures(climate)
+    yield find_throttling(climate)
     yield find_disk(Path(asked["folder"]))
     yield find_memory(root)
     yield find_load(root)
@@ -87,60 +80,45 @@ def find_meter(meter: str, options: Mapping[str, Scalar], root: Path) -> Row:
         return Row(kind="meter", name=kind.name, lacking=str(error))
 
 
-def find_governor(root: Path) -> Row:
+def find_governor(climate: Climate) -> Row:
     """The governors of all CPUs; only `performance` keeps their clock."""
-    found = sorted({_text(path) for path in _cpufreq(root, "scaling_governor")})
-    if not found:
-        return Row(kind="governor", name="cpu", lacking="the kernel shows none")
-    slow = found != ["performance"]
+    if not climate.governors:
+        return Row(kind="governor", name="cpu", lacking=UNSHOWN)
+    slow = climate.governors != ("performance",)
     return Row(
         kind="governor",
         name="cpu",
-        state=", ".join(found),
+        state=", ".join(climate.governors),
         lacking="clocks may change while it measures" if slow else "",
         remedy=GOVERNOR if slow else "",
     )
 
 
-def find_clocks(root: Path) -> Iterator[Row]:
-    """Current and highest frequency, in MHz, of each kind of CPU."""
-    found: dict[str, list[str]] = {}
-    for path in _cpufreq(root, "scaling_cur_freq"):
-        now, most = _text(path), _text(path.with_name("scaling_max_freq"))
-        if now.isdigit() and most.isdigit():
-            found.setdefault(f"{int(now) // 1000} of {int(most) // 1000} MHz", []).append(path.parent.parent.name)
-    for clock, cpus in found.items():
-        yield Row(kind="clock", name=", ".join(cpus), state=clock)
-    if not found:
-        yield Row(kind="clock", name="cpu", lacking="the kernel shows none")
+def find_clocks(climate: Climate) -> Iterator[Row]:
+    """The frequency of each CPU cluster and GPU, and the highest allowed where it is known."""
+    for name, mhz in climate.mhz.items():
+        limit = f" of {climate.limit_mhz[name]:.0f}" if name in climate.limit_mhz else ""
+        yield Row(kind="clock", name=name, state=f"{mhz:.0f}{limit} MHz")
+    if not climate.mhz:
+        yield Row(kind="clock", name="cpu", lacking=UNSHOWN)
 
 
-def find_temperatures(root: Path) -> Iterator[Row]:
+def find_temperatures(climate: Climate) -> Iterator[Row]:
     """Every thermal zone, in degrees Celsius."""
-    zones = sorted((root / "sys/class/thermal").glob("thermal_zone*"), key=lambda zone: int(zone.name[12:] or 0))
-    found = [(_text(zone / "type") or zone.name, _text(zone / "temp")) for zone in zones]
-    shown = [(name, int(text)) for name, text in found if text.lstrip("-").isdigit()]
-    for name, milli in shown:
-        yield Row(kind="thermal zone", name=name, state=f"{milli / 1000:.1f} C")
-    if not shown:
-        yield Row(kind="thermal zone", name="any", lacking="the kernel shows none")
+    for name, celsius in climate.celsius.items():
+        yield Row(kind="thermal zone", name=name, state=f"{celsius:.1f} °C")
+    if not climate.celsius:
+        yield Row(kind="thermal zone", name="any", lacking=UNSHOWN)
 
 
-def find_throttling(root: Path) -> Row:
-    """What the firmware of a Raspberry Pi says, else the kernel's counters of an x86 CPU."""
-    text = _text(root / "sys/devices/platform/soc/soc:firmware/get_throttled") or _ask_firmware()
-    if text:
-        bits = int(text, 16)
-        said = ", ".join(meaning for bit, meaning in THROTTLED.items() if bits >> bit & 1)
-        cooler = "better cooling, or a stronger power supply" if bits else ""
-        return Row(kind="throttling", name="firmware", state=f"0x{bits:x}", lacking=said, remedy=cooler)
-    counts = [
-        _text(p) for p in (root / "sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
-    ]
-    if counts:
-        total = sum(int(count) for count in counts if count.isdigit())
-        return Row(kind="throttling", name="kernel", state=f"{total} times since boot")
-    return Row(kind="throttling", name="any", lacking="neither firmware nor kernel says")
+def find_throttling(climate: Climate) -> Row:
+    """What slows the device now, and what slowed it since it booted."""
+    since = [f"{name}: {count} since boot" for name, count in climate.counts.items() if count]
+    if climate.slowed:
+        lacking, remedy = "; ".join(climate.slowed), "better cooling, or a stronger power supply"
+    else:
+        lacking, remedy = "; ".join(climate.unread), ""
+    return Row(kind="throttling", name="now", state=", ".join(since) or "none seen", lacking=lacking, remedy=remedy)
 
 
 def find_disk(folder: Path) -> Row:
@@ -158,22 +136,22 @@ def find_disk(folder: Path) -> Row:
 
 def find_memory(root: Path) -> Row:
     """What the kernel could give to a new process."""
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in read_or(root / "proc/meminfo", "").splitlines():
         if line.startswith("MemAvailable:"):
             free = int(line.split()[1]) * 1024
             low = "little memory" if free < SPARE_MEMORY else ""
             top = "ps --sort=-rss -eo rss,comm | head" if low else ""
             return Row(kind="memory", name="ram", state=f"{free >> 20} MiB available", lacking=low, remedy=top)
-    return Row(kind="memory", name="ram", lacking="the kernel shows none")
+    return Row(kind="memory", name="ram", lacking=UNSHOWN)
 
 
 def find_load(root: Path) -> Row:
     """Processes that wanted a CPU in the last minute, on average."""
-    text = _text(root / "proc/loadavg").split(" ")[0]
+    text = read_or(root / "proc/loadavg", "").split(" ")[0]
     try:
         busy = float(text) > BUSY_LOAD
     except ValueError:
-        return Row(kind="load", name="other work", lacking="the kernel shows none")
+        return Row(kind="load", name="other work", lacking=UNSHOWN)
     return Row(
         kind="load",
         name="other work",
@@ -181,31 +159,6 @@ def find_load(root: Path) -> Row:
         lacking="other programs run" if busy else "",
         remedy="top -b -n 1 | head -20" if busy else "",
     )
-
-
-def _cpufreq(root: Path, name: str) -> list[Path]:
-    found = (root / "sys/devices/system/cpu").glob(f"cpu[0-9]*/cpufreq/{name}")
-    return sorted(found, key=lambda path: int(path.parent.parent.name[3:]))
-
-
-def _ask_firmware() -> str:
-    """`throttled=0x50000` of vcgencmd, without its name; "" where it is not there or answers something else."""
-    program = shutil.which("vcgencmd")
-    if program is None:
-        return ""
-    try:
-        asked = [program, "get_throttled"]
-        shown = subprocess.run(asked, capture_output=True, text=True, timeout=5, check=False).stdout.strip()
-        return f"{int(shown.partition('=')[2], 16):x}"
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return ""
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def main(arguments: list[str]) -> None:

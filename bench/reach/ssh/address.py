@@ -11,7 +11,7 @@ from bench.errors import InvalidInput
 VARIABLE = "PRESSBENCH_HOST"
 FORM = re.compile(
     r"(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63})@)?"
-    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252})|\[(?P<v6>[0-9A-Fa-f:.%]{2,64})\])"
+    r"(?:(?P<host>[A-Za-z0-9_][A-Za-z0-9_.\-]{0,252})|\[(?P<v6>[0-9A-Fa-f:.]{2,45}(?:%[A-Za-z0-9_.\-]{1,15})?)\])"
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 """Nothing that a shell, a configuration file or an option parser could read as anything but a name."""

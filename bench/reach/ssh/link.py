@@ -37,6 +37,7 @@ SILENCE_S = 30.0
 """Longest wait for an answer of the agent, and for one piece of a file to be taken."""
 KEEPALIVE_S, KEEPALIVES = 2, 3
 """A frozen connection is given up after about their product."""
+PATIENCE_S = 60.0
 GONE_S = 5.0
 """How long a board is tried that was given up before."""
 PROGRESS_S = 20.0
@@ -102,13 +103,12 @@ class Answer:
 
 class Link:
     """Requests to the agent of one board, from a thread of its own. Law: a request is asked again after a lost
-    connection, until `patience_s` have passed without one; every request may be asked twice."""
+    connection, until `PATIENCE_S` have passed without one; every request may be asked twice."""
 
-    def __init__(self, where: Where, patience_s: float = 60.0) -> None:
+    def __init__(self, where: Where) -> None:
         self.where = where
         self.connections = 0
         """How often it connected."""
-        self._patience_s = patience_s
         self._connection: asyncssh.SSHClientConnection | None = None
         self._gone = False
         self._lock: asyncio.Lock | None = None
@@ -143,7 +143,7 @@ class Link:
         The first connection gets one try: a wrong address is said at once. A board that was given up gets a few seconds.
         """
         clock = asyncio.get_running_loop().time
-        patience = patience_s or (GONE_S if self._gone else self._patience_s)
+        patience = patience_s or (GONE_S if self._gone else PATIENCE_S)
         end, pause = clock() + patience, 0.1
         while True:
             began = clock()

@@ -1,0 +1,135 @@
+"""The commands on a board, against a real OpenSSH server on loopback: check, run, resume, clean."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+import sshd
+from command_line import CommandLine
+from needs import lacking
+
+from bench.reach.ssh.reach import Ssh
+
+SUITE = """
+name = "tiny"
+data = "digits"
+models = ["lenet300_100(width=0.1)"]
+[recipes]
+half = "prune(amount=0.5)"
+[measure]
+launches = 1
+pairs = 1
+blocks = 5
+time_s = 0.2
+warmup_s = 0.1
+profile_runs = 0
+energy_s = 2.0
+"""
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    if reason := sshd.missing():
+        lacking("sshd", reason)
+    with sshd.running(tmp_path_factory.mktemp("double")) as double:
+        yield double
+
+
+@pytest.fixture
+def pressbench(board, cache: Path, tmp_path: Path) -> CommandLine:
+    (tmp_path / "tiny.toml").write_text(SUITE)
+    rails = '[[backend]]\nname = "ort"\n'
+    (tmp_path / "board.toml").write_text(f'{board.target()}meters = ["ina3221"]\n{rails}')
+    environment = {**os.environ, "PRESSBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    return CommandLine(folder=tmp_path, environment=environment)
+
+
+def run(*more: str) -> list[str]:
+    return ["run", "--target", "board.toml", "--suite", "tiny.toml", "--results", "out", *more]
+
+
+def test_a_board_is_checked_in_one_table(pressbench, monkeypatch):
+    year = 365 * 86400
+    hello = Ssh.probe
+    monkeypatch.setattr(
+        Ssh, "probe", lambda *given: (found := hello(*given)) and (found[0], {**found[1], "offset_s": -float(year)})
+    )
+    done = pressbench("targets", "check", "board.toml", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = {(row["kind"], row["name"]): row for row in json.loads(done.stdout)["checks"]}
+    assert rows["runtime", "numpy"]["state"]
+    assert rows["runtime", "onnxruntime"]["state"].startswith("onnxruntime ")
+    assert rows["meter", "ina3221"]["state"].startswith("measured:ina3221")
+    assert rows["thermal zone", "cpu-thermal"]["state"] == "48.3 °C"
+    assert rows["governor", "cpu"]["remedy"].startswith("echo performance")
+    assert rows["clock offset", "date"]["state"] == f"-{year}.0 s"
+    assert rows["clock offset", "date"]["remedy"] == "sudo timedatectl set-ntp true"
+    assert rows["backend", "ort"]["state"]
+
+
+def test_a_run_takes_energy_from_the_rails_of_the_board_and_clean_leaves_nothing(pressbench, board):
+    with sshd.loaded_rails(board):
+        done = pressbench(*run("--recipe", "baseline"))
+    assert done.returncode == 0, done.stderr
+    with (pressbench.folder / "out" / "cells.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["status"] in {"ok", "inconclusive", "untrusted"}
+    assert float(row["latency_p50_ms"]) > 0
+    assert row["energy_source"] == "measured:ina3221"
+    assert float(row["energy_per_inference_mj"]) > 0
+    done = pressbench("targets", "clean", "board.toml")
+    assert done.returncode == 0, done.stderr
+    assert "MB removed from the board" in done.stdout
+    assert not board.storage.exists()
+
+
+def test_a_board_unplugged_in_the_middle_fails_its_cells_and_a_resumed_run_finishes_them(
+    pressbench, board, monkeypatch
+):
+    monkeypatch.setattr("bench.reach.ssh.link.PATIENCE_S", 0.5)
+    monkeypatch.setattr("bench.reach.ssh.link.GONE_S", 0.5)
+    runs = []
+    real = Ssh.run
+
+    def unplugged_at_the_second(self, *given):
+        runs.append(given)
+        if len(runs) == 2:
+            board.stop()
+        return real(self, *given)
+
+    monkeypatch.setattr(Ssh, "run", unplugged_at_the_second)
+    done = pressbench(*run("--json"))
+    assert done.returncode == 0, done.stderr
+    counts = json.loads(done.stdout)["counts"]
+    assert counts.pop("failed") == 1
+    assert sum(counts.values()) == 1
+    with (pressbench.folder / "out" / "cells.csv").open() as file:
+        reasons = {row["recipe"]: row["reason"] for row in csv.DictReader(file)}
+    assert "was lost and did not come back" in reasons["half"]
+    still = pressbench(*run("--resume"))
+    assert still.returncode == 3
+    assert "refuses connections" in still.stderr
+    board.start()
+    again = pressbench(*run("--resume", "--json"))
+    assert again.returncode == 0, again.stderr
+    answer = json.loads(again.stdout)
+    assert answer["run_id"] == json.loads(done.stdout)["run_id"]
+    assert "failed" not in answer["counts"]
+    assert pressbench(*run("--resume")).returncode == 2
+
+
+def test_clean_is_for_boards(pressbench):
+    done = pressbench("targets", "clean", "cpu")
+    assert done.returncode == 2
+    assert "nothing is sent to it, its reach is 'local'" in done.stderr
+
+
+def test_a_board_without_an_address_names_both_ways(pressbench):
+    pressbench.environment.pop("PRESSBENCH_HOST", None)
+    done = pressbench("run", "--target", "jetson", "--suite", "tiny.toml")
+    assert done.returncode == 2
+    assert 'Set PRESSBENCH_HOST=user@host, or write host = "user@host"' in done.stderr
