@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from bench import __version__
-from bench.errors import InvalidInput, PressbenchError, Untrusted
+from bench.errors import InvalidInput, PressbenchError, Regression, Untrusted
 from bench.paths import cache_folder, data_folder
 
 INTERRUPTED = 130
@@ -110,6 +110,7 @@ def _show(text: Any) -> None:
 @click.option("--threads", multiple=True, type=int, help="Threads instead of the suite's; several times for several.")
 @click.option("--launches", type=int, help="Fresh processes for each cell, instead of the suite's number.")
 @click.option("--time", "time_s", type=float, help="Seconds of samples in each launch, instead of the suite's.")
+@click.option("--require-budget", is_flag=True, help="Exit with 1 if no trusted cell keeps the target's budget.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option
 @database_option
@@ -119,6 +120,7 @@ def run_command(
     results: Path,
     url: str | None,
     resume: bool,
+    require_budget: bool,
     no_report: bool,
     data: str | None,
     dataset: str | None,
@@ -139,8 +141,11 @@ def run_command(
             report=not no_report,
             cache=cache_folder(os.environ),
             watch=watch,
+            require_budget=require_budget,
         )
-    return done.answer, done.text, 0 if done.measured else NOTHING_MEASURED
+    if not done.measured:
+        return done.answer, done.text, NOTHING_MEASURED
+    return done.answer, done.text, Regression.exit_code if require_budget and not done.fits else 0
 
 
 @command("report")

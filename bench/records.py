@@ -242,7 +242,7 @@ class Record:
 
     `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
     file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
-    `baseline_key`: the cell its pairs were run against. `weights`: where the weights of the uncompressed network
+    `budget`: limits of its target, by the keys of `[budget]`. `baseline_key`: the cell its pairs were run against. `weights`: where the weights of the uncompressed network
     come from, and `calibration` what a static quantization was calibrated on, both in words.
     """
 
@@ -268,6 +268,7 @@ class Record:
     launches: tuple[Launch, ...] = ()
     pairs: tuple[PairLaunch, ...] = ()
     baseline_key: str = ""
+    budget: Mapping[str, float] = field(default_factory=dict)
     quality: Quality | None = None
     simulation: Simulation | None = None
     profile: tuple[LayerTime, ...] = ()

@@ -12,11 +12,14 @@ from bench.cache import check_writable
 from bench.commands.progress import Watch
 from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
+from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.line.run import Ended, Surroundings, find_interrupted, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
 from bench.report.advice import advise
+from bench.report.budget import KEPT
+from bench.report.cells import make_cells
 from bench.report.summary import summary
 from bench.store import Store, find_absent_file
 from bench.types import Json
@@ -26,15 +29,25 @@ NOT_MEASURED = {"skipped", "failed"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What `pressbench run` answers with. `measured`: whether any cell has figures."""
+    """What `pressbench run` answers with. `measured`: whether any cell has figures. `fits`: whether a trusted cell keeps
+    the target's budget."""
 
     answer: Json
     text: Group
     measured: bool
+    fits: bool
 
 
 def run_suite(
-    request: Request, *, results: Path, url: str | None, resume: bool, report: bool, cache: Path, watch: Watch
+    request: Request,
+    *,
+    results: Path,
+    url: str | None,
+    resume: bool,
+    report: bool,
+    cache: Path,
+    watch: Watch,
+    require_budget: bool = False,
 ) -> Outcome:
     """Plans, measures, stores and, with `report`, writes cells.csv and dashboard.html into `results`.
 
@@ -43,6 +56,10 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request)
+    if require_budget and not plan.target.budget.limits():
+        raise InvalidInput(
+            f"--require-budget: target {plan.target.name} has no [budget]; docs/configuring.md has its keys"
+        )
     check_writable(cache)
     for note in plan.notes:
         watch.note(note)
@@ -59,7 +76,12 @@ def run_suite(
         answer |= {"csv": str(files.csv), "dashboard": str(files.dashboard)}
     lines = [Text(f"  {line}") for line in advice]
     text = Group(summary(records), *lines, Text(_say_next(ended, files, results, url)))
-    return Outcome(answer=answer, text=text, measured=bool(set(ended.counts) - NOT_MEASURED))
+    fits = any(cell.trusted and cell.row["budget"] == KEPT for cell in make_cells(records))
+    if require_budget and not fits:
+        text = Group(text, Text("Not one trusted cell keeps the budget (--require-budget): exit code 1."))
+    return Outcome(
+        answer=answer | {"fits_budget": fits}, text=text, measured=bool(set(ended.counts) - NOT_MEASURED), fits=fits
+    )
 
 
 def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:

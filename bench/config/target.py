@@ -39,12 +39,19 @@ class BackendChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a model may cost on this target. A cell that costs more says so in its reasons."""
+    """What a model may cost on this target; the column `budget` says whether it does. MB: 10^6 bytes, kB: 10^3."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
-    latency_ms: float | None = None
-    memory_bytes: int | None = None
+    latency_p50_ms: float | None = None
+    latency_p99_ms: float | None = None
+    memory_mb: float | None = None
     energy_mj: float | None = None
+    file_kb: float | None = None
+    accuracy_drop_pp: float | None = None
+
+    def limits(self) -> dict[str, float]:
+        """Only the limits that are set."""
+        return {name: limit for name, limit in asdict(self).items() if limit is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +100,8 @@ def load_target(name: str) -> Target:
     if target.accuracy_samples < 0:
         raise InvalidInput(f"{path}: key 'accuracy_samples': from 0 (all) up, found {target.accuracy_samples}")
     _check_board_keys(target, path)
-    for key, limit in asdict(target.budget).items():
-        if limit is not None and not 0 < limit < math.inf:
+    for key, limit in target.budget.limits().items():
+        if not 0 < limit < math.inf:
             raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
     for key, names in (("backend", [choice.title for choice in target.backend]), ("devices", target.devices)):
         _check_distinct(names, f"{path}: key {key!r}")

@@ -18,7 +18,6 @@ from bench.line.trust import (
     find_coarse_meter,
     find_doubts,
     find_drift,
-    find_overruns,
     find_pair_doubts,
 )
 from bench.line.wording import name_users_file, title_of
@@ -91,7 +90,6 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
         doubts=find_doubts(launches),
         baseline_error=found.checked.baseline_error,
         far_from_reference=found.checked.far,
-        over_budget=find_overruns(target.budget, launches, clock, cell.conditions.batch),
         busy_machine=find_busy_machine(launches, clock, target.min_clean_share),
         baseline_distrust=found.compared.baseline_distrust,
         pair_distrust=found.compared.distrust,
@@ -128,6 +126,7 @@ def assemble(
         data=plan.data.name if plan.data else "",
         weights=describe_weights(cell.model, plan.data, plan.suite.seed),
         baseline_key=cell.baseline_key,
+        budget=plan.target.budget.limits(),
     )
     return identity if found is None else _fill(identity, found, cache, title)
 

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from bench.config.target import Budget
 from bench.device.energy import MARGIN, RESOLUTION_SHARE
 from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.records import Climate, Launch, PairLaunch
-from bench.stats import energy_of, host_memory, latency
+from bench.stats import latency
 from bench.stats.energy import resolution_share
 from bench.types import Clock, Status
 
@@ -25,7 +24,7 @@ SKIPS = (Unsupported, Unavailable)
 class Evidence:
     """Everything that a measured cell's status depends on; each text is a reason.
 
-    `notes` and `over_budget` are said with a cell and do not change its status. The rest makes it untrusted, but
+    `notes` are said with a cell and do not change its status. The rest makes it untrusted, but
     `doubts` and `pair_doubts`: they make it inconclusive. `made_wrong`: about how the file was made. `fallbacks`: from
     sessions and meters. `baseline_error`: an uncompressed file with wrong outputs. `far_from_reference`: outputs of a
     compressed file that are not those of its network. `baseline_distrust`: why its baseline is untrusted.
@@ -37,7 +36,6 @@ class Evidence:
     doubts: tuple[str, ...] = ()
     baseline_error: str = ""
     far_from_reference: tuple[str, ...] = ()
-    over_budget: tuple[str, ...] = ()
     busy_machine: str = ""
     baseline_distrust: tuple[str, ...] = ()
     pair_distrust: tuple[str, ...] = ()
@@ -71,7 +69,6 @@ def decide(evidence: Evidence) -> Verdict:
         *evidence.doubts,
         evidence.baseline_error,
         *evidence.far_from_reference,
-        *evidence.over_budget,
         evidence.busy_machine,
         *evidence.baseline_distrust,
         *evidence.pair_distrust,
@@ -112,24 +109,6 @@ def find_pair_distrust(pairs: Sequence[PairLaunch], of_a: Sequence[str], of_b: S
     recorded = {*(f"A: {reason}" for reason in of_a), *(f"B: {reason}" for reason in of_b)}
     found = dict.fromkeys(reason for pair in pairs for reason in pair.distrust)
     return tuple(f"compared with its baseline (A): {reason}" for reason in found if reason not in recorded)
-
-
-def find_overruns(budget: Budget, launches: Sequence[Launch], clock: Clock, batch: int) -> tuple[str, ...]:
-    """Which budgets of the target the launches exceed, and by how much."""
-    if not launches:
-        return ()
-    energy = energy_of(launches, batch)
-    joules = energy.joules if energy else None
-    spent = (
-        ("latency", latency(launches, clock).p50.value, budget.latency_ms, "ms"),
-        ("memory", host_memory(launches).peak, budget.memory_bytes, "bytes"),
-        ("energy", None if joules is None else joules.value * 1000, budget.energy_mj, "mJ"),
-    )
-    return tuple(
-        f"over the {what} budget: {used:.6g} of {limit:g} {unit}"
-        for what, used, limit, unit in spent
-        if used is not None and limit is not None and used > limit
-    )
 
 
 def find_drift(launches: Sequence[Launch], clock: Clock) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.records import Record
+from bench.report.budget import KEPT
 from bench.report.cells import Cell, League, group, is_faster, league_of, make_cells
 from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
 from bench.report.text import number, times
@@ -14,7 +15,7 @@ from bench.types import Clock
 MAX_DROP_PP = 1.0
 """Percentage points of accuracy that a variant may lose to be advised."""
 OVER_BUDGET = "over the "
-"""How the reason of a cell begins that exceeds a budget of its target."""
+"""How a reason of an older version begins where a cell exceeds a budget of its target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,9 @@ def advise_cells(cells: Sequence[Cell], max_drop_pp: float = MAX_DROP_PP) -> lis
     for league, members in group(cells, league_of).items():
         timed = [cell for cell in members if cell.figure("latency_p50_ms")]
         if any(not cell.baseline for cell in timed):
-            found.append(Advice(league=league, where=name_league(league), text=choose(timed, max_drop_pp)))
+            found.append(
+                Advice(league=league, where=name_league(league), text=choose(timed, max_drop_pp) + name_fitting(timed))
+            )
     return found
 
 
@@ -68,8 +71,17 @@ def choose(timed: Sequence[Cell], max_drop_pp: float) -> str:
 
 
 def keeps_budgets(cell: Cell) -> bool:
-    """Whether no reason of the cell names a budget that it exceeds."""
-    return not any(reason.startswith(OVER_BUDGET) for reason in cell.record.reasons)
+    """Whether it passes the budget of its target, if there is one. Cells of older versions say in a reason what is over."""
+    over = any(reason.startswith(OVER_BUDGET) for reason in cell.record.reasons)
+    return cell.row["budget"] in {None, KEPT} and not over
+
+
+def name_fitting(timed: Sequence[Cell]) -> str:
+    """Which trusted cells keep every budget; "" where the target has none."""
+    if not any(cell.record.budget for cell in timed):
+        return ""
+    names = [name_cell(cell) for cell in timed if cell.trusted and keeps_budgets(cell)]
+    return f" Within every budget: {', '.join(names) or 'none'}."
 
 
 def explain(best: Cell, allowed: Sequence[Cell], max_drop_pp: float) -> str:

@@ -72,6 +72,11 @@ IDENTITY = (
     _integer("threads", "threads", "threads the runtime may use"),
     _text("status", "`ok`, `inconclusive`, `untrusted`, `skipped` or `failed`"),
     _text("reason", "why the status is what it is, and notes", "there is nothing to say"),
+    _text(
+        "budget",
+        "`pass`; `fail:` with each figure over its limit; `unknown:` with the limited figures that are missing",
+        "the target has no budget",
+    ),
     _text("clock", "whose clock timed it: `host`, `device` or `simulated`"),
 )
 COST = (

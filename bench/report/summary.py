@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.records import Record
+from bench.report.budget import KEPT
 from bench.report.signs import TERMINAL_STYLES
 from bench.report.table import Row, compute_rows
 from bench.report.text import count, interval, number, percent, size, times
@@ -108,7 +109,15 @@ def reasons_of(rows: Sequence[Row]) -> list[Text]:
         if row["reason"]:
             alone = None if row["status"] in UNMEASURED else place
             groups.setdefault((row["model"], row["status"], row["reason"], alone), []).append(row)
-    return [reason_of(group) for group in groups.values()]
+    over = [row for row in rows if row["budget"] not in {None, KEPT} and row["status"] not in UNMEASURED]
+    return [*(reason_of(group) for group in groups.values()), *map(budget_of, over)]
+
+
+def budget_of(row: Row) -> Text:
+    """Which budgets a cell does not keep, or cannot be shown to."""
+    return Text.assemble(
+        f"  {row['model']} / {row['recipe']} on {row['backend']}: ", Text(f"budget {row['budget']}", style="dim")
+    )
 
 
 def reason_of(rows: Sequence[Row]) -> Text:

@@ -10,6 +10,7 @@ from statistics import fmean, median
 
 from bench.data.shift import SHIFTS
 from bench.records import Quality, Record
+from bench.report.budget import judge_budget
 from bench.report.columns import CSV_COLUMNS
 from bench.stats import Estimate, energy_of, host_memory, latency, promised_speedup, ratio
 from bench.types import Clock
@@ -52,6 +53,7 @@ def compute_row(record: Record, baseline: Record | None) -> Row:
         **energy_columns(record),
         **simulation_columns(record),
     }
+    filled["budget"] = judge_budget(record.budget, filled)
     return {column.name: filled.get(column.name) for column in CSV_COLUMNS}
 
 

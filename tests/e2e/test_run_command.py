@@ -136,3 +136,16 @@ def test_what_a_killed_run_leaves_in_the_temporary_directory_the_next_run_remove
     done = pressbench.process(*run("--recipe", "baseline"))
     assert done.returncode == 0, done.stderr
     assert folders_of(temporary) == {"pressbench-of-nobody"}
+
+
+def test_a_required_budget_decides_the_exit_code(pressbench):
+    target = 'name = "cpu"\n[[backend]]\nname = "ort"\n[budget]\nlatency_p50_ms = 1e-9\n'
+    (pressbench.folder / "strict.toml").write_text(target)
+    strict = ["--target", "strict.toml", "--recipe", "baseline", "--require-budget"]
+    done = pressbench(*run(*strict))
+    assert done.returncode == 1, done.stderr
+    assert "budget fail: latency_p50_ms" in done.stdout
+    assert "Not one trusted cell keeps the budget" in done.stdout
+    without = pressbench(*run("--recipe", "baseline", "--require-budget"))
+    assert without.returncode == 2
+    assert "target cpu has no [budget]" in without.stderr

@@ -70,7 +70,10 @@ def test_a_wrong_target_names_the_nearest_key(tmp_path):
         ("backend = []", r"mine\.toml: key 'backend' is empty"),
         ('min_clean_share = 20\n[[backend]]\nname = "ort"', "'min_clean_share': a share from 0 to 1, found 20"),
         ('accuracy_samples = -3\n[[backend]]\nname = "ort"', r"'accuracy_samples': from 0 \(all\) up, found -3"),
-        ('[[backend]]\nname = "ort"\n[budget]\nlatency_ms = -1.0', "'budget.latency_ms': a number above 0, found -1.0"),
+        (
+            '[[backend]]\nname = "ort"\n[budget]\nlatency_p50_ms = -1.0',
+            "'budget.latency_p50_ms': a number above 0, found -1.0",
+        ),
         ('[[backend]]\nname = "ort"\n[budget]\nenergy_mj = nan', "'budget.energy_mj': a number above 0, found nan"),
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "ort"', "key 'backend': 'ort' is there twice.*label = "),
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "x"\nlabel = "ort"', "key 'backend': 'ort' is there twice"),

@@ -16,10 +16,8 @@ TEXT = (Path(__file__).resolve().parents[3] / "docs" / "configuring.md").read_te
 TABLES = re.findall(r"\| key \| default \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT)
 ELSEWHERE = {
     (Suite, "measure"),
-    (Budget, "latency_ms"),
-    (Budget, "memory_bytes"),
-    (Budget, "energy_mj"),
     (Target, "ceiling_c"),
+    *((Budget, item.name) for item in fields(Budget)),
 }
 """Told by a table of its own, or with no default to compare."""
 

@@ -6,7 +6,6 @@ from dataclasses import fields, replace
 
 import pytest
 
-from bench.config.target import Budget
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported, Untrusted
 from bench.line.trust import (
     Evidence,
@@ -15,7 +14,6 @@ from bench.line.trust import (
     find_busy_machine,
     find_coarse_meter,
     find_drift,
-    find_overruns,
     find_pair_distrust,
 )
 from bench.records import Climate, EnergyWindow, Launch, PairLaunch
@@ -25,7 +23,7 @@ DISTRUST = (
     "made_wrong", "fallbacks", "baseline_error", "far_from_reference", "busy_machine", "baseline_distrust", "pair_distrust",
 )  # fmt: skip
 DOUBTS = ("doubts", "pair_doubts")
-HARMLESS = ("notes", "over_budget")
+HARMLESS = ("notes",)
 
 
 def evidence(*names: str) -> Evidence:
@@ -55,7 +53,6 @@ def test_distrust_outweighs_doubts_and_every_reason_is_said_once_in_order():
         "doubts",
         "baseline_error",
         "far_from_reference",
-        "over_budget",
         "busy_machine",
         "baseline_distrust",
         "pair_distrust",
@@ -89,13 +86,6 @@ def test_an_error_has_the_status_of_its_kind(error, status, reason):
 def launches(waits_ns: int) -> list[Launch]:
     """Three launches of 1 ms; every second sample waited for a CPU."""
     return [Launch(samples_ns=(1_000_000,) * 200, waits_ns=(0, waits_ns) * 100) for _ in range(3)]
-
-
-def test_a_budget_that_is_exceeded_says_by_how_much_and_the_others_say_nothing():
-    found = find_overruns(Budget(latency_ms=0.5, memory_bytes=1), launches(0), Clock.HOST, 1)
-    assert found == ("over the latency budget: 1 of 0.5 ms",)
-    assert find_overruns(Budget(latency_ms=1.0), launches(0), Clock.HOST, 1) == ()
-    assert find_overruns(Budget(latency_ms=0.5), [], Clock.HOST, 1) == ()
 
 
 def test_a_busy_machine_is_told_by_its_share_of_samples_that_did_not_wait():

@@ -27,7 +27,10 @@ COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instruct
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Rows of every kind of cell: measured, failed, simulated, metered, and of a real database."""
-    metered = record(launches=tuple(replace(one, energy=energy(2.0)) for one in launches(default_rng(0), 1.0)))
+    metered = record(
+        budget={"energy_mj": 1.0},
+        launches=tuple(replace(one, energy=energy(2.0)) for one in launches(default_rng(0), 1.0)),
+    )
     compared = OutputQuality(name="y", rows=9, compared=9, max_abs_err=0.1, relative_rms=0.05, agreement=0.9)
     judged = record(
         quality=Quality(
