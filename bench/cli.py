@@ -58,6 +58,26 @@ calibrate_option = click.option(
 )
 
 
+input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of one input as the file has it, N for the batch axis: ids=N,128; state=2,N,64; 'sr=' for a scalar. "
+    "Several times for several.",
+)
+input_data_option = click.option(
+    "--input-data", help="An .npz of inputs to time and judge with: arrays by input name, samples first."
+)
+feedback_option = click.option(
+    "--feedback",
+    multiple=True,
+    metavar="OUT=IN",
+    help="An output that the next call takes as this input, where outputs are judged. Several times for several.",
+)
+signature_option = click.option("--signature", help="Which signature of a .tflite file that has several.")
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pressbench")
 def pressbench() -> None:
@@ -101,6 +121,10 @@ def _show(text: Any) -> None:
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
 @train_option
 @shape_option
+@input_option
+@input_data_option
+@feedback_option
+@signature_option
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
@@ -177,6 +201,10 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
 @train_option
 @shape_option
+@input_option
+@input_data_option
+@feedback_option
+@signature_option
 @click.option(
     "--dataset",
     help="To train, calibrate and judge with; '' for none (default: digits for a reference network, none for yours).",
@@ -185,14 +213,24 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")
 @click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs.")
-def compress_command(*, data: str | None, **arguments: Any) -> tuple[Any, Any, int]:
+def compress_command(
+    *,
+    data: str | None,
+    inputs: tuple[str, ...],
+    input_data: str | None,
+    feedback: tuple[str, ...],
+    signature: str | None,
+    **arguments: Any,
+) -> tuple[Any, Any, int]:
     """Write one compressed model, with its cost and accuracy; exit code 4 if its outputs must not be believed."""
     from bench.commands.compress import compress_one
     from bench.commands.progress import watching
+    from bench.line.own_models import InputOptions
 
     with watching(sys.stderr) as watch:
         answer = compress_one(
             **arguments,
+            said=InputOptions(inputs=inputs, feedback=feedback, signature=signature or "", data=input_data or ""),
             data_root=data_folder(data, os.environ),
             cache=cache_folder(os.environ),
             progress=watch.progress,
@@ -217,17 +255,14 @@ def decode_command(*, file: Path, out: Path, limit_mib: int) -> tuple[Any, Any]:
 
 
 @command("inspect")
+@input_option
+@signature_option
 @click.argument("file", type=click.Path(path_type=Path))
-def inspect_command(*, file: Path) -> tuple[Any, Any]:
-    """Params, MACs and bytes of an .onnx or .tflite file, layer by layer."""
-    from bench.cost.count import cost_of
-    from bench.cost.probe import probe
-    from bench.cost.show import cost_json
-    from bench.report.layers import layer_table
+def inspect_command(**arguments: Any) -> tuple[Any, Any]:
+    """Inputs and outputs, params, MACs and bytes of an .onnx or .tflite file, layer by layer."""
+    from bench.commands.inspect import inspect_file
 
-    probe(file)
-    cost = cost_of(file)
-    return cost_json(cost), layer_table(file.name, cost)
+    return inspect_file(**arguments)
 
 
 @command("compare")
@@ -237,15 +272,22 @@ def inspect_command(*, file: Path) -> tuple[Any, Any]:
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
+@input_option
+@input_data_option
+@signature_option
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
-def compare_command(**arguments: Any) -> tuple[Any, Any, int]:
+def compare_command(
+    *, inputs: tuple[str, ...], input_data: str | None, signature: str | None, **arguments: Any
+) -> tuple[Any, Any, int]:
     """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
     from bench.commands.compare import compare_files
     from bench.commands.progress import watching
+    from bench.line.own_models import InputOptions
 
+    said = InputOptions(inputs=inputs, signature=signature or "", data=input_data or "")
     with watching(sys.stderr) as watch:
-        answer = compare_files(**arguments, cache=cache_folder(os.environ), progress=watch.progress)
+        answer = compare_files(**arguments, said=said, cache=cache_folder(os.environ), progress=watch.progress)
     interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
     text = f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {answer['verdict']}"
     if answer["basis"] == "raw":

@@ -242,8 +242,9 @@ class Record:
 
     `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
     file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
-    `budget`: limits of its target, by the keys of `[budget]`. `baseline_key`: the cell its pairs were run against. `weights`: where the weights of the uncompressed network
-    come from, and `calibration` what a static quantization was calibrated on, both in words.
+    `budget`: limits of its target, by the keys of `[budget]`. `baseline_key`: the cell its pairs were run against.
+    `weights`: where the weights of the uncompressed network come from, `inputs` what was fed to judge the outputs, and
+    `calibration` what a static quantization was calibrated on, all in words.
     """
 
     run_id: str
@@ -263,6 +264,7 @@ class Record:
     digest: str = ""
     data: str = ""
     weights: str = ""
+    inputs: str = ""
     calibration: str = ""
     cost: Cost | None = None
     launches: tuple[Launch, ...] = ()

@@ -38,11 +38,51 @@ class Status(str, Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
-    """One input or output of a model. `shape` has the batch first; -1 is a free dimension."""
+    """One input or output of a model.
+
+    `shape`: -1 is a free size. `batch_axis`: where the samples of a batch lie; None where there is no such axis (a
+    scalar, a state of fixed size), and for a scalar whatever it says.
+    `integers`: the lowest and the highest whole number that the graph takes there; None where it does not say.
+    `is_mask`: it only masks (0 or 1), it is neither counted with nor used as an index.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
+    batch_axis: int | None = 0
+    integers: tuple[int, int] | None = None
+    is_mask: bool = False
+
+    @property
+    def axis(self) -> int | None:
+        """The batch axis, None for a scalar."""
+        return self.batch_axis if self.shape else None
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: without the batch axis, the whole shape where there is none."""
+        return tuple(size for place, size in enumerate(self.shape) if place != self.axis)
+
+    def at(self, batch: int) -> tuple[int, ...]:
+        """The shape with a free batch axis set to `batch`."""
+        free = self.axis is not None and self.shape[self.axis] == -1
+        return tuple(batch if free and place == self.axis else size for place, size in enumerate(self.shape))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedInput:
+    """What the user says of one input: `ids=N,128:int64`.
+
+    `sizes`: one for each axis, None for the batch axis (`N`). `dtype`: "" where none was given.
+    """
+
+    name: str
+    sizes: tuple[int | None, ...]
+    dtype: str = ""
+
+    def __str__(self) -> str:
+        sizes = ",".join("N" if size is None else str(size) for size in self.sizes)
+        return f"{self.name}={sizes}{':' if self.dtype else ''}{self.dtype}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +92,8 @@ class Model:
     `name` is its canonical text (`mobilenetv2(width=0.35)`), `factory` an import path
     `package.module:function`, `input_shape` excludes the batch (channels first for images).
     `train`: the user asked to train the network of this function of theirs; its weights are theirs otherwise.
+    `inputs`: what the user says of its inputs, instead of `input_shape`. `signature`: which one of a .tflite file.
+    `feedback`: (output, input) pairs: what one call gives there is what the next one takes.
     """
 
     name: str
@@ -63,6 +105,9 @@ class Model:
     classes: int = 0
     data: str | None = None
     train: bool = False
+    inputs: tuple[AskedInput, ...] = ()
+    signature: str = ""
+    feedback: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,14 +208,17 @@ class Compressed:
     """A compressed model before any backend saw it. `files` maps a format ("onnx", "pt2", "tflite")
     to a file in the cache; all say the same network. `digest` covers its content and `quant`.
     `layers`: names of the layers that have weights; `entropy_bytes`: size of the entropy-coded weights file.
-    `calibration`: an .npz of samples by input name; `calibrated_on`: what they are, in words. `distrust`: why what
-    the runtime makes of it must not be believed."""
+    `calibration`: an .npz of samples by input name, first axis the samples; `calibrated_on`: what they are, in words.
+    `distrust`: why what the runtime makes of it must not be believed. `feedback`: as in `Model`.
+    `outputs`: name -> batch axis, for the outputs where the file says which axis that is."""
 
     model: str
     recipe: str
     files: Mapping[str, Path]
     inputs: tuple[TensorSpec, ...]
     digest: str
+    outputs: Mapping[str, int | None] = field(default_factory=dict)
+    feedback: tuple[tuple[str, str], ...] = ()
     quant: QuantSpec | None = None
     calibration: Path | None = None
     calibrated_on: str = ""

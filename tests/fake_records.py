@@ -193,6 +193,7 @@ def measured(random: np.random.Generator, run_id: str) -> Iterator[Record]:
                 ),
                 profile=profile(random, milliseconds) if recipe in {"baseline", "int8-static"} else (),
                 digest=sha256(f"{model}/{recipe}".encode()).hexdigest(),
+                inputs="360 samples of the test set of digits",
                 calibration=CALIBRATED if recipe.endswith(("int8", "int8-static")) else "",
             )
 

@@ -10,7 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from backends.ort.compile import OrtBackend
 from backends.ort.session import OrtSession
-from bench.types import Artifact, Compressed, Conditions, QuantSpec, Scalar
+from bench.errors import InvalidInput
+from bench.inputs.of_file import read_inputs
+from bench.types import Artifact, Compressed, Conditions, Model, QuantSpec, Scalar, TensorSpec
 
 SHAPE = (3, 16, 16)
 
@@ -78,8 +80,16 @@ def samples(rows: int, seed: int = 0) -> np.ndarray:
 def compressed(path: Path, quant: QuantSpec | None = None, data: Path | None = None) -> Compressed:
     """What the compress stage would hand over."""
     return Compressed(
-        model="net", recipe="r", files={"onnx": path}, inputs=(), digest="0", quant=quant, calibration=data
+        model="net", recipe="r", files={"onnx": path}, inputs=specs(path), digest="0", quant=quant, calibration=data
     )
+
+
+def specs(path: Path) -> tuple[TensorSpec, ...]:
+    """Its inputs; () where the file cannot be fed."""
+    try:
+        return read_inputs(Model(name="net", file=path)).specs
+    except InvalidInput:
+        return ()
 
 
 def compiled(

@@ -77,11 +77,11 @@ class Port:
             limits = np.iinfo(self.dtype)
             levels = np.rint(turned.astype(np.float32) / np.float32(self.scale)) + self.zero_point
             turned = np.clip(levels, limits.min, limits.max)
-        return np.ascontiguousarray(turned, dtype=self.dtype)
+        return np.asarray(turned, dtype=self.dtype, order="C")
 
     def decode(self, array: Array) -> Array:
         """What the file gave, as real numbers and turned back."""
-        back = np.ascontiguousarray(np.transpose(array, np.argsort(self.axes)))
+        back = np.asarray(np.transpose(array, np.argsort(self.axes)), order="C")
         if not self.scale:
             return back
         return (back.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
@@ -135,15 +135,12 @@ class LitertSession(Session):
         cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
     ) -> LitertSession:
         """See `Session.open`."""
+        del batch  # the file is fixed to one, on whichever axis
         kernels = str(options.get("kernels", "xnnpack"))
         if kernels not in RESOLVERS:
             raise InvalidInput(f"option kernels={kernels!r} is none of {', '.join(RESOLVERS)}")
         interpreter = _interpreter(path, threads, RESOLVERS[kernels])
-        session = cls(interpreter, path, threads, options, precision)
-        fixed = [port.shape[0] for port in session._inputs if port.shape and port.shape[0] != batch]
-        if fixed:
-            raise InvalidInput(f"{path.name}: its batch is fixed at {fixed[0]}, batch {batch} was asked")
-        return session
+        return cls(interpreter, path, threads, options, precision)
 
     def inputs(self) -> tuple[TensorSpec, ...]:
         """See `Session.inputs`: float32 also where the file takes integers."""

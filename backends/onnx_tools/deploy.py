@@ -11,16 +11,20 @@ import onnx
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
-from bench.types import Compressed, Json, Precision
+from bench.types import Compressed, Json, Precision, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A network read from its file, its nodes named. `hidden`: weights that were listed as inputs and are not now."""
+    """A network read from its file, its nodes named. `hidden`: weights that were listed as inputs and are not now.
+
+    `inputs`: what is known of its inputs, their batch axes among it.
+    """
 
     model: ModelProto
     path: Path
     hidden: int
+    inputs: tuple[TensorSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +45,17 @@ def read_source(source: Compressed, batch: int, *, beside: bool = False) -> Sour
     model = graph.read(path, beside=beside)
     hidden = graph.hide_weights(model)
     graph.name_nodes(model)
-    graph.fix_batch(model, batch, path)  # says what is wrong before minutes of calibration
-    return Source(model=model, path=path, hidden=hidden)
+    graph.fix_batch(model, batch, path, source.inputs)  # says what is wrong before minutes of calibration
+    return Source(model=model, path=path, hidden=hidden, inputs=source.inputs)
 
 
-def write(model: ModelProto, batch: int, path: Path, out: Path) -> Path:
-    """Writes a valid `out/model.onnx` with the batch fixed. `path`: the file it was read from.
+def write(model: ModelProto, batch: int, source: Source, out: Path) -> Path:
+    """Writes a valid `out/model.onnx` with the batch fixed: of a network that was made from this source.
 
-    Weights that lie beside `path` are linked into `out`, or copied where they lie on another disk.
+    Weights that lie beside the source are linked into `out`, or copied where they lie on another disk.
     """
-    fixed = graph.fix_batch(model, batch, path)
+    path = source.path
+    fixed = graph.fix_batch(model, batch, path, source.inputs)
     for inner in graph.walk_graphs(fixed.graph):
         graph.sort_nodes(inner)
     deployed = out / "model.onnx"
@@ -69,17 +74,18 @@ def _place(file: Path, wanted: Path) -> None:
 
 
 def write_free(deployed: Path, source: Path, path: Path) -> Path | None:
-    """The deployed file with the first axes of its inputs and outputs as free as in `source`, at `path`.
+    """The deployed file with the sizes of its inputs and outputs as free as in `source`, at `path`.
 
     None where the source fixes them, or where the file does not run at batch 2.
     """
     fixed, free = onnx.load(str(deployed), load_external_data=False), onnx.load(str(source), load_external_data=False)
-    if graph.fixed_batch(free) is not None or graph.has_external(fixed):
+    if not graph.is_free(free) or graph.has_external(fixed):
         return None
-    symbols = {value.name: value.type.tensor_type.shape.dim[:1] for value in (*free.graph.input, *free.graph.output)}
+    sizes = {value.name: value.type.tensor_type.shape.dim for value in (*free.graph.input, *free.graph.output)}
     for value in (*fixed.graph.input, *fixed.graph.output):
-        for dim, own in zip(value.type.tensor_type.shape.dim[:1], symbols.get(value.name, ()), strict=False):
-            dim.CopyFrom(own)
+        for dim, own in zip(value.type.tensor_type.shape.dim, sizes.get(value.name, ()), strict=False):
+            if own.dim_value < 1:
+                dim.CopyFrom(own)
     del fixed.graph.value_info[:]
     onnx.save(fixed, str(path))
     return path if _runs_at(path, 2) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from backends.onnx_tools.operators import MULTIPLYING, weight_inputs
 from bench.errors import InvalidInput, Unsupported, unknown
+from bench.types import TensorSpec
 
 MAX_BYTES = 2**31 - 1
 """What one ONNX file can hold."""
@@ -82,16 +83,18 @@ def hide_weights(model: ModelProto) -> int:
     return hidden
 
 
-def fix_batch(model: ModelProto, batch: int, path: Path) -> ModelProto:
-    """The same network with its first input axis fixed to `batch`.
+def fix_batch(model: ModelProto, batch: int, path: Path, inputs: Sequence[TensorSpec] = ()) -> ModelProto:
+    """The same network with the batch axis of its inputs fixed to `batch`.
 
+    `inputs`: what is known of them; an input that is not there has its batch first. Every free axis is the batch.
     Raises `Unsupported` when the file is fixed to another batch or has other free dimensions (named).
     """
     fixed = ModelProto()
     fixed.CopyFrom(model)
+    known = {spec.name: spec for spec in inputs}
     symbols: set[str] = set()
     for value in fixed.graph.input:
-        symbols |= _fix_input(value, batch, path)
+        symbols |= _fix_input(value, batch, path, known[value.name].axis if value.name in known else 0)
     for value in (*fixed.graph.input, *fixed.graph.output, *fixed.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in symbols:
@@ -101,25 +104,26 @@ def fix_batch(model: ModelProto, batch: int, path: Path) -> ModelProto:
     return fixed if inferred is None else inferred
 
 
-def _fix_input(value: ValueInfoProto, batch: int, path: Path) -> set[str]:
-    """Fixes one input in place; the symbols its batch went by."""
+def _fix_input(value: ValueInfoProto, batch: int, path: Path, axis: int | None) -> set[str]:
+    """Fixes one input in place, `axis` its batch axis; the symbols its batch went by."""
     dims = value.type.tensor_type.shape.dim
-    others = [dim.dim_param or f"axis {axis}" for axis, dim in enumerate(dims) if axis and dim.dim_value < 1]
+    others = [dim.dim_param or f"axis {place}" for place, dim in enumerate(dims) if place != axis and dim.dim_value < 1]
     if others:
         raise Unsupported(
             f"{path.name}: input {value.name!r} has free dimensions besides the batch: {', '.join(others)}; "
-            "give its shape (--input-shape), or fix them in the file"
+            f"give its sizes: --input {value.name}=N,SIZE,..."
         )
-    if not dims:
+    if axis is None or not dims:
         return set()
-    if dims[0].dim_value > 0:
-        if dims[0].dim_value != batch:
+    if dims[axis].dim_value > 0:
+        if dims[axis].dim_value != batch:
             raise Unsupported(
-                f"{path.name}: its batch is fixed to {dims[0].dim_value}, batch {batch} needs a free axis"
+                f"{path.name}: the batch of input {value.name!r} is fixed to {dims[axis].dim_value}, batch {batch} "
+                f"needs a free axis: give --batch {dims[axis].dim_value}"
             )
         return set()
-    symbol = {dims[0].dim_param} - {""}
-    dims[0].dim_value = batch
+    symbol = {dims[axis].dim_param} - {""}
+    dims[axis].dim_value = batch
     return symbol
 
 
@@ -151,11 +155,9 @@ def infer(model: ModelProto) -> ModelProto | None:
         return None
 
 
-def fixed_batch(model: ModelProto) -> int | None:
-    """The batch a file is fixed to; None when it is free or there is no input."""
-    inputs = model.graph.input
-    dims = inputs[0].type.tensor_type.shape.dim if inputs else ()
-    return dims[0].dim_value if dims and dims[0].dim_value > 0 else None
+def is_free(model: ModelProto) -> bool:
+    """Whether an input has a free axis."""
+    return any(dim.dim_value < 1 for value in model.graph.input for dim in value.type.tensor_type.shape.dim)
 
 
 def data_files(model: ModelProto, path: Path) -> list[Path]:

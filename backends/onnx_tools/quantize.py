@@ -16,7 +16,7 @@ from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from backends.onnx_tools.calibrate import activation_ranges, load_calibration
+from backends.onnx_tools.calibrate import Samples, activation_ranges
 from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_nodes
 from backends.onnx_tools.names import free_names
@@ -45,7 +45,7 @@ class Layout:
     reduce_range: bool = False
 
 
-def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, layout: Layout) -> Quantized:
+def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, layout: Layout) -> Quantized:
     """Q/DQ as the layout says, scales from calibrated or trained ranges."""
     if spec.per_channel and not spec.weight_symmetric:
         raise Unsupported("ONNX Runtime quantizes weights per channel symmetrically only: ask for per_channel=False")
@@ -54,7 +54,7 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, calibration: Path, l
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
         ready = prepare(model, work, QUANTIZED_OPSET)
-        ranges = activation_ranges(ready, load_calibration(calibration, ready, spec.samples), spec)
+        ranges = activation_ranges(ready, samples, spec)
         ranges |= _place_trained(ready, spec, ranges)
         kept = find_kept(model, ready, spec)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")

@@ -50,11 +50,13 @@ class OrtBackend(Backend):
         read = read_source(source, conditions.batch, beside=source.quant is None)
         done = _quantize(read.model, source, options)
         _refuse_hidden_tf32(options, done.precision)
-        deployed = write(done.model, conditions.batch, read.path, out)
+        deployed = write(done.model, conditions.batch, read, out)
         if source.quant is not None:
             from backends.onnx_tools.verify import check_written
 
-            check_written(deployed, fix_batch(read.model, conditions.batch, read.path), source.quant.kind)
+            check_written(
+                deployed, fix_batch(read.model, conditions.batch, read.path, source.inputs), source.quant.kind
+            )
         facts = dict(done.facts)
         if read.hidden:
             facts["weights_taken_off_the_inputs"] = read.hidden
@@ -85,15 +87,15 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
     if spec is None:
         return Quantized(model=model, precision=_read_precision(model))
     from backends.onnx_tools import quantize
+    from backends.onnx_tools.calibrate import load_calibration
     from backends.onnx_tools.ready import refuse_other_floats, refuse_quantized
     from backends.ort.quantize import make_layout, quantize_dynamically
 
     if options.get("provider") == "tensorrt":
         _check_tensorrt(spec)
     if spec.kind == "static":
-        if source.calibration is None:
-            raise InvalidInput(f"{source.model}: static quantization needs calibration data, there is none")
-        return quantize.quantize_statically(model, spec, source.calibration, make_layout(spec, options))
+        samples = load_calibration(source, spec.samples)
+        return quantize.quantize_statically(model, spec, samples, make_layout(spec, options))
     if spec.kind == "dynamic":
         return quantize_dynamically(model, spec)
     if spec.kind == "float16":

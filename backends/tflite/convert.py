@@ -44,7 +44,9 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
     request = {
         "format": kind,
         "source": str(source.files[kind].resolve()),
-        "inputs": [list(spec.shape) for spec in source.inputs],
+        "inputs": [list(spec.at(batch)) for spec in source.inputs],
+        "axes": [spec.axis for spec in source.inputs],
+        "feedback": list(source.feedback),
         "names": [spec.name for spec in source.inputs],
         "batch": batch,
         "quant": asdict(source.quant) if source.quant else None,

@@ -147,6 +147,14 @@ def describe(interpreter: Interpreter) -> Graph:
     )
 
 
+def name_outputs(interpreter: Interpreter) -> dict[str, int]:
+    """Output -> its tensor, by the names of the file's first signature and the tensors' own."""
+    own = {str(item["name"]): int(item["index"]) for item in interpreter.get_output_details()}
+    signatures: Mapping[str, Mapping[str, Mapping[str, int]]] = interpreter._get_full_signature_list()  # noqa: SLF001 - the public list has no tensor numbers
+    first = next(iter(signatures.values()), None)
+    return own | {str(name): int(index) for name, index in (first["outputs"] if first else {}).items()}
+
+
 def weight(interpreter: Interpreter, operator: Operator) -> NDArray[np.generic]:
     """The stored weight of an operator of `Graph.weighted`."""
     array: NDArray[np.generic] = interpreter.get_tensor(operator.inputs[WEIGHTED[operator.kind]])

@@ -71,7 +71,14 @@ def quantize_file(
     ranges = {}
     if spec.kind == "static":
         samples = load_samples(request["calibration"], request["names"], spec.samples, float_file.layout)
-        ranges = calibrate.ranges(float_file.path, samples, request["batch"], spec)
+        places = {name: place for place, name in enumerate(request["names"])}
+        fed = calibrate.Fed(
+            arrays=samples,
+            batch=request["batch"],
+            axes=request["axes"],
+            feedback=[(output, places[name]) for output, name in request["feedback"]],
+        )
+        ranges = calibrate.ranges(float_file.path, fed, spec)
     return quantize.quantize(float_file, final, spec, ranges, float_io=request["float_io"])
 
 
@@ -95,15 +102,15 @@ def load_samples(
 
 def find_layout(found: Any, request: dict[str, Any]) -> str:
     """Whether the caller's images (channels first) are this file's, or need turning. Raises `InvalidInput`."""
-    mine = [found.tensors[number].shape for number in found.inputs]
-    if any(shape and shape[0] != request["batch"] for shape in mine):
-        raise InvalidInput(f"this .tflite has its batch fixed at {mine[0][0]}, batch {request['batch']} was asked")
-    wanted = [tuple(shape[1:]) for shape in request["inputs"]]
-    own = [shape[1:] for shape in mine]
+    own = [found.tensors[number].shape for number in found.inputs]
+    wanted = [tuple(shape) for shape in request["inputs"]]
     if not wanted or wanted == own:
         return "model"
-    if wanted == [(shape[-1], *shape[:-1]) if len(shape) == 3 else shape for shape in own]:
+    if wanted == [(shape[0], shape[-1], *shape[1:-1]) if len(shape) == 4 else shape for shape in own]:
         return "channels_last"
+    firsts = {shape[0] for shape in own if shape}
+    if firsts and request["batch"] not in firsts:
+        raise InvalidInput(f"this .tflite has its batch fixed at {own[0][0]}, batch {request['batch']} was asked")
     raise InvalidInput(f"the .tflite takes inputs of shape {own}, the model was declared with {wanted}")
 
 

@@ -56,8 +56,8 @@ class TrtBackend(Backend):
         read = read_source(source, conditions.batch)
         refuse_zero_points(read.model, read.path.name)
         folded = fold_biases(read.model)
-        done = lower(read.model, source.quant, source.calibration, str(options.get("precision", "float32")))
-        deployed = write(done.model, conditions.batch, read.path, out)
+        done = lower(read.model, source, str(options.get("precision", "float32")))
+        deployed = write(done.model, conditions.batch, read, out)
         facts: dict[str, Json] = {
             **done.facts,
             "biases_folded": folded,

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from onnx import ModelProto, NodeProto
 from onnxruntime.quantization import QuantType
 
 from backends.onnx_tools import graph, quantize
+from backends.onnx_tools.calibrate import load_calibration
 from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.operators import RECURRENT
 from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.quantize import Layout
 from backends.trt.half import cast_to_half
-from bench.errors import InvalidInput, Unsupported
-from bench.types import FLOAT32, Precision, QuantSpec
+from bench.errors import Unsupported
+from bench.types import FLOAT32, Compressed, Precision, QuantSpec
 
 HALVES = ("float16", "bfloat16")
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -33,15 +33,14 @@ LAYOUT = Layout(
 Q/DQ placement), since outputs quantized too keep TensorRT from fusing the Relu or Add behind them."""
 
 
-def lower(model: ModelProto, spec: QuantSpec | None, calibration: Path | None, precision: str) -> Quantized:
+def lower(model: ModelProto, source: Compressed, precision: str) -> Quantized:
     """The network as recipe and option ask. Raises `Unsupported` for what TensorRT does not have."""
+    spec = source.quant
     if spec is None or spec.kind in HALVES:
         return _cast(model, spec, precision)
     _check(spec, precision)
     if spec.kind == "static":
-        if calibration is None:
-            raise InvalidInput("static quantization needs calibration data, there is none")
-        done = quantize.quantize_statically(model, spec, calibration, LAYOUT)
+        done = quantize.quantize_statically(model, spec, load_calibration(source, spec.samples), LAYOUT)
     else:
         done = _pack(model, spec, precision)
     if precision in HALVES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bench.cache import check_writable
@@ -11,6 +12,7 @@ from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import InvalidInput, unknown
 from bench.line.measure import find_meters, pair_launch
+from bench.line.own_models import NOTHING_SAID, InputOptions, describe_inputs
 from bench.line.prepare import Prepared, Setting, prepare
 from bench.line.stages import load_backend
 from bench.line.wording import known_folders, users_file_named
@@ -37,9 +39,11 @@ def compare_files(
     batch: int,
     cache: Path,
     progress: Progress,
+    said: InputOptions = NOTHING_SAID,
 ) -> dict[str, Json]:
     """Launches of ABBA blocks, and a few more while the interval is wider than +-1 %; never fewer than `launches`.
 
+    `said`: of the inputs of both files.
     Raises `InvalidInput` for an unknown target or backend, or a backend that only simulates.
     """
     goal = load_target(target)
@@ -57,8 +61,11 @@ def compare_files(
             measure=Measure(blocks=blocks, warmup_s=0.2),
             meters=find_meters(goal),
             reaches=reaches,
+            input_data=said.file(),
         )
-        sides = [_prepare_file(path, choice, conditions, setting) for path in (a, b)]
+        sides = [_prepare_file(path, choice, conditions, setting, said) for path in (a, b)]
+        if _differ(sides[0], sides[1]):
+            sides = [_draw_apart(side, (a, b), said.data) for side in sides]
         return _answer(_launch(sides[0], sides[1], launches, (a, b), setting))
 
 
@@ -104,7 +111,27 @@ def _choose_backend(target: Target, backend: str | None) -> BackendChoice:
     return known[backend]
 
 
-def _prepare_file(path: Path, choice: BackendChoice, conditions: Conditions, setting: Setting) -> Prepared:
+def _prepare_file(
+    path: Path, choice: BackendChoice, conditions: Conditions, setting: Setting, said: InputOptions
+) -> Prepared:
     """The file as it is, compiled for the backend."""
+    (model,) = describe_inputs([resolve(str(path), None)], said)
     with users_file_named(setting.cache, str(path)):
-        return prepare(resolve(str(path), None), Recipe(name="baseline"), choice, conditions, setting)
+        return prepare(model, Recipe(name="baseline"), choice, conditions, setting)
+
+
+def _differ(a: Prepared, b: Prepared) -> bool:
+    """Whether the files take inputs of other shapes, so that one feed does not serve both."""
+    shapes = [[(spec.sample_shape, spec.axis) for spec in side.source.inputs] for side in (a, b)]
+    return shapes[0] != shapes[1]
+
+
+def _draw_apart(side: Prepared, files: tuple[Path, Path], input_data: str) -> Prepared:
+    """Each file draws inputs of its own shapes. Raises `InvalidInput` where the user gave inputs for both."""
+    if input_data:
+        raise InvalidInput(
+            f"--input-data {input_data}: {files[0]} and {files[1]} take inputs of other shapes: leave it out, and each "
+            "is timed on drawn inputs of its own shapes"
+        )
+    assert side.bench is not None
+    return replace(side, bench=replace(side.bench, feed=None, evaluate=None, inputs=()))

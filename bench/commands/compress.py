@@ -8,7 +8,6 @@ from pathlib import Path
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
-from bench.compress.calibration import parse_calibrate
 from bench.compress.coding.weights_file import coded_file
 from bench.compress.notes import BATCH
 from bench.compress.recipe import parse_recipe
@@ -17,11 +16,12 @@ from bench.config.target import BackendChoice, Target
 from bench.cost.show import cost_json
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
+from bench.inputs.of_file import find_batch
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import describe_file
 from bench.line.measure import Findings, Outputs, measure_artifact
 from bench.line.options import LOCAL, fit_recipe
-from bench.line.own_models import check_fit
+from bench.line.own_models import NOTHING_SAID, InputOptions, check_fit, choose_calibration, describe_inputs
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
 from bench.line.quality import (
     Evaluation,
@@ -73,19 +73,20 @@ def compress_one(
     seed: int,
     cache: Path,
     progress: Progress,
+    said: InputOptions = NOTHING_SAID,
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; returns its cost, and how it answers in the runtime that made it.
 
-    `dataset`: "" for none; None for the default of a reference network, and for none with a user's own model. One
-    that is named must fit the model. `coded`: where to write the coded weights too; raises `Unsupported` if there are
-    none. `train` and `calibrate` are as in a `bench.line.plan.Request`.
+    `dataset`: None for the default, "" for none. `coded`: where to write the coded weights too. `said`: of the inputs.
     The answer has `untrusted` where the outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
     data = _load_data(model, dataset, data_root)
-    given = Path(weights) if weights else None
-    found = resolve(model, data, input_shape=input_shape or None, weights=given, train=train)
+    found = resolve(
+        model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
+    )
     _check_model(found, data if dataset else None, seed, train=train)
+    (found,) = describe_inputs([found], said, dataset or "")
     steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
@@ -98,15 +99,12 @@ def compress_one(
             seed=seed,
             data=data,
             data_asked=dataset is not None,
-            calibrate=parse_calibrate(calibrate or ""),
+            calibrate=choose_calibration(calibrate or "", said.file(), [steps]),
+            input_data=said.file(),
         )
-        return {
-            "file": str(out),
-            "model": found.name,
-            **_recipe_json(steps, chosen),
-            "dataset": _describe_data(found, data, asked=dataset is not None),
-            **_write(found, steps, out, coded, setting),
-        }
+        judged_on = {"dataset": _describe_data(found, data, asked=dataset is not None)}
+        named = {"file": str(out), "model": found.name, **_recipe_json(steps, chosen), **judged_on}
+        return {**named, **_write(found, steps, out, coded, setting)}
 
 
 def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
@@ -130,7 +128,7 @@ def _check_model(model: Model, named: Dataset | None, seed: int, *, train: bool)
 def _write(model: Model, steps: Recipe, out: Path, coded: Path | None, setting: Setting) -> dict[str, Json]:
     """Makes, runs and judges the file, then writes it, garbage too: what is wrong with it stands in the answer."""
     (choice,) = setting.target.backend
-    prepared = prepare(model, steps, choice, Conditions(), setting)
+    prepared = prepare(model, steps, choice, Conditions(batch=find_batch(model)), setting)
     if out.suffix != prepared.artifact.path.suffix:
         raise InvalidInput(f"--out {out}: backend {choice.title} writes {prepared.artifact.path.suffix} files")
     if files := prepared.artifact.facts.get("data_files"):
@@ -148,6 +146,7 @@ def _write(model: Model, steps: Recipe, out: Path, coded: Path | None, setting: 
         _copy(weights_file, coded, "--coded")
     return {
         **_origin_json(model, prepared.source, setting),
+        "judged_on": prepared.evaluation.source,
         "batch": _describe_batch(prepared.source, free=free is not None),
         **({"untrusted": "; ".join(judged.untrusted)} if judged.untrusted else {}),
         **({"note": "; ".join(notes)} if (notes := (*judged.notes, *describe_file(prepared))) else {}),
@@ -185,6 +184,7 @@ def _judge(model: Model, steps: Recipe, prepared: Prepared, setting: Setting) ->
         *describe_uncompared(quality, evaluation),
         guesses,
         unjudged if quality.accuracy is None else "",
+        *evaluation.notes,
     )
     untrusted = (*prepared.source.distrust, *ran.distrust, wrong, *find_far(quality.outputs, references))
     return Judged(
@@ -211,11 +211,13 @@ def _describe_batch(source: Compressed, *, free: bool) -> str:
     """Whether the written file takes any number of inputs at once, and why not."""
     if free:
         return "free"
-    fixed = source.inputs[0].shape[:1] if source.inputs else ()
+    sizes = [spec.shape[spec.axis] for spec in source.inputs if spec.axis is not None]
     if BATCH in source.notes:
         return str(source.notes[BATCH])
-    if fixed and fixed[0] > 0:
-        return f"fixed at {fixed[0]}, as in the network"
+    if not sizes:
+        return "none: every size is fixed, as in the network"
+    if sizes[0] > 0:
+        return f"fixed at {sizes[0]}, as in the network"
     return "fixed at 1: the file of this backend cannot keep the free batch of the network"
 
 
@@ -244,11 +246,11 @@ def _run_once(prepared: Prepared) -> Findings:
 
 def _add_reference(model: Model, evaluation: Evaluation, setting: Setting) -> Evaluation:
     """With the outputs of the uncompressed network, if there are samples and such a network."""
-    if evaluation.x is None:
+    if not evaluation.inputs or evaluation.drawn:
         return evaluation
     predicted = predict_reference(
         model,
-        evaluation.x,
+        evaluation.inputs,
         data=setting.data,
         cache=setting.cache,
         seed=setting.seed,
@@ -261,7 +263,9 @@ def _add_baseline(model: Model, evaluation: Evaluation, setting: Setting) -> tup
     """With what the uncompressed file does in the same backend; and why nothing can be compared, "" if it can."""
     (choice,) = setting.target.backend
     try:
-        outputs = _see_outputs(prepare(model, Recipe(name="baseline"), choice, Conditions(), setting))
+        outputs = _see_outputs(
+            prepare(model, Recipe(name="baseline"), choice, Conditions(batch=find_batch(model)), setting)
+        )
     except PressbenchError as error:
         return evaluation, f"nothing says whether its outputs are right: the uncompressed file does not run: {error}"
     reference = evaluation.reference or keep_clean(outputs, evaluation)

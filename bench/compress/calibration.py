@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,29 +15,33 @@ from bench.cache import find_or_make, key
 from bench.compress.interface import Quantizer
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
-from bench.formats.npz_file import read_npz, write_npz
+from bench.formats.npz_file import write_npz
+from bench.inputs.draw import CALIBRATION, draw_inputs
+from bench.inputs.given import read_given
+from bench.inputs.split import split_given
 from bench.types import Json, Recipe, TensorSpec
 
 Array = NDArray[Any]
 SAMPLES = "samples.npz"
 POOL = 512
 """How many samples of the training set a step may look at (`Context.calibration`)."""
-STREAM = 1
-"""Second word of the seed of random inputs. Inputs to judge with are drawn from [seed, position of the input] and
-further words, and NumPy fills missing words with 0: without it, an input would be judged on what it was calibrated on."""
 RANDOM = "int8 ranges come from random inputs, not from data"
 REMEDY = (
-    "name a data set that fits with --dataset, or give --calibrate FILE.npz (arrays by input name, samples first), or "
-    "--calibrate random, whose cells are untrusted"
+    "name a data set that fits with --dataset, or give --input-data or --calibrate FILE.npz (arrays by input name, "
+    "samples first), or --calibrate random, whose cells are untrusted"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrateOn:
-    """What the user asked to calibrate on: a file, random inputs, or neither, which is the data set."""
+    """What the user asked to calibrate on: a file, random inputs, or neither, which is the data set.
+
+    `given`: the file that also judges the result: samples are set apart (`bench.inputs.split`).
+    """
 
     file: Path | None = None
     random: bool = False
+    given: Path | None = None
 
 
 FROM_DATA = CalibrateOn()
@@ -77,22 +81,35 @@ def calibrates(recipe: Recipe) -> bool:
 
 
 def write_samples(
-    inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, on: CalibrateOn, *, cache: Path, seed: int
+    inputs: tuple[TensorSpec, ...],
+    samples: int,
+    data: Dataset | None,
+    on: CalibrateOn,
+    *,
+    cache: Path,
+    seed: int,
+    state: Sequence[str] = (),
 ) -> Samples:
     """At most `samples` inputs: a seeded choice of the training set or of a file, or random ones.
+
+    `state`: inputs that begin at 0, because an output is fed back to them.
 
     Raises:
         Unsupported: no data set fits and nothing else was asked for; a file that does not fit the model.
         InvalidInput: a damaged file, or one that holds samples of the test set, which judges the result.
 
     """
+    names = [item.name for item in inputs]
     if on.file is not None:
-        arrays, source = _of_file(on.file, inputs, samples, data, seed)
+        arrays, source = _of_file(on.file, inputs, samples, data, seed, state)
         return Samples(file=_keep(arrays, cache), source=source)
     if on.random:
-        generator = np.random.default_rng([seed, 0, STREAM])
-        arrays = {item.name: _random_inputs(generator, item, samples) for item in inputs}
+        drawn_inputs = draw_inputs(inputs, samples, seed, stream=CALIBRATION, zeros=state)
+        arrays = dict(zip(names, drawn_inputs, strict=True))
         return Samples(file=_keep(arrays, cache), source=f"{samples} random inputs, seed {seed}", distrust=(RANDOM,))
+    if on.given is not None:
+        arrays, source = _of_given(on.given, inputs, samples, seed, state)
+        return Samples(file=_keep(arrays, cache), source=source)
     if unfit := misfit(inputs, data):
         named = f"data set {data.name}: " if data else ""
         raise Unsupported(f"static int8 has nothing to calibrate on ({named}{unfit}): {REMEDY}")
@@ -117,18 +134,15 @@ def _choose(available: int, samples: int, seed: int) -> Array:
 
 
 def _of_file(
-    file: Path, inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, seed: int
+    file: Path, inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, seed: int, state: Sequence[str]
 ) -> tuple[dict[str, Array], str]:
-    arrays = read_npz(file, [item.name for item in inputs])
-    for item in inputs:
-        _check_array(f"{file}: {item.name}", arrays[item.name], item)
-    sizes = {name: len(array) for name, array in arrays.items()}
-    available = next(iter(sizes.values()))
-    if len(set(sizes.values())) > 1:
-        said = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise InvalidInput(f"{file}: {said} samples; every input needs as many")
-    chosen = _choose(available, samples, seed)
-    picked = {item.name: arrays[item.name][chosen].astype(item.dtype, copy=False) for item in inputs}
+    """Samples that are fed back one after another stay in their order."""
+    arrays = dict(
+        zip([item.name for item in inputs], read_given(file, inputs, optional=state, others=True), strict=True)
+    )
+    available = len(next(iter(arrays.values())))
+    chosen = np.arange(min(samples, available)) if state else _choose(available, samples, seed)
+    picked = {name: array[chosen] for name, array in arrays.items()}
     if data is not None and (known := _count_known(picked, data)):
         raise InvalidInput(
             f"{file}: {known} of {len(chosen)} samples are in the test set of {data.name}, which judges the result: "
@@ -137,17 +151,19 @@ def _of_file(
     return picked, f"{len(chosen)} of {available} samples of {file.name}, seed {seed}"
 
 
-def _check_array(place: str, array: Array, spec: TensorSpec) -> None:
-    """Raises `Unsupported` for another shape or kind of number than the input's, `InvalidInput` for NaN or no sample."""
-    if not array.ndim or not len(array):
-        raise InvalidInput(f"{place} has shape {array.shape}; wanted at least one sample, samples first")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InvalidInput(f"{place} holds NaN or infinity")
-    if array.dtype.kind != np.dtype(spec.dtype).kind or not _matches(spec.shape[1:], array.shape[1:]):
-        needs = ", ".join("any" if size == -1 else str(size) for size in spec.shape[1:])
+def _of_given(
+    file: Path, inputs: tuple[TensorSpec, ...], samples: int, seed: int, state: Sequence[str]
+) -> tuple[dict[str, Array], str]:
+    """Samples of a file whose others judge the result."""
+    given = split_given(file, inputs, seed=seed, calibrates=True, state=state)
+    kept = given.calibration(samples)
+    if not len(kept[0]):
         raise Unsupported(
-            f"{place} has {array.dtype} {array.shape[1:]} a sample, the model takes {spec.dtype} ({needs})"
+            f"{file} has too few samples to calibrate on some and judge on others ({given.count}): give at least 2, or "
+            "name others with --calibrate"
         )
+    arrays = dict(zip([item.name for item in inputs], kept, strict=True))
+    return arrays, f"{len(kept[0])} of {given.count} samples of {file.name}, which do not judge, seed {seed}"
 
 
 def _count_known(picked: Mapping[str, Array], data: Dataset) -> int:
@@ -170,24 +186,14 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
         return f"the model has {len(inputs)} inputs, the data set one"
     (wanted,), given = inputs, data.sample[0].dtype
     typed = any_type or np.dtype(wanted.dtype) == given
-    if not typed or not _matches(wanted.shape[1:], data.input_shape):
-        needs = ", ".join("any" if size == -1 else str(size) for size in wanted.shape[1:])
+    if not typed or not _matches(wanted.sample_shape, data.input_shape):
+        needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
         return f"the model takes {wanted.dtype} ({needs}), the data set has {given} {data.input_shape}"
     return ""
 
 
 def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:
     return len(wanted) == len(given) and all(size in (-1, have) for size, have in zip(wanted, given, strict=True))
-
-
-def _random_inputs(generator: np.random.Generator, spec: TensorSpec, samples: int) -> Array:
-    """Floats uniform in 0..1; whole numbers 0 and 1, which are valid as index and as mask. Free sizes become 1."""
-    if np.dtype(spec.dtype).kind not in "fiub":
-        raise Unsupported(f"input {spec.name!r} is not numeric ({spec.dtype}): nothing can be drawn to calibrate on")
-    shape = (samples, *(max(1, size) for size in spec.shape[1:]))
-    if np.issubdtype(np.dtype(spec.dtype), np.floating):
-        return generator.random(shape, dtype=np.float32).astype(spec.dtype)
-    return generator.integers(0, 2, shape).astype(spec.dtype)
 
 
 def _keep(arrays: Mapping[str, Array], cache: Path) -> Path:

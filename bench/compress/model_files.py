@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto
 
 from bench import cache
@@ -16,16 +17,21 @@ from bench.compress.export import layer_weights
 from bench.compress.interface import Compressor
 from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
-from bench.formats.onnx_inputs import fix_shape, input_specs
-from bench.formats.tflite_file import tflite_inputs
+from bench.inputs.draw import name_dtype
+from bench.inputs.of_file import FileInputs, settle_onnx, settle_tflite, show_specs
+from bench.inputs.rewrite_tflite import rewrite
 from bench.types import Json, Model, QuantSpec, TensorSpec
 
 INLINED = "model.onnx"
+FIXED = "model.tflite"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """The files of a network before the runtime quantizes it. `content`: digest of what they hold."""
+    """The files of a network before the runtime quantizes it. `content`: digest of what they hold.
+
+    `outputs`: as in `bench.types.Compressed`.
+    """
 
     files: Mapping[str, Path]
     inputs: tuple[TensorSpec, ...]
@@ -34,12 +40,15 @@ class Base:
     entropy_bytes: int | None
     notes: Mapping[str, Json]
     quant: QuantSpec | None
+    outputs: Mapping[str, int | None] = field(default_factory=dict)
 
 
-def base_from_file(model: Model, steps: tuple[Compressor, ...], folder: Path) -> Base:
+def base_from_file(model: Model, steps: tuple[Compressor, ...], folder: Path, batch: int = 1) -> Base:
     """The file a user brought. `steps`: those of its recipe that the runtime does not do itself, of which it takes none.
 
-    Raises `Unsupported` for such a step, `InvalidInput` for a damaged file or one that contradicts the input shape.
+    `batch`: what a free batch axis of a .tflite file becomes, because LiteRT runs the sizes that a file stores.
+    Raises `Unsupported` for such a step or a free size that nothing gives, `InvalidInput` for a damaged file or one
+    that contradicts what the user says of its inputs.
     """
     assert model.file is not None
     if steps:
@@ -48,30 +57,51 @@ def base_from_file(model: Model, steps: tuple[Compressor, ...], folder: Path) ->
             "and quantized; give its .onnx file, or the network as package.module:function, to compress it otherwise"
         )
     if model.file.suffix == ".tflite":
-        return _from_tflite(model.file, model.input_shape)
-    return _from_onnx(model.file, model.input_shape, folder)
+        return _from_tflite(model, model.file, folder, batch)
+    return _from_onnx(model, model.file, folder)
 
 
-def _from_tflite(file: Path, shape: tuple[int, ...]) -> Base:
-    inputs = tflite_inputs(file)
-    if shape and [spec.shape[1:] for spec in inputs] != [shape]:
-        there = ", ".join(str(spec.shape[1:]) for spec in inputs)
-        raise InvalidInput(f"{file}: takes {there} without the batch, not {shape}")
-    return _base("tflite", file, inputs, (), {})
+def _refuse_text(specs: tuple[TensorSpec, ...], file: Path) -> None:
+    """Raises `Unsupported` for an input that is not made of numbers."""
+    for spec in specs:
+        if np.dtype(spec.dtype).kind not in "fiub":
+            raise Unsupported(
+                f"{file.name}: input {spec.name!r} is {name_dtype(spec)}, not numbers: it cannot be fed; export the network "
+                "without the conversion of this input"
+            )
 
 
-def _from_onnx(source: Path, shape: tuple[int, ...], folder: Path) -> Base:
-    """The file itself, or a copy in the cache where external data is taken in or free axes are fixed to `shape`."""
+def _from_tflite(model: Model, source: Path, folder: Path, batch: int) -> Base:
+    """The file itself, or a copy in the cache with one signature and fixed sizes."""
+    found = settle_tflite(source, model, batch)
+    file, said = source, dict[str, Json]()
+    if found.changed:
+        shapes = [spec.shape for spec in found.specs]
+        name = cache.key(content=cache.sha256(source), signature=found.signature, shapes=shapes)
+
+        def make(place: Path) -> Mapping[str, Json]:
+            rewrite(source, place / FIXED, signature=found.signature, shapes=shapes)
+            return {}
+
+        file = cache.find_or_make(folder, "inlined", name, make).folder / FIXED
+        said[notes.INPUT_SHAPE] = f"signature and sizes that the file leaves free are fixed: {show_specs(found.specs)}"
+    return _base("tflite", file, found, (), said)
+
+
+def _from_onnx(model: Model, source: Path, folder: Path) -> Base:
+    """The file itself, or a copy in the cache where external data is taken in or free sizes are fixed."""
+    if model.signature:
+        raise InvalidInput(f"{source}: --signature chooses one of a .tflite file; an .onnx file has none: leave it out")
     if not fits_one_file(proto := load_onnx(source), source):
-        return _from_large(proto, source, shape)
+        return _from_large(proto, source, model)
     proto, taken_in = read_onnx(source)
-    inputs, file = input_specs(proto.graph, source), source
+    inputs, file = settle_onnx(proto, model, source), source
+    _refuse_text(inputs.specs, source)
     found: dict[str, Json] = {}
     if taken_in:
         found[notes.EXTERNAL_DATA] = f"{taken_in} tensors taken into the one file"
-    if shape and fix_shape(proto, shape, source):
-        inputs = input_specs(proto.graph, source)
-        found[notes.INPUT_SHAPE] = f"axes that the file leaves free are fixed: {shape} without the batch"
+    if inputs.changed:
+        found[notes.INPUT_SHAPE] = f"sizes that the file leaves free are fixed: {show_specs(inputs.specs)}"
     if found:
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
@@ -79,14 +109,14 @@ def _from_onnx(source: Path, shape: tuple[int, ...], folder: Path) -> Base:
     return _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
 
 
-def _from_large(proto: ModelProto, source: Path, shape: tuple[int, ...]) -> Base:
+def _from_large(proto: ModelProto, source: Path, model: Model) -> Base:
     """A file that with its external data is too large for one: it stays where it lies, and only its names are read."""
-    if shape and fix_shape(proto, shape, source):
-        raise Unsupported(f"{source}: --input-shape cannot fix axes of a file over 2 GB: fix them in the file")
+    inputs = settle_onnx(proto, model, source)
+    if inputs.changed:
+        raise Unsupported(f"{source}: --input cannot fix sizes of a file over 2 GB: fix them in the file")
     beside = data_files(proto, source)
     content = cache.key(model=cache.sha256(source), data=[[file.name, cache.sha256(file)] for file in beside])
     found = {notes.EXTERNAL_DATA: f"over 2 GB: stays in {len(beside)} files beside the model"}
-    inputs = input_specs(proto.graph, source)
     return _base("onnx", source, inputs, tuple(layer_weights(proto.graph)), found, content)
 
 
@@ -98,14 +128,15 @@ def _write(content: bytes, folder: Path) -> Mapping[str, Json]:
 def _base(
     form: str,
     file: Path,
-    inputs: tuple[TensorSpec, ...],
+    inputs: FileInputs,
     layers: tuple[str, ...],
     found: Mapping[str, Json],
     content: str = "",
 ) -> Base:
     return Base(
         files={form: file},
-        inputs=inputs,
+        inputs=inputs.specs,
+        outputs=inputs.outputs,
         content=content or cache.sha256(file),
         layers=layers,
         entropy_bytes=None,

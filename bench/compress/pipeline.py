@@ -45,23 +45,21 @@ def compress(
     progress: Progress,
     data_asked: bool = False,
     calibrate: CalibrateOn = FROM_DATA,
+    batch: int = 1,
 ) -> Compressed:
     """The compressed model, from the cache where the same one was made before.
 
-    A torch network becomes an `onnx` and a `pt2` file, with its coded weights beside them where that saves bytes
-    (`bench.compress.coding.weights_file`). So does an .onnx file, if the recipe has steps of ours. Any other file stays
-    as it is. `data_asked`: the user named this data set, so steps of ours refuse a file that it does not fit.
-    `calibrate`: where a static quantization has its ranges from; `qat` and `mixed_int8` always use the training set.
+    A torch network becomes an `onnx` and a `pt2` file, with its coded weights where that saves bytes. So does an .onnx
+    file, if the recipe has steps of ours. Any other file stays as it is. `data_asked`: the user named this data set, so
+    steps of ours refuse a file that it does not fit. `calibrate`: where a static quantization has its ranges from; `qat`
+    and `mixed_int8` always use the training set. `batch`: what a free batch axis of a .tflite file becomes.
 
-    Raises:
-        Unsupported: a step that this network, or a model that is a file, cannot take; nothing to calibrate on.
-        InvalidInput: a damaged file, a layer name that matches nothing, training that diverged.
-        Unavailable: the cache cannot be written.
-
+    Raises `Unsupported` for a step that this network cannot take, or nothing to calibrate on; `InvalidInput` for a damaged
+    file, a layer name that matches nothing, training that diverged; `Unavailable` where the cache cannot be written.
     """
     steps = tuple(_checked(step) for step in recipe.steps)
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
-    base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
+    base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked, batch=batch)
     asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
     quant = asked or base.quant
     found, samples = dict(base.notes), NO_SAMPLES
@@ -69,14 +67,16 @@ def compress(
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
     if quant is not None and quant.kind == "static":
-        on = calibrate if asked else FROM_DATA
-        samples = write_samples(base.inputs, quant.samples, data, on, cache=cache, seed=seed)
+        on, state = calibrate if asked else FROM_DATA, [name for _, name in model.feedback]
+        samples = write_samples(base.inputs, quant.samples, data, on, cache=cache, seed=seed, state=state)
     return Compressed(
         model=model.name,
         recipe=recipe.name,
         files=base.files,
         inputs=base.inputs,
-        digest=_digest(base, quant, samples.file),
+        outputs=base.outputs,
+        feedback=model.feedback,
+        digest=_digest(base, quant, samples.file, model),
         quant=quant,
         calibration=samples.file,
         calibrated_on=samples.source,
@@ -96,10 +96,11 @@ def _make_base(
     seed: int,
     progress: Progress,
     data_asked: bool,
+    batch: int,
 ) -> Base:
     """What our own steps make of the model: the file itself where there are none to apply, or where none can be."""
     if model.file is not None and (not steps or model.file.suffix != ".onnx"):
-        return base_from_file(model, steps, cache)
+        return base_from_file(model, steps, cache, batch)
     start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
     return _from_torch(model, start, steps, cache=cache, seed=seed, progress=progress)
 
@@ -146,9 +147,13 @@ def _checked(step: object) -> Compressor:
     return step
 
 
-def _digest(base: Base, quant: QuantSpec | None, calibration: Path | None) -> str:
+def _digest(base: Base, quant: QuantSpec | None, calibration: Path | None, model: Model) -> str:
     samples = sha256(calibration) if calibration else ""
-    return key(content=base.content, quant=asdict(quant) if quant else None, calibration=samples)
+    axes = [spec.axis for spec in base.inputs]
+    feedback = model.feedback if calibration else ()
+    return key(
+        content=base.content, quant=asdict(quant) if quant else None, calibration=samples, axes=axes, feedback=feedback
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,11 +182,11 @@ def _start(
 
 def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, *, data_asked: bool) -> Start:
     """Raises `Unsupported` as `load_network`, and if the user named a data set that the network does not fit."""
-    found = load_network(file, model.input_shape)
+    found = load_network(file, model)
     unfit = misfit((found.input,), data)
     if unfit and data is not None and data_asked:
         raise Unsupported(f"data set {data.name}: {unfit}; name one that fits, or none")
-    shaped = replace(model, input_shape=found.input.shape[1:])
+    shaped = replace(model, input_shape=found.input.sample_shape)
     fitting = None if unfit else data
     return Start(
         network=found.module,

@@ -57,7 +57,8 @@ class Suite:
     the target's own if empty, or if the target has none of them. `shifts`: also measure accuracy on corrupted test
     data. `shifted_data`: also measure accuracy on this data set, of the same shape and classes. `train`: also train the
     networks that users' functions build, on `data`. `calibrate`: what static quantization calibrates on instead of
-    `data`: "random", or an .npz of arrays by input name.
+    `data`: "random", or an .npz of arrays by input name. `inputs`, `feedback` (texts of `bench.inputs.options`),
+    `signature` and `input_data` (an .npz, instead of `data`) say what the one model is fed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -74,6 +75,10 @@ class Suite:
     shifted_data: str = ""
     train: bool = False
     calibrate: str = ""
+    inputs: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
+    signature: str = ""
+    input_data: str = ""
     measure: Measure = field(default_factory=Measure)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bench.errors import InvalidInput
-from bench.types import FLOAT32, Json, Precision, Scalar
+from bench.types import FLOAT32, Json, Precision, Scalar, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +59,12 @@ class Job:
     """`task` is "measure" (one subject), "compare" (baseline then candidate) or "count" (one subject,
     inferences between marks an emulator counts). `session` is `module:Class`.
 
-    `feed` and `evaluate` are .npz files keyed by input position ("0", "1", ...): one batch to time,
-    and the samples whose outputs are wanted. Without them inputs are drawn from `seed` by the
-    session's own input shapes. `outputs` is the .npz the worker writes. `root`: of /proc and /sys.
+    `feed` and `evaluate` are .npz files keyed by input position ("0", "1", ...), first axis the samples: one batch to
+    time, and the samples whose outputs are wanted. Without them inputs are drawn from `seed` by the session's own
+    input shapes. `inputs`: names and batch axes of the inputs in the order of those positions; empty: the session's,
+    batch first. `outputs` is the .npz the worker writes. `output_axes`: batch axis by output, where it is known.
+    `feedback`: (output, input): while outputs are inferred, what a call gives is what the next takes.
+    `root`: of /proc and /sys.
     """
 
     task: str
@@ -72,6 +75,9 @@ class Job:
     feed: str | None = None
     evaluate: str | None = None
     outputs: str | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    output_axes: Mapping[str, int | None] = field(default_factory=dict)
+    feedback: tuple[tuple[str, str], ...] = ()
     random_samples: int = 16
     seed: int = 0
     first: str = "a"
@@ -96,6 +102,8 @@ class Job:
             limits = Limits(**data.pop("limits"))
             data["cooling"] = Cooling(**data["cooling"])
             data["meters"] = tuple(MeterChoice(**meter) for meter in data["meters"])
+            data["inputs"] = tuple(_read_spec(spec) for spec in data.get("inputs", ()))
+            data["feedback"] = tuple((output, name) for output, name in data.get("feedback", ()))
             known = {item.name for item in fields(Job)}
             return Job(subjects=subjects, limits=limits, **{key: data[key] for key in data if key in known})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -113,3 +121,8 @@ def _read_subject(data: dict[str, Json]) -> Subject:
     for name in ("keep_float", "stayed_float"):
         precision[name] = tuple(precision[name])
     return Subject(**data, precision=Precision(**precision))
+
+
+def _read_spec(data: dict[str, Json]) -> TensorSpec:
+    integers = data.pop("integers", None)
+    return TensorSpec(**{**data, "shape": tuple(data["shape"])}, integers=tuple(integers) if integers else None)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.device.inputs import load_arrays, make_feed
+from bench.device.inputs import find_batch, input_specs, load_arrays, make_feed
 from bench.device.job import Job
-from bench.device.session import Array, Session
+from bench.device.session import Array, Feed, Session
+from bench.errors import InvalidInput
+from bench.types import TensorSpec
 
 Rows = Array | tuple[Array, ...]
 """One array, a row per sample; a tuple of arrays, one per sample, where their shape depends on the input.
@@ -36,31 +38,80 @@ def infer_all(job: Job, session: Session) -> tuple[tuple[Output, ...], int]:
     """Every output for all evaluation samples, in order; and how many samples.
 
     The last batch is filled up by repeating its last sample; what that adds is cut off again. A few batches run
-    twice. Where they differ, all do: the second pass is `Output.again`.
+    twice. Where they differ, all do: the second pass is `Output.again`. Outputs that are fed back begin again with
+    each pass.
     """
-    specs = session.inputs()
-    arrays = load_arrays(job.evaluate, job, session)
-    samples = len(arrays[0])
-    batch = specs[0].shape[0] if specs[0].shape else 1
-
-    def run_from(starts: Sequence[int]) -> list[tuple[Array, ...]]:
-        return [session.run(make_feed(arrays, specs, start)) for start in starts]
-
+    specs = input_specs(job, session)
+    arrays = load_arrays(job.evaluate, job, specs)
+    samples, batch = len(arrays[0]), find_batch(specs)
     starts = range(0, samples, batch)
-    first = run_from(starts)
-    repeated = run_from(starts[:REPEATED])
+    loop = Loop(session=session, specs=specs, arrays=arrays, feedback=job.feedback)
+    first, _ = loop.run(starts, {})
+    repeated, state = loop.run(starts[:REPEATED], {})
     differs = any(_differ(one, other) for one, other in zip(first, repeated, strict=False))
-    second = [*repeated, *run_from(starts[REPEATED:])] if differs else None
+    second = [*repeated, *loop.run(starts[REPEATED:], state)[0]] if differs else None
     names = session.outputs() or ("",) * len(first[0])
-    outputs = tuple(
-        Output(
-            name=name,
-            rows=_join([call[place] for call in first], batch, samples),
-            again=_join([call[place] for call in second], batch, samples) if second else None,
+    outputs = []
+    for place, name in enumerate(names):
+        known = name in job.output_axes
+        axis = find_axis([call[place] for call in first], batch, job.output_axes.get(name), known=known)
+        rows, again = (
+            _join([call[place] for call in calls], axis, samples) if calls else None for calls in (first, second)
         )
-        for place, name in enumerate(names)
-    )
-    return outputs, samples
+        assert rows is not None
+        outputs.append(Output(name=name, rows=rows, again=again))
+    return tuple(outputs), samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """Batch after batch through a session. `feedback`: (output, input): what a call gives is what the next takes."""
+
+    session: Session
+    specs: Sequence[TensorSpec]
+    arrays: Sequence[Array]
+    feedback: Sequence[tuple[str, str]] = ()
+
+    def run(self, starts: Sequence[int], state: Feed) -> tuple[list[tuple[Array, ...]], Feed]:
+        """The outputs of the batches that begin at these samples, and what is fed back after the last.
+
+        Raises `InvalidInput` for a fed back output that is not there, or has another shape or type than the input.
+        """
+        calls = []
+        for start in starts:
+            call = self.session.run({**make_feed(self.arrays, self.specs, start), **state})
+            state = self._find_state(call) if self.feedback else {}
+            calls.append(call)
+        return calls, state
+
+    def _find_state(self, call: Sequence[Array]) -> dict[str, Array]:
+        given = dict(zip(self.session.outputs(), call, strict=False))
+        wanted = {spec.name: spec for spec in self.specs}
+        state = {}
+        for output, name in self.feedback:
+            if output not in given or name not in wanted:
+                raise InvalidInput(
+                    f"--feedback {output}={name}: the deployed file has the outputs {', '.join(given) or 'without names'} "
+                    f"and the inputs {', '.join(wanted)}"
+                )
+            spec, array = wanted[name], given[output]
+            if array.shape != spec.shape or array.dtype != np.dtype(spec.dtype):
+                raise InvalidInput(
+                    f"--feedback {output}={name}: the output is {array.dtype} {array.shape}, the input takes "
+                    f"{spec.dtype} {spec.shape}"
+                )
+            state[name] = array
+        return state
+
+
+def find_axis(calls: Sequence[Array], batch: int, axis: int | None, *, known: bool) -> int | None:
+    """The batch axis of an output: `axis` where it is known and fits, else the first if it is always as long as the
+    batch. None: a row is an inference."""
+    if known and axis is None:
+        return None
+    place = axis or 0
+    fits = all(call.ndim > place and call.shape[place] == batch for call in calls)
+    return place if fits else None
 
 
 def _differ(one: Sequence[Array], other: Sequence[Array]) -> bool:
@@ -76,12 +127,12 @@ def _is_same(left: Array, right: Array) -> bool:
     return bool(np.allclose(left, right, rtol=0.0, atol=SAME * largest, equal_nan=True))
 
 
-def _join(calls: Sequence[Array], batch: int, samples: int) -> Rows:
-    """The outputs of all inferences as rows."""
-    by_sample = all(call.ndim and call.shape[0] == batch for call in calls)
-    if len({call.shape for call in calls}) == 1:
-        return np.concatenate(calls)[:samples] if by_sample else np.stack(calls)
-    return tuple(row for call in calls for row in call)[:samples] if by_sample else tuple(calls)
+def _join(calls: Sequence[Array], axis: int | None, samples: int) -> Rows:
+    """The outputs of all inferences as rows, `axis` the batch axis."""
+    moved = calls if axis is None else [np.moveaxis(call, axis, 0) for call in calls]
+    if len({call.shape for call in moved}) == 1:
+        return np.stack(moved) if axis is None else np.concatenate(moved)[:samples]
+    return tuple(moved) if axis is None else tuple(row for call in moved for row in call)[:samples]
 
 
 def write_outputs(outputs: Sequence[Output], path: Path) -> None:

@@ -44,7 +44,7 @@ class Session(ABC):
     def open(
         cls, path: Path, *, threads: int, batch: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32
     ) -> Session:
-        """Loads the artifact. `precision`: what `facts` checks the run against.
+        """Loads the artifact. `batch`: of a file that leaves it free. `precision`: what `facts` checks the run against.
 
         Raises `Unavailable` (runtime or device missing), `InvalidInput` (a file that cannot be read),
         `Unsupported` (an operator the runtime does not know).

@@ -63,6 +63,20 @@ def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
                 npy.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
+def list_npz(file: Path) -> list[str]:
+    """Names of the arrays. Raises `InvalidInput` for a file that is missing, empty, damaged or not an .npz."""
+    if not file.is_file():
+        raise InvalidInput(f"data file {file} does not exist")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except DAMAGE as error:
+        raise InvalidInput(f"{file} cannot be read as .npz of plain arrays: {error}") from None
+    if not names:
+        raise InvalidInput(f"{file} holds no array: save them with numpy.savez")
+    return names
+
+
 def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     """The arrays of these names.
 

@@ -1,52 +1,123 @@
-"""The inputs of an ONNX graph: what must be fed, and fixing the axes that a file leaves free."""
+"""The inputs and outputs of an ONNX graph: what must be fed, with which sizes and numbers, and fixing free sizes."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from onnx import GraphProto, ModelProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unsupported
+from bench.formats.declared import Declared, Dim
+from bench.formats.index_bounds import Array, Found, Node, Walk, find_bounds
+from bench.formats.onnx_walk import every_node
 from bench.types import TensorSpec
 
+SMALL = 64
+"""Elements up to which a constant's values are read."""
+SAME_SHAPE = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity"}
+"""Operators a stored table may pass through before it is looked up in."""
 
-def input_specs(graph: GraphProto, file: Path) -> tuple[TensorSpec, ...]:
+
+def declared_inputs(model: ModelProto, file: Path) -> tuple[Declared, ...]:
     """Inputs that must be fed: all but the initializers.
 
     Raises `InvalidInput` for an input that is not a plain tensor, or when there is no input.
     """
-    specs = tuple(_spec(value, file) for value in _fed(graph))
-    if not specs:
+    graph = model.graph
+    fed = _fed(graph)
+    if not fed:
         raise InvalidInput(f"{file}: the graph takes no input, so there is nothing to feed it")
-    return specs
+    bounds = find_index_bounds(model)
+    return tuple(_declare_input(value, bounds[value.name], file) for value in fed)
 
 
-def fix_shape(model: ModelProto, shape: tuple[int, ...], file: Path) -> bool:
-    """Fixes the free axes of the one input to `shape`, in place, all but the batch; whether there were any.
-
-    Raises `InvalidInput` when there are several inputs, or the file gives another shape than `shape`.
-    """
-    fed = _fed(model.graph)
-    if len(fed) > 1:
-        names = ", ".join(value.name for value in fed)
-        raise InvalidInput(f"{file}: an input shape is for one input, there are {names}; fix their axes in the file")
-    dims = fed[0].type.tensor_type.shape.dim[1:]
-    found = [dim.dim_value if dim.dim_value > 0 else dim.dim_param or "?" for dim in dims]
-    pairs = list(zip(found, shape, strict=False))
-    if len(found) != len(shape) or any(isinstance(there, int) and there != size for there, size in pairs):
-        sizes = ", ".join(map(str, found))
-        raise InvalidInput(f"{file}: input {fed[0].name!r} has shape ({sizes}) without the batch, not {shape}")
-    for dim, size in zip(dims, shape, strict=True):
-        dim.dim_value = size
-    _fix_symbols(model, {there: size for there, size in pairs if isinstance(there, str) and there != "?"})
-    return any(isinstance(there, str) for there in found)
+def declared_outputs(graph: GraphProto) -> tuple[Declared, ...]:
+    """Outputs that are tensors of declared shape."""
+    tensors = [value for value in graph.output if value.type.tensor_type.HasField("shape")]
+    return tuple(Declared(name=value.name, dims=_dims(value), dtype="") for value in tensors)
 
 
-def _fix_symbols(model: ModelProto, symbols: dict[str, int]) -> None:
+def fix_sizes(model: ModelProto, specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> bool:
+    """Fixes free sizes in place, `specs` those of the inputs and `sizes` those of symbols; whether there were any."""
+    wanted, changed = {spec.name: spec for spec in specs}, False
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in symbols:
-                dim.dim_value = symbols[dim.dim_param]
+        spec = wanted.get(value.name)
+        for place, dim in enumerate(value.type.tensor_type.shape.dim):
+            size = sizes.get(dim.dim_param, spec.shape[place] if spec else -1)
+            if dim.dim_value < 1 <= size:
+                dim.dim_value, changed = size, True
+    return changed
+
+
+def find_index_bounds(model: ModelProto) -> Mapping[str, Found]:
+    """Input -> the whole numbers that its uses allow, for every input that must be fed."""
+    graph = model.graph
+    nodes = list(every_node(graph))
+    tensors = {item.name: item for item in graph.initializer} | _constant_nodes(nodes)
+    constants = {name: array for name, tensor in tensors.items() if (array := _small(tensor)) is not None}
+    fed = _fed(graph)
+    return find_bounds(
+        Walk(
+            nodes=[_node(node) for node in nodes],
+            inputs=[value.name for value in fed],
+            shapes=_shapes(graph, tensors, nodes),
+            constants=constants,
+            stored=frozenset(tensors),
+            scalars=frozenset(value.name for value in fed if all(dim == 1 for dim in _dims(value))),
+        )
+    )
+
+
+def _constant_nodes(nodes: Sequence[NodeProto]) -> dict[str, TensorProto]:
+    return {
+        node.output[0]: item.t
+        for node in nodes
+        if node.op_type == "Constant"
+        for item in node.attribute
+        if item.name == "value"
+    }
+
+
+def _small(tensor: TensorProto) -> Array | None:
+    count = 1
+    for size in tensor.dims:
+        count *= size
+    outside = tensor.data_location == TensorProto.EXTERNAL
+    if outside or count > SMALL or tensor.data_type == TensorProto.STRING:
+        return None
+    try:
+        array: Array = numpy_helper.to_array(tensor)
+    except (ValueError, TypeError):
+        return None
+    return array if array.dtype.kind in "fiub" and array.size else None
+
+
+def _shapes(
+    graph: GraphProto, tensors: Mapping[str, TensorProto], nodes: Sequence[NodeProto]
+) -> dict[str, tuple[int, ...]]:
+    values = (*graph.value_info, *graph.output, *graph.input)
+    shapes = {
+        value.name: tuple(dim if isinstance(dim, int) else -1 for dim in _dims(value))
+        for value in values
+        if value.type.tensor_type.HasField("shape")
+    }
+    shapes |= {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+    for node in nodes:
+        if node.op_type in SAME_SHAPE and node.input and node.input[0] in shapes:
+            shapes.setdefault(node.output[0], shapes[node.input[0]])
+    return shapes
+
+
+def _node(node: NodeProto) -> Node:
+    numbers = {item.name: item.i for item in node.attribute if item.name in {"axis", "batch_dims"}}
+    return Node(
+        kind=node.op_type,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        axis=int(numbers.get("axis", 0)),
+        batch_dims=int(numbers.get("batch_dims", 0)),
+    )
 
 
 def _fed(graph: GraphProto) -> list[ValueInfoProto]:
@@ -54,13 +125,30 @@ def _fed(graph: GraphProto) -> list[ValueInfoProto]:
     return [value for value in graph.input if value.name not in constants]
 
 
-def _spec(value: ValueInfoProto, file: Path) -> TensorSpec:
+def _dims(value: ValueInfoProto) -> tuple[Dim, ...]:
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims)
+
+
+def _declare_input(value: ValueInfoProto, found: Found, file: Path) -> Declared:
     tensor = value.type.tensor_type
-    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+    if not value.type.HasField("tensor_type"):
+        kind = value.type.WhichOneof("value") or "unknown type"
+        raise Unsupported(
+            f"{file}: input {value.name!r} is a {kind.removesuffix('_type')}, not a tensor: it cannot be fed; export "
+            "the network with tensors as inputs"
+        )
+    if not tensor.HasField("shape"):
         raise InvalidInput(f"{file}: input {value.name!r} is not a tensor of known rank")
-    shape = tuple(dim.dim_value if dim.dim_value > 0 else -1 for dim in tensor.shape.dim)
     try:
         dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     except (KeyError, ValueError, TypeError):
         raise InvalidInput(f"{file}: input {value.name!r} has the unknown element type {tensor.elem_type}") from None
-    return TensorSpec(name=value.name, shape=shape, dtype=str(dtype))
+    whole = dtype.kind in "iu"
+    return Declared(
+        name=value.name,
+        dims=_dims(value),
+        dtype=str(dtype),
+        integers=found.integers if whole else None,
+        is_mask=found.is_mask and dtype.kind in "iub",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from bench.errors import InvalidInput
 from bench.formats.flatbuffer import Malformed, Table, root
 from bench.formats.tflite_schema import KINDS, OPERATORS, Kind
-from bench.types import TensorSpec
 
 Array = NDArray[np.generic]
 MAX_AXES = 32
@@ -53,57 +52,56 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """A named way to call a file: which of its subgraphs, and the names of that graph's tensors by position."""
+
+    name: str
+    graph: int
+    inputs: Mapping[int, str]
+    outputs: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Graph:
-    """The main subgraph of a file; `inputs` and `outputs` are positions in `tensors`."""
+    """One subgraph of a file, the main one is number 0; `inputs` and `outputs` are positions in `tensors`.
+
+    `signatures`: those of the whole file.
+    """
 
     file_bytes: int
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    number: int = 0
+    signatures: tuple[Signature, ...] = ()
 
     def free_inputs(self) -> list[str]:
         """Names of the inputs with a free axis other than the batch."""
         return [self.tensors[index].name for index in self.inputs if -1 in self.tensors[index].signature[1:]]
 
 
-def read_tflite(file: Path) -> Graph:
-    """The main graph of a file.
+def read_tflite(file: Path, number: int = 0) -> Graph:
+    """A graph of a file, the main one if no other is named.
 
     Raises `InvalidInput` for a file that is missing, truncated, not a TFLite model, or points outside itself.
     """
     if not file.is_file():
         raise InvalidInput(f"{file}: no such file; give the path of a .tflite model")
     try:
-        return _graph(root(file.read_bytes(), b"TFL3"))
+        return _graph(root(file.read_bytes(), b"TFL3"), number)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror or error}; make it readable") from error
     except Malformed as error:
         raise InvalidInput(f"{file}: truncated, damaged or not a TFLite model: {error}") from error
 
 
-def tflite_inputs(file: Path) -> tuple[TensorSpec, ...]:
-    """Inputs of the main graph, -1 for a free dimension.
-
-    Raises as `read_tflite`, and `InvalidInput` for an input whose type cannot be fed.
-    """
-    graph = read_tflite(file)
-    return tuple(_spec(graph.tensors[index], file) for index in graph.inputs)
-
-
-def _spec(tensor: Tensor, file: Path) -> TensorSpec:
-    if not tensor.kind.feed:
-        raise InvalidInput(
-            f"{file}: input {tensor.name!r} has the element type {tensor.kind.name}, which cannot be fed"
-        )
-    return TensorSpec(name=tensor.name, shape=tensor.signature or tensor.dims, dtype=tensor.kind.feed)
-
-
-def _graph(model: Table) -> Graph:
+def _graph(model: Table, number: int) -> Graph:
     names = [_operator_name(code) for code in model.tables(1)]
-    main = next(model.tables(2), None)
-    if main is None:
+    graphs = list(model.tables(2))
+    if not graphs:
         raise Malformed("it has no graph")
+    main = _at(graphs, number, "graph")
     buffers = list(model.tables(4))
     inputs, outputs = _indexes(main, 1), _indexes(main, 2)
     records = list(main.tables(0))
@@ -114,7 +112,21 @@ def _graph(model: Table) -> Graph:
     operators = tuple(_operators(main, names, len(tensors)))
     if not operators:
         raise Malformed("its graph is empty")
-    return Graph(file_bytes=len(model.data), tensors=tensors, operators=operators, inputs=inputs, outputs=outputs)
+    return Graph(
+        file_bytes=len(model.data),
+        tensors=tensors,
+        operators=operators,
+        inputs=inputs,
+        outputs=outputs,
+        number=number,
+        signatures=tuple(_signature(record) for record in model.tables(7)),
+    )
+
+
+def _signature(record: Table) -> Signature:
+    """A name and the names of tensors; a file may leave all of it out."""
+    inputs, outputs = ({item.scalar(1, "I"): item.text(0) for item in record.tables(slot)} for slot in (0, 1))
+    return Signature(name=record.text(2), graph=record.scalar(4, "I"), inputs=inputs, outputs=outputs)
 
 
 def _operator_name(code: Table) -> str:

@@ -28,6 +28,7 @@ KINDS: Mapping[int, Kind] = {
     2: Kind(name="INT32", bits=32, dtype="i4", feed="int32"),
     3: Kind(name="UINT8", bits=8, dtype="u1", feed="uint8"),
     4: Kind(name="INT64", bits=64, dtype="i8", feed="int64"),
+    5: Kind(name="STRING", bits=0),
     6: Kind(name="BOOL", bits=8, dtype="u1", feed="bool"),
     7: Kind(name="INT16", bits=16, dtype="i2", feed="int16"),
     8: Kind(name="COMPLEX64", bits=64, dtype="c8"),

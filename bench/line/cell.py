@@ -120,17 +120,18 @@ def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
 
 def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> Outputs | None:
     """Outputs of the uncompressed network, predicted once per model; without one, those of the measured baseline."""
-    if evaluation.x is not None and cell.model.name not in state.references:
+    predicts = bool(evaluation.inputs) and not evaluation.drawn
+    if predicts and cell.model.name not in state.references:
         setting, clean = state.setting, evaluation.parts[0][1]
         state.references[cell.model.name] = setting.stages.predict_reference(
             cell.model,
-            evaluation.x[:clean],
+            tuple(array[:clean] for array in evaluation.inputs),
             data=setting.data,
             cache=setting.cache,
             seed=setting.seed,
             progress=setting.progress,
         )
-    known = None if evaluation.x is None else state.references[cell.model.name]
+    known = state.references[cell.model.name] if predicts else None
     if known is not None or is_baseline(cell):
         return known
     outputs = state.baselines.get(cell.baseline_key, NOT_MEASURED).outputs
@@ -150,12 +151,12 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     if is_baseline(cell):
         wrong = find_baseline_error(quality, evaluation)
         chance = find_chance(cell.model, quality, evaluation)
-        notes = (*describe_noise(quality), *([chance] if chance else []))
+        notes = (*describe_noise(quality), *([chance] if chance else []), *evaluation.notes)
         return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=notes)
     guesses = explain_chance(quality.accuracy, baseline.accuracy, evaluation)
     unjudged = evaluation.reference is None and quality.accuracy is None
     alone = f"nothing says whether its outputs are right: {baseline.absent}" if unjudged else ""
-    said = (*describe_noise(quality), *describe_uncompared(quality, evaluation), guesses, alone)
+    said = (*describe_noise(quality), *describe_uncompared(quality, evaluation), guesses, alone, *evaluation.notes)
     return Checked(
         quality=quality,
         missing=missing,

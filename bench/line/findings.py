@@ -140,6 +140,7 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
         device=ran.device,
         backend_version=ran.version,
         digest=prepared.artifact.digest,
+        inputs=prepared.evaluation.source,
         calibration=prepared.source.calibrated_on,
         cost=found.cost,
         launches=ran.launches,

@@ -22,7 +22,7 @@ from bench.reach.base import Ended, Reach
 from bench.reach.meter_line import MeterLine, listening
 from bench.records import PENDING, Execution, Launch, LayerTime, PairLaunch
 from bench.stats.trace import fill_windows
-from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation
+from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation, TensorSpec
 
 Outputs = tuple[Output, ...]
 Kind = TypeVar("Kind", bound=Event)
@@ -35,7 +35,8 @@ WORK_PREFIX = "pressbench-job-"
 class Bench:
     """Where and how one cell is measured: what all its jobs share.
 
-    `session`: `module:Class`, as a worker imports it. `feed`, `evaluate`: .npz files as in `bench.device.job.Job`.
+    `session`: `module:Class`, as a worker imports it. `feed`, `evaluate` (.npz files), `inputs`, `output_axes` and
+    `feedback` are as in `bench.device.job.Job`.
     """
 
     reach: Reach
@@ -46,6 +47,9 @@ class Bench:
     meters: tuple[MeterChoice, ...] = ()
     feed: Path | None = None
     evaluate: Path | None = None
+    inputs: tuple[TensorSpec, ...] = ()
+    output_axes: Mapping[str, int | None] = field(default_factory=dict)
+    feedback: tuple[tuple[str, str], ...] = ()
     seed: int = 0
     pin: bool = True
     cooling: Cooling = field(default_factory=Cooling)
@@ -60,6 +64,9 @@ class Bench:
             batch=self.conditions.batch,
             feed=str(self.feed) if self.feed else None,
             evaluate=str(self.evaluate) if self.evaluate else None,
+            inputs=self.inputs,
+            output_axes=self.output_axes,
+            feedback=self.feedback,
             seed=self.seed,
             limits=self.measure.limits(),
             cooling=self.cooling,

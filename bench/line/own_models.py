@@ -1,21 +1,22 @@
-"""What goes with a user's own model: the backends of a target that take its file, and a data set that it fits."""
+"""What goes with a user's own model: backends that take its file, a data set that it fits, what is said of its inputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.compress.calibration import misfit
+from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, misfit, parse_calibrate
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
-from bench.errors import InvalidInput
-from bench.formats.onnx_file import load_onnx
-from bench.formats.onnx_inputs import fix_shape, input_specs
-from bench.formats.tflite_file import tflite_inputs
+from bench.errors import InvalidInput, Unsupported
+from bench.inputs.given import read_given
+from bench.inputs.of_file import read_inputs
+from bench.inputs.options import parse_feedback, parse_inputs
 from bench.models.catalogue import is_reference
 from bench.models.factory import build
 from bench.plugins import load
-from bench.types import Model, TensorSpec
+from bench.types import Model, Recipe
 
 Accepts = Callable[[str], Sequence[str]]
 """Name of a backend -> the formats it takes."""
@@ -53,7 +54,7 @@ def check_fit(model: Model, data: Dataset, seed: int) -> None:
     A function is called and its network run once on inputs of the data set's shape. A reference network fits any.
     """
     if model.file is not None:
-        if unfit := find_unfit(model.file, model.input_shape, data):
+        if unfit := find_unfit(model, data):
             raise InvalidInput(
                 f"--dataset {data.name}: {model.file}: {unfit}; name a data set that fits, or none by --dataset ''"
             )
@@ -61,26 +62,103 @@ def check_fit(model: Model, data: Dataset, seed: int) -> None:
         build(model, seed)
 
 
-def find_unfit(file: Path, shape: tuple[int, ...], data: Dataset) -> str:
+def find_unfit(model: Model, data: Dataset) -> str:
     """Why a file cannot take the data set's inputs; "" if it can. Raises `InvalidInput` for a damaged file."""
-    tflite = file.suffix == ".tflite"
-    return misfit(tflite_inputs(file) if tflite else _read_onnx_inputs(file, shape), data, any_type=tflite)
-
-
-def _read_onnx_inputs(file: Path, shape: tuple[int, ...]) -> tuple[TensorSpec, ...]:
-    proto = load_onnx(file)
-    if shape:
-        fix_shape(proto, shape, file)
-    return input_specs(proto.graph, file)
+    assert model.file is not None
+    try:
+        specs = read_inputs(model).specs
+    except Unsupported as error:
+        return str(error)
+    return misfit(specs, data, any_type=model.file.suffix == ".tflite")
 
 
 def describe_suite_data(model: Model, data: Dataset | None, suite: str) -> str:
     """Says that the suite's data set judges a model that the user named; "" where it does not."""
     if data is None or is_reference(model):
         return ""
-    if model.file is not None and find_unfit(model.file, model.input_shape, data):
+    if model.file is not None and find_unfit(model, data):
         return ""
     return (
         f"{model.name}: judged on {data.name}, the data set of suite {suite}, because its inputs fit; "
         "name yours with --dataset, or none with --dataset ''"
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputOptions:
+    """What the user says of the inputs of one model, as text: `--input`, `--feedback`, `--signature`, `--input-data`."""
+
+    inputs: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
+    signature: str = ""
+    data: str = ""
+
+    def given(self) -> list[str]:
+        """The options that were given."""
+        pairs = {
+            "--input": self.inputs,
+            "--feedback": self.feedback,
+            "--signature": self.signature,
+            "--input-data": self.data,
+        }
+        return [option for option, value in pairs.items() if value]
+
+    def file(self) -> Path | None:
+        """The file of `--input-data`. Raises `InvalidInput` for another kind of file, or one that does not exist."""
+        if not self.data:
+            return None
+        if not self.data.endswith(".npz"):
+            raise InvalidInput(f"--input-data {self.data}: wanted an .npz of arrays by input name, samples first")
+        if not Path(self.data).is_file():
+            raise InvalidInput(f"--input-data: file {self.data} does not exist")
+        return Path(self.data)
+
+
+NOTHING_SAID = InputOptions()
+
+
+def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str = "") -> list[Model]:
+    """The one model with what the user says of its inputs; the models as they are where nothing is said.
+
+    A file is read here, so that a wrong name or size ends the command before it begins. `dataset`: that the user named.
+    Raises `InvalidInput` for options that do not fit the model, or are given for several.
+    """
+    given = options.given()
+    if dataset and options.data:
+        raise InvalidInput(
+            f"--input-data {options.data} takes the place of a data set, and --dataset {dataset} names one: give one"
+        )
+    if given and len(models) > 1:
+        names = ", ".join(model.name for model in models)
+        raise InvalidInput(f"{given[0]} belongs to one model: give one --model, not {names}")
+    described = [
+        replace(
+            model,
+            inputs=parse_inputs(options.inputs),
+            feedback=parse_feedback(options.feedback),
+            signature=options.signature,
+        )
+        for model in models
+    ]
+    for model in described if given else ():
+        _check_inputs(model, options)
+    return described
+
+
+def _check_inputs(model: Model, options: InputOptions) -> None:
+    if model.input_shape and options.inputs:
+        raise InvalidInput("--input-shape is short for --input of one input: give one of them")
+    if model.file is None:
+        if wrong := [option for option in options.given() if option != "--input-data"]:
+            raise InvalidInput(f"{wrong[0]} describes a model file, and {model.name} is not one: give --input-shape")
+        return
+    found = read_inputs(model)
+    if file := options.file():
+        read_given(file, found.specs, optional=[name for _, name in model.feedback])
+
+
+def choose_calibration(text: str, input_data: Path | None, recipes: Sequence[Recipe]) -> CalibrateOn:
+    """What `--calibrate` says; without it a part of the user's own inputs, where they were given and a recipe calibrates."""
+    asked = parse_calibrate(text)
+    shares = input_data is not None and asked == FROM_DATA and any(map(calibrates, recipes))
+    return CalibrateOn(given=input_data) if shares else asked

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.cache import key as digest_of
 from bench.cache import sha256
-from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, parse_calibrate
+from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import BASELINE, Suite, check_measure, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
@@ -20,7 +20,14 @@ from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.line.options import fit_recipe
-from bench.line.own_models import check_fit, choose_backends, describe_suite_data
+from bench.line.own_models import (
+    InputOptions,
+    check_fit,
+    choose_backends,
+    choose_calibration,
+    describe_inputs,
+    describe_suite_data,
+)
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
 from bench.plugins import available
@@ -37,7 +44,8 @@ class Request:
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
     `data` and `calibrate` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
     `launches` and `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
-    `train`: train the networks of the user's functions, as a suite's `train` does.
+    `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
+    `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
     """
 
     target: str
@@ -55,6 +63,10 @@ class Request:
     time_s: float | None = None
     train: bool = False
     calibrate: str | None = None
+    inputs: tuple[str, ...] = ()
+    feedback: tuple[str, ...] = ()
+    signature: str | None = None
+    input_data: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +97,7 @@ class Plan:
     shifted_data: Dataset | None
     cells: tuple[PlannedCell, ...]
     calibrate: CalibrateOn = FROM_DATA
+    input_data: Path | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -92,20 +105,23 @@ def make_plan(request: Request) -> Plan:
     """Raises `InvalidInput` for every name that does not exist, before anything is measured."""
     suite, target = _override(load_suite(request.suite), request), load_target(request.target)
     root = Path(request.data_root) if request.data_root else None
-    name = suite.data if request.data is None else request.data
+    said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
+    name = "" if said.data else suite.data if request.data is None else request.data
     data = load_data(name, root) if name else None
     shifted = _shifted(suite, data, root)
-    models = _models(request, suite, data)
+    models = describe_inputs(_models(request, suite, data), said, request.data or "")
     told = _check_data(request, suite, data, models)
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
     notes += (*(note for _, note in chosen if note), *told)
-    calibrate = parse_calibrate(suite.calibrate if request.calibrate is None else request.calibrate)
+    input_data = said.file()
+    calibrate = choose_calibration(suite.calibrate, input_data, recipes)
+    fed = _describe_feed(input_data, calibrate)
     cells = tuple(
         cell
         for model, (own, _) in zip(models, chosen, strict=True)
-        for cell in _cells(suite, target, data, model, recipes, own, calibrate)
+        for cell in _cells(suite, target, [*subject_of(model, data), *fed], model, recipes, own, data, calibrate)
     )
     _check_distinct(cells)
     return Plan(
@@ -116,6 +132,7 @@ def make_plan(request: Request) -> Plan:
         shifted_data=shifted,
         cells=cells,
         calibrate=calibrate,
+        input_data=input_data,
         notes=notes,
     )
 
@@ -131,8 +148,24 @@ def _override(suite: Suite, request: Request) -> Suite:
     if request.time_s is not None:
         measure = replace(measure, time_s=request.time_s)
     check_measure(measure, "--launches or --time")
-    batch, threads = request.batch or suite.batch, request.threads or suite.threads
-    return replace(suite, batch=batch, threads=threads, measure=measure)
+    return replace(
+        suite,
+        batch=request.batch or suite.batch,
+        threads=request.threads or suite.threads,
+        measure=measure,
+        calibrate=suite.calibrate if request.calibrate is None else request.calibrate,
+        inputs=request.inputs or suite.inputs,
+        feedback=request.feedback or suite.feedback,
+        signature=suite.signature if request.signature is None else request.signature,
+        input_data=suite.input_data if request.input_data is None else request.input_data,
+    )
+
+
+def _describe_feed(input_data: Path | None, calibrate: CalibrateOn) -> list[Json]:
+    """What the user's own inputs add to a cell's key: their content, and whether some are kept to calibrate on."""
+    if input_data is None:
+        return []
+    return [f"fed with {_content(input_data)}", *(["half of it kept to calibrate on"] if calibrate.given else [])]
 
 
 def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
@@ -238,10 +271,11 @@ def _named(asked: Sequence[str], target: Target, known: Collection[str], whose: 
 def _cells(
     suite: Suite,
     target: Target,
-    data: Dataset | None,
+    subject: Sequence[Json],
     model: Model,
     recipes: Sequence[Recipe],
     backends: Sequence[BackendChoice],
+    data: Dataset | None,
     calibrate: CalibrateOn,
 ) -> Iterator[PlannedCell]:
     conditions = [
@@ -250,7 +284,6 @@ def _cells(
         for batch in suite.batch
         for threads in suite.threads
     ]
-    subject = subject_of(model, data)
     subjects = [[*subject, *source_of(recipe, data, calibrate)] for recipe in recipes]
     for backend in backends:
         fitted = [fit_recipe(recipe, backend, target.reach) for recipe in recipes]
@@ -291,7 +324,8 @@ def subject_of(model: Model, data: Dataset | None) -> list[Json]:
     named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
     brought = model.file or model.weights
     content = _content(brought) if brought else ""
-    return [named, model.name, model.input_shape, content, *(["trained here"] if model.train else [])]
+    said = [*map(str, model.inputs), *model.feedback, *([model.signature] if model.signature else [])]
+    return [named, model.name, model.input_shape, content, *(["trained here"] if model.train else []), *said]
 
 
 def source_of(recipe: Recipe, data: Dataset | None, calibrate: CalibrateOn) -> list[Json]:

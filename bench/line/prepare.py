@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from bench.cache import key
 from bench.compress.calibration import FROM_DATA, CalibrateOn
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
 from bench.device.job import Cooling, MeterChoice
+from bench.errors import Unsupported
+from bench.formats.npz_file import write_npz
+from bench.inputs.split import split_given
 from bench.line.measure import Bench
-from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, find_misfit
+from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
 from bench.line.stages import Stages
 from bench.reach.open import Reaches
 from bench.types import Artifact, Backend, Compressed, Conditions, Cost, Model, Progress, Recipe
@@ -25,6 +30,7 @@ class Setting:
 
     `folder`: a temporary folder for the inputs that are sent to workers; of one data set only.
     `data_asked`: the user named the data set, so a model that it does not fit is refused.
+    `input_data`: a file of inputs to time and judge with, instead of the data set.
     `calibrate`: what static quantization takes its ranges from. `meters`: as in `bench.device.job.Job`.
     `reaches`: the command closes them at its end.
     """
@@ -39,6 +45,7 @@ class Setting:
     data_asked: bool = False
     shifted_data: Dataset | None = None
     shifts: bool = False
+    input_data: Path | None = None
     calibrate: CalibrateOn = FROM_DATA
     meters: tuple[MeterChoice, ...] = ()
     stages: Stages = field(default_factory=Stages)
@@ -73,13 +80,15 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
         progress=setting.progress,
         data_asked=setting.data_asked,
         calibrate=setting.calibrate,
+        batch=conditions.batch,
     )
+    check_batch(source, conditions.batch)
     setting.progress("compile", 0.0)
     artifact = stages.compile(backend, source, conditions, choice.options, setting.cache)
     evaluation, bench = NOTHING_TO_EVALUATE, None
     if backend.session is not None:
         evaluation = _choose_samples(source, setting)
-        bench = _set_up_bench(backend.session, choice, conditions, evaluation, setting)
+        bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
     return Prepared(backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench)
 
 
@@ -102,9 +111,32 @@ def count_cost(prepared: Prepared, setting: Setting) -> Cost:
     )
 
 
+def check_batch(source: Compressed, batch: int) -> None:
+    """Raises `Unsupported` for a batch that the network cannot have, naming the one that it has."""
+    sizes = [spec.shape[spec.axis] for spec in source.inputs if spec.axis is not None]
+    if not sizes and batch != 1:
+        raise Unsupported(
+            f"{source.model}: every size is fixed and its inputs share no first axis, so it has no batch: measure it "
+            "with --batch 1, or mark the batch axis with N (--input NAME=SIZES)"
+        )
+    for size in sizes:
+        if size not in (-1, batch):
+            raise Unsupported(f"{source.model}: its batch is fixed to {size}, not {batch}: give --batch {size}")
+
+
 def _choose_samples(source: Compressed, setting: Setting) -> Evaluation:
-    """A file whose input is not the data set's is measured on drawn inputs, without an accuracy."""
-    return setting.stages.make_evaluation(
+    """The user's own inputs, else the data set; drawn inputs, without an accuracy, where neither fits."""
+    state = [name for _, name in source.feedback]
+    if setting.input_data is not None:
+        given = split_given(
+            setting.input_data,
+            source.inputs,
+            seed=setting.seed,
+            calibrates=setting.calibrate.given is not None,
+            state=state,
+        )
+        return evaluate_given(setting.input_data, given, setting.target.accuracy_samples)
+    found = setting.stages.make_evaluation(
         setting.data,
         setting.shifted_data,
         shifts=setting.shifts,
@@ -112,16 +144,20 @@ def _choose_samples(source: Compressed, setting: Setting) -> Evaluation:
         limit=setting.target.accuracy_samples,
         unfit=find_misfit(source, setting.data),
     )
+    return found if found.inputs else evaluate_drawn(source.inputs, setting.seed, state, found.unfit)
 
 
 def _set_up_bench(
-    session: str, choice: BackendChoice, conditions: Conditions, evaluation: Evaluation, setting: Setting
+    session: str,
+    choice: BackendChoice,
+    conditions: Conditions,
+    source: Compressed,
+    evaluation: Evaluation,
+    setting: Setting,
 ) -> Bench:
-    feed = evaluate = None
-    if evaluation.x is not None:
-        batch = np.resize(evaluation.x, (conditions.batch, *evaluation.x.shape[1:]))
-        feed = _write_once(setting.folder / f"feed-{conditions.batch}.npz", batch)
-        evaluate = _write_once(setting.folder / "evaluate.npz", evaluation.x)
+    """A fed back input begins with its first sample in every batch that is timed."""
+    name = key(source=evaluation.source, inputs=[[*spec.shape, spec.dtype] for spec in source.inputs])[:12]
+    batch = [array[np.arange(conditions.batch) % len(array)] for array in evaluation.inputs]
     return Bench(
         reach=setting.reaches.find(setting.target, conditions.device),
         session=session,
@@ -129,16 +165,18 @@ def _set_up_bench(
         measure=setting.measure,
         options=choice.options,
         meters=setting.meters,
-        feed=feed,
-        evaluate=evaluate,
+        feed=_write_once(setting.folder / f"feed-{name}-{conditions.batch}.npz", batch),
+        evaluate=_write_once(setting.folder / f"evaluate-{name}.npz", evaluation.inputs),
+        inputs=source.inputs,
+        output_axes=source.outputs,
+        feedback=source.feedback,
         seed=setting.seed,
         pin=setting.target.pin,
         cooling=Cooling(limit_s=setting.target.cool_down_s, ceiling_c=setting.target.ceiling_c),
     )
 
 
-def _write_once(path: Path, x: np.ndarray) -> Path:
+def _write_once(path: Path, arrays: Sequence[np.ndarray]) -> Path:
     if not path.exists():
-        with path.open("wb") as file:
-            np.savez(file, allow_pickle=False, **{"0": x})
+        write_npz(path, {str(place): array for place, array in enumerate(arrays)})
     return path

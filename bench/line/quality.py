@@ -15,6 +15,8 @@ from bench.data.datasets import Dataset
 from bench.data.shift import SHIFTS
 from bench.device.outputs import Output, Rows
 from bench.errors import CellFailed
+from bench.inputs.draw import SAMPLES, describe_drawn, draw_inputs, warn_of_unbounded
+from bench.inputs.split import Given
 from bench.line.distance import (
     ROUNDING,
     are_scores,
@@ -26,7 +28,7 @@ from bench.line.distance import (
 from bench.models.catalogue import is_reference
 from bench.models.training.predict import predict
 from bench.records import OutputQuality, Quality
-from bench.types import Compressed, Model, Progress
+from bench.types import Compressed, Model, Progress, TensorSpec
 
 Array = np.ndarray
 BASELINE_TOLERANCE = 1e-2
@@ -37,23 +39,28 @@ BASELINE_TOLERANCE = 1e-2
 class Evaluation:
     """The samples whose outputs are asked for, part after part, the clean part first.
 
-    `x`: float32 (samples, *input shape); `labels`: int64 (samples,); `parts`: name and number of samples of each;
-    `classes`: number of classes, 0 without labels.
+    `inputs`: an array (samples, *shape of a sample) for each input; () for a backend that runs nothing.
+    `labels`: int64 (samples,); `parts`: name and number of samples of each; `classes`: 0 without labels.
+    `source`: what the inputs are, in words. `drawn`: they are random, and no network predicts a reference for them.
+    `notes`: what must be said of them.
     `reference`: outputs of the uncompressed network for the clean part; None if there is no such network.
     `own_spread`: of each output, as `bench.line.distance.measure_own_spread` finds it for the uncompressed file.
     `unfit`: why there is no data.
     """
 
-    x: Array | None
+    inputs: tuple[Array, ...]
     labels: Array | None
     parts: tuple[tuple[str, int], ...]
+    source: str = ""
+    drawn: bool = False
+    notes: tuple[str, ...] = ()
     classes: int = 0
     reference: tuple[Output, ...] | None = None
     own_spread: tuple[float, ...] = ()
     unfit: str = ""
 
 
-NOTHING_TO_EVALUATE = Evaluation(x=None, labels=None, parts=())
+NOTHING_TO_EVALUATE = Evaluation(inputs=(), labels=None, parts=())
 
 
 def find_misfit(source: Compressed, data: Dataset | None) -> str:
@@ -69,7 +76,7 @@ def make_evaluation(
     Nothing of it if the data is `unfit`: that is the reason, "" if it fits.
     """
     if data is None or unfit:
-        return Evaluation(x=None, labels=None, parts=(), unfit=unfit)
+        return Evaluation(inputs=(), labels=None, parts=(), unfit=unfit)
     size = len(data.test) if not limit else min(limit, len(data.test))
     (clean,), labels = data.test.inputs(slice(size)), data.test.targets(slice(size))
     parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
@@ -79,19 +86,47 @@ def make_evaluation(
         rows = min(size, len(other.test))
         parts.append((other.name, other.test.inputs(slice(rows))[0], other.test.targets(slice(rows))))
     return Evaluation(
-        x=np.concatenate([part[1] for part in parts]).astype(np.float32),
+        inputs=(np.concatenate([part[1] for part in parts]).astype(np.float32),),
         labels=np.concatenate([part[2] for part in parts]),
         parts=tuple((name, len(x)) for name, x, _ in parts),
+        source=f"{size} samples of the test set of {data.name}",
         classes=data.classes,
     )
 
 
+def evaluate_given(file: Path, given: Given, limit: int) -> Evaluation:
+    """The user's own inputs (at most `limit`; 0: all), without labels."""
+    arrays = given.judges(limit)
+    size = len(arrays[0])
+    return Evaluation(
+        inputs=arrays,
+        labels=None,
+        parts=(("given", size),),
+        source=f"{size} of {given.count} samples of {file.name}",
+        unfit=f"{file.name} has inputs and no labels",
+    )
+
+
+def evaluate_drawn(inputs: Sequence[TensorSpec], seed: int, state: Sequence[str], unfit: str) -> Evaluation:
+    """Drawn inputs, where nothing else fits: `unfit` says why."""
+    arrays = draw_inputs(inputs, SAMPLES, seed, zeros=state)
+    return Evaluation(
+        inputs=arrays,
+        labels=None,
+        parts=(("drawn", SAMPLES),),
+        source=f"{SAMPLES} drawn inputs, seed {seed} ({describe_drawn(inputs, state)})",
+        drawn=True,
+        notes=warn_of_unbounded(inputs, state),
+        unfit=unfit,
+    )
+
+
 def predict_reference(
-    model: Model, x: Array, *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+    model: Model, inputs: tuple[Array, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
 ) -> tuple[Output, ...] | None:
-    """Outputs of the trained uncompressed network for `x`; None for a model that is a file."""
+    """Outputs of the trained uncompressed network for these inputs; None for a model that is a file."""
     module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
-    return None if module is None else (Output(name="", rows=predict(module, (x,))),)
+    return None if module is None else (Output(name="", rows=predict(module, inputs)),)
 
 
 def keep_clean(outputs: Sequence[Output], evaluation: Evaluation) -> tuple[Output, ...]:

@@ -38,7 +38,7 @@ def explain_uncounted(found: OutputQuality) -> str:
 def explain_missing_accuracy(outputs: Sequence[Output], evaluation: Evaluation) -> str:
     """Why there is no accuracy; "" if there is one."""
     if evaluation.labels is None:
-        return f"measured on drawn inputs: {evaluation.unfit}"
+        return f"measured on {'drawn' if evaluation.drawn else 'given'} inputs: {evaluation.unfit}"
     if find_judge(outputs, evaluation) is not None:
         return ""
     shapes = ", ".join(dict.fromkeys(describe_shape(one.rows) for one in outputs))

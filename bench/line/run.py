@@ -38,6 +38,10 @@ NARROWING = {
     "--threads": "threads",
     "--train": "train",
     "--calibrate": "calibrate",
+    "--input": "inputs",
+    "--input-data": "input_data",
+    "--feedback": "feedback",
+    "--signature": "signature",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
@@ -181,6 +185,7 @@ def _make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting
         shifted_data=plan.shifted_data,
         shifts=plan.suite.shifts,
         calibrate=plan.calibrate,
+        input_data=plan.input_data,
         meters=find_meters(plan.target),
         reaches=reaches,
     )

@@ -62,6 +62,11 @@ IDENTITY = (
         "an older version measured the cell",
     ),
     _text("data", "the data set of the run, which judges every model that it fits", "the run had none"),
+    _text(
+        "inputs",
+        "what was fed to judge the outputs: samples of a test set or of `--input-data`, or drawn inputs and their values",
+        "an older version measured the cell, or nothing ran",
+    ),
     _text("recipe", "name of the recipe"),
     _text(
         "calibration",

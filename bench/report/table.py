@@ -74,6 +74,7 @@ def identity_columns(record: Record) -> Row:
         "model": record.model,
         "weights_from": record.weights or None,
         "data": record.data or None,
+        "inputs": record.inputs or None,
         "recipe": record.recipe,
         "calibration": record.calibration or None,
         "batch": record.conditions.batch,

@@ -106,8 +106,12 @@ def test_the_same_samples_give_the_ranges_of_onnx_runtime(
         kind="static", calibration=method, percentile=99.0, activation_bits=bits, activation_symmetric=symmetric
     )
     samples = images(32, SHAPE)
-    expected = onnx_calibrate.activation_ranges(onnx.load(str(path)), {"input": samples}, spec)
-    found = calibrate.ranges(file, [np.moveaxis(samples, 1, -1)], 1, spec)
+    expected = onnx_calibrate.activation_ranges(
+        onnx.load(str(path)),
+        onnx_calibrate.Samples(specs=(TensorSpec(name="input", shape=(-1, *SHAPE)),), arrays=(samples,)),
+        spec,
+    )
+    found = calibrate.ranges(file, calibrate.Fed(arrays=[np.moveaxis(samples, 1, -1)]), spec)
     graph = read(file)
     ends = [graph.inputs[0], graph.operators[0].outputs[0], graph.outputs[0]]
     assert [operator.kind for operator in graph.operators] == ["CONV_2D", "CONV_2D"]

@@ -14,6 +14,8 @@ from ort_nets import SHAPE, compiled, convnet, opened, samples, save
 
 from backends.ort.compile import OrtBackend
 from backends.ort.session import OrtSession
+from bench.device.inputs import input_specs
+from bench.device.job import Job
 from bench.device.session import Session
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.types import Backend, Clock, Precision, QuantSpec
@@ -235,9 +237,11 @@ def test_a_provider_that_is_not_here_is_unavailable_with_the_way_to_get_it(provi
         opened(compiled(net, tmp_path / "out"), provider=provider)
 
 
-def test_a_session_refuses_another_batch_than_its_files(net, tmp_path):
-    with pytest.raises(InvalidInput, match="fixed to 4, 1 was asked"):
-        opened(compiled(net, tmp_path / "out", batch=4), batch=1)
+def test_a_job_of_another_batch_than_the_files_is_refused(net, tmp_path):
+    session = opened(compiled(net, tmp_path / "out", batch=4))
+    job = Job(task="measure", session="", subjects=(), batch=1, inputs=session.inputs())
+    with pytest.raises(InvalidInput, match="its batch is not the 1 that was asked for"):
+        input_specs(job, session)
 
 
 def test_a_feed_of_another_shape_or_name_is_invalid(net, tmp_path):

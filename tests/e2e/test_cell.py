@@ -189,7 +189,9 @@ def test_outputs_that_are_no_numbers_fail_the_cell(state):
 
 def without_data(state):
     """Measures on drawn inputs: nothing but the baseline says what is right."""
-    with_stages(state, make_evaluation=lambda *_, **__: Evaluation(x=None, labels=None, parts=(), unfit="none named"))
+    with_stages(
+        state, make_evaluation=lambda *_, **__: Evaluation(inputs=(), labels=None, parts=(), unfit="none named")
+    )
 
 
 def test_a_compressed_file_far_from_its_network_is_untrusted_with_the_figure(state):

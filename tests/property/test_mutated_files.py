@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.cost.count import cost_of
 from bench.data.datasets import load_data
 from bench.errors import InvalidInput
+from bench.formats import onnx_inputs, tflite_inputs
 from bench.formats.onnx_file import read_onnx
-from bench.formats.onnx_inputs import input_specs
-from bench.formats.tflite_file import tflite_inputs
+from bench.formats.tflite_file import read_tflite
 from tests.limited import answer_of
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ def damage(content: bytes, rng: random.Random) -> bytes:
 
 
 def read_as_onnx(file: Path) -> None:
-    input_specs(read_onnx(file)[0].graph, file)
+    onnx_inputs.declared_inputs(read_onnx(file)[0], file)
+
+
+def read_as_tflite(file: Path) -> None:
+    tflite_inputs.declared_inputs(read_tflite(file), file)
 
 
 def read_as_data(file: Path) -> None:
@@ -63,7 +67,7 @@ def fill(file: Path) -> None:
 
 READERS: dict[str, Sequence[Callable[[Path], object]]] = {
     ".onnx": (cost_of, read_as_onnx),
-    ".tflite": (cost_of, tflite_inputs),
+    ".tflite": (cost_of, read_as_tflite),
     ".npz": (read_as_data,),
     ".pt": (fill,),
     ".safetensors": (fill,),

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, numpy_helper
 
 from bench.errors import Unsupported
+from bench.formats.onnx_inputs import find_index_bounds
 from bench.models.from_onnx.probe import Array, Feed
 
 KINDS = {
     TensorProto.FLOAT: "float32", TensorProto.INT64: "int64", TensorProto.INT32: "int32", TensorProto.BOOL: "bool",
     TensorProto.UINT8: "uint8", TensorProto.INT8: "int8",
 }  # fmt: skip
-PASSED_ON = {"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape"}
-"""Operators an index passes through on its way to the table."""
 
 
 def input_shapes(model: ModelProto) -> dict[str, tuple[list[int], str]]:
@@ -64,7 +61,7 @@ def draw_feed(model: ModelProto, batch: int, seed: int) -> Feed:
     Raises `Unsupported` naming an input with another free axis.
     """
     generator = np.random.default_rng(seed)
-    tables = index_bounds(model)
+    bounds = find_index_bounds(model)
     feed: dict[str, Array] = {}
     for name, (shape, kind) in input_shapes(model).items():
         sizes = [batch, *shape[1:]] if batch and shape else list(shape)
@@ -73,20 +70,6 @@ def draw_feed(model: ModelProto, batch: int, seed: int) -> Feed:
         if kind == "float32":
             feed[name] = generator.standard_normal(sizes, dtype=np.float32)
         else:
-            feed[name] = generator.integers(0, tables.get(name, 2), sizes).astype(kind)
+            low, high = bounds[name].integers or (0, 1)
+            feed[name] = generator.integers(low, high + 1, sizes).astype(kind)
     return feed
-
-
-def index_bounds(model: ModelProto) -> Mapping[str, int]:
-    """Integer input -> the size of the smallest table it chooses rows of."""
-    tables = {item.name: item.dims for item in model.graph.initializer}
-    origin = {item.name: item.name for item in model.graph.input}
-    bounds: dict[str, int] = {}
-    for node in model.graph.node:
-        if node.op_type in PASSED_ON and node.input[0] in origin:
-            origin.update(dict.fromkeys(node.output, origin[node.input[0]]))
-        if node.op_type == "Gather" and node.input[1] in origin and node.input[0] in tables:
-            axis = next((int(helper.get_attribute_value(a)) for a in node.attribute if a.name == "axis"), 0)
-            name, size = origin[node.input[1]], int(tables[node.input[0]][axis])
-            bounds[name] = min(size, bounds.get(name, size))
-    return bounds

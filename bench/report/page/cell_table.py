@@ -116,7 +116,7 @@ def make_table(cells: Sequence[Cell]) -> Table:
 def describe_origin(cell: Cell) -> str:
     """Where the weights and the ranges of a cell come from; "" where its record does not say."""
     record = cell.record
-    parts = (("weights", record.weights), ("calibration", record.calibration))
+    parts = (("weights", record.weights), ("inputs", record.inputs), ("calibration", record.calibration))
     return "; ".join(f"{what}: {source}" for what, source in parts if source)
 
 

@@ -26,8 +26,8 @@ from bench.compress.pipeline import compress, reference
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
 from bench.data.parts import ArrayPart
-from bench.device.inputs import random_inputs
 from bench.errors import InvalidInput, Unsupported
+from bench.inputs.draw import draw_inputs
 from bench.models.registry import resolve
 from bench.types import Compressed, Model, TensorSpec
 
@@ -271,11 +271,11 @@ def test_random_calibration_is_told_and_not_believed(make: Make, model: Model):
 
 @pytest.mark.parametrize("seed", [0, 1, 2**40])
 def test_no_random_input_is_calibrated_on_and_judged_on(make: Make, model: Model, seed: int):
-    """A device draws its inputs from the same seed."""
+    """Inputs to judge with are drawn from the same seed."""
     made = make("int8(samples=8)", model=replace(model, data=None), data=None, seed=seed, calibrate=ASKED)
     with np.load(made.calibration) as samples:
         spec = TensorSpec(name="input", shape=(1, 1, 8, 8))
-        judged = random_inputs([spec, spec], 64, seed)
+        judged = draw_inputs([spec, spec], 64, seed)
         assert not any(np.isin(samples["input"], array).any() for array in judged)
 
 
@@ -526,7 +526,8 @@ def test_a_truncated_tflite_file_is_refused_by_name(make: Make, tflite_cases: Pa
 
 
 def test_random_bytes_never_get_further_than_a_refusal(tflite_cases: Path, tmp_path: Path):
-    from bench.formats.tflite_file import tflite_inputs
+    from bench.formats.tflite_file import read_tflite
+    from bench.formats.tflite_inputs import declared_inputs
 
     generator = np.random.default_rng(0)
     whole = bytearray((tflite_cases / "ad01_int8.tflite").read_bytes())
@@ -537,7 +538,7 @@ def test_random_bytes_never_get_further_than_a_refusal(tflite_cases: Path, tmp_p
             damaged[position] = generator.integers(256)
         file.write_bytes(damaged)
         with suppress(InvalidInput):
-            assert all(item.dtype and item.shape for item in tflite_inputs(file))
+            assert all(item.dtype and item.dims for item in declared_inputs(read_tflite(file), file))
 
 
 def test_real_onnx_files_tell_their_inputs(make: Make, onnx_cases: Path):

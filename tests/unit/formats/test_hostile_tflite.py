@@ -9,7 +9,8 @@ import pytest
 
 from bench.errors import InvalidInput
 from bench.formats.flatbuffer import SHARED, Malformed, Source
-from bench.formats.tflite_file import tflite_inputs
+from bench.formats.tflite_file import read_tflite
+from bench.formats.tflite_inputs import declared_inputs
 from tests.limited import answer_of
 
 SLOTS = 8
@@ -53,7 +54,7 @@ def shared_names(count: int, length: int) -> bytes:
 def test_tensors_that_share_a_long_name_are_refused_before_the_memory_is_full(tmp_path: Path):
     file = tmp_path / "m.tflite"
     file.write_bytes(shared_names(count=125_000, length=500_000))
-    for reader in ("bench.cost.count.cost_of", "bench.formats.tflite_file.tflite_inputs"):
+    for reader in ("bench.cost.count.cost_of", "bench.formats.tflite_file.read_tflite"):
         module = reader.rpartition(".")[0]
         said, peak = answer_of(f"from pathlib import Path; import {module}; {reader}(Path({str(file)!r}))")
         assert said.startswith(
@@ -66,7 +67,7 @@ def test_a_few_shared_names_get_as_far_as_the_missing_operators(tmp_path: Path):
     file = tmp_path / "m.tflite"
     file.write_bytes(shared_names(count=20, length=100))
     with pytest.raises(InvalidInput, match="its graph is empty"):
-        tflite_inputs(file)
+        declared_inputs(read_tflite(file), file)
 
 
 def test_the_bytes_of_all_vectors_together_are_bounded():

@@ -42,7 +42,7 @@ def given(*arrays, names=("y", "z")):
 def asked(**changes):
     if isinstance(changes.get("reference"), np.ndarray):
         changes["reference"] = given(changes["reference"])
-    return Evaluation(**{"x": LOGITS, "labels": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
+    return Evaluation(**{"inputs": (LOGITS,), "labels": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
 
 
 def test_accuracy_is_the_share_of_right_first_classes():
@@ -131,7 +131,7 @@ def test_a_wrong_number_of_rows_is_an_error():
 
 
 def test_without_labels_there_is_no_accuracy_but_an_error():
-    quality = assess(given(LOGITS), Evaluation(x=None, labels=None, parts=(), reference=given(LOGITS)))
+    quality = assess(given(LOGITS), Evaluation(inputs=(), labels=None, parts=(), reference=given(LOGITS)))
     assert quality.accuracy is None
     assert quality.output_max_abs_err == 0.0
 
@@ -159,7 +159,9 @@ def test_an_output_that_is_no_score_of_the_classes_has_no_accuracy_with_the_reas
     assert f"({columns},)" in explain_missing_accuracy(given(outputs), told)
     assert "2 classes" in explain_missing_accuracy(given(outputs), told)
     assert explain_missing_accuracy(given(LOGITS), asked()) == ""
-    assert "drawn inputs" in explain_missing_accuracy(given(LOGITS), Evaluation(x=None, labels=None, parts=()))
+    assert "drawn inputs" in explain_missing_accuracy(
+        given(LOGITS), Evaluation(inputs=(), labels=None, parts=(), drawn=True)
+    )
 
 
 def test_the_classes_are_the_data_sets():
@@ -169,10 +171,10 @@ def test_the_classes_are_the_data_sets():
 def test_shifts_and_another_data_set_are_parts_of_their_own():
     found = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
     assert [name for name, _ in found.parts] == ["clean", *SHIFTS, "b"]
-    assert len(found.x) == len(found.labels) == 6 * (len(SHIFTS) + 2)
+    assert len(found.inputs[0]) == len(found.labels) == 6 * (len(SHIFTS) + 2)
     again = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
-    assert np.array_equal(found.x, again.x)
-    assert not np.array_equal(found.x[:6], found.x[6:12])
+    assert np.array_equal(found.inputs[0], again.inputs[0])
+    assert not np.array_equal(found.inputs[0][:6], found.inputs[0][6:12])
 
 
 @pytest.mark.parametrize(
@@ -190,5 +192,5 @@ def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(file
     source = Compressed(model="m", recipe="r", files=dict.fromkeys(files, Path()), inputs=(spec,), digest="")
     found = make_evaluation(images(), None, shifts=False, seed=0, limit=0, unfit=find_misfit(source, images()))
     assert why in found.unfit
-    assert bool(found.unfit) == bool(why) == (found.x is None)
+    assert bool(found.unfit) == bool(why) == (not found.inputs)
     assert why in explain_missing_accuracy(given(np.zeros((1, 2))), found)

@@ -21,8 +21,10 @@ def test_every_rule_stays_within_what_was_seen(tflite_cases: Path, method: str) 
     """No rule widens a range; min-max is the range, with 0 in it; the input's own is read off the samples."""
     path = tflite_cases / "pretrainedResnet.tflite"
     samples = [np.random.default_rng(0).uniform(0, 255, (6, 32, 32, 3)).astype(np.float32)]
-    seen = calibrate.ranges(path, samples, 1, MINMAX)
-    found = calibrate.ranges(path, samples, 1, QuantSpec(kind="static", calibration=method, percentile=99.9))
+    seen = calibrate.ranges(path, calibrate.Fed(arrays=samples), MINMAX)
+    found = calibrate.ranges(
+        path, calibrate.Fed(arrays=samples), QuantSpec(kind="static", calibration=method, percentile=99.9)
+    )
     assert found.keys() == seen.keys()
     assert len(seen) > 10
     assert all(low >= seen[name][0] and high <= seen[name][1] for name, (low, high) in found.items())
@@ -33,8 +35,8 @@ def test_the_order_and_number_of_samples_do_not_change_min_max(tflite_cases: Pat
     """Unlike a moving average, min-max forgets nothing."""
     path = tflite_cases / "ad01_fp32.tflite"
     data = np.random.default_rng(0).standard_normal((5, 640), dtype=np.float32)
-    forward = calibrate.ranges(path, [data], 1, MINMAX)
-    backward = calibrate.ranges(path, [np.concatenate([data, data])[::-1]], 1, MINMAX)
+    forward = calibrate.ranges(path, calibrate.Fed(arrays=[data]), MINMAX)
+    backward = calibrate.ranges(path, calibrate.Fed(arrays=[np.concatenate([data, data])[::-1]]), MINMAX)
     assert forward == backward
 
 
@@ -49,11 +51,15 @@ def test_the_order_and_number_of_samples_do_not_change_min_max(tflite_cases: Pat
 def test_useless_samples_are_refused(tflite_cases: Path, samples: np.ndarray, said: str) -> None:
     """Nothing is calibrated on nothing, on the wrong shape, or on NaN."""
     with pytest.raises(InvalidInput, match=said):
-        calibrate.ranges(tflite_cases / "ad01_fp32.tflite", [samples], 1, MINMAX)
+        calibrate.ranges(tflite_cases / "ad01_fp32.tflite", calibrate.Fed(arrays=[samples]), MINMAX)
 
 
 def test_an_unknown_rule_is_refused_with_the_known_ones(tflite_cases: Path) -> None:
     """A misspelt calibration lists what there is."""
     samples = [np.zeros((1, 640), np.float32)]
     with pytest.raises(InvalidInput, match="entropy"):
-        calibrate.ranges(tflite_cases / "ad01_fp32.tflite", samples, 1, QuantSpec(kind="static", calibration="median"))
+        calibrate.ranges(
+            tflite_cases / "ad01_fp32.tflite",
+            calibrate.Fed(arrays=samples),
+            QuantSpec(kind="static", calibration="median"),
+        )

@@ -51,7 +51,7 @@ def stored_types(path: Path) -> set[str]:
 def test_a_fixed_file_runs_at_its_batch_and_no_other(tmp_path):
     path = convnet(tmp_path / "four.onnx", batch=4)
     assert opened(compiled(path, tmp_path / "a", batch=4), batch=4).inputs()[0].shape == (4, *SHAPE)
-    with pytest.raises(Unsupported, match="fixed to 4, batch 1 needs a free axis"):
+    with pytest.raises(Unsupported, match="is fixed to 4, batch 1 needs a free axis: give --batch 4"):
         compiled(path, tmp_path / "b", batch=1)
 
 
@@ -156,7 +156,7 @@ def test_minmax_ranges_equal_those_of_onnxruntimes_own_calibrator(net, tmp_path)
     theirs.collect_data(Reader())
     wanted = {name: value.range_value for name, value in theirs.compute_data().items()}
     model = graph.read(net)
-    found = activation_ranges(model, load_calibration(data, model, 7), INT8)
+    found = activation_ranges(model, load_calibration(compressed(net, data=data), 7), INT8)
     assert set(found) == set(wanted)
     for name, (low, high) in wanted.items():
         assert found[name] == pytest.approx((min(low.item(), 0), max(high.item(), 0)), rel=1e-5)
@@ -166,7 +166,7 @@ def test_minmax_ranges_equal_those_of_onnxruntimes_own_calibrator(net, tmp_path)
 def test_ranges_do_not_depend_on_how_the_data_is_cut(method, net, tmp_path, monkeypatch):
     spec = QuantSpec(kind="static", calibration=method)
     model = graph.read(net)
-    data = load_calibration(calibration(tmp_path / "data.npz", rows=12), model, 12)
+    data = load_calibration(compressed(net, data=calibration(tmp_path / "data.npz", rows=12)), 12)
     wanted = activation_ranges(model, data, spec)
     monkeypatch.setattr("backends.onnx_tools.calibrate.CHUNK_BYTES", 1)
     found = activation_ranges(model, data, spec)
@@ -189,7 +189,7 @@ def test_calibration_holds_one_chunk_at_a_time(net, tmp_path, monkeypatch):
     monkeypatch.setattr(onnxruntime.InferenceSession, "run", watched)
     monkeypatch.setattr("backends.onnx_tools.calibrate.CHUNK_BYTES", 200_000)
     model = graph.read(net)
-    data = load_calibration(calibration(tmp_path / "data.npz", rows=256), model, 256)
+    data = load_calibration(compressed(net, data=calibration(tmp_path / "data.npz", rows=256)), 256)
     activation_ranges(model, data, QuantSpec(kind="static", calibration="percentile"))
     assert max(sizes) <= 200_000
 

@@ -19,7 +19,7 @@ from tools.columns import PAGE, write_page
 
 TYPES = {"text": (str,), "integer": (int,), "number": (float,)}
 SUFFIXES = {"_ms": "ms", "_bytes": "bytes", "_pp": "percentage points", "_mj": "mJ", "_w": "W", "_per_s": "inputs/s"}
-NEW = {"weights_from", "calibration"}
+NEW = {"weights_from", "inputs", "calibration"}
 """Columns that version 0.1.0 did not have."""
 COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
 

@@ -1,0 +1,93 @@
+"""Which whole numbers a graph takes as its inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bench.formats.onnx_inputs import find_index_bounds
+
+I64, FLOAT, BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
+
+
+def found(nodes, *, stored=None, inputs=(("ids", I64, ["N", 4]), ("x", FLOAT, ["N", 4]))):
+    tensors = {"table": np.zeros((30, 5), np.float32), "one": np.array(1.0, np.float32), **(stored or {})}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in inputs],
+        [helper.make_tensor_value_info("y", FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in tensors.items()],
+    )
+    return find_index_bounds(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+N = helper.make_node
+
+
+@pytest.mark.parametrize(
+    ("nodes", "bounds"),
+    [
+        ([N("Gather", ["table", "ids"], ["y"])], (0, 29)),
+        ([N("Gather", ["table", "ids"], ["y"], axis=1)], (0, 4)),
+        ([N("Gather", ["table", "ids"], ["y"], axis=-1)], (0, 4)),
+        (
+            [N("Cast", ["ids"], ["i"], to=6), N("Unsqueeze", ["i", "ax"], ["j"]), N("Gather", ["table", "j"], ["y"])],
+            (0, 29),
+        ),
+        ([N("Add", ["ids", "two"], ["i"]), N("Gather", ["table", "i"], ["y"])], (-2, 27)),
+        ([N("Sub", ["ids", "two"], ["i"]), N("Gather", ["table", "i"], ["y"])], (2, 31)),
+        ([N("OneHot", ["ids", "depth", "values"], ["y"])], (0, 6)),
+        ([N("GatherElements", ["table", "ids"], ["y"], axis=1)], (0, 4)),
+        ([N("GatherND", ["table", "ids"], ["y"])], (0, 4)),
+        ([N("Gather", ["table", "ids"], ["a"]), N("Gather", ["table", "ids"], ["y"], axis=1)], (0, 4)),
+        ([N("Identity", ["table"], ["t"]), N("Gather", ["t", "ids"], ["y"])], (0, 29)),
+        ([N("Shape", ["ids"], ["s"]), N("Gather", ["table", "ids"], ["y"])], (0, 29)),
+        (
+            [
+                N("Less", ["ids", "zero"], ["neg"]),
+                N("Add", ["ids", "size"], ["wrapped"]),
+                N("Where", ["neg", "wrapped", "ids"], ["i"]),
+                N("Gather", ["table", "i"], ["y"]),
+            ],
+            (0, 29),
+        ),
+        ([N("Gather", ["x", "ids"], ["y"], axis=0)], None),
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("MatMul", ["f", "table"], ["y"])], None),
+        ([N("Gather", ["table", "ids"], ["y"], axis=7)], None),
+    ],
+)
+def test_an_index_is_bounded_by_the_smallest_table_that_it_looks_up(nodes, bounds):
+    stored = {
+        "two": np.array(2, np.int64),
+        "zero": np.array(0, np.int64),
+        "size": np.array(30, np.int64),
+        "depth": np.array(7, np.int64),
+        "values": np.array([0, 1], np.float32),
+        "ax": np.array([1], np.int64),
+    }
+    assert found(nodes, stored=stored)["ids"].integers == bounds
+
+
+@pytest.mark.parametrize(
+    ("nodes", "masks"),
+    [
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("Sub", ["one", "f"], ["i"]), N("Mul", ["i", "big"], ["y"])], True),
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("Mul", ["x", "f"], ["y"])], True),
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("Mul", ["x", "f"], ["y"]), N("ReduceSum", ["f"], ["n"])], True),
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("Sub", ["f", "one"], ["i"]), N("Mul", ["i", "big"], ["y"])], False),
+        ([N("Cast", ["ids"], ["f"], to=FLOAT), N("MatMul", ["f", "table"], ["y"])], False),
+        ([N("Equal", ["ids", "nothing"], ["off"]), N("Where", ["off", "big", "x"], ["y"])], True),
+        ([N("Gather", ["table", "ids"], ["y"])], False),
+    ],
+)
+def test_a_mask_is_told_from_numbers_that_are_counted_with(nodes, masks):
+    stored = {"big": np.array(-1e4, np.float32), "nothing": np.array(0, np.int64)}
+    assert found(nodes, stored=stored)["ids"].is_mask == masks
+
+
+def test_a_scalar_that_is_compared_with_a_constant_is_that_constant():
+    nodes = [N("Equal", ["sr", "rate"], ["same"]), N("Where", ["same", "x", "one"], ["y"])]
+    inputs = (("sr", I64, []), ("x", FLOAT, ["N", 4]))
+    assert found(nodes, stored={"rate": np.array(16000, np.int64)}, inputs=inputs)["sr"].integers == (16000, 16000)
