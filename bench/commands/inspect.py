@@ -22,7 +22,7 @@ from bench.formats.declared import Declared, describe
 from bench.formats.onnx_file import load_onnx
 from bench.formats.tflite_file import read_tflite
 from bench.inputs.draw import describe_values
-from bench.inputs.of_file import read_inputs
+from bench.inputs.of_file import find_baked_batch, read_inputs
 from bench.inputs.options import parse_inputs
 from bench.report.layers import layer_table
 from bench.types import Json, Model, TensorSpec
@@ -38,10 +38,11 @@ def inspect_file(*, file: Path, inputs: tuple[str, ...], signature: str | None) 
     probe(file)
     model = Model(name=file.name, file=file, inputs=parse_inputs(inputs), signature=signature or "")
     with tempfile.TemporaryDirectory(prefix="pressbench-inspect-") as folder:
-        counted = file
+        counted, batch = file, None
         if inputs or signature:
-            (counted,) = base_from_file(model, (), Path(folder)).files.values()
-        cost = cost_of(counted)
+            base = base_from_file(model, (), Path(folder))
+            (counted,), batch = base.files.values(), find_baked_batch(base.inputs, 1)
+        cost = cost_of(counted, batch)
     signatures = _list_signatures(file)
     names = [signature] if signature else [*signatures] if len(signatures) > 1 else [""]
     ports = [row for name in names for row in read_ports(replace(model, signature=name))]

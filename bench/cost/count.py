@@ -9,8 +9,8 @@ from bench.errors import InvalidInput
 from bench.types import Cost
 
 
-def cost_of(path: Path) -> Cost:
-    """What a model file should cost at batch 1.
+def cost_of(path: Path, batch: int | None = None) -> Cost:
+    """What a model file should cost at batch 1. `batch`: the one it is fixed to; None: what its first axes share.
 
     Raises `InvalidInput` naming the file when it is missing, not a file, of another format, cut off or malformed.
     """
@@ -20,7 +20,7 @@ def cost_of(path: Path) -> Cost:
     if not path.is_file():
         raise InvalidInput(f"{path} is not a file; give an existing {' or '.join(READERS)} file")
     try:
-        return reader(path)
+        return reader(path, batch)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -31,16 +31,16 @@ def cost_of(path: Path) -> Cost:
         raise InvalidInput(f"{path} needs more memory to be counted than this process may use") from error
 
 
-def _onnx(path: Path) -> Cost:
+def _onnx(path: Path, batch: int | None) -> Cost:
     from bench.cost.onnx_graph import onnx_cost
 
-    return onnx_cost(path)
+    return onnx_cost(path, batch)
 
 
-def _tflite(path: Path) -> Cost:
+def _tflite(path: Path, batch: int | None) -> Cost:
     from bench.cost.tflite_graph import tflite_cost
 
-    return tflite_cost(path)
+    return tflite_cost(path, batch)
 
 
-READERS: Mapping[str, Callable[[Path], Cost]] = {".onnx": _onnx, ".tflite": _tflite}
+READERS: Mapping[str, Callable[[Path, int | None], Cost]] = {".onnx": _onnx, ".tflite": _tflite}

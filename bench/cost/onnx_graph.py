@@ -26,7 +26,7 @@ VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout"}
 """Operators whose first output is their input under another shape: no runtime copies for them."""
 
 
-def onnx_cost(file: Path) -> Cost:
+def onnx_cost(file: Path, batch: int | None = None) -> Cost:
     """The cost. Raises `InvalidInput` for a file that is not an ONNX model, is cut off or is inconsistent."""
     graph = read_graph(file)
     unknown: list[str] = []
@@ -37,7 +37,7 @@ def onnx_cost(file: Path) -> Cost:
         inputs=graph.inputs,
         outputs=tuple(name for name in graph.outputs if name not in graph.constant),
     )
-    return total(steps, flow, batch=graph.batch, file_bytes=graph.file_bytes, unknown=unknown)
+    return total(steps, flow, batch=batch or graph.batch, file_bytes=graph.file_bytes, unknown=unknown)
 
 
 def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:

@@ -20,7 +20,7 @@ from bench.types import Cost
 VIEWS = {"RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 
 
-def tflite_cost(file: Path) -> Cost:
+def tflite_cost(file: Path, batch: int | None = None) -> Cost:
     """The cost. Raises `InvalidInput` for a file that is not a TFLite model, is cut off, or points outside itself."""
     graph = read_tflite(file)
     unknown = [f"input {name!r} (free axes besides the batch are counted as stored)" for name in graph.free_inputs()]
@@ -32,7 +32,8 @@ def tflite_cost(file: Path) -> Cost:
     return total(
         steps,
         _flow(graph, running, constants, unknown),
-        batch=common_batch(
+        batch=batch
+        or common_batch(
             [graph.tensors[index].shape or () for index in graph.inputs],
             [graph.tensors[index].shape or () for index in graph.outputs],
         ),

@@ -45,6 +45,17 @@ def find_batch(model: Model) -> int:
     return next((spec.shape[spec.axis] for spec in specs if spec.axis is not None and spec.shape[spec.axis] > 0), 1)
 
 
+def find_baked_batch(specs: Sequence[TensorSpec], free: int) -> int | None:
+    """The batch in the sizes of a file whose free batch became `free`; None where all inputs have their batch first.
+
+    Then its first axes say it themselves.
+    """
+    axes = {spec.axis for spec in specs}
+    if axes <= {0} or axes == {None}:
+        return None
+    return next(spec.at(free)[spec.axis] for spec in specs if spec.axis is not None)
+
+
 def settle_onnx(proto: ModelProto, model: Model, file: Path) -> FileInputs:
     """Of an ONNX file, whose free sizes are fixed in place. Raises as `declared_inputs`, `settle` and `asked_of`."""
     declared = declared_inputs(proto, file)

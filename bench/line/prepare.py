@@ -16,6 +16,7 @@ from bench.data.datasets import Dataset
 from bench.device.job import Cooling, MeterChoice
 from bench.errors import Unsupported
 from bench.formats.npz_file import write_npz
+from bench.inputs.of_file import find_baked_batch
 from bench.inputs.split import split_given
 from bench.line.measure import Bench
 from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
@@ -54,13 +55,17 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A deployed file with everything that running it needs. `bench`: None for a backend that only simulates."""
+    """A deployed file with everything that running it needs. `bench`: None for a backend that only simulates.
+
+    `batch`: the one that the file is fixed to.
+    """
 
     backend: Backend
     source: Compressed
     artifact: Artifact
     evaluation: Evaluation
     bench: Bench | None
+    batch: int = 1
 
 
 def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Conditions, setting: Setting) -> Prepared:
@@ -89,7 +94,9 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     if backend.session is not None:
         evaluation = _choose_samples(source, setting)
         bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
-    return Prepared(backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench)
+    return Prepared(
+        backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench, batch=conditions.batch
+    )
 
 
 def count_cost(prepared: Prepared, setting: Setting) -> Cost:
@@ -100,8 +107,11 @@ def count_cost(prepared: Prepared, setting: Setting) -> Cost:
     source, artifact, count = prepared.source, prepared.artifact, setting.stages.count
     readable = artifact.path.suffix in {".onnx", ".tflite"}
     graph = source.files.get("onnx") or source.files["tflite"]
-    counted = count(artifact.path if readable else graph)
-    promise = count(graph) if source.quant else counted
+    deployed, own = find_baked_batch(source.inputs, prepared.batch), find_baked_batch(source.inputs, 1)
+    counted = count(artifact.path, deployed) if readable and deployed else count(artifact.path if readable else graph)
+    promise = counted
+    if source.quant:
+        promise = count(graph, own) if own else count(graph)
     return replace(
         counted,
         file_bytes=counted.file_bytes if readable else artifact.path.stat().st_size,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.compress.pipeline import compress
 from bench.cost.count import cost_of
@@ -30,7 +29,7 @@ class Stages:
     compress: Callable[..., Compressed] = compress
     compile: Callable[..., Artifact] = compile_cached
     make_evaluation: Callable[..., Evaluation] = make_evaluation
-    count: Callable[[Path], Cost] = cost_of
+    count: Callable[..., Cost] = cost_of
     run: Callable[[Bench, Artifact], Findings] = run_artifact
     predict_reference: Callable[..., Outputs | None] = predict_reference
     compare: Callable[[Bench, Artifact, Artifact], tuple[PairLaunch, ...]] = measure_pairs
