@@ -19,6 +19,7 @@ from bench.cli import pressbench
 from bench.compress.recipe import describe, parse_recipe
 from bench.config.strict_toml import shipped
 from bench.config.suite import PACKAGE, load_suite
+from bench.models.catalogue import MODELS
 from bench.types import Status
 from tests.pages import PAGES, ROOT, anchors, blocks, commands, links, rows, shell_lines, spans
 
@@ -135,7 +136,8 @@ def test_every_step_has_a_row_of_the_guide_with_exactly_its_arguments() -> None:
 
 
 def test_every_recipe_the_guide_writes_out_reads() -> None:
-    written = [span for span in spans(DOCS / "recipes.md") if re.match(r"\w+\(", span) and "..." not in span]
+    called = [span for span in spans(DOCS / "recipes.md") if re.match(r"\w+\(", span) and "..." not in span]
+    written = [span for span in called if span.split("(")[0] not in MODELS]
     assert len(written) > 15
     for text in written:
         parse_recipe("written", text)

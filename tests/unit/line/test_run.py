@@ -97,7 +97,7 @@ def test_a_store_that_cannot_note_the_end_does_not_hide_what_ended_the_run(store
 
 
 def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(store, tmp_path):
-    (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\n[[backend]]\nname = "ort"\n')
-    with pytest.raises(InvalidInput, match=r"unknown reach 'ssh' .*known: emulated, local"):
+    (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "carrier-pigeon"\n[[backend]]\nname = "ort"\n')
+    with pytest.raises(InvalidInput, match=r"unknown reach 'carrier-pigeon' .*known: .*local"):
         begin(store, tmp_path, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
     assert not store.runs()
