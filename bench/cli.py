@@ -57,6 +57,12 @@ calibrate_option = click.option(
     "'random', whose cells are untrusted.",
 )
 
+task_option = click.option(
+    "--task",
+    help="What the network is trained for and judged by: classification (the default), multilabel, regression, "
+    "segmentation, or package.module:Task.",
+)
+
 
 input_option = click.option(
     "--input",
@@ -128,6 +134,7 @@ def _show(text: Any) -> None:
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
+@task_option
 @calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--batch", multiple=True, type=int, help="Batch size instead of the suite's; several times for several.")
@@ -209,6 +216,7 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
     "--dataset",
     help="To train, calibrate and judge with; '' for none (default: digits for a reference network, none for yours).",
 )
+@task_option
 @calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")

@@ -219,12 +219,29 @@ class OutputQuality:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a task's score says of a file's outputs. `unit`: "fraction" for 0 to 1.
+
+    `without`: the score without each group of test samples in turn; () where there are too few for groups.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    higher_is_better: bool = True
+    without: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
     """Outputs of the deployed file in its own runtime, against the labels and the uncompressed reference.
 
     Accuracies are fractions. None with a reason in `Record.missing` where there are no labels.
     `output_max_abs_err`: of the worst float output. `top1_agreement`: of the scores, else of the labels. Outputs
     whose figures do not count (`OutputQuality.counts`) are left out. `outputs`: empty in records of older versions.
+    `labelled`: test samples with a target, without corruptions and other data sets; 0 in records of older versions.
+    `lost` and `gained`: of these, how many only the baseline has right, and only this file. `score` and
+    `reference_score`: of any task but classification, whose score is the accuracy.
     """
 
     samples: int
@@ -234,6 +251,11 @@ class Quality:
     top1_agreement: float | None = None
     shifted: Mapping[str, float] = field(default_factory=dict)
     outputs: tuple[OutputQuality, ...] = ()
+    labelled: int = 0
+    lost: int | None = None
+    gained: int | None = None
+    score: Score | None = None
+    reference_score: Score | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

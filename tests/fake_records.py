@@ -185,6 +185,9 @@ def measured(random: np.random.Generator, run_id: str) -> Iterator[Record]:
                 baseline_key=f"{model}/baseline",
                 quality=Quality(
                     samples=360,
+                    labelled=360,
+                    lost=None if recipe == "baseline" else round(360 * drop) + 2,
+                    gained=None if recipe == "baseline" else 2,
                     accuracy=accuracy - drop,
                     reference_accuracy=accuracy,
                     output_max_abs_err=0.0 if recipe == "baseline" else float(random.uniform(1e-3, 0.4)),

@@ -27,6 +27,7 @@ from bench.line.quality import (
     Evaluation,
     as_reference,
     assess,
+    count_changed,
     find_baseline_error,
     find_chance,
     keep_clean,
@@ -39,6 +40,11 @@ from bench.models.registry import names_reference, resolve
 from bench.models.training.trained_networks import describe_weights
 from bench.paths import written
 from bench.records import Quality
+from bench.report.names import describe_loss
+from bench.stats import accuracy_of, drop_interval, score_drop_interval, score_interval
+from bench.tasks.base import Task
+from bench.tasks.builtin import CLASSIFICATION
+from bench.tasks.own import find_task
 from bench.types import Artifact, Compressed, Conditions, Json, Model, Progress, Recipe
 
 QUICK = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0)
@@ -69,6 +75,7 @@ def compress_one(
     dataset: str | None,
     data_root: str | None,
     calibrate: str | None,
+    task: str | None = None,
     backend: str,
     seed: int,
     cache: Path,
@@ -81,7 +88,7 @@ def compress_one(
     The answer has `untrusted` where the outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
-    data = _load_data(model, dataset, data_root)
+    data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text))
     found = resolve(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
@@ -112,9 +119,9 @@ def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
     return {"recipe": steps.text, **({"widths": chosen} if chosen else {})}
 
 
-def _load_data(model: str, dataset: str | None, root: str | None) -> Dataset | None:
+def _load_data(model: str, dataset: str | None, root: str | None, task: Task) -> Dataset | None:
     name = (DEFAULT_DATA if names_reference(model) else "") if dataset is None else dataset
-    return load_data(name, Path(root) if root else None) if name else None
+    return load_data(name, Path(root) if root else None, task=task) if name else None
 
 
 def _check_model(model: Model, named: Dataset | None, seed: int, *, train: bool) -> None:
@@ -174,6 +181,8 @@ def _judge(model: Model, steps: Recipe, prepared: Prepared, setting: Setting) ->
     if steps.steps and (evaluation.reference is None or any(measure_own_spread(outputs))):
         evaluation, unjudged = _add_baseline(model, evaluation, setting)
     quality = assess(outputs, evaluation)
+    lost, gained = count_changed(outputs, evaluation.reference or (), evaluation)
+    quality = replace(quality, lost=lost, gained=gained)
     references = match_outputs(outputs, evaluation.reference or ())
     wrong = "" if steps.steps else find_baseline_error(quality, evaluation)
     chance = find_chance(model, as_reference(quality), evaluation)
@@ -223,12 +232,40 @@ def _describe_batch(source: Compressed, *, free: bool) -> str:
 
 def _quality_json(quality: Quality, no_accuracy: str) -> dict[str, Json]:
     return {
-        "accuracy": quality.accuracy,
-        "reference_accuracy": quality.reference_accuracy,
+        **_accuracy_json(quality),
+        **_score_json(quality),
+        "test_samples": quality.labelled or None,
         "top1_agreement": quality.top1_agreement,
         "output_max_abs_err": quality.output_max_abs_err,
-        "missing": {"accuracy": no_accuracy} if no_accuracy else {},
+        "missing": {"accuracy": no_accuracy} if no_accuracy and quality.score is None else {},
     }
+
+
+def _accuracy_json(quality: Quality) -> dict[str, Json]:
+    """The accuracy with its interval, and what is lost of the reference's on the same samples."""
+    found = accuracy_of(quality)
+    named: dict[str, Json] = {"accuracy": quality.accuracy, "reference_accuracy": quality.reference_accuracy}
+    if found and found.low is not None:
+        named["accuracy_interval"] = [found.low, found.high]
+    if quality.lost is not None and quality.gained is not None and quality.labelled:
+        drop = drop_interval(quality.lost, quality.gained, quality.labelled)
+        named["accuracy_drop"] = describe_loss(drop)
+    return named
+
+
+def _score_json(quality: Quality) -> dict[str, Json]:
+    if quality.score is None:
+        return {}
+    found, before = score_interval(quality.score, quality.labelled), quality.reference_score
+    named: dict[str, Json] = {
+        "score_name": quality.score.name,
+        "score": found.value,
+        "score_interval": None if found.low is None else [found.low, found.high],
+    }
+    if before is None:
+        return named
+    drop = score_drop_interval(before, quality.score, quality.labelled)
+    return {**named, "reference_score": before.value, "score_drop": describe_loss(drop)}
 
 
 def _copy(file: Path, place: Path, option: str) -> None:

@@ -58,7 +58,8 @@ class Suite:
     data. `shifted_data`: also measure accuracy on this data set, of the same shape and classes. `train`: also train the
     networks that users' functions build, on `data`. `calibrate`: what static quantization calibrates on instead of
     `data`: "random", or an .npz of arrays by input name. `inputs`, `feedback` (texts of `bench.inputs.options`),
-    `signature` and `input_data` (an .npz, instead of `data`) say what the one model is fed.
+    `signature` and `input_data` (an .npz, instead of `data`) say what the one model is fed. `task`:
+    what the networks are trained for and judged by, as `bench.tasks.own.find_task` reads it.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -79,6 +80,7 @@ class Suite:
     feedback: tuple[str, ...] = ()
     signature: str = ""
     input_data: str = ""
+    task: str = "classification"
     measure: Measure = field(default_factory=Measure)
 
 

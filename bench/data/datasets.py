@@ -12,29 +12,37 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.arrays import Arrays, check_arrays
+from bench.data.arrays import Arrays, check_values, count_classes, make_parts
 from bench.data.digits import read_digits
 from bench.data.idx_files import read_idx_set
-from bench.data.parts import ArrayPart, Part
+from bench.data.npz_sets import read_npz_set
+from bench.data.parts import Part
 from bench.errors import InvalidInput
-from bench.formats.npz_file import read_npz
+from bench.tasks.base import Task
+from bench.tasks.builtin import CLASSIFICATION
 
 IDX_NAMES = ("mnist", "fashion-mnist")
-NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+NAMED_SETS = ("digits", *IDX_NAMES)
+"""Sets whose name says what they hold."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # no slots: the digest of 188 MB is computed once and kept
 class Dataset:
-    """A classification data set, `name` being the text it is loaded by.
+    """A data set for one task, `name` being the text it is loaded by.
 
     Inputs are float32, (N, C, H, W) for images (0..1 for the built-in sets, as they come for a float .npz),
-    (N, C, L) for windows of L samples or (N, features). Targets are int64 (N,), labels 0..classes-1.
+    (N, C, L) for windows of L samples or (N, features); or whole numbers such as token ids. Targets are what the task
+    takes: int64 labels (N,) from 0 to classes-1 for a classification. `classes`: 0 for every other task.
+    `input_names`: names of the inputs where the source has any. `notes`: what was chosen for the user.
     """
 
     name: str
     train: Part
     test: Part
     classes: int
+    task: Task = CLASSIFICATION
+    input_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def sample(self) -> tuple[np.ndarray, ...]:
@@ -47,32 +55,40 @@ class Dataset:
         return tuple(int(size) for size in self.sample[0].shape[1:])
 
     @cached_property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target."""
+        return tuple(int(size) for size in self.train.targets(slice(0, 1)).shape[1:])
+
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content; the name plays no part."""
+        """SHA-256 of the content, and of the task where it is not classification; the name plays no part."""
         digest = hashlib.sha256(str(self.classes).encode())
-        every = slice(None)
-        parts = ((*part.inputs(every), part.targets(every)) for part in (self.train, self.test))
-        for array in (array for arrays in parts for array in arrays):
-            digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
+        for part in (self.train, self.test):
+            part.digest_into(digest)
+        if not self.task.labels:
+            digest.update("".join(self.task.identity()).encode())
         return digest.hexdigest()
 
 
-def load_data(name: str, root: Path | None = None) -> Dataset:
+def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATION) -> Dataset:
     """The data set called `digits`, `mnist`, `fashion-mnist`, or the .npz file at the path `name`.
 
     idx.gz files are looked for in `root`, `root/<name>` and `root/data/<name>`. An .npz holds
     x_train, y_train, x_test, y_test: inputs (N, C, H, W), (N, C, L) or (N, features), uint8 (divided
-    by 255) or float (kept as is), without NaN; labels are integers from 0.
+    by 255), float (kept as is) or other whole numbers (token ids), without NaN; targets are what the task takes.
 
     Raises `InvalidInput`: unknown name, missing or damaged file, wrong shapes or values; names file and key.
     """
-    found, classes = check_arrays(_read(name, root))
+    given = _read(name, root)
+    train, test = make_parts(given, task)
+    check_values(train, test)
     return Dataset(
         name=name,
-        train=ArrayPart((found.x_train,), found.y_train),
-        test=ArrayPart((found.x_test,), found.y_test),
-        classes=classes,
+        train=train,
+        test=test,
+        classes=count_classes(given.place, train, test) if task.labels else 0,
+        task=task,
+        input_names=given.names,
     )
 
 
@@ -82,5 +98,5 @@ def _read(name: str, root: Path | None) -> Arrays:
     if name in IDX_NAMES:
         return read_idx_set(name, root)
     if name.endswith(".npz"):
-        return Arrays(place=name, **read_npz(Path(name), NPZ_KEYS))
+        return read_npz_set(Path(name))
     raise InvalidInput(f"unknown data set {name!r} (known: digits, {', '.join(IDX_NAMES)}, or a path ending in .npz)")

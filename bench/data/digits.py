@@ -17,4 +17,4 @@ def read_digits() -> Arrays:
     x_train, x_test, y_train, y_test = train_test_split(
         images, y.astype(np.int64), test_size=450, stratify=y, random_state=0
     )
-    return Arrays(place="digits", x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return Arrays(place="digits", x_train=(x_train,), y_train=y_train, x_test=(x_test,), y_test=y_test)

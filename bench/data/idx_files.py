@@ -29,9 +29,9 @@ def read_idx_set(name: str, root: Path | None) -> Arrays:
     folder = _folder(name, root)
     return Arrays(
         place=str(folder),
-        x_train=_read(folder / "train-images-idx3-ubyte.gz", dimensions=3)[:, None],
+        x_train=(_read(folder / "train-images-idx3-ubyte.gz", dimensions=3)[:, None],),
         y_train=_read(folder / "train-labels-idx1-ubyte.gz", dimensions=1),
-        x_test=_read(folder / "t10k-images-idx3-ubyte.gz", dimensions=3)[:, None],
+        x_test=(_read(folder / "t10k-images-idx3-ubyte.gz", dimensions=3)[:, None],),
         y_test=_read(folder / "t10k-labels-idx1-ubyte.gz", dimensions=1),
     )
 

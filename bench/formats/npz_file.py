@@ -97,6 +97,15 @@ def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
         raise InvalidInput(f"{file} cannot be read as .npz of plain arrays: {error}") from None
 
 
+def names_in(file: Path) -> list[str]:
+    """Names of the arrays in an .npz, in their order; [] for a file that `read_npz` refuses."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except DAMAGE:
+        return []
+
+
 def _arrays(file: Path, archive: zipfile.ZipFile, keys: Sequence[str]) -> dict[str, np.ndarray]:
     there = {name.removesuffix(".npy"): archive.getinfo(name) for name in archive.namelist()}
     if missing := [key for key in keys if key not in there]:

@@ -11,7 +11,7 @@ from bench.line.findings import CellFindings, Checked, Compared, assemble, gathe
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, find_baseline_error, find_chance, keep_clean
+from bench.line.quality import Evaluation, assess, count_changed, find_baseline_error, find_chance, keep_clean
 from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
@@ -147,6 +147,9 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     own = measure_own_spread(ran.outputs if is_baseline(cell) else baseline.outputs or ())
     evaluation = replace(evaluation, own_spread=own)
     quality = assess(ran.outputs, evaluation)
+    if not is_baseline(cell):
+        lost, gained = count_changed(ran.outputs, baseline.outputs or (), evaluation)
+        quality = replace(quality, lost=lost, gained=gained)
     missing = explain_missing(ran.outputs, quality, evaluation)
     if is_baseline(cell):
         wrong = find_baseline_error(quality, evaluation)
@@ -154,7 +157,7 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
         notes = (*describe_noise(quality), *([chance] if chance else []), *evaluation.notes)
         return Checked(quality=quality, missing=missing, baseline_error=wrong, notes=notes)
     guesses = explain_chance(quality.accuracy, baseline.accuracy, evaluation)
-    unjudged = evaluation.reference is None and quality.accuracy is None
+    unjudged = evaluation.reference is None and quality.accuracy is None and quality.score is None
     alone = f"nothing says whether its outputs are right: {baseline.absent}" if unjudged else ""
     said = (*describe_noise(quality), *describe_uncompared(quality, evaluation), guesses, alone, *evaluation.notes)
     return Checked(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, misfit, parse_calibrate
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
@@ -15,9 +17,12 @@ from bench.inputs.of_file import read_inputs
 from bench.inputs.options import parse_feedback, parse_inputs
 from bench.models.catalogue import is_reference
 from bench.models.factory import build
+from bench.models.training.judge import judge
 from bench.plugins import load
 from bench.types import Model, Recipe
 
+FEW = 64
+"""Samples on which a network and a task are tried before anything is measured."""
 Accepts = Callable[[str], Sequence[str]]
 """Name of a backend -> the formats it takes."""
 
@@ -51,7 +56,7 @@ def choose_backends(
 def check_fit(model: Model, data: Dataset, seed: int) -> None:
     """Raises `InvalidInput` for a data set that the user named and their own model cannot take.
 
-    A function is called and its network run once on inputs of the data set's shape. A reference network fits any.
+    A function is called, and its network run and judged on a few samples by the task. A reference network fits any.
     """
     if model.file is not None:
         if unfit := find_unfit(model, data):
@@ -59,7 +64,8 @@ def check_fit(model: Model, data: Dataset, seed: int) -> None:
                 f"--dataset {data.name}: {model.file}: {unfit}; name a data set that fits, or none by --dataset ''"
             )
     elif not is_reference(model):
-        build(model, seed)
+        module = build(model, seed)
+        judge(module, data.train, np.arange(min(FEW, len(data.train))), data.task)
 
 
 def find_unfit(model: Model, data: Dataset) -> str:

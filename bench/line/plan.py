@@ -16,7 +16,7 @@ from bench.compress.recipe import parse_recipe
 from bench.config.suite import BASELINE, Suite, check_measure, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
 from bench.cost.probe import probe
-from bench.data.datasets import Dataset, load_data
+from bench.data.datasets import NAMED_SETS, Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.line.options import fit_recipe
@@ -31,6 +31,7 @@ from bench.line.own_models import (
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
 from bench.plugins import available
+from bench.tasks.own import find_task
 from bench.types import Conditions, Json, Model, Recipe
 
 SHARED = "shared:"
@@ -42,7 +43,7 @@ class Request:
 
     `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
-    `data` and `calibrate` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
+    `data`, `calibrate` and `task` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
     `launches` and `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
     `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
     `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
@@ -67,6 +68,7 @@ class Request:
     feedback: tuple[str, ...] = ()
     signature: str | None = None
     input_data: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,8 @@ def make_plan(request: Request) -> Plan:
     root = Path(request.data_root) if request.data_root else None
     said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
     name = "" if said.data else suite.data if request.data is None else request.data
-    data = load_data(name, root) if name else None
+    task = find_task(request.task or suite.task)
+    data = load_data(name, root, task=task) if name else None
     shifted = _shifted(suite, data, root)
     models = describe_inputs(_models(request, suite, data), said, request.data or "")
     told = _check_data(request, suite, data, models)
@@ -175,7 +178,7 @@ def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset |
     where = f"suite {suite.name}: key 'shifted_data' = {suite.shifted_data!r}"
     if data is None:
         raise InvalidInput(f"{where} needs a data set beside it: name one with `data` or --dataset")
-    other = load_data(suite.shifted_data, root)
+    other = load_data(suite.shifted_data, root, task=data.task)
     for what, theirs, ours in (
         ("inputs of shape", other.input_shape, data.input_shape),
         ("classes:", other.classes, data.classes),
@@ -321,7 +324,7 @@ def subject_of(model: Model, data: Dataset | None) -> list[Json]:
     The same files give the same keys from any folder. A folder counts only if two files have the same name.
     A user's network trained here is another than the one that the user's function makes.
     """
-    named = "" if data is None else data.digest if data.name.endswith(".npz") else data.name
+    named = "" if data is None else data.name if data.name in NAMED_SETS and data.task.labels else data.digest
     brought = model.file or model.weights
     content = _content(brought) if brought else ""
     said = [*map(str, model.inputs), *model.feedback, *([model.signature] if model.signature else [])]

@@ -27,10 +27,16 @@ from bench.line.distance import (
 )
 from bench.models.catalogue import is_reference
 from bench.models.training.predict import predict
-from bench.records import OutputQuality, Quality
+from bench.records import OutputQuality, Quality, Score
+from bench.tasks.base import Task
+from bench.tasks.builtin import CLASSIFICATION
+from bench.tasks.own import OwnTask
+from bench.tasks.scoring import measure_score
 from bench.types import Compressed, Model, Progress, TensorSpec
 
 Array = np.ndarray
+NOT_SCORES = -1
+"""In place of a number of classes: outputs are not scores of classes, so no first class can agree."""
 BASELINE_TOLERANCE = 1e-2
 """An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
 
@@ -40,7 +46,8 @@ class Evaluation:
     """The samples whose outputs are asked for, part after part, the clean part first.
 
     `inputs`: an array (samples, *shape of a sample) for each input; () for a backend that runs nothing.
-    `labels`: int64 (samples,); `parts`: name and number of samples of each; `classes`: 0 without labels.
+    `targets`: what the `task` takes, samples first; `parts`: name and number of samples of each.
+    `classes`: 0 without labels, `NOT_SCORES` where outputs are not scores of classes.
     `source`: what the inputs are, in words. `drawn`: they are random, and no network predicts a reference for them.
     `notes`: what must be said of them.
     `reference`: outputs of the uncompressed network for the clean part; None if there is no such network.
@@ -49,18 +56,19 @@ class Evaluation:
     """
 
     inputs: tuple[Array, ...]
-    labels: Array | None
+    targets: Array | None
     parts: tuple[tuple[str, int], ...]
     source: str = ""
     drawn: bool = False
     notes: tuple[str, ...] = ()
     classes: int = 0
+    task: Task = CLASSIFICATION
     reference: tuple[Output, ...] | None = None
     own_spread: tuple[float, ...] = ()
     unfit: str = ""
 
 
-NOTHING_TO_EVALUATE = Evaluation(inputs=(), labels=None, parts=())
+NOTHING_TO_EVALUATE = Evaluation(inputs=(), targets=None, parts=())
 
 
 def find_misfit(source: Compressed, data: Dataset | None) -> str:
@@ -73,24 +81,25 @@ def make_evaluation(
 ) -> Evaluation:
     """Clean test data, with `shifts` its corruptions, and another data set's test data (`limit` of each; 0: all).
 
-    Nothing of it if the data is `unfit`: that is the reason, "" if it fits.
+    Corruptions are made of images that are classified: they would move the targets of other tasks. Nothing of it if the data is `unfit`: that is the reason, "" if it fits.
     """
     if data is None or unfit:
-        return Evaluation(inputs=(), labels=None, parts=(), unfit=unfit)
+        return Evaluation(inputs=(), targets=None, parts=(), unfit=unfit)
     size = len(data.test) if not limit else min(limit, len(data.test))
-    (clean,), labels = data.test.inputs(slice(size)), data.test.targets(slice(size))
-    parts: list[tuple[str, Array, Array]] = [("clean", clean, labels)]
-    if shifts and clean.ndim == 4:
-        parts += [(name, shift(clean, seed), labels) for name, shift in SHIFTS.items()]
+    (clean,), targets = data.test.inputs(slice(size)), data.test.targets(slice(size))
+    parts: list[tuple[str, Array, Array]] = [("clean", clean, targets)]
+    if shifts and clean.ndim == 4 and data.task.labels:
+        parts += [(name, shift(clean, seed), targets) for name, shift in SHIFTS.items()]
     if other is not None:
         rows = min(size, len(other.test))
         parts.append((other.name, other.test.inputs(slice(rows))[0], other.test.targets(slice(rows))))
     return Evaluation(
         inputs=(np.concatenate([part[1] for part in parts]).astype(np.float32),),
-        labels=np.concatenate([part[2] for part in parts]),
+        targets=np.concatenate([part[2] for part in parts]),
         parts=tuple((name, len(x)) for name, x, _ in parts),
         source=f"{size} samples of the test set of {data.name}",
-        classes=data.classes,
+        classes=data.classes if data.task.labels else NOT_SCORES,
+        task=data.task,
     )
 
 
@@ -100,7 +109,7 @@ def evaluate_given(file: Path, given: Given, limit: int) -> Evaluation:
     size = len(arrays[0])
     return Evaluation(
         inputs=arrays,
-        labels=None,
+        targets=None,
         parts=(("given", size),),
         source=f"{size} of {given.count} samples of {file.name}",
         unfit=f"{file.name} has inputs and no labels",
@@ -112,7 +121,7 @@ def evaluate_drawn(inputs: Sequence[TensorSpec], seed: int, state: Sequence[str]
     arrays = draw_inputs(inputs, SAMPLES, seed, zeros=state)
     return Evaluation(
         inputs=arrays,
-        labels=None,
+        targets=None,
         parts=(("drawn", SAMPLES),),
         source=f"{SAMPLES} drawn inputs, seed {seed} ({describe_drawn(inputs, state)})",
         drawn=True,
@@ -148,9 +157,12 @@ def assess(outputs: Sequence[Output], evaluation: Evaluation) -> Quality:
         if not is_finite(output.rows):
             raise CellFailed(f"{name_output(output.name)} holds NaN or infinity")
     judge = find_judge(outputs, evaluation)
-    accuracies = measure_accuracies(outputs[judge].rows, evaluation) if judge is not None else {}
+    labels = evaluation.task.labels
+    accuracies = measure_accuracies(outputs[judge].rows, evaluation) if judge is not None and labels else {}
     found = compare_outputs(outputs, evaluation.reference, evaluation.own_spread, evaluation.classes)
-    found = tuple(replace(one, redeemed=is_class(outputs[place], evaluation)) for place, one in enumerate(found))
+    found = tuple(
+        replace(one, redeemed=is_redeemed(place, judge, outputs, evaluation)) for place, one in enumerate(found)
+    )
     return Quality(
         samples=len(outputs[0].rows),
         accuracy=accuracies.pop("clean", None),
@@ -159,7 +171,49 @@ def assess(outputs: Sequence[Output], evaluation: Evaluation) -> Quality:
         top1_agreement=_find_agreement(outputs, found),
         shifted=accuracies,
         outputs=found,
+        labelled=0 if judge is None else evaluation.parts[0][1],
+        score=None if labels else find_score(outputs, evaluation),
+        reference_score=None if labels or judge is None else find_score(evaluation.reference or (), evaluation),
     )
+
+
+def find_score(outputs: Sequence[Output], evaluation: Evaluation) -> Score | None:
+    """Of the clean part, by the task; None without targets and without an output that the task judges.
+
+    A task of the user's own gets every output. Raises `InvalidInput` as their code does, `CellFailed` unless there is
+    one row per sample.
+    """
+    judge = find_judge(outputs, evaluation)
+    if judge is None or evaluation.targets is None:
+        return None
+    clean = evaluation.parts[0][1]
+    judged = outputs if isinstance(evaluation.task, OwnTask) else [outputs[judge]]
+    rows = [one.rows[:clean] for one in judged if not isinstance(one.rows, tuple)]
+    if any(len(one) != clean for one in rows):
+        raise CellFailed(f"{len(rows[0])} outputs for {clean} samples")
+    return measure_score(evaluation.task, rows, evaluation.targets[:clean])
+
+
+def count_changed(
+    outputs: Sequence[Output], before: Sequence[Output], evaluation: Evaluation
+) -> tuple[int | None, int | None]:
+    """Clean samples whose class only the file `before` has right, and only this file; None where either has no class."""
+    if evaluation.targets is None or not evaluation.task.labels:
+        return None, None
+    right, clean = [], evaluation.parts[0][1]
+    for each in (before, outputs):
+        judge = find_judge(each, evaluation)
+        if judge is None or len(each[judge].rows) < clean:
+            return None, None
+        right.append(find_classes(each[judge].rows)[:clean] == evaluation.targets[:clean])
+    return int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+
+
+def is_redeemed(place: int, judge: int | None, outputs: Sequence[Output], evaluation: Evaluation) -> bool:
+    """Whether the targets say how right this output is."""
+    if not evaluation.task.labels:
+        return judge is not None and (isinstance(evaluation.task, OwnTask) or place == judge)
+    return is_class(outputs[place], evaluation)
 
 
 def is_finite(rows: Rows) -> bool:
@@ -169,17 +223,32 @@ def is_finite(rows: Rows) -> bool:
 
 
 def find_judge(outputs: Sequence[Output], evaluation: Evaluation) -> int | None:
-    """The position of the output that accuracy is found from: scores of the classes, else labels. None without any."""
-    if evaluation.labels is None:
+    """The position of the output that the task judges: scores of the classes, else labels. None without any.
+
+    For another task than classification, the first output that answers its targets; 0 for a task of the user's own.
+    """
+    if evaluation.targets is None:
         return None
+    if not evaluation.task.labels:
+        return _find_answer(outputs, evaluation)
     scores = [place for place, one in enumerate(outputs) if are_scores(one.rows, evaluation.classes)]
     labels = [place for place, one in enumerate(outputs) if are_labels(one.rows, evaluation.classes)]
     return next(iter([*scores, *labels]), None)
 
 
+def _find_answer(outputs: Sequence[Output], evaluation: Evaluation) -> int | None:
+    assert evaluation.targets is not None
+    task, wanted = evaluation.task, evaluation.targets.shape[1:]
+    shapes = [None if isinstance(one.rows, tuple) else one.rows.shape[1:] for one in outputs]
+    if isinstance(task, OwnTask):
+        return 0 if shapes and None not in shapes else None
+    fits = [place for place, shape in enumerate(shapes) if shape is not None and not task.explain_misfit(shape, wanted)]
+    return next(iter(fits), None)
+
+
 def is_class(output: Output, evaluation: Evaluation) -> bool:
     """Whether the labels say how right this output is."""
-    if evaluation.labels is None:
+    if evaluation.targets is None:
         return False
     return are_scores(output.rows, evaluation.classes) or are_labels(output.rows, evaluation.classes)
 
@@ -237,10 +306,10 @@ def match_outputs_of(quality: Quality, evaluation: Evaluation) -> list[Output | 
 
 def measure_accuracies(rows: Rows, evaluation: Evaluation) -> dict[str, float]:
     """The share of right classes in each part. Raises `CellFailed` unless there is one row per sample."""
-    assert evaluation.labels is not None
-    if len(rows) != len(evaluation.labels):
-        raise CellFailed(f"{len(rows)} outputs for {len(evaluation.labels)} samples")
-    right, start, found = find_classes(rows) == evaluation.labels, 0, {}
+    assert evaluation.targets is not None
+    if len(rows) != len(evaluation.targets):
+        raise CellFailed(f"{len(rows)} outputs for {len(evaluation.targets)} samples")
+    right, start, found = find_classes(rows) == evaluation.targets, 0, {}
     for name, size in evaluation.parts:
         found[name] = float(right[start : start + size].mean())
         start += size
@@ -254,12 +323,12 @@ def find_classes(rows: Rows) -> Array:
 
 
 def _reference_accuracy(outputs: Sequence[Output], judge: int | None, evaluation: Evaluation) -> float | None:
-    if judge is None or evaluation.reference is None or evaluation.labels is None:
+    if judge is None or evaluation.reference is None or evaluation.targets is None or not evaluation.task.labels:
         return None
     reference = match_outputs(outputs, evaluation.reference)[judge]
     if reference is None or not is_class(reference, evaluation):
         return None
-    return float((find_classes(reference.rows) == evaluation.labels[: len(reference.rows)]).mean())
+    return float((find_classes(reference.rows) == evaluation.targets[: len(reference.rows)]).mean())
 
 
 def _find_worst(outputs: Sequence[Output], found: Sequence[OutputQuality]) -> float | None:

@@ -20,6 +20,8 @@ def explain_missing(outputs: Sequence[Output], quality: Quality, evaluation: Eva
     missing = {}
     if accuracy := explain_missing_accuracy(outputs, evaluation):
         missing["accuracy"] = accuracy
+    if unjudged := explain_unjudged(outputs, evaluation):
+        missing["score"] = unjudged
     uncounted = [one for one in quality.outputs if not one.counts and (one.is_own_noise or one.is_shifted)]
     if evaluation.reference is not None and uncounted and quality.output_max_abs_err is None:
         columns = ("output_max_abs_err", "output_relative_rms")
@@ -37,11 +39,20 @@ def explain_uncounted(found: OutputQuality) -> str:
 
 def explain_missing_accuracy(outputs: Sequence[Output], evaluation: Evaluation) -> str:
     """Why there is no accuracy; "" if there is one."""
-    if evaluation.labels is None:
+    if evaluation.targets is not None and not evaluation.task.labels:
+        return f"task {evaluation.task.text} has no accuracy: its score is {evaluation.task.kind.name}"
+    return explain_unjudged(outputs, evaluation)
+
+
+def explain_unjudged(outputs: Sequence[Output], evaluation: Evaluation) -> str:
+    """Why the task judges none of the outputs; "" if it judges one."""
+    if evaluation.targets is None:
         return f"measured on {'drawn' if evaluation.drawn else 'given'} inputs: {evaluation.unfit}"
     if find_judge(outputs, evaluation) is not None:
         return ""
     shapes = ", ".join(dict.fromkeys(describe_shape(one.rows) for one in outputs))
+    if not evaluation.task.labels:
+        return f"task {evaluation.task.text}: an output of {shapes} does not answer targets of {evaluation.targets.shape[1:]}"
     return f"an output of {shapes} a sample does not score each of the data set's {evaluation.classes} classes"
 
 

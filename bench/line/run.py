@@ -42,6 +42,7 @@ NARROWING = {
     "--input-data": "input_data",
     "--feedback": "feedback",
     "--signature": "signature",
+    "--task": "task",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 

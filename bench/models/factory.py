@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
-from bench.errors import InvalidInput, PressbenchError, unknown
+from bench.errors import InvalidInput
 from bench.models.catalogue import is_reference
+from bench.own_code import load_object, users_code
 from bench.types import Model
 
 if TYPE_CHECKING:
     from torch import nn
-
-LIBRARIES = {"site-packages", "dist-packages"}
 
 
 def build(model: Model, seed: int) -> nn.Module:
@@ -50,45 +46,8 @@ def build(model: Model, seed: int) -> nn.Module:
 
 def load_factory(path: str) -> Callable[..., object]:
     """The function at `package.module:function`. Raises `InvalidInput` when it cannot be imported."""
-    place, _, name = path.partition(":")
-    if not all(part.isidentifier() for part in [*place.split("."), name]):
-        raise InvalidInput(f"{path!r} is not an import path; write package.module:function")
-    with users_code(f"{place!r} cannot be imported:"):
-        try:
-            module = importlib.import_module(place)
-        except ImportError as error:
-            raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise unknown(f"function of {place}", name, [key for key, value in vars(module).items() if callable(value)])
-    function: Callable[..., object] = found
+    function: Callable[..., object] = load_object(path, "function")
     return function
-
-
-@contextmanager
-def users_code(what: str) -> Iterator[None]:
-    """Around a user's code: its errors become `InvalidInput` that names the user's file and line."""
-    try:
-        yield
-    except PressbenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{what} {type(error).__name__}: {error} ({_place(error)}); fix it there") from error
-
-
-def _place(error: BaseException) -> str:
-    """The user's file and line that an error comes from, not those of a library it called."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    standard = (__file__, "<", str(Path(inspect.__file__).parent))
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = (
-        frame
-        for frame in reversed(frames)
-        if not frame.filename.startswith(standard) and not LIBRARIES & set(Path(frame.filename).parts)
-    )
-    frame = next(theirs, frames[-1])
-    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]:

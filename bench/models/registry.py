@@ -111,6 +111,11 @@ def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights:
 def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
     if call.name not in MODELS:
         raise unknown("model", call.name, [*MODELS, "package.module:function", "FILE.onnx", "FILE.tflite"])
+    if data is not None and not data.task.labels:
+        raise InvalidInput(
+            f"{call.name} is a reference network, which classifies: task {data.task.text} needs a network of yours "
+            "(--model package.module:function or a file)"
+        )
     entry = MODELS[call.name]
     allowed = [name for name, takes in (("width", entry.width), ("size", entry.size)) if takes]
     for key, _ in call.arguments:

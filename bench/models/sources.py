@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from bench.config.grammar import parse_calls
 from bench.models.catalogue import MODELS
 from bench.models.factory import load_factory
+from bench.own_code import file_of
 
 
 def package_digests(folder: Path) -> list[str]:
@@ -42,8 +42,5 @@ def network_files(model: str) -> tuple[Path, ...]:
         if entry is None:
             return ()
         factory = entry.factory
-    written = inspect.unwrap(load_factory(factory))
-    if not inspect.isroutine(written) and not inspect.isclass(written):  # for example a partial: use its module
-        written = sys.modules[factory.partition(":")[0]]
-    file = inspect.getsourcefile(written)
-    return (Path(file),) if file else ()
+    file = file_of(factory, load_factory(factory))
+    return (file,) if file else ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.records import Record
 from bench.report.budget import KEPT
 from bench.report.cells import Cell, League, group, is_faster, league_of, make_cells
-from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
+from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell, name_score
 from bench.report.text import number, times
 from bench.types import Clock
 
@@ -60,9 +60,9 @@ def choose(timed: Sequence[Cell], max_drop_pp: float) -> str:
     fit = [cell for cell in timed if cell.trusted and keeps_budgets(cell)]
     if not fit:
         return "nothing can be advised: no cell is both trusted and within the budgets."
-    allowed = [cell for cell in fit if cell.baseline or (cell.figure("accuracy_drop_pp") or 0.0) <= max_drop_pp]
+    allowed = [cell for cell in fit if cell.baseline or (cell.lost_pp or 0.0) <= max_drop_pp]
     if not allowed:
-        return f"nothing can be advised: every trusted cell loses over {max_drop_pp:g} pp of accuracy."
+        return f"nothing can be advised: every trusted cell loses over {describe_limit(fit, max_drop_pp)}."
     best = min(allowed, key=lambda cell: cell.figure("latency_p50_ms") or 0.0)
     if not best.baseline and best.verdict != "faster":
         own = next((cell for cell in allowed if cell.record.key == best.record.baseline_key), None)
@@ -87,8 +87,8 @@ def name_fitting(timed: Sequence[Cell]) -> str:
 def explain(best: Cell, allowed: Sequence[Cell], max_drop_pp: float) -> str:
     """What to ship, its gains over its own baseline, and what is as fast as far as the intervals show."""
     latency = f"{number(best.figure('latency_p50_ms'))} ms"
-    judged = any(cell.figure("accuracy") is not None for cell in allowed)
-    limit = f"within {max_drop_pp:g} pp of accuracy" if judged else "its accuracy is not known: no labels"
+    judged = any(cell.figure("score") is not None for cell in allowed)
+    limit = f"within {describe_limit(allowed, max_drop_pp)}" if judged else "its accuracy is not known: no labels"
     level = [cell for cell in allowed if cell is not best and not cell.baseline and not is_faster(best, cell)]
     rival = f"; not told apart from {name_cell(level[0])}" if level else ""
     if best.baseline:
@@ -97,6 +97,14 @@ def explain(best: Cell, allowed: Sequence[Cell], max_drop_pp: float) -> str:
         (f"{times(best.figure('speedup'))} its baseline's speed", shrink(best), describe_drop(best), limit)
     )
     return f"ship {name_cell(best)}, {latency}: {gains}{rival}."
+
+
+def describe_limit(cells: Sequence[Cell], max_drop_pp: float) -> str:
+    """How much may be lost: points of a score in fractions, else per cent of it."""
+    judged = next((cell for cell in cells if cell.figure("score") is not None), cells[0])
+    score = judged.record.quality.score if judged.record.quality else None
+    unit = "pp" if score is None or score.unit == "fraction" else "%"
+    return f"{max_drop_pp:g} {unit} of {name_score(judged)}"
 
 
 def shrink(cell: Cell) -> str:

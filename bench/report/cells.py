@@ -34,6 +34,25 @@ class Cell:
         return None if isinstance(value, str) else value
 
     @property
+    def lost_pp(self) -> float | None:
+        """Percentage points of accuracy lost to the baseline, or of another score in fractions; per cent of the
+        baseline's score in any other unit. Positive is worse; None without a score."""
+        drop, value = self.figure("score_drop"), self.figure("score")
+        score = self.record.quality.score if self.record.quality else None
+        if drop is None or value is None:
+            return None
+        if score is None or score.unit == "fraction":
+            return 100 * drop
+        before = value + drop if score.higher_is_better else value - drop
+        return 100 * drop / abs(before) if before else 0.0 if not drop else float("inf") * drop
+
+    @property
+    def drop_shows(self) -> bool:
+        """Whether the test samples can show its drop: the interval leaves 0 out, or there is none."""
+        low, high = self.figure("score_drop_low"), self.figure("score_drop_high")
+        return low is None or high is None or not low <= 0 <= high
+
+    @property
     def trusted(self) -> bool:
         """Whether its figures may stand in a claim."""
         return self.record.status is Status.OK

@@ -15,6 +15,7 @@ NO_BASELINE = "its baseline has no such figure in this run"
 NO_REFERENCE = (
     "no reference outputs of the same shape exist, or the network's own random numbers explain the difference"
 )
+NO_SAMPLES = "an older version measured the cell"
 NOT_COUNTED = "the target or backend does not count it"
 
 
@@ -113,7 +114,20 @@ QUALITY = (
         "accuracy",
         "fraction",
         "top-1 accuracy of the deployed file in its own runtime",
-        "the cell was not run, or its data set does not fit the model",
+        "the cell was not run, its data set does not fit the model, or the task is not classification",
+    ),
+    _number(
+        "accuracy_low",
+        "fraction",
+        "lower end of Wilson's 95 % interval of `accuracy`",
+        f"`accuracy` is empty, or {NO_SAMPLES}",
+    ),
+    _number("accuracy_high", "fraction", "upper end of that interval", "`accuracy_low` is empty"),
+    _integer(
+        "test_samples",
+        "",
+        "test samples behind `accuracy` or `score`, without corruptions and other data sets",
+        f"both are empty, or {NO_SAMPLES}",
     ),
     _number(
         "accuracy_drop_pp",
@@ -121,6 +135,46 @@ QUALITY = (
         "accuracy of the baseline minus this accuracy; positive is worse",
         f"`accuracy` is empty, or {NO_BASELINE}",
     ),
+    _number(
+        "accuracy_drop_low_pp",
+        "percentage points",
+        "lower end of the 95 % interval of that drop, from the samples that only one of both has right",
+        f"`accuracy_drop_pp` is empty, the cell is a baseline, or {NO_SAMPLES}",
+    ),
+    _number(
+        "accuracy_drop_high_pp", "percentage points", "upper end of that interval", "`accuracy_drop_low_pp` is empty"
+    ),
+    _text(
+        "score_name",
+        "what `score` is: the accuracy, or the score of the task",
+        "`score` is empty",
+    ),
+    _number(
+        "score",
+        "score's unit",
+        "score of the deployed file in its own runtime, by the task; of a classification, the accuracy",
+        "the cell was not run, or its data set does not fit the model",
+    ),
+    _number(
+        "score_low",
+        "score's unit",
+        "lower end of the 95 % interval of `score`: Wilson's of an accuracy, else a jackknife over 20 groups of samples",
+        f"`score` is empty, or {NO_SAMPLES}",
+    ),
+    _number("score_high", "score's unit", "upper end of that interval", "`score_low` is empty"),
+    _number(
+        "score_drop",
+        "score's unit",
+        "how much worse the score is than the baseline's; positive is worse, also of a score that should be low",
+        f"`score` is empty, or {NO_BASELINE}",
+    ),
+    _number(
+        "score_drop_low",
+        "score's unit",
+        "lower end of the 95 % interval of that drop, on the same samples",
+        "`score_drop` is empty, the cell is a baseline, or it has no interval",
+    ),
+    _number("score_drop_high", "score's unit", "upper end of that interval", "`score_drop_low` is empty"),
     _number(
         "shifted_accuracy",
         "fraction",

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from bench.report.cells import Cell, League
 from bench.report.signs import CLOCKS
-from bench.report.text import signed
+from bench.report.text import interval, number, signed
+from bench.stats import Estimate
 from bench.types import Conditions
 
 PLACES = {"backend": "", "target": "", "batch": "batch ", "threads": "threads ", "run_id": ""}
@@ -56,11 +57,34 @@ def name_cell(cell: Cell) -> str:
 
 
 def describe_drop(cell: Cell) -> str:
-    """The change of accuracy; "" for a baseline or without an accuracy."""
-    value = cell.figure("accuracy_drop_pp")
-    if value is None or cell.baseline:
+    """The change of accuracy, or of the task's score, and whether the samples show it; "" for a baseline or without."""
+    drop = cell.figure("score_drop")
+    if drop is None or cell.baseline:
         return ""
-    return f"accuracy {signed(-value)} pp" if abs(value) >= SHOWN_PP else "same accuracy"
+    name, points = name_score(cell), cell.figure("accuracy_drop_pp")
+    if points is None:
+        change = f"{name} {number(abs(drop))} {'worse' if drop > 0 else 'better'}" if drop else f"same {name}"
+    else:
+        change = f"{name} {signed(-points)} pp" if abs(points) >= SHOWN_PP else f"same {name}"
+    return change if cell.drop_shows or not drop else f"{change} ({explain_hidden(cell)})"
+
+
+def describe_loss(drop: Estimate) -> str:
+    """A drop with its interval, positive is worse, and whether the samples show it."""
+    within = interval(drop.low, drop.high)
+    hidden = drop.low is not None and drop.high is not None and drop.low <= 0 <= drop.high
+    said = f"not distinguishable from 0 with {drop.n} samples" if hidden else ""
+    return join_parts((f"{drop.value:.4g}", f"95 %: {drop.low:.4g} to {drop.high:.4g}" if within else "", said))
+
+
+def explain_hidden(cell: Cell) -> str:
+    """That the test samples cannot show the drop of a cell."""
+    return f"not distinguishable from 0 with {cell.figure('test_samples'):.0f} samples"
+
+
+def name_score(cell: Cell) -> str:
+    """The accuracy, or what the task's score is called."""
+    return str(cell.row["score_name"] or "accuracy")
 
 
 def join_parts(parts: Sequence[str]) -> str:

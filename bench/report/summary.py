@@ -16,8 +16,16 @@ from bench.report.table import Row, compute_rows
 from bench.report.text import count, interval, number, percent, size, times
 from bench.types import Clock, Status
 
-WIDTHS = {"promised": 8, "delivered (95\u00a0%)": 15, "p50 ms": 8, "size": 8, "accuracy": 11, "status": 12}
+WIDTHS = {
+    "promised": 8,
+    "delivered (95\u00a0%)": 15,
+    "p50 ms": 8,
+    "size": 8,
+    "accuracy": 11,
+    "status": 12,
+}
 """Columns and the least width at which their numbers are whole."""
+WRAPPED = {"delivered (95\u00a0%)", "status"}
 UNMEASURED = {Status.FAILED.value, Status.SKIPPED.value}
 
 
@@ -26,13 +34,16 @@ def summary(records: Sequence[Record]) -> Group:
     found = compute_rows(records)
     several = len({place_of(row) for row in found}) > 1
     devices = show_devices(found)
-    table = Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title=Text(titled(records)))
+    table = Table(
+        box=rich.box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        title=Text(titled(records)),
+        caption=Text(describe_samples(found)),
+    )
     table.add_column("", overflow="fold", min_width=14)
     for name, width in WIDTHS.items():
         justify: JustifyMethod = "left" if name == "status" else "right"
-        table.add_column(
-            name, justify=justify, min_width=width, no_wrap=name not in {"delivered (95\u00a0%)", "status"}
-        )
+        table.add_column(name, justify=justify, min_width=width, no_wrap=name not in WRAPPED)
     for model in dict.fromkeys(row["model"] for row in found):
         table.add_section()
         table.add_row(Text(str(model), style="bold"))
@@ -72,18 +83,35 @@ def figures(row: Row) -> list[str]:
         times(value["speedup"]) + (f" ({within})" if measured else "") if value["speedup"] else counted(row),
         number(value["latency_p50_ms"]),
         size(value["file_bytes"]),
-        show_quality(value),
+        show_quality(value, str(row["score_name"])),
     ]
 
 
-def show_quality(value: Mapping[str, float | None]) -> str:
-    """The accuracy. Without labels: how often the first class is the uncompressed network's, else the relative error."""
+def show_quality(value: Mapping[str, float | None], name: str = "accuracy") -> str:
+    """The accuracy or the task's score, with its 95 % interval on a second line.
+
+    Without labels: how often the first class is the uncompressed network's, else the relative error.
+    """
     if value["accuracy"] is not None:
-        return percent(value["accuracy"])
+        low, high = value["accuracy_low"], value["accuracy_high"]
+        within = "" if low is None or high is None else f"\n{100 * low:.1f}–{100 * high:.1f}"
+        return percent(value["accuracy"]) + within
+    if value["score"] is not None:
+        within = interval(value["score_low"], value["score_high"])
+        return f"{name} {number(value['score'])}" + (f"\n{within}" if within else "")
     agreement, error = value["top1_agreement"], value["output_relative_rms"]
     if agreement is not None:
         return f"agrees {agreement:.0%}".replace("%", "\u00a0%")
     return f"error {number(error, 2)}" if error is not None else percent(None)
+
+
+def describe_samples(rows: Sequence[Row]) -> str:
+    """On how many test samples accuracies and scores were found; "" where none has an interval."""
+    found: dict[str, None] = {}
+    for row in rows:
+        if row["test_samples"]:
+            found[f"{row['score_name']} of {row['test_samples']} test samples"] = None
+    return f"{', '.join(found)}; its 95 % interval beneath" if found else ""
 
 
 def status_of(row: Row) -> Text:

@@ -12,7 +12,18 @@ from bench.data.shift import SHIFTS
 from bench.records import Quality, Record
 from bench.report.budget import judge_budget
 from bench.report.columns import CSV_COLUMNS
-from bench.stats import Estimate, energy_of, host_memory, latency, promised_speedup, ratio
+from bench.stats import (
+    Estimate,
+    accuracy_of,
+    drop_interval,
+    energy_of,
+    host_memory,
+    latency,
+    promised_speedup,
+    ratio,
+    score_drop_interval,
+    score_interval,
+)
 from bench.types import Clock
 
 Row = dict[str, str | int | float | None]
@@ -116,16 +127,70 @@ def quality_columns(record: Record, baseline: Record | None) -> Row:
     quality = record.quality
     if quality is None:
         return {}
-    base = baseline.quality.accuracy if baseline and baseline.quality else None
-    drop = None if base is None or quality.accuracy is None else 100 * (base - quality.accuracy)
+    base = baseline.quality if baseline else None
     corrupted = [accuracy for name, accuracy in quality.shifted.items() if name in SHIFTS]
     return {
-        "accuracy": quality.accuracy,
-        "accuracy_drop_pp": drop,
+        **accuracy_columns(quality, base),
+        **(score_columns(quality, base) if quality.score else {}),
+        "test_samples": quality.labelled or None,
         "shifted_accuracy": fmean(corrupted) if corrupted else None,
         "output_max_abs_err": quality.output_max_abs_err,
         "output_relative_rms": find_relative_rms(quality),
         "top1_agreement": quality.top1_agreement,
+    }
+
+
+def accuracy_columns(quality: Quality, base: Quality | None) -> Row:
+    """The accuracy and its drop, each with its interval; and both again as the score of a classification."""
+    found = accuracy_of(quality)
+    if found is None:
+        return {}
+    drop = None if base is None or base.accuracy is None else base.accuracy - found.value
+    row: Row = {
+        "score_name": "accuracy",
+        "accuracy": found.value,
+        "accuracy_low": found.low,
+        "accuracy_high": found.high,
+        "accuracy_drop_pp": None if drop is None else 100 * drop,
+        "score": found.value,
+        "score_low": found.low,
+        "score_high": found.high,
+        "score_drop": drop,
+    }
+    if drop is None or quality.lost is None or quality.gained is None or not quality.labelled:
+        return row
+    paired = drop_interval(quality.lost, quality.gained, quality.labelled)
+    assert paired.low is not None
+    assert paired.high is not None
+    return {
+        **row,
+        "accuracy_drop_low_pp": 100 * paired.low,
+        "accuracy_drop_high_pp": 100 * paired.high,
+        "score_drop_low": paired.low,
+        "score_drop_high": paired.high,
+    }
+
+
+def score_columns(quality: Quality, base: Quality | None) -> Row:
+    """The score of a task and how much worse it is, each with its interval."""
+    assert quality.score is not None
+    found = score_interval(quality.score, quality.labelled)
+    before = base.score if base else None
+    row: Row = {
+        "score_name": quality.score.name,
+        "score": found.value,
+        "score_low": found.low,
+        "score_high": found.high,
+    }
+    if before is None or before.name != quality.score.name:
+        return row
+    drop = score_drop_interval(before, quality.score, quality.labelled)
+    itself = base is quality
+    return {
+        **row,
+        "score_drop": drop.value,
+        "score_drop_low": None if itself else drop.low,
+        "score_drop_high": None if itself else drop.high,
     }
 
 

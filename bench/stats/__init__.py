@@ -4,6 +4,7 @@ from bench.stats.energy import Energy, energy_of, energy_per_inference
 from bench.stats.intervals import Estimate, mean_interval, median_interval
 from bench.stats.latency import Latency, keep_clean, latency
 from bench.stats.memory import HostMemory, host_memory
+from bench.stats.quality import accuracy_interval, accuracy_of, drop_interval, score_drop_interval, score_interval
 from bench.stats.ratio import Ratio, promised_speedup, ratio
 
 __all__ = [
@@ -12,6 +13,9 @@ __all__ = [
     "HostMemory",
     "Latency",
     "Ratio",
+    "accuracy_interval",
+    "accuracy_of",
+    "drop_interval",
     "energy_of",
     "energy_per_inference",
     "host_memory",
@@ -21,4 +25,6 @@ __all__ = [
     "median_interval",
     "promised_speedup",
     "ratio",
+    "score_drop_interval",
+    "score_interval",
 ]

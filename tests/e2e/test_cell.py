@@ -190,7 +190,7 @@ def test_outputs_that_are_no_numbers_fail_the_cell(state):
 def without_data(state):
     """Measures on drawn inputs: nothing but the baseline says what is right."""
     with_stages(
-        state, make_evaluation=lambda *_, **__: Evaluation(inputs=(), labels=None, parts=(), unfit="none named")
+        state, make_evaluation=lambda *_, **__: Evaluation(inputs=(), targets=None, parts=(), unfit="none named")
     )
 
 

@@ -9,7 +9,6 @@ from typing import ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
@@ -45,7 +44,7 @@ class Regularize(Compressor):
         drawn = self._drawn(module)
 
         def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
-            return F.cross_entropy(module(*x), y) + self.strength * sum_of_magnitudes(drawn)
+            return data.task.step(module, x, y) + self.strength * sum_of_magnitudes(drawn)
 
         before = float(sum_of_magnitudes(drawn).detach())
         retrain(self, module, network, context, data, objective=Objective(loss=loss))

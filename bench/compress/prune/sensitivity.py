@@ -20,7 +20,8 @@ from bench.compress.prune.weight_criteria import saliency
 from bench.compress.prune.weights import WeightPruner, prune_to
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.training.predict import accuracy, predict
+from bench.models.training.judge import judge
+from bench.tasks.base import Task
 
 LEVELS = 64
 """A layer's share is found to 1/64, or to one channel (of each group) where a layer has fewer than 64."""
@@ -33,6 +34,8 @@ Pruned = Callable[[Mapping[str, float]], Network]
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Sensitivity(WeightPruner):
     """Prunes each layer by the largest share that costs at most `max_drop_pp` percentage points of accuracy by itself.
+
+    For another task than classification the points are those of its score; per cent of a score that is not a fraction.
 
     Finds the shares by bisection, one layer at a time, with layers tied together as one. It does not train, and
     it looks at `samples` examples of the training set, never at the test set. All layers together cost more: the
@@ -58,7 +61,8 @@ class Sensitivity(WeightPruner):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, or if no layer can lose anything within the drop."""
         if context.data is None:
-            raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
+            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one")
+        task = context.data.task
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
         look = _looker(context.data, self.samples, context.seed)
         whole = look(network.module)
@@ -66,15 +70,15 @@ class Sensitivity(WeightPruner):
         found: dict[str, float] = {}
         for turn, (group, size) in enumerate(groups.items()):
             context.progress(f"{self!r}: {group[0]}", turn / len(groups))
-            share = self._largest(group, size, pruned, look, whole)
+            share = self._largest(group, size, pruned, look, whole, task)
             found |= dict.fromkeys(group, share)
         if not any(found.values()):
             raise Unsupported(f"{self!r}: the smallest share of any layer already costs more; allow a larger drop")
         result = pruned({name: share for name, share in found.items() if share})
         scan = {
             "shares": {name: round(share, 6) for name, share in found.items()},
-            "train_accuracy": whole,
-            "drop_of_all_pp": 100 * (whole - look(result.module)),
+            "train_score": whole,
+            "drop_of_all_pp": task.drop(whole, look(result.module)),
         }
         return replace(result, notes={**result.notes, notes.SENSITIVITY: scan})
 
@@ -95,7 +99,13 @@ class Sensitivity(WeightPruner):
         )
 
     def _largest(
-        self, group: tuple[str, ...], size: int, pruned: Pruned, look: Callable[[nn.Module], float], whole: float
+        self,
+        group: tuple[str, ...],
+        size: int,
+        pruned: Pruned,
+        look: Callable[[nn.Module], float],
+        whole: float,
+        task: Task,
     ) -> float:
         """The largest share within the drop. Assumes that a larger share never costs less. Never tries to remove a
         whole layer."""
@@ -104,7 +114,7 @@ class Sensitivity(WeightPruner):
         while too_much - fits > 1:
             middle = (fits + too_much) // 2
             now = look(pruned(dict.fromkeys(group, middle / levels)).module)
-            if 100 * (whole - now) <= self.max_drop_pp:
+            if task.drop(whole, now) <= self.max_drop_pp:
                 fits = middle
             else:
                 too_much = middle
@@ -112,8 +122,7 @@ class Sensitivity(WeightPruner):
 
 
 def _looker(data: Dataset, samples: int, seed: int) -> Callable[[nn.Module], float]:
-    """Measures accuracy on the last `samples` examples in a seeded order. Criteria look at the first ones."""
+    """Finds the task's score of the last `samples` examples in a seeded order. Criteria look at the first ones."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     chosen = order[-samples:].numpy()
-    x, y = data.train.inputs(chosen), data.train.targets(chosen)
-    return lambda module: accuracy(predict(module, x), y)
+    return lambda module: judge(module.eval(), data.train, chosen, data.task).score

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench.compress.hooks import hooked
 from bench.compress.interface import Context
@@ -84,18 +83,20 @@ def _per_input(layer: nn.Module, values: Tensor) -> Tensor:
 def _by_gradient(
     module: nn.Module, layers: Mapping[str, nn.Module], criterion: str, context: Context
 ) -> dict[str, Tensor]:
-    inputs, labels = samples(context, criterion)
+    inputs, targets = samples(context, criterion)
+    assert context.data is not None
+    task = context.data.task
     weights = {name: weight_of(layer) for name, layer in layers.items()}
     size = 1 if criterion == "hessian" else BATCH
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     batches = zip(*(one.split(size) for one in inputs), strict=True)
-    for x, y in zip(batches, labels.split(size), strict=True):
-        loss = F.cross_entropy(module(*x), y, reduction="sum")
+    for x, y in zip(batches, targets.split(size), strict=True):
+        loss = len(y) * task.loss(module(*x), y)
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:
                 totals[name] += gradient.square() if criterion == "hessian" else gradient
-    means = {name: total / len(labels) for name, total in totals.items()}
+    means = {name: total / len(targets) for name, total in totals.items()}
     if criterion == "hessian":
         return {name: means[name] * weights[name].detach().square() / 2 for name in weights}
     return {name: (means[name] * weights[name].detach()).abs() for name in weights}

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive
 from bench.compress.hooks import hooked
@@ -20,23 +19,15 @@ from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
 from bench.compress.notes import MIXED_INT8
 from bench.compress.quantize.activations import trace
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
+from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.tensors import Inputs, as_tensors
+from bench.models.tensors import Inputs
+from bench.models.training.judge import Judgement, judge
+from bench.tasks.base import Outputs
 from bench.types import QuantSpec
 
-BATCH = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """On the held-out samples: share of right answers (0 to 1) and mean cross-entropy."""
-
-    accuracy: float
-    loss: float
-
-
-Look = Callable[[frozenset[str]], Score]
-"""(layers that are int8) -> how well the network does then."""
+Look = Callable[[frozenset[str]], Judgement]
+"""(layers that are int8) -> how well the network does on the held-out samples then."""
 
 
 @final
@@ -45,7 +36,7 @@ class MixedInt8(Compressor):
     """Static int8 that keeps as few layers in float as hold the accuracy within `max_drop_pp` points of float32.
 
     Simulates int8 in torch, with min-max ranges of `samples` inputs, and judges it on `held_out` other examples
-    of the training set, never on the test set. A network that knows those examples by heart drops less on them.
+    of the training set, never on the test set. Points are as in sensitivity. A network that knows those examples by heart drops less on them.
     All layers start as int8. While the drop is too large, one more layer stays in float: first the one whose
     own int8 raises the loss most per multiplication. At the end each float layer is tried in int8 again, the
     most expensive first. The notes have every figure.
@@ -68,12 +59,13 @@ class MixedInt8(Compressor):
         """Raises `Unsupported` without a data set, if torch.export cannot trace the network, and if no layer can be
         int8 within the drop."""
         layers = weighted_layers(network.module)
-        look = self._looker(network.module, context)
+        data = self._data(context)
+        task, look = data.task, self._looker(network.module, data, context)
         whole = look(frozenset())
         everything = look(frozenset(layers))
 
-        def fits(score: Score) -> bool:
-            return 100 * (whole.accuracy - score.accuracy) <= self.max_drop_pp
+        def fits(found: Judgement) -> bool:
+            return task.drop(whole.score, found.score) <= self.max_drop_pp
 
         kept: list[str] = []
         alone: dict[str, float] = {}
@@ -88,30 +80,37 @@ class MixedInt8(Compressor):
             raise Unsupported(f"{self!r}: not one layer can be int8 within this drop; allow a larger one")
         found = {
             "keep_float": kept,
-            "held_out_accuracy": {
-                "float32": whole.accuracy,
-                "int8": everything.accuracy,
-                "mixed": look(frozenset(layers) - frozenset(kept)).accuracy,
+            "held_out_score": {
+                "float32": whole.score,
+                "int8": everything.score,
+                "mixed": look(frozenset(layers) - frozenset(kept)).score,
             },
             "loss_added_alone": alone,
         }
         return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, MIXED_INT8: found})
 
-    def _looker(self, module: nn.Module, context: Context) -> Look:
-        """A function that judges sets of int8 layers. Calibrates on the first inputs of a seeded order, judges on the last."""
+    def _data(self, context: Context) -> Dataset:
         if context.data is None:
-            raise Unsupported(f"{self!r} looks at accuracy, and this model has no data set; name one")
-        order = np.random.default_rng(context.seed).permutation(len(context.data.train))
+            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one")
+        return context.data
+
+    def _looker(self, module: nn.Module, data: Dataset, context: Context) -> Look:
+        """A function that judges sets of int8 layers. Calibrates on the first inputs of a seeded order, judges on the last."""
+        order = np.random.default_rng(context.seed).permutation(len(data.train))
         chosen = order[-min(self.held_out, len(order) // 2) :]
-        x, y = context.data.train.inputs(chosen), torch.from_numpy(context.data.train.targets(chosen))
         traced = trace(module, context.example)
-        ranges = calibrate(module, traced, context.data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
+        ranges = calibrate(module, traced, data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
         grid = Grid(per_channel=self.per_channel, symmetric=self.symmetric)
 
-        def look(int8: frozenset[str]) -> Score:
+        def look(int8: frozenset[str]) -> Judgement:
             weights = rounded_weights(module, int8, traced, grid)
+
+            def forward(*inputs: Tensor) -> Outputs:
+                outputs: Outputs = functional_call(module, weights, inputs)
+                return outputs
+
             with torch.no_grad(), simulated(module, traced, ranges, int8, grid):
-                return _score(module, weights, x, y)
+                return judge(forward, data.train, chosen, data.task)
 
         return look
 
@@ -154,13 +153,3 @@ def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example:
     with torch.no_grad(), hooked((layer, partial(count, name)) for name, layer in layers.items()):
         module(*example)
     return found
-
-
-def _score(module: nn.Module, weights: dict[str, Tensor], x: tuple[np.ndarray, ...], y: Tensor) -> Score:
-    outputs = torch.cat(
-        [
-            functional_call(module, weights, as_tensors(array[start : start + BATCH] for array in x))
-            for start in range(0, len(y), BATCH)
-        ]
-    )
-    return Score(accuracy=float((outputs.argmax(dim=1) == y).double().mean()), loss=float(F.cross_entropy(outputs, y)))

@@ -8,13 +8,13 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional as F
 
 from bench.compress.interface import Context, Network
 from bench.compress.train.distill import check_outputs, distillation_loss
 from bench.compress.train.finetune import TrainingStep, retrain, training_data
 from bench.models.tensors import Inputs
 from bench.models.training.fit import Hook, Objective
+from bench.tasks.base import Outputs
 
 Replaced = Callable[[nn.Module], Mapping[str, Tensor]]
 """(module) -> parameter name -> the tensor used in its place, with gradients to the parameter."""
@@ -59,11 +59,18 @@ def fit_replaced(
         check_outputs(f"{step!r}: the uncompressed model", context.teacher, module, context.example)
 
     def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
-        outputs = functional_call(module, dict(replaced(module)), x)
+        weights = dict(replaced(module))
+
+        def forward(*inputs: Tensor) -> Outputs:
+            outputs: Outputs = functional_call(module, weights, inputs)
+            return outputs
+
         if step.alpha == 1:
-            return F.cross_entropy(outputs, y)
+            return data.task.step(forward, x, y)
         with torch.no_grad():
             wanted = context.teacher(*x)
-        return distillation_loss(outputs, wanted, y, alpha=step.alpha, temperature=step.temperature)
+        return distillation_loss(
+            data.task, forward, x, y, teacher=wanted, alpha=step.alpha, temperature=step.temperature
+        )
 
     retrain(step, module, network, context, data, objective=Objective(loss=loss), after_step=after_step)

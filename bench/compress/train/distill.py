@@ -19,18 +19,23 @@ from bench.compress.notes import STUDENT
 from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
-from bench.data.parts import ArrayPart
+from bench.data.parts import Array, Choice, Part
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import is_reference
 from bench.models.factory import build
 from bench.models.registry import resolve
 from bench.models.sources import network_files
-from bench.models.tensors import Inputs
+from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.batchnorm import settle
 from bench.models.training.fit import Loss, Objective
 from bench.models.training.predict import predict
 from bench.models.training.trained_networks import train_or_load
+from bench.tasks.base import Forward, Outputs, Task
+from bench.tasks.own import OwnTask
 from bench.types import Model
+
+MAX_ANSWERS = 2**26
+"""Bytes up to which a teacher's answers for a whole training set are kept."""
 
 
 @final
@@ -38,7 +43,9 @@ from bench.types import Model
 class Distill(Compressor):
     """Trains on as finetune does, with loss = alpha * hard + (1 - alpha) * T^2 * soft + beta * features.
 
-    hard: cross-entropy with the labels. soft: KL(teacher || student) of both softmaxes at temperature T.
+    hard: the loss of the task (cross-entropy with the labels, of a classification). soft: KL(teacher || student) of
+    both softmaxes at temperature T where outputs are scores of classes; for any other task, the mean squared difference
+    of the outputs, without T.
     `features`: "hint" compares the teacher's features with a learned projection of the student's, which is
     dropped afterwards; "attention" compares attention maps. They are taken at `layer` ("": the last convolution
     before the output, or else the last hidden linear layer). `teacher_layer`: its name in the teacher, if it
@@ -99,19 +106,21 @@ class Distill(Compressor):
     def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
         """The loss of logits, and the data to use it with.
 
-        The teacher answers once for the whole training set. The labels of that data are numbers of examples, by
-        which the loss finds both the teacher's answers and the true labels.
+        Answers of the teacher that take few bytes are found once; others with every batch. The targets of that data
+        are numbers of samples, by which the loss finds both the teacher's answers and the true targets.
         """
-        every = slice(None)
-        answers = torch.from_numpy(predict(teacher, data.train.inputs(every)))
-        labels = torch.from_numpy(data.train.targets(every))
+        part, task = data.train, data.task
+        known = answer_all(teacher, part)
 
         def loss(module: nn.Module, x: Inputs, number: Tensor) -> Tensor:
+            targets = torch.from_numpy(part.targets(number.numpy()))
+            with torch.no_grad():
+                wanted = teacher(*x) if known is None else known[number]
             return distillation_loss(
-                module(*x), answers[number], labels[number], alpha=self.alpha, temperature=self.temperature
+                task, module, x, targets, teacher=wanted, alpha=self.alpha, temperature=self.temperature
             )
 
-        return loss, replace(data, train=ArrayPart(data.train.inputs(every), np.arange(len(data.train))))
+        return loss, replace(data, train=Numbered(part))
 
     def _add_features(self, logits: Loss, teacher: nn.Module, inner: FeatureLoss) -> Loss:
         def loss(module: nn.Module, x: Inputs, number: Tensor) -> Tensor:
@@ -158,16 +167,66 @@ class Student(Compressor):
             return replace(found, classes=int(context.teacher(*context.example).shape[-1]))
 
 
-def distillation_loss(logits: Tensor, teacher: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
-    """The loss alpha CE(logits, labels) + (1 - alpha) T^2 KL(p || q), the mean over the batch.
+def distillation_loss(
+    task: Task, forward: Forward, x: Inputs, targets: Tensor, *, teacher: Outputs, alpha: float, temperature: float
+) -> Tensor:
+    """The loss alpha hard + (1 - alpha) soft of one batch. `teacher`: its outputs for the batch.
 
-    p is softmax(teacher / T), q is softmax(logits / T).
-    Logits are (N, classes), labels (N,). T^2 keeps the gradient's size as T grows (Hinton et al. 2015, section 2).
+    hard is the task's own step. soft is T^2 KL(p || q), with p = softmax(teacher / T) and q = softmax(outputs / T), the
+    mean over samples and places, where outputs are scores of classes along axis 1; T^2 keeps the gradient's size as T
+    grows (Hinton et al. 2015, section 2). Else it is the mean squared difference of all outputs.
     """
-    hard = F.cross_entropy(logits, labels)
-    mine, wanted = (F.log_softmax(values / temperature, dim=1) for values in (logits, teacher))
-    soft = F.kl_div(mine, wanted, reduction="batchmean", log_target=True)
-    return alpha * hard + (1 - alpha) * temperature**2 * soft
+    given: list[Outputs] = []
+
+    def watched(*inputs: Tensor) -> Outputs:
+        given.append(forward(*inputs))
+        return given[-1]
+
+    hard = task.step(watched, x, targets)
+    own_step = isinstance(task, OwnTask) and task.own_step is not None  # it may have changed the inputs
+    outputs = forward(*x) if own_step else given[0]
+    return alpha * hard + (1 - alpha) * _soft(task, outputs, teacher, temperature)
+
+
+def _soft(task: Task, outputs: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+    pairs = list(zip(_several(outputs), _several(teacher), strict=True))
+    if not task.over_classes or any(mine.shape[1] == 1 for mine, _ in pairs):
+        return torch.stack([F.mse_loss(mine, wanted) for mine, wanted in pairs]).sum()
+    ((mine, wanted),) = pairs
+    rows = [F.log_softmax(values.movedim(1, -1).flatten(0, -2) / temperature, dim=1) for values in (mine, wanted)]
+    return temperature**2 * F.kl_div(rows[0], rows[1], reduction="batchmean", log_target=True)
+
+
+def _several(outputs: Outputs) -> tuple[Tensor, ...]:
+    return (outputs,) if isinstance(outputs, Tensor) else outputs
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered(Part):
+    """The samples of a part with their own numbers as targets."""
+
+    part: Part
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def inputs(self, chosen: Choice) -> tuple[Array, ...]:
+        """Those of the part."""
+        return self.part.inputs(chosen)
+
+    def targets(self, chosen: Choice) -> Array:
+        """int64 numbers (samples,)."""
+        return np.arange(len(self.part))[chosen]
+
+
+def answer_all(teacher: nn.Module, part: Part) -> Tensor | None:
+    """The teacher's outputs for every sample of a part; None where they are several or take over `MAX_ANSWERS` bytes."""
+    with torch.no_grad():
+        first = teacher(*as_tensors(part.inputs(slice(0, 1))))
+    if not isinstance(first, Tensor) or first.nbytes * len(part) > MAX_ANSWERS:
+        return None
+    return torch.from_numpy(np.concatenate([predict(teacher, part.inputs(chunk)) for chunk in part.chunks(256)]))
 
 
 def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Inputs) -> None:

@@ -12,7 +12,7 @@ from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.training.fit import CLASSIFY, Hook, Objective, Schedule, fit
+from bench.models.training.fit import Hook, Objective, Schedule, fit
 
 
 @final
@@ -52,10 +52,10 @@ def retrain(
     context: Context,
     data: Dataset,
     *,
-    objective: Objective = CLASSIFY,
+    objective: Objective | None = None,
     after_step: Hook | None = None,
 ) -> None:
-    """Trains `module` in place as the step's arguments say. Masks and shared weights of `network` hold.
+    """Trains `module` in place as the step's arguments say, for the data's task or another `objective`. Masks and shared weights of `network` hold.
 
     Raises `InvalidInput` naming the step when the loss diverges.
     """

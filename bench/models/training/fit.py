@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from bench.data.datasets import Dataset
 from bench.errors import InvalidInput
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.constraints import FREE, Constraints, Enforced, enforce, restore, tie_gradients
+from bench.tasks.base import Task
 from bench.types import Progress
 
 Loss = Callable[[nn.Module, Inputs, Tensor], Tensor]
@@ -67,12 +68,13 @@ def cross_entropy(label_smoothing: float = 0.0) -> Loss:
 class Objective:
     """What training minimizes. `parameters`: tensors that belong to the loss and are trained with the network."""
 
-    loss: Loss = field(default_factory=cross_entropy)
+    loss: Loss
     parameters: Sequence[Tensor] = ()
 
 
-CLASSIFY = Objective()
-"""Cross-entropy with the labels."""
+def objective_of(task: Task) -> Objective:
+    """The task's own training step."""
+    return Objective(loss=task.step)
 
 
 def fit(
@@ -83,11 +85,12 @@ def fit(
     seed: int,
     progress: Progress,
     label: str = "training",
-    objective: Objective = CLASSIFY,
+    objective: Objective | None = None,
     constraints: Constraints = FREE,
     after_step: Hook | None = None,
 ) -> tuple[float, ...]:
-    """Trains `module` in place, leaves it in eval mode, and returns the mean loss of each epoch.
+    """Trains `module` in place for the data's task or another `objective`, leaves it in eval mode, and returns the mean
+    loss of each epoch.
 
     `constraints` hold after every step. `after_step` runs last in a step and may change weights. `label`
     names the training in progress reports and errors. A small network trains on one thread, so the same
@@ -97,7 +100,7 @@ def fit(
     """
     steps = max(1, len(data.train) // schedule.batch)
     kept = enforce(constraints)
-    step = _stepper(module, schedule, objective, kept, steps, after_step)
+    step = _stepper(module, schedule, objective or objective_of(data.task), kept, steps, after_step)
     losses: list[float] = []
     with torch.random.fork_rng(devices=[]), _few_threads(module):
         torch.manual_seed(seed)

@@ -98,9 +98,9 @@ def _train(module: nn.Module, name: str, data: Dataset, settings: Training, seed
         optimizer=settings.optimizer,
         weight_decay=settings.weight_decay,
     )
-    objective = Objective(loss=cross_entropy(settings.label_smoothing))
+    smoothed = Objective(loss=cross_entropy(settings.label_smoothing)) if settings.label_smoothing else None
     label = f"training {name} on {data.name}"
-    fit(module, data, schedule, seed=seed, progress=progress, label=label, objective=objective)
+    fit(module, data, schedule, seed=seed, progress=progress, label=label, objective=smoothed)
 
 
 def _slug(name: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.report.cells import Cell
 from bench.report.columns import COLUMN_OF
-from bench.report.names import label_places
+from bench.report.names import explain_hidden, label_places, name_score
 from bench.report.signs import MARKS, VERDICTS
 from bench.report.text import NONE, count, interval, number, percent, signed, size, times
 from bench.types import Clock
@@ -28,7 +28,7 @@ class Field:
 class Column:
     """One column of the table: its heading, what it means, and how its figures are written.
 
-    `bounds`: the columns of cells.csv with the ends of its interval.
+    `bounds`: the columns of cells.csv with the ends of its interval, which are shown times `scale`.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Column:
     about: str
     write: Callable[[float | None], str]
     bounds: tuple[str, str] | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,12 +62,16 @@ class Table:
 
 
 def _column(
-    name: str, head: str, write: Callable[[float | None], str], bounds: tuple[str, str] | None = None
+    name: str,
+    head: str,
+    write: Callable[[float | None], str],
+    bounds: tuple[str, str] | None = None,
+    scale: float = 1.0,
 ) -> Column:
     """A column of cells.csv, explained as there."""
     declared = COLUMN_OF[name]
     empty = f". Empty where {declared.empty}" if declared.empty else ""
-    return Column(name=name, head=head, about=f"{declared.meaning}{empty}", write=write, bounds=bounds)
+    return Column(name=name, head=head, about=f"{declared.meaning}{empty}", write=write, bounds=bounds, scale=scale)
 
 
 COLUMNS = (
@@ -75,8 +80,11 @@ COLUMNS = (
     _column("latency_p50_ms", "p50, ms", number, ("latency_p50_low_ms", "latency_p50_high_ms")),
     _column("latency_p90_ms", "p90, ms", number),
     _column("latency_p99_ms", "p99, ms", number),
-    _column("accuracy", "accuracy", percent),
-    _column("accuracy_drop_pp", "drop, pp", signed),
+    _column("accuracy", "accuracy", percent, ("accuracy_low", "accuracy_high"), scale=100),
+    _column("accuracy_drop_pp", "drop, pp", signed, ("accuracy_drop_low_pp", "accuracy_drop_high_pp")),
+    _column("score", "score", number, ("score_low", "score_high")),
+    _column("score_drop", "score drop", number, ("score_drop_low", "score_drop_high")),
+    _column("test_samples", "test samples", count),
     _column("shifted_accuracy", "shifted", percent),
     _column("top1_agreement", "agrees", percent),
     _column("output_relative_rms", "rel. error", number),
@@ -95,6 +103,9 @@ COLUMNS = (
     _column("clean_share", "clean", percent),
     _column("samples", "samples", count),
 )
+
+
+DROPS = ("accuracy_drop_pp", "score_drop")
 
 
 def make_table(cells: Sequence[Cell]) -> Table:
@@ -124,8 +135,10 @@ def list_columns(cells: Sequence[Cell]) -> list[Column]:
     """All columns. Those of other data sets stand after the corruptions of the run's own."""
     named = dict.fromkeys(name for cell in cells for name in cell.more)
     others = [Column(name=name, head=name, about="test data of another data set", write=percent) for name in named]
-    after = 1 + next(index for index, column in enumerate(COLUMNS) if column.name == "shifted_accuracy")
-    return [*COLUMNS[:after], *others, *COLUMNS[after:]]
+    scored = any(cell.record.quality and cell.record.quality.score for cell in cells)  # else it is the accuracy again
+    known = [column for column in COLUMNS if scored or column.name not in {"score", "score_drop"}]
+    after = 1 + next(index for index, column in enumerate(known) if column.name == "shifted_accuracy")
+    return [*known[:after], *others, *known[after:]]
 
 
 def write_field(cell: Cell, column: Column) -> Field:
@@ -135,7 +148,12 @@ def write_field(cell: Cell, column: Column) -> Field:
         return Field(text=NONE, why=cell.missing.get(column.name, "; ".join(cell.record.reasons)))
     text, kind, detail = column.write(value), "", ""
     if column.bounds and not (cell.baseline and column.name == "speedup"):
-        detail = interval(cell.figure(column.bounds[0]), cell.figure(column.bounds[1]))
+        low, high = (cell.figure(end) for end in column.bounds)
+        detail = interval(None if low is None else column.scale * low, None if high is None else column.scale * high)
+    if column.name == "score":
+        text = f"{name_score(cell)} {text}"
+    if column.name in DROPS and value and not cell.drop_shows:
+        kind, detail = "unclear", f"{detail} {explain_hidden(cell)}".strip()
     if column.name == "speedup" and cell.verdict:
         text, kind = f"{VERDICTS[cell.verdict]} {text}", cell.verdict
     if column.name == "latency_p50_ms" and cell.record.clock is not Clock.HOST:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.records import OutputQuality
 from bench.report.cells import Cell
-from bench.report.names import make_conditions_namer
+from bench.report.names import make_conditions_namer, name_score
 from bench.report.text import NONE, number, percent
 
 
@@ -46,17 +46,17 @@ def make_row(cell: Cell, conditions: Sequence[str], output: OutputQuality, place
         largest=number(output.max_abs_err),
         relative=number(output.relative_rms),
         agreement=percent(output.agreement),
-        note="; ".join(describe(output)) or NONE,
+        note="; ".join(describe(output, name_score(cell))) or NONE,
     )
 
 
-def describe(output: OutputQuality) -> list[str]:
-    """How many rows were compared where not all were, and the network's own spread."""
+def describe(output: OutputQuality, judged_by: str) -> list[str]:
+    """How many rows were compared where not all were, the network's own spread, and what else judges it."""
     notes = []
     if output.compared < output.rows and (output.compared or output.varying):
         notes.append(f"compared on {output.compared} of {output.rows}")
     if output.own_spread:
         notes.append(f"two runs of the baseline differ by {number(output.own_spread)}")
     if output.redeemed:
-        notes.append("judged by its accuracy")
+        notes.append(f"judged by its {judged_by}")
     return notes

@@ -19,6 +19,7 @@ from bench.compress.train.distill import distillation_loss
 from bench.compress.train.features import attention_loss, feature_loss, last_features
 from bench.errors import InvalidInput, Unsupported
 from bench.models.training.predict import accuracy, predict
+from bench.tasks.builtin import BUILT_IN, CLASSIFICATION
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,24 @@ def far(network: Network, teacher: nn.Module) -> float:
     return float(np.sqrt(np.mean((predict(network.module, (x,)) - predict(teacher, (x,))) ** 2)))
 
 
+def loss_of(mine, teacher, labels, *, alpha, temperature, task=CLASSIFICATION):
+    return distillation_loss(task, lambda x: x, (mine,), labels, teacher=teacher, alpha=alpha, temperature=temperature)
+
+
+def test_outputs_that_are_not_scores_are_compared_as_they_are():
+    mine, teacher, targets = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.5], [3.0]]), torch.tensor([1.0, 1.0])
+    found = loss_of(mine, teacher, targets, alpha=0.25, temperature=4.0, task=BUILT_IN["regression"])
+    assert float(found) == pytest.approx(0.25 * 0.5 + 0.75 * (0.25 + 1.0) / 2)
+
+
+def test_the_soft_loss_of_a_mask_is_a_mean_over_places():
+    torch.manual_seed(0)
+    mine, teacher, masks = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=torch.long)
+    rows = [values.movedim(1, -1).reshape(-1, 3) for values in (mine, teacher)]
+    found = loss_of(mine, teacher, masks, alpha=0.5, temperature=2.0, task=BUILT_IN["segmentation"])
+    torch.testing.assert_close(found, loss_of(*rows, masks.reshape(-1), alpha=0.5, temperature=2.0))
+
+
 def test_the_loss_is_the_formula_written_out_number_by_number():
     mine, teachers, labels, alpha, t = [[1.0, -2.0, 0.5]], [[0.3, 0.1, -4.0]], [2], 0.3, 4.0
     p = np.exp(np.array(teachers[0]) / t) / sum(np.exp(np.array(teachers[0]) / t))
@@ -47,23 +66,20 @@ def test_the_loss_is_the_formula_written_out_number_by_number():
     hard = -np.log(np.exp(mine[0][labels[0]]) / sum(np.exp(value) for value in mine[0]))
     soft = sum(p[i] * np.log(p[i] / q[i]) for i in range(3))
     expected = alpha * hard + (1 - alpha) * t * t * soft
-    found = distillation_loss(
-        torch.tensor(mine), torch.tensor(teachers), torch.tensor(labels), alpha=alpha, temperature=t
-    )
+    found = loss_of(torch.tensor(mine), torch.tensor(teachers), torch.tensor(labels), alpha=alpha, temperature=t)
     assert float(found) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_loss_is_a_mean_over_the_batch_and_zero_soft_loss_means_agreement():
     torch.manual_seed(0)
     mine, teachers, labels = torch.randn(6, 5), torch.randn(6, 5), torch.arange(6) % 5
-    whole = distillation_loss(mine, teachers, labels, alpha=0.4, temperature=3.0)
+    whole = loss_of(mine, teachers, labels, alpha=0.4, temperature=3.0)
     parts = [
-        distillation_loss(mine[i : i + 1], teachers[i : i + 1], labels[i : i + 1], alpha=0.4, temperature=3.0)
-        for i in range(6)
+        loss_of(mine[i : i + 1], teachers[i : i + 1], labels[i : i + 1], alpha=0.4, temperature=3.0) for i in range(6)
     ]
     torch.testing.assert_close(whole, torch.stack(parts).mean())
     shifted = mine + 7.0  # softmax does not see a constant
-    assert float(distillation_loss(mine, shifted, labels, alpha=0.0, temperature=3.0)) == pytest.approx(0, abs=1e-5)
+    assert float(loss_of(mine, shifted, labels, alpha=0.0, temperature=3.0)) == pytest.approx(0, abs=1e-5)
 
 
 def test_the_attention_loss_is_the_distance_of_normalised_maps():

@@ -51,7 +51,7 @@ def test_the_search_stops_within_the_drop_with_some_layers_in_float_and_not_all(
     step = MixedInt8(per_channel=False, max_drop_pp=1.0)
     found = step.apply(Network(module=lopsided), context_of(lopsided, tmp_path))
     assert found.quant is not None
-    accuracy = found.notes["mixed_int8"]["held_out_accuracy"]
+    accuracy = found.notes["mixed_int8"]["held_out_score"]
     assert accuracy["float32"] - accuracy["int8"] > 0.1
     assert 100 * (accuracy["float32"] - accuracy["mixed"]) <= 1.0
     assert 0 < len(found.quant.keep_float) < len(weighted_layers(lopsided))

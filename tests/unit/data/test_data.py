@@ -10,7 +10,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from bench.data.datasets import NPZ_KEYS, load_data
+from bench.data.datasets import load_data
+from bench.data.npz_sets import NPZ_KEYS
 from bench.errors import InvalidInput
 
 

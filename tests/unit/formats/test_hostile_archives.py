@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.data.datasets import NPZ_KEYS, load_data
+from bench.data.datasets import load_data
+from bench.data.npz_sets import NPZ_KEYS
 from bench.errors import InvalidInput
 from bench.formats import zip_archive
 from bench.formats.npz_file import read_npz

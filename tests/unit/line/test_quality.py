@@ -42,7 +42,7 @@ def given(*arrays, names=("y", "z")):
 def asked(**changes):
     if isinstance(changes.get("reference"), np.ndarray):
         changes["reference"] = given(changes["reference"])
-    return Evaluation(**{"inputs": (LOGITS,), "labels": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
+    return Evaluation(**{"inputs": (LOGITS,), "targets": LABELS, "parts": (("clean", 4),), "classes": 2, **changes})
 
 
 def test_accuracy_is_the_share_of_right_first_classes():
@@ -53,14 +53,14 @@ def test_accuracy_is_the_share_of_right_first_classes():
 
 def test_every_part_has_its_own_accuracy():
     both = np.concatenate([LOGITS, -LOGITS])
-    quality = assess(given(both), asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("turned", 4))))
+    quality = assess(given(both), asked(targets=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("turned", 4))))
     assert quality.accuracy == 0.75
     assert quality.shifted == {"turned": 0.25}
 
 
 def test_the_reference_judges_the_clean_part_only():
     both = np.concatenate([LOGITS, LOGITS + 50])
-    told = asked(labels=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("far", 4)), reference=LOGITS + 0.5)
+    told = asked(targets=np.concatenate([LABELS, LABELS]), parts=(("clean", 4), ("far", 4)), reference=LOGITS + 0.5)
     quality = assess(given(both), told)
     assert quality.output_max_abs_err == pytest.approx(0.5)
     assert quality.top1_agreement == 1.0
@@ -131,7 +131,7 @@ def test_a_wrong_number_of_rows_is_an_error():
 
 
 def test_without_labels_there_is_no_accuracy_but_an_error():
-    quality = assess(given(LOGITS), Evaluation(inputs=(), labels=None, parts=(), reference=given(LOGITS)))
+    quality = assess(given(LOGITS), Evaluation(inputs=(), targets=None, parts=(), reference=given(LOGITS)))
     assert quality.accuracy is None
     assert quality.output_max_abs_err == 0.0
 
@@ -160,7 +160,7 @@ def test_an_output_that_is_no_score_of_the_classes_has_no_accuracy_with_the_reas
     assert "2 classes" in explain_missing_accuracy(given(outputs), told)
     assert explain_missing_accuracy(given(LOGITS), asked()) == ""
     assert "drawn inputs" in explain_missing_accuracy(
-        given(LOGITS), Evaluation(inputs=(), labels=None, parts=(), drawn=True)
+        given(LOGITS), Evaluation(inputs=(), targets=None, parts=(), drawn=True)
     )
 
 
@@ -171,7 +171,7 @@ def test_the_classes_are_the_data_sets():
 def test_shifts_and_another_data_set_are_parts_of_their_own():
     found = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
     assert [name for name, _ in found.parts] == ["clean", *SHIFTS, "b"]
-    assert len(found.inputs[0]) == len(found.labels) == 6 * (len(SHIFTS) + 2)
+    assert len(found.inputs[0]) == len(found.targets) == 6 * (len(SHIFTS) + 2)
     again = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
     assert np.array_equal(found.inputs[0], again.inputs[0])
     assert not np.array_equal(found.inputs[0][:6], found.inputs[0][6:12])

@@ -10,7 +10,7 @@ from fake_records import energy, launches, record, suite
 from numpy.random import default_rng
 from old_store import GOLDEN, unpack_old_store
 
-from bench.records import OutputQuality, Quality
+from bench.records import OutputQuality, Quality, Score
 from bench.report.columns import CSV_COLUMNS
 from bench.report.table import compute_rows
 from bench.store import Store
@@ -19,6 +19,7 @@ from tools.columns import PAGE, write_page
 
 TYPES = {"text": (str,), "integer": (int,), "number": (float,)}
 SUFFIXES = {"_ms": "ms", "_bytes": "bytes", "_pp": "percentage points", "_mj": "mJ", "_w": "W", "_per_s": "inputs/s"}
+SCORED = Score(name="RMSE", value=1.5, unit="points", higher_is_better=False, without=(1.4, 1.6))
 NEW = {"weights_from", "inputs", "calibration"}
 """Columns that version 0.1.0 did not have."""
 COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
@@ -42,12 +43,13 @@ def rows(tmp_path_factory):
             outputs=(compared,),
         )
     )
+    scored = record(quality=Quality(samples=9, labelled=9, score=SCORED))
     counts = Simulation(source="all", latency_ms=1.0, memory_bytes=9, **dict.fromkeys(COUNTS, 7))
     simulated = record(clock=Clock.SIMULATED, simulation=counts)
     failed = record(status=Status.FAILED, data="", device="", backend_version="", missing={})
     with Store.open(unpack_old_store(tmp_path_factory.mktemp("old"))) as store:
         real = store.records()
-    return compute_rows([*suite(), metered, judged, simulated, failed, *real])
+    return compute_rows([*suite(), metered, judged, scored, simulated, failed, *real])
 
 
 @pytest.mark.parametrize("column", CSV_COLUMNS, ids=lambda column: column.name)

@@ -1,0 +1,76 @@
+"""Code that a user brings as `package.module:name`: how it is found, and how its errors are named."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench.errors import InvalidInput, PressbenchError, unknown
+
+LIBRARIES = {"site-packages", "dist-packages"}
+
+
+def is_import_path(text: str) -> bool:
+    """Whether the text has the form `package.module:name`."""
+    place, colon, name = text.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in [*place.split("."), name])
+
+
+def load_object(path: str, kind: str, *, callable_only: bool = True) -> Any:
+    """What is called `name` in `package.module:name`. `kind`: what it should be, for messages.
+
+    Raises `InvalidInput` when the path is not one, or when it cannot be imported.
+    """
+    place, _, name = path.partition(":")
+    if not is_import_path(path):
+        raise InvalidInput(f"{path!r} is not an import path; write package.module:{kind}")
+    with users_code(f"{place!r} cannot be imported:"):
+        try:
+            module = importlib.import_module(place)
+        except ImportError as error:
+            raise InvalidInput(f"{place!r} cannot be imported: {error}; is its folder on PYTHONPATH?") from None
+    found = getattr(module, name, None)
+    if not hasattr(module, name) or (callable_only and not callable(found)):
+        raise unknown(f"{kind} of {place}", name, [key for key, value in vars(module).items() if callable(value)])
+    return found
+
+
+def file_of(path: str, found: object) -> Path | None:
+    """The source file of an object that `load_object` gave; that of its module where it has none of its own."""
+    written = inspect.unwrap(found) if callable(found) else found
+    if not inspect.isroutine(written) and not inspect.isclass(written):  # for example a partial: use its module
+        written = sys.modules[path.partition(":")[0]]
+    file = inspect.getsourcefile(written)
+    return Path(file) if file else None
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """Around a user's code: its errors become `InvalidInput` that names the user's file and line."""
+    try:
+        yield
+    except PressbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InvalidInput(f"{what} {type(error).__name__}: {error} ({_place(error)}); fix it there") from error
+
+
+def _place(error: BaseException) -> str:
+    """The user's file and line that an error comes from, not those of a library it called."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    ours = (str(Path(__file__).parent), "<", str(Path(inspect.__file__).parent))
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = (
+        frame
+        for frame in reversed(frames)
+        if not frame.filename.startswith(ours) and not LIBRARIES & set(Path(frame.filename).parts)
+    )
+    frame = next(theirs, frames[-1])
+    return f"{frame.filename}, line {frame.lineno}"

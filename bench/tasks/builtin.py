@@ -1,0 +1,222 @@
+"""Classification, multilabel, regression and segmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import numpy as np
+
+from bench.errors import InvalidInput
+from bench.tasks.base import Array, Outputs, ScoreKind, Task, check_numbers, one_output
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = 255
+"""The label of places in a mask that count neither in the loss nor in the score, as in Pascal VOC."""
+ACCURACY = ScoreKind(name="accuracy", unit="fraction")
+PRECISION = ScoreKind(name="mean average precision", unit="fraction")
+RMSE = ScoreKind(name="RMSE", unit="target's unit", higher_is_better=False)
+MIOU = ScoreKind(name="mIoU", unit="fraction")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification(Task):
+    """One class for each sample: outputs (N, classes) are scores, targets (N,) labels. Scored by top-1 accuracy."""
+
+    text: str = "classification"
+    kind: ScoreKind = ACCURACY
+    over_classes: bool = True
+    labels: bool = True
+
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """Cross-entropy."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(one_output(outputs, self.text), targets)
+
+    def score(self, outputs: Outputs, targets: Tensor) -> float:
+        """The share of samples whose largest score is at the label."""
+        scores = one_output(outputs, self.text)
+        answers = scores.argmax(dim=1) if scores.dim() == 2 else scores
+        return float((answers == targets).double().mean())
+
+    def take_targets(self, targets: Array, place: str) -> Array:
+        """int64 labels from 0."""
+        if targets.ndim != 1 or len(targets) == 0:
+            raise InvalidInput(f"{place} has shape {targets.shape}; wanted (N,), N > 0")
+        if not np.issubdtype(targets.dtype, np.integer):
+            raise InvalidInput(f"{place} is {targets.dtype}; wanted integers")
+        if targets.min() < 0:
+            raise InvalidInput(f"{place} has label {targets.min()}; labels start at 0")
+        return targets.astype(np.int64, copy=False)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multilabel(Task):
+    """Any number of labels for each sample: outputs (N, labels) are logits, targets (N, labels) 0 or 1.
+
+    Scored by the mean of the average precisions of all labels that have a positive sample.
+    """
+
+    text: str = "multilabel"
+    kind: ScoreKind = PRECISION
+    over_classes: bool = False
+    labels: bool = False
+
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """Binary cross-entropy of the logits."""
+        from torch.nn import functional as F
+
+        return F.binary_cross_entropy_with_logits(one_output(outputs, self.text), targets)
+
+    def score(self, outputs: Outputs, targets: Tensor) -> float:
+        """0 to 1. A label without a positive sample is left out."""
+        from torchmetrics.functional.classification import multilabel_average_precision
+
+        scores, wanted = one_output(outputs, self.text).double().sigmoid(), targets.long()
+        seen = wanted.sum(dim=0) > 0
+        if not bool(seen.any()):
+            return 0.0
+        each = multilabel_average_precision(scores, wanted, num_labels=wanted.shape[1], average="none")
+        return float(each[seen].mean())
+
+    def take_targets(self, targets: Array, place: str) -> Array:
+        """float32 of 0 and 1, (N, labels)."""
+        check_numbers(targets, place)
+        if targets.ndim != 2:
+            raise InvalidInput(f"{place} has shape {targets.shape}; wanted (N, labels) for --task multilabel")
+        if not np.isin(targets, (0, 1)).all():
+            raise InvalidInput(
+                f"{place} holds other values than 0 and 1; --task multilabel wants 1 where a label holds"
+            )
+        return targets.astype(np.float32, copy=False)
+
+    def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+        """A logit for each label."""
+        return (
+            "" if outputs == targets else f"an output of {outputs} a sample has no logit for each of {targets} labels"
+        )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regression(Task):
+    """Numbers for each sample: outputs and targets have one shape; (N, 1) and (N,) are the same.
+
+    Scored by the root mean squared error, in the targets' unit.
+    """
+
+    text: str = "regression"
+    kind: ScoreKind = RMSE
+    over_classes: bool = False
+    labels: bool = False
+
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """The mean squared error."""
+        from torch.nn import functional as F
+
+        return F.mse_loss(self._alike(outputs, targets), targets)
+
+    def score(self, outputs: Outputs, targets: Tensor) -> float:
+        """The root mean squared error over all values."""
+        from torchmetrics.functional.regression import mean_squared_error
+
+        values = self._alike(outputs, targets).double().contiguous()
+        return float(mean_squared_error(values, targets.double().contiguous(), squared=False))
+
+    def take_targets(self, targets: Array, place: str) -> Array:
+        """float32."""
+        check_numbers(targets, place)
+        return targets.astype(np.float32, copy=False)
+
+    def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+        """As many numbers as the targets have, axes of size 1 apart."""
+        same = [size for size in outputs if size != 1] == [size for size in targets if size != 1]
+        return "" if same else f"an output of {outputs} a sample does not answer targets of {targets}"
+
+    def _alike(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        values = one_output(outputs, self.text)
+        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
+            raise InvalidInput(f"task regression: {why}")
+        return values.reshape(targets.shape)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmentation(Task):
+    """A class for each place: outputs (N, classes, *places) or (N, *places, classes) are scores, targets (N, *places)
+    labels; 255 is left out.
+
+    One output channel is the logit of class 1 against class 0. Scored by the intersection over union, the mean over
+    the classes that occur (mIoU).
+    """
+
+    text: str = "segmentation"
+    kind: ScoreKind = MIOU
+    over_classes: bool = True
+    labels: bool = False
+
+    def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """Cross-entropy, the mean over all places that count."""
+        from torch.nn import functional as F
+
+        return F.cross_entropy(self._scores(outputs, targets), targets, ignore_index=IGNORED)
+
+    def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
+        """The class at each place."""
+        values = one_output(outputs, self.text)
+        if values.shape == targets.shape and not values.is_floating_point():
+            return values
+        return self._scores(outputs, targets).argmax(dim=1)
+
+    def score(self, outputs: Outputs, targets: Tensor) -> float:
+        """0 to 1, from the classes at all places together."""
+        from torchmetrics.functional.classification import multiclass_jaccard_index
+
+        answers = one_output(self.reduce(outputs, targets), self.text).long()
+        counted = targets != IGNORED
+        given, wanted = answers[counted], targets[counted]
+        if not len(wanted):
+            return 0.0
+        classes = max(2, 1 + int(max(given.max(), wanted.max())))
+        return float(multiclass_jaccard_index(given, wanted, num_classes=classes, average="macro"))
+
+    def take_targets(self, targets: Array, place: str) -> Array:
+        """int64 labels from 0, (N, *places). A mask (N, 1, H, W) loses its channel."""
+        check_numbers(targets, place)
+        masks = targets[:, 0] if targets.ndim == 4 and targets.shape[1] == 1 else targets
+        if masks.ndim < 2 or masks.dtype.kind not in "iub":
+            raise InvalidInput(
+                f"{place} is {targets.dtype} of shape {targets.shape}; --task segmentation wants whole numbers (N, H, W)"
+            )
+        if masks.min() < 0:
+            raise InvalidInput(f"{place} has label {masks.min()}; labels start at 0, and 255 is left out")
+        return masks.astype(np.int64, copy=False)
+
+    def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
+        """Scores of the classes at each place, or a label there."""
+        if targets in (outputs[1:], outputs[:-1], outputs):
+            return ""
+        return f"an output of {outputs} a sample does not score the places of masks of {targets}"
+
+    def _scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """(N, classes, *places)."""
+        import torch
+
+        values = one_output(outputs, self.text)
+        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
+            raise InvalidInput(f"task segmentation: {why}")
+        if values.shape[2:] != targets.shape[1:]:
+            values = values.movedim(-1, 1)
+        if values.shape[1] == 1:  # the cross-entropy of (0, x) is the binary one of the logit x
+            values = torch.cat([torch.zeros_like(values), values], dim=1)
+        return values
+
+
+CLASSIFICATION = Classification()
+BUILT_IN: dict[str, Task] = {task.text: task for task in (CLASSIFICATION, Multilabel(), Regression(), Segmentation())}
+"""The tasks that need no code of the user's, by name."""
