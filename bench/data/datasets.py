@@ -12,9 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.config.grammar import parse_call
 from bench.data.arrays import Arrays, check_values, count_classes, make_parts
 from bench.data.digits import read_digits
 from bench.data.idx_files import read_idx_set
+from bench.data.image_folders import ImageOptions, parse_images, read_image_folder
+from bench.data.npy_folders import is_npy_folder, read_npy_folder
 from bench.data.npz_sets import read_npz_set
 from bench.data.parts import Part
 from bench.errors import InvalidInput
@@ -71,14 +74,19 @@ class Dataset:
 
 
 def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATION) -> Dataset:
-    """The data set called `digits`, `mnist`, `fashion-mnist`, or the .npz file at the path `name`.
+    """The data set called `digits`, `mnist`, `fashion-mnist`, or the .npz file or folder at the path `name`.
 
-    idx.gz files are looked for in `root`, `root/<name>` and `root/data/<name>`. An .npz holds
+    idx.gz files are looked for in `root`, `root/<name>` and `root/data/<name>`. An .npz, or a folder of .npy, holds
     x_train, y_train, x_test, y_test: inputs (N, C, H, W), (N, C, L) or (N, features), uint8 (divided
     by 255), float (kept as is) or other whole numbers (token ids), without NaN; targets are what the task takes.
+    Any other folder, and images(folder=...), holds images by class.
 
     Raises `InvalidInput`: unknown name, missing or damaged file, wrong shapes or values; names file and key.
     """
+    if name.startswith("images("):
+        return _load_images(name, parse_images(parse_call(name)), task)
+    if Path(name).is_dir() and name not in NAMED_SETS and not is_npy_folder(Path(name)):
+        return _load_images(name, ImageOptions(folder=Path(name)), task)
     given = _read(name, root)
     train, test = make_parts(given, task)
     check_values(train, test)
@@ -92,6 +100,13 @@ def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATIO
     )
 
 
+def _load_images(name: str, options: ImageOptions, task: Task) -> Dataset:
+    if not task.labels:
+        raise InvalidInput(f"{options.folder}: images by class are for classification, not for task {task.text}")
+    found = read_image_folder(options)
+    return Dataset(name=name, train=found.train, test=found.test, classes=len(found.class_names), notes=found.notes)
+
+
 def _read(name: str, root: Path | None) -> Arrays:
     if name == "digits":
         return read_digits()
@@ -99,4 +114,9 @@ def _read(name: str, root: Path | None) -> Arrays:
         return read_idx_set(name, root)
     if name.endswith(".npz"):
         return read_npz_set(Path(name))
-    raise InvalidInput(f"unknown data set {name!r} (known: digits, {', '.join(IDX_NAMES)}, or a path ending in .npz)")
+    if is_npy_folder(Path(name)):
+        return read_npy_folder(Path(name))
+    raise InvalidInput(
+        f"unknown data set {name!r} (known: digits, {', '.join(IDX_NAMES)}, a path ending in .npz, or a folder of images "
+        "by class or of .npy)"
+    )

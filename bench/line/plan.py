@@ -113,7 +113,7 @@ def make_plan(request: Request) -> Plan:
     data = load_data(name, root, task=task) if name else None
     shifted = _shifted(suite, data, root)
     models = describe_inputs(_models(request, suite, data), said, request.data or "")
-    told = _check_data(request, suite, data, models)
+    told = (*_check_data(request, suite, data, models), *(data.notes if data else ()))
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]

@@ -1,0 +1,115 @@
+"""Data sets in folders: images by class, and memory-mapped arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.data.datasets import load_data
+from bench.errors import InvalidInput
+
+
+def images(folder, count=5, size=(8, 6), mode="RGB", classes=("cat", "ant")):
+    generator = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
+            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_images_by_class_are_read_as_they_are(tmp_path):
+    for part in ("train", "test"):
+        images(tmp_path / part)
+    data = load_data(str(tmp_path))
+    assert (data.input_shape, data.classes, len(data.train), len(data.test)) == ((3, 6, 8), 2, 10, 10)
+    assert data.train.targets(slice(None)).tolist() == [0] * 5 + [1] * 5
+    wanted = np.asarray(Image.open(tmp_path / "train" / "cat" / "2.png"), np.float32).transpose(2, 0, 1) / 255
+    np.testing.assert_array_equal(data.train.inputs(np.array([7]))[0][0], wanted)
+
+
+def test_a_folder_without_parts_is_split_by_class_and_says_so(tmp_path):
+    first, second = load_data(str(images(tmp_path))), load_data(str(tmp_path))
+    assert (len(first.train), len(first.test)) == (8, 2)
+    assert first.digest == second.digest
+    assert "split by class with seed 0, 8 images to train and 2 to test" in first.notes[0]
+
+
+def test_sizes_means_and_deviations_are_those_asked_for(tmp_path):
+    text = f"images(folder='{images(tmp_path)}', size=4, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))"
+    x = load_data(text).train.inputs(slice(0, 3))[0]
+    assert x.shape == (3, 3, 4, 4)
+    assert -1 <= x.min() < 0 < x.max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "ant" / "notes.txt").write_text("x"), r"notes\.txt is not a \.png"),
+        (lambda folder: (folder / "ant" / "0.png").write_bytes(b"no image"), r"0\.png is not a readable image"),
+        (lambda folder: Image.new("RGB", (9, 9)).save(folder / "ant" / "z.png"), r"z\.png has .*size=96"),
+        (lambda folder: Image.new("I;16", (8, 6)).save(folder / "ant" / "z.png"), r"z\.png has mode I;16"),
+        (lambda folder: (folder / "bee").mkdir(), "bee holds no image"),
+        (lambda folder: (folder / "train").mkdir(), "train/ only"),
+    ],
+)
+def test_an_odd_file_or_folder_is_named(tmp_path, spoil, message):
+    spoil(images(tmp_path))
+    with pytest.raises(InvalidInput, match=message):
+        load_data(str(tmp_path))
+
+
+def test_a_damaged_image_is_named_when_it_is_read(tmp_path):
+    data = load_data(str(images(tmp_path)))
+    file = data.train.files[0]
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(InvalidInput, match=r"\.png is damaged"):
+        data.train.inputs(slice(0, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("images(folder='nowhere')", "folder that exists"),
+        ("images(folder='{}', sise=3)", "unknown argument of images 'sise'; did you mean 'size'"),
+        ("images(folder='{}', channels=2)", "channels is 1 or 3"),
+        ("images(folder='{}', std=(0.0, 1.0, 1.0))", "no deviation may be 0"),
+        ("images(folder='{}', mean=(0.5,))", "1 numbers for 3 channels"),
+    ],
+)
+def test_an_argument_of_images_is_named(tmp_path, text, message):
+    folder = images(tmp_path)
+    with pytest.raises(InvalidInput, match=message):
+        load_data(text.format(folder))
+
+
+def test_a_folder_of_arrays_has_the_digest_and_samples_of_its_npz(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "x_train": generator.integers(0, 256, (6, 1, 5, 5), dtype=np.uint8),
+        "y_train": np.array([0, 1, 2, 0, 1, 2]),
+        "x_test": generator.integers(0, 256, (3, 1, 5, 5), dtype=np.uint8),
+        "y_test": np.array([0, 1, 2]),
+    }
+    np.savez(tmp_path / "a.npz", **arrays)
+    (tmp_path / "a").mkdir()
+    for name, array in arrays.items():
+        np.save(tmp_path / "a" / f"{name}.npy", array)
+    folder, file = load_data(str(tmp_path / "a")), load_data(str(tmp_path / "a.npz"))
+    assert folder.digest == file.digest
+    np.testing.assert_array_equal(folder.train.inputs(slice(1, 3))[0], file.train.inputs(slice(1, 3))[0])
+    (tmp_path / "a" / "y_test.npy").unlink()
+    with pytest.raises(InvalidInput, match=r"y_test\.npy is missing"):
+        load_data(str(tmp_path / "a"))
+
+
+def test_samples_converted_where_they_are_asked_for_have_the_same_digest(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    file = tmp_path / "a.npz"
+    x = generator.random((6, 4))
+    np.savez(file, x_train=x, y_train=np.arange(6) % 2, x_test=x[:2], y_test=np.array([0, 1]))
+    whole = load_data(str(file)).digest
+    monkeypatch.setattr("bench.data.arrays.IN_MEMORY", 0)
+    assert load_data(str(file)).digest == whole
