@@ -58,11 +58,13 @@ def users_code(what: str) -> Iterator[None]:
     except PressbenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise InvalidInput(f"{what} {type(error).__name__}: {error} ({_place(error)}); fix it there") from error
+        place = _place(error)
+        where = f" ({place}); fix it there" if place else ""
+        raise InvalidInput(f"{what} {type(error).__name__}: {error}{where}") from error
 
 
 def _place(error: BaseException) -> str:
-    """The user's file and line that an error comes from, not those of a library it called."""
+    """The user's file and line that an error comes from, not those of a library it called; "" where none is theirs."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     ours = (str(Path(__file__).parent), "<", str(Path(inspect.__file__).parent))
@@ -72,5 +74,5 @@ def _place(error: BaseException) -> str:
         for frame in reversed(frames)
         if not frame.filename.startswith(ours) and not LIBRARIES & set(Path(frame.filename).parts)
     )
-    frame = next(theirs, frames[-1])
-    return f"{frame.filename}, line {frame.lineno}"
+    frame = next(theirs, None)
+    return f"{frame.filename}, line {frame.lineno}" if frame else ""

@@ -80,6 +80,11 @@ class AskedInput:
     sizes: tuple[int | None, ...]
     dtype: str = ""
 
+    @property
+    def axis(self) -> int | None:
+        """The batch axis, None where there is none."""
+        return self.sizes.index(None) if None in self.sizes else None
+
     def __str__(self) -> str:
         sizes = ",".join("N" if size is None else str(size) for size in self.sizes)
         return f"{self.name}={sizes}{':' if self.dtype else ''}{self.dtype}"

@@ -37,7 +37,7 @@ def identity(model: Model, module: nn.Module, data: Dataset | None, example: Inp
         "sources": class_digests(type(part) for part in module.modules()),
         "factory": digests(network_files(model.factory or "")),
         "weights": state.hexdigest(),
-        "input": [list(one.shape[1:]) for one in example],
+        "input": [[str(one.dtype), *one.shape[1:]] for one in example],
         "data": data.digest if data else "",
         "seed": seed,
         "versions": {name: installed_version(name) for name in PACKAGES},

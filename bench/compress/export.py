@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from bench.errors import Unsupported
+from bench.models.calls import forward_parameters
 from bench.models.tensors import Inputs
 
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
@@ -26,10 +27,12 @@ RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, Asse
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ends:
-    """Names that a file gives its input and its outputs."""
+    """Names that a file gives its inputs and its outputs."""
 
-    input: str = "input"
+    inputs: tuple[str, ...] = ("input",)
     outputs: tuple[str, ...] = ("output",)
+    axes: tuple[int | None, ...] = (0,)
+    """Where the samples of each input lie; None for an input without a batch."""
 
 
 PLAIN_ENDS = Ends()
@@ -49,7 +52,7 @@ class Exported:
 def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Exported:
     """The network in both formats. Raises `Unsupported` with the reason when it cannot be traced.
 
-    `example` is a batch of 2. `ends` names the input and the outputs. The batch axis is named `batch`. A
+    `example` is a batch of 2. `ends` names the inputs and the outputs. The batch axis is named `batch`. A
     network whose batch cannot be free is exported at batch 1. The same network gives the same ONNX bytes;
     the bytes of a .pt2 differ from one export to the next.
     """
@@ -57,10 +60,15 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
     fixed_batch, batch = "", torch.export.Dim("batch", min=1)
     with _quiet():
         try:
-            program = torch.export.export(module, example, dynamic_shapes=tuple({0: batch} for _ in example))
+            free = tuple({} if axis is None else {axis: batch} for axis in ends.axes)
+            shapes = free if forward_parameters(module) else (free,)
+            program = torch.export.export(module, example, dynamic_shapes=shapes)
         except RAISED as error:
             fixed_batch = f"a free batch cannot be exported: {_first_line(error)}"
-            program = _export_fixed(module, tuple(one[:1] for one in example))
+            first = (
+                one if axis is None else one.narrow(axis, 0, 1) for one, axis in zip(example, ends.axes, strict=True)
+            )
+            program = _export_fixed(module, tuple(first))
         proto = _to_onnx(program, ends)
     _strip(program)
     pt2 = io.BytesIO()
@@ -95,7 +103,7 @@ def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedPr
 def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelProto:
     try:
         exported = torch.onnx.export(
-            program, (), dynamo=True, verbose=False, input_names=[ends.input], output_names=list(ends.outputs)
+            program, (), dynamo=True, verbose=False, input_names=list(ends.inputs), output_names=list(ends.outputs)
         )
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
@@ -143,7 +151,8 @@ def _scope(node: onnx.NodeProto) -> str:
 def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
     """Names the batch axis `batch` and drops the exporter's notes, so equal networks give equal bytes."""
     graph = proto.graph
-    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    dims = (dim.dim_param for value in graph.input for dim in value.type.tensor_type.shape.dim)
+    symbol = next(filter(None, dims), "")
     for value in (*graph.input, *graph.output, *graph.value_info):
         del value.metadata_props[:]
         for dim in value.type.tensor_type.shape.dim:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from bench.models.calls import tensors_of
 from bench.models.tensors import Inputs
 
 
@@ -16,18 +14,6 @@ def outputs_of(module: nn.Module, example: Inputs) -> list[Tensor]:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return [*tensors_of(module(*example))]
-
-
-def tensors_of(outputs: Any) -> Iterator[Tensor]:
-    """The tensors in what a network returns: a tensor, or tuples, lists and dicts of them."""
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, Mapping):
-        for value in outputs.values():
-            yield from tensors_of(value)
-    elif isinstance(outputs, (tuple, list)):
-        for value in outputs:
-            yield from tensors_of(value)
 
 
 def shapes_text(outputs: list[Tensor]) -> str:

@@ -23,13 +23,18 @@ from bench.compress.fold_weights import fold_weights
 from bench.compress.interface import Compressor, Context, Network, Quantizer
 from bench.compress.layers import outside_layers
 from bench.compress.model_files import Base, base_from_file
+from bench.compress.outputs import outputs_of
 from bench.compress.trained_cache import apply_or_load
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
+from bench.formats.onnx_file import load_onnx
+from bench.inputs.of_file import settle_onnx
+from bench.models.calls import input_names, output_names
+from bench.models.example import draw
 from bench.models.from_onnx.load import load_network
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.trained_networks import train_or_load
-from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe, TensorSpec
+from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe
 
 ONNX, PT2 = "model.onnx", "model.pt2"
 """Names of the files in the cache."""
@@ -112,11 +117,11 @@ def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, pro
     return train_or_load(model, data, cache=cache, seed=seed, progress=progress)
 
 
-def example_of(model: Model, data: Dataset | None, seed: int) -> Inputs:
-    """A batch of two samples: the first of the training set, or seeded N(0, 1)."""
+def example_of(model: Model, data: Dataset | None, seed: int, module: nn.Module) -> Inputs:
+    """A batch of two samples: the first of the training set, or seeded ones as `bench.models.example.draw` gives them."""
     if data is not None:
         return as_tensors(data.train.inputs(slice(0, 2)))
-    return (torch.randn(2, *model.input_shape, generator=torch.Generator().manual_seed(seed)),)
+    return draw(model, module, seed)
 
 
 def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Context, label: str, base: Json) -> Network:
@@ -173,11 +178,14 @@ def _start(
 ) -> Start:
     if model.file is not None:
         return _start_from_file(model.file, model, data, seed, data_asked=data_asked)
-    network, example = (
-        train_or_load(model, data, cache=cache, seed=seed, progress=progress),
-        example_of(model, data, seed),
-    )
-    return Start(network=network, example=example, data=data, masks=fold_weights(network, example))
+    network = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
+    example = example_of(model, data, seed, network)
+    masks = fold_weights(network, example)
+    axes = tuple(item.axis for item in model.inputs) or (0,) * len(example)
+    inputs = input_names(network, len(example))
+    outputs = output_names(network, len(outputs_of(network, example)))
+    ends = Ends(inputs=inputs, outputs=tuple(f"{name}_out" if name in inputs else name for name in outputs), axes=axes)
+    return Start(network=network, example=example, data=data, masks=masks, ends=ends)
 
 
 def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, *, data_asked: bool) -> Start:
@@ -190,9 +198,9 @@ def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, 
     fitting = None if unfit else data
     return Start(
         network=found.module,
-        example=example_of(shaped, fitting, seed),
+        example=example_of(shaped, fitting, seed, found.module),
         data=fitting,
-        ends=Ends(input=found.input.name, outputs=found.outputs),
+        ends=Ends(inputs=(found.input.name,), outputs=found.outputs),
         notes={notes.CONVERTED: "the file became a torch network of equal outputs and was written again by torch"},
     )
 
@@ -225,9 +233,11 @@ def _from_torch(
         **found.facts["notes"],
         **({notes.BATCH: f"fixed at 1: {fixed_batch}"} if fixed_batch else {}),
     }
+    ends = settle_onnx(load_onnx(found.folder / ONNX), Model(name=model.name), found.folder / ONNX)
     return Base(
         files={"onnx": found.folder / ONNX, "pt2": found.folder / PT2},
-        inputs=(TensorSpec(name=start.ends.input, shape=(1 if fixed_batch else -1, *start.example[0].shape[1:])),),
+        inputs=ends.specs,
+        outputs=ends.outputs,
         content=found.digests[ONNX],
         layers=tuple(found.facts["layers"]),
         entropy_bytes=found.facts["entropy_bytes"],

@@ -148,15 +148,27 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
     ]
     for model in described if given else ():
         _check_inputs(model, options)
+    for model in described:
+        if model.factory and not model.input_shape and not model.inputs:
+            raise InvalidInput(
+                f"{model.name!r} needs the shape of its inputs: name a data set, or give --input-shape 3,224,224, or for "
+                "several inputs and other types --input NAME=N,SIZES:TYPE each"
+            )
     return described
 
 
 def _check_inputs(model: Model, options: InputOptions) -> None:
+    if model.data and options.inputs and model.factory:
+        raise InvalidInput(
+            f"data set {model.data!r} gives the inputs: leave --input out, or name no data set: --dataset ''"
+        )
     if model.input_shape and options.inputs:
         raise InvalidInput("--input-shape is short for --input of one input: give one of them")
     if model.file is None:
-        if wrong := [option for option in options.given() if option != "--input-data"]:
-            raise InvalidInput(f"{wrong[0]} describes a model file, and {model.name} is not one: give --input-shape")
+        if wrong := [option for option in options.given() if option in {"--feedback", "--signature"}]:
+            raise InvalidInput(f"{wrong[0]} describes a model file, and {model.name} is not one: leave it out")
+        if options.inputs and is_reference(model):
+            raise InvalidInput(f"--input describes a user's network, and {model.name} is one of ours: leave it out")
         return
     found = read_inputs(model)
     if file := options.file():

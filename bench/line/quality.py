@@ -26,7 +26,7 @@ from bench.line.distance import (
     name_output,
 )
 from bench.models.catalogue import is_reference
-from bench.models.training.predict import predict
+from bench.models.training.predict import predict_all
 from bench.records import OutputQuality, Quality, Score
 from bench.tasks.base import Task
 from bench.tasks.builtin import CLASSIFICATION
@@ -135,7 +135,9 @@ def predict_reference(
 ) -> tuple[Output, ...] | None:
     """Outputs of the trained uncompressed network for these inputs; None for a model that is a file."""
     module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
-    return None if module is None else (Output(name="", rows=predict(module, inputs)),)
+    if module is None:
+        return None
+    return tuple(Output(name=name, rows=rows) for name, rows in predict_all(module, inputs).items())
 
 
 def keep_clean(outputs: Sequence[Output], evaluation: Evaluation) -> tuple[Output, ...]:

@@ -26,6 +26,8 @@ def build(model: Model, seed: int) -> nn.Module:
     """
     import torch
 
+    from bench.models.own_network import adapt
+
     if model.factory is None:
         raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
     factory = load_factory(model.factory)
@@ -40,7 +42,7 @@ def build(model: Model, seed: int) -> nn.Module:
         raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
     module.eval()
     if not ours:
-        _check_outputs(model, module)
+        adapt(model, module)
     return module
 
 
@@ -62,22 +64,3 @@ def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]
     except TypeError as error:
         raise InvalidInput(f"{model.factory}{signature}: {error}; only input_shape and classes are given") from None
     return arguments
-
-
-def _check_outputs(model: Model, module: nn.Module) -> None:
-    import torch
-
-    with torch.no_grad(), users_code(f"{model.factory} does not run:"):
-        try:
-            outputs = module(torch.zeros(2, *model.input_shape))
-        except RuntimeError as error:
-            source = f" (those of data set {model.data!r})" if model.data else ""
-            shape = f"{model.input_shape}{source}"
-            raise InvalidInput(f"{model.factory} does not take inputs of shape {shape}: {error}") from None
-    if not isinstance(outputs, torch.Tensor):
-        raise InvalidInput(f"{model.factory} returns {type(outputs).__name__} for a batch; one tensor is wanted")
-    if model.classes and tuple(outputs.shape) != (2, model.classes):
-        raise InvalidInput(
-            f"{model.factory} gives {tuple(outputs.shape)} for a batch of 2; "
-            f"data set {model.data!r} needs (2, {model.classes})"
-        )

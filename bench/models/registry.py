@@ -98,8 +98,6 @@ def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
 
 
 def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None, *, train: bool) -> Model:
-    if not shape:
-        raise InvalidInput(f"{text!r} needs an input shape: name a data set, or give the shape (as 3,224,224)")
     if train and data is None:
         raise InvalidInput(f"{text!r} cannot be trained without a data set: name one, or leave --train out")
     if train and weights is not None:

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from bench.compress.arguments import Count, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.notes import STUDENT
+from bench.compress.outputs import outputs_of
 from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
@@ -231,7 +232,6 @@ def answer_all(teacher: nn.Module, part: Part) -> Tensor | None:
 
 def check_outputs(who: str, found: nn.Module, wanted: nn.Module, example: Inputs) -> None:
     """Raises `Unsupported` if the outputs of the two networks differ in shape. `who`: names `found` in the message."""
-    with torch.no_grad():
-        shapes = [tuple(module(*example).shape[1:]) for module in (found, wanted)]
+    shapes = [", ".join(str(tuple(one.shape[1:])) for one in outputs_of(module, example)) for module in (found, wanted)]
     if shapes[0] != shapes[1]:
         raise Unsupported(f"{who} gives outputs of shape {shapes[0]}, where {shapes[1]} are needed")

@@ -8,19 +8,35 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.errors import Unsupported
+from bench.models.calls import output_names, tensors_of
 from bench.models.tensors import as_tensors
 
 
 @torch.no_grad()
 def predict(module: nn.Module, x: Sequence[np.ndarray], batch: int = 256) -> np.ndarray:
-    """Outputs of `module` in eval mode. `x`: an array (N, ...) for each input. Leaves the module's mode as it was."""
+    """The output of `module` in eval mode. `x`: an array (N, ...) for each input. Leaves the module's mode as it was.
+
+    Raises `Unsupported` for a network of several outputs.
+    """
+    outputs = predict_all(module, x, batch)
+    if len(outputs) > 1:
+        raise Unsupported(f"the network gives {len(outputs)} outputs ({', '.join(outputs)}), and one is needed here")
+    return next(iter(outputs.values()))
+
+
+@torch.no_grad()
+def predict_all(module: nn.Module, x: Sequence[np.ndarray], batch: int = 256) -> dict[str, np.ndarray]:
+    """As `predict`, each output by its name."""
     was_training = module.training
     module.eval()
-    outputs = [
-        module(*as_tensors(array[start : start + batch] for array in x)).numpy() for start in range(0, len(x[0]), batch)
-    ]
+    parts = []
+    for start in range(0, len(x[0]), batch):
+        found = module(*as_tensors(array[start : start + batch] for array in x))
+        parts.append(tuple(one.numpy() for one in tensors_of(found)))
     module.train(was_training)
-    return np.concatenate(outputs)
+    names = output_names(module, len(parts[0]))
+    return {name: np.concatenate(rows) for name, rows in zip(names, zip(*parts, strict=True), strict=True)}
 
 
 def accuracy(logits: np.ndarray, y: np.ndarray) -> float:

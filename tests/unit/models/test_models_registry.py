@@ -107,7 +107,6 @@ def test_an_input_shape_can_be_asked_for():
         ("missing.tflite", "does not exist"),
         ("folder/net.pt", "--weights, beside the function"),
         ("package.module.function", "neither a reference network, package.module:function"),
-        ("package.module:function", "needs an input shape"),
     ],
 )
 def test_what_cannot_be_resolved_is_said_why(text, message):
