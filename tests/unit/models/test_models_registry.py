@@ -35,13 +35,6 @@ def demanding(input_shape, depth):
 def no_module():
     return "a string"
 
-class Twice(nn.Module):
-    def forward(self, x):
-        return x.flatten(1)[:, :10], x
-
-def two_outputs():
-    return Twice()
-
 class Misspelt(nn.Module):
     def forward(self, x):
         return slef.layer(x)
@@ -171,7 +164,6 @@ def test_a_users_function_is_given_what_it_takes(own, digits):
         ("fixed", r"gives \(2, 5\) .* needs \(2, 10\)"),
         ("demanding", "depth"),
         ("no_module", "returned str"),
-        ("two_outputs", "returns tuple"),
         ("fited", "did you mean 'fitted'"),
         ("CONSTANT", "unknown function of ownnet"),
         ("READY", "is a network; name a function that returns it"),
