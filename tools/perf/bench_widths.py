@@ -54,5 +54,5 @@ def _write(width: int, folder: Path) -> Compressed:
     files = {"onnx": folder / "m.onnx", "pt2": folder / "m.pt2"}
     files["onnx"].write_bytes(made.onnx)
     files["pt2"].write_bytes(made.pt2)
-    spec = TensorSpec(name=PLAIN_ENDS.input, shape=(-1, width, SIZE, SIZE))
+    spec = TensorSpec(name=PLAIN_ENDS.inputs[0], shape=(-1, width, SIZE, SIZE))
     return Compressed(model=f"conv{width}", recipe="", files=files, inputs=(spec,), digest="")

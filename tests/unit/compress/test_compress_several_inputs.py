@@ -46,7 +46,7 @@ def answers(source: Compressed, samples: int = 3) -> tuple[tuple[np.ndarray, ...
     session = onnxruntime.InferenceSession(str(source.files["onnx"]), providers=["CPUExecutionProvider"])
     names = [item.name for item in session.get_outputs()]
     feed = {
-        spec.name: array if spec.axis is not None else array[0]
+        spec.name: array if spec.axis is not None else np.asarray(array[0])
         for spec, array in zip(source.inputs, arrays, strict=True)
     }
     return arrays, dict(zip(names, session.run(names, feed), strict=True))
