@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
+from backends.pytorch.safe_graph import find_danger
 from bench.errors import InvalidInput
 
 PLAIN = re.compile(
@@ -26,7 +27,8 @@ def load_archive(path: Path) -> ExportedProgram:
     """The exported program of a .pt2 file. Raises `InvalidInput` for anything that is not a plain one.
 
     `torch.export.load` unpickles weights, constants and sample inputs that ask for it, with
-    `weights_only=False`, and opens shared libraries: every such entry is found first and refused.
+    `weights_only=False`, opens shared libraries, and evaluates sizes and names of operators: each is found first and
+    refused.
     """
     if not path.is_file():
         raise InvalidInput(f"{path}: no such file; a torch.export archive (.pt2) is wanted")
@@ -57,6 +59,8 @@ def _refuse_code(archive: zipfile.ZipFile, path: Path) -> None:
             _check_sample_inputs(archive.read(name), f"{path}: {name}")
         elif name.endswith("_config.json") and _asks_to_unpickle(json.loads(archive.read(name))):
             raise InvalidInput(f"{path}: {name} asks to unpickle an entry, refused: a pickle can hold code")
+        elif "/models/" in name and (danger := find_danger(json.loads(archive.read(name)))):
+            raise InvalidInput(f"{path}: {name} holds {danger}, refused: it could run code")
 
 
 def _asks_to_unpickle(value: object) -> bool:

@@ -22,6 +22,7 @@ from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.graph import input_specs, make_runnable
 from backends.pytorch.network import load_network
 from backends.pytorch.profile import walk
+from backends.pytorch.safe_graph import is_arithmetic
 from backends.pytorch.session import CpuSession, PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session
@@ -424,6 +425,34 @@ def test_an_archive_that_could_run_code_is_refused_before_it_does(archive, tmp_p
     with pytest.raises(InvalidInput, match="refused"):
         load_archive(evil)
     assert "never run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        (b"torch.ops.aten.relu.default", b"torch.hub.os.system"),
+        (b"torch.ops.aten.relu.default", b"torch.ops.load_library"),
+        (b"torch.ops.aten.relu.default", b"_operator.methodcaller"),
+        (b"Symbol('", b"print('never run') or Symbol('"),
+        (b"Symbol('", b"Symbol('__import__').__class__('"),
+    ],
+)
+def test_a_graph_whose_operators_or_sizes_could_run_code_is_refused(archive, tmp_path, capsys, was, becomes) -> None:
+    name = "models/model.json"
+    with zipfile.ZipFile(archive) as source:
+        graph = source.read(f"{source.namelist()[0].partition('/')[0]}/{name}")
+    assert was in graph
+    evil = _with(archive, tmp_path / "evil.pt2", name, graph.replace(was, becomes))
+    with pytest.raises(InvalidInput, match="refused: it could run code"):
+        load_archive(evil)
+    assert "never run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "text", ["Symbol('s0', positive=True, integer=True)", "2*s77 + FloorDiv(s0 - 1, 4)", "Max(1, u0)"]
+)
+def test_sizes_that_torch_writes_are_arithmetic(text: str) -> None:
+    assert is_arithmetic(text)
 
 
 def test_free_dimensions_are_minus_one_until_a_batch_is_named(archive) -> None:
