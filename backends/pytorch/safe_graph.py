@@ -99,22 +99,22 @@ def is_arithmetic(text: str) -> bool:
         nodes = list(ast.walk(ast.parse(text, mode="eval")))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    named = {id(node.args[0]) for node in nodes if _is_symbol(node)}
+    named = {
+        id(node.args[0]) for node in nodes if isinstance(node, ast.Call) and _calls(node) == "Symbol" and node.args
+    }
     return all(isinstance(node, PARTS) and _is_plain(node, named) for node in nodes)
-
-
-def _is_symbol(node: ast.AST) -> bool:
-    return (
-        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Symbol" and bool(node.args)
-    )
 
 
 def _is_plain(node: ast.AST, named: set[int]) -> bool:
     if isinstance(node, ast.Call):
-        return isinstance(node.func, ast.Name) and node.func.id in FUNCTIONS
+        return _calls(node) in FUNCTIONS
     if isinstance(node, ast.Name):
         return node.id in FUNCTIONS or bool(SYMBOL.fullmatch(node.id))
     if isinstance(node, ast.Constant):
         text = isinstance(node.value, str) and id(node) in named and bool(SYMBOL.fullmatch(node.value))
         return text or isinstance(node.value, (int, float))
     return True
+
+
+def _calls(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ""
