@@ -114,9 +114,9 @@ def write_samples(
         named = f"data set {data.name}: " if data else ""
         raise Unsupported(f"static int8 has nothing to calibrate on ({named}{unfit}): {REMEDY}")
     assert data is not None
-    (chosen,) = drawn(data, samples, seed)
-    source = f"{len(chosen)} samples of the training set of {data.name}, seed {seed}"
-    return Samples(file=_keep({inputs[0].name: chosen}, cache), source=source)
+    chosen = drawn(data, samples, seed)
+    source = f"{len(chosen[0])} samples of the training set of {data.name}, seed {seed}"
+    return Samples(file=_keep({one.name: x for one, x in zip(inputs, chosen, strict=True)}, cache), source=source)
 
 
 def pool(data: Dataset | None, seed: int) -> tuple[Array, ...] | None:
@@ -182,13 +182,17 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
     """
     if data is None:
         return "no data set is named"
-    if len(inputs) != 1:
-        return f"the model has {len(inputs)} inputs, the data set one"
-    (wanted,), given = inputs, data.sample[0].dtype
-    typed = any_type or np.dtype(wanted.dtype) == given
-    if not typed or not _matches(wanted.sample_shape, data.input_shape):
-        needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
-        return f"the model takes {wanted.dtype} ({needs}), the data set has {given} {data.input_shape}"
+    if len(inputs) != len(data.sample):
+        return f"the model has {len(inputs)} inputs, the data set {len(data.sample)}"
+    if data.input_names and {one.name for one in inputs} == set(data.input_names):
+        ordered = tuple(one.name for one in inputs)
+        if ordered != data.input_names:
+            return f"the model takes its inputs in the order {', '.join(ordered)}; keep this order in the data set"
+    for wanted, sample in zip(inputs, data.sample, strict=True):
+        typed = any_type or np.dtype(wanted.dtype) == sample.dtype
+        if not typed or not _matches(wanted.sample_shape, sample.shape[1:]):
+            needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
+            return f"the model takes {wanted.dtype} ({needs}), the data set has {sample.dtype} {sample.shape[1:]}"
     return ""
 
 

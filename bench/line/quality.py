@@ -86,17 +86,17 @@ def make_evaluation(
     if data is None or unfit:
         return Evaluation(inputs=(), targets=None, parts=(), unfit=unfit)
     size = len(data.test) if not limit else min(limit, len(data.test))
-    (clean,), targets = data.test.inputs(slice(size)), data.test.targets(slice(size))
-    parts: list[tuple[str, Array, Array]] = [("clean", clean, targets)]
-    if shifts and clean.ndim == 4 and data.task.labels:
-        parts += [(name, shift(clean, seed), targets) for name, shift in SHIFTS.items()]
+    clean, targets = data.test.inputs(slice(size)), data.test.targets(slice(size))
+    parts: list[tuple[str, tuple[Array, ...], Array]] = [("clean", clean, targets)]
+    if shifts and len(clean) == 1 and clean[0].ndim == 4 and data.task.labels:
+        parts += [(name, (shift(clean[0], seed),), targets) for name, shift in SHIFTS.items()]
     if other is not None:
         rows = min(size, len(other.test))
-        parts.append((other.name, other.test.inputs(slice(rows))[0], other.test.targets(slice(rows))))
+        parts.append((other.name, other.test.inputs(slice(rows)), other.test.targets(slice(rows))))
     return Evaluation(
-        inputs=(np.concatenate([part[1] for part in parts]).astype(np.float32),),
+        inputs=tuple(np.concatenate(arrays) for arrays in zip(*(part[1] for part in parts), strict=True)),
         targets=np.concatenate([part[2] for part in parts]),
-        parts=tuple((name, len(x)) for name, x, _ in parts),
+        parts=tuple((name, len(x[0])) for name, x, _ in parts),
         source=f"{size} samples of the test set of {data.name}",
         classes=data.classes if data.task.labels else NOT_SCORES,
         task=data.task,

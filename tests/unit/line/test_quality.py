@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bench.compress.calibration import misfit
 from bench.data.datasets import Dataset
 from bench.data.parts import ArrayPart
 from bench.data.shift import SHIFTS
@@ -194,3 +195,16 @@ def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(file
     assert why in found.unfit
     assert bool(found.unfit) == bool(why) == (not found.inputs)
     assert why in explain_missing_accuracy(given(np.zeros((1, 2))), found)
+
+
+def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file():
+    ids, mask = np.arange(40).reshape(20, 2), np.ones((20, 3), np.float32)
+    part = ArrayPart((ids, mask), np.arange(20) % 2)
+    data = Dataset(name="two", train=part, test=part, classes=2, input_names=("ids", "mask"))
+    specs = [TensorSpec(name="ids", shape=(-1, 2), dtype="int64"), TensorSpec(name="mask", shape=(-1, 3))]
+    assert misfit(tuple(specs), data) == ""
+    assert "keep this order" in misfit(tuple(reversed(specs)), data)
+    assert "the model has 1 inputs, the data set 2" in misfit((specs[0],), data)
+    found = make_evaluation(data, None, shifts=True, seed=0, limit=5)
+    assert [x.dtype.kind for x in found.inputs] == ["i", "f"]
+    assert [len(x) for x in found.inputs] == [5, 5]
