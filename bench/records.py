@@ -131,6 +131,19 @@ class Climate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColdStart:
+    """From the start of a process to its first answer, without `Launch.load_ms` and what the harness did between.
+
+    `start_ms`: until the worker's own code ran; None where the kernel does not say. `runtime_ms`: import of the
+    runtime. `first_ms`: the first inference.
+    """
+
+    start_ms: float | None
+    runtime_ms: float
+    first_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One fresh process that measured one artifact.
 
@@ -139,7 +152,7 @@ class Launch:
     `device_ns`: the device's own clock for each (empty when the session's clock is the host's).
     `steady`: whether the warm-up ended because runs no longer got faster, and not at its limit.
     `stopped`: "converged", "time limit" or "sample limit". `climate`: around the timed samples and after the energy
-    windows; () in records of older versions.
+    windows; () in records of older versions, as `cold` is None.
     """
 
     samples_ns: tuple[int, ...]
@@ -149,6 +162,7 @@ class Launch:
     steady: bool = True
     stopped: str = "converged"
     load_ms: float = 0.0
+    cold: ColdStart | None = None
     memory: tuple[MemoryPhase, ...] = ()
     device_memory: Mapping[str, int] = field(default_factory=dict)
     energy: tuple[EnergyWindow, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.report.columns import (
+    COLD,
     COST,
     COUNTS,
     CSV_COLUMNS,
@@ -37,7 +38,8 @@ GROUPS = (
     ("Accuracy and agreement", QUALITY),
     ("Latency and throughput", LATENCY),
     ("Speed-up over the baseline", SPEEDUP),
-    ("Loading, memory, power and energy", RESOURCES),
+    ("Cold start", COLD),
+    ("Memory, power and energy", RESOURCES),
     ("Counts of simulators and emulators", COUNTS),
 )
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from bench.records import Climate, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import Climate, ColdStart, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
 from bench.types import Clock, Json
 
 
@@ -36,6 +36,13 @@ class Loaded:
 
     load_ms: float
     steal_ns: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The first answer is there."""
+
+    cold: ColdStart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +140,7 @@ Event = (
     MachineFacts
     | MeterMissing
     | Loaded
+    | Started
     | MemoryRead
     | TimedRuns
     | Condition
@@ -150,6 +158,7 @@ KINDS: Mapping[str, type[Event]] = {
     "facts": MachineFacts,
     "meter": MeterMissing,
     "loaded": Loaded,
+    "started": Started,
     "memory": MemoryRead,
     "timed": TimedRuns,
     "condition": Condition,

@@ -45,6 +45,17 @@ def steal_ns(root: Path) -> int | None:
     return times[7] * _tick_ns() if len(times) > 7 else None
 
 
+def process_age_ms(root: Path) -> float | None:
+    """How long ago this process began, to the kernel's tick (10 ms); None where the kernel does not say.
+
+    Field 22 of /proc/self/stat in ticks since boot, on the clock CLOCK_BOOTTIME (proc(5)).
+    """
+    fields = _text(root / "proc/self/stat").rpartition(")")[2].split()
+    if len(fields) < 20 or sys.platform != "linux":
+        return None
+    return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - int(fields[19]) * _tick_ns()) / 1e6
+
+
 def pin(root: Path, count: int) -> dict[str, Json]:
     """Keeps this process on the `count` calmest CPUs: a fact that says which, or why it is not."""
     cpus = calm_cpus(root, count)

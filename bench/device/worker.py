@@ -12,12 +12,13 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter_ns
-from typing import IO
+from typing import IO, TypeVar
 
 from bench.device import heat, machine
 from bench.device.energy import energy_windows, open_meters
@@ -33,6 +34,7 @@ from bench.device.events import (
     MemoryRead,
     OutputsWritten,
     SessionReport,
+    Started,
     TimedRuns,
     to_line,
 )
@@ -45,9 +47,10 @@ from bench.device.pair import compare
 from bench.device.session import Feed, Session
 from bench.device.timing import RunQueue, measure
 from bench.errors import InvalidInput, PressbenchError, full_disk_ends
-from bench.records import LayerTime
+from bench.records import ColdStart, LayerTime
 from bench.types import Clock
 
+Found = TypeVar("Found")
 PR_SET_PDEATHSIG = 1
 MARK = 1_000_000
 """close(MARK + k) is a mark an emulator's counting plugin sees; the kernel answers EBADF."""
@@ -92,6 +95,7 @@ def open_subject(session: type[Session], job: Job, subject: Subject) -> Session:
 def work(job: Job, channel: Channel) -> None:
     """Does the job's task and sends every result as an event."""
     root = Path(job.root)
+    start_ms = machine.process_age_ms(root)
     facts = machine.facts(root)
     if job.pin:
         facts |= machine.pin(root, job.threads)
@@ -99,26 +103,32 @@ def work(job: Job, channel: Channel) -> None:
     cool(job, channel, root)
     gc.collect()
     gc.disable()
-    tasks = {"measure": measure_one, "compare": compare_two, "count": count_one}
+    tasks: Mapping[str, Callable[[Job, Channel, Path], None]] = {
+        "measure": partial(measure_one, start_ms=start_ms),
+        "compare": compare_two,
+        "count": count_one,
+    }
     if job.task not in tasks:
         raise InvalidInput(f"job file: task {job.task!r} is none of {', '.join(tasks)}")
     tasks[job.task](job, channel, root)
 
 
-def measure_one(job: Job, channel: Channel, root: Path) -> None:
-    """Memory by phases, time, energy, outputs and profile of one artifact."""
+def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | None) -> None:
+    """Cold start, memory by phases, time, energy, outputs and profile of one artifact.
+
+    `start_ms`: from the start of the process until the harness began to work.
+    """
     memory = Memory(root)
     meters = open_meters(job.meters, root, channel.send)
     steal = machine.steal_ns(root)
     with memory.phase("imported"):
-        kind = load_session(job)
-    opening = perf_counter_ns()
+        kind, runtime_ms = lasts(lambda: load_session(job))
     with memory.phase("loaded"):
-        session = open_subject(kind, job, job.subjects[0])
-    load_ms = (perf_counter_ns() - opening) / 1e6
+        session, load_ms = lasts(lambda: open_subject(kind, job, job.subjects[0]))
     feed = first_feed(job, session)
     with memory.phase("first_run"):
-        session.run(feed)
+        _, first_ms = lasts(lambda: session.run(feed))
+    channel.send(Started(cold=ColdStart(start_ms=start_ms, runtime_ms=runtime_ms, first_ms=first_ms)))
     with watched(meters, channel, root), memory.phase("steady"):
         send_timed(job, channel, session, feed, root)
     stolen = machine.steal_ns(root)
@@ -134,6 +144,13 @@ def measure_one(job: Job, channel: Channel, root: Path) -> None:
     if job.profile_runs:
         send_profile(job, channel, session, feed)
     session.close()
+
+
+def lasts(step: Callable[[], Found]) -> tuple[Found, float]:
+    """What a step returns, and how many ms it took."""
+    began = perf_counter_ns()
+    found = step()
+    return found, (perf_counter_ns() - began) / 1e6
 
 
 def cool(job: Job, channel: Channel, root: Path) -> None:

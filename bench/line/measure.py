@@ -234,6 +234,7 @@ def _make_launch(events: Sequence[Event]) -> Launch:
         steady=timed.steady,
         stopped=timed.stopped,
         load_ms=loaded.load_ms,
+        cold=_find_one(events, say.Started).cold,
         memory=_find_one(events, say.MemoryRead).phases,
         device_memory=_find_one(events, say.SessionReport).device_memory,
         energy=tuple(read.window for read in _find_all(events, say.EnergyRead)),
@@ -248,6 +249,8 @@ def _explain_missing(events: Sequence[Event]) -> dict[str, str]:
     for profile in _find_all(events, say.LayerProfile):
         if profile.reason:
             missing["profile"] = profile.reason
+    if _find_one(events, say.Started).cold.start_ms is None:
+        missing |= dict.fromkeys(("cold_start_ms", "process_start_ms"), "the kernel does not say when a process began")
     if memory := _find_one(events, say.MemoryRead).reason:
         missing |= {"memory_peak_bytes": memory, "memory_model_bytes": memory}
     if not _find_all(events, say.EnergyRead):

@@ -16,6 +16,7 @@ NO_REFERENCE = (
     "no reference outputs of the same shape exist, or the network's own random numbers explain the difference"
 )
 NO_SAMPLES = "an older version measured the cell"
+NO_START = "the kernel does not say when a process began, an older version measured the cell"
 NOT_COUNTED = "the target or backend does not count it"
 
 
@@ -246,8 +247,34 @@ SPEEDUP = (
         f"`macs` is empty here or for the baseline, or {NO_BASELINE}",
     ),
 )
-RESOURCES = (
+COLD = (
+    _number(
+        "cold_start_ms",
+        "ms",
+        "from the start of a process to its first answer: the sum of the next four, median over launches",
+        f"{NO_START}, or {NOT_MEASURED}",
+    ),
+    _number(
+        "process_start_ms",
+        "ms",
+        "start of the process: Python, NumPy and the worker, to 10 ms, median over launches",
+        f"{NO_START}, or {NOT_MEASURED}",
+    ),
+    _number(
+        "runtime_load_ms",
+        "ms",
+        "import of the runtime, median over launches",
+        f"an older version measured the cell, or {NOT_MEASURED}",
+    ),
     _number("load_ms", "ms", "time to load the file and open a session, median over launches", NOT_MEASURED),
+    _number(
+        "first_inference_ms",
+        "ms",
+        "the first inference, before any warm-up, median over launches",
+        f"an older version measured the cell, or {NOT_MEASURED}",
+    ),
+)
+RESOURCES = (
     _integer(
         "memory_model_bytes",
         "bytes",
@@ -285,6 +312,7 @@ CSV_COLUMNS = (
     *QUALITY,
     *LATENCY,
     *SPEEDUP,
+    *COLD,
     *RESOURCES,
     *COUNTS,
     _text("digest", "SHA-256 of the deployed file", NOT_COMPILED),

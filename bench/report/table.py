@@ -60,6 +60,7 @@ def compute_row(record: Record, baseline: Record | None) -> Row:
         **quality_columns(record, baseline),
         **latency_columns(record),
         **speedup_columns(record),
+        **cold_columns(record),
         **memory_columns(record),
         **energy_columns(record),
         **simulation_columns(record),
@@ -260,6 +261,21 @@ def speedup_columns(record: Record) -> Row:
     return {"speedup": one.value, "speedup_low": one.low, "speedup_high": one.high}
 
 
+def cold_columns(record: Record) -> Row:
+    """Milliseconds from the start of a process to its first answer, and its parts: medians over launches."""
+    launches = record.launches
+    colds = [(launch.load_ms, launch.cold) for launch in launches if launch.cold]
+    begun = [(load_ms, cold, cold.start_ms) for load_ms, cold in colds if cold.start_ms is not None]
+    whole = [start + cold.runtime_ms + load_ms + cold.first_ms for load_ms, cold, start in begun]
+    return {
+        "cold_start_ms": median(whole) if whole else None,
+        "process_start_ms": median(start for *_, start in begun) if begun else None,
+        "runtime_load_ms": median(cold.runtime_ms for _, cold in colds) if colds else None,
+        "load_ms": median(launch.load_ms for launch in launches) if launches else None,
+        "first_inference_ms": median(cold.first_ms for _, cold in colds) if colds else None,
+    }
+
+
 def memory_columns(record: Record) -> Row:
     """Bytes: medians over launches of what loading left resident and of the worst growth after import.
 
@@ -270,7 +286,6 @@ def memory_columns(record: Record) -> Row:
         return {"memory_peak_bytes": record.simulation.memory_bytes}
     found = host_memory(launches)
     return {
-        "load_ms": median(launch.load_ms for launch in launches) if launches else None,
         "memory_model_bytes": found.model,
         "memory_peak_bytes": found.peak,
     }

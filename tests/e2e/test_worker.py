@@ -50,10 +50,17 @@ def test_a_launch_holds_samples_phases_outputs_and_profile(tmp_path):
     x = np.arange(12, dtype=np.float32).reshape(3, 4)
     file = tmp_path / "x.npz"
     np.savez(file, **{"0": x})
+    began = time.monotonic()
     found = measure_artifact(bench(feed=file, evaluate=file), artifact(tmp_path))
     launch = found.launches[0]
     assert len(launch.samples_ns) >= 50
     assert min(launch.samples_ns) > 1000
+    cold = launch.cold
+    assert cold is not None
+    assert cold.start_ms is not None
+    assert 0 < cold.start_ms < 1e3 * (time.monotonic() - began)
+    assert cold.runtime_ms > 0
+    assert cold.first_ms > 0
     assert [phase.name for phase in launch.memory] == ["imported", "loaded", "first_run", "steady"]
     assert found.version == "fake 1"
     assert found.profile[0].operator == "Fake"

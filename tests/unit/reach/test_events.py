@@ -21,12 +21,13 @@ from bench.device.events import (
     OutputsWritten,
     PairTimed,
     SessionReport,
+    Started,
     TimedRuns,
     to_line,
 )
 from bench.errors import CellFailed
 from bench.reach.process import read_event
-from bench.records import Climate, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import Climate, ColdStart, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
 from bench.types import Clock
 
 WINDOW = EnergyWindow(
@@ -37,6 +38,7 @@ EXAMPLES = (
     MeterMissing(name="rapl", reason="no counter"),
     Loaded(load_ms=3.5, steal_ns=None),
     Loaded(load_ms=3.0, steal_ns=12),
+    Started(cold=ColdStart(start_ms=None, runtime_ms=90.5, first_ms=2.0)),
     MemoryRead(phases=(MemoryPhase(name="loaded", start_bytes=1, peak_bytes=3, end_bytes=2),), reason=""),
     TimedRuns(
         clock=Clock.DEVICE,

@@ -16,7 +16,7 @@ from sqlalchemy import event, text
 
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, this_process
-from bench.records import Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
+from bench.records import ColdStart, Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
 from bench.store import Store
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
 from bench.store.connect import connect
@@ -316,6 +316,7 @@ LAUNCHES = st.builds(
     samples_ns=COUNT_ROWS,
     waits_ns=COUNT_ROWS,
     load_ms=FLOATS,
+    cold=st.none() | st.builds(ColdStart, start_ms=st.none() | FLOATS, runtime_ms=FLOATS, first_ms=FLOATS),
     memory=st.lists(
         st.builds(MemoryPhase, name=NAMES, start_bytes=COUNTS, peak_bytes=COUNTS, end_bytes=COUNTS), max_size=2
     ).map(tuple),
