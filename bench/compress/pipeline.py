@@ -30,7 +30,7 @@ from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import load_onnx
 from bench.inputs.of_file import settle_onnx
 from bench.models.calls import input_names, output_names
-from bench.models.example import draw
+from bench.models.example import draw, draw_like
 from bench.models.from_onnx.load import load_network
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.trained_networks import train_or_load
@@ -191,16 +191,18 @@ def _start(
 def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, *, data_asked: bool) -> Start:
     """Raises `Unsupported` as `load_network`, and if the user named a data set that the network does not fit."""
     found = load_network(file, model)
-    unfit = misfit((found.input,), data)
+    unfit = misfit(found.inputs, data)
     if unfit and data is not None and data_asked:
         raise Unsupported(f"data set {data.name}: {unfit}; name one that fits, or none")
-    shaped = replace(model, input_shape=found.input.sample_shape)
     fitting = None if unfit else data
+    example = draw_like(found.inputs, seed) if fitting is None else example_of(model, fitting, seed, found.module)
     return Start(
         network=found.module,
-        example=example_of(shaped, fitting, seed, found.module),
+        example=example,
         data=fitting,
-        ends=Ends(inputs=(found.input.name,), outputs=found.outputs),
+        ends=Ends(
+            inputs=tuple(spec.name for spec in found.inputs), outputs=found.outputs, axes=(0,) * len(found.inputs)
+        ),
         notes={notes.CONVERTED: "the file became a torch network of equal outputs and was written again by torch"},
     )
 

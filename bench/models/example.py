@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from bench.errors import InvalidInput
+from bench.inputs.draw import draw_inputs
 from bench.models.calls import index_limits
 from bench.models.tensors import Inputs
-from bench.types import AskedInput, Model
+from bench.types import AskedInput, Model, TensorSpec
 
 SAMPLES = 2
 
@@ -31,6 +34,18 @@ def draw(model: Model, module: nn.Module, seed: int) -> Inputs:
     if any(not one.is_floating_point() for one in empty):
         limits = index_limits(module, empty)
     return tuple(_draw(one, limit, generator) for one, limit in zip(empty, limits, strict=True))
+
+
+def draw_like(specs: Sequence[TensorSpec], seed: int) -> Inputs:
+    """A batch of two samples for a file's inputs, samples first: floats from N(0, 1), other values as the graph takes."""
+    generator = torch.Generator().manual_seed(seed)
+    arrays = draw_inputs(specs, SAMPLES, seed)
+    return tuple(
+        torch.randn(array.shape, generator=generator).to(torch.from_numpy(array).dtype)
+        if array.dtype.kind == "f"
+        else torch.from_numpy(array)
+        for array in arrays
+    )
 
 
 def _zeros(item: AskedInput) -> Tensor:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
+import onnx
 from torch import nn
 
 from bench.errors import Unsupported
@@ -17,10 +20,10 @@ from bench.types import Model, TensorSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileNetwork:
-    """A network made of a file. `input` and `outputs` are the file's own; it gives one tensor, or a tuple of them."""
+    """A network made of a file. `inputs` and `outputs` are the file's own; it gives one tensor, or a tuple of them."""
 
     module: nn.Module
-    input: TensorSpec
+    inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
 
 
@@ -28,20 +31,27 @@ def load_network(file: Path, model: Model) -> FileNetwork:
     """The network, which gives the outputs that ONNX Runtime gives. `model`: what the user says of its inputs.
 
     Raises:
-        Unsupported: an operator that has no torch form; several inputs, or one that is not float32.
+        Unsupported: an operator that has no torch form; an input whose samples do not lie on the first axis.
         InvalidInput: as `bench.formats.onnx_file.read_onnx` and `settle_onnx`.
         Unavailable: ONNX Runtime is not installed.
 
     """
     proto, _ = read_onnx(file)
     inputs = settle_onnx(proto, model, file).specs
-    if len(inputs) != 1 or inputs[0].dtype != "float32":
-        found = ", ".join(f"{item.name} ({item.dtype})" for item in inputs)
+    if odd := [item for item in inputs if item.axis != 0]:
         raise Unsupported(
-            f"{file}: steps on a network need one float32 input, this file has {found}; it can be quantized"
+            f"{file}: steps on a network need every input with the samples on its first axis, and {odd[0].name!r} "
+            f"{odd[0].shape} has them {'nowhere' if odd[0].axis is None else f'on axis {odd[0].axis}'}; it can be measured "
+            "as it is and quantized"
         )
     try:
-        module = convert(expand_functions(proto, file))
+        module = copy.deepcopy(_convert_once(expand_functions(proto, file).SerializeToString(deterministic=True)))
     except Unsupported as error:
         raise Unsupported(f"{file}: {error}; it can be measured as it is and quantized") from error
-    return FileNetwork(module=module, input=inputs[0], outputs=tuple(item.name for item in proto.graph.output))
+    return FileNetwork(module=module, inputs=inputs, outputs=tuple(item.name for item in proto.graph.output))
+
+
+@lru_cache(maxsize=1)
+def _convert_once(content: bytes) -> nn.Module:
+    """The network of a file's content, kept because every recipe of a run starts with it. Never change it."""
+    return convert(onnx.load_model_from_string(content))

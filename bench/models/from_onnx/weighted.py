@@ -257,8 +257,17 @@ def embedding(b: Builder, op: Operation) -> fx.Node:
         return with_weights(nn.Embedding(*table.shape), weight=table)
 
     key = Operation(kind="Embedding", name=op.name, inputs=("", op.inputs[0]), outputs=op.outputs, attributes={})
-    ids = b.call(torch.remainder, b.value(op.inputs[1]), len(table))  # ONNX counts negative rows from the end
+    ids = b.value(op.inputs[1])
+    if not _is_fed(ids):
+        ids = b.call(torch.remainder, ids, len(table))  # ONNX counts negative rows from the end
     return b.layer(key, op.inputs[0], make, ids)
+
+
+def _is_fed(value: fx.Node) -> bool:
+    """Whether a value is an input of the network, in another type at most. Its numbers are rows of the table."""
+    while value.op == "call_method" and value.target == "to" and isinstance(value.args[0], fx.Node):
+        value = value.args[0]
+    return value.op == "placeholder"
 
 
 WEIGHTED: Mapping[str, Handler] = {

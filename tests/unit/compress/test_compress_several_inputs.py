@@ -145,3 +145,22 @@ def test_outputs_that_are_not_rows_of_tensors_are_refused(monkeypatch, what, say
     monkeypatch.setattr(importlib.import_module("several_inputs"), "scaled", lambda: Odd(what))
     with pytest.raises(InvalidInput, match=says):
         build(Model(name="n", factory="several_inputs:scaled", input_shape=(8,)), 0)
+
+
+@pytest.mark.parametrize("name", ["encoder", "recurrent"])
+@pytest.mark.parametrize(
+    "recipe", ["threshold(value=1e-12)", "prune(amount=0.5)", "lowrank(rank_ratio=0.5)", "share(bits=3)"]
+)
+def test_a_file_of_several_inputs_takes_the_steps_too(name, recipe, cache):
+    file = made(name, "", cache).files["onnx"]
+    brought = Model(name=file.name, file=file)
+    steps = parse_recipe("r", recipe)
+    done = compress(brought, steps, data=None, cache=cache, seed=0, progress=lambda _what, _done: None)
+    assert [(spec.name, spec.dtype) for spec in done.inputs] == [
+        (spec.name, spec.dtype) for spec in made(name, "", cache).inputs
+    ]
+    _, found = answers(done)
+    _, before = answers(made(name, "", cache))
+    assert list(found) == list(before)
+    near = all(np.allclose(found[key], before[key], rtol=1e-4, atol=1e-5) for key in before)
+    assert near == recipe.startswith("threshold")
