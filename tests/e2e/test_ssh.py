@@ -129,7 +129,7 @@ def test_an_error_in_the_worker_there_is_the_same_error_here(reach, tmp_path, be
 
 def test_names_of_models_are_names_to_the_board_and_nothing_else(board, reach, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    hostile = ["a b.json", "$(touch hurt).json", "'; touch hurt; '.json", '`touch hurt`\n"quoted".json', "-rf.json"]
+    hostile = ["a '; touch hurt; ' $(touch hurt) `touch hurt`\n\"quoted\".json", "-rf.json"]
     for name in hostile:
         with pytest.raises(Unsupported, match="this file is unsupported"):
             measure_artifact(bench(reach), artifact(tmp_path, name, behave="unsupported"))
@@ -322,9 +322,8 @@ def test_lost_links_lose_and_repeat_no_event(own_board, connect, tmp_path, monke
     assert cut >= 2
     assert not isinstance(found[0], BaseException), found[0]
     names = [json.loads(line)["event"] for line in lines]
-    assert names == ["facts", "timed", "loaded", "memory", "outputs", "session", "profile", "end"] or sorted(
-        set(names)
-    ) == sorted(names)
+    once = ("facts", "timed", "loaded", "memory", "outputs", "session", "profile", "end")
+    assert [names.count(name) for name in once] == [1] * len(once)
     assert reach._board.link.connections >= 2
 
 
@@ -423,6 +422,7 @@ def test_clean_removes_what_was_sent_and_nothing_else(own_board, connect, tmp_pa
     assert [path.name for path in own_board.storage.iterdir()] == ["mine"]
 
 
+@pytest.mark.slow
 def test_a_killed_host_leaves_no_worker_behind_for_the_next_user(own_board, connect, tmp_path):
     pidfile = tmp_path / "pid"
     model = artifact(tmp_path, behave="hang", pidfile=str(pidfile))

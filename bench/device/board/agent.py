@@ -319,7 +319,7 @@ def noted_in(path: Path) -> Request:
 def remove_job(job: Path) -> None:
     """Ends a job, with its worker and all that it started, and removes its folder: asks the runner, then kills it."""
     runner = runner_of(job)
-    for number, seconds in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+    for number, seconds in ((signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0)):
         end = time.monotonic() + seconds
         if runner_of(job) == runner > 0:
             os.kill(runner, number)

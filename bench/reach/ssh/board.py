@@ -22,10 +22,12 @@ from bench.types import Json
 HEARTBEAT_S = 5.0
 SPARE_BYTES = 64 << 20
 """Left free on the board beside what is sent."""
-LATE_S = 8.0
+LATE_S = 3.0
 """How long after a job's limit its end must have come: the runner on the board kills a worker at the limit."""
 START_S = 120.0
 """How long a job may take to start, beside its own limit."""
+AT_LEAST_S = 2.0
+"""How long an answer is read, however late it is."""
 OUTPUT_LIMIT = 256 << 20
 """Bytes of events that a worker may print."""
 Found = TypeVar("Found")
@@ -131,9 +133,10 @@ class Board:
             self._send(missing, wanted)
         self._ended.clear()
         while followed.end is None:
-            if time.monotonic() > followed.deadline:
+            late = time.monotonic() > followed.deadline
+            self._persist(lambda: self._follow(job, followed))  # late too: it may have ended while the link was lost
+            if late and followed.end is None:
                 raise CellFailed(f"the worker was killed: no end after {limit_s:.0f} s")
-            self._persist(lambda: self._follow(job, followed))
         end = followed.end
         return Finished(
             lines=tuple(followed.lines), code=end["code"], why=end["why"], stderr=end["stderr"], outputs=end["outputs"]
@@ -231,7 +234,7 @@ class Board:
             self._hello = None
             raise BoardLost(f"{self.address} restarted while it measured: run with --resume")
         try:
-            async with asyncio.timeout(max(0.1, followed.deadline - time.monotonic())):
+            async with asyncio.timeout(max(AT_LEAST_S, followed.deadline - time.monotonic())):
                 async for chunk in answer.chunks(silence_s=None):
                     followed.feed(chunk)
                     if followed.end is not None:

@@ -41,7 +41,8 @@ PATIENCE_S = 60.0
 GONE_S = 5.0
 """How long a board is tried that was given up before."""
 PROGRESS_S = 20.0
-"""A connection that lasted so long was of use: patience begins again."""
+"""A try that lasted so long was of use, as one that connected: patience begins again."""
+MOST_TRIES = 100
 KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 PIECE = 1 << 18
 AGENT = files("bench.device.board").joinpath("agent.py").read_bytes()
@@ -145,17 +146,17 @@ class Link:
         clock = asyncio.get_running_loop().time
         patience = patience_s or (GONE_S if self._gone else PATIENCE_S)
         end, pause = clock() + patience, 0.1
-        while True:
-            began = clock()
+        for left in range(MOST_TRIES, -1, -1):
+            connected, began = self.connections, clock()
             try:
                 found = await attempt()
             except (Lost, *LOST) as error:
                 await self._drop()
                 if not self.connections:
                     raise explain_connect(error, self.where.address, self.where.config) from error
-                if clock() - began > PROGRESS_S:
-                    end = clock() + patience
-                if clock() > end:
+                if self.connections > connected or clock() - began > PROGRESS_S:
+                    end, pause = clock() + patience, 0.1
+                if clock() > end or not left:
                     self._gone = True
                     raise lost_board(self.where.address, error, patience) from error
             else:
@@ -163,6 +164,7 @@ class Link:
                 return found
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
+        raise AssertionError("the last try returns or raises")
 
     async def ask(self, request: dict[str, Json], body: Body | None = nothing) -> Answer:
         """The agent's answer. `body`: what follows the request; None: its input stays open. Raises `Lost`, and what the
@@ -217,8 +219,8 @@ class Link:
             if not chunk:
                 errors = await _within(process.stderr.read(4096), SILENCE_S)
                 await asyncio.wait_for(process.wait_closed(), SILENCE_S)
-                if process.exit_status is None:
-                    raise Lost("the connection ended without an answer")
+                if process.exit_status in (None, -1):  # -1: a signal ended it
+                    raise Lost("the program there was killed before it answered")
                 raise explain_silence(seen, errors, process.exit_status, self.where.address, self.where.python)
             if len(seen) > 1 << 20 and at < 0:
                 raise CellFailed(f"{self.where.address} printed a megabyte that is not ours before it answered")
