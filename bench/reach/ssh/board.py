@@ -26,6 +26,7 @@ LATE_S = 3.0
 """How long after a job's limit its end must have come: the runner on the board kills a worker at the limit."""
 START_S = 120.0
 """How long a job may take to start, beside its own limit."""
+FORGET_S = 3.0
 AT_LEAST_S = 2.0
 """How long an answer is read, however late it is."""
 OUTPUT_LIMIT = 256 << 20
@@ -111,6 +112,10 @@ class Board:
         check_numpy(found, self.link.where.address, self.link.where.python)
         return found
 
+    def hold(self) -> None:
+        """Takes the board for this process until `close`. Raises `Unavailable` while another process uses it."""
+        self._persist(self._hold)
+
     def run(self, job: str, files: Mapping[str, Sent], code: Sent, what: Mapping[str, str], limit_s: float) -> Finished:
         """Runs a job to its end. `files`: by their path in the job's folder. `what`: text of job.json and start.json.
 
@@ -169,12 +174,12 @@ class Board:
             self._forget_all()
 
     def _forget_all(self) -> None:
-        """A board that is gone is not waited for: the next run clears it."""
+        """A board that is gone is not waited for: the next job there begins with what is left to be ended."""
         if self._ended:
             request = {"do": "forget", "jobs": list(self._ended)}
             with suppress(PressbenchError, Lost):
-                self.link.wait(self.link.persist(lambda: self.link.tell(request), patience_s=5.0))
-            self._ended.clear()
+                self.link.wait(self.link.persist(lambda: self.link.tell(request), patience_s=FORGET_S))
+                self._ended.clear()
 
     def clean(self) -> dict[str, Any]:
         """Removes everything of ours from the board."""

@@ -36,8 +36,10 @@ class Ssh(Reach):
         self._digests: dict[tuple[str, int, int], str] = {}
 
     def describe(self) -> str:
-        """The board's model, else its machine. Raises `Unavailable` where it cannot be used."""
+        """The board's model, else its machine. Takes the board. Raises `Unavailable` where it cannot be used, or is
+        used by another process."""
         found = self._board.check()
+        self._board.hold()
         return str(found["model"] or f"{found['machine']} ({self._board.address})")
 
     def run(self, job: Job, workdir: Path, limit_s: float) -> Ended:
