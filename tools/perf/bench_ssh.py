@@ -1,9 +1,11 @@
-"""A board over SSH against this machine itself, by a real OpenSSH server on loopback: same times, cost of following, bytes."""
+"""A board over SSH against this machine itself, by a real OpenSSH server on loopback: same times, cost of following, bytes, lost links."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import signal
 import socket
 import sys
 import tempfile
@@ -20,11 +22,13 @@ import numpy as np
 
 from bench.config.suite import Measure
 from bench.config.target import load_target
+from bench.device.job import Job
 from bench.errors import CellFailed
 from bench.line.measure import Bench, measure_artifact
 from bench.reach.base import Reach
 from bench.reach.local import Local
 from bench.reach.open import open_reach
+from bench.reach.ssh.board import Finished
 from bench.reach.ssh.reach import Ssh
 from bench.stats import keep_clean
 from bench.types import Artifact, Conditions
@@ -35,6 +39,19 @@ PAIRS, RANK = 32, 10
 """The 10th smallest and the 10th largest of 32 hold their median with 95 % (binomial)."""
 WATCHED_S = 40.0
 MODEL_BYTES = 64 << 20
+
+LOSSES = 100
+FROZEN_EVERY = 5
+"""One of so many connections is frozen instead of killed."""
+CHATTER = """
+import json, pathlib, sys, time
+stop = pathlib.Path(json.loads(pathlib.Path(sys.argv[1]).read_text())["stop"])
+number = 0
+while not stop.exists():
+    print(json.dumps({"number": number, "text": "x" * (number % 5000)}), flush=True)
+    number += 1
+    time.sleep(0.01)
+"""
 
 
 def main() -> Iterator[str]:
@@ -48,6 +65,7 @@ def main() -> Iterator[str]:
         yield from following(double, Path(folder))
         yield from hanging(double, Path(folder))
         yield from sending(double, Path(folder))
+        yield from losing_links(double, Path(folder))
 
 
 def connect(double: Any, folder: Path, port: int = 0) -> Ssh:
@@ -195,3 +213,58 @@ def pump(source: socket.socket, target: socket.socket, count: list[int]) -> None
     for end in (source, target):
         with suppress(OSError):
             end.shutdown(socket.SHUT_RDWR)
+
+
+def losing_links(double: Any, folder: Path) -> Iterator[str]:
+    """A hundred lost connections in one job, killed and frozen at random moments: is any line lost or doubled?"""
+    found: list[Finished] = []
+    (folder / "chatter.py").write_text(CHATTER)
+    sys.path.insert(0, str(folder))
+    reach = connect(double, folder)
+    stop, asked = folder / "stop", json.dumps({"stop": str(folder / "stop")})
+    job = Job(task="", session="chatter:Nothing", subjects=())
+    reach.describe()
+    start = time.monotonic()
+    thread = threading.Thread(target=lambda: found.append(reach._run_module("chatter", "0" * 32, job, asked, 3600.0)))
+    thread.start()
+    wait_for(lambda: list(double.storage.glob("jobs/*/events")))
+    killed, frozen = lose_links(double)
+    stop.touch()
+    thread.join()
+    numbers = [json.loads(line)["number"] for line in found[0].lines]
+    reach.close()
+    missing, doubled = len(set(range(max(numbers) + 1)) - set(numbers)), len(numbers) - len(set(numbers))
+    yield (
+        f"{killed} connections killed and {frozen} frozen in {time.monotonic() - start:.0f} s, "
+        f"{reach._board.link.connections} opened: of {len(numbers)} lines {missing} lost, {doubled} doubled, "
+        f"{'in' if numbers == sorted(numbers) else 'out of'} order (asked: 0 and 0)"
+    )
+
+
+def lose_links(board: Any) -> tuple[int, int]:
+    """How many connections were killed, and how many frozen (and killed when they had been given up)."""
+    chance, counts = random.Random(0), [0, 0]
+    while sum(counts) < LOSSES:
+        time.sleep(chance.uniform(0.0, 1.5))
+        freezes = sum(counts) % FROZEN_EVERY == FROZEN_EVERY - 1
+        lost = board.freeze() if freezes else board.cut()
+        counts[freezes] += bool(lost)
+        if freezes and lost:
+            time.sleep(chance.uniform(0.0, 12.0))
+            for pid in lost:
+                kill(pid)
+    return counts[0], counts[1]
+
+
+def kill(pid: int) -> None:
+    """A process that may be gone."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def wait_for(true: Callable[[], object]) -> None:
+    """Patient."""
+    while not true():
+        time.sleep(0.05)
