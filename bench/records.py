@@ -131,6 +131,23 @@ class Climate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SustainedWindow:
+    """A second or more of back-to-back inference: quantiles of its latencies by the clock that counts, then heat.
+
+    `start_s`: seconds since the run began. `hottest_c`, `fastest_mhz`: at its end; None where the device shows none.
+    """
+
+    start_s: float
+    seconds: float
+    inferences: int
+    p50_ns: int
+    p90_ns: int
+    p99_ns: int
+    hottest_c: float | None = None
+    fastest_mhz: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ColdStart:
     """From the start of a process to its first answer, without `Launch.load_ms` and what the harness did between.
 
@@ -153,6 +170,7 @@ class Launch:
     `steady`: whether the warm-up ended because runs no longer got faster, and not at its limit.
     `stopped`: "converged", "time limit" or "sample limit". `climate`: around the timed samples and after the energy
     windows; () in records of older versions, as `cold` is None.
+    `sustained`: in the last launch, where the suite asks for it.
     """
 
     samples_ns: tuple[int, ...]
@@ -167,6 +185,7 @@ class Launch:
     device_memory: Mapping[str, int] = field(default_factory=dict)
     energy: tuple[EnergyWindow, ...] = ()
     climate: tuple[Climate, ...] = ()
+    sustained: tuple[SustainedWindow, ...] = ()
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 

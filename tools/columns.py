@@ -15,6 +15,7 @@ from bench.report.columns import (
     QUALITY,
     RESOURCES,
     SPEEDUP,
+    SUSTAINED,
     CsvColumn,
 )
 
@@ -39,6 +40,7 @@ GROUPS = (
     ("Latency and throughput", LATENCY),
     ("Speed-up over the baseline", SPEEDUP),
     ("Cold start", COLD),
+    ("Sustained inference", SUSTAINED),
     ("Memory, power and energy", RESOURCES),
     ("Counts of simulators and emulators", COUNTS),
 )

@@ -21,7 +21,8 @@ MAX_SEED = 2**63 - 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
     """How carefully. `launches`: fresh processes for each cell; `pairs`: fresh processes that alternate runs of the
-    baseline and the candidate (ABBA blocks); `profile_runs`: runs for the times of single layers; `limit_s`: seconds
+    baseline and the candidate (ABBA blocks); `profile_runs`: runs for the times of single layers; `sustain_s`: of
+    back-to-back inference at the end of the last launch; `limit_s`: seconds
     after which a launch is stopped; the rest as in `bench.device.job.Limits`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -34,6 +35,7 @@ class Measure:
     max_samples: int = 2000
     profile_runs: int = 20
     energy_s: float = 0.0
+    sustain_s: float = 0.0
     limit_s: float = 300.0
 
     def limits(self) -> Limits:
@@ -84,6 +86,8 @@ class Suite:
     measure: Measure = field(default_factory=Measure)
 
 
+SHORTEST_S = 10.0
+"""Of a sustained run: with fewer windows nothing shows whether it settled."""
 LEAST = {"launches": 1, "pairs": 0, "blocks": 1, "max_samples": 1, "limit_s": 1} | dict.fromkeys(
     ("warmup_s", "time_s", "profile_runs", "energy_s"), 0
 )
@@ -119,6 +123,11 @@ def check_measure(measure: Measure, path: str) -> None:
     if not 0 < measure.width < 1:
         raise InvalidInput(
             f"{path}: key 'measure.width': a share above 0 and below 1 (0.01 is 1 % each side), found {measure.width}"
+        )
+    if measure.sustain_s and not SHORTEST_S <= measure.sustain_s < math.inf:
+        raise InvalidInput(
+            f"{path}: key 'measure.sustain_s': 0 (none) or seconds from {SHORTEST_S:g} up, as 300.0, "
+            f"found {measure.sustain_s}"
         )
     for key, least in LEAST.items():
         value = getattr(measure, key)

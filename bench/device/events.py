@@ -10,7 +10,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from bench.records import Climate, ColdStart, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import (
+    Climate,
+    ColdStart,
+    EnergyWindow,
+    Execution,
+    LayerTime,
+    MemoryPhase,
+    PairLaunch,
+    SustainedWindow,
+)
 from bench.types import Clock, Json
 
 
@@ -82,6 +91,13 @@ class ClimateRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sustained:
+    """The windows of a sustained run."""
+
+    windows: tuple[SustainedWindow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyRead:
     """One window of one meter, and why its figure must not be believed."""
 
@@ -145,6 +161,7 @@ Event = (
     | TimedRuns
     | Condition
     | ClimateRead
+    | Sustained
     | EnergyRead
     | OutputsWritten
     | SessionReport
@@ -163,6 +180,7 @@ KINDS: Mapping[str, type[Event]] = {
     "timed": TimedRuns,
     "condition": Condition,
     "climate": ClimateRead,
+    "sustained": Sustained,
     "energy": EnergyRead,
     "outputs": OutputsWritten,
     "session": SessionReport,

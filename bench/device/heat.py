@@ -56,6 +56,11 @@ def read_climate(root: Path, moment: str) -> Climate:
     )
 
 
+def read_heat(root: Path) -> tuple[float | None, float | None]:
+    """The hottest zone in °C and the fastest clock in MHz now: what costs little to read."""
+    return _hottest(root), max((mhz for _, mhz in _clocks(root)), default=None)
+
+
 def find_throttling(before: Climate, after: Climate) -> tuple[str, ...]:
     """What slowed the device between two moments: flags at either, counts that grew, limits that fell."""
     grown = [

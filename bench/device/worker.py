@@ -35,6 +35,7 @@ from bench.device.events import (
     OutputsWritten,
     SessionReport,
     Started,
+    Sustained,
     TimedRuns,
     to_line,
 )
@@ -45,6 +46,7 @@ from bench.device.meters.base import Meter
 from bench.device.outputs import infer_all, write_outputs
 from bench.device.pair import compare
 from bench.device.session import Feed, Session
+from bench.device.sustain import sustain
 from bench.device.timing import RunQueue, measure
 from bench.errors import InvalidInput, PressbenchError, full_disk_ends
 from bench.records import ColdStart, LayerTime
@@ -143,6 +145,8 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
     channel.send(describe(session))
     if job.profile_runs:
         send_profile(job, channel, session, feed)
+    if job.sustain_s:
+        send_sustained(job, channel, session, feed, root)
     session.close()
 
 
@@ -154,9 +158,7 @@ def lasts(step: Callable[[], Found]) -> tuple[Found, float]:
 
 
 def cool(job: Job, channel: Channel, root: Path) -> None:
-    """Waits as the job asks, and sends why what follows must not be believed. ABBA blocks need no cold start."""
-    if job.task != "measure":
-        return
+    """Waits as the job asks, and sends why what follows must not be believed."""
     if reasons := heat.cool_down(root, job.cooling):
         channel.send(Condition(meter="heat", distrust=reasons))
 
@@ -193,6 +195,16 @@ def send_timed(job: Job, channel: Channel, session: Session, feed: Feed, root: P
             stopped=timed.stopped,
         )
     )
+
+
+def send_sustained(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> None:
+    """Minutes of back-to-back inference, after everything that its heat would disturb."""
+    queue = RunQueue(root)
+    device = session.device_ns if session.clock is Clock.DEVICE else None
+    windows = sustain(session.bind(feed), queue, job.sustain_s, partial(heat.read_heat, root), device=device)
+    queue.close()
+    channel.send(Sustained(windows=windows))
+    channel.send(ClimateRead(climate=heat.read_climate(root, "after the sustained run")))
 
 
 def describe(session: Session) -> SessionReport:

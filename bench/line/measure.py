@@ -69,7 +69,6 @@ class Bench:
             feedback=self.feedback,
             seed=self.seed,
             limits=self.measure.limits(),
-            cooling=self.cooling,
             pin=self.pin,
         )
 
@@ -114,6 +113,8 @@ def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
             bench.make_job("measure", [bench.make_subject(artifact)]),
             meters=bench.meters,
             profile_runs=bench.measure.profile_runs if first else 0,
+            sustain_s=bench.measure.sustain_s if number == bench.measure.launches - 1 else 0.0,
+            cooling=bench.cooling,
         )
         with listening(beside) as line:
             ended, outputs = _run_job(bench, job, wants_outputs=first)
@@ -151,6 +152,8 @@ def pair_launch(bench: Bench, baseline: Artifact, candidate: Artifact, number: i
     """One process of ABBA blocks. Which session is built first alternates with `number`."""
     subjects = [bench.make_subject(baseline), bench.make_subject(candidate)]
     job = replace(bench.make_job("compare", subjects), first="ab"[number % 2], meters=bench.meters)
+    if number == 0 and bench.measure.sustain_s:
+        job = replace(job, cooling=bench.cooling)  # ABBA blocks need no cold start, but not the heat of a long run
     ended, _ = _run_job(bench, job, wants_outputs=False)
     sessions = sorted(_find_all(ended.events, say.SessionReport), key=lambda session: session.side)
     fallbacks = [f"{session.side.upper()}: {reason}" for session in sessions for reason in session.fallbacks]
@@ -166,9 +169,8 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
     with temporary_folder(WORK_PREFIX) as workdir:
         target = workdir / "outputs.npz" if wants_outputs else None
-        ended = bench.reach.run(
-            replace(job, outputs=str(target) if target else None), workdir, bench.measure.limit_s + job.cooling.limit_s
-        )
+        limit_s = bench.measure.limit_s + job.cooling.limit_s + job.sustain_s
+        ended = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, limit_s)
         return ended, _read_outputs(target) if target else None
 
 
@@ -238,6 +240,7 @@ def _make_launch(events: Sequence[Event]) -> Launch:
         memory=_find_one(events, say.MemoryRead).phases,
         device_memory=_find_one(events, say.SessionReport).device_memory,
         energy=tuple(read.window for read in _find_all(events, say.EnergyRead)),
+        sustained=tuple(window for read in _find_all(events, say.Sustained) for window in read.windows),
         climate=tuple(read.climate for read in _find_all(events, say.ClimateRead)),
         facts={**_find_one(events, say.MachineFacts).facts, "steal_ns": loaded.steal_ns},
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from bench.records import Record
-from bench.report.table import Row, compute_rows, explain_tails, is_baseline, other_accuracies
+from bench.report.table import Row, compute_rows, explain_sustained, explain_tails, is_baseline, other_accuracies
 from bench.stats import ratio
 from bench.types import Clock, Conditions, Status
 
@@ -82,7 +82,7 @@ def make_cells(records: Sequence[Record]) -> list[Cell]:
             row=row,
             verdict=ratio(record.pairs).verdict if any(pair.blocks_ns for pair in record.pairs) else "",
             more=other_accuracies(record),
-            missing={**explain_tails(record, row), **record.missing},
+            missing={**explain_tails(record, row), **explain_sustained(record), **record.missing},
         )
         for record, row in zip(records, compute_rows(records), strict=True)
     ]

@@ -274,6 +274,33 @@ COLD = (
         f"an older version measured the cell, or {NOT_MEASURED}",
     ),
 )
+UNSUSTAINED = "the suite does not set `sustain_s`"
+SUSTAINED = (
+    _number(
+        "sustained_first_ms",
+        "ms",
+        "median of the first second of back-to-back inference, while the device is cold",
+        f"{UNSUSTAINED}, or {NOT_MEASURED}",
+    ),
+    _number(
+        "sustained_p50_ms",
+        "ms",
+        "median after heat has settled: of the last third of `sustain_s`",
+        f"latency still changed at the end, {UNSUSTAINED}, or {NOT_MEASURED}",
+    ),
+    _number(
+        "sustained_slowdown",
+        "ratio",
+        "`sustained_p50_ms` over `sustained_first_ms`; above 1 is slower",
+        "`sustained_p50_ms` is empty",
+    ),
+    _number(
+        "settled_after_s",
+        "s",
+        "seconds after which latency stays within 5 % of `sustained_p50_ms`",
+        "`sustained_p50_ms` is empty",
+    ),
+)
 RESOURCES = (
     _integer(
         "memory_model_bytes",
@@ -313,6 +340,7 @@ CSV_COLUMNS = (
     *LATENCY,
     *SPEEDUP,
     *COLD,
+    *SUSTAINED,
     *RESOURCES,
     *COUNTS,
     _text("digest", "SHA-256 of the deployed file", NOT_COMPILED),

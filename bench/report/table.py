@@ -24,6 +24,7 @@ from bench.stats import (
     score_drop_interval,
     score_interval,
 )
+from bench.stats.sustained import Sustained, settle
 from bench.types import Clock
 
 Row = dict[str, str | int | float | None]
@@ -61,6 +62,7 @@ def compute_row(record: Record, baseline: Record | None) -> Row:
         **latency_columns(record),
         **speedup_columns(record),
         **cold_columns(record),
+        **sustained_columns(record),
         **memory_columns(record),
         **energy_columns(record),
         **simulation_columns(record),
@@ -274,6 +276,32 @@ def cold_columns(record: Record) -> Row:
         "load_ms": median(launch.load_ms for launch in launches) if launches else None,
         "first_inference_ms": median(cold.first_ms for _, cold in colds) if colds else None,
     }
+
+
+def sustained_columns(record: Record) -> Row:
+    """Milliseconds of the first second of a sustained run and after heat has settled."""
+    found = find_sustained(record)
+    if found is None:
+        return {}
+    settled, first = found.settled_ms, found.first_ms
+    return {
+        "sustained_first_ms": first,
+        "sustained_p50_ms": settled,
+        "sustained_slowdown": settled / first if settled is not None and first else None,
+        "settled_after_s": found.after_s,
+    }
+
+
+def find_sustained(record: Record) -> Sustained | None:
+    """What the launch that ran for long shows; None where none did."""
+    return settle(next((launch.sustained for launch in record.launches if launch.sustained), ()))
+
+
+def explain_sustained(record: Record) -> dict[str, str]:
+    """Why a sustained run has no settled figure."""
+    found = find_sustained(record)
+    columns = ("sustained_p50_ms", "sustained_slowdown", "settled_after_s")
+    return dict.fromkeys(columns, found.reason) if found and found.reason else {}
 
 
 def memory_columns(record: Record) -> Row:

@@ -69,6 +69,16 @@ def test_a_launch_holds_samples_phases_outputs_and_profile(tmp_path):
     assert "no meter" in found.missing["energy_per_inference_mj"]
 
 
+def test_the_last_launch_ends_with_a_sustained_run_where_the_suite_asks(tmp_path):
+    rig = bench()
+    found = measure_artifact(replace(rig, measure=replace(rig.measure, launches=2, sustain_s=1.2)), artifact(tmp_path))
+    first, last = found.launches
+    assert first.sustained == ()
+    assert sum(window.seconds for window in last.sustained) >= 1.2
+    assert all(window.p50_ns > 1000 for window in last.sustained)
+    assert last.climate[-1].moment == "after the sustained run"
+
+
 def test_the_peak_of_a_phase_is_what_it_really_took(tmp_path):
     found = run(tmp_path, ballast_bytes=64 * 2**20)
     steady = found.launches[0].memory[3]

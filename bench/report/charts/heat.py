@@ -13,6 +13,8 @@ from bench.report.text import escape_name
 from bench.types import Json
 
 HEIGHT = 320
+Point = tuple[float, float, str]
+"""Seconds, a figure, and what stands under the pointer."""
 CURVES: tuple[tuple[str, Callable[[Climate], float | None]], ...] = (
     ("hottest zone, °C", lambda climate: climate.hottest_c),
     ("fastest clock, MHz", lambda climate: climate.fastest_mhz),
@@ -23,10 +25,32 @@ def draw_heat(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
     """A plot of heat and one of clocks per model and target, a line per cell; none where the device shows neither."""
     groups = group(cells, lambda c: (c.record.model, c.record.target))
     return [
-        draw_curves(members, legend, title=model, note=f"{axis} on {target}{describe(members)}", axis=axis, read=read)
+        draw_curves(
+            list_lines(members, read),
+            legend,
+            title=model,
+            note=f"{axis} on {target}{describe(members)}",
+            axes=("seconds since the first measurement", axis),
+        )
         for (model, target), members in groups.items()
         for axis, read in CURVES
         if any(read(climate) is not None for cell in members for climate in list_climate(cell))
+    ]
+
+
+def list_lines(cells: Sequence[Cell], read: Callable[[Climate], float | None]) -> list[tuple[Cell, Sequence[Point]]]:
+    """The points of each cell: seconds since the first moment of any, and what `read` gives."""
+    began_ns = min(climate.at_ns for cell in cells for climate in list_climate(cell))
+    return [
+        (
+            cell,
+            [
+                ((climate.at_ns - began_ns) / 1e9, value, climate.moment)
+                for climate in list_climate(cell)
+                if (value := read(climate)) is not None
+            ],
+        )
+        for cell in cells
     ]
 
 
@@ -45,40 +69,33 @@ def describe(cells: Sequence[Cell]) -> str:
 
 
 def draw_curves(
-    cells: Sequence[Cell],
+    lines: Sequence[tuple[Cell, Sequence[Point]]],
     legend: Legend,
     *,
     title: str,
     note: str,
-    axis: str,
-    read: Callable[[Climate], float | None],
+    axes: tuple[str, str],
+    from_zero: bool = False,
 ) -> Figure:
-    """One line per cell: seconds since the first moment of any, and what `read` gives."""
-    began_ns = min(climate.at_ns for cell in cells for climate in list_climate(cell))
-    data: list[Json] = []
-    values: list[float] = []
-    for name, cell in zip(label_cells(cells), cells, strict=True):
-        points = [
-            ((climate.at_ns - began_ns) / 1e9, value, climate.moment)
-            for climate in list_climate(cell)
-            if (value := read(climate)) is not None
-        ]
-        values += [value for _, value, _ in points]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines+markers",
-                "x": [seconds for seconds, _, _ in points],
-                "y": [value for _, value, _ in points],
-                "text": [f"<b>{escape_name(name)}</b><br>{escape_name(moment)}" for _, _, moment in points],
-                "hovertemplate": "%{text}<br>%{y:.0f} after %{x:.0f} s<extra></extra>",
-                "name": escape_name(name),
-                "line": {"color": legend.colours[cell.record.recipe], "width": 1.5},
-            }
-        )
+    """One line per cell through its points. `axes`: the titles of both. `from_zero`: where the upright one begins."""
+    names = label_cells([cell for cell, _ in lines])
+    values = [value for _, points in lines for _, value, _ in points]
+    data: list[Json] = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "x": [seconds for seconds, _, _ in points],
+            "y": [value for _, value, _ in points],
+            "text": [f"<b>{escape_name(name)}</b><br>{escape_name(said)}" for _, _, said in points],
+            "hovertemplate": f"%{{text}}<br>%{{y:{'.3g' if from_zero else '.0f'}}} after %{{x:.0f}} s<extra></extra>",
+            "name": escape_name(name),
+            "line": {"color": legend.colours[cell.record.recipe], "width": 1.5},
+        }
+        for name, (cell, points) in zip(names, lines, strict=True)
+    ]
     layout = {
-        "xaxis": {"title": {"text": "seconds since the first measurement"}},
-        "yaxis": {"title": {"text": axis}, "range": padded_range(values)},
+        "xaxis": {"title": {"text": axes[0]}},
+        "yaxis": {"title": {"text": axes[1]}, "range": [0, 1.15 * max(values)] if from_zero else padded_range(values)},
         "showlegend": True,
     }
     return Figure(title=title, note=note, data=data, layout=layout, height=HEIGHT)

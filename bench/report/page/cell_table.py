@@ -82,6 +82,8 @@ COLUMNS = (
     _column("latency_p99_ms", "p99, ms", number),
     _column("cold_start_ms", "cold start, ms", number),
     _column("first_inference_ms", "first run, ms", number),
+    _column("sustained_first_ms", "sustained, first s, ms", number),
+    _column("sustained_p50_ms", "sustained, settled, ms", number),
     _column("accuracy", "accuracy", percent, ("accuracy_low", "accuracy_high"), scale=100),
     _column("accuracy_drop_pp", "drop, pp", signed, ("accuracy_drop_low_pp", "accuracy_drop_high_pp")),
     _column("score", "score", number, ("score_low", "score_high")),

@@ -22,6 +22,7 @@ from bench.report.charts.bars import draw_energy, draw_memory, draw_sizes
 from bench.report.charts.heat import draw_heat
 from bench.report.charts.legend import Legend, make_legend
 from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.charts.sustained import draw_sustained
 from bench.report.page.cell_table import make_table
 from bench.report.page.headlines import write_headlines
 from bench.report.page.layer_times import list_profiles
@@ -38,6 +39,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]
     ("memory", "Memory", draw_memory),
     ("energy", "Energy", draw_energy),
     ("heat", "Heat and clocks", draw_heat),
+    ("sustained", "Sustained inference", draw_sustained),
 )
 """Sections with plots: id, title and what draws them. Their texts are in page.html."""
 

@@ -22,12 +22,22 @@ from bench.device.events import (
     PairTimed,
     SessionReport,
     Started,
+    Sustained,
     TimedRuns,
     to_line,
 )
 from bench.errors import CellFailed
 from bench.reach.process import read_event
-from bench.records import Climate, ColdStart, EnergyWindow, Execution, LayerTime, MemoryPhase, PairLaunch
+from bench.records import (
+    Climate,
+    ColdStart,
+    EnergyWindow,
+    Execution,
+    LayerTime,
+    MemoryPhase,
+    PairLaunch,
+    SustainedWindow,
+)
 from bench.types import Clock
 
 WINDOW = EnergyWindow(
@@ -51,6 +61,7 @@ EXAMPLES = (
     ),
     Condition(meter="nvml", distrust=("hot",)),
     ClimateRead(climate=Climate(moment="before timing", at_ns=5, celsius={"cpu": 51.5}, governors=("performance",))),
+    Sustained(windows=(SustainedWindow(start_s=0.0, seconds=1.0, inferences=9, p50_ns=5, p90_ns=6, p99_ns=7),)),
     EnergyRead(window=WINDOW, distrust=()),
     OutputsWritten(samples=12),
     SessionReport(

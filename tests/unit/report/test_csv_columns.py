@@ -10,7 +10,7 @@ from fake_records import energy, launches, record, suite
 from numpy.random import default_rng
 from old_store import GOLDEN, unpack_old_store
 
-from bench.records import ColdStart, OutputQuality, Quality, Score
+from bench.records import ColdStart, OutputQuality, Quality, Score, SustainedWindow
 from bench.report.columns import CSV_COLUMNS
 from bench.report.table import compute_rows
 from bench.store import Store
@@ -22,6 +22,10 @@ SUFFIXES = {"_ms": "ms", "_bytes": "bytes", "_pp": "percentage points", "_mj": "
 SCORED = Score(name="RMSE", value=1.5, unit="points", higher_is_better=False, without=(1.4, 1.6))
 NEW = {"weights_from", "inputs", "calibration"}
 """Columns that version 0.1.0 did not have."""
+LONG = tuple(
+    SustainedWindow(start_s=float(second), seconds=1.0, inferences=9, p50_ns=5, p90_ns=6, p99_ns=7)
+    for second in range(9)
+)
 COLD = ColdStart(start_ms=90.0, runtime_ms=50.0, first_ms=3.0)
 COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
 
@@ -31,7 +35,9 @@ def rows(tmp_path_factory):
     """Rows of every kind of cell: measured, failed, simulated, metered, and of a real database."""
     metered = record(
         budget={"energy_mj": 1.0},
-        launches=tuple(replace(one, energy=energy(2.0), cold=COLD) for one in launches(default_rng(0), 1.0)),
+        launches=tuple(
+            replace(one, energy=energy(2.0), cold=COLD, sustained=LONG) for one in launches(default_rng(0), 1.0)
+        ),
     )
     compared = OutputQuality(name="y", rows=9, compared=9, max_abs_err=0.1, relative_rms=0.05, agreement=0.9)
     judged = record(
