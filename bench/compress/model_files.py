@@ -15,11 +15,12 @@ from bench import cache
 from bench.compress import notes
 from bench.compress.export import layer_weights
 from bench.compress.interface import Compressor
-from bench.errors import InvalidInput, Unsupported
+from bench.errors import Unsupported
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
+from bench.inputs import rewrite_tflite
 from bench.inputs.draw import name_dtype
 from bench.inputs.of_file import FileInputs, settle_onnx, settle_tflite, show_specs
-from bench.inputs.rewrite_tflite import rewrite
+from bench.plugins import installed_version
 from bench.types import Json, Model, QuantSpec, TensorSpec
 
 INLINED = "model.onnx"
@@ -77,10 +78,11 @@ def _from_tflite(model: Model, source: Path, folder: Path, batch: int) -> Base:
     file, said = source, dict[str, Json]()
     if found.changed:
         shapes = [spec.shape for spec in found.specs]
-        name = cache.key(content=cache.sha256(source), signature=found.signature, shapes=shapes)
+        made_by = [cache.sha256(Path(rewrite_tflite.__file__)), installed_version("ai-edge-litert")]
+        name = cache.key(content=cache.sha256(source), signature=found.signature, shapes=shapes, made_by=made_by)
 
         def make(place: Path) -> Mapping[str, Json]:
-            rewrite(source, place / FIXED, signature=found.signature, shapes=shapes)
+            rewrite_tflite.rewrite(source, place / FIXED, signature=found.signature, shapes=shapes)
             return {}
 
         file = cache.find_or_make(folder, "inlined", name, make).folder / FIXED
@@ -90,8 +92,6 @@ def _from_tflite(model: Model, source: Path, folder: Path, batch: int) -> Base:
 
 def _from_onnx(model: Model, source: Path, folder: Path) -> Base:
     """The file itself, or a copy in the cache where external data is taken in or free sizes are fixed."""
-    if model.signature:
-        raise InvalidInput(f"{source}: --signature chooses one of a .tflite file; an .onnx file has none: leave it out")
     if not fits_one_file(proto := load_onnx(source), source):
         return _from_large(proto, source, model)
     proto, taken_in = read_onnx(source)

@@ -57,7 +57,12 @@ def find_baked_batch(specs: Sequence[TensorSpec], free: int) -> int | None:
 
 
 def settle_onnx(proto: ModelProto, model: Model, file: Path) -> FileInputs:
-    """Of an ONNX file, whose free sizes are fixed in place. Raises as `declared_inputs`, `settle` and `asked_of`."""
+    """Of an ONNX file, whose free sizes are fixed in place.
+
+    Raises as `declared_inputs`, `settle` and `asked_of`, and `InvalidInput` for a signature.
+    """
+    if model.signature:
+        raise InvalidInput(f"{file}: --signature chooses one of a .tflite file; an .onnx file has none: leave it out")
     declared = declared_inputs(proto, file)
     settled = settle(declared, asked_of(model, declared, file), file)
     outputs = declared_outputs(proto.graph)

@@ -77,26 +77,49 @@ def main(request: Path) -> int:
 
 
 def put_first(model: Any, name: str) -> None:
-    """Swaps the graph of a signature with the first one, in place, and drops the other signatures."""
+    """Leaves only the graph of a signature, first, and the graphs that it calls; drops the other signatures. In place."""
     chosen = next(item for item in model.signatureDefs if _text(item.signatureKey) == name)
-    place = chosen.subgraphIndex
-    graphs = model.subgraphs
-    graphs[0], graphs[place] = graphs[place], graphs[0]
-    moved = {0: place, place: 0}
-    for graph in graphs:
-        for operator in graph.operators or ():
-            for options in (operator.builtinOptions, getattr(operator, "builtinOptions2", None)):
-                _renumber(options, moved)
+    kept = _find_called(model, chosen.subgraphIndex)
+    moved = {old: new for new, old in enumerate(kept)}
+    model.subgraphs = [model.subgraphs[number] for number in kept]
+    for graph in model.subgraphs:
+        for options in _list_options(graph):
+            for key, value in _calls(options):
+                one = isinstance(value, int)
+                setattr(options, key, moved[value] if one else [moved[int(number)] for number in value])
     chosen.subgraphIndex = 0
     model.signatureDefs = [chosen]
+    read = {tensor.buffer for graph in model.subgraphs for tensor in graph.tensors}
+    read |= {item.buffer for item in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in read:
+            buffer.data = None
 
 
-def _renumber(options: Any, moved: Mapping[int, int]) -> None:
-    for key, value in vars(options).items() if options is not None else ():
-        if not key.endswith(ENDS) or value is None:
-            continue
-        several = not isinstance(value, int)
-        setattr(options, key, [moved.get(int(one), int(one)) for one in value] if several else moved.get(value, value))
+def _find_called(model: Any, first: int) -> list[int]:
+    """The number of a graph, then those of the graphs that it calls, however deep."""
+    found = [first]
+    for number in found:
+        for options in _list_options(model.subgraphs[number]):
+            for _, value in _calls(options):
+                called = [value] if isinstance(value, int) else [int(one) for one in value]
+                found.extend(one for one in dict.fromkeys(called) if one not in found)
+    return found
+
+
+def _list_options(graph: Any) -> list[Any]:
+    every = (
+        options
+        for operator in graph.operators or ()
+        for options in (operator.builtinOptions, getattr(operator, "builtinOptions2", None))
+    )
+    return [options for options in every if options is not None]
+
+
+def _calls(options: Any) -> list[tuple[str, Any]]:
+    """Fields that name graphs. A negative number names none."""
+    fields = [(key, value) for key, value in vars(options).items() if key.endswith(ENDS) and value is not None]
+    return [(key, value) for key, value in fields if not isinstance(value, int) or value >= 0]
 
 
 def resize(model: Any, file: Path, shapes: Sequence[Sequence[int]]) -> None:

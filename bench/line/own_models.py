@@ -146,9 +146,9 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
         )
         for model in models
     ]
-    for model in described if given else ():
-        _check_inputs(model, options)
     for model in described:
+        if given or (model.file and model.input_shape):
+            _check_inputs(model, options)
         if model.factory and not model.input_shape and not model.inputs:
             raise InvalidInput(
                 f"{model.name!r} needs the shape of its inputs: name a data set, or give --input-shape 3,224,224, or for "

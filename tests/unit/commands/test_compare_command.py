@@ -18,7 +18,7 @@ BLOCKS = ((1000.0, 2000.0, 2000.0, 1000.0),) * 5
 
 def prepared(path):
     artifact = Artifact(path=path, format="onnx")
-    return SimpleNamespace(artifact=artifact, bench=object())
+    return SimpleNamespace(artifact=artifact, bench=object(), source=SimpleNamespace(inputs=()))
 
 
 @pytest.fixture

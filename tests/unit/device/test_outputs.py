@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from bench.device.inputs import input_specs
 from bench.device.job import Job
 from bench.device.outputs import REPEATED, Output, infer_all, read_outputs, write_outputs
+from bench.errors import InvalidInput
+from bench.formats.npz_file import write_npz
 from bench.types import TensorSpec
 
 
@@ -114,3 +119,74 @@ def test_a_file_that_is_none_of_ours_is_an_error(tmp_path):
     np.savez(tmp_path / "o.npz", **{"0": np.ones(3)})
     with pytest.raises(KeyError):
         read_outputs(tmp_path / "o.npz")
+
+
+class Stateful:
+    """A session whose state (2, batch) is fed back: it counts the calls it has seen, by sample."""
+
+    def inputs(self):
+        state = TensorSpec(name="state", shape=(2, 3), batch_axis=1)
+        return (TensorSpec(name="x", shape=(3, 1)), replace(state, batch_axis=0), TensorSpec(name="rate", shape=()))
+
+    def outputs(self):
+        return ("y", "next")
+
+    def run(self, feed):
+        assert feed["rate"].shape == ()
+        state = feed["state"] + 1
+        return feed["x"] * feed["rate"] + state[:1].T, state
+
+
+STATE = TensorSpec(name="state", shape=(2, -1), batch_axis=1)
+
+
+def run_stateful(tmp_path, feedback, rate=(5.0,) * 6):
+    x, state = np.zeros((6, 1), np.float32), np.zeros((6, 2), np.float32)
+    write_npz(tmp_path / "e.npz", {"0": state, "1": np.array(rate, np.float32), "2": x})
+    job = Job(
+        task="measure",
+        session="",
+        subjects=(),
+        batch=3,
+        evaluate=str(tmp_path / "e.npz"),
+        inputs=(STATE, TensorSpec(name="rate", shape=(), batch_axis=None), TensorSpec(name="x", shape=(-1, 1))),
+        output_axes={"y": 0, "next": 1},
+        feedback=feedback,
+    )
+    return infer_all(Job.from_json(job.to_json()), Stateful())
+
+
+def test_a_state_is_fed_back_and_its_samples_lie_on_its_own_axis(tmp_path):
+    (y, state), samples = run_stateful(tmp_path, (("next", "state"),))
+    assert samples == 6
+    assert y.rows.ravel().tolist() == [1, 1, 1, 2, 2, 2]
+    assert state.rows.shape == (6, 2)
+    assert (y.again, state.again) == (None, None)
+
+
+def test_without_feedback_each_call_begins_with_the_samples_own_state(tmp_path):
+    (y, _), _ = run_stateful(tmp_path, ())
+    assert y.rows.ravel().tolist() == [1] * 6
+
+
+@pytest.mark.parametrize(
+    ("feedback", "said"),
+    [
+        ((("other", "state"),), "has the outputs y, next and the inputs"),
+        ((("y", "state"),), r"the output is float32 \(3, 1\), the input takes float32 \(2, 3\)"),
+    ],
+)
+def test_what_cannot_be_fed_back_is_refused(tmp_path, feedback, said):
+    with pytest.raises(InvalidInput, match=said):
+        run_stateful(tmp_path, feedback)
+
+
+def test_an_input_without_a_batch_axis_has_one_value_in_a_batch(tmp_path):
+    with pytest.raises(InvalidInput, match="'rate' has no batch axis, and its samples differ within a batch of 3"):
+        run_stateful(tmp_path, (), rate=(1, 2, 3, 4, 5, 6))
+
+
+def test_a_batch_that_is_not_the_files_is_refused():
+    job = Job(task="measure", session="", subjects=(), batch=2, inputs=(TensorSpec(name="x", shape=(-1, 2)),))
+    with pytest.raises(InvalidInput, match="its batch is not the 2 that was asked for"):
+        input_specs(job, Told(lambda x: (x,), batch=4))
