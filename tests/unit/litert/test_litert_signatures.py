@@ -41,7 +41,7 @@ def layer(width, buffer, signature=None):
 
 
 def added(signature):
-    """x (1, 3) plus a constant of 3."""
+    """X (1, 3) plus a constant of 3."""
     graph, operator = schema.SubGraphT(), schema.OperatorT()
     graph.tensors = [tensor("x", [1, 3], signature=signature), tensor("c", [4, 3], 1), tensor("y", [4, 3])]
     operator.opcodeIndex, operator.inputs, operator.outputs = 2, [0, 1], [2]
