@@ -11,6 +11,7 @@ from typing import ClassVar
 from pydantic import ConfigDict
 
 from bench.config.strict_toml import STRICT, locate, read_toml, shipped
+from bench.device.job import Settings
 from bench.errors import InvalidInput, unknown
 from bench.plugins import available
 from bench.types import Scalar
@@ -38,6 +39,20 @@ class BackendChoice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsChoice:
+    """What is set on the device while a process measures: as `bench.device.job.Settings`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    nvpmodel: int | None = None
+    governor: str = ""
+    jetson_clocks: bool = False
+
+    def as_job(self) -> Settings:
+        """As a job names them."""
+        return Settings(**asdict(self))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What a model may cost on this target; the column `budget` says whether it does. MB: 10^6 bytes, kB: 10^3."""
 
@@ -62,7 +77,8 @@ class Target:
     is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
     it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
     `cool_down_s`: before each launch, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
-    and until it is at most that hot. `accuracy_samples`: how many test samples run there; 0: all.
+    and until it is at most that hot. `settings`: what is set on the device while a process measures, and restored.
+    `accuracy_samples`: how many test samples run there; 0: all.
 
     Only of a board (reach "ssh"): `host`: user@host, or a host of the user's ssh configuration; `python`: its Python,
     `folder`: where it keeps what is sent, `root`: of its /proc and /sys, `ssh_config`: a file instead of the user's.
@@ -80,6 +96,7 @@ class Target:
     min_clean_share: float = 0.2
     cool_down_s: float = 0.0
     ceiling_c: float | None = None
+    settings: SettingsChoice = field(default_factory=SettingsChoice)
     pin: bool = True
     accuracy_samples: int = 0
     host: str = ""
@@ -109,6 +126,10 @@ def load_target(name: str) -> Target:
         _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
     _check_meters(target, path)
     _check_cooling(target, path)
+    if target.settings != SettingsChoice() and target.reach not in ("local", "ssh"):
+        raise InvalidInput(f"{path}: key 'settings': {target.reach!r} is not a real device: leave it out")
+    if target.settings.nvpmodel is not None and target.settings.nvpmodel < 0:
+        raise InvalidInput(f"{path}: key 'settings.nvpmodel': the number of a mode, found {target.settings.nvpmodel}")
     return target
 
 

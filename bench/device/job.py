@@ -39,6 +39,18 @@ class Cooling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What is set on a device while it measures, in this order, and restored afterwards. Nothing by default.
+
+    `nvpmodel`: number of a Jetson's power mode; `governor`: of every CPU; `jetson_clocks`: all clocks to their highest.
+    """
+
+    nvpmodel: int | None = None
+    governor: str = ""
+    jetson_clocks: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """When measuring stops. `width`: half width of the 95 % interval of the median, relative to it.
 
@@ -84,6 +96,7 @@ class Job:
     limits: Limits = field(default_factory=Limits)
     meters: tuple[MeterChoice, ...] = ()
     cooling: Cooling = field(default_factory=Cooling)
+    settings: Settings = field(default_factory=Settings)
     sustain_s: float = 0.0
     profile_runs: int = 0
     count_runs: int = 3
@@ -102,6 +115,7 @@ class Job:
             subjects = tuple(_read_subject(subject) for subject in data.pop("subjects"))
             limits = Limits(**data.pop("limits"))
             data["cooling"] = Cooling(**data["cooling"])
+            data["settings"] = Settings(**data["settings"])
             data["meters"] = tuple(MeterChoice(**meter) for meter in data["meters"])
             data["inputs"] = tuple(_read_spec(spec) for spec in data.get("inputs", ()))
             data["feedback"] = tuple((output, name) for output, name in data.get("feedback", ()))

@@ -21,6 +21,7 @@ from time import perf_counter_ns
 from typing import IO, TypeVar
 
 from bench.device import heat, machine
+from bench.device.board.settings import start_guard
 from bench.device.energy import energy_windows, open_meters
 from bench.device.events import (
     ClimateRead,
@@ -98,7 +99,8 @@ def work(job: Job, channel: Channel) -> None:
     """Does the job's task and sends every result as an event."""
     root = Path(job.root)
     start_ms = machine.process_age_ms(root)
-    facts = machine.facts(root)
+    guard = start_guard(root, job.settings)
+    facts = machine.facts(root) | ({"settings": guard.applied} if guard.applied else {})
     if job.pin:
         facts |= machine.pin(root, job.threads)
     channel.send(MachineFacts(facts=facts))
@@ -113,6 +115,8 @@ def work(job: Job, channel: Channel) -> None:
     if job.task not in tasks:
         raise InvalidInput(f"job file: task {job.task!r} is none of {', '.join(tasks)}")
     tasks[job.task](job, channel, root)
+    if reasons := guard.close():
+        channel.send(Condition(meter="settings", distrust=reasons))
 
 
 def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | None) -> None:

@@ -13,7 +13,7 @@ from bench.config.suite import Measure
 from bench.config.target import Target
 from bench.device import events as say
 from bench.device.events import Event
-from bench.device.job import Cooling, Job, MeterChoice, Subject
+from bench.device.job import Cooling, Job, MeterChoice, Settings, Subject
 from bench.device.outputs import Output, read_outputs
 from bench.errors import CellFailed, InvalidInput, Unavailable
 from bench.owner import temporary_folder
@@ -53,6 +53,7 @@ class Bench:
     seed: int = 0
     pin: bool = True
     cooling: Cooling = field(default_factory=Cooling)
+    settings: Settings = field(default_factory=Settings)
 
     def make_job(self, task: str, subjects: Sequence[Subject]) -> Job:
         """A job of this cell, before its task's own fields."""
@@ -69,6 +70,7 @@ class Bench:
             feedback=self.feedback,
             seed=self.seed,
             limits=self.measure.limits(),
+            settings=self.settings,
             pin=self.pin,
         )
 

@@ -183,6 +183,7 @@ def _set_up_bench(
         seed=setting.seed,
         pin=setting.target.pin,
         cooling=Cooling(limit_s=setting.target.cool_down_s, ceiling_c=setting.target.ceiling_c),
+        settings=setting.target.settings.as_job(),
     )
 
 

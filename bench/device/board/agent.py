@@ -280,6 +280,9 @@ def clean(folder: Path, request: Request) -> None:
     size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     for name in ("jobs", "blobs", "code", "agent", "tensorrt"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    if size_of(folder / "settings") == 0:  # else a board's settings are still to be restored
+        for name in ("settings", "jetson_clocks.stored"):
+            (folder / name).unlink(missing_ok=True)
     (folder / "lock").unlink()
     left = [path.name for path in folder.iterdir()]
     if not left:

@@ -40,7 +40,7 @@ def run(job: Path) -> None:
         said = watch(asked, job, events)
     except OSError as error:
         said["why"] = f"it did not start: {error}"
-    kill_descendants()
+    kill_descendants(guard_of(job))
     said["stderr"] = tail(job / "stderr.log")
     said["outputs"] = describe_file(job / "outputs.npz")
     os.write(events, b"\n" + json.dumps({"runner": said}).encode() + b"\n")
@@ -89,10 +89,20 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def kill_descendants() -> None:
-    """SIGKILL to everything below this process, until nothing is left."""
+def guard_of(job: Path) -> int:
+    """The process that restores the board's settings when the worker is gone: it lives on; 0 if there is none."""
+    try:
+        return int((job / "guard").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
+
+
+def kill_descendants(guard: int = 0) -> None:
+    """SIGKILL to everything below this process but the guard and its own, until nothing is left."""
     for _ in range(200):
         below = descendants(os.getpid())
+        if guard in below:
+            below -= descendants(guard) | {guard}
         for pid in below:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
