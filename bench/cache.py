@@ -29,7 +29,7 @@ from bench.errors import Unavailable, full_disk_ends
 from bench.owner import lives, parse, this_process
 from bench.types import Json, Progress
 
-Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers"]
+Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers", "data"]
 KINDS: Mapping[Kind, str] = {
     "models": "reference networks, trained",
     "trained": "networks after a training step of a recipe",
@@ -38,6 +38,7 @@ KINDS: Mapping[Kind, str] = {
     "calibration": "samples that runtimes calibrate on",
     "inlined": "ONNX files in one piece, with fixed axes",
     "papers": "findings of `make papers`",
+    "data": "samples that a user's function gave",
 }
 """What an entry can be. The kind is the first part of its place in the cache."""
 SIDECAR = "entry.json"

@@ -88,7 +88,7 @@ def compress_one(
     The answer has `untrusted` where the outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
-    data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text))
+    data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text), cache)
     found = resolve(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
@@ -119,9 +119,9 @@ def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
     return {"recipe": steps.text, **({"widths": chosen} if chosen else {})}
 
 
-def _load_data(model: str, dataset: str | None, root: str | None, task: Task) -> Dataset | None:
+def _load_data(model: str, dataset: str | None, root: str | None, task: Task, cache: Path) -> Dataset | None:
     name = (DEFAULT_DATA if names_reference(model) else "") if dataset is None else dataset
-    return load_data(name, Path(root) if root else None, task=task) if name else None
+    return load_data(name, Path(root) if root else None, task=task, cache=cache) if name else None
 
 
 def _check_model(model: Model, named: Dataset | None, seed: int, *, train: bool) -> None:

@@ -17,7 +17,10 @@ IN_MEMORY = 2**28
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrays:
-    """Inputs and targets of any source; `place` names it in messages, `names` its inputs where there are several."""
+    """Inputs and targets of any source; `place` names it in messages, `names` its inputs where there are several.
+
+    `named`: whether the source gave these names. `notes`: what was chosen for the user.
+    """
 
     place: str
     x_train: tuple[Array, ...]
@@ -25,6 +28,8 @@ class Arrays:
     x_test: tuple[Array, ...]
     y_test: Array
     names: tuple[str, ...] = field(default=())
+    named: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def make_parts(given: Arrays, task: Task) -> tuple[Part, Part]:
@@ -37,7 +42,7 @@ def make_parts(given: Arrays, task: Task) -> tuple[Part, Part]:
         _check_shapes(found)
         if len(found.x[0]) != len(found.y):
             raise InvalidInput(f"{given.place}: x_{part} has {len(found.x[0])} examples, y_{part} {len(found.y)}")
-        task.take_targets(found.y if found.y.nbytes <= IN_MEMORY else found.y[:1], found.names[-1])
+        task.take_targets(found.y[:] if found.y.nbytes <= IN_MEMORY else found.y[:1], found.names[-1])
     check_alike(given.place, parts[0], parts[1])
     small = sum(4 * array.size for part in parts for array in (*part.x, part.y)) <= IN_MEMORY
     return (parts[0].in_memory(), parts[1].in_memory()) if small else (parts[0], parts[1])

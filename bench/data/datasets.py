@@ -19,8 +19,10 @@ from bench.data.idx_files import read_idx_set
 from bench.data.image_folders import ImageOptions, parse_images, read_image_folder
 from bench.data.npy_folders import is_npy_folder, read_npy_folder
 from bench.data.npz_sets import read_npz_set
+from bench.data.own_sets import read_own_set
 from bench.data.parts import Part
 from bench.errors import InvalidInput
+from bench.own_code import is_import_path
 from bench.tasks.base import Task
 from bench.tasks.builtin import CLASSIFICATION
 
@@ -73,13 +75,16 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATION) -> Dataset:
+def load_data(
+    name: str, root: Path | None = None, *, task: Task = CLASSIFICATION, cache: Path | None = None
+) -> Dataset:
     """The data set called `digits`, `mnist`, `fashion-mnist`, or the .npz file or folder at the path `name`.
 
     idx.gz files are looked for in `root`, `root/<name>` and `root/data/<name>`. An .npz, or a folder of .npy, holds
     x_train, y_train, x_test, y_test: inputs (N, C, H, W), (N, C, L) or (N, features), uint8 (divided
     by 255), float (kept as is) or other whole numbers (token ids), without NaN; targets are what the task takes.
-    Any other folder, and images(folder=...), holds images by class.
+    Any other folder, and images(folder=...), holds images by class. `package.module:function` gives samples, which are
+    kept in the folder `cache` where they have no index.
 
     Raises `InvalidInput`: unknown name, missing or damaged file, wrong shapes or values; names file and key.
     """
@@ -87,7 +92,7 @@ def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATIO
         return _load_images(name, parse_images(parse_call(name)), task)
     if Path(name).is_dir() and name not in NAMED_SETS and not is_npy_folder(Path(name)):
         return _load_images(name, ImageOptions(folder=Path(name)), task)
-    given = _read(name, root)
+    given = read_own_set(name, cache) if is_import_path(name) else _read(name, root)
     train, test = make_parts(given, task)
     check_values(train, test)
     return Dataset(
@@ -96,7 +101,8 @@ def load_data(name: str, root: Path | None = None, *, task: Task = CLASSIFICATIO
         test=test,
         classes=count_classes(given.place, train, test) if task.labels else 0,
         task=task,
-        input_names=given.names,
+        input_names=given.names if given.named else (),
+        notes=given.notes,
     )
 
 
@@ -117,6 +123,6 @@ def _read(name: str, root: Path | None) -> Arrays:
     if is_npy_folder(Path(name)):
         return read_npy_folder(Path(name))
     raise InvalidInput(
-        f"unknown data set {name!r} (known: digits, {', '.join(IDX_NAMES)}, a path ending in .npz, or a folder of images "
-        "by class or of .npy)"
+        f"unknown data set {name!r} (known: digits, {', '.join(IDX_NAMES)}, a path ending in .npz, a folder of images "
+        "by class or of .npy, or package.module:function)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -30,6 +31,7 @@ from bench.line.own_models import (
 )
 from bench.models.factory import load_factory
 from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
+from bench.paths import cache_folder
 from bench.plugins import available
 from bench.tasks.own import find_task
 from bench.types import Conditions, Json, Model, Recipe
@@ -110,7 +112,7 @@ def make_plan(request: Request) -> Plan:
     said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
     name = "" if said.data else suite.data if request.data is None else request.data
     task = find_task(request.task or suite.task)
-    data = load_data(name, root, task=task) if name else None
+    data = load_data(name, root, task=task, cache=cache_folder(os.environ)) if name else None
     shifted = _shifted(suite, data, root)
     models = describe_inputs(_models(request, suite, data), said, request.data or "")
     told = (*_check_data(request, suite, data, models), *(data.notes if data else ()))
@@ -178,7 +180,7 @@ def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset |
     where = f"suite {suite.name}: key 'shifted_data' = {suite.shifted_data!r}"
     if data is None:
         raise InvalidInput(f"{where} needs a data set beside it: name one with `data` or --dataset")
-    other = load_data(suite.shifted_data, root, task=data.task)
+    other = load_data(suite.shifted_data, root, task=data.task, cache=cache_folder(os.environ))
     for what, theirs, ours in (
         ("inputs of shape", other.input_shape, data.input_shape),
         ("classes:", other.classes, data.classes),
