@@ -109,7 +109,9 @@ def compress_one(
             calibrate=choose_calibration(calibrate or "", said.file(), [steps]),
             input_data=said.file(),
         )
-        judged_on = {"dataset": _describe_data(found, data, asked=dataset is not None)}
+        judged_on: dict[str, Json] = {"dataset": _describe_data(found, data, asked=dataset is not None)}
+        if data and data.notes:
+            judged_on["data_notes"] = "; ".join(data.notes)
         named = {"file": str(out), "model": found.name, **_recipe_json(steps, chosen), **judged_on}
         return {**named, **_write(found, steps, out, coded, setting)}
 
