@@ -73,7 +73,7 @@ def test_a_keyword_spotter_with_state_is_inspected_as_it_comes(pressbench):
 
 
 @pytest.mark.slow
-def test_int8_that_loses_the_faces_is_refused_as_untrusted(pressbench, folder, onnx_cases):
+def test_int8_that_moves_the_boxes_is_untrusted(pressbench, folder, onnx_cases):
     packaged("scikit-image", "astronaut.png")
     before = onnx_cases / "version-RFB-320_simplified.onnx"
     script(folder, "faces.py", "prepare")
