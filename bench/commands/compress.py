@@ -109,11 +109,14 @@ def compress_one(
             calibrate=choose_calibration(calibrate or "", said.file(), [steps]),
             input_data=said.file(),
         )
-        judged_on: dict[str, Json] = {"dataset": _describe_data(found, data, asked=dataset is not None)}
-        if data and data.notes:
-            judged_on["data_notes"] = "; ".join(data.notes)
+        judged_on = {"dataset": _describe_data(found, data, asked=dataset is not None), **_notes_json(data)}
         named = {"file": str(out), "model": found.name, **_recipe_json(steps, chosen), **judged_on}
         return {**named, **_write(found, steps, out, coded, setting)}
+
+
+def _notes_json(data: Dataset | None) -> dict[str, Json]:
+    """How the samples were taken, where the data set says so."""
+    return {"data_notes": "; ".join(data.notes)} if data and data.notes else {}
 
 
 def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
