@@ -267,7 +267,7 @@ def decode_command(*, file: Path, out: Path, limit_mib: int) -> tuple[Any, Any]:
 @signature_option
 @click.argument("file", type=click.Path(path_type=Path))
 def inspect_command(**arguments: Any) -> tuple[Any, Any]:
-    """Inputs and outputs, params, MACs and bytes of an .onnx or .tflite file, layer by layer."""
+    """Inputs and outputs, params, MACs and bytes of an .onnx, .tflite or .pt2 file, layer by layer."""
     from bench.commands.inspect import inspect_file
 
     return inspect_file(**arguments)

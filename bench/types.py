@@ -99,6 +99,7 @@ class Model:
     `train`: the user asked to train the network of this function of theirs; its weights are theirs otherwise.
     `inputs`: what the user says of its inputs, instead of `input_shape`. `signature`: which one of a .tflite file.
     `feedback`: (output, input) pairs: what one call gives there is what the next one takes.
+    `program`: the .pt2 file that the user named, of which `file` is the ONNX form.
     """
 
     name: str
@@ -113,6 +114,12 @@ class Model:
     inputs: tuple[AskedInput, ...] = ()
     signature: str = ""
     feedback: tuple[tuple[str, str], ...] = ()
+    program: Path | None = None
+
+    @property
+    def brought(self) -> Path | None:
+        """The file that the user named; None for a network of a function."""
+        return self.program or self.file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +340,13 @@ class Backend(ABC):
     @abstractmethod
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """Writes the deployable file into the empty folder `out`."""
+
+    def open_program(self, file: Path) -> Any:
+        """The network of a user's file in the runtime's own format, without running code that came with it.
+
+        Raises `InvalidInput` for a damaged or hostile file.
+        """
+        raise TypeError(f"{self.name} opens no programs: {file}")
 
     def free_batch(self, artifact: Artifact, source: Compressed, out: Path) -> Path | None:
         """The artifact's file in the folder `out` with the batch as free as the source's; None where it stays fixed."""

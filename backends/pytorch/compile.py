@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import ClassVar, final
+from typing import Any, ClassVar, final
 
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Json, Precision, Probe, QuantSpec, Scalar
@@ -37,6 +37,12 @@ class PytorchBackend(Backend):
             return Probe(available=True, version=version("torch"))
         except PackageNotFoundError:
             return Probe(available=False, reason="torch is not installed", remedy="pip install torch")
+
+    def open_program(self, file: Path) -> Any:
+        """The `torch.export.ExportedProgram` of a .pt2 file. Raises as `load_archive`."""
+        from backends.pytorch.archive import load_archive
+
+        return load_archive(file)
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out/model.pt2`, its weights and arithmetic in the precision of the recipe or the option."""

@@ -193,5 +193,5 @@ class CudaSession(PytorchSession):
 
 
 def _to_arrays(outputs: Any) -> tuple[Array, ...]:
-    values = (outputs,) if isinstance(outputs, Tensor) else tuple(outputs)
+    values = (value for value in tree_leaves(outputs) if isinstance(value, Tensor))
     return tuple(np.array(value.detach().cpu().numpy()) for value in values)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
+from bench.compress.program import find_program
 from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import InvalidInput, unknown
@@ -115,7 +116,7 @@ def _prepare_file(
     path: Path, choice: BackendChoice, conditions: Conditions, setting: Setting, said: InputOptions
 ) -> Prepared:
     """The file as it is, compiled for the backend."""
-    (model,) = describe_inputs([resolve(str(path), None)], said)
+    (model,) = describe_inputs([find_program(resolve(str(path), None), setting.cache)], said)
     with users_file_named(setting.cache, str(path)):
         return prepare(model, Recipe(name="baseline"), choice, conditions, setting)
 

@@ -10,6 +10,7 @@ from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
 from bench.compress.coding.weights_file import coded_file
 from bench.compress.notes import BATCH
+from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import Measure, check_seed
 from bench.config.target import BackendChoice, Target
@@ -89,9 +90,10 @@ def compress_one(
     """
     check_seed(seed, "--seed")
     data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text), cache)
-    found = resolve(
+    resolved = resolve(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
+    found = find_program(resolved, cache)
     _check_model(found, data if dataset else None, seed, train=train)
     (found,) = describe_inputs([found], said, dataset or "")
     steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.compress.model_files import base_from_file
+from bench.compress.program import write_program
 from bench.cost.count import cost_of
 from bench.cost.probe import probe
 from bench.cost.show import cost_json
@@ -35,8 +36,16 @@ def inspect_file(*, file: Path, inputs: tuple[str, ...], signature: str | None) 
 
     Raises as `bench.cost.probe.probe`; where `inputs` or `signature` are given as `bench.compress.model_files` too.
     """
+    if file.suffix == ".pt2":
+        with tempfile.TemporaryDirectory(prefix="pressbench-inspect-") as place:
+            write_program(file, form := Path(place) / f"{file.stem}.onnx")
+            return _inspect(form, file.name, inputs, signature)
+    return _inspect(file, file.name, inputs, signature)
+
+
+def _inspect(file: Path, title: str, inputs: tuple[str, ...], signature: str | None) -> tuple[Json, Group]:
     probe(file)
-    model = Model(name=file.name, file=file, inputs=parse_inputs(inputs), signature=signature or "")
+    model = Model(name=title, file=file, inputs=parse_inputs(inputs), signature=signature or "")
     with tempfile.TemporaryDirectory(prefix="pressbench-inspect-") as folder:
         counted, batch = file, None
         if inputs or signature:
@@ -48,7 +57,7 @@ def inspect_file(*, file: Path, inputs: tuple[str, ...], signature: str | None) 
     ports = [row for name in names for row in read_ports(replace(model, signature=name))]
     said = _describe_signatures(signatures, signature)
     answer = {**cost_json(cost), "ports": ports, "signatures": [*signatures]}
-    return answer, Group(ports_table(file.name, ports), *map(Text, said), layer_table(file.name, cost))
+    return answer, Group(ports_table(title, ports), *map(Text, said), layer_table(title, cost))
 
 
 def read_ports(model: Model) -> list[Row]:

@@ -55,7 +55,7 @@ def run_suite(
     Raises `InvalidInput`, `Unavailable` and `DiskFull` as the stages do.
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
-    plan = plan_run(request)
+    plan = plan_run(request, cache)
     if require_budget and not plan.target.budget.limits():
         raise InvalidInput(
             f"--require-budget: target {plan.target.name} has no [budget]; docs/configuring.md has its keys"

@@ -79,6 +79,15 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
     return Exported(onnx=content, pt2=pt2.getvalue(), layers=layers, fixed_batch=fixed_batch)
 
 
+def write_onnx(program: torch.export.ExportedProgram, ends: Ends) -> bytes:
+    """A program as an ONNX file with names of layers as `export` gives them. Raises `Unsupported` with the reason."""
+    with _quiet():
+        proto = _to_onnx(program, ends)
+    _name_layers(proto.graph)
+    _tidy(proto, free_batch=False)
+    return proto.SerializeToString(deterministic=True)
+
+
 def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Layer name -> its weight initializer, for every layer that has one, in graph order.
 

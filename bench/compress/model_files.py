@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -106,7 +106,11 @@ def _from_onnx(model: Model, source: Path, folder: Path) -> Base:
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
         file = cache.find_or_make(folder, "inlined", name, partial(_write, content)).folder / INLINED
-    return _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
+    base = _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
+    if model.program is None or inputs.changed:
+        return base
+    content = cache.key(onnx=base.content, program=cache.sha256(model.program))
+    return replace(base, files={**base.files, "pt2": model.program}, content=content)
 
 
 def _from_large(proto: ModelProto, source: Path, model: Model) -> Base:

@@ -36,7 +36,7 @@ def read_inputs(model: Model) -> FileInputs:
     assert model.file is not None
     if model.file.suffix == ".tflite":
         return settle_tflite(model.file, model, 1)
-    return settle_onnx(load_onnx(model.file), model, model.file)
+    return settle_onnx(load_onnx(model.file), model, model.brought or model.file)
 
 
 def find_batch(model: Model) -> int:

@@ -43,10 +43,11 @@ def choose_backends(
     if model.file is None:
         return list(planned), ""
     form = model.file.suffix.removeprefix(".")
-    fit = [choice for choice in planned if form in accepts(choice.name)]
+    forms = {form, "pt2"} if model.program else {form}
+    fit = [choice for choice in planned if forms & {*accepts(choice.name)}]
     if fit:
         return fit, ""
-    others = [choice for choice in target.backend if choice not in planned and form in accepts(choice.name)]
+    others = [choice for choice in target.backend if choice not in planned and forms & {*accepts(choice.name)}]
     if not others:
         return list(planned), ""
     names, missed = (", ".join(choice.title for choice in choices) for choices in (others, planned))
@@ -61,7 +62,7 @@ def check_fit(model: Model, data: Dataset, seed: int) -> None:
     if model.file is not None:
         if unfit := find_unfit(model, data):
             raise InvalidInput(
-                f"--dataset {data.name}: {model.file}: {unfit}; name a data set that fits, or none by --dataset ''"
+                f"--dataset {data.name}: {model.brought}: {unfit}; name a data set that fits, or none by --dataset ''"
             )
     elif not is_reference(model):
         module = build(model, seed)

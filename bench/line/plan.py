@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.cache import key as digest_of
 from bench.cache import sha256
 from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates
+from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import BASELINE, Suite, check_measure, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
@@ -30,7 +31,7 @@ from bench.line.own_models import (
     describe_suite_data,
 )
 from bench.models.factory import load_factory
-from bench.models.registry import FILE_SUFFIXES, resolve, tell_apart
+from bench.models.registry import resolve, tell_apart
 from bench.paths import cache_folder
 from bench.plugins import available
 from bench.tasks.own import find_task
@@ -105,8 +106,11 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def make_plan(request: Request) -> Plan:
-    """Raises `InvalidInput` for every name that does not exist, before anything is measured."""
+def make_plan(request: Request, cache: Path | None = None) -> Plan:
+    """Raises `InvalidInput` for every name that does not exist, before anything is measured.
+
+    `cache`: where a .pt2 file becomes ONNX; None: the folder that the environment names.
+    """
     suite, target = _override(load_suite(request.suite), request), load_target(request.target)
     root = Path(request.data_root) if request.data_root else None
     said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
@@ -114,7 +118,7 @@ def make_plan(request: Request) -> Plan:
     task = find_task(request.task or suite.task)
     data = load_data(name, root, task=task, cache=cache_folder(os.environ)) if name else None
     shifted = _shifted(suite, data, root)
-    models = describe_inputs(_models(request, suite, data), said, request.data or "")
+    models = describe_inputs(_models(request, suite, data, cache or cache_folder(os.environ)), said, request.data or "")
     told = (*_check_data(request, suite, data, models), *(data.notes if data else ()))
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
@@ -190,7 +194,7 @@ def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset |
     return other
 
 
-def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]:
+def _models(request: Request, suite: Suite, data: Dataset | None, cache: Path) -> list[Model]:
     """A user's own function is imported here: one that is not there ends the run before it begins."""
     texts = request.models or suite.models
     if (request.weights or request.input_shape) and len(texts) > 1:
@@ -207,7 +211,7 @@ def _models(request: Request, suite: Suite, data: Dataset | None) -> list[Model]
     for model in models:
         if model.factory:
             load_factory(model.factory)
-    return tell_apart(models)
+    return tell_apart([find_program(model, cache) for model in models])
 
 
 def _check_data(request: Request, suite: Suite, data: Dataset | None, models: Sequence[Model]) -> tuple[str, ...]:
@@ -327,7 +331,7 @@ def subject_of(model: Model, data: Dataset | None) -> list[Json]:
     A user's network trained here is another than the one that the user's function makes.
     """
     named = "" if data is None else data.name if data.name in NAMED_SETS and data.task.labels else data.digest
-    brought = model.file or model.weights
+    brought = model.brought or model.weights
     content = _content(brought) if brought else ""
     said = [*map(str, model.inputs), *model.feedback, *([model.signature] if model.signature else [])]
     return [named, model.name, model.input_shape, content, *(["trained here"] if model.train else []), *said]
@@ -349,7 +353,7 @@ def _content(file: Path) -> str:
     """Digest of a model's file or weights, the weights an ONNX file keeps beside it included."""
     try:
         with suppress(Unsupported):  # a model too large for one file: its cells are skipped, the others go on
-            if file.suffix in FILE_SUFFIXES:
+            if file.suffix in {".onnx", ".tflite"}:
                 probe(file)
             if file.suffix == ".onnx" and (beside := data_files(proto := load_onnx(file), file)):
                 if not fits_one_file(proto, file):

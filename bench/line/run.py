@@ -67,13 +67,13 @@ class Surroundings:
     run_cell: Callable[[PlannedCell, RunState], Record] = run_cell
 
 
-def plan_run(request: Request) -> Plan:
-    """Looks up and checks everything that a request names; measures, stores and writes nothing.
+def plan_run(request: Request, cache: Path | None = None) -> Plan:
+    """Looks up and checks everything that a request names; measures and stores nothing. `cache`: as in `make_plan`.
 
     Raises `InvalidInput` for what does not exist or a backend does not take, `Unavailable` for a backend or a meter
     whose import fails.
     """
-    plan = make_plan(request)
+    plan = make_plan(request, cache)
     check_reach(plan.target)
     check_target_options(plan.target)
     find_meters(plan.target)

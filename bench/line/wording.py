@@ -18,7 +18,7 @@ REST = r"/[^\s'\",;:()]+"
 
 def title_of(model: Model) -> str:
     """How a user names a model: by its file, or by its text."""
-    return str(model.file or model.name)
+    return str(model.brought or model.name)
 
 
 def name_users_file(text: str, cache: Path, name: str, known: Mapping[Path, str] | None = None) -> str:

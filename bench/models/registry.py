@@ -17,7 +17,7 @@ from bench.types import Model, Scalar
 if TYPE_CHECKING:
     from bench.data.datasets import Dataset
 
-FILE_SUFFIXES = (".onnx", ".tflite")
+FILE_SUFFIXES = (".onnx", ".tflite", ".pt2")
 WIDTHS = (0.05, 4.0)
 SIDES = (4, 1024)
 NO_CALL = re.compile(r"[^(]*[./\\]")
@@ -33,7 +33,7 @@ def resolve(
     train: bool = False,
 ) -> Model:
     """The model a text names: `resnet8`, `mobilenetv2(width=0.35, size=96)`, `package.module:function`,
-    or a path ending in .onnx or .tflite (its `input_shape` stays () unless given: the file knows it).
+    or a path ending in .onnx, .tflite or .pt2 (its `input_shape` stays () unless given: the file knows it).
 
     The data set gives input shape and classes; without it a reference network has its own.
     `train`: the network of a function is trained on the data set. It means nothing for a reference network, which
@@ -50,7 +50,7 @@ def resolve(
         return _own_model(text, data, shape, weights, train=train)
     if NO_CALL.match(text):
         raise InvalidInput(
-            f"model {text!r} is neither a reference network, package.module:function, FILE.onnx nor FILE.tflite; "
+            f"model {text!r} is neither a reference network, package.module:function, FILE.onnx, FILE.pt2 nor FILE.tflite; "
             "a checkpoint goes into --weights, beside the function that builds its network"
         )
     return _reference_model(parse_call(text), data, shape, weights)
@@ -86,8 +86,8 @@ def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights
 
 def tell_apart(models: Sequence[Model]) -> list[Model]:
     """The same models, renamed where needed: files of one base name get as much of their paths as makes names differ."""
-    paths = {model.file: model.file.absolute().parts for model in models if model.file is not None}
-    return [replace(model, name=_tail(paths, model.file)) if model.file is not None else model for model in models]
+    paths = {model.brought: model.brought.absolute().parts for model in models if model.brought is not None}
+    return [replace(model, name=_tail(paths, model.brought)) if model.brought else model for model in models]
 
 
 def _tail(paths: Mapping[Path, tuple[str, ...]], file: Path) -> str:
@@ -108,7 +108,7 @@ def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights:
 
 def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
     if call.name not in MODELS:
-        raise unknown("model", call.name, [*MODELS, "package.module:function", "FILE.onnx", "FILE.tflite"])
+        raise unknown("model", call.name, [*MODELS, "package.module:function", "FILE.onnx", "FILE.pt2", "FILE.tflite"])
     if data is not None and not data.task.labels:
         raise InvalidInput(
             f"{call.name} is a reference network, which classifies: task {data.task.text} needs a network of yours "
