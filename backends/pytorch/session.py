@@ -22,6 +22,7 @@ try:
     from torch import Tensor
 except ImportError as error:
     raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
+from torch.utils._pytree import tree_leaves
 
 from backends.pytorch import gpu
 from backends.pytorch.graph import layers

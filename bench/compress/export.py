@@ -85,7 +85,7 @@ def write_onnx(program: torch.export.ExportedProgram, ends: Ends) -> bytes:
         proto = _to_onnx(program, ends)
     _name_layers(proto.graph)
     _tidy(proto, free_batch=False)
-    return proto.SerializeToString(deterministic=True)
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
