@@ -66,7 +66,9 @@ def choose(timed: Sequence[Cell], max_drop_pp: float) -> str:
     best = min(allowed, key=lambda cell: cell.figure("latency_p50_ms") or 0.0)
     if not best.baseline and best.verdict != "faster":
         own = next((cell for cell in allowed if cell.record.key == best.record.baseline_key), None)
-        best = own or best
+        if own is None:
+            return "nothing can be advised: no trusted variant is shown to be faster than its baseline."
+        best = own
     return explain(best, allowed, max_drop_pp)
 
 

@@ -188,10 +188,10 @@ def test_a_module_that_is_not_there_is_named(digits):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 28\); fix it there"),
-        ("unbuilt", r"raised TypeError: .*ownnet.py, line 34\)"),
-        ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 37\)"),
-        ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 40\)"),
+        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 21\); fix it there"),
+        ("unbuilt", r"raised TypeError: .*ownnet.py, line 27\)"),
+        ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 30\)"),
+        ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 33\)"),
     ],
 )
 def test_a_users_error_is_told_with_its_file_and_line(own, digits, function, message):
