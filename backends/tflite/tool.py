@@ -104,13 +104,14 @@ def find_layout(found: Any, request: dict[str, Any]) -> str:
     """Whether the caller's images (channels first) are this file's, or need turning. Raises `InvalidInput`."""
     own = [found.tensors[number].shape for number in found.inputs]
     wanted = [tuple(shape) for shape in request["inputs"]]
+    places = zip(own, request["axes"] or [0] * len(own), strict=False)
+    batches = [shape[axis] for shape, axis in places if shape and axis is not None]
+    if any(size != request["batch"] for size in batches):
+        raise InvalidInput(f"this .tflite has its batch fixed at {batches[0]}, batch {request['batch']} was asked")
     if not wanted or wanted == own:
         return "model"
     if wanted == [(shape[0], shape[-1], *shape[1:-1]) if len(shape) == 4 else shape for shape in own]:
         return "channels_last"
-    firsts = {shape[0] for shape in own if shape}
-    if firsts and request["batch"] not in firsts:
-        raise InvalidInput(f"this .tflite has its batch fixed at {own[0][0]}, batch {request['batch']} was asked")
     raise InvalidInput(f"the .tflite takes inputs of shape {own}, the model was declared with {wanted}")
 
 

@@ -52,6 +52,8 @@ def _read_one(file: Path, array: Array, spec: TensorSpec, specs: Sequence[Tensor
     place = f"{file}: {spec.name!r}"
     if _is_given_once(array, spec, specs):
         array = array[None]
+    if array.ndim and not len(array):
+        raise InvalidInput(f"{place} has shape {array.shape}; wanted at least one sample, samples first")
     if not fits(array, spec):
         wanted = ", ".join(["samples", *("any" if size == -1 else str(size) for size in spec.sample_shape)])
         raise Unsupported(f"{place} has shape {array.shape}; wanted ({wanted})")
@@ -75,13 +77,19 @@ def fits(array: Array, spec: TensorSpec) -> bool:
 def cast_exactly(array: Array, spec: TensorSpec, place: str) -> Array:
     """The array in the input's type. Raises `InvalidInput` for NaN or infinity, `Unsupported` for a number that changes.
 
-    Floats may be rounded to a narrower float; whole numbers must stay what they are.
+    Floats may be rounded to a narrower float; whole numbers must stay what they are. Whole numbers for an input of
+    floats are refused: they are mostly raw pixels, which the network takes scaled.
     """
     kind = np.dtype(spec.dtype)
     if array.dtype.kind not in "fiub":
         raise InvalidInput(f"{place} holds {array.dtype}, not numbers")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InvalidInput(f"{place} holds NaN or infinity")
+    if kind.kind == "f" and array.dtype.kind in "iu":
+        raise Unsupported(
+            f"{place} holds {array.dtype}, the input takes {kind}: prepare it as the network was trained (scaled, "
+            f"centred), and save it as {kind}"
+        )
     with np.errstate(all="ignore"):
         cast = array.astype(kind, copy=False)
     exact = kind.kind == "f" and array.dtype.kind == "f"

@@ -101,7 +101,8 @@ def test_a_model_of_one_input_takes_an_array_of_any_name(tmp_path):
         ({"state": np.full((5, 2, 4), np.nan)}, InvalidInput, "holds NaN or infinity"),
         ({"state": np.full((5, 2, 4), 1e300)}, Unsupported, "holds float64 that float32 cannot"),
         ({"rate": np.array(["a"])}, InvalidInput, "not numbers"),
-        ({"ids": np.zeros((0, 6))}, Unsupported, r"shape \(0, 6\)"),
+        ({"ids": np.zeros((0, 6))}, InvalidInput, r"shape \(0, 6\); wanted at least one sample"),
+        ({"state": np.zeros((5, 2, 4), np.uint8)}, Unsupported, "holds uint8, the input takes float32"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path, changes, error, said):
