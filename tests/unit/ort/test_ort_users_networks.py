@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 from ort_nets import compressed, opened, save
 
@@ -55,15 +56,18 @@ def compile_with(path: Path, out: Path, spec: QuantSpec | None, rows: int = 16) 
 def error_of(path: Path, tmp_path: Path, spec: QuantSpec) -> float:
     """Largest error over 4 inputs, relative to the largest output.
 
-    The file runs as it is written: fused int8 kernels saturate on CPUs without VNNI.
+    Both files are computed with exact sums, because int8 kernels of CPUs without VNNI saturate: a static file runs
+    unoptimized, where its products are floats, a dynamic one in ONNX's reference.
     """
-    done, plain = (
-        opened(compile_with(path, tmp_path / name, kind), graph_optimization="off")
-        for name, kind in (("q", spec), ("f", None))
-    )
+    done = compile_with(path, tmp_path / "q", spec)
+    plain = opened(compile_with(path, tmp_path / "f", None), graph_optimization="off")
     (item,) = plain.inputs()
     feeds = [{item.name: DRAW.standard_normal(item.shape).astype(np.float32)} for _ in range(4)]
-    wanted, found = ([session.run(feed)[0] for feed in feeds] for session in (plain, done))
+    wanted = [plain.run(feed)[0] for feed in feeds]
+    if spec.kind == "dynamic":
+        found = [ReferenceEvaluator(str(done.path)).run(None, feed)[0] for feed in feeds]
+    else:
+        found = [opened(done, graph_optimization="off").run(feed)[0] for feed in feeds]
     return float(np.abs(np.subtract(wanted, found)).max() / np.abs(wanted).max())
 
 
@@ -504,4 +508,4 @@ def test_a_function_of_the_file_itself_is_expanded_whatever_opset_the_scheme_nee
     )
     path = tmp_path / "function.onnx"
     onnx.save(helper.make_model(graph, functions=[act], opset_imports=opsets, ir_version=9), str(path))
-    assert error_of(path, tmp_path, spec) < 0.2  # int8 products saturate on CPUs without VNNI
+    assert error_of(path, tmp_path, spec) < 0.1
