@@ -14,6 +14,7 @@ CODES = {
     "Unavailable": 3,
     "DiskFull": 3,
     "CellFailed": 3,
+    "BoardLost": 3,
     "Untrusted": 4,
 }
 KINDS = {

@@ -110,7 +110,7 @@ def test_its_free_axes_are_fixed_by_its_owner(large, tmp_path):
     model = onnx.load(large, load_external_data=False)
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "width"
     large.write_bytes(model.SerializeToString())
-    with pytest.raises(Unsupported, match="--input-shape cannot fix axes of a file over 2 GB"):
+    with pytest.raises(Unsupported, match="--input cannot fix sizes of a file over 2 GB"):
         compress(
             resolve(str(large), input_shape=(64,)),
             parse_recipe("asked", ""),
