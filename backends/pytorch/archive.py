@@ -20,6 +20,8 @@ PLAIN = re.compile(
     r"|data/weights/(weight_\d+|\w+\.json)|data/constants/(tensor_\d+|\w+\.json)|data/sample_inputs/[^/]+\.pt)"
 )
 
+OUTPUT_NAMES = "output_names"
+"""Extra file of a .pt2 in which `bench.compress.export` names the outputs."""
 INTEGER_OPERATORS = b"quantized_decomposed"
 
 
@@ -42,6 +44,22 @@ def load_archive(path: Path) -> ExportedProgram:
     except (zipfile.BadZipFile, RuntimeError, ValueError, KeyError, AssertionError, EOFError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(f"{path}: no torch.export archive that torch {torch.__version__} reads: {reason}") from error
+
+
+def read_output_names(path: Path) -> tuple[str, ...]:
+    """The names that a .pt2 file of ours gives its outputs; () where it names none."""
+    with zipfile.ZipFile(path) as archive:
+        entry = next((name for name in archive.namelist() if name.endswith(f"/extra/{OUTPUT_NAMES}")), "")
+        try:
+            found = json.loads(archive.read(entry)) if entry else ()
+        except ValueError:
+            return ()
+    return tuple(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else ()
+
+
+def write_output_names(names: tuple[str, ...]) -> dict[str, str]:
+    """The extra files of `torch.export.save` that keep these names."""
+    return {OUTPUT_NAMES: json.dumps(names)} if names else {}
 
 
 def _graphs(archive: zipfile.ZipFile) -> list[str]:

@@ -94,18 +94,19 @@ def _refuse_combinations(options: Mapping[str, Scalar], precision: str) -> None:
 def _write_cast(file: Path, precision: str, out: Path) -> None:
     import torch
 
-    from backends.pytorch.archive import load_archive
+    from backends.pytorch.archive import load_archive, read_output_names, write_output_names
     from backends.pytorch.graph import cast_program
 
-    torch.export.save(cast_program(load_archive(file), precision), out)
+    names = write_output_names(read_output_names(file))
+    torch.export.save(cast_program(load_archive(file), precision), out, extra_files=names)
 
 
 def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path) -> tuple[Precision, dict[str, Json]]:
     import torch
 
-    from backends.pytorch.archive import load_archive
+    from backends.pytorch.archive import load_archive, read_output_names, write_output_names
     from backends.pytorch.quantize import quantize
 
     program, precision, facts = quantize(load_archive(file), spec, calibration)
-    torch.export.save(program, out)
+    torch.export.save(program, out, extra_files=write_output_names(read_output_names(file)))
     return precision, {"int8": facts}

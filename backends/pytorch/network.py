@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch._dynamo.utils import counters
 from torch.export.passes import move_to_device_pass
 
-from backends.pytorch.archive import load_archive
+from backends.pytorch.archive import load_archive, read_output_names
 from backends.pytorch.graph import input_specs, layers, make_runnable
 from backends.pytorch.sparse import Sparsity, pack_two_four
 from bench.device.precision import find_stayed_float
@@ -34,6 +34,7 @@ class Network:
     """A graph on its device. `call` runs it as the mode says; `module` runs it node by node.
 
     `name`: of its file. `precision`: what the file computes in. `asked`: what it was made to compute in.
+    `outputs`: names of the outputs, () where the file names none.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Network:
     channels_last: bool
     sparsity: Sparsity | None
     asked: Precision = FLOAT32
+    outputs: tuple[str, ...] = ()
 
     def place(self, tensor: Tensor) -> Tensor:
         """The tensor on the network's device, in its layout."""
@@ -112,6 +114,7 @@ def load_network(path: Path, batch: int, options: Mapping[str, Scalar], asked: P
         channels_last=channels_last,
         sparsity=pack_two_four(module) if options.get("sparse") else None,
         asked=asked,
+        outputs=read_output_names(path),
     )
 
 

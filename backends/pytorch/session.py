@@ -56,6 +56,10 @@ class PytorchSession(Session):
         """In call order, the batch filled in."""
         return self.network.inputs
 
+    def outputs(self) -> tuple[str, ...]:
+        """As the file names them: those of the ONNX file beside it."""
+        return self.network.outputs
+
     @abstractmethod
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """Outputs in the model's order."""

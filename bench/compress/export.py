@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from bench.models.tensors import Inputs
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operators that have weights -> which input the weight is. A MatMul's may be either input."""
 
+OUTPUT_NAMES = "output_names"
+"""Name of the extra file of a .pt2: a JSON list with a name for each output."""
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
@@ -72,7 +75,7 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
         proto = _to_onnx(program, ends)
     _strip(program)
     pt2 = io.BytesIO()
-    torch.export.save(program, pt2)
+    torch.export.save(program, pt2, extra_files=_name_outputs(program, ends))
     layers = _name_layers(proto.graph)
     _tidy(proto, free_batch=not fixed_batch)
     content = proto.SerializeToString(deterministic=True)
@@ -86,6 +89,12 @@ def write_onnx(program: torch.export.ExportedProgram, ends: Ends) -> bytes:
     _name_layers(proto.graph)
     _tidy(proto, free_batch=False)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _name_outputs(program: torch.export.ExportedProgram, ends: Ends) -> dict[str, str]:
+    """The entry of a .pt2 that names its outputs, which a session of PyTorch reads; none where the numbers differ."""
+    fit = len(ends.outputs) == len(program.graph_signature.user_outputs)
+    return {OUTPUT_NAMES: json.dumps(ends.outputs)} if fit else {}
 
 
 def layer_weights(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
