@@ -87,6 +87,11 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         found = found.__cause__ or found.__context__
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> InvalidInput:
     """An `InvalidInput` for a name that is not in `known`; says the nearest one and lists all."""
     names = sorted(known)

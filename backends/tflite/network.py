@@ -9,7 +9,7 @@ import litert_torch
 import torch
 
 from backends.tflite.layers import Converted, match_layers
-from bench.errors import InvalidInput, Unsupported
+from bench.errors import InvalidInput, Unsupported, first_line
 
 
 def convert(archive: Path, batch: int, out: Path) -> Converted:
@@ -60,4 +60,4 @@ def _examples(program: torch.export.ExportedProgram, batch: int) -> list[torch.T
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0][:300]
+    return first_line(error)[:300]

@@ -15,7 +15,7 @@ import onnx
 import torch
 from torch import nn
 
-from bench.errors import Unsupported
+from bench.errors import Unsupported, first_line
 from bench.models.calls import forward_parameters
 from bench.models.tensors import Inputs
 
@@ -67,7 +67,7 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
             shapes = free if forward_parameters(module) else (free,)
             program = torch.export.export(module, example, dynamic_shapes=shapes)
         except RAISED as error:
-            fixed_batch = f"a free batch cannot be exported: {_first_line(error)}"
+            fixed_batch = f"a free batch cannot be exported: {first_line(error)}"
             first = (
                 one if axis is None else one.narrow(axis, 0, 1) for one, axis in zip(example, ends.axes, strict=True)
             )
@@ -115,7 +115,7 @@ def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedPr
     try:
         return torch.export.export(module, example)
     except RAISED as error:
-        raise Unsupported(f"the network cannot be exported by torch.export: {_first_line(error)}") from error
+        raise Unsupported(f"the network cannot be exported by torch.export: {first_line(error)}") from error
 
 
 def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelProto:
@@ -124,7 +124,7 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelPro
             program, (), dynamo=True, verbose=False, input_names=list(ends.inputs), output_names=list(ends.outputs)
         )
     except torch.onnx.OnnxExporterError as error:
-        raise Unsupported(f"the network cannot be exported to ONNX: {_first_line(error)}") from error
+        raise Unsupported(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     assert exported is not None
     return exported.model_proto
 
@@ -197,7 +197,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.setLevel(level)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

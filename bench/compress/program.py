@@ -14,7 +14,7 @@ from torch.utils import _pytree as pytree
 
 from bench.cache import find_or_make, key, sha256
 from bench.compress.export import RAISED, Ends, write_onnx
-from bench.errors import InvalidInput, PressbenchError, Unsupported
+from bench.errors import InvalidInput, PressbenchError, Unsupported, first_line
 from bench.formats.zip_archive import check_archive
 from bench.models.calls import named_tensors, tensors_of
 from bench.models.from_onnx.convert import same
@@ -56,7 +56,7 @@ def write_program(source: Path, out: Path) -> None:
     except PressbenchError as error:
         raise Unsupported(f"{source}: {error}; give the network as package.module:function") from error
     except RAISED as error:
-        raise Unsupported(f"{source}: it cannot be exported to ONNX: {_first_line(error)}") from error
+        raise Unsupported(f"{source}: it cannot be exported to ONNX: {first_line(error)}") from error
     out.write_bytes(content)
     _compare(program, content, source)
 
@@ -77,7 +77,7 @@ def _open(source: Path) -> Any:
         raise
     except Exception as error:  # a damaged archive fails anywhere in torch's reader
         raise InvalidInput(
-            f"{source}: torch {torch.__version__} cannot read it ({type(error).__name__}: {_first_line(error)}): it is "
+            f"{source}: torch {torch.__version__} cannot read it ({type(error).__name__}: {first_line(error)}): it is "
             "damaged; write it with torch.export.save"
         ) from error
 
@@ -158,10 +158,6 @@ def _compare(program: Any, content: bytes, source: Path) -> None:
         }
         found = session.run(None, {name: fed[name] for name in names})
     except Exception as error:  # ONNX Runtime raises types of its own
-        raise Unsupported(f"{source}: ONNX Runtime cannot run its ONNX form: {_first_line(error)}") from error
+        raise Unsupported(f"{source}: ONNX Runtime cannot run its ONNX form: {first_line(error)}") from error
     if len(found) != len(wanted) or not all(map(same, found, wanted)):
         raise Unsupported(f"{source}: its ONNX form gives other outputs; give the network as package.module:function")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).split("\n", 1)[0]

@@ -20,7 +20,7 @@ from onnx import (
 
 from bench.cost.ledger import Operand, common_batch
 from bench.cost.onnx_surrogate import STANDARD, surrogates
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, first_line
 from bench.formats.onnx_file import bytes_on_disk, load_onnx
 from bench.formats.onnx_functions import expand_functions
 from bench.formats.onnx_walk import DRAWN, every_node, subgraphs
@@ -116,7 +116,7 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
         return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         newer = ": export it with an older onnx, or install a newer one" if "ir_version" in str(error) else ""
-        raise InvalidInput(f"{file} is not a valid ONNX graph: {_first_line(error).rstrip('.')}{newer}") from error
+        raise InvalidInput(f"{file} is not a valid ONNX graph: {first_line(error).rstrip('.')}{newer}") from error
 
 
 def _check_divisors(node: NodeProto, file: Path) -> None:
@@ -232,7 +232,3 @@ def split_constants(
         else:
             running.append(node)
     return constant, tuple(running)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

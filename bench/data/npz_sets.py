@@ -8,14 +8,14 @@ from pathlib import Path
 from bench.data.arrays import Arrays
 from bench.data.parts import Array
 from bench.errors import InvalidInput
-from bench.formats.npz_file import names_in, read_npz
+from bench.formats.npz_file import list_npz, read_npz
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def read_npz_set(file: Path) -> Arrays:
     """Raises `InvalidInput` as `read_npz`, and for inputs to train with that are not those to test with."""
-    names = find_inputs(names_in(file), str(file))
+    names = find_inputs(list_npz(file), str(file))
     arrays = read_npz(file, keys_of(names))
     return collect(str(file), names, arrays)
 

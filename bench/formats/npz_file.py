@@ -8,7 +8,8 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -64,14 +65,9 @@ def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def list_npz(file: Path) -> list[str]:
-    """Names of the arrays. Raises `InvalidInput` for a file that is missing, empty, damaged or not an .npz."""
-    if not file.is_file():
-        raise InvalidInput(f"data file {file} does not exist")
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except DAMAGE as error:
-        raise InvalidInput(f"{file} cannot be read as .npz of plain arrays: {error}") from None
+    """Names of the arrays, in their order. Raises `InvalidInput` for a missing, empty or damaged file, or no .npz."""
+    with _opened(file, "the arrays") as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
     if not names:
         raise InvalidInput(f"{file} holds no array: save them with numpy.savez")
     return names
@@ -84,26 +80,22 @@ def read_npz(file: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
     objects, of more than 32 axes, or whose header does not fit its size; more compressed bytes than
     `bench.formats.zip_archive` allows.
     """
+    with _opened(file, ", ".join(keys)) as archive:
+        return _arrays(file, archive, keys)
+
+
+@contextmanager
+def _opened(file: Path, wanted: str) -> Iterator[zipfile.ZipFile]:
     if not file.is_file():
         raise InvalidInput(f"data file {file} does not exist")
-    wanted = ", ".join(keys)
     try:
         with file.open("rb") as stream:
             if stream.read(len(MAGIC)) == MAGIC:
                 raise InvalidInput(f"{file} is one .npy array, not an .npz: save {wanted} with numpy.savez")
         with zipfile.ZipFile(file) as archive:
-            return _arrays(file, archive, keys)
+            yield archive
     except DAMAGE as error:
         raise InvalidInput(f"{file} cannot be read as .npz of plain arrays: {error}") from None
-
-
-def names_in(file: Path) -> list[str]:
-    """Names of the arrays in an .npz, in their order; [] for a file that `read_npz` refuses."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except DAMAGE:
-        return []
 
 
 def _arrays(file: Path, archive: zipfile.ZipFile, keys: Sequence[str]) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, inliner
 
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, first_line
 from bench.formats.onnx_walk import nested_nodes, subgraphs
 
 MAX_NODES = 250_000
@@ -118,7 +118,7 @@ def expand_functions(model: ModelProto, file: Path) -> ModelProto:
     try:
         return inliner.inline_local_functions(model)
     except (RuntimeError, onnx.checker.ValidationError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise InvalidInput(f"{file} has functions that cannot be expanded: {reason}") from error
 
 

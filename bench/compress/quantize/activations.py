@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from bench.compress.export import RAISED
 from bench.compress.layers import weighted_layers
-from bench.errors import Unsupported
+from bench.errors import Unsupported, first_line
 from bench.models.tensors import Inputs
 
 ATEN = torch.ops.aten
@@ -96,7 +96,7 @@ def trace(module: nn.Module, example: Inputs) -> Traced:
     try:
         program = torch.export.export(module.eval(), example)
     except RAISED as error:
-        reason = str(error).strip().split("\n", 1)[0] or type(error).__name__
+        reason = first_line(error)
         raise Unsupported(f"the network cannot be traced by torch.export: {reason}") from error
     return _Reader(program, frozenset(weighted_layers(module))).read()
 
