@@ -84,6 +84,15 @@ feedback_option = click.option(
 signature_option = click.option("--signature", help="Which signature of a .tflite file that has several.")
 
 
+smallest_option = click.option(
+    "--smallest-effect",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share by which a figure must change to count: 0.01 is 1 %.",
+)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="pressbench")
 def pressbench() -> None:
@@ -141,6 +150,7 @@ def _show(text: Any) -> None:
 @click.option("--threads", multiple=True, type=int, help="Threads instead of the suite's; several times for several.")
 @click.option("--launches", type=int, help="Fresh processes for each cell, instead of the suite's number.")
 @click.option("--time", "time_s", type=float, help="Seconds of samples in each launch, instead of the suite's.")
+@click.option("--smallest-effect", type=float, help="As `smallest_effect` of a suite: 0.01 is 1 %.")
 @click.option("--require-budget", is_flag=True, help="Exit with 1 if no trusted cell keeps the target's budget.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option
@@ -280,6 +290,7 @@ def inspect_command(**arguments: Any) -> tuple[Any, Any]:
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
+@smallest_option
 @input_option
 @input_data_option
 @signature_option
@@ -289,7 +300,7 @@ def compare_command(
     *, inputs: tuple[str, ...], input_data: str | None, signature: str | None, **arguments: Any
 ) -> tuple[Any, Any, int]:
     """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
-    from bench.commands.compare import compare_files
+    from bench.commands.compare import compare_files, describe_verdict
     from bench.commands.progress import watching
     from bench.line.own_models import InputOptions
 
@@ -297,7 +308,7 @@ def compare_command(
     with watching(sys.stderr) as watch:
         answer = compare_files(**arguments, said=said, cache=cache_folder(os.environ), progress=watch.progress)
     interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
-    text = f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {answer['verdict']}"
+    text = f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {describe_verdict(answer)}"
     if answer["basis"] == "raw":
         text += "\na launch had too few clean blocks: those that waited for a CPU count too"
     if answer["unsteady"]:

@@ -291,6 +291,10 @@ class Quality:
     reference_score: Score | None = None
 
 
+SMALLEST_EFFECT = 0.01
+"""A change of time by a smaller share counts as none: where buffers land moves a whole launch by 0.6 to 1 %."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One cell of one run, raw. `missing` maps a CSV column to the reason it is empty.
@@ -298,6 +302,7 @@ class Record:
     `reasons`: why the status is what it is. `precision` and `execution`: asked, delivered and run; None where no
     file was compiled or no session opened. `facts`: further notes of the compiler and the session, for people.
     `budget`: limits of its target, by the keys of `[budget]`. `baseline_key`: the cell its pairs were run against.
+    `smallest_effect`: the share by which its time must differ from the baseline's to count as faster or slower.
     `weights`: where the weights of the uncompressed network come from, `inputs` what was fed to judge the outputs, and
     `calibration` what a static quantization was calibrated on, all in words.
     """
@@ -325,6 +330,7 @@ class Record:
     launches: tuple[Launch, ...] = ()
     pairs: tuple[PairLaunch, ...] = ()
     baseline_key: str = ""
+    smallest_effect: float = SMALLEST_EFFECT
     budget: Mapping[str, float] = field(default_factory=dict)
     quality: Quality | None = None
     simulation: Simulation | None = None

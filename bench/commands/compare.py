@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
 from bench.compress.program import find_program
-from bench.config.suite import Measure
+from bench.config.suite import Measure, check_smallest_effect
 from bench.config.target import BackendChoice, Target, load_target
 from bench.errors import InvalidInput, unknown
 from bench.line.measure import find_meters, pair_launch
@@ -19,7 +19,8 @@ from bench.line.stages import load_backend
 from bench.line.wording import known_folders, users_file_named
 from bench.models.registry import resolve
 from bench.reach.open import Reaches
-from bench.records import PairLaunch
+from bench.records import SMALLEST_EFFECT, PairLaunch
+from bench.report.text import short_percent
 from bench.stats import ratio
 from bench.types import Conditions, Json, Progress, Recipe
 
@@ -40,13 +41,15 @@ def compare_files(
     batch: int,
     cache: Path,
     progress: Progress,
+    smallest_effect: float = SMALLEST_EFFECT,
     said: InputOptions = NOTHING_SAID,
 ) -> dict[str, Json]:
     """Launches of ABBA blocks, and a few more while the interval is wider than +-1 %; never fewer than `launches`.
 
-    `said`: of the inputs of both files.
+    `said`: of the inputs of both files. `smallest_effect`: the share that counts as a difference.
     Raises `InvalidInput` for an unknown target or backend, or a backend that only simulates.
     """
+    check_smallest_effect(smallest_effect, "--smallest-effect")
     goal = load_target(target)
     choice = _choose_backend(goal, backend)
     if load_backend(choice.name).session is None:
@@ -67,7 +70,7 @@ def compare_files(
         sides = [_prepare_file(path, choice, conditions, setting, said) for path in (a, b)]
         if _differ(sides[0], sides[1]):
             sides = [_draw_apart(side, (a, b), said.data) for side in sides]
-        return _answer(_launch(sides[0], sides[1], launches, (a, b), setting))
+        return _answer(_launch(sides[0], sides[1], launches, (a, b), setting), smallest_effect)
 
 
 def _launch(a: Prepared, b: Prepared, launches: int, files: tuple[Path, Path], setting: Setting) -> list[PairLaunch]:
@@ -82,13 +85,14 @@ def _launch(a: Prepared, b: Prepared, launches: int, files: tuple[Path, Path], s
     return done
 
 
-def _answer(done: list[PairLaunch]) -> dict[str, Json]:
-    found = ratio(done)
+def _answer(done: list[PairLaunch], smallest_effect: float) -> dict[str, Json]:
+    found = ratio(done, smallest_effect)
     return {
         "ratio": found.ratio,
         "low": found.low,
         "high": found.high,
         "verdict": found.verdict,
+        "smallest_effect": smallest_effect,
         "launches": found.launches,
         "blocks": found.blocks,
         "clean_share": found.clean_share,
@@ -96,6 +100,17 @@ def _answer(done: list[PairLaunch]) -> dict[str, Json]:
         "unsteady": sum(not pair.steady for pair in done),
         "reasons": list(dict.fromkeys(reason for pair in done for reason in pair.distrust)),
     }
+
+
+def describe_verdict(answer: Mapping[str, Json]) -> str:
+    """The verdict with the smallest effect that it was judged by."""
+    effect = short_percent(float(str(answer["smallest_effect"])))
+    return {
+        "faster": "B is faster",
+        "slower": "B is slower",
+        "same": f"same within {effect}",
+        "inconclusive": f"inconclusive, the interval crosses the bound of {effect}; more --launches narrow it",
+    }[str(answer["verdict"])]
 
 
 def _is_wide(done: list[PairLaunch]) -> bool:

@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 from bench.config.strict_toml import STRICT, locate, read_toml
 from bench.device.job import Limits
 from bench.errors import InvalidInput
+from bench.records import SMALLEST_EFFECT
 
 PACKAGE = "bench.suites"
 BASELINE = "baseline"
@@ -22,7 +23,7 @@ MAX_SEED = 2**63 - 1
 class Measure:
     """How carefully. `launches`: fresh processes for each cell; `pairs`: fresh processes that alternate runs of the
     baseline and the candidate (ABBA blocks); `profile_runs`: runs for the times of single layers; `sustain_s`: of
-    back-to-back inference at the end of the last launch; `limit_s`: seconds
+    back-to-back inference at the end of the last launch; `smallest_effect`: as of `bench.records:Record`; `limit_s`: seconds
     after which a launch is stopped; the rest as in `bench.device.job.Limits`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -37,6 +38,7 @@ class Measure:
     energy_s: float = 0.0
     sustain_s: float = 0.0
     limit_s: float = 300.0
+    smallest_effect: float = SMALLEST_EFFECT
 
     def limits(self) -> Limits:
         """The limits that the worker gets."""
@@ -91,13 +93,19 @@ SHORTEST_S = 10.0
 LEAST = {"launches": 1, "pairs": 0, "blocks": 1, "max_samples": 1, "limit_s": 1} | dict.fromkeys(
     ("warmup_s", "time_s", "profile_runs", "energy_s"), 0
 )
-"""The smallest value of each key of `Measure` but `width`."""
+"""The smallest value of each key of `Measure` but `width` and `smallest_effect`."""
 
 
 def check_seed(seed: int, where: str) -> None:
     """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch refuses."""
     if not 0 <= seed <= MAX_SEED:
         raise InvalidInput(f"{where}: a whole number from 0 to {MAX_SEED}, found {seed}")
+
+
+def check_smallest_effect(share: float, where: str) -> None:
+    """Raises `InvalidInput`, naming `where`, for a share that cannot be a smallest effect."""
+    if not 0 < share < 1:
+        raise InvalidInput(f"{where}: a share above 0 and below 1 (0.01 is 1 %), found {share}")
 
 
 def load_suite(name: str) -> Suite:
@@ -124,6 +132,7 @@ def check_measure(measure: Measure, path: str) -> None:
         raise InvalidInput(
             f"{path}: key 'measure.width': a share above 0 and below 1 (0.01 is 1 % each side), found {measure.width}"
         )
+    check_smallest_effect(measure.smallest_effect, f"{path}: key 'measure.smallest_effect'")
     if measure.sustain_s and not SHORTEST_S <= measure.sustain_s < math.inf:
         raise InvalidInput(
             f"{path}: key 'measure.sustain_s': 0 (none) or seconds from {SHORTEST_S:g} up, as 300.0, "

@@ -126,6 +126,7 @@ def assemble(
         data=plan.data.name if plan.data else "",
         weights=describe_weights(cell.model, plan.data, plan.suite.seed),
         baseline_key=cell.baseline_key,
+        smallest_effect=plan.suite.measure.smallest_effect,
         budget=plan.target.budget.limits(),
     )
     return identity if found is None else _fill(identity, found, cache, title)

@@ -15,7 +15,7 @@ from bench.cache import sha256
 from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates
 from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import BASELINE, Suite, check_measure, load_suite
+from bench.config.suite import BASELINE, Suite, check_measure, check_smallest_effect, load_suite
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
 from bench.cost.probe import probe
 from bench.data.datasets import NAMED_SETS, Dataset, load_data
@@ -47,7 +47,7 @@ class Request:
     `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
     `data`, `calibrate` and `task` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
-    `launches` and `time_s` (seconds of samples in each launch) override the suite's too, where they are given.
+    `launches`, `time_s` (seconds of samples in each launch) and `smallest_effect` (a share) override the suite's too, where they are given.
     `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
     `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
     """
@@ -65,6 +65,7 @@ class Request:
     threads: tuple[int, ...] = ()
     launches: int | None = None
     time_s: float | None = None
+    smallest_effect: float | None = None
     train: bool = False
     calibrate: str | None = None
     inputs: tuple[str, ...] = ()
@@ -156,6 +157,9 @@ def _override(suite: Suite, request: Request) -> Suite:
         measure = replace(measure, launches=request.launches)
     if request.time_s is not None:
         measure = replace(measure, time_s=request.time_s)
+    if request.smallest_effect is not None:
+        check_smallest_effect(request.smallest_effect, "--smallest-effect")
+        measure = replace(measure, smallest_effect=request.smallest_effect)
     check_measure(measure, "--launches or --time")
     return replace(
         suite,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from bench.records import Record
 from bench.report.budget import KEPT
 from bench.report.cells import Cell, League, group, is_faster, league_of, make_cells
-from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell, name_score
+from bench.report.names import describe_drop, describe_speedup, join_parts, make_league_namer, name_cell, name_score
 from bench.report.text import number, times
 from bench.types import Clock
 
@@ -95,9 +95,7 @@ def explain(best: Cell, allowed: Sequence[Cell], max_drop_pp: float) -> str:
     rival = f"; not told apart from {name_cell(level[0])}" if level else ""
     if best.baseline:
         return f"keep the {name_cell(best)}, {latency}: no trusted variant is shown to be faster ({limit}){rival}."
-    gains = join_parts(
-        (f"{times(best.figure('speedup'))} its baseline's speed", shrink(best), describe_drop(best), limit)
-    )
+    gains = join_parts((describe_speedup(best), shrink(best), describe_drop(best), limit))
     return f"ship {name_cell(best)}, {latency}: {gains}{rival}."
 
 

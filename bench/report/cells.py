@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from bench.records import Record
 from bench.report.table import Row, compute_rows, explain_sustained, explain_tails, is_baseline, other_accuracies
-from bench.stats import ratio
+from bench.stats import decide_verdict
 from bench.types import Clock, Conditions, Status
 
 Key = TypeVar("Key", bound=Hashable)
@@ -80,7 +80,7 @@ def make_cells(records: Sequence[Record]) -> list[Cell]:
         Cell(
             record=record,
             row=row,
-            verdict=ratio(record.pairs).verdict if any(pair.blocks_ns for pair in record.pairs) else "",
+            verdict=str(row["speedup_verdict"] or ""),
             more=other_accuracies(record),
             missing={**explain_tails(record, row), **explain_sustained(record), **record.missing},
         )
@@ -101,9 +101,17 @@ def league_of(cell: Cell) -> League:
 
 
 def is_faster(one: Cell, other: Cell) -> bool:
-    """Whether the intervals show `one` to be faster; False where either has none."""
-    high, low = one.figure("latency_p50_high_ms"), other.figure("latency_p50_low_ms")
-    return high is not None and low is not None and high < low
+    """Whether the intervals show `one` to be faster by the larger smallest effect; False where either has none."""
+    ends = [cell.figure(f"latency_p50_{end}_ms") for cell in (one, other) for end in ("low", "high")]
+    low, high, others_low, others_high = ends
+    if low is None or high is None or not others_low or not others_high:
+        return False
+    return decide_verdict(low / others_high, high / others_low, smallest_effect_of((one, other))) == "faster"
+
+
+def smallest_effect_of(cells: Sequence[Cell]) -> float:
+    """The largest of their smallest effects: what any claim over all of them must exceed."""
+    return max(cell.record.smallest_effect for cell in cells)
 
 
 def keep_latest(cells: Sequence[Cell]) -> list[Cell]:

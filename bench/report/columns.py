@@ -240,6 +240,17 @@ SPEEDUP = (
         "speedup_low", "ratio", "lower end of its 95 % interval over launches", "there are fewer than 3 comparisons"
     ),
     _number("speedup_high", "ratio", "upper end of that interval", "there are fewer than 3 comparisons"),
+    _text(
+        "speedup_verdict",
+        "`faster` or `slower`: the whole interval lies beyond `smallest_effect`; `same`: it lies within; else `inconclusive`",
+        "the cell was not compared with its baseline, or is one",
+    ),
+    _number(
+        "smallest_effect",
+        "fraction",
+        "the share by which the time must differ to count as faster or slower",
+        "the cell was not compared with its baseline, or is one",
+    ),
     _number(
         "promised_speedup",
         "ratio",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.report.cells import Cell, League
 from bench.report.signs import CLOCKS
-from bench.report.text import interval, number, signed
+from bench.report.text import interval, number, short_percent, signed, times
 from bench.stats import Estimate
 from bench.types import Conditions
 
@@ -54,6 +54,17 @@ def describe_conditions(conditions: Conditions) -> tuple[str, str]:
 def name_cell(cell: Cell) -> str:
     """Recipe and backend."""
     return f"{cell.record.recipe} on {cell.record.backend}"
+
+
+def describe_speedup(cell: Cell) -> str:
+    """Its speed over its baseline's, and where the pairs do not show a difference that; "" for a baseline or without."""
+    speedup, effect = cell.figure("speedup"), short_percent(cell.record.smallest_effect)
+    if speedup is None or cell.baseline:
+        return ""
+    if cell.verdict == "same":
+        return f"its baseline's speed within {effect}"
+    hidden = f" (inconclusive: not shown to differ by over {effect})" if cell.verdict == "inconclusive" else ""
+    return f"{times(speedup)} its baseline's speed{hidden}"
 
 
 def describe_drop(cell: Cell) -> str:

@@ -25,6 +25,8 @@ TERMINAL_STYLES = {
 }
 VERDICTS = {"faster": "▲", "slower": "▼", "same": "=", "inconclusive": "?"}
 """Verdict of `bench.stats.Ratio` -> its sign."""
+VERDICT_STYLES = {"faster": "green", "slower": "red", "same": "dim", "inconclusive": "yellow"}
+"""Verdict -> its colour in a terminal."""
 CLOCKS = {
     Clock.HOST: "measured",
     Clock.DEVICE: "measured by the device's own clock",

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from bench.records import Record
 from bench.report.budget import KEPT
-from bench.report.signs import TERMINAL_STYLES
+from bench.report.signs import TERMINAL_STYLES, VERDICT_STYLES
 from bench.report.table import Row, compute_rows
 from bench.report.text import count, interval, number, percent, size, times
 from bench.types import Clock, Status
@@ -52,7 +52,7 @@ def summary(records: Sequence[Record]) -> Group:
                 place = (f", {place_of(row)}" if several else "") + (
                     f", {row['device']}" if devices and row["device"] else ""
                 )
-                table.add_row(Text(f"  {row['recipe']}{place}"), *map(Text, figures(row)), status_of(row))
+                table.add_row(Text(f"  {row['recipe']}{place}"), *show_figures(row), status_of(row))
     return Group(table, *reasons_of(found))
 
 
@@ -71,6 +71,13 @@ def titled(records: Sequence[Record]) -> str:
 def place_of(row: Row) -> str:
     """Backend and conditions, shown where a run has several."""
     return f"{row['backend']} b{row['batch']} t{row['threads']}"
+
+
+def show_figures(row: Row) -> list[Text]:
+    """`figures`, the delivered speed-up in the colour of its verdict."""
+    promised, delivered, *others = figures(row)
+    style = VERDICT_STYLES.get(str(row["speedup_verdict"]), "")
+    return [Text(promised), Text(delivered, style=style), *map(Text, others)]
 
 
 def figures(row: Row) -> list[str]:

@@ -13,7 +13,6 @@ from bench.records import Quality, Record
 from bench.report.budget import judge_budget
 from bench.report.columns import CSV_COLUMNS
 from bench.stats import (
-    Estimate,
     accuracy_of,
     drop_interval,
     energy_of,
@@ -255,12 +254,17 @@ def has_samples(record: Record) -> bool:
 def speedup_columns(record: Record) -> Row:
     """Time of the baseline over time of this, from interleaved pairs; exactly 1 for a measured baseline."""
     if is_baseline(record):
-        one = Estimate(value=1.0, low=1.0, high=1.0, n=0) if has_samples(record) else None
-    else:
-        one = ratio(record.pairs).speedup if any(pair.blocks_ns for pair in record.pairs) else None
-    if one is None:
+        return {"speedup": 1.0, "speedup_low": 1.0, "speedup_high": 1.0} if has_samples(record) else {}
+    if not any(pair.blocks_ns for pair in record.pairs):
         return {}
-    return {"speedup": one.value, "speedup_low": one.low, "speedup_high": one.high}
+    found = ratio(record.pairs, record.smallest_effect)
+    return {
+        "speedup": found.speedup.value,
+        "speedup_low": found.speedup.low,
+        "speedup_high": found.speedup.high,
+        "speedup_verdict": found.verdict,
+        "smallest_effect": record.smallest_effect,
+    }
 
 
 def cold_columns(record: Record) -> Row:

@@ -46,6 +46,11 @@ def percent(value: float | None) -> str:
     return NONE if value is None else f"{100 * value:.2f} %"
 
 
+def short_percent(value: float) -> str:
+    """A fraction as a percentage with the decimals it needs: 1 %, 2.5 %."""
+    return f"{100 * value:g} %"
+
+
 def percent_of(part: float, whole: float) -> str:
     """A share to the whole percent; "under 1 %" for a share that would round to 0."""
     share = 100 * part / whole

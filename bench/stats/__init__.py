@@ -6,6 +6,7 @@ from bench.stats.latency import Latency, keep_clean, latency
 from bench.stats.memory import HostMemory, host_memory
 from bench.stats.quality import accuracy_interval, accuracy_of, drop_interval, score_drop_interval, score_interval
 from bench.stats.ratio import Ratio, promised_speedup, ratio
+from bench.stats.verdict import Verdict, decide_verdict
 
 __all__ = [
     "Energy",
@@ -13,8 +14,10 @@ __all__ = [
     "HostMemory",
     "Latency",
     "Ratio",
+    "Verdict",
     "accuracy_interval",
     "accuracy_of",
+    "decide_verdict",
     "drop_interval",
     "energy_of",
     "energy_per_inference",

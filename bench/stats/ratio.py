@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.device.timing import PREEMPTED_NS
-from bench.records import PairLaunch
+from bench.records import SMALLEST_EFFECT, PairLaunch
 from bench.stats.intervals import Estimate, mean_interval
+from bench.stats.verdict import Verdict, decide_verdict
 from bench.types import Cost
 
 MIN_CLEAN_BLOCKS = 5
 """Blocks without a preempted member a launch must keep, or all of its blocks count."""
-SAME = 0.01
-"""Half-width of the region called "same": where buffers land moves a whole launch by 0.6-1 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +24,7 @@ class Ratio:
 
     `blocks`: how many were used; `clean_share`: blocks without a preempted member over all, None where the
     kernel does not say. `basis`: "clean", or "raw" where a launch kept too few clean blocks and all of its
-    blocks were used. `verdict`:
-    "same" when the whole interval lies within 1 -+ 1 %, else "slower" when it lies above 1,
-    "faster" when below, "inconclusive" when it holds 1 or there are too few launches for one.
+    blocks were used. `verdict`: as `decide_verdict` finds it from the interval.
     """
 
     ratio: float
@@ -36,7 +33,7 @@ class Ratio:
     launches: int
     blocks: int
     clean_share: float | None
-    verdict: str
+    verdict: Verdict
     basis: str = "clean"
 
     @property
@@ -47,13 +44,13 @@ class Ratio:
         return Estimate(value=1 / self.ratio, low=low, high=high, n=self.launches)
 
 
-def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
+def ratio(pairs: Sequence[PairLaunch], smallest_effect: float = SMALLEST_EFFECT) -> Ratio:
     """How B compares with A from launches that ran them in (a, b, b, a) blocks in one process.
 
     Per block log((b1 + b2) / (a1 + a2)): the ABBA order cancels a linear drift. Per launch the
     median of its blocks. Over launches, the unit of repetition (Kalibera & Jones, ISMM 2013),
     the mean with Student's interval; all on logarithms, so ratio(A, B) = 1 / ratio(B, A).
-    ValueError: no blocks, clocks mixed, a duration that is not positive.
+    `smallest_effect`: the share that counts as faster or slower. ValueError: no blocks, clocks mixed, a duration that is not positive.
     """
     if len({pair.clock for pair in pairs}) > 1:
         raise ValueError("durations of different clocks are never compared")
@@ -72,7 +69,7 @@ def ratio(pairs: Sequence[PairLaunch]) -> Ratio:
         launches=logs.n,
         blocks=sum(len(kept) for kept in used),
         clean_share=float(np.concatenate(masks).mean()) if masks else None,
-        verdict=decide_verdict(low, high),
+        verdict=decide_verdict(low, high, smallest_effect),
         basis="clean" if all(mask.sum() >= min(MIN_CLEAN_BLOCKS, len(mask)) for mask in masks) else "raw",
     )
 
@@ -98,17 +95,6 @@ def take_logs(blocks: NDArray[np.float64]) -> NDArray[np.float64]:
     if not (blocks > 0).all():
         raise ValueError("a block has a duration that is not positive")
     return np.asarray(np.log((blocks[:, 1] + blocks[:, 2]) / (blocks[:, 0] + blocks[:, 3])))
-
-
-def decide_verdict(low: float | None, high: float | None) -> str:
-    """The verdict of `Ratio` from its interval."""
-    if low is None or high is None:
-        return "inconclusive"
-    if low >= 1 - SAME and high <= 1 + SAME:
-        return "same"
-    if low > 1:
-        return "slower"
-    return "faster" if high < 1 else "inconclusive"
 
 
 def promised_speedup(base: Cost | None, cost: Cost) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bench.report.advice import advise_cells
 from bench.report.cells import Cell, group, is_faster, league_of
-from bench.report.names import describe_drop, join_parts, make_league_namer, name_cell
+from bench.report.names import describe_drop, describe_speedup, join_parts, make_league_namer, name_cell
 from bench.report.text import interval, number, size, times
 
 
@@ -51,7 +51,6 @@ def find_fastest(cells: Sequence[Cell]) -> Line | None:
         return None
     best, *others = timed
     within = interval(best.figure("latency_p50_low_ms"), best.figure("latency_p50_high_ms"))
-    speedup = best.figure("speedup")
     return Line(
         what="fastest",
         figure=f"{number(best.figure('latency_p50_ms'))} ms",
@@ -59,7 +58,7 @@ def find_fastest(cells: Sequence[Cell]) -> Line | None:
         more=join_parts(
             (
                 f"95 %: {within}" if within else "",
-                "" if best.baseline or speedup is None else f"{times(speedup)} its baseline's speed",
+                describe_speedup(best),
                 describe_drop(best),
                 name_rivals(best, others),
             )

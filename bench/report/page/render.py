@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from bench.records import Record, Run
+from bench.records import SMALLEST_EFFECT, Record, Run
 from bench.report.cells import Cell, keep_latest, make_cells
 from bench.report.charts.axes import Figure
 from bench.report.charts.bars import draw_energy, draw_memory, draw_sizes
@@ -31,6 +31,7 @@ from bench.report.page.provenance import describe_run
 from bench.report.page.runtimes import compare_runtimes
 from bench.report.page.troubles import list_gaps, list_troubles
 from bench.report.signs import MARKS, NO_DIFFERENCE, VERDICTS
+from bench.report.text import short_percent
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
     ("accuracy", "Accuracy against latency", draw_accuracy),
@@ -84,6 +85,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         statuses=Counter(record.status.value for record in records),
         marks={status.value: mark for status, mark in MARKS.items()},
         verdicts=VERDICTS,
+        smallest_effects=name_smallest_effects(records),
         no_difference=NO_DIFFERENCE,
         headlines=write_headlines(shown),
         runtimes=compare_runtimes(cells),
@@ -98,6 +100,12 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
 def name_targets(records: Sequence[Record], runs: Sequence[Run]) -> list[str]:
     """The targets by their names. Only a run without cells has no name but what the user typed, perhaps a path."""
     return list(dict.fromkeys(record.target for record in records) or dict.fromkeys(run.target for run in runs))
+
+
+def name_smallest_effects(records: Sequence[Record]) -> str:
+    """The shares that count as a difference, in words: one, or each that a run of these had."""
+    shares = sorted({record.smallest_effect for record in records}) or [SMALLEST_EFFECT]
+    return " or ".join(map(short_percent, shares)) + (", as its run says" if len(shares) > 1 else "")
 
 
 def draw_sections(cells: Sequence[Cell]) -> list[Section]:

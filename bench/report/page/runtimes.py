@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.report.cells import Cell, League, group, is_faster, league_of
+from bench.report.cells import Cell, League, group, is_faster, league_of, smallest_effect_of
 from bench.report.names import make_league_namer
 from bench.report.page.execution_notes import Note, describe_execution
 from bench.report.signs import NO_DIFFERENCE
-from bench.report.text import NONE, interval, number, percent, times
+from bench.report.text import NONE, interval, number, percent, short_percent, times
 from bench.types import Clock, Status
 
 FIT = (Status.OK, Status.INCONCLUSIVE)
@@ -129,7 +129,8 @@ def decide_winner(cells: Sequence[Cell]) -> tuple[str, str]:
         )
     level = [cell.record.backend for cell in fit[1:] if not is_faster(best, cell)]
     if level:
-        return NO_DIFFERENCE, f"the intervals of {', '.join((best.record.backend, *level))} overlap"
+        apart = f"overlap or are not over {short_percent(smallest_effect_of(fit))} apart"
+        return NO_DIFFERENCE, f"the intervals of {', '.join((best.record.backend, *level))} {apart}"
     return (
         best.record.backend,
         f"{second.record.backend} takes {times((median_ms(second) or 0) / (median_ms(best) or 1))} as long",

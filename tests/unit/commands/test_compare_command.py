@@ -63,3 +63,14 @@ def test_blocks_that_waited_and_launches_that_never_settled_are_told(compare):
     assert "too few clean blocks" in out
     assert "3 of 3 launches began while runs were still getting faster" in out
     assert json.loads(compare(busy, "--json")[1])["clean_share"] == 0
+
+
+def test_the_verdict_names_the_smallest_effect_it_was_judged_by(compare):
+    same = PairLaunch(blocks_ns=((1000.0, 1020.0, 1020.0, 1000.0),) * 5)
+    assert "B is slower" in compare(same)[1]
+    assert "same within 5 %" in compare(same, "--smallest-effect", "0.05")[1]
+    assert json.loads(compare(same, "--json", "--smallest-effect", "0.05")[1])["smallest_effect"] == 0.05
+
+
+def test_a_smallest_effect_that_is_not_a_share_is_refused(compare):
+    assert compare(PairLaunch(blocks_ns=BLOCKS), "--smallest-effect", "5")[0] == 2

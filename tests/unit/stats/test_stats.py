@@ -166,6 +166,8 @@ def test_a_linear_drift_cancels_in_abba_order():
         ([1.001, 0.999, 1.0], "same"),
         ([1.004, 1.005, 1.0045], "same"),
         ([0.9, 1.1, 1.0], "inconclusive"),
+        ([1.008, 1.01, 1.012], "inconclusive"),
+        ([0.985, 0.99, 0.992], "inconclusive"),
         ([1.5, 1.5], "inconclusive"),
     ],
 )
