@@ -8,6 +8,7 @@ from pathlib import Path
 
 import postgres
 import pytest
+import sshd
 from hypothesis import settings
 from needs import lacking, shared
 
@@ -63,3 +64,12 @@ def postgres_url() -> Iterator[str]:
         lacking("postgres", reason)
     with postgres.server() as url:
         yield url
+
+
+@pytest.fixture(scope="module")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Double]:
+    """A board's double that answers; tests that break one start their own."""
+    if reason := sshd.missing():
+        lacking("sshd", reason)
+    with sshd.running(tmp_path_factory.mktemp("double")) as double:
+        yield double

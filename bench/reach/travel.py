@@ -81,6 +81,13 @@ def pack(files: Mapping[str, Path]) -> bytes:
     return buffer.getvalue()
 
 
+def pack_program(module: str) -> bytes:
+    """A zip that runs a module by itself: it and what it imports of its own package. Raises `Unavailable`."""
+    root = _root_of(module)
+    files = travelling(root, list(files_of(module, root)))
+    return pack({path.relative_to(root).as_posix(): path for path in files})
+
+
 def digest(content: bytes) -> str:
     """SHA-256, hexadecimal."""
     return hashlib.sha256(content).hexdigest()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,14 +34,6 @@ BACKEND = '[[backend]]\nname = "ort"\n'
 @pytest.fixture
 def fakes(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "fakes"))
-
-
-@pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    if reason := sshd.missing():
-        lacking("sshd", reason)
-    with sshd.running(tmp_path_factory.mktemp("double")) as double:
-        yield double
 
 
 @pytest.fixture(scope="module")
@@ -247,21 +240,29 @@ def test_a_read_only_folder_and_a_full_disk_are_named(board, reach, connect, tmp
         measure_artifact(bench(reach), artifact(tmp_path, unheard="of"))
 
 
+def change_agent(double: sshd.Double, before: str, after: str) -> None:
+    """Other source in the agent that lies on the board."""
+    (path,) = (double.storage / "agent").glob("*.zip")
+    with zipfile.ZipFile(path) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert sum(before in text for text in texts.values()) == 1
+    with zipfile.ZipFile(path.with_suffix(".new"), "w") as archive:
+        for name, text in texts.items():
+            archive.writestr(name, text.replace(before, after))
+    path.with_suffix(".new").replace(path)
+
+
 def test_a_disk_that_fills_up_while_files_arrive_ends_the_run(board, connect, tmp_path, monkeypatch):
     reach = connect(board)
     reach.describe()
     (board.storage / "blobs").rename(board.storage / "kept")
     (board.storage / "blobs").mkdir()
     try:
-        source = (board.storage / "agent").glob("*.py")
-        text = next(source).read_text()
-        full = text.replace("file.write(chunk)", "raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))")
-        assert full != text
-        next((board.storage / "agent").glob("*.py")).write_text(full)
+        change_agent(board, "file.write(chunk)", "raise OSError(28, os.strerror(28))")
         with pytest.raises(DiskFull, match=r"disk full: .*No space left on device; free space there"):
             measure_artifact(bench(reach), artifact(tmp_path))
     finally:
-        for path in (board.storage / "agent").glob("*.py"):
+        for path in (board.storage / "agent").glob("*.zip"):
             path.unlink()
 
 
@@ -366,8 +367,7 @@ def test_a_board_that_restarted_in_between_is_said_so(own_board, connect, tmp_pa
     model = artifact(tmp_path, behave="hang", pidfile=str(pidfile))
     thread, found = in_background(lambda: measure_artifact(bench(reach), model))
     wait_until(lambda: pidfile.exists() and pidfile.read_text())
-    agent = next((own_board.storage / "agent").glob("*.py"))
-    agent.write_text(agent.read_text().replace('read(Path("/proc/sys/kernel/random/boot_id")).strip()', '"next"'))
+    change_agent(own_board, 'read(Path("/proc/sys/kernel/random/boot_id")).strip()', '"next"')
     own_board.cut()
     thread.join()
     assert isinstance(found[0], BoardLost), found[0]

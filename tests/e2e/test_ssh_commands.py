@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import sshd
 from command_line import CommandLine
-from needs import lacking
 
 from bench.reach.ssh.reach import Ssh
 
@@ -29,14 +28,6 @@ warmup_s = 0.1
 profile_runs = 0
 energy_s = 2.0
 """
-
-
-@pytest.fixture(scope="module")
-def board(tmp_path_factory):
-    if reason := sshd.missing():
-        lacking("sshd", reason)
-    with sshd.running(tmp_path_factory.mktemp("double")) as double:
-        yield double
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
-from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
+from bench.device.meters.base import NO_OPTIONS, Condition
 from bench.device.meters.files import read_number, read_or, refused
-from bench.device.meters.sampling import Sampler
+from bench.device.meters.sampling import SampledMeter
 from bench.errors import Unavailable
 from bench.types import Scalar
 
@@ -24,7 +24,7 @@ REMEDY = "on Android the shell of adb may read it; elsewhere: sudo chmod a+r /sy
 
 
 @final
-class Battery(Meter):
+class Battery(SampledMeter):
     """The power that leaves the battery while it discharges."""
 
     name: ClassVar[str] = "battery"
@@ -36,28 +36,14 @@ class Battery(Meter):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._sampler = Sampler(partial(read_watts, folder), PERIOD_S)
+        super().__init__(partial(read_discharge, folder), PERIOD_S)
 
     @classmethod
     def open(cls, root: Path, options: Mapping[str, Scalar] = NO_OPTIONS) -> Battery:
         """`supply`: the folder's name. Raises `Unavailable` without a readable battery, or while it charges."""
         folder = find_battery(root / "sys/class/power_supply", str(options.get("supply") or ""))
-        _refuse_charging(folder)
-        read_watts(folder)
+        read_discharge(folder)
         return cls(folder)
-
-    def read(self) -> Reading:
-        """Joules between `resume` and `pause`. Raises `Unavailable` once the battery no longer discharges."""
-        _refuse_charging(self._folder)
-        return self._sampler.read()
-
-    def resume(self) -> None:
-        """Starts sampling."""
-        self._sampler.resume()
-
-    def pause(self) -> None:
-        """Stops sampling."""
-        self._sampler.pause()
 
     def condition(self) -> Condition:
         """Which battery, and its charge."""
@@ -89,7 +75,9 @@ def read_watts(folder: Path) -> float:
         raise refused(f"the fuel gauge of {folder.name}", error, REMEDY) from error
 
 
-def _refuse_charging(folder: Path) -> None:
+def read_discharge(folder: Path) -> float:
+    """The power that leaves the battery now. Raises `Unavailable`, also while it does not discharge."""
     status = read_or(folder / "status", "Unknown")
     if status != "Discharging":
         raise Unavailable(f"{folder.name} is not discharging (status: {status}): unplug the charger")
+    return read_watts(folder)

@@ -13,9 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
-from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
+from bench.device.meters.base import NO_OPTIONS, Condition
 from bench.device.meters.files import read_number, read_or, refused
-from bench.device.meters.sampling import Sampler
+from bench.device.meters.sampling import SampledMeter
 from bench.errors import Unavailable
 from bench.types import Json, Scalar
 
@@ -46,7 +46,7 @@ class Rail:
 
 
 @final
-class Ina3221(Meter):
+class Ina3221(SampledMeter):
     """The rail of the whole module, or the sum of the rails that no other rail feeds; `rails` names others."""
 
     name: ClassVar[str] = "ina3221"
@@ -58,7 +58,7 @@ class Ina3221(Meter):
 
     def __init__(self, rails: tuple[Rail, ...], others: tuple[str, ...]) -> None:
         self._rails, self._others = rails, others
-        self._sampler = Sampler(partial(_sum, rails), PERIOD_S)
+        super().__init__(partial(_sum, rails), PERIOD_S)
 
     @classmethod
     def open(cls, root: Path, options: Mapping[str, Scalar] = NO_OPTIONS) -> Ina3221:
@@ -72,18 +72,6 @@ class Ina3221(Meter):
         chosen = choose_rails(tuple(found), str(options.get("rails") or ""))
         _sum(chosen)
         return cls(chosen, tuple(rail.name for rail in found if rail not in chosen))
-
-    def read(self) -> Reading:
-        """Joules of the counted rails between `resume` and `pause`."""
-        return self._sampler.read()
-
-    def resume(self) -> None:
-        """Starts sampling."""
-        self._sampler.resume()
-
-    def pause(self) -> None:
-        """Stops sampling."""
-        self._sampler.pause()
 
     def condition(self) -> Condition:
         """Which rails are counted, the power of each now, and which are not counted."""

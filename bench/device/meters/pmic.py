@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, final
 
-from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
-from bench.device.meters.sampling import Sampler
+from bench.device.meters.base import NO_OPTIONS, Condition
+from bench.device.meters.sampling import SampledMeter
 from bench.errors import Unavailable
 from bench.types import Json, Scalar
 
@@ -25,7 +25,7 @@ PLACES = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")
 
 
 @final
-class Pmic(Meter):
+class Pmic(SampledMeter):
     """The sum of volts times amperes over every rail that has both."""
 
     name: ClassVar[str] = "pmic"
@@ -36,7 +36,7 @@ class Pmic(Meter):
 
     def __init__(self, command: Path) -> None:
         self._command = command
-        self._sampler = Sampler(partial(_watts, command), PERIOD_S)
+        super().__init__(partial(_watts, command), PERIOD_S)
 
     @classmethod
     def open(cls, root: Path, options: Mapping[str, Scalar] = NO_OPTIONS) -> Pmic:
@@ -50,18 +50,6 @@ class Pmic(Meter):
             )
         _watts(command)
         return cls(command)
-
-    def read(self) -> Reading:
-        """Joules of all rails between `resume` and `pause`."""
-        return self._sampler.read()
-
-    def resume(self) -> None:
-        """Starts sampling."""
-        self._sampler.resume()
-
-    def pause(self) -> None:
-        """Stops sampling."""
-        self._sampler.pause()
 
     def condition(self) -> Condition:
         """The power of each rail now."""

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Event, Lock, Thread
 from time import perf_counter_ns
 
-from bench.device.meters.base import Reading
+from bench.device.meters.base import Meter, Reading
 from bench.errors import Unavailable
 
 
@@ -68,6 +68,25 @@ class Sampler:
                 self.take()
         except Unavailable as error:
             self._error = error
+
+
+class SampledMeter(Meter):
+    """A meter whose joules are those of a `Sampler`."""
+
+    def __init__(self, watts: Callable[[], float], period_s: float) -> None:
+        self._sampler = Sampler(watts, period_s)
+
+    def read(self) -> Reading:
+        """Joules between `resume` and `pause`. Raises `Unavailable` if a sample could not be read."""
+        return self._sampler.read()
+
+    def resume(self) -> None:
+        """Starts sampling."""
+        self._sampler.resume()
+
+    def pause(self) -> None:
+        """Stops sampling."""
+        self._sampler.pause()
 
 
 def leave_pinned_cpus() -> None:

@@ -9,11 +9,11 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from bench.device.board.agent import MARK
+from bench.device.board.agent import answers
+from bench.device.board.agent.answers import MARK
 from bench.errors import CellFailed, Unavailable
 from bench.reach.ssh.address import Address
 from bench.reach.ssh.explain import (
@@ -24,7 +24,7 @@ from bench.reach.ssh.explain import (
     explain_silence,
     lost_board,
 )
-from bench.reach.travel import digest
+from bench.reach.travel import digest, pack_program
 from bench.types import Json
 
 try:
@@ -45,18 +45,16 @@ PROGRESS_S = 20.0
 MOST_TRIES = 100
 KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 PIECE = 1 << 18
-AGENT = files("bench.device.board").joinpath("agent.py").read_bytes()
+AGENT_MODULE = "bench.device.board.agent.main"
+AGENT = pack_program(AGENT_MODULE)
 LAUNCHER = (
-    "import os,sys;f=os.path.join(os.path.expanduser(sys.argv[1]),'agent',sys.argv[2]+'.py');"
+    "import os,sys;f=os.path.join(os.path.expanduser(sys.argv[1]),'agent',sys.argv[2]+'.zip');"
     "v=sys.version_info>=(3,10);h=v and os.path.isfile(f);"
     "sys.stdout.write('' if h else chr(30)+'pressbench '+('{\"need\":\"agent\"}' if v else "
     '\'{"old":"%d.%d"}\'%sys.version_info[:2])+chr(10));'
-    "h and exec(compile(open(f,encoding='utf-8').read(),f,'exec'),{'__name__':'__main__','__file__':f})"
+    f"h and (sys.path.insert(0,f),__import__('{AGENT_MODULE}',fromlist=['main']).main(sys.argv[1:]))"
 )
-INSTALLER = (
-    "import sys;s=sys.stdin.buffer.read();g={'__name__':'agent'};exec(compile(s,'agent.py','exec'),g);"
-    "g['install'](sys.argv[1],s)"
-)
+INSTALLER = Path(answers.__file__).read_text(encoding="utf-8")
 Found = TypeVar("Found")
 Body = Callable[[], AsyncIterator[bytes]]
 """Gives the bytes that follow a request, from the beginning each time it is called."""

@@ -1,0 +1,1 @@
+"""The agent of a board: answers one request of the host and ends."""
