@@ -197,6 +197,7 @@ class PairLaunch:
     has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out.
     `first`: which session was built first, "a" or "b". `steady`: as in `Launch`, of both together.
     `distrust`: reasons not to believe it: what a session ("A: ...", "B: ...") fell back to, what a meter saw.
+    `climate`: before and after the blocks; () in records of older versions.
     """
 
     blocks_ns: tuple[tuple[float, float, float, float], ...]
@@ -206,6 +207,7 @@ class PairLaunch:
     clock: Clock = Clock.HOST
     steady: bool = True
     distrust: tuple[str, ...] = ()
+    climate: tuple[Climate, ...] = ()
 
 
 OWN_NOISE = 1.5

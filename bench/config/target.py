@@ -76,7 +76,7 @@ class Target:
     `devices`: variants of it, each measured as a condition of its own (emulated CPU models). `min_clean_share`: a cell
     is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
     it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
-    `cool_down_s`: before each launch, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
+    `cool_down_s`: before each launch and comparison, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
     and until it is at most that hot. `settings`: what is set on the device while a process measures, and restored.
     `accuracy_samples`: how many test samples run there; 0: all.
 

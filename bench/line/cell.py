@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -15,7 +16,7 @@ from bench.line.quality import Evaluation, assess, count_changed, find_baseline_
 from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
-from bench.types import Artifact, Clock
+from bench.types import Artifact, Clock, Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +40,54 @@ BOARD_LOST = "board_lost"
 NOT_MEASURED = Baseline(absent="its baseline was not measured")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A cell as the host leaves it to be measured: all that needs no device."""
+
+    prepared: Prepared
+    cost: Cost
+
+
+def make_ready(cell: PlannedCell, state: RunState) -> Ready:
+    """All that the host does before a cell is measured. Needs nothing of the cells before it."""
+    prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, state.setting)
+    cost = count_cost(prepared, state.setting)
+    if prepared.bench is not None:
+        predict_once(cell, state, prepared.evaluation)
+    return Ready(prepared=prepared, cost=cost)
+
+
+def predict_once(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> None:
+    """Outputs of the uncompressed network, once per model, where there are inputs to predict from."""
+    if _predicts(evaluation) and cell.model.name not in state.references:
+        setting, clean = state.setting, evaluation.parts[0][1]
+        state.references[cell.model.name] = setting.stages.predict_reference(
+            cell.model,
+            tuple(array[:clean] for array in evaluation.inputs),
+            data=setting.data,
+            cache=setting.cache,
+            seed=setting.seed,
+            progress=setting.progress,
+        )
+
+
+def _predicts(evaluation: Evaluation) -> bool:
+    return bool(evaluation.inputs) and not evaluation.drawn
+
+
 @dataclass(slots=True, kw_only=True)
 class RunState:
-    """What the cells of one run share. `baselines` (by key) and `references` (by model) are filled as it goes."""
+    """What the cells of one run share. `baselines` (by key) and `references` (by model) are filled as it goes.
+
+    `make_ready`: another one where cells are made ready ahead of the measuring.
+    """
 
     plan: Plan
     run_id: str
     setting: Setting
     baselines: dict[str, Baseline] = field(default_factory=dict)
     references: dict[str, Outputs | None] = field(default_factory=dict)
+    make_ready: Callable[[PlannedCell, RunState], Ready] = make_ready
 
 
 def run_cell(cell: PlannedCell, state: RunState) -> Record:
@@ -78,12 +118,12 @@ def is_baseline(cell: PlannedCell) -> bool:
 
 def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
     """All stages of one cell, one after another."""
-    setting = state.setting
-    prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, setting)
+    setting, ready = state.setting, state.make_ready(cell, state)
+    prepared = ready.prepared
     baseline = state.baselines.get(cell.baseline_key, NOT_MEASURED)
     found = CellFindings(
         prepared=prepared,
-        cost=count_cost(prepared, setting),
+        cost=ready.cost,
         ran=run_prepared(cell, prepared, setting),
         baseline_uncounted=() if is_baseline(cell) else baseline.uncounted,
     )
@@ -119,19 +159,8 @@ def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
 
 
 def find_reference(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> Outputs | None:
-    """Outputs of the uncompressed network, predicted once per model; without one, those of the measured baseline."""
-    predicts = bool(evaluation.inputs) and not evaluation.drawn
-    if predicts and cell.model.name not in state.references:
-        setting, clean = state.setting, evaluation.parts[0][1]
-        state.references[cell.model.name] = setting.stages.predict_reference(
-            cell.model,
-            tuple(array[:clean] for array in evaluation.inputs),
-            data=setting.data,
-            cache=setting.cache,
-            seed=setting.seed,
-            progress=setting.progress,
-        )
-    known = state.references[cell.model.name] if predicts else None
+    """The predicted outputs of the uncompressed network; without them, those of the measured baseline."""
+    known = state.references[cell.model.name] if _predicts(evaluation) else None
     if known is not None or is_baseline(cell):
         return known
     outputs = state.baselines.get(cell.baseline_key, NOT_MEASURED).outputs

@@ -151,16 +151,19 @@ def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
 
 
 def pair_launch(bench: Bench, baseline: Artifact, candidate: Artifact, number: int) -> PairLaunch:
-    """One process of ABBA blocks. Which session is built first alternates with `number`."""
+    """One process of ABBA blocks, after a cool-down where the target asks for one.
+
+    Which session is built first alternates with `number`.
+    """
     subjects = [bench.make_subject(baseline), bench.make_subject(candidate)]
-    job = replace(bench.make_job("compare", subjects), first="ab"[number % 2], meters=bench.meters)
-    if number == 0 and bench.measure.sustain_s:
-        job = replace(job, cooling=bench.cooling)  # ABBA blocks need no cold start, but not the heat of a long run
+    job = bench.make_job("compare", subjects)
+    job = replace(job, first="ab"[number % 2], meters=bench.meters, cooling=bench.cooling)
     ended, _ = _run_job(bench, job, wants_outputs=False)
     sessions = sorted(_find_all(ended.events, say.SessionReport), key=lambda session: session.side)
     fallbacks = [f"{session.side.upper()}: {reason}" for session in sessions for reason in session.fallbacks]
     distrust = (*fallbacks, *_distrust_of_meters(ended.events))
-    return replace(_find_one(ended.events, say.PairTimed).launch, distrust=distrust)
+    climate = tuple(read.climate for read in _find_all(ended.events, say.ClimateRead))
+    return replace(_find_one(ended.events, say.PairTimed).launch, distrust=distrust, climate=climate)
 
 
 def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tuple[PairLaunch, ...]:

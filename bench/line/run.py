@@ -5,24 +5,29 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 import bench
+from bench.config.target import Target
 from bench.errors import InvalidInput, Unavailable, full_disk_ends
+from bench.line.ahead import Ahead
 from bench.line.cell import BOARD_LOST, RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
 from bench.line.options import check_target_options
 from bench.line.plan import Plan, PlannedCell, Request, make_plan
 from bench.line.prepare import Setting
+from bench.line.stages import Stages
 from bench.machine import machine_facts, revision
-from bench.reach.open import Reaches, check_reach, is_elsewhere
+from bench.reach.base import Reach
+from bench.reach.open import Reaches, check_reach, is_elsewhere, open_reach
 from bench.records import Record, Run
 from bench.store import Store
+from bench.tasks.own import OwnTask
 from bench.types import Progress
 
 OnCell = Callable[[Record, int, int], None]
@@ -57,7 +62,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Where a run keeps and says things. `folder`: temporary. `run_cell`: a test hands in its own."""
+    """Where a run keeps and says things. `folder`: temporary. `run_cell`, `open_reach`, `stages`: a test hands in
+    its own."""
 
     store: Store
     cache: Path
@@ -65,6 +71,8 @@ class Surroundings:
     progress: Progress
     on_cell: OnCell
     run_cell: Callable[[PlannedCell, RunState], Record] = run_cell
+    open_reach: Callable[[Target, str], Reach] = open_reach
+    stages: Stages = field(default_factory=Stages)
 
 
 def plan_run(request: Request, cache: Path | None = None) -> Plan:
@@ -89,8 +97,8 @@ def find_interrupted(asked: Request, store: Store) -> tuple[Request, Run]:
     if earlier is None:
         raise nothing_to_resume(asked)
     known = TypeAdapter(Request).validate_python(dict(earlier.request))
-    for option, field in NARROWING.items():
-        wanted, had = _given(asked, field), _given(known, field)
+    for option, name in NARROWING.items():
+        wanted, had = _given(asked, name), _given(known, name)
         if wanted and wanted != had:
             begun = f"{option} {', '.join(had)}" if had else f"no {option}"
             raise InvalidInput(
@@ -111,7 +119,7 @@ def run(plan: Plan, around: Surroundings, *, earlier: Run | None = None) -> Ende
     Ctrl-C and a full disk mark the run interrupted and raise on. So does the loss of a board, without raising.
     Raises `Unavailable` where a board cannot be reached when the run begins.
     """
-    with Reaches() as reaches:
+    with Reaches(around.open_reach) as reaches:
         if is_elsewhere(plan.target):
             reaches.find(plan.target, "").describe()
         return _run_with(plan, around, reaches, earlier)
@@ -167,10 +175,21 @@ def _given(request: Request, field: str) -> tuple[str, ...]:
 def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> None:
     state = RunState(plan=plan, run_id=run_id, setting=setting)
     waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]
-    for number, cell in enumerate(waiting, 1):
-        record = around.run_cell(cell, state)
-        around.store.add(record)
-        around.on_cell(record, number, len(waiting))
+    with ExitStack() as stack:
+        if _may_work_ahead(plan):
+            state.make_ready = stack.enter_context(Ahead(waiting, state)).take
+        for number, cell in enumerate(waiting, 1):
+            record = around.run_cell(cell, state)
+            around.store.add(record)
+            around.on_cell(record, number, len(waiting))
+
+
+def _may_work_ahead(plan: Plan) -> bool:
+    """Whether the host prepares the next cells while the device measures one: nothing else may be disturbed by it.
+
+    The score of a user's task runs beside it and may draw from the random numbers of the training: then it does not.
+    """
+    return is_elsewhere(plan.target) and not (plan.data and isinstance(plan.data.task, OwnTask))
 
 
 def _make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting:
@@ -188,6 +207,7 @@ def _make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting
         calibrate=plan.calibrate,
         input_data=plan.input_data,
         meters=find_meters(plan.target),
+        stages=around.stages,
         reaches=reaches,
     )
 

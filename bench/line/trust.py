@@ -96,9 +96,14 @@ def find_doubts(launches: Sequence[Launch]) -> tuple[str, ...]:
 
 
 def find_pair_doubts(pairs: Sequence[PairLaunch]) -> tuple[str, ...]:
-    """The same for paired launches."""
+    """The same for paired launches, and those that slowed down with heat: blocks cancel a steady drift, not a step."""
     unsteady = sum(not pair.steady for pair in pairs)
-    return (f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster",) if unsteady else ()
+    doubts = [f"{unsteady} of {len(pairs)} comparisons began while runs were still getting faster"] if unsteady else []
+    for number, pair in enumerate(pairs, 1):
+        slower, cause = _slowing([sum(block) for block in pair.blocks_ns]), find_cause(pair.climate)
+        if slower > DRIFT and cause:
+            doubts.append(f"comparison {number} got {slower:.0%} slower on the way: {cause}")
+    return tuple(doubts)
 
 
 def find_pair_distrust(pairs: Sequence[PairLaunch], of_a: Sequence[str], of_b: Sequence[str]) -> tuple[str, ...]:
@@ -122,7 +127,10 @@ def find_drift(launches: Sequence[Launch], clock: Clock) -> tuple[str, ...]:
 
 def find_slowing(launch: Launch, clock: Clock) -> float:
     """Median of the last quarter of the samples over that of the first, less 1; 0 of fewer than 40 samples."""
-    samples = launch.device_ns if clock is Clock.DEVICE else launch.samples_ns
+    return _slowing(launch.device_ns if clock is Clock.DEVICE else launch.samples_ns)
+
+
+def _slowing(samples: Sequence[float]) -> float:
     quarter = len(samples) // 4
     return median(samples[-quarter:]) / median(samples[:quarter]) - 1 if quarter >= LEAST_QUARTER else 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 
 from typing_extensions import Self
@@ -30,7 +31,23 @@ def _ssh(target: Target, _device: str) -> Reach:
     return open_ssh(target, os.environ)
 
 
-REACHES: Mapping[str, Callable[[Target, str], Reach]] = {"local": _local, "emulated": _emulated, "ssh": _ssh}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """A kind of reach. `elsewhere`: its device is another machine than this host.
+
+    Then looking for runtimes and meters here says nothing, and the host may compress while the device measures.
+    An emulated CPU is not elsewhere: it runs on this machine's cores, which compressing would take from it.
+    """
+
+    open: Callable[[Target, str], Reach]
+    elsewhere: bool = False
+
+
+REACHES: Mapping[str, Way] = {
+    "local": Way(open=_local),
+    "emulated": Way(open=_emulated),
+    "ssh": Way(open=_ssh, elsewhere=True),
+}
 
 
 def check_reach(target: Target) -> None:
@@ -47,7 +64,7 @@ def open_reach(target: Target, device: str) -> Reach:
     """`device`: the variant of the target a cell runs on. Raises as `check_reach`, and `Unavailable` when the way to
     the target is not set up."""
     check_reach(target)
-    return REACHES[target.reach](target, device)
+    return REACHES[target.reach].open(target, device)
 
 
 class Reaches:
@@ -77,5 +94,5 @@ class Reaches:
 
 
 def is_elsewhere(target: Target) -> bool:
-    """Whether its runtimes and meters are on another machine, so that looking for them here says nothing."""
-    return target.reach == "ssh"
+    """Whether its device is another machine than this host (`Way`)."""
+    return REACHES[target.reach].elsewhere

@@ -21,6 +21,7 @@ from needs import lacking
 
 from bench.config.suite import Measure
 from bench.config.target import load_target
+from bench.device.job import Cooling
 from bench.errors import BoardLost, CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported
 from bench.line.measure import Bench, measure_artifact, pair_launch
 from bench.reach.open import open_reach
@@ -104,6 +105,15 @@ def test_a_pair_is_compared_there(reach, tmp_path):
     pair = pair_launch(bench(reach), artifact(tmp_path, "a.json"), artifact(tmp_path, "b.json", busy=400), 1)
     assert pair.first == "b"
     assert len(pair.blocks_ns) == 10
+    assert [climate.moment for climate in pair.climate] == ["before timing", "after timing"]
+    assert pair.climate[0].celsius == {"cpu-thermal": 48.312}
+    assert pair.distrust == ()
+
+
+def test_a_pair_cools_down_first_as_a_launch_does(reach, tmp_path):
+    rig = bench(reach, cooling=Cooling(limit_s=0.5, ceiling_c=40.0))
+    pair = pair_launch(rig, artifact(tmp_path, "a.json"), artifact(tmp_path, "b.json"), 0)
+    assert pair.distrust == ("began at 48.3 °C, above the ceiling of 40 °C, after 0.5 s of cooling",)
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,9 @@ def list_lines(cells: Sequence[Cell], read: Callable[[Climate], float | None]) -
 
 
 def list_climate(cell: Cell) -> list[Climate]:
-    """All moments of all launches, in order."""
-    return [climate for launch in cell.record.launches for climate in launch.climate]
+    """All moments of all launches and comparisons, in order."""
+    launched = [climate for launch in cell.record.launches for climate in launch.climate]
+    return [*launched, *(climate for pair in cell.record.pairs for climate in pair.climate)]
 
 
 def describe(cells: Sequence[Cell]) -> str:

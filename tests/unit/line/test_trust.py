@@ -15,6 +15,7 @@ from bench.line.trust import (
     find_coarse_meter,
     find_drift,
     find_pair_distrust,
+    find_pair_doubts,
 )
 from bench.records import Climate, EnergyWindow, Launch, PairLaunch
 from bench.types import Clock, Status
@@ -140,3 +141,13 @@ def heated(celsius: tuple[float, float], mhz: tuple[float, float], last_ns: int 
 )
 def test_a_launch_that_got_slower_while_it_got_hotter_drifts(launches, reasons):
     assert find_drift(launches, Clock.HOST) == ((reasons,) if reasons else ())
+
+
+def test_a_comparison_that_got_slower_while_it_got_hotter_is_in_doubt():
+    climate = heated((50, 60), (1500, 1500))[0].climate
+    slower = PairLaunch(blocks_ns=((10.0, 10.0, 10.0, 10.0),) * 20 + ((11.0, 11.0, 11.0, 11.0),) * 20, climate=climate)
+    assert find_pair_doubts([replace(slower, climate=()), slower]) == (
+        "comparison 2 got 10% slower on the way: the hottest zone went from 50 to 60 °C",
+    )
+    steady = replace(slower, blocks_ns=((10.0, 10.0, 10.0, 10.0),) * 40)
+    assert find_pair_doubts([steady]) == ()

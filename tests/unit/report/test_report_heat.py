@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fake_records import record
 
-from bench.records import Climate, Launch
+from bench.records import Climate, Launch, PairLaunch
 from bench.report.cells import make_cells
 from bench.report.charts.heat import draw_heat
 from bench.report.charts.legend import make_legend
@@ -32,6 +32,14 @@ def test_the_hottest_zone_is_drawn_over_the_seconds_of_the_run():
     (line,) = figure.data
     assert (line["x"], line["y"]) == ([0.0, 1.0], [40.0, 55.0])
     assert "governor performance" in figure.note
+
+
+def test_comparisons_are_drawn_after_the_launches():
+    first, second = climates(40.0, 55.0)
+    pair = PairLaunch(blocks_ns=((1.0,) * 4,), climate=(second,))
+    cells = make_cells([replace(record(), launches=(Launch(samples_ns=(1000,) * 9, climate=(first,)),), pairs=(pair,))])
+    (figure,) = draw_heat(cells, make_legend(cells))
+    assert figure.data[0]["y"] == [40.0, 55.0]
 
 
 def test_clocks_have_a_plot_of_their_own_and_what_was_not_read_is_said():
