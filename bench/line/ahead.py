@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from threading import Semaphore, Thread
@@ -32,9 +33,9 @@ class Ahead:
     """
 
     def __init__(self, cells: Sequence[PlannedCell], state: RunState) -> None:
-        self._cells = tuple(cells)
         self._state = replace(state, setting=replace(state.setting, progress=_mark(state.setting.progress)))
         self._made: dict[str, Future[Ready]] = {cell.key: Future() for cell in cells}
+        self._todo = deque((cell, self._made[cell.key]) for cell in cells)
         self._free, self._ended = Semaphore(MOST_AHEAD), False
         self._thread = Thread(target=self._work, name="pressbench-ahead", daemon=True)
 
@@ -62,18 +63,18 @@ class Ahead:
 
     def _work(self) -> None:
         try:
-            for cell in self._cells:
+            while self._todo:
                 self._free.acquire()
                 if self._ended:
                     return
-                _fill(self._made[cell.key], lambda cell=cell: make_ready(cell, self._state))  # type: ignore[misc]
+                _fill(*self._todo.popleft(), self._state)
         except KeyboardInterrupt:  # of `interrupt`
             return
 
 
-def _fill(result: Future[Ready], make: Callable[[], Ready]) -> None:
+def _fill(cell: PlannedCell, result: Future[Ready], state: RunState) -> None:
     try:
-        result.set_result(make())
+        result.set_result(make_ready(cell, state))
     except Exception as error:  # noqa: BLE001 - it is raised where the cell is taken
         result.set_exception(error)
 
