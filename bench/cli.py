@@ -126,7 +126,7 @@ def _show(text: Any) -> None:
         return
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH).print(text)
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, emoji=False).print(text)
 
 
 @command("run")

@@ -130,8 +130,8 @@ class QuantSpec:
     `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
     float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
     without `.weight`; in a user's ONNX file node names (`/fc1/MatMul`) count too. `ranges`: trained
-    (name, low, high) of quantization-aware training; a name is a tensor of the graph, a layer (what leaves
-    it, after its ReLU) or `layer:input` (what enters it).
+    (name, low, high) of quantization-aware training; a name is `input` or, of several inputs, `input:0` and so
+    on, a tensor of the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
     `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none.
     """
 
@@ -147,6 +147,14 @@ class QuantSpec:
     block_size: int = 0
     keep_float: tuple[str, ...] = ()
     ranges: tuple[tuple[str, float, float], ...] = ()
+
+    @staticmethod
+    def input_place(name: str) -> int | None:
+        """The position of the network's input that a name of `ranges` means; None where it means something else."""
+        first, _, place = name.partition(":")
+        if first != "input" or not (place.isdecimal() or name == "input"):
+            return None
+        return int(place or 0)
 
 
 @runtime_checkable

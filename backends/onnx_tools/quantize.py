@@ -182,6 +182,8 @@ def _place_trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, obje
         if layer in known and entering in {"", "input"}:
             nodes = known[layer]
             tensors = [node.input[0] for node in nodes] if entering else leaving(ready.graph, nodes)
+        elif (place := spec.input_place(name)) is not None:
+            tensors = [ready.graph.input[place].name]
         elif name in ranges:
             tensors = [name]
         else:

@@ -152,7 +152,7 @@ def find_kept(float_file: Converted, names: tuple[str, ...]) -> tuple[str, ...]:
 def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> tuple[Ranges, tuple[str, ...]]:
     """Trained ranges by tensor, and the names that have no tensor of their own in this file.
 
-    `input` is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
+    `input` (`input:1` of several) is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
     last is also what enters the operators before it that only move values and so share their scale. What
     leaves a layer is trained with its BatchNorm folded in: where the converter left one as a product behind
     it (1-d and transposed convolutions), the layer's own output has another range and keeps the calibrated one.
@@ -162,8 +162,8 @@ def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpe
     lost = []
     for name, low, high in spec.ranges:
         layer, _, end = name.partition(":")
-        if name == "input":
-            numbers = [graph.inputs[0]]
+        if (place := spec.input_place(name)) is not None:
+            numbers = [graph.inputs[place]]
         elif layer not in by_layer or (not end and _is_scaled(graph, by_layer[layer])):
             lost.append(name)
             continue

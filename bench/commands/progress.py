@@ -75,7 +75,7 @@ def _mark(record: Record) -> str:
 @contextmanager
 def watching(stream: TextIO) -> Iterator[Watch]:
     """A `Watch` on `stream`. Without a terminal only the lines of ended cells are written."""
-    console = Console(file=stream)
+    console = Console(file=stream, emoji=False)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

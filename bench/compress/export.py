@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,9 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 
 OUTPUT_NAMES = "output_names"
 """Name of the extra file of a .pt2: a JSON list with a name for each output."""
+UNNAMED = re.compile(r"s\d+")
+"""What torch calls a free size."""
+
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
@@ -83,11 +87,15 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
 
 
 def write_onnx(program: torch.export.ExportedProgram, ends: Ends) -> bytes:
-    """A program as an ONNX file with names of layers as `export` gives them. Raises `Unsupported` with the reason."""
+    """A program as an ONNX file with names of layers as `export` gives them. Raises `Unsupported` with the reason.
+
+    torch numbers free sizes (`s31`): that of the first input's first axis becomes `batch`.
+    """
     with _quiet():
         proto = _to_onnx(program, ends)
     _name_layers(proto.graph)
-    _tidy(proto, free_batch=False)
+    first = proto.graph.input[0].type.tensor_type.shape.dim
+    _tidy(proto, free_batch=bool(first and UNNAMED.fullmatch(first[0].dim_param)))
     return bytes(proto.SerializeToString(deterministic=True))
 
 

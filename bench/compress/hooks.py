@@ -18,10 +18,13 @@ Leaving = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 def hooked(
     leaving: Iterable[tuple[nn.Module, Leaving]] = (), *, entering: Iterable[tuple[nn.Module, Entering]] = ()
 ) -> Iterator[None]:
-    """While open, torch calls each hook when its layer runs: `entering` before it, `leaving` after it."""
+    """While open, torch calls each hook when its layer runs: `entering` before it, `leaving` after it.
+
+    `entering` sees the inputs in order, before a hook of `bench.models.calls` gives them as keywords.
+    """
     with ExitStack() as stack:
         for layer, before in entering:
-            stack.callback(layer.register_forward_pre_hook(before).remove)
+            stack.callback(layer.register_forward_pre_hook(before, prepend=True).remove)
         for layer, after in leaving:
             stack.callback(layer.register_forward_hook(after).remove)
         yield

@@ -63,6 +63,7 @@ class Budget:
     energy_mj: float | None = None
     file_kb: float | None = None
     accuracy_drop_pp: float | None = None
+    score_drop: float | None = None
 
     def limits(self) -> dict[str, float]:
         """Only the limits that are set."""

@@ -73,6 +73,9 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
                 f"{place} samples are kept by the content of {file}; remove {cache}/data where they change without it"
             )
     (names, train), (tested, test) = found["train"], found["test"]
+    if names != tested and sorted(names) == sorted(tested):
+        test = (*(test[tested.index(name)] for name in names), test[-1])
+        tested = names
     if names != tested or len(train) != len(test):
         raise InvalidInput(f"{text}: inputs to train with are not those to test with; give both alike")
     several = len(train) > 2
@@ -169,6 +172,9 @@ def _layout(sample: Any, place: str) -> Layout:
 
 def _take(sample: Any, place: str, index: int, layout: Layout) -> list[Array]:
     names, arrays = _open(sample, f"sample {index} of {place}")
+    if names != layout.names and set(names) == set(layout.names):
+        order = [names.index(name) for name in layout.names]
+        names, arrays = layout.names, [*(arrays[number] for number in order), arrays[-1]]
     shapes, types = tuple(array.shape for array in arrays), tuple(array.dtype.str for array in arrays)
     if (names, shapes, types) != (layout.names, layout.shapes, layout.types):
         raise InvalidInput(
@@ -184,9 +190,7 @@ def _open(sample: Any, place: str) -> tuple[tuple[str, ...], list[Array]]:
         raise InvalidInput(f"{place} is {type(sample).__name__}; wanted the pair (inputs, targets)")
     inputs, targets = sample
     if isinstance(inputs, Mapping):
-        names = tuple(sorted(str(name) for name in inputs))
-        by_name = {str(name): value for name, value in inputs.items()}
-        values = [by_name[name] for name in names]
+        names, values = tuple(map(str, inputs)), list(inputs.values())
     else:
         names, values = (), list(inputs) if isinstance(inputs, tuple) else [inputs]
     if not values:

@@ -35,7 +35,18 @@ def declared_inputs(model: ModelProto, file: Path) -> tuple[Declared, ...]:
 def declared_outputs(graph: GraphProto) -> tuple[Declared, ...]:
     """Outputs that are tensors of declared shape."""
     tensors = [value for value in graph.output if value.type.tensor_type.HasField("shape")]
-    return tuple(Declared(name=value.name, dims=_dims(value), dtype="") for value in tensors)
+    return tuple(
+        Declared(name=value.name, dims=_dims(value), dtype=_name_type(value.type.tensor_type.elem_type))
+        for value in tensors
+    )
+
+
+def _name_type(element: int) -> str:
+    """Numpy's name of an element type; "" for one that numpy lacks."""
+    try:
+        return str(helper.tensor_dtype_to_np_dtype(element))
+    except (KeyError, ValueError, TypeError):
+        return ""
 
 
 def fix_sizes(model: ModelProto, specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> bool:

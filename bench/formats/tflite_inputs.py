@@ -36,9 +36,13 @@ def declared_inputs(graph: Graph, file: Path) -> tuple[Declared, ...]:
 
 
 def declared_outputs(graph: Graph) -> tuple[Declared, ...]:
-    """Outputs of the graph by their names in its signature."""
+    """Outputs of the graph by their names in its signature; a quantized one is float32, as a session gives it."""
     names = name_tensors(graph, graph.outputs, outputs=True)
-    return tuple(Declared(name=names[index], dims=_dims(graph.tensors[index]), dtype="") for index in graph.outputs)
+    tensors = ((names[index], graph.tensors[index]) for index in graph.outputs)
+    return tuple(
+        Declared(name=name, dims=_dims(one), dtype="float32" if one.quantized else one.kind.feed)
+        for name, one in tensors
+    )
 
 
 def name_tensors(graph: Graph, numbers: tuple[int, ...], *, outputs: bool) -> Mapping[int, str]:

@@ -50,17 +50,24 @@ class Ready:
 
 def make_ready(cell: PlannedCell, state: RunState) -> Ready:
     """All that the host does before a cell is measured. Needs nothing of the cells before it."""
-    prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, state.setting)
-    cost = count_cost(prepared, state.setting)
+    setting = setting_of(cell, state)
+    prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, setting)
+    cost = count_cost(prepared, setting)
     if prepared.bench is not None:
         predict_once(cell, state, prepared.evaluation)
     return Ready(prepared=prepared, cost=cost)
 
 
+def setting_of(cell: PlannedCell, state: RunState) -> Setting:
+    """The run's setting with the data set of the cell."""
+    shifted = state.setting.shifted_data if cell.data is not None else None
+    return replace(state.setting, data=cell.data, shifted_data=shifted)
+
+
 def predict_once(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> None:
     """Outputs of the uncompressed network, once per model, where there are inputs to predict from."""
     if _predicts(evaluation) and cell.model.name not in state.references:
-        setting, clean = state.setting, evaluation.parts[0][1]
+        setting, clean = setting_of(cell, state), evaluation.parts[0][1]
         state.references[cell.model.name] = setting.stages.predict_reference(
             cell.model,
             tuple(array[:clean] for array in evaluation.inputs),

@@ -79,10 +79,15 @@ def find_unfit(model: Model, data: Dataset) -> str:
     return misfit(specs, data, any_type=model.file.suffix == ".tflite")
 
 
-def describe_suite_data(model: Model, data: Dataset | None, suite: str) -> str:
-    """Says that the suite's data set judges a model that the user named; "" where it does not."""
+def describe_suite_data(model: Model, data: Dataset | None, own: Dataset | None, suite: str) -> str:
+    """Says whether the suite's data set judges a model that the user named; "" for ours. `own`: the model's, if any."""
     if data is None or is_reference(model):
         return ""
+    if own is None:
+        return (
+            f"{model.name}: has no data set, because {data.name} of suite {suite} is for the suite's own networks; name "
+            "one with --dataset to train, to calibrate and for an accuracy"
+        )
     if model.file is not None and find_unfit(model, data):
         return ""
     return (
@@ -141,7 +146,7 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
     described = [
         replace(
             model,
-            inputs=parse_inputs(options.inputs),
+            inputs=parse_inputs(options.inputs) or model.inputs,
             feedback=parse_feedback(options.feedback),
             signature=options.signature,
         )
@@ -161,7 +166,8 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
 def _check_inputs(model: Model, options: InputOptions) -> None:
     if model.data and options.inputs and model.factory:
         raise InvalidInput(
-            f"data set {model.data!r} gives the inputs: leave --input out, or name no data set: --dataset ''"
+            f"data set {model.data!r} gives the inputs{_show_inputs(model)}: leave --input out, or name no data set: "
+            "--dataset ''"
         )
     if model.input_shape and options.inputs:
         raise InvalidInput("--input-shape is short for --input of one input: give one of them")
@@ -174,6 +180,10 @@ def _check_inputs(model: Model, options: InputOptions) -> None:
     found = read_inputs(model)
     if file := options.file():
         read_given(file, found.specs, optional=[name for _, name in model.feedback])
+
+
+def _show_inputs(model: Model) -> str:
+    return f" ({', '.join(map(str, model.inputs))})" if model.inputs else ""
 
 
 def choose_calibration(text: str, input_data: Path | None, recipes: Sequence[Recipe]) -> CalibrateOn:

@@ -31,7 +31,7 @@ from bench.line.own_models import (
     describe_suite_data,
 )
 from bench.models.factory import load_factory
-from bench.models.registry import resolve, tell_apart
+from bench.models.registry import names_reference, resolve, tell_apart
 from bench.paths import cache_folder
 from bench.plugins import available
 from bench.tasks.own import find_task
@@ -80,7 +80,7 @@ class PlannedCell:
     """One cell to measure: a model under a recipe, by a backend, on the target, in conditions.
 
     `key` is stable between runs (`cell_key`). `baseline_key`: the cell it is compared with, itself for a baseline.
-    `chosen`: what the recipe left to the target, in words; "" if nothing.
+    `chosen`: what the recipe left to the target, in words; "" if nothing. `data`: None without a data set.
     """
 
     model: Model
@@ -90,11 +90,15 @@ class PlannedCell:
     key: str
     baseline_key: str
     chosen: str = ""
+    data: Dataset | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A request with everything it names looked up. `notes`: where the plan differs from the suite, and why."""
+    """A request with everything it names looked up. `notes`: where the plan differs from the suite, and why.
+
+    `data`: of the run; a cell of a user's model has none where it would be a shipped suite's (`PlannedCell.data`).
+    """
 
     request: Request
     suite: Suite
@@ -119,8 +123,10 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
     task = find_task(request.task or suite.task)
     data = load_data(name, root, task=task, cache=cache_folder(os.environ)) if name else None
     shifted = _shifted(suite, data, root)
-    models = describe_inputs(_models(request, suite, data, cache or cache_folder(os.environ)), said, request.data or "")
-    told = (*_check_data(request, suite, data, models), *(data.notes if data else ()))
+    given = _data_of_models(request, suite, data)
+    found = _models(request, suite, given, cache or cache_folder(os.environ))
+    models = describe_inputs(found, said, request.data or "")
+    told = (*_check_data(request, suite, data, models, given), *(data.notes if data else ()))
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
@@ -130,8 +136,10 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
     fed = _describe_feed(input_data, calibrate)
     cells = tuple(
         cell
-        for model, (own, _) in zip(models, chosen, strict=True)
-        for cell in _cells(suite, target, [*subject_of(model, data), *fed], model, recipes, own, data, calibrate)
+        for model, own_data, (own, _) in zip(models, given, chosen, strict=True)
+        for cell in _cells(
+            suite, target, [*subject_of(model, own_data), *fed], model, recipes, own, own_data, calibrate
+        )
     )
     _check_distinct(cells)
     return Plan(
@@ -198,7 +206,16 @@ def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset |
     return other
 
 
-def _models(request: Request, suite: Suite, data: Dataset | None, cache: Path) -> list[Model]:
+def _data_of_models(request: Request, suite: Suite, data: Dataset | None) -> list[Dataset | None]:
+    """The data set of each model. A shipped suite's is for our networks: for a user's model the user names one."""
+    shipped = request.data is None and not request.suite.endswith(".toml")
+    return [
+        None if shipped and request.models and not names_reference(text) else data
+        for text in request.models or suite.models
+    ]
+
+
+def _models(request: Request, suite: Suite, data: Sequence[Dataset | None], cache: Path) -> list[Model]:
     """A user's own function is imported here: one that is not there ends the run before it begins."""
     texts = request.models or suite.models
     if (request.weights or request.input_shape) and len(texts) > 1:
@@ -206,7 +223,10 @@ def _models(request: Request, suite: Suite, data: Dataset | None, cache: Path) -
     weights = Path(request.weights) if request.weights else None
     shape = request.input_shape or None
     train = request.train or suite.train
-    models = [resolve(_path(text, request), data, input_shape=shape, weights=weights, train=train) for text in texts]
+    models = [
+        resolve(_path(text, request), own, input_shape=shape, weights=weights, train=train)
+        for text, own in zip(texts, data, strict=True)
+    ]
     if request.train and not any(model.train for model in models):
         raise InvalidInput(
             f"--train trains networks of package.module:function, and there is none among {', '.join(texts)}: leave "
@@ -218,11 +238,13 @@ def _models(request: Request, suite: Suite, data: Dataset | None, cache: Path) -
     return tell_apart([find_program(model, cache) for model in models])
 
 
-def _check_data(request: Request, suite: Suite, data: Dataset | None, models: Sequence[Model]) -> tuple[str, ...]:
-    """Notes where the suite's data set judges models that the user named. Raises `InvalidInput` if --dataset does not fit."""
+def _check_data(
+    request: Request, suite: Suite, data: Dataset | None, models: Sequence[Model], given: Sequence[Dataset | None]
+) -> tuple[str, ...]:
+    """Notes on the suite's data set where the user named models. Raises `InvalidInput` if --dataset does not fit."""
     if request.data is None:
-        named = models if request.models else ()
-        return tuple(filter(None, (describe_suite_data(model, data, suite.name) for model in named)))
+        named = zip(models, given, strict=True) if request.models else ()
+        return tuple(filter(None, (describe_suite_data(model, data, own, suite.name) for model, own in named)))
     if data is not None:
         for model in models:
             check_fit(model, data, suite.seed)
@@ -314,6 +336,7 @@ def _cells(
                     key=key,
                     baseline_key=keys[0],
                     chosen=chosen,
+                    data=data,
                 )
 
 

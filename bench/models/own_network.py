@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -50,30 +51,56 @@ def _check_names(model: Model, module: nn.Module, count: int) -> None:
     if set(names) & set(known):
         for name in names:
             if name not in known:
-                raise unknown(f"input of {model.factory} in --input", name, known)
+                raise unknown(f"input of {model.factory} in {_source(model)}", name, known)
         missing = [name for name in needed if name not in names]
     else:
+        _refuse_other_names(model, known)
         missing = needed[count:]
-    if not missing:
-        return
-    first = [] if names else [f"--input {needed[0]}={','.join(['N', *map(str, model.input_shape)])}"]
-    options = " ".join([*first, *(f"--input {name}=N,<sizes>" for name in missing)])
-    without = ", and --dataset '': a data set of one input cannot feed it" if model.data else ""
-    raise InvalidInput(
-        f"{model.factory} takes {len(needed)} inputs ({', '.join(needed)}), and {', '.join(missing)} is not given: "
-        f"give {options}{without}"
-    )
+    if missing:
+        raise InvalidInput(
+            f"{model.factory} takes {len(needed)} inputs ({', '.join(needed)}), and {', '.join(missing)} is not given: "
+            f"{_how_to_give(model, needed, missing)}"
+        )
+
+
+def _source(model: Model) -> str:
+    return f"data set {model.data!r}" if model.data else "--input"
+
+
+def _refuse_other_names(model: Model, known: Mapping[str, bool]) -> None:
+    """Of several inputs that a data set names, none by a parameter of `forward`: their order would be a guess."""
+    names = [item.name for item in model.inputs]
+    if model.data and len(names) > 1 and not all(name.isdecimal() for name in names):
+        raise InvalidInput(
+            f"{model.factory}: data set {model.data!r} names its inputs {', '.join(names)}, and forward takes "
+            f"{', '.join(known) or 'none by name'}: name them alike; or give a tuple (in an .npz x_train.0, x_train.1), "
+            "whose order counts"
+        )
+
+
+def _how_to_give(model: Model, needed: Sequence[str], missing: Sequence[str]) -> str:
+    if model.data:
+        names = ", ".join(f"x_train.{name}" for name in needed)
+        return (
+            f"data set {model.data!r} must have it too: {names} and the same for x_test in an .npz, or a dict of these "
+            "names from a function"
+        )
+    first = [] if model.inputs else [f"--input {needed[0]}={','.join(['N', *map(str, model.input_shape)])}"]
+    return f"give {' '.join([*first, *(f'--input {name}=N,<sizes>' for name in missing)])}"
 
 
 def _describe(model: Model) -> str:
-    if model.inputs:
-        return f"--input {' --input '.join(map(str, model.inputs))}"
-    return f"shape {model.input_shape}" + (f" (those of data set {model.data!r})" if model.data else "")
+    if model.data:
+        shown = ", ".join(map(str, model.inputs)) or f"shape {model.input_shape}"
+        return f"{shown} (those of data set {model.data!r})"
+    return f"--input {' --input '.join(map(str, model.inputs))}" if model.inputs else f"shape {model.input_shape}"
 
 
 def _hint(model: Model, module: nn.Module, error: RuntimeError) -> str:
     if not any(text in str(error) for text in WANTS_NUMBERS):
         return ""
+    if model.data:
+        return "; it looks up whole numbers: give them as integers in the data set"
     asked = model.inputs or (AskedInput(name=next(iter(forward_parameters(module))), sizes=(None, *model.input_shape)),)
     (shown, *_) = [replace(item, dtype="int64") for item in asked if item.dtype in {"", "float32"}] or asked
     return f"; it looks up whole numbers: give their type, as --input {shown}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.config.grammar import Call, Value, parse_call
 from bench.errors import InvalidInput, unknown
 from bench.models.catalogue import MODELS, Entry
-from bench.types import Model, Scalar
+from bench.types import AskedInput, Model, Scalar
 
 if TYPE_CHECKING:
     from bench.data.datasets import Dataset
@@ -103,7 +103,27 @@ def _own_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights:
     if train and weights is not None:
         raise InvalidInput(f"{text!r} is to be trained and to have the weights of {weights}: give one of them")
     classes, name = (data.classes, data.name) if data else (0, None)
-    return Model(name=text, factory=text, weights=weights, input_shape=shape, classes=classes, data=name, train=train)
+    return Model(
+        name=text,
+        factory=text,
+        weights=weights,
+        input_shape=shape,
+        classes=classes,
+        data=name,
+        train=train,
+        inputs=_inputs_of(data) if data else (),
+    )
+
+
+def _inputs_of(data: Dataset) -> tuple[AskedInput, ...]:
+    """The inputs that a data set gives, by name or else by number; () for one of float32, which `input_shape` describes."""
+    if len(data.sample) == 1 and data.sample[0].dtype == "float32":
+        return ()
+    names = data.input_names or tuple(str(place) for place in range(len(data.sample)))
+    return tuple(
+        AskedInput(name=name, sizes=(None, *one.shape[1:]), dtype=str(one.dtype))
+        for name, one in zip(names, data.sample, strict=True)
+    )
 
 
 def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
@@ -113,6 +133,11 @@ def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], w
         raise InvalidInput(
             f"{call.name} is a reference network, which classifies: task {data.task.text} needs a network of yours "
             "(--model package.module:function or a file)"
+        )
+    if data is not None and (inputs := _inputs_of(data)):
+        raise InvalidInput(
+            f"{call.name} is a reference network, which takes one input of floats: data set {data.name!r} gives "
+            f"{', '.join(map(str, inputs))} and needs a network of yours (--model package.module:function or a file)"
         )
     entry = MODELS[call.name]
     allowed = [name for name, takes in (("width", entry.width), ("size", entry.size)) if takes]

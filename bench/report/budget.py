@@ -12,6 +12,7 @@ MEASURED_BY: Mapping[str, tuple[str, float]] = {
     "energy_mj": ("energy_per_inference_mj", 1.0),
     "file_kb": ("file_bytes", 1e-3),
     "accuracy_drop_pp": ("accuracy_drop_pp", 1.0),
+    "score_drop": ("score_drop", 1.0),
 }
 """Budget -> the column of cells.csv that it limits, and the factor from the column's unit to the budget's."""
 
@@ -32,7 +33,12 @@ def judge_budget(limits: Mapping[str, float], row: Mapping[str, str | float | No
     missing = [name for name, used in spent.items() if used is None]
     if over:
         return f"fail: {', '.join(over)}"
-    return f"unknown: no figure for {', '.join(missing)}" if missing else KEPT
+    if not missing:
+        return KEPT
+    hint = ""
+    if "accuracy_drop_pp" in missing and row.get("score") is not None:
+        hint = f" (the score is {row.get('score_name')}, not accuracy: limit it by score_drop)"
+    return f"unknown: no figure for {', '.join(missing)}{hint}"
 
 
 def _spend(name: str, row: Mapping[str, str | float | None]) -> float | None:

@@ -61,7 +61,7 @@ class Sensitivity(WeightPruner):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, or if no layer can lose anything within the drop."""
         if context.data is None:
-            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one")
+            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
         task = context.data.task
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
         look = _looker(context.data, self.samples, context.seed)

@@ -106,7 +106,7 @@ def samples(context: Context, criterion: str) -> tuple[Inputs, Tensor]:
     """Inputs and targets: a seeded choice of the training set. Raises `Unsupported` without a data set."""
     if context.data is None:
         raise Unsupported(
-            f"criterion {criterion!r} looks at data, and this model has no data set; l1 and random do not"
+            f"criterion {criterion!r} looks at data, and this model has no data set; name one with --dataset, or take l1 or random"
         )
     order = torch.randperm(len(context.data.train), generator=torch.Generator().manual_seed(context.seed))
     chosen = order[:SAMPLES].numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -64,9 +65,9 @@ MOVING = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """One activation, and the module where a hook meets it: as its input if `enters`, else as its output.
+    """One activation, and the module where a hook meets it: as its input `place` if `enters`, else as its output.
 
-    `name`: `input`; a layer, for what leaves it after BatchNorm and ReLU; or `layer:input`. `low` and `high`:
+    `name`: as in `bench.types.QuantSpec.ranges`. `low` and `high`:
     the limits a ReLU sets. `layers`: those that write or read it. The tensor is float when all of them are
     float, unless it is `pinned`: another operator uses it, which the runtimes quantize in any case.
     """
@@ -78,6 +79,7 @@ class Activation:
     high: float
     layers: frozenset[str]
     pinned: bool
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,9 @@ def trace(module: nn.Module, example: Inputs) -> Traced:
     Raises `Unsupported` with the reason if torch.export cannot trace the network.
     """
     try:
-        program = torch.export.export(module.eval(), example)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an LSTM's weights, which torch.export assigns itself
+            program = torch.export.export(module.eval(), example)
     except RAISED as error:
         reason = first_line(error)
         raise Unsupported(f"the network cannot be traced by torch.export: {reason}") from error
@@ -108,7 +112,7 @@ class _Reader:
         signature = program.graph_signature
         self.nodes = list(program.graph.nodes)
         self.parameters: dict[str, str] = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-        self.inputs = frozenset(signature.user_inputs)
+        self.inputs = list(signature.user_inputs)
         self.layer_of = {node: name for node in self.nodes if (name := self._layer(node)) in layers}
         self.owner: dict[fx.Node, str] = {}
         self.norms: dict[str, str] = {}
@@ -116,9 +120,10 @@ class _Reader:
     def read(self) -> Traced:
         found: dict[str, Activation] = {}
         for node in self.nodes:
-            if node.op == "placeholder" and node.name in self.inputs:
-                self.owner[node] = "input"
-                found["input"] = self._activation("input", node, module="", enters=True)
+            if node.op == "placeholder" and node.name in self.inputs and node.meta["val"].dtype == torch.float32:
+                place = self.inputs.index(node.name)
+                name = self.owner[node] = f"input:{place}" if len(self.inputs) > 1 else "input"
+                found[name] = self._activation(name, node, module="", enters=True, place=place)
         for node, layer in self.layer_of.items():
             if layer not in found:
                 found[layer] = self._output(layer, node)
@@ -172,11 +177,19 @@ class _Reader:
         high: float = math.inf,
         writer: str = "",
         pinned: bool = False,
+        place: int = 0,
     ) -> Activation:
         readers, others = self._readers(node)
         layers = frozenset({*readers, writer} - {""})
         return Activation(
-            name=name, module=module, enters=enters, low=low, high=high, layers=layers, pinned=pinned or others
+            name=name,
+            module=module,
+            enters=enters,
+            low=low,
+            high=high,
+            layers=layers,
+            pinned=pinned or others,
+            place=place,
         )
 
     def _readers(self, node: fx.Node) -> tuple[set[str], bool]:

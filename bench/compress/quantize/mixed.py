@@ -91,7 +91,7 @@ class MixedInt8(Compressor):
 
     def _data(self, context: Context) -> Dataset:
         if context.data is None:
-            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one")
+            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
         return context.data
 
     def _looker(self, module: nn.Module, data: Dataset, context: Context) -> Look:

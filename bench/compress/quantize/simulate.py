@@ -154,8 +154,9 @@ def _meeting(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> I
     """Calls `see(activation, x)` at every activation. With `replace`, what it returns takes the activation's place."""
 
     def entering(activation: Activation, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        changed = see(activation, inputs[0])
-        return (changed, *inputs[1:]) if replace else None
+        place = activation.place
+        changed = see(activation, inputs[place])
+        return (*inputs[:place], changed, *inputs[place + 1 :]) if replace else None
 
     def leaving(activation: Activation, _: nn.Module, __: Any, output: Any) -> Any:
         changed = see(activation, output)

@@ -14,17 +14,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.compress.arguments import Count, Positive, Within
+from bench.compress.calibration import misfit
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.notes import STUDENT
 from bench.compress.outputs import outputs_of
+from bench.compress.program import find_program
 from bench.compress.train.features import FeatureKind, FeatureLoss, feature_loss
 from bench.compress.train.finetune import retrain, training_data
 from bench.data.datasets import Dataset
 from bench.data.parts import Array, Choice, Part
 from bench.errors import InvalidInput, Unsupported
+from bench.formats.onnx_file import data_files, load_onnx
+from bench.models.calls import input_names
 from bench.models.catalogue import is_reference
 from bench.models.factory import build
-from bench.models.registry import resolve
+from bench.models.from_onnx.load import load_network
+from bench.models.registry import FILE_SUFFIXES, resolve
 from bench.models.sources import network_files
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.batchnorm import settle
@@ -33,7 +38,7 @@ from bench.models.training.predict import predict
 from bench.models.training.trained_networks import train_or_load
 from bench.tasks.base import Forward, Outputs, Task
 from bench.tasks.own import OwnTask
-from bench.types import Model
+from bench.types import AskedInput, Model
 
 MAX_ANSWERS = 2**26
 """Bytes up to which a teacher's answers for a whole training set are kept."""
@@ -50,8 +55,8 @@ class Distill(Compressor):
     `features`: "hint" compares the teacher's features with a learned projection of the student's, which is
     dropped afterwards; "attention" compares attention maps. They are taken at `layer` ("": the last convolution
     before the output, or else the last hidden linear layer). `teacher_layer`: its name in the teacher, if it
-    differs. `teacher`: a reference network, trained on the same data, or a user's function with the weights that it
-    loads ("": the uncompressed model).
+    differs. `teacher`: a reference network, trained on the same data, a user's function with the weights that it
+    loads, or an .onnx or .pt2 file ("": the uncompressed model).
     """
 
     name: ClassVar[str] = "distill"
@@ -76,8 +81,8 @@ class Distill(Compressor):
             raise InvalidInput("distill: layer names where features are compared; say features='hint' or 'attention'")
 
     def sources(self) -> tuple[Path, ...]:
-        """The file that holds the teacher's network."""
-        return network_files(self.teacher)
+        """The files that hold the teacher's network."""
+        return files_of(self.teacher)
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, and for a teacher with other outputs or features that cannot be
@@ -102,6 +107,8 @@ class Distill(Compressor):
         if not self.teacher:
             return context.teacher
         model = resolve(self.teacher, context.data)
+        if model.file is not None:
+            return load_file(model, context)
         return train_or_load(model, context.data, cache=context.cache, seed=context.seed, progress=context.progress)
 
     def _logits_loss(self, teacher: nn.Module, data: Dataset) -> tuple[Loss, Dataset]:
@@ -138,7 +145,7 @@ class Distill(Compressor):
 class Student(Compressor):
     """Puts a smaller network with new, seeded weights in the model's place. Later steps train it.
 
-    A user's function keeps the weights that it loads.
+    A user's function keeps the weights that it loads, and an .onnx or .pt2 file its own.
     `model` is written as everywhere: lenet300_100(width=0.1). Followed by finetune, it learns from the labels;
     followed by distill, also from the uncompressed model.
     """
@@ -148,24 +155,60 @@ class Student(Compressor):
     model: str
 
     def sources(self) -> tuple[Path, ...]:
-        """The file that holds the network."""
-        return network_files(self.model)
+        """The files that hold the network."""
+        return files_of(self.model)
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` if it is not the first step, or for a network with other outputs."""
         if network.module is not context.teacher:
             raise Unsupported(f"{self!r} replaces the whole network and what was done to it: it must be the first step")
         model = self._model(context)
-        module = build(model, context.seed)
+        module = build(model, context.seed) if model.file is None else load_file(model, context)
         if is_reference(model):
             settle(module, tuple(context.example[0].shape[1:]), context.seed)
         check_outputs(f"the student {self.model!r}", module, context.teacher, context.example)
         return replace(network, module=module, notes={**network.notes, STUDENT: self.model})
 
     def _model(self, context: Context) -> Model:
-        found = resolve(self.model, context.data, input_shape=tuple(context.example[0].shape[1:]))
-        with torch.no_grad():
-            return replace(found, classes=int(context.teacher(*context.example).shape[-1]))
+        if self.model.endswith(FILE_SUFFIXES):
+            return resolve(self.model, context.data)
+        example = context.example
+        found = resolve(self.model, context.data, input_shape=tuple(example[0].shape[1:]))
+        if context.data is None and not is_reference(found) and (len(example) > 1 or example[0].dtype != torch.float32):
+            names = input_names(context.teacher, len(example))
+            asked = (
+                AskedInput(name=name, sizes=(None, *one.shape[1:]), dtype=str(one.dtype).removeprefix("torch."))
+                for name, one in zip(names, example, strict=True)
+            )
+            found = replace(found, inputs=tuple(asked))
+        outputs = outputs_of(context.teacher, example)
+        scores = len(outputs) == 1 and outputs[0].dim() == 2
+        return replace(found, classes=int(outputs[0].shape[1]) if scores else 0)
+
+
+def files_of(text: str) -> tuple[Path, ...]:
+    """The files that the text of a network depends on. Raises `InvalidInput` for a model file that does not exist."""
+    if not text.endswith(FILE_SUFFIXES):
+        return network_files(text)
+    file = Path(text)
+    if not file.is_file():
+        raise InvalidInput(f"model file {text} does not exist")
+    return (file, *(data_files(load_onnx(file), file) if file.suffix == ".onnx" else ()))
+
+
+def load_file(model: Model, context: Context) -> nn.Module:
+    """The network of an .onnx or .pt2 file. Raises `Unsupported` for any other, and for one that the data does not fit."""
+    if model.brought is None or model.brought.suffix == ".tflite":
+        raise Unsupported(
+            f"{model.name} cannot train or teach: a .tflite file does not become a torch network; give a function, an "
+            ".onnx or a .pt2 file"
+        )
+    model = find_program(model, context.cache)
+    assert model.file is not None
+    found = load_network(model.file, model)
+    if context.data is not None and (unfit := misfit(found.inputs, context.data)):
+        raise Unsupported(f"{model.brought}: data set {context.data.name}: {unfit}; name a network that fits")
+    return found.module
 
 
 def distillation_loss(

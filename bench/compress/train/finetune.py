@@ -75,5 +75,5 @@ def retrain(
 def training_data(step: object, context: Context) -> Dataset:
     """The data set. Raises `Unsupported`, naming the step, for a model without one."""
     if context.data is None:
-        raise Unsupported(f"{step!r} trains, and this model has no data set; name one")
+        raise Unsupported(f"{step!r} trains, and this model has no data set; name one with --dataset")
     return context.data

@@ -35,10 +35,18 @@ def describe_cell(name: str, cell: Cell) -> str:
         f"latency {number(cell.figure('latency_p50_ms'))} ms",
         f"speed-up {times(cell.figure('speedup'))}{f' ({within})' if within and not cell.baseline else ''}",
         f"promised {times(cell.figure('promised_speedup'))}",
-        f"accuracy {percent(cell.figure('accuracy'))} (drop {signed(cell.figure('accuracy_drop_pp'))} pp)",
+        describe_score(cell),
         f"file {size(cell.figure('file_bytes'))}, {count(cell.figure('macs'))} MACs",
     ]
     return "<br>".join(lines)
+
+
+def describe_score(cell: Cell) -> str:
+    """The accuracy, or the score of another task, and how much worse than the baseline's it is."""
+    if cell.figure("accuracy") is None and cell.figure("score") is not None:
+        worse = f" (drop {signed(cell.figure('score_drop'))})" if cell.figure("score_drop") is not None else ""
+        return f"{escape_name(str(cell.row['score_name']))} {number(cell.figure('score'))}{worse}"
+    return f"accuracy {percent(cell.figure('accuracy'))} (drop {signed(cell.figure('accuracy_drop_pp'))} pp)"
 
 
 def error_bars(values: Sequence[float], lows: Sequence[float | None], highs: Sequence[float | None]) -> Json:
@@ -76,10 +84,10 @@ def log_range(values: Sequence[float]) -> list[float]:
     return [log10(min(values) / 1.35), log10(max(values) * 1.35)]
 
 
-def padded_range(values: Sequence[float]) -> list[float]:
-    """A linear range with room around the values. It is at least one unit high, so small differences look small."""
+def padded_range(values: Sequence[float], least: float = 0.5) -> list[float]:
+    """A linear range with room around the values, at least `least` to each side, so small differences look small."""
     low, high = min(values), max(values)
-    room = max(0.5, 0.15 * (high - low))
+    room = max(least, 0.15 * (high - low))
     return [low - room, high + room]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import log10
 
 from bench.report.cells import Cell, find_front, group, league_of
@@ -17,28 +18,32 @@ from bench.report.charts.axes import (
 )
 from bench.report.charts.label_places import place_labels
 from bench.report.charts.legend import NEUTRAL, SLOWER, Legend
-from bench.report.names import label_cells, make_league_namer
+from bench.report.names import label_cells, make_league_namer, name_score
 from bench.report.signs import CLOCKS
 from bench.report.text import escape_name
 from bench.types import Json
 
 
 def draw_accuracy(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Accuracy against latency with the Pareto front, one plot per league: other latencies are not comparable."""
-    shown = [cell for cell in cells if cell.figure("latency_p50_ms") and cell.figure("accuracy") is not None]
+    """Accuracy, or the score of another task, against latency with the Pareto front.
+
+    One plot per league and score: other latencies are not comparable.
+    """
+    shown = [cell for cell in cells if cell.figure("latency_p50_ms") and cell.figure("score") is not None]
     name_league = make_league_namer(shown)
     return [
         draw_front(members, legend, title=at.model, note=f"{at.data or 'no data'} {name_league(at)}")
-        for at, members in group(shown, league_of).items()
+        for (at, _), members in group(shown, lambda cell: (league_of(cell), name_score(cell))).items()
     ]
 
 
 def draw_front(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) -> Figure:
     """One such plot. Cells that are not trusted are hollow and never on the front."""
+    axis = score_axis(cells)
     x = [cell.figure("latency_p50_ms") or 0.0 for cell in cells]
-    y = [100 * (cell.figure("accuracy") or 0.0) for cell in cells]
+    y = [axis.factor * (cell.figure("score") or 0.0) for cell in cells]
     trusted = [index for index, cell in enumerate(cells) if cell.trusted]
-    front = [trusted[i] for i in find_front([(x[index], y[index]) for index in trusted])]
+    front = [trusted[i] for i in find_front([(x[index], axis.gain * y[index]) for index in trusted])]
     line = {
         "type": "scatter",
         "mode": "lines",
@@ -47,22 +52,58 @@ def draw_front(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) 
         "line": {"shape": "hv", "width": 1.5, "dash": "dot", "color": NEUTRAL},
         "hoverinfo": "skip",
     }
+    between = padded_range(y, axis.least)
     layout = {
         "xaxis": log_axis(x, "latency, median, ms"),
-        "yaxis": {"title": {"text": "accuracy, %"}, "range": padded_range(y), "nticks": 6},
+        "yaxis": {"title": {"text": axis.title}, "range": between, "nticks": 6},
         "showlegend": False,
     }
-    points = accuracy_points(cells, x, y, legend, named=front)
+    points = accuracy_points(cells, x, y, legend, named=front, between=between)
     return Figure(title=title, note=note, data=[line, points], layout=layout, height=340)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreAxis:
+    """How a score is drawn. `factor`: from the column to the axis. `gain`: 1 where higher is better, else -1.
+
+    `least`: room above and below the values, so that small differences look small.
+    """
+
+    title: str
+    factor: float = 1.0
+    gain: int = 1
+    least: float = 0.5
+
+
+def score_axis(cells: Sequence[Cell]) -> ScoreAxis:
+    """Of cells with one score: per cent of an accuracy, else the score in its own unit."""
+    if all(cell.figure("accuracy") is not None for cell in cells):
+        return ScoreAxis(title="accuracy, %", factor=100.0)
+    name = escape_name(name_score(cells[0]))
+    kinds = [cell.record.quality.score for cell in cells if cell.record.quality and cell.record.quality.score]
+    largest = max(abs(cell.figure("score") or 0.0) for cell in cells)
+    least = 0.02 * largest or 0.5
+    if not kinds:
+        return ScoreAxis(title=name, least=least)
+    unit = "" if kinds[0].unit in {"", "fraction"} else f", {escape_name(kinds[0].unit)}"
+    if kinds[0].higher_is_better:
+        return ScoreAxis(title=f"{name}{unit}", least=least)
+    return ScoreAxis(title=f"{name}{unit} (lower is better)", gain=-1, least=least)
+
+
 def accuracy_points(
-    cells: Sequence[Cell], x: Sequence[float], y: Sequence[float], legend: Legend, *, named: Sequence[int]
+    cells: Sequence[Cell],
+    x: Sequence[float],
+    y: Sequence[float],
+    legend: Legend,
+    *,
+    named: Sequence[int],
+    between: Sequence[float],
 ) -> Json:
     """The points with their intervals. Names stand where there is room; `named` and the baseline come first."""
     names, colours = label_cells(cells), [legend.colours[cell.record.recipe] for cell in cells]
     first = [*named, *(i for i, cell in enumerate(cells) if cell.baseline and i not in named)]
-    across, up = axis_fractions([log10(value) for value in x], log_range(x)), axis_fractions(y, padded_range(y))
+    across, up = axis_fractions([log10(value) for value in x], log_range(x)), axis_fractions(y, between)
     placed = place_labels(list(zip(across, up, strict=True)), names, first)
     return {
         "type": "scatter",

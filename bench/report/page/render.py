@@ -43,6 +43,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]
     ("sustained", "Sustained inference", draw_sustained),
 )
 """Sections with plots: id, title and what draws them. Their texts are in page.html."""
+SCORED = "Score against latency"
+"""The first section's title where a cell has another score than accuracy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +113,9 @@ def name_smallest_effects(records: Sequence[Record]) -> str:
 def draw_sections(cells: Sequence[Cell]) -> list[Section]:
     """The sections that have a plot."""
     legend = make_legend(cells)
+    scored = any(cell.figure("score") is not None and cell.figure("accuracy") is None for cell in cells)
     return [
-        Section(id=name, title=title, figures=figures)
+        Section(id=name, title=SCORED if scored and name == "accuracy" else title, figures=figures)
         for name, title, draw in SECTIONS
         if (figures := draw(cells, legend))
     ]

@@ -103,13 +103,14 @@ def make_side(backend: str, cell: Cell | None, *, won: bool) -> Side:
     """What one backend shows in a row."""
     if cell is None:
         return Side(backend=backend)
-    accuracy = cell.figure("accuracy")
+    accuracy, score = cell.figure("accuracy"), cell.figure("score")
+    judged = f"{cell.row['score_name']} {number(score)}" if accuracy is None and score is not None else ""
     return Side(
         backend=backend,
         cell=cell,
         text=number(median_ms(cell)),
         within=interval(cell.figure("latency_p50_low_ms"), cell.figure("latency_p50_high_ms")),
-        accuracy="" if accuracy is None else percent(accuracy),
+        accuracy=judged if accuracy is None else percent(accuracy),
         won=won,
         notes=tuple(describe_execution(cell.record)),
     )

@@ -80,11 +80,22 @@ def test_inputs_may_be_a_dict_a_tuple_or_tensors(load):
     assert load(tensors + give).sample[0].dtype == np.float32
     assert isinstance(torch.tensor(0), torch.Tensor)
     named = load("make = lambda part: [({'b': x[i], 'a': y[i]}, y[i]) for i in part]" + give)
-    assert named.input_names == ("a", "b")
-    assert [array.shape for array in named.sample] == [(1,), (1, 3)]
+    assert named.input_names == ("b", "a")
+    assert [array.shape for array in named.sample] == [(1, 3), (1,)]
     several = load("make = lambda part: [((x[i], y[i], x[i]), y[i]) for i in part]" + give)
     assert several.input_names == ()
     assert [array.shape for array in several.sample] == [(1, 3), (1,), (1, 3)]
+
+
+def test_the_first_dict_says_the_order_of_inputs_and_any_other_may_have_another(load):
+    make = "make = lambda i: ({'b': x[i], 'a': y[i]} if i % 3 == 0 else {'a': y[i], 'b': x[i]}, y[i])\n"
+    data = load(make + "def give(): return [make(i) for i in range(8)], [make(i) for i in range(8, 12)]")
+    assert data.input_names == ("b", "a")
+    wanted = np.random.default_rng(0).random((12, 3)).astype("float32")
+    for part, rows in ((data.train, slice(0, 8)), (data.test, slice(8, 12))):
+        first, second = part.inputs(slice(None))
+        np.testing.assert_array_equal(first, wanted[rows])
+        np.testing.assert_array_equal(second, np.arange(12)[rows] % 2)
 
 
 def test_targets_are_those_of_the_task(load):

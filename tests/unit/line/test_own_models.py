@@ -83,17 +83,36 @@ def plain_file(path: Path, shape: list[int]) -> str:
     return str(path)
 
 
-def test_a_suites_data_set_that_judges_a_users_model_is_said_with_how_to_say_none(tmp_path):
-    fits, other = plain_file(tmp_path / "fits.onnx", [1, 1, 8, 8]), plain_file(tmp_path / "other.onnx", [1, 3])
-    plan = make_plan(Request(target="cpu", suite="smoke", models=(fits, other, "lenet5")))
+def test_a_users_model_has_no_data_set_unless_one_is_named(tmp_path):
+    fits = plain_file(tmp_path / "fits.onnx", [1, 1, 8, 8])
+    plan = make_plan(Request(target="cpu", suite="smoke", models=(fits, "lenet5")))
+    assert {(cell.model.name, cell.data and cell.data.name) for cell in plan.cells} == {
+        ("fits.onnx", None),
+        ("lenet5", "digits"),
+    }
     assert plan.notes == (
         (
-            "fits.onnx: judged on digits, the data set of suite smoke, because its inputs fit; "
-            "name yours with --dataset, or none with --dataset ''"
+            "fits.onnx: has no data set, because digits of suite smoke is for the suite's own networks; name one with "
+            "--dataset to train, to calibrate and for an accuracy"
         ),
     )
     assert not make_plan(Request(target="cpu", suite="smoke", models=(fits,), data="")).notes
-    assert not make_plan(Request(target="cpu", suite="smoke", models=(fits,), data="digits")).notes
+    named = make_plan(Request(target="cpu", suite="smoke", models=(fits,), data="digits"))
+    assert not named.notes
+    assert {cell.data and cell.data.name for cell in named.cells} == {"digits"}
+
+
+def test_the_data_set_of_a_users_own_suite_judges_what_fits_and_that_is_said(tmp_path):
+    fits, other = plain_file(tmp_path / "fits.onnx", [1, 1, 8, 8]), plain_file(tmp_path / "other.onnx", [1, 3])
+    (tmp_path / "mine.toml").write_text('name = "mine"\ndata = "digits"\nmodels = ["lenet5"]\n')
+    plan = make_plan(Request(target="cpu", suite=str(tmp_path / "mine.toml"), models=(fits, other)))
+    assert {cell.data and cell.data.name for cell in plan.cells} == {"digits"}
+    assert plan.notes == (
+        (
+            "fits.onnx: judged on digits, the data set of suite mine, because its inputs fit; "
+            "name yours with --dataset, or none with --dataset ''"
+        ),
+    )
 
 
 def test_a_data_set_named_for_a_file_that_cannot_take_it_is_refused_at_once(tmp_path):
