@@ -15,6 +15,8 @@ from bench.types import TensorSpec
 
 SMALL = 64
 """Elements up to which a constant's values are read."""
+NO_SYMBOL = {"", "?", "-1", "None"}
+"""What exporters write for a free size without a name: two axes with it need not be of one size."""
 SAME_SHAPE = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity"}
 """Operators a stored table may pass through before it is looked up in."""
 
@@ -138,7 +140,9 @@ def _fed(graph: GraphProto) -> list[ValueInfoProto]:
 
 def _dims(value: ValueInfoProto) -> tuple[Dim, ...]:
     dims = value.type.tensor_type.shape.dim
-    return tuple(dim.dim_value if dim.dim_value > 0 else dim.dim_param or None for dim in dims)
+    return tuple(
+        dim.dim_value if dim.dim_value > 0 else None if dim.dim_param in NO_SYMBOL else dim.dim_param for dim in dims
+    )
 
 
 def _declare_input(value: ValueInfoProto, found: Found, file: Path) -> Declared:
