@@ -151,6 +151,8 @@ def _show(text: Any) -> None:
 @click.option("--launches", type=int, help="Fresh processes for each cell, instead of the suite's number.")
 @click.option("--time", "time_s", type=float, help="Seconds of samples in each launch, instead of the suite's.")
 @click.option("--smallest-effect", type=float, help="As `smallest_effect` of a suite: 0.01 is 1 %.")
+@click.option("--preprocess", help="package.module:function to time before the inference, on the device.")
+@click.option("--postprocess", help="package.module:function to time after it.")
 @click.option("--require-budget", is_flag=True, help="Exit with 1 if no trusted cell keeps the target's budget.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
 @results_option

@@ -161,6 +161,19 @@ class ColdStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EndToEnd:
+    """Rounds of a user's pre-processing, an inference and the post-processing: ns of each by the host's clock.
+
+    `waits_ns`: growth of the run-queue wait in each round; empty where the kernel does not say.
+    """
+
+    before_ns: tuple[int, ...]
+    infer_ns: tuple[int, ...]
+    after_ns: tuple[int, ...]
+    waits_ns: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """One fresh process that measured one artifact.
 
@@ -170,7 +183,7 @@ class Launch:
     `steady`: whether the warm-up ended because runs no longer got faster, and not at its limit.
     `stopped`: "converged", "time limit" or "sample limit". `climate`: around the timed samples and after the energy
     windows; () in records of older versions, as `cold` is None.
-    `sustained`: in the last launch, where the suite asks for it.
+    `sustained`: in the last launch, where the suite asks for it. `end_to_end`: where it names functions.
     """
 
     samples_ns: tuple[int, ...]
@@ -186,6 +199,7 @@ class Launch:
     energy: tuple[EnergyWindow, ...] = ()
     climate: tuple[Climate, ...] = ()
     sustained: tuple[SustainedWindow, ...] = ()
+    end_to_end: EndToEnd | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 

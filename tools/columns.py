@@ -10,6 +10,7 @@ from bench.report.columns import (
     COST,
     COUNTS,
     CSV_COLUMNS,
+    END_TO_END,
     IDENTITY,
     LATENCY,
     QUALITY,
@@ -41,6 +42,7 @@ GROUPS = (
     ("Speed-up over the baseline", SPEEDUP),
     ("Cold start", COLD),
     ("Sustained inference", SUSTAINED),
+    ("Pre- and post-processing", END_TO_END),
     ("Memory, power and energy", RESOURCES),
     ("Counts of simulators and emulators", COUNTS),
 )

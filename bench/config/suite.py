@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 from bench.config.strict_toml import STRICT, locate, read_toml
 from bench.device.job import Limits
 from bench.errors import InvalidInput
+from bench.own_code import is_import_path
 from bench.records import SMALLEST_EFFECT
 
 PACKAGE = "bench.suites"
@@ -24,7 +25,8 @@ class Measure:
     """How carefully. `launches`: fresh processes for each cell; `pairs`: fresh processes that alternate runs of the
     baseline and the candidate (ABBA blocks); `profile_runs`: runs for the times of single layers; `sustain_s`: of
     back-to-back inference at the end of the last launch; `smallest_effect`: as of `bench.records:Record`; `limit_s`: seconds
-    after which a launch is stopped; the rest as in `bench.device.job.Limits`."""
+    after which a launch is stopped; `preprocess`, `postprocess`: functions of the user's, `package.module:function`, to
+    time around the inference on the device; the rest as in `bench.device.job.Limits`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     launches: int = 3
@@ -39,6 +41,8 @@ class Measure:
     sustain_s: float = 0.0
     limit_s: float = 300.0
     smallest_effect: float = SMALLEST_EFFECT
+    preprocess: str = ""
+    postprocess: str = ""
 
     def limits(self) -> Limits:
         """The limits that the worker gets."""
@@ -138,6 +142,9 @@ def check_measure(measure: Measure, path: str) -> None:
             f"{path}: key 'measure.sustain_s': 0 (none) or seconds from {SHORTEST_S:g} up, as 300.0, "
             f"found {measure.sustain_s}"
         )
+    for key in ("preprocess", "postprocess"):
+        if (function := getattr(measure, key)) and not is_import_path(function):
+            raise InvalidInput(f"{path}: key 'measure.{key}': {function!r} is not package.module:function")
     for key, least in LEAST.items():
         value = getattr(measure, key)
         if not least <= value < math.inf:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from bench.records import (
     Climate,
     ColdStart,
+    EndToEnd,
     EnergyWindow,
     Execution,
     LayerTime,
@@ -98,6 +99,13 @@ class Sustained:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Processed:
+    """The rounds of the user's functions around the inference."""
+
+    rounds: EndToEnd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnergyRead:
     """One window of one meter, and why its figure must not be believed."""
 
@@ -162,6 +170,7 @@ Event = (
     | Condition
     | ClimateRead
     | Sustained
+    | Processed
     | EnergyRead
     | OutputsWritten
     | SessionReport
@@ -181,6 +190,7 @@ KINDS: Mapping[str, type[Event]] = {
     "condition": Condition,
     "climate": ClimateRead,
     "sustained": Sustained,
+    "processed": Processed,
     "energy": EnergyRead,
     "outputs": OutputsWritten,
     "session": SessionReport,

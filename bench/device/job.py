@@ -76,6 +76,7 @@ class Job:
     input shapes. `inputs`: names and batch axes of the inputs in the order of those positions; empty: the session's,
     batch first. `outputs` is the .npz the worker writes. `output_axes`: batch axis by output, where it is known.
     `feedback`: (output, input): while outputs are inferred, what a call gives is what the next takes.
+    `preprocess`, `postprocess`: the user's functions to time around the inference, `module:name`; "": none.
     `sustain_s`: seconds of back-to-back inference at the end; 0: none. `root`: of /proc and /sys.
     """
 
@@ -97,6 +98,8 @@ class Job:
     meters: tuple[MeterChoice, ...] = ()
     cooling: Cooling = field(default_factory=Cooling)
     settings: Settings = field(default_factory=Settings)
+    preprocess: str = ""
+    postprocess: str = ""
     sustain_s: float = 0.0
     profile_runs: int = 0
     count_runs: int = 3

@@ -34,6 +34,7 @@ from bench.device.events import (
     MachineFacts,
     MemoryRead,
     OutputsWritten,
+    Processed,
     SessionReport,
     Started,
     Sustained,
@@ -46,6 +47,7 @@ from bench.device.memory import Memory
 from bench.device.meters.base import Meter
 from bench.device.outputs import infer_all, write_outputs
 from bench.device.pair import compare
+from bench.device.processing import check_functions, time_end_to_end
 from bench.device.session import Feed, Session
 from bench.device.sustain import sustain
 from bench.device.timing import RunQueue, measure
@@ -124,6 +126,7 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
 
     `start_ms`: from the start of the process until the harness began to work.
     """
+    check_functions((job.preprocess, job.postprocess))
     memory = Memory(root)
     meters = open_meters(job.meters, root, channel.send)
     steal = machine.steal_ns(root)
@@ -149,6 +152,8 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
     channel.send(describe(session))
     if job.profile_runs:
         send_profile(job, channel, session, feed)
+    if job.preprocess or job.postprocess:
+        send_processed(job, channel, session, feed, root)
     if job.sustain_s:
         send_sustained(job, channel, session, feed, root)
     session.close()
@@ -209,6 +214,15 @@ def send_sustained(job: Job, channel: Channel, session: Session, feed: Feed, roo
     queue.close()
     channel.send(Sustained(windows=windows))
     channel.send(ClimateRead(climate=heat.read_climate(root, "after the sustained run")))
+
+
+def send_processed(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> None:
+    """The inference with the user's functions around it."""
+    queue, limits = RunQueue(root), job.limits
+    paths = (job.preprocess, job.postprocess)
+    rounds = time_end_to_end(session, feed, paths, limits.time_s, limits.max_samples, queue)
+    queue.close()
+    channel.send(Processed(rounds=rounds))
 
 
 def describe(session: Session) -> SessionReport:

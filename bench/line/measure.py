@@ -117,6 +117,8 @@ def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
             profile_runs=bench.measure.profile_runs if first else 0,
             sustain_s=bench.measure.sustain_s if number == bench.measure.launches - 1 else 0.0,
             cooling=bench.cooling,
+            preprocess=bench.measure.preprocess,
+            postprocess=bench.measure.postprocess,
         )
         with listening(beside) as line:
             ended, outputs = _run_job(bench, job, wants_outputs=first)
@@ -245,6 +247,7 @@ def _make_launch(events: Sequence[Event]) -> Launch:
         memory=_find_one(events, say.MemoryRead).phases,
         device_memory=_find_one(events, say.SessionReport).device_memory,
         energy=tuple(read.window for read in _find_all(events, say.EnergyRead)),
+        end_to_end=next((read.rounds for read in _find_all(events, say.Processed)), None),
         sustained=tuple(window for read in _find_all(events, say.Sustained) for window in read.windows),
         climate=tuple(read.climate for read in _find_all(events, say.ClimateRead)),
         facts={**_find_one(events, say.MachineFacts).facts, "steal_ns": loaded.steal_ns},

@@ -73,6 +73,8 @@ class Request:
     signature: str | None = None
     input_data: str | None = None
     task: str | None = None
+    preprocess: str | None = None
+    postprocess: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +163,10 @@ def _override(suite: Suite, request: Request) -> Suite:
         if values and min(values) < 1:
             raise InvalidInput(f"{option}: a number from 1 up, found {min(values)}")
     measure = suite.measure
+    for key in ("preprocess", "postprocess"):
+        if (function := getattr(request, key)) is not None:
+            measure = replace(measure, **{key: function})
+            check_measure(measure, f"--{key}")
     if request.launches is not None:
         measure = replace(measure, launches=request.launches)
     if request.time_s is not None:

@@ -25,6 +25,7 @@ from bench.line.stages import Stages
 from bench.machine import machine_facts, revision
 from bench.reach.base import Reach
 from bench.reach.open import Reaches, check_reach, is_elsewhere, open_reach
+from bench.reach.travel import collect
 from bench.records import Record, Run
 from bench.store import Store
 from bench.tasks.own import OwnTask
@@ -48,6 +49,8 @@ NARROWING = {
     "--feedback": "feedback",
     "--signature": "signature",
     "--task": "task",
+    "--preprocess": "preprocess",
+    "--postprocess": "postprocess",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
@@ -84,8 +87,24 @@ def plan_run(request: Request, cache: Path | None = None) -> Plan:
     plan = make_plan(request, cache)
     check_reach(plan.target)
     check_target_options(plan.target)
+    _check_functions(plan)
     find_meters(plan.target)
     return plan
+
+
+def _check_functions(plan: Plan) -> None:
+    """Raises `InvalidInput` for functions to time where nothing is timed, and for a module that is not here."""
+    measure = plan.suite.measure
+    asked = [path for path in (measure.preprocess, measure.postprocess) if path]
+    if asked and plan.target.reach == "emulated":
+        raise InvalidInput(
+            f"{', '.join(asked)}: target {plan.target.name} counts instructions and times nothing: leave --preprocess "
+            "and --postprocess out, or name another target"
+        )
+    try:
+        collect([path.partition(":")[0] for path in asked])
+    except Unavailable as error:
+        raise InvalidInput(f"--preprocess or --postprocess: {error}: is its folder on PYTHONPATH?") from None
 
 
 def find_interrupted(asked: Request, store: Store) -> tuple[Request, Run]:

@@ -11,6 +11,7 @@ from bench.device.job import Job
 from bench.device.machine import cpu_name
 from bench.reach.base import Ended, Reach
 from bench.reach.process import run_worker
+from bench.reach.travel import find_root
 
 
 class Local(Reach):
@@ -29,4 +30,7 @@ class Local(Reach):
         path.write_text(job.to_json(), encoding="utf-8")
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        places = [str(find_root(path.partition(":")[0])) for path in (job.preprocess, job.postprocess) if path]
+        if places:
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *places]))
         return Ended(events=run_worker([*self._command, str(path)], workdir, limit_s, environment))

@@ -59,10 +59,10 @@ def collect(modules: Sequence[str]) -> Mapping[str, Path]:
     """
     found: dict[str, Path] = {}
     for module in ("bench.device", *modules):
-        root = _root_of(module)
+        root = find_root(module)
         starts, place = list(files_of(module, root)), root.joinpath(*module.split("."))
         if not {place.with_suffix(".py"), place / "__init__.py"} & set(starts):
-            raise Unavailable(f"module {module} cannot be found to be sent to the board")
+            raise Unavailable(f"module {module} cannot be found to be sent to the device")
         if module == "bench.device":
             starts += [path for pattern in ALWAYS for path in root.glob(pattern)]
         found |= {path.relative_to(root).as_posix(): path for path in travelling(root, starts)}
@@ -83,7 +83,7 @@ def pack(files: Mapping[str, Path]) -> bytes:
 
 def pack_program(module: str) -> bytes:
     """A zip that runs a module by itself: it and what it imports of its own package. Raises `Unavailable`."""
-    root = _root_of(module)
+    root = find_root(module)
     files = travelling(root, list(files_of(module, root)))
     return pack({path.relative_to(root).as_posix(): path for path in files})
 
@@ -95,12 +95,12 @@ def digest(content: bytes) -> str:
 
 def _of_bench(files: Sequence[Path]) -> dict[str, Path]:
     """What files of another package import of `bench`."""
-    root = _root_of("bench")
+    root = find_root("bench")
     starts = {found for path in files for found in imported_files(path, root)}
     return {path.relative_to(root).as_posix(): path for path in travelling(root, sorted(starts))}
 
 
-def _root_of(module: str) -> Path:
+def find_root(module: str) -> Path:
     """The folder that holds the module's top package, found without importing it."""
     top = module.partition(".")[0]
     try:
@@ -108,7 +108,7 @@ def _root_of(module: str) -> Path:
     except (ImportError, ValueError):
         spec = None
     if spec is None or not (spec.origin or spec.submodule_search_locations):
-        raise Unavailable(f"package {top} cannot be found to be sent to the board")
+        raise Unavailable(f"package {top} cannot be found to be sent to the device")
     if spec.submodule_search_locations:
         return Path(next(iter(spec.submodule_search_locations))).resolve().parent
     return Path(str(spec.origin)).resolve().parent

@@ -312,6 +312,33 @@ SUSTAINED = (
         "`sustained_p50_ms` is empty",
     ),
 )
+NO_FUNCTIONS = "no `--preprocess` or `--postprocess` was given"
+END_TO_END = (
+    _number(
+        "end_to_end_ms",
+        "ms",
+        "pre-processing, inference and post-processing of one batch by the host's clock, median over launches",
+        f"{NO_FUNCTIONS}, or {NOT_MEASURED}",
+    ),
+    _number(
+        "preprocess_ms",
+        "ms",
+        "median of the user's pre-processing, on the device; near 0 without one",
+        "`end_to_end_ms` is empty",
+    ),
+    _number(
+        "postprocess_ms",
+        "ms",
+        "median of the user's post-processing, on the device; near 0 without one",
+        "`end_to_end_ms` is empty",
+    ),
+    _number(
+        "processing_share",
+        "fraction",
+        "share of both in the end-to-end time",
+        "`end_to_end_ms` is empty",
+    ),
+)
 RESOURCES = (
     _integer(
         "memory_model_bytes",
@@ -352,6 +379,7 @@ CSV_COLUMNS = (
     *SPEEDUP,
     *COLD,
     *SUSTAINED,
+    *END_TO_END,
     *RESOURCES,
     *COUNTS,
     _text("digest", "SHA-256 of the deployed file", NOT_COMPILED),

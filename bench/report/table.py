@@ -23,6 +23,7 @@ from bench.stats import (
     score_drop_interval,
     score_interval,
 )
+from bench.stats.end_to_end import split_time
 from bench.stats.sustained import Sustained, settle
 from bench.types import Clock
 
@@ -62,6 +63,7 @@ def compute_row(record: Record, baseline: Record | None) -> Row:
         **speedup_columns(record),
         **cold_columns(record),
         **sustained_columns(record),
+        **end_to_end_columns(record),
         **memory_columns(record),
         **energy_columns(record),
         **simulation_columns(record),
@@ -264,6 +266,19 @@ def speedup_columns(record: Record) -> Row:
         "speedup_high": found.speedup.high,
         "speedup_verdict": found.verdict,
         "smallest_effect": record.smallest_effect,
+    }
+
+
+def end_to_end_columns(record: Record) -> Row:
+    """The inference with the user's functions around it."""
+    parts = split_time([launch.end_to_end for launch in record.launches if launch.end_to_end])
+    if parts is None:
+        return {}
+    return {
+        "end_to_end_ms": parts.whole_ms,
+        "preprocess_ms": parts.before_ms,
+        "postprocess_ms": parts.after_ms,
+        "processing_share": parts.share,
     }
 
 

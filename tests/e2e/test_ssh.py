@@ -110,6 +110,37 @@ def test_a_pair_is_compared_there(reach, tmp_path):
     assert pair.distrust == ()
 
 
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    """A user's functions with a helper beside them, and some that need what no board has."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "myboardcode.py").write_text(
+        "from myhelper import half\n\n\ndef before(raw):\n    return {'x': half(raw['x'])}\n"
+    )
+    (tmp_path / "myhelper.py").write_text(
+        "import numpy as np\n\n\ndef half(x):\n    return np.ascontiguousarray(x / 2)\n"
+    )
+    (tmp_path / "needy.py").write_text("import no_such_camera\n")
+
+
+def test_functions_of_the_user_travel_with_what_they_import_and_are_timed_there(functions, reach, tmp_path):
+    rig = bench(reach)
+    found = measure_artifact(
+        replace(rig, measure=replace(rig.measure, preprocess="myboardcode:before")), artifact(tmp_path)
+    )
+    rounds = found.launches[0].end_to_end
+    assert len(rounds.before_ns) == len(rounds.infer_ns) == len(rounds.after_ns) >= 20
+
+
+def test_a_function_that_needs_what_the_board_lacks_is_one_clear_error(functions, reach, tmp_path):
+    rig = bench(reach)
+    words = (
+        r"needy:before cannot be imported on the device: No module named 'no_such_camera'.*install the package there"
+    )
+    with pytest.raises(InvalidInput, match=words):
+        measure_artifact(replace(rig, measure=replace(rig.measure, preprocess="needy:before")), artifact(tmp_path))
+
+
 def test_a_pair_cools_down_first_as_a_launch_does(reach, tmp_path):
     rig = bench(reach, cooling=Cooling(limit_s=0.5, ceiling_c=40.0))
     pair = pair_launch(rig, artifact(tmp_path, "a.json"), artifact(tmp_path, "b.json"), 0)

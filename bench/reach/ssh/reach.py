@@ -110,9 +110,16 @@ class Ssh(Reach):
         return self._board.run(name, files or {}, self._package(job), what, limit_s)
 
     def _package(self, job: Job) -> Sent:
-        """The device side with the job's session and meters."""
+        """The device side with the job's session, meters and functions."""
+        functions = (job.preprocess, job.postprocess)
         modules = tuple(
-            sorted({path.partition(":")[0] for path in (job.session, *(meter.path for meter in job.meters)) if path})
+            sorted(
+                {
+                    path.partition(":")[0]
+                    for path in (job.session, *functions, *(meter.path for meter in job.meters))
+                    if path
+                }
+            )
         )
         if modules not in self._packages:
             content = pack(collect(modules))

@@ -101,3 +101,17 @@ def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(sto
     with pytest.raises(InvalidInput, match=r"unknown reach 'carrier-pigeon' .*known: .*local"):
         begin(store, tmp_path, Request(target=str(tmp_path / "mine.toml"), suite="smoke"))
     assert not store.runs()
+
+
+@pytest.mark.parametrize(
+    ("target", "function", "words"),
+    [
+        ("cpu", "nowhere_at_all:before", "--preprocess or --postprocess: package nowhere_at_all cannot be found"),
+        ("cpu", "before", "--preprocess: key 'measure.preprocess': 'before' is not package.module:function"),
+        ("arm-emulated", "json:loads", "target arm-emulated counts instructions and times nothing"),
+    ],
+)
+def test_functions_that_cannot_be_timed_are_refused_before_a_run_is_begun(store, tmp_path, target, function, words):
+    with pytest.raises(InvalidInput, match=words):
+        begin(store, tmp_path, Request(target=target, suite="smoke", preprocess=function))
+    assert not store.runs()

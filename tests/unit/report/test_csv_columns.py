@@ -10,7 +10,7 @@ from fake_records import energy, launches, record, suite
 from numpy.random import default_rng
 from old_store import GOLDEN, unpack_old_store
 
-from bench.records import ColdStart, OutputQuality, Quality, Score, SustainedWindow
+from bench.records import ColdStart, EndToEnd, OutputQuality, Quality, Score, SustainedWindow
 from bench.report.columns import CSV_COLUMNS
 from bench.report.table import compute_rows
 from bench.store import Store
@@ -26,6 +26,7 @@ LONG = tuple(
     SustainedWindow(start_s=float(second), seconds=1.0, inferences=9, p50_ns=5, p90_ns=6, p99_ns=7)
     for second in range(9)
 )
+ROUNDS = EndToEnd(before_ns=(5, 5), infer_ns=(10, 10), after_ns=(5, 5))
 COLD = ColdStart(start_ms=90.0, runtime_ms=50.0, first_ms=3.0)
 COUNTS = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
 
@@ -36,7 +37,8 @@ def rows(tmp_path_factory):
     metered = record(
         budget={"energy_mj": 1.0},
         launches=tuple(
-            replace(one, energy=energy(2.0), cold=COLD, sustained=LONG) for one in launches(default_rng(0), 1.0)
+            replace(one, energy=energy(2.0), cold=COLD, sustained=LONG, end_to_end=ROUNDS)
+            for one in launches(default_rng(0), 1.0)
         ),
     )
     compared = OutputQuality(name="y", rows=9, compared=9, max_abs_err=0.1, relative_rms=0.05, agreement=0.9)
