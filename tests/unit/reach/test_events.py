@@ -20,6 +20,7 @@ from bench.device.events import (
     MeterMissing,
     OutputsWritten,
     PairTimed,
+    Processed,
     SessionReport,
     Started,
     Sustained,
@@ -31,6 +32,7 @@ from bench.reach.process import read_event
 from bench.records import (
     Climate,
     ColdStart,
+    EndToEnd,
     EnergyWindow,
     Execution,
     LayerTime,
@@ -74,6 +76,7 @@ EXAMPLES = (
     ),
     LayerProfile(layers=(LayerTime(name="n", operator="Conv", mean_us=1.5, runs=3),), reason=""),
     PairTimed(launch=PairLaunch(blocks_ns=((1.0, 2.0, 2.0, 1.0),), waits_ns=((0, 0, 1, 0),), first="b")),
+    Processed(rounds=EndToEnd(before_ns=(1, 2), infer_ns=(3, 4), after_ns=(5, 6), waits_ns=(0, 1))),
     Failed(kind="Unsupported", message="no such kernel"),
     End(),
 )
