@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test test-all coverage check wheel perf papers cases cases-fast gpu arm onnx2tf clean
+.PHONY: setup bench report test test-all coverage check wheel perf papers cases cases-fast gpu arm fpga onnx2tf clean
 
 setup: $(STAMP)
 
@@ -78,6 +78,13 @@ arm: setup
 # What turns ONNX files into .tflite, in a folder of its own: its pins clash with the runtimes'.
 onnx2tf: setup
 	$(BIN)/python -m backends.tflite.from_onnx
+
+# What the target `fpga` needs: a compiler, Verilator and yosys from apt, hls4ml and da4ml from pip. No vendor tool.
+fpga: setup
+	@command -v g++ >/dev/null && command -v verilator >/dev/null && command -v yosys >/dev/null || { \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); $$sudo apt-get update -qq && \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ make verilator yosys >/dev/null; }
+	@$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[fpga]'
 
 gpu: setup
 	$(BIN)/python -m tools.perf.gpu --out out/gpu-report

@@ -10,7 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Scalar = str | int | float | bool | None
 Json = Any  # a value json.dumps accepts
@@ -126,13 +129,15 @@ class Model:
 class QuantSpec:
     """The quantization a runtime is asked to do itself; realised by a backend's compile step.
 
-    `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16" or "weight_only" (16 bits: float16).
+    `kind`: "static", "dynamic" (int8 activations at run time), "float16", "bfloat16", "weight_only" (16 bits: float16) or
+    "fixed" (fixed point, as FPGAs compute).
     `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
     float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
     without `.weight`; in a user's ONNX file node names (`/fc1/MatMul`) count too. `ranges`: trained
     (name, low, high) of quantization-aware training; a name is `input` or, of several inputs, `input:0` and so
     on, a tensor of the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
-    `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none.
+    `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none. `integer_bits`: of fixed
+    point, with the sign; None: as each tensor's values need.
     """
 
     kind: str
@@ -145,6 +150,7 @@ class QuantSpec:
     percentile: float = 99.99
     samples: int = 256
     block_size: int = 0
+    integer_bits: int | None = None
     keep_float: tuple[str, ...] = ()
     ranges: tuple[tuple[str, float, float], ...] = ()
 
@@ -333,6 +339,8 @@ class Backend(ABC):
     """Formats of `Compressed.files` it can read, best first; `compile` is given a source that has one of them."""
     session: ClassVar[str | None]
     """`module:Class` of the device side; None for a backend that only simulates."""
+    infers: ClassVar[bool] = False
+    """Whether a backend without a session computes outputs all the same (`infer`), so that they are judged."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]
     """Option -> the values it takes, the default first; () is free text or number."""
     width_steps: ClassVar[Mapping[str, int]] = {"": 8}
@@ -365,3 +373,10 @@ class Backend(ABC):
         """The estimate of a backend whose `session` is None."""
         del conditions, options
         raise TypeError(f"{self.name} measures in a session and does not simulate {artifact.path.name}")
+
+    def infer(
+        self, artifact: Artifact, inputs: tuple[NDArray[Any], ...], options: Mapping[str, Scalar]
+    ) -> Mapping[str, NDArray[Any]]:
+        """Outputs by name for samples of each input, of a backend that `infers`: the simulated network's own."""
+        del inputs, options
+        raise TypeError(f"{self.name} computes no outputs of {artifact.path.name}")

@@ -38,7 +38,7 @@ def try_backend(target: Target, choice: BackendChoice, cache: Path, folder: Path
         found = backend.probe()
         if not found.available and not is_elsewhere(target):
             return found
-        recipe = parse_recipe("trial", "" if backend.session else "int8()")
+        recipe = parse_recipe("trial", "" if backend.session or backend.infers else "int8()")
         prepared = prepare(resolve(NETWORK, None), recipe, choice, conditions, setting)
         if prepared.bench is None:
             simulation = backend.simulate(prepared.artifact, conditions, choice.options)

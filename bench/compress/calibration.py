@@ -23,6 +23,8 @@ from bench.types import Json, Recipe, TensorSpec
 
 Array = NDArray[Any]
 SAMPLES = "samples.npz"
+CALIBRATED = ("static", "fixed")
+"""Kinds of quantization whose ranges come from samples."""
 POOL = 512
 """How many samples of the training set a step may look at (`Context.calibration`)."""
 RANDOM = "int8 ranges come from random inputs, not from data"
@@ -77,7 +79,7 @@ def parse_calibrate(text: str) -> CalibrateOn:
 
 def calibrates(recipe: Recipe) -> bool:
     """Whether a step of the recipe takes its ranges from what `CalibrateOn` names."""
-    return any(isinstance(step, Quantizer) and step.spec().kind == "static" for step in recipe.steps)
+    return any(isinstance(step, Quantizer) and step.spec().kind in CALIBRATED for step in recipe.steps)
 
 
 def write_samples(

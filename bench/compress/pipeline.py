@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from bench.cache import find_or_make, key, sha256
 from bench.compress import notes
 from bench.compress.cache_key import identity, key_of
-from bench.compress.calibration import FROM_DATA, NO_SAMPLES, CalibrateOn, misfit, pool, write_samples
+from bench.compress.calibration import CALIBRATED, FROM_DATA, NO_SAMPLES, CalibrateOn, misfit, pool, write_samples
 from bench.compress.coding.weights_file import FILE, plain_zeros, uncoded_bytes, weights_file
 from bench.compress.export import PLAIN_ENDS, Ends, export
 from bench.compress.fold_weights import fold_weights
@@ -71,7 +71,7 @@ def compress(
     if quant is not None:
         _check_names(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
-    if quant is not None and quant.kind == "static":
+    if quant is not None and quant.kind in CALIBRATED:
         on, state = calibrate if asked else FROM_DATA, [name for _, name in model.feedback]
         samples = write_samples(base.inputs, quant.samples, data, on, cache=cache, seed=seed, state=state)
     return Compressed(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
+from bench.device.outputs import Output
 from bench.errors import BoardLost, DiskFull, PressbenchError, full_disk_ends
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
@@ -134,11 +135,12 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
         ran=run_prepared(cell, prepared, setting),
         baseline_uncounted=() if is_baseline(cell) else baseline.uncounted,
     )
-    if prepared.bench is None:
+    if found.ran.outputs is None:
         return found
     evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
     found = replace(found, checked=check_outputs(cell, found.ran, evaluation, baseline))
-    if is_baseline(cell) or prepared.bench.reach.counts or not prepared.bench.measure.pairs:
+    bench = prepared.bench
+    if bench is None or is_baseline(cell) or bench.reach.counts or not bench.measure.pairs:
         return found
     return replace(found, compared=compare_with_baseline(baseline, found, setting))
 
@@ -152,16 +154,24 @@ def run_prepared(cell: PlannedCell, prepared: Prepared, setting: Setting) -> Fin
 
 
 def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
-    """A backend's own estimate."""
-    backend = prepared.backend
-    simulation = backend.simulate(prepared.artifact, cell.conditions, cell.backend.options)
+    """A backend's own estimate, and the outputs of one that infers."""
+    backend, artifact = prepared.backend, prepared.artifact
+    outputs = None
+    if backend.infers:
+        named = backend.infer(artifact, prepared.evaluation.inputs, cell.backend.options)
+        outputs = tuple(Output(name=name, rows=rows) for name, rows in named.items())
+    simulation = backend.simulate(artifact, cell.conditions, cell.backend.options)
     noted = {str(column): str(reason) for column, reason in simulation.notes.get("missing", {}).items()}
     return Findings(
         clock=Clock.SIMULATED,
         device=simulation.source,
         version=backend.probe().version,
         simulation=simulation,
-        missing={"accuracy": f"{simulation.source} estimates cost, it runs no inference", **noted},
+        outputs=outputs,
+        missing={
+            **({} if outputs else {"accuracy": f"{simulation.source} estimates cost, it runs no inference"}),
+            **noted,
+        },
     )
 
 

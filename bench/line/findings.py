@@ -67,11 +67,16 @@ def describe_file(prepared: Prepared) -> tuple[str, ...]:
     """What a user must know of the deployed file.
 
     That another share of channels went than was asked for, that the file grew, or that it has another opset than the
-    network it is made from.
+    network it is made from, and what its backend notes.
     """
     facts, rounded = prepared.artifact.facts, prepared.source.notes.get(ROUNDED)
     said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
-    return (*((str(rounded),) if rounded else ()), *(f"{what} from {change}" for what, change in said if change))
+    noted = (str(note) for note in facts.get("notes", ()))
+    return (
+        *((str(rounded),) if rounded else ()),
+        *(f"{what} from {change}" for what, change in said if change),
+        *noted,
+    )
 
 
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:

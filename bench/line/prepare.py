@@ -91,8 +91,9 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     setting.progress("compile", 0.0)
     artifact = stages.compile(backend, source, conditions, choice.options, setting.cache)
     evaluation, bench = NOTHING_TO_EVALUATE, None
-    if backend.session is not None:
+    if backend.session is not None or backend.infers:
         evaluation = _choose_samples(source, setting)
+    if backend.session is not None:
         bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
     return Prepared(
         backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench, batch=conditions.batch

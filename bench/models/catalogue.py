@@ -52,6 +52,14 @@ _ENTRIES = {
         width=True,
         training=Training(epochs=15, small_epochs=40, batch=128, optimizer="sgd", learning_rate=0.1, weight_decay=1e-4),
     ),
+    "mlp": Entry(
+        factory="bench.models.networks.lenet:mlp",
+        source="two hidden layers of 32, a size of hls4ml's own studies: Duarte et al. 2018, arXiv:1804.06913",
+        input_shape=(1, 8, 8),
+        classes=10,
+        width=True,
+        training=Training(epochs=15, small_epochs=60, batch=64, learning_rate=2e-3, weight_decay=1e-4),
+    ),
     "lenet5": Entry(
         factory="bench.models.networks.lenet:lenet5",
         source="LeCun et al. 1998 in Caffe's shape; pruned in Han et al. 2015",

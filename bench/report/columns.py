@@ -368,6 +368,11 @@ COUNTS = (
     _integer("ff", "", "flip-flops of an FPGA", NOT_COUNTED),
     _integer("dsp", "", "multiplier blocks of an FPGA", NOT_COUNTED),
     _integer("bram", "", "memory blocks of an FPGA", NOT_COUNTED),
+    _text(
+        "count_sources",
+        "where each count comes from: a simulator of the logic, a synthesiser, an estimate or a formula",
+        NOT_COUNTED,
+    ),
     _integer("instructions", "", "instructions of one inference, counted in an emulator", NOT_COUNTED),
     _integer("memory_accesses", "", "loads and stores of one inference, counted in an emulator", NOT_COUNTED),
 )

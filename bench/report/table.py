@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
@@ -60,7 +60,7 @@ def compute_row(record: Record, baseline: Record | None) -> Row:
         **cost_columns(record, baseline),
         **quality_columns(record, baseline),
         **latency_columns(record),
-        **speedup_columns(record),
+        **speedup_columns(record, baseline),
         **cold_columns(record),
         **sustained_columns(record),
         **end_to_end_columns(record),
@@ -253,8 +253,13 @@ def has_samples(record: Record) -> bool:
     return any(launch.device_ns if device else launch.samples_ns for launch in record.launches)
 
 
-def speedup_columns(record: Record) -> Row:
-    """Time of the baseline over time of this, from interleaved pairs; exactly 1 for a measured baseline."""
+def speedup_columns(record: Record, baseline: Record | None) -> Row:
+    """Time of the baseline over time of this, from interleaved pairs; exactly 1 for a measured baseline.
+
+    A simulated cell that computes outputs is compared with its own simulated baseline: both times are without noise.
+    """
+    if record.clock is Clock.SIMULATED and record.quality is not None:
+        return simulated_speedup(record, baseline)
     if is_baseline(record):
         return {"speedup": 1.0, "speedup_low": 1.0, "speedup_high": 1.0} if has_samples(record) else {}
     if not any(pair.blocks_ns for pair in record.pairs):
@@ -280,6 +285,12 @@ def end_to_end_columns(record: Record) -> Row:
         "postprocess_ms": parts.after_ms,
         "processing_share": parts.share,
     }
+
+
+def simulated_speedup(record: Record, baseline: Record | None) -> Row:
+    """Of simulated times of one simulator; nothing where either is not known."""
+    before, now = (one.simulation.latency_ms if one and one.simulation else None for one in (baseline, record))
+    return {"speedup": before / now} if before and now else {}
 
 
 def cold_columns(record: Record) -> Row:
@@ -353,10 +364,11 @@ def energy_columns(record: Record) -> Row:
     }
 
 
-def simulation_columns(record: Record) -> Mapping[str, int | None]:
-    """What a simulator, an emulator or an estimator counted."""
+def simulation_columns(record: Record) -> Row:
+    """What a simulator, an emulator or an estimator counted, and where each count comes from where there are several."""
     simulation = record.simulation
     if simulation is None:
         return {}
     names = ("cycles", "initiation_interval", "lut", "ff", "dsp", "bram", "instructions", "memory_accesses")
-    return {name: getattr(simulation, name) for name in names}
+    said = [f"{name}: {source}" for name, source in simulation.notes.get("sources", {}).items()]
+    return {**{name: getattr(simulation, name) for name in names}, "count_sources": "; ".join(said) or None}

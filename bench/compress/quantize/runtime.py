@@ -152,3 +152,30 @@ class Int4Weights(Quantizer):
             block_size=self.block_size,
             keep_float=self.keep_float,
         )
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Fixed(Quantizer):
+    """Fixed point, as FPGAs compute: weights and activations of `width` bits, `integer` of them before the point with the sign.
+
+    With `integer='auto'` each tensor has as many as cost the least squared error on `samples` inputs. Values round half
+    up and saturate. Biases lie on the finer grid of the products that they are added to.
+    """
+
+    name: ClassVar[str] = "fixed"
+    source: ClassVar[str] = "Duarte et al. 2018, Fast inference of deep neural networks in FPGAs, arXiv:1804.06913"
+    width: Annotated[int, Within(low=2, high=18)] = 8
+    integer: Annotated[Literal["auto"] | int, Within(low=-16, high=32)] = "auto"
+    samples: Count = 256
+
+    def spec(self) -> QuantSpec:
+        """Fixed point of one width for weights and activations."""
+        return QuantSpec(
+            kind="fixed",
+            weight_bits=self.width,
+            activation_bits=self.width,
+            integer_bits=None if self.integer == "auto" else self.integer,
+            per_channel=False,
+            samples=self.samples,
+        )

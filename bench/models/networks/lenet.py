@@ -58,6 +58,19 @@ class LeNet5(nn.Module):
         return out
 
 
+def mlp(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
+    """Two hidden layers of 32 for any input, flattened: small enough for logic that is unrolled."""
+    hidden = scaled(32, width)
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(input_shape), hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, hidden),
+        nn.ReLU(),
+        nn.Linear(hidden, classes),
+    )
+
+
 def lenet300_100(input_shape: Shape, classes: int, width: float = 1.0) -> nn.Module:
     """The MLP for any input, flattened."""
     return LeNet300(math.prod(input_shape), classes, width)

@@ -1,0 +1,136 @@
+"""Chooses the fixed-point types of a design from what its values are on calibration data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from backends.hls.design import EXACT_BITS, Array, Design, Fixed, Node, hold
+from backends.hls.evaluate import evaluate
+from bench.errors import Unsupported
+
+SEARCHED = 4
+"""How many integer bits fewer than the largest value needs are tried: a clipped outlier may pay for finer steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Typed:
+    """A design with its types. `ranges`: title -> least and greatest value in floats. `overflows`: what saturates."""
+
+    design: Design
+    ranges: Mapping[str, tuple[float, float]]
+    overflows: tuple[str, ...] = ()
+
+
+def assign(
+    design: Design,
+    samples: Array,
+    *,
+    width: int,
+    integer: int | None,
+    trained: Mapping[str, int] | None = None,
+) -> Typed:
+    """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
+
+    Weights and values are `width` bits wide; a bias lies on the grid of the products that it is added to. A layer that
+    only a ReLU reads is rounded after it. `trained`: title, or `title:weight` -> integer bits that training settled.
+    Raises `Unsupported` where sums need more bits than can be simulated exactly.
+    """
+    values = evaluate(design, samples, fixed=False)
+    done: dict[str, Node] = {}
+    overflows: list[str] = []
+    for node in design.nodes:
+        typed = _weights(node, done, width, integer, trained or {}, overflows)
+        exact = _is_exact(typed, design)
+        if exact:
+            typed = replace(typed, result=_exact(typed, done), exact=True)
+        else:
+            settled = (trained or {}).get(node.title, integer)
+            chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)
+            if settled is not None:
+                overflows += _overflow(node.title, values[node.name], chosen)
+            typed = replace(typed, result=chosen)
+        done[node.name] = typed
+    ranges = {node.title: (float(values[node.name].min()), float(values[node.name].max())) for node in design.nodes}
+    return Typed(design=replace(design, nodes=tuple(done.values())), ranges=ranges, overflows=tuple(overflows))
+
+
+def choose(values: Array, width: int) -> Fixed:
+    """The type of `width` bits with the least mean squared error on `values`, clipping counted; of equals the widest range."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest == 0.0:
+        return Fixed(width, 1)
+    most = math.floor(math.log2(largest)) + 2
+    types = [Fixed(width, integer) for integer in range(most, most - SEARCHED, -1)]
+    return min(types, key=lambda one: float(np.square(one.quantize(values) - values).mean()))
+
+
+def _weights(
+    node: Node,
+    done: Mapping[str, Node],
+    width: int,
+    integer: int | None,
+    trained: Mapping[str, int],
+    overflows: list[str],
+) -> Node:
+    """The node with its weights and bias on their grids, and the type that holds its sums."""
+    if node.kind == "avgpool":
+        return replace(node, accum=_average(node, done[node.inputs[0]]))
+    if node.weight is None:
+        return node
+    title = f"{node.title}:weight"
+    settled = trained.get(title, integer)
+    kind = choose(node.weight, width) if settled is None else Fixed(width, settled)
+    if settled is not None:
+        overflows += _overflow(f"the weights of {node.title}", node.weight, kind)
+    source = done[node.inputs[0]].result
+    assert source is not None
+    fraction = kind.fraction + source.fraction
+    weight = kind.quantize(node.weight)
+    bias = np.zeros(weight.shape[-1]) if node.bias is None else node.bias
+    bias = np.floor(bias * 2.0**fraction + 0.5) * 2.0**-fraction
+    reach = np.abs(weight).reshape(-1, weight.shape[-1]).sum(axis=0) * -source.low + np.abs(bias)
+    accum = hold(float(reach.max()), fraction)
+    if accum.width > EXACT_BITS:
+        raise Unsupported(
+            f"{node.title}: its sums need {accum.width} bits, simulated exactly are {EXACT_BITS}: ask for a smaller width"
+        )
+    bias_type = hold(float(np.abs(bias).max(initial=0.0)), fraction)
+    return replace(node, weight=weight, bias=bias, weight_type=kind, bias_type=bias_type, accum=accum)
+
+
+def _average(node: Node, source: Node) -> Fixed:
+    """Holds the sum of a window and the exact average; windows have a power of two of values."""
+    assert source.result is not None
+    more = int(math.log2(math.prod(node.window)))
+    return Fixed(source.result.width + 2 * more, source.result.integer + more)
+
+
+def _is_exact(node: Node, design: Design) -> bool:
+    """Whether a value is not rounded: it only moves, or only a ReLU reads it, behind which it is rounded."""
+    if node.kind in ("maxpool", "flatten"):
+        return True
+    users = design.users(node.name)
+    return node.kind in ("dense", "conv", "add") and len(users) == 1 and users[0].kind == "relu"
+
+
+def _exact(node: Node, done: Mapping[str, Node]) -> Fixed:
+    if node.accum is not None:
+        return node.accum
+    types = [kind for name in node.inputs if (kind := done[name].result) is not None]
+    if node.kind != "add":
+        return types[0]
+    integer = max(kind.integer for kind in types) + 1
+    return Fixed(integer + max(kind.fraction for kind in types), integer)
+
+
+def _overflow(title: str, values: Array, kind: Fixed) -> list[str]:
+    low, high = float(values.min()), float(values.max())
+    if kind.low <= low and high < kind.high + 2.0**-kind.fraction:
+        return []
+    return [
+        f"{title}: values from {low:.4g} to {high:.4g} saturate in {kind}, which holds {kind.low:.4g} to {kind.high:.4g}"
+    ]

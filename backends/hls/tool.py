@@ -1,0 +1,86 @@
+"""Runs one external tool: in its own process group, with limits on time and memory, its last words kept."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import CellFailed, Unavailable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one tool may take: seconds of wall clock, bytes of memory (address space)."""
+
+    seconds: float = 600.0
+    memory_bytes: int = 6 * 2**30
+
+
+class OutOfReach(CellFailed):
+    """The tool ran into a limit or died: the text says which."""
+
+
+def run(command: Sequence[str], folder: Path, limits: Limits, *, remedy: str = "", log: Path | None = None) -> str:
+    """Runs in `folder`; `log`: where its words go meanwhile (`folder`/tool.log). What the tool printed. Raises `OutOfReach` at a limit or a signal, `CellFailed` for another failure,
+    `Unavailable` with the remedy where it is not installed.
+    """
+    name = Path(command[0]).name if command[0] != sys.executable else command[2]
+    log = log or folder / "tool.log"
+    try:
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_limited(limits.memory_bytes),  # noqa: PLW1509 - it only sets a limit, and takes no lock
+            )
+    except FileNotFoundError:
+        raise Unavailable(f"{name} is not installed: {remedy}") from None
+    try:
+        code = process.wait(limits.seconds)
+    except subprocess.TimeoutExpired:
+        raise OutOfReach(f"{name} did not end within {limits.seconds:.0f} s") from None
+    finally:
+        _end_group(process)
+    said = log.read_text(encoding="utf-8", errors="replace")
+    if code < 0:
+        raise OutOfReach(f"{name} was ended by {signal.Signals(-code).name}")
+    if code:
+        raise _explain(name, code, said, limits)
+    return said
+
+
+def _limited(memory_bytes: int) -> Callable[[], None]:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+
+    return limit
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends what the tool started and left behind."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+MEMORY_WORDS = ("out of memory", "cannot allocate memory", "bad_alloc", "memoryerror", "virtual memory exhausted")
+
+
+def _explain(name: str, code: int, said: str, limits: Limits) -> CellFailed:
+    if any(words in said.lower() for words in MEMORY_WORDS) or "Killed signal" in said:
+        return OutOfReach(f"{name} needs more than {limits.memory_bytes / 2**30:.0f} GiB of memory")
+    lines = [line for line in said.strip().splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    said_last = errors[0] if errors else (lines or ["and said nothing"])[-1]
+    return CellFailed(f"{name} ended with exit code {code}: {said_last.strip()[:300]}")

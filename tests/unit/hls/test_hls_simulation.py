@@ -1,0 +1,81 @@
+"""hls4ml, g++, da4ml, Verilator and yosys on small networks: all simulations agree to the bit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backends.hls import csim
+from backends.hls.compile import HlsBackend
+from backends.hls.design import load
+from backends.hls.evaluate import evaluate
+from bench.errors import CellFailed
+from bench.types import Conditions, QuantSpec, Scalar
+from tests.fpga_nets import Residual, need_tools, samples_of, seeded, small_mlp, source_of
+
+FIXED6 = QuantSpec(kind="fixed", weight_bits=6, activation_bits=6)
+NO_RTL: dict[str, Scalar] = {"estimate_limit": 0}
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    need_tools("g++", "verilator", "yosys")
+
+
+def test_every_figure_of_a_small_network_has_its_source(tmp_path: Path) -> None:
+    """RTL equals the C simulation, cycles are measured, resources synthesised; the folder may have spaces."""
+    out = tmp_path / "a folder"
+    out.mkdir()
+    backend, source = HlsBackend(), source_of(seeded(small_mlp()), (4,), tmp_path, FIXED6)
+    artifact = backend.compile(source, Conditions(), {"clock_mhz": 100.0}, out)
+    found = backend.simulate(artifact, Conditions(), {})
+    sources = found.notes["sources"]
+    assert found.cycles is not None
+    assert found.latency_ms == pytest.approx(found.cycles / 100e6 * 1e3)
+    assert found.initiation_interval == 1
+    assert sources["cycles"].startswith("Verilator 5.")
+    assert sources["cycles"].endswith(" RTL")
+    assert sources["lut"].startswith("yosys ")
+    assert sources["lut"].endswith(" xc7")
+    assert found.lut is not None
+    assert 20 < found.lut < 2000
+    assert found.ff is not None
+    assert found.ff > 0
+    assert found.dsp == 0
+    assert found.source == "FPGA xc7, simulated at 100 MHz (assumed)"
+    assert "no vendor tool" in found.notes["missing"]["power_w"]
+    samples = samples_of((4,))
+    design = load(artifact.path)
+    wanted = evaluate(design, design.turn(samples), fixed=True)[design.nodes[-1].name]
+    assert np.array_equal(backend.infer(artifact, (samples,), {})["output"], wanted)
+
+
+def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(tmp_path: Path) -> None:
+    """Residual sum, padding, stride and pooling; without RTL only hls4ml's formulas are given, and the notes say so."""
+    backend, source = HlsBackend(), source_of(seeded(Residual()), (3, 6, 6), tmp_path, FIXED6)
+    out = tmp_path / "out"
+    out.mkdir()
+    artifact = backend.compile(source, Conditions(), NO_RTL, out)
+    found = backend.simulate(artifact, Conditions(), NO_RTL)
+    assert found.cycles is None
+    assert found.lut is None
+    assert found.initiation_interval == 36
+    assert found.notes["sources"] == {"initiation_interval": "hls4ml 1.3.0 formula"}
+    assert any("RTL is traced up to 0" in note for note in artifact.facts["notes"])
+    samples = samples_of((3, 6, 6))
+    design = load(artifact.path)
+    wanted = evaluate(design, design.turn(samples), fixed=True)[design.nodes[-1].name]
+    assert np.array_equal(backend.infer(artifact, (samples,), {})["output"], wanted)
+
+
+def test_a_simulation_that_is_killed_fails_and_leaves_nothing(tmp_path: Path) -> None:
+    """A library that is none: the process that loads it ends, this one goes on."""
+    backend, source = HlsBackend(), source_of(seeded(small_mlp()), (4,), tmp_path, FIXED6)
+    out = tmp_path / "out"
+    out.mkdir()
+    artifact = backend.compile(source, Conditions(), NO_RTL, out)
+    (out / csim.LIBRARY).write_bytes(b"not a library")
+    with pytest.raises(CellFailed, match=r"backends\.hls\.predict ended with exit code 1"):
+        backend.infer(artifact, (samples_of((4,)),), {})
