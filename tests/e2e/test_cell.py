@@ -80,6 +80,17 @@ class Estimator(FakeBackend):
         return Simulation(source="estimator", latency_ms=1.5, cycles=1000)
 
 
+class InferringEstimator(Estimator):
+    infers = True
+
+    def compile(self, source, conditions, options, out):
+        return replace(super().compile(source, conditions, options, out), facts={"notes": ["it saturates"]})
+
+    def infer(self, artifact, inputs, options):
+        x = inputs[0] * json.loads(artifact.path.read_text())["gain"]
+        return {"output": np.stack([x.sum(axis=1), x[:, 0], x[:, 1]], axis=1)}
+
+
 @pytest.fixture
 def state(tmp_path, monkeypatch, cache):
     monkeypatch.setenv("PYTHONPATH", str(FAKES), prepend=os.pathsep)
@@ -413,3 +424,17 @@ def test_a_full_disk_during_the_comparison_is_no_record_of_the_cell_either(state
     with_stages(state, compare=full)
     with pytest.raises(DiskFull, match="disk full: the comparison"):
         run_cell(state.plan.cells[1], state)
+
+
+def test_a_simulator_that_infers_is_judged_as_a_session_is(state):
+    """Accuracy and agreement are there, its notes are said, and nothing is timed."""
+    baseline, other = measured(state, InferringEstimator, other={"gain": -2.0})
+    assert (baseline.status, other.status) == (Status.OK, Status.OK)
+    assert "it saturates" in baseline.reasons
+    assert baseline.quality.accuracy is not None
+    assert other.quality.samples == 12
+    assert other.quality.top1_agreement < 1.0
+    assert other.simulation.cycles == 1000
+    assert (other.launches, other.pairs) == ((), ())
+    assert "accuracy" not in other.missing
+    assert [row["speedup"] for row in compute_rows([baseline, other])] == [1.0, 1.0]

@@ -53,7 +53,9 @@ def rows(tmp_path_factory):
         )
     )
     scored = record(quality=Quality(samples=9, labelled=9, score=SCORED))
-    counts = Simulation(source="all", latency_ms=1.0, memory_bytes=9, **dict.fromkeys(COUNTS, 7))
+    counts = Simulation(
+        source="all", latency_ms=1.0, memory_bytes=9, notes={"sources": {"lut": "yosys"}}, **dict.fromkeys(COUNTS, 7)
+    )
     simulated = record(clock=Clock.SIMULATED, simulation=counts)
     failed = record(status=Status.FAILED, data="", device="", backend_version="", missing={})
     with Store.open(unpack_old_store(tmp_path_factory.mktemp("old"))) as store:

@@ -477,3 +477,18 @@ def test_a_speedup_without_enough_launches_has_no_bounds_and_is_inconclusive():
 
 def test_pairs_without_blocks_are_no_speedup():
     assert row(key="b", baseline_key="a", pairs=(PairLaunch(blocks_ns=()),))["speedup"] is None
+
+
+def test_a_simulated_cell_with_outputs_is_compared_with_its_own_baseline_and_names_its_sources():
+    """Both times are one simulator's; a simulator without outputs keeps an empty speed-up."""
+    sources = {"cycles": "Verilator", "lut": "yosys"}
+    known = {"clock": Clock.SIMULATED, "launches": (), "pairs": ()}
+    slow, fast = (
+        Simulation(source="FPGA", latency_ms=latency, notes={"sources": sources}) for latency in (0.003, 0.002)
+    )
+    base = replace(record(key="own", baseline_key="own", quality=Quality(samples=9)), **known, simulation=slow)
+    cell = replace(base, key="other", simulation=fast)
+    found = compute_rows([base, cell])
+    assert [one["speedup"] for one in found] == [1.0, pytest.approx(1.5)]
+    assert found[1]["count_sources"] == "cycles: Verilator; lut: yosys"
+    assert compute_rows([base, replace(cell, quality=None)])[1]["speedup"] is None
