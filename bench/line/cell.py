@@ -54,8 +54,7 @@ def make_ready(cell: PlannedCell, state: RunState) -> Ready:
     setting = setting_of(cell, state)
     prepared = prepare(cell.model, cell.recipe, cell.backend, cell.conditions, setting)
     cost = count_cost(prepared, setting)
-    if prepared.bench is not None:
-        predict_once(cell, state, prepared.evaluation)
+    predict_once(cell, state, prepared.evaluation)
     return Ready(prepared=prepared, cost=cost)
 
 
