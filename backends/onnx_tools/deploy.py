@@ -11,6 +11,7 @@ import onnx
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
+from bench.device.inputs import FED_SIZES
 from bench.types import Compressed, Json, Precision, TensorSpec
 
 
@@ -79,7 +80,14 @@ def write_free(deployed: Path, source: Path, path: Path) -> Path | None:
     None where the source fixes them, or where the file does not run at batch 2.
     """
     fixed, free = onnx.load(str(deployed), load_external_data=False), onnx.load(str(source), load_external_data=False)
-    if not graph.is_free(free) or graph.has_external(fixed):
+    if graph.has_external(fixed):
+        return None
+    if any(item.key == FED_SIZES for item in fixed.metadata_props):  # nothing was fixed in it
+        del fixed.metadata_props[:]
+        fixed.metadata_props.extend(free.metadata_props)
+        onnx.save(fixed, str(path))
+        return path
+    if not graph.is_free(free):
         return None
     sizes = {value.name: value.type.tensor_type.shape.dim for value in (*free.graph.input, *free.graph.output)}
     for value in (*fixed.graph.input, *fixed.graph.output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
@@ -12,6 +13,7 @@ from google.protobuf.message import DecodeError
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, shape_inference, version_converter
 
 from backends.onnx_tools.operators import MULTIPLYING, weight_inputs
+from bench.device.inputs import FED_SIZES
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.types import TensorSpec
 
@@ -86,12 +88,20 @@ def hide_weights(model: ModelProto) -> int:
 def fix_batch(model: ModelProto, batch: int, path: Path, inputs: Sequence[TensorSpec] = ()) -> ModelProto:
     """The same network with the batch axis of its inputs fixed to `batch`.
 
-    `inputs`: what is known of them; an input that is not there has its batch first. Every free axis is the batch.
+    `inputs`: what is known of them; an input that is not there has its batch first. Every free axis is the batch, but
+    where `inputs` knows a size that the file leaves free: sizes are then fed, and only stand in the metadata.
     Raises `Unsupported` when the file is fixed to another batch or has other free dimensions (named).
     """
     fixed = ModelProto()
     fixed.CopyFrom(model)
     known = {spec.name: spec for spec in inputs}
+    kept = [item for item in fixed.metadata_props if item.key != FED_SIZES]
+    del fixed.metadata_props[:]
+    fixed.metadata_props.extend(kept)
+    if any(_is_fed(value, known[value.name]) for value in fixed.graph.input if value.name in known):
+        fed = {spec.name: spec.at(batch) for spec in inputs}
+        fixed.metadata_props.add(key=FED_SIZES, value=json.dumps(fed, sort_keys=True))
+        return fixed
     symbols: set[str] = set()
     for value in fixed.graph.input:
         symbols |= _fix_input(value, batch, path, known[value.name].axis if value.name in known else 0)
@@ -102,6 +112,12 @@ def fix_batch(model: ModelProto, batch: int, path: Path, inputs: Sequence[Tensor
     del fixed.graph.value_info[:]
     inferred = infer(fixed)
     return fixed if inferred is None else inferred
+
+
+def _is_fed(value: ValueInfoProto, spec: TensorSpec) -> bool:
+    """Whether a size is known that the file leaves free, besides the batch."""
+    sizes = zip(value.type.tensor_type.shape.dim, spec.shape, strict=False)
+    return any(place != spec.axis and dim.dim_value < 1 <= size for place, (dim, size) in enumerate(sizes))
 
 
 def _fix_input(value: ValueInfoProto, batch: int, path: Path, axis: int | None) -> set[str]:

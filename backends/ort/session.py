@@ -10,6 +10,7 @@ worth leaving the public interface for (`tools/perf/bench_ort_overhead.py` measu
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -30,7 +31,7 @@ from backends.ort.kernels import (
     read_events,
 )
 from backends.ort.loading import find_unknowns, load, read_placement
-from bench.device.inputs import check_feed
+from bench.device.inputs import FED_SIZES, check_feed
 from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
@@ -65,7 +66,8 @@ class OrtSession(Session):
         self._precision = precision
         self._provider = str(options.get("provider", "cpu"))
         self._device = DEVICES[self._provider]
-        self._inputs = tuple(_spec(path, item) for item in session.get_inputs())
+        fed = json.loads(session.get_modelmeta().custom_metadata_map.get(FED_SIZES, "{}"))
+        self._inputs = tuple(_spec(path, item, fed.get(item.name, ())) for item in session.get_inputs())
         self._outputs = tuple(_spec(path, item) for item in session.get_outputs())
         self._graphs = 0
 
@@ -83,7 +85,7 @@ class OrtSession(Session):
         return opened
 
     def inputs(self) -> tuple[TensorSpec, ...]:
-        """As the file declares them: every dimension is fixed."""
+        """As the file declares them, or its metadata where their sizes are fed: every dimension is fixed."""
         return self._inputs
 
     def outputs(self) -> tuple[str, ...]:
@@ -162,7 +164,7 @@ class OrtSession(Session):
             value.update_inplace(array)
             binding.bind_ortvalue_input(name, value)
         for spec in self._outputs:
-            if min(spec.shape, default=1) < 1:
+            if min(spec.shape, default=0) < 1:  # without sizes it is a scalar, or of unknown rank
                 binding.bind_output(spec.name, self._device)
                 continue
             kind = np.dtype(spec.dtype).type
@@ -189,8 +191,10 @@ class OrtSession(Session):
             return read_events(Path(session.end_profiling()))
 
 
-def _spec(path: Path, item: Any) -> TensorSpec:
+def _spec(path: Path, item: Any, fed: Sequence[int] = ()) -> TensorSpec:
+    """`fed`: sizes of the axes that the file leaves free."""
     if item.type not in DTYPES:
         raise Unsupported(f"{path.name}: {item.name!r} is a {item.type}; numpy carries {', '.join(sorted(DTYPES))}")
-    shape = tuple(size if isinstance(size, int) else -1 for size in item.shape)
+    sizes = fed if len(fed) == len(item.shape) else [-1] * len(item.shape)
+    shape = tuple(size if isinstance(size, int) else own for size, own in zip(item.shape, sizes, strict=True))
     return TensorSpec(name=item.name, shape=shape, dtype=DTYPES[item.type])

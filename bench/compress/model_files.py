@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
+from onnx import AttributeProto, ModelProto
 
 from bench import cache
 from bench.compress import notes
 from bench.compress.export import layer_weights
 from bench.compress.interface import Compressor
-from bench.errors import Unsupported
+from bench.errors import Unsupported, first_line
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.inputs import rewrite_tflite
 from bench.inputs.draw import name_dtype
@@ -100,17 +100,51 @@ def _from_onnx(model: Model, source: Path, folder: Path) -> Base:
     found: dict[str, Json] = {}
     if taken_in:
         found[notes.EXTERNAL_DATA] = f"{taken_in} tensors taken into the one file"
-    if inputs.changed:
+    fed = ""
+    if inputs.changed and (fed := _refuses_sizes(proto, source)):
+        proto, _ = read_onnx(source)
+        found[notes.INPUT_SHAPE] = (
+            f"sizes that the file leaves free are fed and not written into it: {show_specs(inputs.specs)}; with them "
+            f"ONNX Runtime refuses the file: {fed}"
+        )
+    elif inputs.changed:
         found[notes.INPUT_SHAPE] = f"sizes that the file leaves free are fixed: {show_specs(inputs.specs)}"
-    if found:
+    if taken_in or (inputs.changed and not fed):
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
         file = cache.find_or_make(folder, "inlined", name, partial(_write, content)).folder / INLINED
     base = _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
+    if fed:
+        base = replace(base, content=cache.key(onnx=base.content, fed=show_specs(inputs.specs)))
     if model.program is None or inputs.changed:
         return base
     content = cache.key(onnx=base.content, program=cache.sha256(model.program))
     return replace(base, files={**base.files, "pt2": model.program}, content=content)
+
+
+def _refuses_sizes(fixed: ModelProto, source: Path) -> str:
+    """Why ONNX Runtime does not load a file with its sizes written into it, where it loads it without; "" else.
+
+    Only a graph with branches can be so: one that these sizes never take may contradict them.
+    """
+    if not any(item.type == AttributeProto.GRAPH for node in fixed.graph.node for item in node.attribute):
+        return ""
+    try:
+        import onnxruntime
+    except ImportError:
+        return ""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+
+    def refusal(model: bytes | str) -> str:
+        try:
+            onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises types of its own
+            return first_line(error)
+        return ""
+
+    why = refusal(fixed.SerializeToString())
+    return why if why and not refusal(str(source)) else ""
 
 
 def _from_large(proto: ModelProto, source: Path, model: Model) -> Base:

@@ -13,6 +13,9 @@ from bench.device.session import Array, Feed, Session
 from bench.errors import InvalidInput
 from bench.types import TensorSpec
 
+FED_SIZES = "pressbench.fed_sizes"
+"""Key of an ONNX file's metadata: JSON, input -> its sizes, where the file leaves them free and they are fed."""
+
 
 def check_feed(file: str, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, Array]:
     """The feed's arrays in the model's order, contiguous. Every session checks its feeds here.

@@ -29,7 +29,8 @@ class Iterative(WeightPruner):
 
     `schedule`: linear adds the same share every round (Han et al. 2015); geometric takes the same share of
     what is left; cubic begins fast and ends slowly (Zhu & Gupta 2017). `granularity`: single weights, whole
-    channels of convolutions, or neurons of linear layers. `criterion` and `scope`: as in prune and channels.
+    channels of convolutions, or neurons of linear layers. `criterion` and `scope`: as in prune and channels. Widths are
+    any numbers, not multiples of what the target's kernels take.
     """
 
     name: ClassVar[str] = "iterative"

@@ -39,7 +39,7 @@ class Sensitivity(WeightPruner):
 
     Finds the shares by bisection, one layer at a time, with layers tied together as one. It does not train, and
     it looks at `samples` examples of the training set, never at the test set. All layers together cost more: the
-    notes say how much, and training wins it back. `granularity` and `criterion`: as in iterative.
+    notes say how much, and training wins it back. `granularity` and `criterion`: as in iterative; so are widths.
     """
 
     name: ClassVar[str] = "sensitivity"

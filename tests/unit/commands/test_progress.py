@@ -53,3 +53,8 @@ def test_another_model_and_another_reason_are_said_again():
 def test_measured_cells_with_the_same_reason_each_have_their_line():
     untrusted = [record(recipe=name, status=Status.UNTRUSTED, reasons=("too busy",)) for name in "ab"]
     assert len(lines(*untrusted)) == 2
+
+
+def test_a_name_between_colons_stays_a_name():
+    text = "\n".join(lines(failed("nets:two", "a"), failed("nets:two", "b")))
+    assert "nets:two: 1 more cell for the same reason" in text

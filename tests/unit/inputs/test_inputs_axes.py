@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from bench.errors import InvalidInput, Unsupported
 from bench.formats.declared import Declared
 from bench.inputs.axes import find_output_axis, settle
+from bench.inputs.of_file import read_inputs
 from bench.inputs.options import parse_feedback, parse_inputs
-from bench.types import AskedInput
+from bench.types import AskedInput, Model
 
 FILE = Path("m.onnx")
 
@@ -126,3 +129,15 @@ def test_feedback_names_an_output_and_an_input():
 def test_a_free_size_is_unsupported_so_that_other_models_go_on():
     with pytest.raises(Unsupported):
         settled(x=["N", "seq"])
+
+
+def test_a_question_mark_is_not_one_symbol_for_all_free_sizes(tmp_path):
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["?", 3, "?", "?"]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    file = tmp_path / "paddle.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    model = Model(name="m", file=file, inputs=parse_inputs(["x=N,3,48,192"]))
+    (spec,) = read_inputs(model).specs
+    assert (spec.shape, spec.axis) == ((-1, 3, 48, 192), 0)
+    with pytest.raises(Unsupported, match=r"axis 2, axis 3; give them: --input x=N,3,<size>,<size>$"):
+        read_inputs(Model(name="m", file=file))
