@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from bench.device import energy
 from bench.device.energy import LONGEST_BUSY_S, RESOLUTION_SHARE, Span, energy_windows, find_resolution, stretch
 from bench.device.events import EnergyRead, MeterMissing
 from bench.device.meters.base import Meter, Reading
@@ -109,7 +110,8 @@ def test_a_window_has_idle_before_and_after_and_marks_in_order():
     assert meter.calls == ["resume", "pause"]
 
 
-def test_a_busy_window_is_stretched_until_the_resolution_costs_two_percent():
+def test_a_busy_window_is_stretched_until_the_resolution_costs_two_percent(monkeypatch):
+    monkeypatch.setattr(energy, "LONGEST_BUSY_S", 0.5)
     meter = Counting(step_j=0.002)  # 4 W * 0.05 s = 0.2 J: a step at each end is 2 % by itself
     idle, busy = (Span(joules=w * s, seconds=s, marks_ns=(0, 0)) for w, s in ((2.0, 1.0), (6.0, 0.05)))
     longer = stretch(meter, idle, busy)
