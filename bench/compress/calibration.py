@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from bench.cache import find_or_make, key
 from bench.compress.interface import Quantizer
 from bench.data.datasets import Dataset
+from bench.device.stored import write_npz
 from bench.errors import InvalidInput, Unsupported
-from bench.formats.npz_file import write_npz
 from bench.inputs.draw import CALIBRATION, draw_inputs
 from bench.inputs.given import read_given
 from bench.inputs.split import split_given
@@ -173,8 +173,12 @@ def _count_known(picked: Mapping[str, Array], data: Dataset) -> int:
     arrays = list(picked.values())
     if len(arrays) != 1 or arrays[0].shape[1:] != data.input_shape:
         return 0
-    tested = {row.tobytes() for row in np.ascontiguousarray(data.test.inputs(slice(None))[0], dtype=np.float32)}
-    return sum(row.tobytes() in tested for row in np.ascontiguousarray(arrays[0], dtype=np.float32))
+    rows = [row.tobytes() for row in np.ascontiguousarray(arrays[0], dtype=np.float32)]
+    asked, known = set(rows), set()
+    for chunk in data.test.chunks():
+        tested = np.ascontiguousarray(data.test.inputs(chunk)[0], dtype=np.float32)
+        known |= asked & {row.tobytes() for row in tested}
+    return sum(row in known for row in rows)
 
 
 def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bool = False) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 
 from bench.errors import Unsupported
 
+Array = np.ndarray
+Corrupt = Callable[[Array], Array]
+"""Corrupts the next samples of a test set, in its order."""
 NOISE_STD = 0.18
 CONTRAST = 0.4
 BRIGHTNESS = 0.3
@@ -17,85 +21,125 @@ BLUR_PIXELS = (0.5, 3.0)
 TRANSLATION_OF_SIDE = 0.1
 
 
-def gaussian_noise(x: np.ndarray, seed: int) -> np.ndarray:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """What a corruption must know of all samples (N, ...) before it sees the first. `shape`: that of all."""
+
+    shape: tuple[int, ...]
+    low: np.float32
+    high: np.float32
+
+    def sides(self, what: str) -> tuple[int, int]:
+        """Height and width. Raises `Unsupported`, naming the corruption, for inputs that are not images."""
+        if len(self.shape) != 4:
+            raise Unsupported(f"{what} needs images (N, C, H, W), not inputs of shape {self.shape[1:]}")
+        return self.shape[2], self.shape[3]
+
+
+def survey(pieces: Iterable[Array]) -> Whole:
+    """Of float32 samples that come in pieces."""
+    count, low, high, rest = 0, np.float32(np.inf), np.float32(-np.inf), ()
+    for piece in pieces:
+        count, rest = count + len(piece), piece.shape[1:]
+        low, high = min(low, np.float32(piece.min())), max(high, np.float32(piece.max()))
+    return Whole(shape=(count, *rest), low=low, high=high)
+
+
+def gaussian_noise(whole: Whole, seed: int) -> Corrupt:
     """Adds N(0, 0.18 of the value range) to each value: ImageNet-C, severity 3."""
-    low, high = _range(x)
-    noise = np.random.default_rng(seed).standard_normal(x.shape, dtype=np.float32)
-    noisy: np.ndarray = np.clip(x + noise * np.float32(NOISE_STD * (high - low)), low, high)
-    return noisy
+    generator = np.random.default_rng(seed)
+
+    def corrupt(x: Array) -> Array:
+        noise = generator.standard_normal(x.shape, dtype=np.float32)
+        noisy: Array = np.clip(x + noise * np.float32(NOISE_STD * (whole.high - whole.low)), whole.low, whole.high)
+        return noisy
+
+    return corrupt
 
 
-def contrast(x: np.ndarray, seed: int) -> np.ndarray:
+def contrast(whole: Whole, seed: int) -> Corrupt:
     """Draws each input towards its own mean, to 0.4 of its contrast: ImageNet-C, severity 1.
 
     Its severity 3 (0.2) leaves networks trained on digits at chance, where nothing can be compared.
     """
-    del seed
-    mean = x.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
-    grey: np.ndarray = mean + (x - mean) * np.float32(CONTRAST)
-    return grey
+    del whole, seed
+
+    def corrupt(x: Array) -> Array:
+        mean = x.mean(axis=tuple(range(1, x.ndim)), keepdims=True)
+        grey: Array = mean + (x - mean) * np.float32(CONTRAST)
+        return grey
+
+    return corrupt
 
 
-def brightness(x: np.ndarray, seed: int) -> np.ndarray:
+def brightness(whole: Whole, seed: int) -> Corrupt:
     """Adds 0.3 of the value range: ImageNet-C, severity 3 (there to the V of HSV, here to every channel)."""
     del seed
-    low, high = _range(x)
-    bright: np.ndarray = np.clip(x + np.float32(BRIGHTNESS * (high - low)), low, high)
-    return bright
+    more = np.float32(BRIGHTNESS * (whole.high - whole.low))
+
+    def corrupt(x: Array) -> Array:
+        bright: Array = np.clip(x + more, whole.low, whole.high)
+        return bright
+
+    return corrupt
 
 
-def blur(x: np.ndarray, seed: int) -> np.ndarray:
+def blur(whole: Whole, seed: int) -> Corrupt:
     """Gaussian blur with a deviation of 0.03 of the shorter side, between 0.5 and 3 pixels, edges reflected.
 
     3 pixels at 224 is ImageNet-C's severity 3; the rule carries it to small images. Images only.
     """
     del seed
-    height, width = _sides("blur", x)
-    deviation = float(np.clip(BLUR_OF_SIDE * min(height, width), *BLUR_PIXELS))
-    radius = min(int(np.ceil(3 * deviation)), min(height, width) - 1)
+    side = min(whole.sides("blur"))
+    deviation = float(np.clip(BLUR_OF_SIDE * side, *BLUR_PIXELS))
+    radius = min(int(np.ceil(3 * deviation)), side - 1)
     offsets = np.arange(-radius, radius + 1)
     kernel = np.exp(-(offsets**2) / (2 * deviation**2))
     kernel = (kernel / kernel.sum()).astype(np.float32)
-    for axis in (2, 3):
-        pad = [(0, 0)] * x.ndim
-        pad[axis] = (radius, radius)
-        padded, size = np.pad(x, pad, mode="reflect"), x.shape[axis]
-        x = np.zeros_like(x)
-        for start, weight in enumerate(kernel):
-            x += weight * padded.take(np.arange(start, start + size), axis)
-    return x
+
+    def corrupt(x: Array) -> Array:
+        for axis in (2, 3):
+            pad = [(0, 0)] * x.ndim
+            pad[axis] = (radius, radius)
+            padded, size = np.pad(x, pad, mode="reflect"), x.shape[axis]
+            x = np.zeros_like(x)
+            for start, weight in enumerate(kernel):
+                x += weight * padded.take(np.arange(start, start + size), axis)
+        return x
+
+    return corrupt
 
 
-def translation(x: np.ndarray, seed: int) -> np.ndarray:
+def translation(whole: Whole, seed: int) -> Corrupt:
     """Moves each image by up to 0.1 of its side (at least 1 pixel) along both axes, edges repeated. Images only."""
-    height, width = _sides("translation", x)
-    rng = np.random.default_rng(seed)
-    rows, columns = (_moved(rng, len(x), side) for side in (height, width))
-    every = np.arange(len(x))[:, None, None, None]
-    channels = np.arange(x.shape[1])[None, :, None, None]
-    moved: np.ndarray = x[every, channels, rows[:, None, :, None], columns[:, None, None, :]]
-    return moved
+    generator = np.random.default_rng(seed)
+    sides = whole.sides("translation")
+    rows, columns = (_draw_moves(generator, whole.shape[0], side) for side in sides)
+    done = 0
+
+    def corrupt(x: Array) -> Array:
+        nonlocal done
+        here = slice(done, done + len(x))
+        done += len(x)
+        height, width = (
+            np.clip(np.arange(side)[None, :] + moves[here], 0, side - 1)
+            for side, moves in zip(sides, (rows, columns), strict=True)
+        )
+        every = np.arange(len(x))[:, None, None, None]
+        channels = np.arange(x.shape[1])[None, :, None, None]
+        moved: Array = x[every, channels, height[:, None, :, None], width[:, None, None, :]]
+        return moved
+
+    return corrupt
 
 
-def _moved(rng: np.random.Generator, count: int, side: int) -> np.ndarray:
-    """For each row (or column) of a moved image, the row of the original it comes from: (count, side)."""
+def _draw_moves(generator: np.random.Generator, count: int, side: int) -> Array:
+    """By how many pixels each image is moved: (count, 1)."""
     most = max(1, round(TRANSLATION_OF_SIDE * side))
-    offsets = rng.integers(-most, most + 1, size=(count, 1))
-    sources: np.ndarray = np.clip(np.arange(side)[None, :] + offsets, 0, side - 1)
-    return sources
+    return generator.integers(-most, most + 1, size=(count, 1))
 
 
-def _range(x: np.ndarray) -> tuple[np.float32, np.float32]:
-    return np.float32(x.min()), np.float32(x.max())
-
-
-def _sides(what: str, x: np.ndarray) -> tuple[int, int]:
-    if x.ndim != 4:
-        raise Unsupported(f"{what} needs images (N, C, H, W), not inputs of shape {x.shape[1:]}")
-    return x.shape[2], x.shape[3]
-
-
-SHIFTS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = MappingProxyType(
+SHIFTS: Mapping[str, Callable[[Whole, int], Corrupt]] = MappingProxyType(
     {
         "gaussian_noise": gaussian_noise,
         "blur": blur,
@@ -104,7 +148,8 @@ SHIFTS: Mapping[str, Callable[[np.ndarray, int], np.ndarray]] = MappingProxyType
         "translation": translation,
     }
 )
-"""Name -> corruption of float32 inputs (N, ...) with a seed. Shape, dtype and value range stay the same.
+"""Name -> corruption of float32 inputs (N, ...) with a seed. Shape, dtype and value range stay the same, and so do the
+values however the samples are cut into pieces.
 
 Severities: Hendrycks & Dietterich 2019 (ImageNet-C), relative to the value range; each function says its own.
 """

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.device.job import Job
 from bench.device.session import Array, Feed, Session
+from bench.device.stored import Samples, open_stored
 from bench.errors import InvalidInput
 from bench.types import TensorSpec
 
@@ -72,15 +73,15 @@ def input_specs(job: Job, session: Session) -> tuple[TensorSpec, ...]:
     return specs
 
 
-def load_arrays(file: str | None, job: Job, specs: Sequence[TensorSpec]) -> list[Array]:
-    """One array per input, samples first: those of the .npz, or drawn from the job's seed.
+def load_arrays(file: str | None, job: Job, specs: Sequence[TensorSpec]) -> Sequence[Samples]:
+    """One array per input, samples first: those of the .npz, read as they are asked for, or drawn from the job's seed.
 
     Raises `InvalidInput` for another number of arrays than the model has inputs.
     """
     if file is None:
         return random_inputs(specs, max(job.random_samples, job.batch), job.seed)
-    with np.load(Path(file), allow_pickle=False) as stored:
-        arrays: list[Array] = [stored[str(index)] for index in range(len(stored.files))]
+    stored = open_stored(Path(file))
+    arrays = [stored[str(index)] for index in range(len(stored))]
     if len(arrays) != len(specs):
         raise InvalidInput(f"the model takes {len(specs)} inputs, the data has {len(arrays)}")
     return arrays
@@ -103,7 +104,7 @@ def random_inputs(specs: Sequence[TensorSpec], samples: int, seed: int) -> list[
     return drawn
 
 
-def make_feed(arrays: Sequence[Array], specs: Sequence[TensorSpec], start: int) -> dict[str, Array]:
+def make_feed(arrays: Sequence[Samples], specs: Sequence[TensorSpec], start: int) -> dict[str, Array]:
     """The batch that begins at sample `start`, filled up by repeating its last sample.
 
     Arrays have their samples first; the batch is put where the input has it. An input without a batch axis gets the

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from bench.device.inputs import find_batch, input_specs, load_arrays, make_feed
 from bench.device.job import Job
 from bench.device.session import Array, Feed, Session
+from bench.device.stored import NpzWriter, Samples, Spool, Stored, new_npz, open_stored, pieces_of
 from bench.errors import InvalidInput
 from bench.types import TensorSpec
 
@@ -35,7 +38,7 @@ class Output:
 
 
 def infer_all(job: Job, session: Session) -> tuple[tuple[Output, ...], int]:
-    """Every output for all evaluation samples, in order; and how many samples.
+    """Every output for all evaluation samples, in order; and how many samples. Many values lie in nameless files.
 
     The last batch is filled up by repeating its last sample; what that adds is cut off again. A few batches run
     twice. Where they differ, all do: the second pass is `Output.again`. Outputs that are fed back begin again with
@@ -46,21 +49,44 @@ def infer_all(job: Job, session: Session) -> tuple[tuple[Output, ...], int]:
     samples, batch = len(arrays[0]), find_batch(specs)
     starts = range(0, samples, batch)
     loop = Loop(session=session, specs=specs, arrays=arrays, feedback=job.feedback)
-    first, _ = loop.run(starts, {})
-    repeated, state = loop.run(starts[:REPEATED], {})
-    differs = any(_differ(one, other) for one, other in zip(first, repeated, strict=False))
-    second = [*repeated, *loop.run(starts[REPEATED:], state)[0]] if differs else None
-    names = session.outputs() or ("",) * len(first[0])
-    outputs = []
-    for place, name in enumerate(names):
-        known = name in job.output_axes
-        axis = find_axis([call[place] for call in first], batch, job.output_axes.get(name), known=known)
-        rows, again = (
-            _join([call[place] for call in calls], axis, samples) if calls else None for calls in (first, second)
+    folder = Path(job.outputs).parent if job.outputs else None
+    first, second = Calls(folder), Calls(folder)
+    loop.run(starts, {}, first)
+    state = loop.run(starts[:REPEATED], {}, second)
+    differs = any(_differ(one, other) for one, other in zip(first.beginning(), second.beginning(), strict=False))
+    if differs:
+        loop.run(starts[REPEATED:], state, second)
+    names = session.outputs() or ("",) * len(first.outputs)
+    joined = [calls.join(job, names, batch, samples) for calls in ((first, second) if differs else (first,))]
+    again = joined[1] if differs else [None] * len(names)
+    found = zip(names, joined[0], again, strict=True)
+    return tuple(Output(name=name, rows=rows, again=more) for name, rows, more in found), samples
+
+
+class Calls:
+    """The outputs of inferences, one after another: a spool for each output."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self.outputs: list[Spool] = []
+
+    def add(self, call: Sequence[Array]) -> None:
+        """Keeps what one inference gave."""
+        self.outputs = self.outputs or [Spool(self._folder) for _ in call]
+        for spool, array in zip(self.outputs, call, strict=True):
+            spool.add(np.asarray(array))
+
+    def beginning(self) -> list[tuple[Array, ...]]:
+        """The outputs of the first `REPEATED` inferences."""
+        return list(zip(*(islice(spool, REPEATED) for spool in self.outputs), strict=True))
+
+    def join(self, job: Job, names: Sequence[str], batch: int, samples: int) -> list[Rows]:
+        """The rows of each output."""
+        axes = (
+            find_axis(spool.shapes, batch, job.output_axes.get(name), known=name in job.output_axes)
+            for name, spool in zip(names, self.outputs, strict=True)
         )
-        assert rows is not None
-        outputs.append(Output(name=name, rows=rows, again=again))
-    return tuple(outputs), samples
+        return [_join(spool, axis, samples) for spool, axis in zip(self.outputs, axes, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +95,19 @@ class Loop:
 
     session: Session
     specs: Sequence[TensorSpec]
-    arrays: Sequence[Array]
+    arrays: Sequence[Samples]
     feedback: Sequence[tuple[str, str]] = ()
 
-    def run(self, starts: Sequence[int], state: Feed) -> tuple[list[tuple[Array, ...]], Feed]:
-        """The outputs of the batches that begin at these samples, and what is fed back after the last.
+    def run(self, starts: Sequence[int], state: Feed, calls: Calls) -> Feed:
+        """Adds to `calls` the outputs of the batches that begin at these samples. Returns what is fed back after the last.
 
         Raises `InvalidInput` for a fed back output that is not there, or has another shape or type than the input.
         """
-        calls = []
         for start in starts:
             call = self.session.run({**make_feed(self.arrays, self.specs, start), **state})
             state = self._find_state(call) if self.feedback else {}
-            calls.append(call)
-        return calls, state
+            calls.add(call)
+        return state
 
     def _find_state(self, call: Sequence[Array]) -> dict[str, Array]:
         given = dict(zip(self.session.outputs(), call, strict=False))
@@ -104,13 +129,13 @@ class Loop:
         return state
 
 
-def find_axis(calls: Sequence[Array], batch: int, axis: int | None, *, known: bool) -> int | None:
-    """The batch axis of an output: `axis` where it is known and fits, else the first if it is always as long as the
-    batch. None: a row is an inference."""
+def find_axis(shapes: Sequence[tuple[int, ...]], batch: int, axis: int | None, *, known: bool) -> int | None:
+    """The batch axis of an output, from its shapes in all calls: `axis` where it is known and fits, else the first if it
+    is always as long as the batch. None: a row is an inference."""
     if known and axis is None:
         return None
     place = axis or 0
-    fits = all(call.ndim > place and call.shape[place] == batch for call in calls)
+    fits = all(len(shape) > place and shape[place] == batch for shape in shapes)
     return place if fits else None
 
 
@@ -127,56 +152,74 @@ def _is_same(left: Array, right: Array) -> bool:
     return bool(np.allclose(left, right, rtol=0.0, atol=SAME * largest, equal_nan=True))
 
 
-def _join(calls: Sequence[Array], axis: int | None, samples: int) -> Rows:
+def _join(calls: Spool, axis: int | None, samples: int) -> Rows:
     """The outputs of all inferences as rows, `axis` the batch axis."""
-    moved = calls if axis is None else [np.moveaxis(call, axis, 0) for call in calls]
-    if len({call.shape for call in moved}) == 1:
-        return np.stack(moved) if axis is None else np.concatenate(moved)[:samples]
-    return tuple(moved) if axis is None else tuple(row for call in moved for row in call)[:samples]
+    moved = calls if not axis else _move(calls, axis)
+    if len(set(moved.shapes)) == 1:
+        whole = moved.flat().reshape(len(moved.shapes), *moved.shapes[0])
+        return whole if axis is None else whole.reshape(-1, *whole.shape[2:])[:samples]
+    values, rows, start = moved.flat(), [], 0
+    for shape in moved.shapes:
+        size = math.prod(shape)
+        call = values[start : start + size].reshape(shape)
+        rows += [call] if axis is None else list(call)
+        start += size
+    return tuple(rows) if axis is None else tuple(rows)[:samples]
+
+
+def _move(calls: Spool, axis: int) -> Spool:
+    """The same outputs with the batch axis first."""
+    moved = Spool(calls.folder)
+    for call in calls:
+        moved.add(np.moveaxis(call, axis, 0))
+    return moved
 
 
 def write_outputs(outputs: Sequence[Output], path: Path) -> None:
     """Writes one .npz: `names`, and the rows of each output under its position ("0", "0.again")."""
-    arrays: dict[str, Array] = {"names": np.array([output.name for output in outputs], dtype=np.str_)}
-    for place, output in enumerate(outputs):
-        arrays |= _pack(str(place), output.rows)
-        if output.again is not None:
-            arrays |= _pack(f"{place}.again", output.again)
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with new_npz(path) as writer:
+        names = np.array([output.name for output in outputs], dtype=np.str_)
+        writer.add("names", names.shape, names.dtype, [names])
+        for place, output in enumerate(outputs):
+            _write_rows(writer, str(place), output.rows)
+            if output.again is not None:
+                _write_rows(writer, f"{place}.again", output.again)
 
 
-def read_outputs(path: Path) -> tuple[Output, ...]:
-    """What `write_outputs` wrote. Raises `OSError`, `ValueError` or `KeyError` for anything else."""
-    with np.load(path, allow_pickle=False) as stored:
-        return tuple(
-            Output(name=str(name), rows=_unpack(stored, str(place)), again=_unpack_again(stored, place))
-            for place, name in enumerate(stored["names"])
-        )
-
-
-def _pack(key: str, rows: Rows) -> dict[str, Array]:
+def _write_rows(writer: NpzWriter, key: str, rows: Rows) -> None:
     """Rows of several shapes become their values one after another, and a row of sizes each, filled up with -1."""
     if not isinstance(rows, tuple):
-        return {key: rows}
+        writer.add(key, rows.shape, rows.dtype, pieces_of(rows))
+        return
     shapes = np.full((len(rows), max(row.ndim for row in rows)), -1, dtype=np.int64)
     for place, row in enumerate(rows):
         shapes[place, : row.ndim] = row.shape
-    return {f"{key}.values": np.concatenate([row.ravel() for row in rows]), f"{key}.shapes": shapes}
+    writer.add(f"{key}.values", (sum(row.size for row in rows),), np.result_type(*rows), rows)
+    writer.add(f"{key}.shapes", shapes.shape, shapes.dtype, [shapes])
 
 
-def _unpack(stored: Mapping[str, Array], key: str) -> Rows:
+def read_outputs(path: Path) -> tuple[Output, ...]:
+    """What `write_outputs` wrote; many values stay in the file, which may be removed. Raises `OSError`, `ValueError` or
+    `KeyError` for anything else."""
+    stored = open_stored(path)
+    return tuple(
+        Output(name=str(name), rows=_read_rows(stored, str(place)), again=_read_again(stored, place))
+        for place, name in enumerate(stored["names"].load())
+    )
+
+
+def _read_rows(stored: Mapping[str, Stored], key: str) -> Rows:
     if key in stored:
-        return stored[key]
-    values, rows, start = stored[f"{key}.values"], [], 0
-    for sizes in stored[f"{key}.shapes"].tolist():
+        return stored[key].load()
+    values, rows, start = stored[f"{key}.values"].load(), [], 0
+    for sizes in stored[f"{key}.shapes"].load().tolist():
         shape = [size for size in sizes if size >= 0]
-        length = int(np.prod(shape, dtype=np.int64))
+        length = math.prod(shape)
         rows.append(values[start : start + length].reshape(shape))
         start += length
     return tuple(rows)
 
 
-def _unpack_again(stored: Mapping[str, Array], place: int) -> Rows | None:
+def _read_again(stored: Mapping[str, Stored], place: int) -> Rows | None:
     key = f"{place}.again"
-    return _unpack(stored, key) if key in stored or f"{key}.values" in stored else None
+    return _read_rows(stored, key) if key in stored or f"{key}.values" in stored else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -54,14 +54,6 @@ class Header:
     def nbytes(self) -> int:
         """Bytes of the values."""
         return prod(self.shape) * self.dtype.itemsize
-
-
-def write_npz(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """An uncompressed .npz of arrays under any names; `numpy.savez` takes a name like `file` for its own argument."""
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
-                npy.write_array(stream, np.asanyarray(array), allow_pickle=False)
 
 
 def list_npz(file: Path) -> list[str]:

@@ -67,10 +67,10 @@ def setting_of(cell: PlannedCell, state: RunState) -> Setting:
 def predict_once(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> None:
     """Outputs of the uncompressed network, once per model, where there are inputs to predict from."""
     if _predicts(evaluation) and cell.model.name not in state.references:
-        setting, clean = setting_of(cell, state), evaluation.parts[0][1]
+        setting = setting_of(cell, state)
         state.references[cell.model.name] = setting.stages.predict_reference(
             cell.model,
-            tuple(array[:clean] for array in evaluation.inputs),
+            evaluation.clean_inputs,
             data=setting.data,
             cache=setting.cache,
             seed=setting.seed,

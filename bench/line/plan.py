@@ -205,6 +205,7 @@ def _shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset |
     other = load_data(suite.shifted_data, root, task=data.task, cache=cache_folder(os.environ))
     for what, theirs, ours in (
         ("inputs of shape", other.input_shape, data.input_shape),
+        ("inputs of type", other.sample[0].dtype, data.sample[0].dtype),
         ("classes:", other.classes, data.classes),
     ):
         if theirs != ours:

@@ -14,8 +14,8 @@ from bench.config.suite import Measure
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
 from bench.device.job import Cooling, MeterChoice
+from bench.device.stored import Samples, Stored, write_npz
 from bench.errors import Unsupported
-from bench.formats.npz_file import write_npz
 from bench.inputs.of_file import find_baked_batch
 from bench.inputs.split import split_given
 from bench.line.measure import Bench
@@ -153,6 +153,7 @@ def _choose_samples(source: Compressed, setting: Setting) -> Evaluation:
         shifts=setting.shifts,
         seed=setting.seed,
         limit=setting.target.accuracy_samples,
+        folder=setting.folder,
         unfit=find_misfit(source, setting.data),
     )
     return found if found.inputs else evaluate_drawn(source.inputs, setting.seed, state, found.unfit)
@@ -168,7 +169,8 @@ def _set_up_bench(
 ) -> Bench:
     """A fed back input begins with its first sample in every batch that is timed."""
     name = key(source=evaluation.source, inputs=[[*spec.shape, spec.dtype] for spec in source.inputs])[:12]
-    batch = [array[np.arange(conditions.batch) % len(array)] for array in evaluation.inputs]
+    first = [array[: conditions.batch] for array in evaluation.inputs]
+    batch = [array[np.arange(conditions.batch) % len(array)] for array in first]
     return Bench(
         reach=setting.reaches.find(setting.target, conditions.device),
         session=session,
@@ -177,7 +179,7 @@ def _set_up_bench(
         options=choice.options,
         meters=setting.meters,
         feed=_write_once(setting.folder / f"feed-{name}-{conditions.batch}.npz", batch),
-        evaluate=_write_once(setting.folder / f"evaluate-{name}.npz", evaluation.inputs),
+        evaluate=_store(setting.folder / f"evaluate-{name}.npz", evaluation.inputs),
         inputs=source.inputs,
         output_axes=source.outputs,
         feedback=source.feedback,
@@ -186,6 +188,12 @@ def _set_up_bench(
         cooling=Cooling(limit_s=setting.target.cool_down_s, ceiling_c=setting.target.ceiling_c),
         settings=setting.target.settings.as_job(),
     )
+
+
+def _store(path: Path, arrays: Sequence[Samples]) -> Path:
+    """The file that the arrays are in; `path`, where they are in memory."""
+    stored = [array.file for array in arrays if isinstance(array, Stored)]
+    return stored[0] if stored else _write_once(path, [array for array in arrays if not isinstance(array, Stored)])
 
 
 def _write_once(path: Path, arrays: Sequence[np.ndarray]) -> Path:

@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binom
 
+from bench.cache import key
 from bench.compress.calibration import misfit
 from bench.compress.pipeline import reference
 from bench.data.datasets import Dataset
+from bench.data.judging import Judges, store_judges
 from bench.data.shift import SHIFTS
 from bench.device.outputs import Output, Rows
+from bench.device.stored import Samples, first_rows, pieces_of
 from bench.errors import CellFailed
 from bench.inputs.draw import SAMPLES, describe_drawn, draw_inputs, warn_of_unbounded
 from bench.inputs.split import Given
@@ -45,7 +48,8 @@ BASELINE_TOLERANCE = 1e-2
 class Evaluation:
     """The samples whose outputs are asked for, part after part, the clean part first.
 
-    `inputs`: an array (samples, *shape of a sample) for each input; () for a backend that runs nothing.
+    `inputs`: an array (samples, *shape of a sample) for each input, in memory or in a file; () for a backend that runs
+    nothing.
     `targets`: what the `task` takes, samples first; `parts`: name and number of samples of each.
     `classes`: 0 without labels, `NOT_SCORES` where outputs are not scores of classes.
     `source`: what the inputs are, in words. `drawn`: they are random, and no network predicts a reference for them.
@@ -55,7 +59,7 @@ class Evaluation:
     `unfit`: why there is no data.
     """
 
-    inputs: tuple[Array, ...]
+    inputs: tuple[Samples, ...]
     targets: Array | None
     parts: tuple[tuple[str, int], ...]
     source: str = ""
@@ -67,6 +71,11 @@ class Evaluation:
     own_spread: tuple[float, ...] = ()
     unfit: str = ""
 
+    @property
+    def clean_inputs(self) -> tuple[Samples, ...]:
+        """Those of the clean part."""
+        return tuple(first_rows(array, self.parts[0][1]) for array in self.inputs)
+
 
 NOTHING_TO_EVALUATE = Evaluation(inputs=(), targets=None, parts=())
 
@@ -77,26 +86,44 @@ def find_misfit(source: Compressed, data: Dataset | None) -> str:
 
 
 def make_evaluation(
-    data: Dataset | None, other: Dataset | None, *, shifts: bool, seed: int, limit: int, unfit: str = ""
+    data: Dataset | None,
+    other: Dataset | None,
+    *,
+    shifts: bool,
+    seed: int,
+    limit: int,
+    folder: Path,
+    unfit: str = "",
 ) -> Evaluation:
     """Clean test data, with `shifts` its corruptions, and another data set's test data (`limit` of each; 0: all).
 
-    Corruptions are made of images that are classified: they would move the targets of other tasks. Nothing of it if the data is `unfit`: that is the reason, "" if it fits.
+    The inputs are written into `folder`, once for all cells of one data set. Corruptions are made of images that are
+    classified: they would move the targets of other tasks. Nothing of it if the data is `unfit`: that is the reason,
+    "" if it fits.
     """
     if data is None or unfit:
         return Evaluation(inputs=(), targets=None, parts=(), unfit=unfit)
     size = len(data.test) if not limit else min(limit, len(data.test))
-    clean, targets = data.test.inputs(slice(size)), data.test.targets(slice(size))
-    parts: list[tuple[str, tuple[Array, ...], Array]] = [("clean", clean, targets)]
-    if shifts and len(clean) == 1 and clean[0].ndim == 4 and data.task.labels:
-        parts += [(name, (shift(clean[0], seed),), targets) for name, shift in SHIFTS.items()]
-    if other is not None:
-        rows = min(size, len(other.test))
-        parts.append((other.name, other.test.inputs(slice(rows)), other.test.targets(slice(rows))))
+    rows = min(size, len(other.test)) if other else 0
+    corrupted = shifts and data.task.labels and len(data.sample) == 1 and is_image(data.sample[0])
+    judges = Judges(
+        test=data.test,
+        rows=size,
+        shifts=corrupted,
+        seed=seed,
+        other=other.test if other else None,
+        other_rows=rows,
+    )
+    targets = data.test.targets(slice(size))
+    parts = [("clean", size), *((name, size) for name in SHIFTS if corrupted)]
+    others = [other.test.targets(slice(rows))] if other else []
+    named = key(
+        data=data.name, other=other.name if other else "", parts=parts, rows=rows, seed=seed, shape=data.input_shape
+    )
     return Evaluation(
-        inputs=tuple(np.concatenate(arrays) for arrays in zip(*(part[1] for part in parts), strict=True)),
-        targets=np.concatenate([part[2] for part in parts]),
-        parts=tuple((name, len(x[0])) for name, x, _ in parts),
+        inputs=store_judges(judges, folder / f"evaluate-{named[:12]}.npz"),
+        targets=np.concatenate([*[targets] * len(parts), *others]),
+        parts=(*parts, *([(other.name, rows)] if other else [])),
         source=f"{size} samples of the test set of {data.name}",
         classes=data.classes if data.task.labels else NOT_SCORES,
         task=data.task,
@@ -131,7 +158,7 @@ def evaluate_drawn(inputs: Sequence[TensorSpec], seed: int, state: Sequence[str]
 
 
 def predict_reference(
-    model: Model, inputs: tuple[Array, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
+    model: Model, inputs: tuple[Samples, ...], *, data: Dataset | None, cache: Path, seed: int, progress: Progress
 ) -> tuple[Output, ...] | None:
     """Outputs of the trained uncompressed network for these inputs; None for a model that is a file."""
     module = reference(model, data=data, cache=cache, seed=seed, progress=progress)
@@ -220,8 +247,12 @@ def is_redeemed(place: int, judge: int | None, outputs: Sequence[Output], evalua
 
 def is_finite(rows: Rows) -> bool:
     """Whether every value is a number."""
-    parts = rows if isinstance(rows, tuple) else (rows,)
-    return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in parts)
+    return all(part.dtype.kind != "f" or bool(np.isfinite(part).all()) for part in pieces_of(rows))
+
+
+def is_image(sample: Array) -> bool:
+    """Whether these are floats (samples, channels, height, width)."""
+    return sample.ndim == 4 and sample.dtype.kind == "f"
 
 
 def find_judge(outputs: Sequence[Output], evaluation: Evaluation) -> int | None:

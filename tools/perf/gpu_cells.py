@@ -48,10 +48,7 @@ class Group:
 
 
 def model_of(name: str) -> Model:
-    """A reference network, or ResNet-50, with seeded weights."""
-    if name == "resnet50":
-        factory = f"{__package__}.resnet50:resnet50"
-        return Model(name=name, factory=factory, input_shape=(3, 224, 224), classes=1000)
+    """A reference network with seeded weights."""
     return resolve(name)
 
 

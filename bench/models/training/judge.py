@@ -10,6 +10,7 @@ from torch import Tensor
 from bench.data.parts import Array, Part
 from bench.models.tensors import as_tensors
 from bench.tasks.base import Forward, Outputs, Task
+from bench.tasks.scoring import join_outputs
 
 BATCH = 256
 
@@ -35,12 +36,3 @@ def judge(forward: Forward, part: Part, chosen: Array, task: Task, batch: int = 
         kept.append(task.reduce(outputs, targets))
         wanted.append(targets)
     return Judgement(score=task.score(join_outputs(kept), torch.cat(wanted)), loss=total / len(chosen))
-
-
-def join_outputs(batches: list[Outputs]) -> Outputs:
-    """The outputs of all batches, samples first."""
-    first = batches[0]
-    if isinstance(first, Tensor):
-        return torch.cat([one for one in batches if isinstance(one, Tensor)])
-    every = [one for one in batches if not isinstance(one, Tensor)]
-    return tuple(torch.cat(parts) for parts in zip(*every, strict=True))

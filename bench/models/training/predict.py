@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.device.stored import Samples, Spool
 from bench.errors import Unsupported
 from bench.models.calls import output_names, tensors_of
 from bench.models.tensors import as_tensors
 
 
 @torch.no_grad()
-def predict(module: nn.Module, x: Sequence[np.ndarray], batch: int = 256) -> np.ndarray:
+def predict(module: nn.Module, x: Sequence[Samples], batch: int = 256) -> np.ndarray:
     """The output of `module` in eval mode. `x`: an array (N, ...) for each input. Leaves the module's mode as it was.
 
     Raises `Unsupported` for a network of several outputs.
@@ -26,17 +27,18 @@ def predict(module: nn.Module, x: Sequence[np.ndarray], batch: int = 256) -> np.
 
 
 @torch.no_grad()
-def predict_all(module: nn.Module, x: Sequence[np.ndarray], batch: int = 256) -> dict[str, np.ndarray]:
-    """As `predict`, each output by its name."""
+def predict_all(module: nn.Module, x: Sequence[Samples], batch: int = 256) -> dict[str, np.ndarray]:
+    """As `predict`, each output by its name. Many values lie in nameless files."""
     was_training = module.training
     module.eval()
-    parts = []
+    spools: list[Spool] = []
     for start in range(0, len(x[0]), batch):
-        found = module(*as_tensors(array[start : start + batch] for array in x))
-        parts.append(tuple(one.numpy() for one in tensors_of(found)))
+        found = tuple(tensors_of(module(*as_tensors(array[start : start + batch] for array in x))))
+        spools = spools or [Spool() for _ in found]
+        for spool, one in zip(spools, found, strict=True):
+            spool.add(one.numpy())
     module.train(was_training)
-    names = output_names(module, len(parts[0]))
-    return {name: np.concatenate(rows) for name, rows in zip(names, zip(*parts, strict=True), strict=True)}
+    return dict(zip(output_names(module, len(spools)), (spool.joined() for spool in spools), strict=True))
 
 
 def accuracy(logits: np.ndarray, y: np.ndarray) -> float:

@@ -10,8 +10,8 @@ import pytest
 from bench.device.inputs import input_specs
 from bench.device.job import Job
 from bench.device.outputs import REPEATED, Output, infer_all, read_outputs, write_outputs
+from bench.device.stored import write_npz
 from bench.errors import InvalidInput
-from bench.formats.npz_file import write_npz
 from bench.types import TensorSpec
 
 

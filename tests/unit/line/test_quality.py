@@ -165,17 +165,19 @@ def test_an_output_that_is_no_score_of_the_classes_has_no_accuracy_with_the_reas
     )
 
 
-def test_the_classes_are_the_data_sets():
-    assert make_evaluation(images(), None, shifts=False, seed=0, limit=0).classes == 2
+def test_the_classes_are_the_data_sets(tmp_path):
+    assert make_evaluation(images(), None, shifts=False, seed=0, limit=0, folder=tmp_path).classes == 2
 
 
-def test_shifts_and_another_data_set_are_parts_of_their_own():
-    found = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
+def test_shifts_and_another_data_set_are_parts_of_their_own(tmp_path):
+    found = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6, folder=tmp_path)
     assert [name for name, _ in found.parts] == ["clean", *SHIFTS, "b"]
     assert len(found.inputs[0]) == len(found.targets) == 6 * (len(SHIFTS) + 2)
-    again = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6)
-    assert np.array_equal(found.inputs[0], again.inputs[0])
+    (other := tmp_path / "other").mkdir()
+    again = make_evaluation(images(), images(1, "b"), shifts=True, seed=0, limit=6, folder=other)
+    assert found.inputs[0].file.read_bytes() == again.inputs[0].file.read_bytes()
     assert not np.array_equal(found.inputs[0][:6], found.inputs[0][6:12])
+    assert [len(one) for one in found.clean_inputs] == [6]
 
 
 @pytest.mark.parametrize(
@@ -188,16 +190,18 @@ def test_shifts_and_another_data_set_are_parts_of_their_own():
         (("onnx",), "float32", (-1, 3, 8, 8), "takes float32 (3, 8, 8), the data set has float32 (1, 8, 8)"),
     ],
 )
-def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(files, dtype, shape, why):
+def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(tmp_path, files, dtype, shape, why):
     spec = TensorSpec(name="x", shape=shape, dtype=dtype)
     source = Compressed(model="m", recipe="r", files=dict.fromkeys(files, Path()), inputs=(spec,), digest="")
-    found = make_evaluation(images(), None, shifts=False, seed=0, limit=0, unfit=find_misfit(source, images()))
+    found = make_evaluation(
+        images(), None, shifts=False, seed=0, limit=0, folder=tmp_path, unfit=find_misfit(source, images())
+    )
     assert why in found.unfit
     assert bool(found.unfit) == bool(why) == (not found.inputs)
     assert why in explain_missing_accuracy(given(np.zeros((1, 2))), found)
 
 
-def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file():
+def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file(tmp_path):
     ids, mask = np.arange(40).reshape(20, 2), np.ones((20, 3), np.float32)
     part = ArrayPart((ids, mask), np.arange(20) % 2)
     data = Dataset(name="two", train=part, test=part, classes=2, input_names=("ids", "mask"))
@@ -205,6 +209,6 @@ def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file():
     assert misfit(tuple(specs), data) == ""
     assert "keep this order" in misfit(tuple(reversed(specs)), data)
     assert "the model has 1 inputs, the data set 2" in misfit((specs[0],), data)
-    found = make_evaluation(data, None, shifts=True, seed=0, limit=5)
+    found = make_evaluation(data, None, shifts=True, seed=0, limit=5, folder=tmp_path)
     assert [x.dtype.kind for x in found.inputs] == ["i", "f"]
     assert [len(x) for x in found.inputs] == [5, 5]

@@ -16,8 +16,8 @@ from torch import nn
 from backends.litert.session import HEAVY
 from backends.tflite import graph
 from backends.tflite.convert import to_tflite
+from bench.device.stored import write_npz
 from bench.errors import InvalidInput, Unsupported
-from bench.formats.npz_file import write_npz
 from bench.types import Compressed, QuantSpec, TensorSpec
 
 STATIC = QuantSpec(kind="static")

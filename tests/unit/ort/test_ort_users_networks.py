@@ -19,8 +19,9 @@ from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.unquantizable import quantize_what_can_be
 from backends.onnx_tools.verify import check_written
 from backends.ort.compile import OrtBackend
+from bench.device.stored import write_npz
 from bench.errors import CellFailed, InvalidInput, Unsupported
-from bench.formats.npz_file import read_npz, write_npz
+from bench.formats.npz_file import read_npz
 from bench.types import Artifact, Conditions, QuantSpec
 
 STATIC, DYNAMIC, HALF = (QuantSpec(kind=kind) for kind in ("static", "dynamic", "float16"))

@@ -1,0 +1,63 @@
+"""The inputs that judge a network, in one file: test samples, their corruptions, and those of another data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from bench.data.parts import Array, Part
+from bench.data.shift import SHIFTS, survey
+from bench.device.stored import Spool, Stored, new_npz, open_stored, rows_at_once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judges:
+    """Which samples judge: the first `rows` of `test`, the corruptions of these with this `seed` if `shifts`, and the
+    first `other_rows` of `other`."""
+
+    test: Part
+    rows: int
+    shifts: bool = False
+    seed: int = 0
+    other: Part | None = None
+    other_rows: int = 0
+
+
+def store_judges(judges: Judges, file: Path) -> tuple[Stored, ...]:
+    """An array for each input, in an .npz that is written if it is not there. Reads every sample once, piece by piece.
+
+    Corruptions are made of one input of images. The file appears whole or not at all.
+    """
+    if not file.exists():
+        begun = file.with_name(f"{file.stem}.part")
+        _write(judges, begun)
+        begun.rename(file)
+    stored = open_stored(file)
+    return tuple(stored[str(place)] for place in range(len(stored)))
+
+
+def _write(judges: Judges, file: Path) -> None:
+    clean = _read(judges.test, judges.rows)
+    further = _read(judges.other, judges.other_rows) if judges.other else []
+    starts = SHIFTS.values() if judges.shifts else ()
+    whole = survey(clean[0]) if judges.shifts else None
+    with new_npz(file) as writer:
+        for place, spool in enumerate(clean):
+            corrupted = [map(start(whole, judges.seed), spool) for start in starts if whole]
+            pieces: Iterable[Array] = chain(spool, *corrupted, *further[place : place + 1])
+            count = judges.rows * (1 + len(corrupted)) + judges.other_rows
+            assert spool.dtype is not None
+            writer.add(str(place), (count, *spool.shapes[0][1:]), spool.dtype, pieces)
+
+
+def _read(part: Part, rows: int) -> list[Spool]:
+    """The first samples: a spool for each input, in pieces."""
+    sample = part.inputs(slice(0, 1))
+    spools = [Spool() for _ in sample]
+    step = rows_at_once(sum(one.nbytes for one in sample))
+    for start in range(0, rows, step):
+        for spool, array in zip(spools, part.inputs(slice(start, min(start + step, rows))), strict=True):
+            spool.add(array)
+    return spools
