@@ -102,6 +102,7 @@ class Model:
     `train`: the user asked to train the network of this function of theirs; its weights are theirs otherwise.
     `inputs`: what the user says of its inputs, instead of `input_shape`. `signature`: which one of a .tflite file.
     `feedback`: (output, input) pairs: what one call gives there is what the next one takes.
+    `layouts`: of each input, what the data set's images are turned to (`bench.inputs.layout`); () where they stay.
     `program`: the .pt2 file that the user named, of which `file` is the ONNX form.
     """
 
@@ -117,6 +118,7 @@ class Model:
     inputs: tuple[AskedInput, ...] = ()
     signature: str = ""
     feedback: tuple[tuple[str, str], ...] = ()
+    layouts: tuple[str, ...] = ()
     program: Path | None = None
 
     @property

@@ -37,6 +37,7 @@ from bench.line.quality import (
 from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing_accuracy
 from bench.line.wording import title_of, users_file_named
 from bench.models.catalogue import is_reference
+from bench.models.layouts import describe_layout, lay_out
 from bench.models.registry import names_reference, resolve
 from bench.models.training.trained_networks import describe_weights
 from bench.paths import written
@@ -94,8 +95,9 @@ def compress_one(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
     found = find_program(resolved, cache)
-    _check_model(found, data if dataset else None, seed, train=train)
     (found,) = describe_inputs([found], said, dataset or "")
+    found = lay_out(found, data, seed)
+    _check_model(found, data if dataset else None, seed, train=train)
     steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
@@ -196,6 +198,7 @@ def _judge(model: Model, steps: Recipe, prepared: Prepared, setting: Setting) ->
     guesses = explain_chance(quality.accuracy, quality.reference_accuracy, evaluation)
     notes = (
         f"the uncompressed network {chance}" if chance else "",
+        describe_layout(model),
         *describe_noise(quality),
         *describe_uncompared(quality, evaluation),
         guesses,
@@ -295,7 +298,7 @@ def _add_reference(model: Model, evaluation: Evaluation, setting: Setting) -> Ev
     predicted = predict_reference(
         model,
         evaluation.inputs,
-        data=setting.data,
+        data=setting.data_for(model),
         cache=setting.cache,
         seed=setting.seed,
         progress=setting.progress,

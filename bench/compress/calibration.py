@@ -53,12 +53,13 @@ FROM_DATA = CalibrateOn()
 class Samples:
     """An .npz of arrays by input name in the cache, what they are in words, and why ranges from them are not believed.
 
-    `file` is None, and `source` empty, where nothing is calibrated.
+    `notes`: what was changed in them. `file` is None, and `source` empty, where nothing is calibrated.
     """
 
     file: Path | None = None
     source: str = ""
     distrust: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 NO_SAMPLES = Samples()
@@ -103,8 +104,8 @@ def write_samples(
     """
     names = [item.name for item in inputs]
     if on.file is not None:
-        arrays, source = _of_file(on.file, inputs, samples, data, seed, state)
-        return Samples(file=_keep(arrays, cache), source=source)
+        arrays, source, notes = _of_file(on.file, inputs, samples, data, seed, state)
+        return Samples(file=_keep(arrays, cache), source=source, notes=notes)
     if on.random:
         drawn_inputs = draw_inputs(inputs, samples, seed, stream=CALIBRATION, zeros=state)
         arrays = dict(zip(names, drawn_inputs, strict=True))
@@ -137,11 +138,10 @@ def _choose(available: int, samples: int, seed: int) -> Array:
 
 def _of_file(
     file: Path, inputs: tuple[TensorSpec, ...], samples: int, data: Dataset | None, seed: int, state: Sequence[str]
-) -> tuple[dict[str, Array], str]:
-    """Samples that are fed back one after another stay in their order."""
-    arrays = dict(
-        zip([item.name for item in inputs], read_given(file, inputs, optional=state, others=True), strict=True)
-    )
+) -> tuple[dict[str, Array], str, tuple[str, ...]]:
+    """Arrays by name, what they are, and what was changed. Samples that are fed back stay in their order."""
+    taken = read_given(file, inputs, optional=state, others=True)
+    arrays = dict(zip([item.name for item in inputs], taken.arrays, strict=True))
     available = len(next(iter(arrays.values())))
     chosen = np.arange(min(samples, available)) if state else _choose(available, samples, seed)
     picked = {name: array[chosen] for name, array in arrays.items()}
@@ -150,7 +150,7 @@ def _of_file(
             f"{file}: {known} of {len(chosen)} samples are in the test set of {data.name}, which judges the result: "
             "calibrate on others"
         )
-    return picked, f"{len(chosen)} of {available} samples of {file.name}, seed {seed}"
+    return picked, f"{len(chosen)} of {available} samples of {file.name}, seed {seed}", taken.notes
 
 
 def _of_given(

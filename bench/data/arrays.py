@@ -105,7 +105,5 @@ def _check_shapes(part: StoredPart) -> None:
     for x, place in zip(part.x, part.names, strict=False):
         if (x.ndim < 1 if several else x.ndim not in (2, 3, 4)) or 0 in x.shape:
             raise InvalidInput(f"{place} has shape {x.shape}; wanted {WANTED}")
-        if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] == x.shape[2] > 4:
-            raise InvalidInput(f"{place} has shape {x.shape}, which is channels last; wanted (N, C, H, W)")
         if several and len(x) != len(part.x[0]):
             raise InvalidInput(f"{place} has {len(x)} examples, {part.names[0]} {len(part.x[0])}")

@@ -6,7 +6,7 @@ A new source is one function that returns `Arrays`, and one line in `_read`.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from bench.data.npy_folders import is_npy_folder, read_npy_folder
 from bench.data.npz_sets import read_npz_set
 from bench.data.own_sets import read_own_set
 from bench.data.parts import Part
+from bench.data.turned import Turned
 from bench.errors import InvalidInput
 from bench.own_code import is_import_path
 from bench.tasks.base import Task
@@ -35,7 +36,7 @@ NAMED_SETS = ("digits", *IDX_NAMES)
 class Dataset:
     """A data set for one task, `name` being the text it is loaded by.
 
-    Inputs are float32, (N, C, H, W) for images (0..1 for the built-in sets, as they come for a float .npz),
+    Inputs are float32, (N, C, H, W) or (N, H, W, C) for images (0..1 for the built-in sets, as they come for a float .npz),
     (N, C, L) for windows of L samples or (N, features); or whole numbers such as token ids. Targets are what the task
     takes: int64 labels (N,) from 0 to classes-1 for a classification. `classes`: 0 for every other task.
     `input_names`: names of the inputs where the source has any. `notes`: what was chosen for the user.
@@ -48,6 +49,16 @@ class Dataset:
     task: Task = CLASSIFICATION
     input_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    _turned: dict[tuple[str, ...], Dataset] = field(default_factory=dict, repr=False)
+
+    def laid_out(self, layouts: tuple[str, ...]) -> Dataset:
+        """The data set whose inputs are turned to these layouts (`bench.inputs.layout`); itself where none is."""
+        if not any(layouts):
+            return self
+        if layouts not in self._turned:
+            train, test = (Turned(part, layouts) for part in (self.train, self.test))
+            self._turned[layouts] = replace(self, train=train, test=test, _turned={})
+        return self._turned[layouts]
 
     @cached_property
     def sample(self) -> tuple[np.ndarray, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,24 @@ from numpy.typing import NDArray
 
 from bench.errors import InvalidInput, Unsupported, unknown
 from bench.formats.npz_file import list_npz, read_npz
+from bench.inputs.layout import find_layout, fits_shape, turn
 from bench.types import TensorSpec
 
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Taken:
+    """`arrays`: one (samples, *sample shape) for each input, in the input's own type. `notes`: what was changed."""
+
+    arrays: tuple[Array, ...]
+    notes: tuple[str, ...] = ()
+
+
 def read_given(
     file: Path, specs: Sequence[TensorSpec], *, optional: Collection[str] = (), others: bool = False
-) -> tuple[Array, ...]:
-    """One array (samples, *sample shape) for each input, in the input's own type.
+) -> Taken:
+    """The samples of a file. Images are turned to the layout of their input where it is certain (`find_layout`).
 
     A model of one input takes an array of any name. An input without a batch axis beside inputs that have one may be
     given once, without the axis of samples. `optional`: inputs that begin at 0 where the file has none (a state that
@@ -42,10 +52,15 @@ def read_given(
     missing = [name for name in known if name not in found and name not in optional]
     if missing:
         raise InvalidInput(f"{file}: no array for input {missing[0]!r}; it needs one for each of {', '.join(known)}")
-    arrays = {spec.name: _read_one(file, found[spec.name], spec, specs) for spec in specs if spec.name in found}
+    layouts = {
+        spec.name: find_layout(spec.sample_shape, found[spec.name].shape[1:]) for spec in specs if spec.name in found
+    }
+    laid = {name: turn(found[name], layout) for name, layout in layouts.items()}
+    arrays = {spec.name: _read_one(file, laid[spec.name], spec, specs) for spec in specs if spec.name in laid}
+    notes = tuple(f"{file.name}: {name!r} is turned to {layout}" for name, layout in layouts.items() if layout)
     once = {spec.name for spec in specs if spec.name in found and _is_given_once(found[spec.name], spec, specs)}
     count = _count_samples(file, {name: array for name, array in arrays.items() if name not in once} or arrays)
-    return tuple(_fill(arrays.get(spec.name), spec, count) for spec in specs)
+    return Taken(arrays=tuple(_fill(arrays.get(spec.name), spec, count) for spec in specs), notes=notes)
 
 
 def _read_one(file: Path, array: Array, spec: TensorSpec, specs: Sequence[TensorSpec]) -> Array:
@@ -69,9 +84,7 @@ def _is_given_once(array: Array, spec: TensorSpec, specs: Sequence[TensorSpec]) 
 def fits(array: Array, spec: TensorSpec) -> bool:
     """Whether an array is samples of an input: at least one, each of the input's shape."""
     shape = array.shape[1:]
-    if not array.ndim or not len(array) or len(shape) != len(spec.sample_shape):
-        return False
-    return all(size in (-1, there) for size, there in zip(spec.sample_shape, shape, strict=True))
+    return bool(array.ndim and len(array)) and fits_shape(spec.sample_shape, shape)
 
 
 def cast_exactly(array: Array, spec: TensorSpec, place: str) -> Array:

@@ -18,11 +18,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Given:
-    """`arrays`: one for each input, samples first. `judging`, `kept`: positions of samples."""
+    """`arrays`: one for each input, samples first. `judging`, `kept`: positions of samples. `notes`: as in `Taken`."""
 
     arrays: tuple[Array, ...]
     judging: Array
     kept: Array
+    notes: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
@@ -46,8 +47,8 @@ def split_given(
     Samples that are fed back one after another keep their order, so the first half judges. `state`: the inputs that
     are fed. Raises as `read_given`.
     """
-    arrays = read_given(file, specs, optional=state)
-    count = len(arrays[0])
+    taken = read_given(file, specs, optional=state)
+    count = len(taken.arrays[0])
     half = count - count // 2 if calibrates else count
     order = np.arange(count) if state else np.random.default_rng(seed).permutation(count)
-    return Given(arrays=arrays, judging=np.sort(order[:half]), kept=order[half:])
+    return Given(arrays=taken.arrays, judging=np.sort(order[:half]), kept=order[half:], notes=taken.notes)

@@ -71,7 +71,7 @@ def predict_once(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> 
         state.references[cell.model.name] = setting.stages.predict_reference(
             cell.model,
             evaluation.clean_inputs,
-            data=setting.data,
+            data=setting.data_for(cell.model),
             cache=setting.cache,
             seed=setting.seed,
             progress=setting.progress,

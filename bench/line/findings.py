@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.compress.notes import OUTSIDE_LAYERS, ROUNDED
+from bench.compress.notes import LAYOUT, OUTSIDE_LAYERS, ROUNDED
 from bench.config.target import Target
 from bench.line.measure import Findings
 from bench.line.plan import Plan, PlannedCell
@@ -21,6 +21,7 @@ from bench.line.trust import (
     find_pair_doubts,
 )
 from bench.line.wording import name_users_file, title_of
+from bench.models.layouts import describe_layout
 from bench.models.training.trained_networks import describe_weights
 from bench.records import PairLaunch, Quality, Record
 from bench.types import Cost
@@ -66,17 +67,14 @@ class CellFindings:
 def describe_file(prepared: Prepared) -> tuple[str, ...]:
     """What a user must know of the deployed file.
 
-    That another share of channels went than was asked for, that the file grew, or that it has another opset than the
-    network it is made from, and what its backend notes.
+    That another share of channels went than was asked for, that calibration samples were turned, that the file grew, or
+    that it has another opset than the network it is made from, and what its backend notes.
     """
-    facts, rounded = prepared.artifact.facts, prepared.source.notes.get(ROUNDED)
+    facts, notes = prepared.artifact.facts, prepared.source.notes
     said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
     noted = (str(note) for note in facts.get("notes", ()))
-    return (
-        *((str(rounded),) if rounded else ()),
-        *(f"{what} from {change}" for what, change in said if change),
-        *noted,
-    )
+    made = (str(notes[name]) for name in (ROUNDED, LAYOUT) if notes.get(name))
+    return (*made, *(f"{what} from {change}" for what, change in said if change), *noted)
 
 
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:
@@ -85,7 +83,7 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
     outside = str(found.prepared.source.notes.get(OUTSIDE_LAYERS, ""))
     return Evidence(
         notes=(
-            *filter(None, (cell.chosen, outside)),
+            *filter(None, (cell.chosen, describe_layout(cell.model), outside)),
             *found.checked.notes,
             *describe_file(found.prepared),
             *find_coarse_meter(launches),

@@ -66,7 +66,8 @@ def check_fit(model: Model, data: Dataset, seed: int) -> None:
             )
     elif not is_reference(model):
         module = build(model, seed)
-        judge(module, data.train, np.arange(min(FEW, len(data.train))), data.task)
+        train = data.laid_out(model.layouts).train
+        judge(module, train, np.arange(min(FEW, len(train))), data.task)
 
 
 def find_unfit(model: Model, data: Dataset) -> str:
@@ -76,7 +77,7 @@ def find_unfit(model: Model, data: Dataset) -> str:
         specs = read_inputs(model).specs
     except Unsupported as error:
         return str(error)
-    return misfit(specs, data, any_type=model.file.suffix == ".tflite")
+    return misfit(specs, data.laid_out(model.layouts), any_type=model.file.suffix == ".tflite")
 
 
 def describe_suite_data(model: Model, data: Dataset | None, own: Dataset | None, suite: str) -> str:

@@ -31,6 +31,7 @@ from bench.line.own_models import (
     describe_suite_data,
 )
 from bench.models.factory import load_factory
+from bench.models.layouts import describe_layout, lay_out
 from bench.models.registry import names_reference, resolve, tell_apart
 from bench.paths import cache_folder
 from bench.plugins import available
@@ -127,8 +128,10 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
     shifted = _shifted(suite, data, root)
     given = _data_of_models(request, suite, data)
     found = _models(request, suite, given, cache or cache_folder(os.environ))
-    models = describe_inputs(found, said, request.data or "")
-    told = (*_check_data(request, suite, data, models, given), *(data.notes if data else ()))
+    described = describe_inputs(found, said, request.data or "")
+    models = [lay_out(model, own, suite.seed) for model, own in zip(described, given, strict=True)]
+    turned = [f"{model.name}: {note}" for model in models if (note := describe_layout(model))]
+    told = (*_check_data(request, suite, data, models, given), *(data.notes if data else ()), *turned)
     recipes = _recipes(request, suite)
     backends, notes = _backends(request, suite, target)
     chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]

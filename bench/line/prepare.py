@@ -52,6 +52,10 @@ class Setting:
     stages: Stages = field(default_factory=Stages)
     reaches: Reaches = field(default_factory=Reaches)
 
+    def data_for(self, model: Model) -> Dataset | None:
+        """The data set in the layout that the model takes."""
+        return self.data.laid_out(model.layouts) if self.data else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -79,7 +83,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     source = stages.compress(
         model,
         recipe,
-        data=setting.data,
+        data=setting.data_for(model),
         cache=setting.cache,
         seed=setting.seed,
         progress=setting.progress,
@@ -92,7 +96,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     artifact = stages.compile(backend, source, conditions, choice.options, setting.cache)
     evaluation, bench = NOTHING_TO_EVALUATE, None
     if backend.session is not None or backend.infers:
-        evaluation = _choose_samples(source, setting)
+        evaluation = _choose_samples(model, source, setting)
     if backend.session is not None:
         bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
     return Prepared(
@@ -135,7 +139,7 @@ def check_batch(source: Compressed, batch: int) -> None:
             raise Unsupported(f"{source.model}: its batch is fixed to {size}, not {batch}: give --batch {size}")
 
 
-def _choose_samples(source: Compressed, setting: Setting) -> Evaluation:
+def _choose_samples(model: Model, source: Compressed, setting: Setting) -> Evaluation:
     """The user's own inputs, else the data set; drawn inputs, without an accuracy, where neither fits."""
     state = [name for _, name in source.feedback]
     if setting.input_data is not None:
@@ -147,14 +151,15 @@ def _choose_samples(source: Compressed, setting: Setting) -> Evaluation:
             state=state,
         )
         return evaluate_given(setting.input_data, given, setting.target.accuracy_samples)
+    data, other = setting.data_for(model), setting.shifted_data
     found = setting.stages.make_evaluation(
-        setting.data,
-        setting.shifted_data,
+        data,
+        other.laid_out(model.layouts) if other else None,
         shifts=setting.shifts,
         seed=setting.seed,
         limit=setting.target.accuracy_samples,
         folder=setting.folder,
-        unfit=find_misfit(source, setting.data),
+        unfit=find_misfit(source, data),
     )
     return found if found.inputs else evaluate_drawn(source.inputs, setting.seed, state, found.unfit)
 

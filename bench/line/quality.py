@@ -139,6 +139,7 @@ def evaluate_given(file: Path, given: Given, limit: int) -> Evaluation:
         targets=None,
         parts=(("given", size),),
         source=f"{size} of {given.count} samples of {file.name}",
+        notes=given.notes,
         unfit=f"{file.name} has inputs and no labels",
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.config.grammar import Call, Value, parse_call
 from bench.errors import InvalidInput, unknown
+from bench.inputs.layout import FIRST, looks_last, turned
 from bench.models.catalogue import MODELS, Entry
 from bench.types import AskedInput, Model, Scalar
 
@@ -71,7 +72,12 @@ def _shape(text: str, data: Dataset | None, asked: tuple[int, ...] | None) -> tu
             f"input shape {asked} of {text!r} contradicts data set {data.name!r}: {data.input_shape}; "
             "name a data set of that shape, or none by --dataset ''"
         )
-    return data.input_shape
+    return turned(data.input_shape, _layout(text, data))
+
+
+def _layout(text: str, data: Dataset | None) -> str:
+    """What the images of a data set are turned to for a reference network, which takes channels first."""
+    return FIRST if data is not None and names_reference(text) and looks_last(data.input_shape) else ""
 
 
 def _file_model(text: str, data: Dataset | None, shape: tuple[int, ...], weights: Path | None) -> Model:
@@ -157,6 +163,7 @@ def _reference_model(call: Call, data: Dataset | None, shape: tuple[int, ...], w
         input_shape=shape,
         classes=data.classes if data else entry.classes,
         data=data.name if data else None,
+        layouts=(layout,) if (layout := _layout(call.name, data)) else (),
     )
 
 

@@ -69,7 +69,7 @@ def arrays(count=5, **changes):
 def given(tmp_path, specs=SPECS, optional=(), **changes):
     file = tmp_path / "own.npz"
     np.savez(file, **{name: array for name, array in arrays(**changes).items() if array is not None})
-    return read_given(file, specs, optional=optional)
+    return read_given(file, specs, optional=optional).arrays
 
 
 def test_a_file_gives_samples_of_every_input_in_its_own_type(tmp_path):
@@ -86,7 +86,7 @@ def test_a_state_that_is_fed_back_begins_at_zero_where_the_file_has_none(tmp_pat
 
 def test_a_model_of_one_input_takes_an_array_of_any_name(tmp_path):
     np.savez(tmp_path / "own.npz", anything=np.ones((3, 6), np.int32))
-    assert read_given(tmp_path / "own.npz", [IDS])[0].dtype == np.int64
+    assert read_given(tmp_path / "own.npz", [IDS]).arrays[0].dtype == np.int64
 
 
 @pytest.mark.parametrize(
