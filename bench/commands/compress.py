@@ -95,8 +95,7 @@ def compress_one(
         model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
     )
     found = find_program(resolved, cache)
-    (found,) = describe_inputs([found], said, dataset or "")
-    found = lay_out(found, data, seed)
+    found = lay_out(describe_inputs([found], said, dataset or "")[0], data, seed)
     _check_model(found, data if dataset else None, seed, train=train)
     steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)
     check_writable(cache)

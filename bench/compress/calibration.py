@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bench.cache import find_or_make, key
 from bench.compress.interface import Quantizer
+from bench.compress.notes import LAYOUT
 from bench.data.datasets import Dataset
 from bench.device.stored import write_npz
 from bench.errors import InvalidInput, Unsupported
@@ -53,13 +54,13 @@ FROM_DATA = CalibrateOn()
 class Samples:
     """An .npz of arrays by input name in the cache, what they are in words, and why ranges from them are not believed.
 
-    `notes`: what was changed in them. `file` is None, and `source` empty, where nothing is calibrated.
+    `notes`: as in `Compressed`. `file` is None, and `source` empty, where nothing is calibrated.
     """
 
     file: Path | None = None
     source: str = ""
     distrust: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_SAMPLES = Samples()
@@ -105,7 +106,7 @@ def write_samples(
     names = [item.name for item in inputs]
     if on.file is not None:
         arrays, source, notes = _of_file(on.file, inputs, samples, data, seed, state)
-        return Samples(file=_keep(arrays, cache), source=source, notes=notes)
+        return Samples(file=_keep(arrays, cache), source=source, notes={LAYOUT: "; ".join(notes)} if notes else {})
     if on.random:
         drawn_inputs = draw_inputs(inputs, samples, seed, stream=CALIBRATION, zeros=state)
         arrays = dict(zip(names, drawn_inputs, strict=True))

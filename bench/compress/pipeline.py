@@ -74,7 +74,6 @@ def compress(
     if quant is not None and quant.kind in CALIBRATED:
         on, state = calibrate if asked else FROM_DATA, [name for _, name in model.feedback]
         samples = write_samples(base.inputs, quant.samples, data, on, cache=cache, seed=seed, state=state)
-        found |= {notes.LAYOUT: "; ".join(samples.notes)} if samples.notes else {}
     return Compressed(
         model=model.name,
         recipe=recipe.name,
@@ -89,7 +88,7 @@ def compress(
         distrust=samples.distrust,
         layers=base.layers,
         entropy_bytes=base.entropy_bytes if quant is None else None,
-        notes=found,
+        notes={**found, **samples.notes},
     )
 
 
