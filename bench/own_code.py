@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,56 @@ def file_of(path: str, found: object) -> Path | None:
         written = sys.modules[path.partition(":")[0]]
     file = inspect.getsourcefile(written)
     return Path(file) if file else None
+
+
+def sources_of(path: str, file: Path) -> list[Path]:
+    """The file of `package.module:name`, and every module that it imports from the folder it was found in.
+
+    Only the file where it is in an installed package. Raises `InvalidInput` for a module that cannot be parsed.
+    """
+    if LIBRARIES & set(file.parts):
+        return [file]
+    root = file.resolve().parents[path.partition(":")[0].count(".")]
+    with users_code(f"what {path} imports cannot be read:"):
+        return find_imported(root, [file.resolve()])
+
+
+def find_imported(root: Path, starts: Sequence[Path]) -> list[Path]:
+    """The starts and, through their imports, every file under the root that they may load."""
+    todo, found = list(starts), set[Path]()
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += imported_files(path, root)
+    return sorted(found)
+
+
+def imported_files(path: Path, root: Path) -> Iterator[Path]:
+    """Files under the root that a file imports, at its top or inside a function, but not for a type checker only."""
+    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            place = path.relative_to(root).parts[: -node.level] if node.level else ()
+            module = ".".join([*place, *([node.module] if node.module else [])])
+            names = [module, *(".".join(filter(None, (module, alias.name))) for alias in node.names)]
+        for name in filter(None, names):
+            yield from files_of(name, root)
+
+
+def files_of(module: str, root: Path) -> Iterator[Path]:
+    """The file of a module under the root, and those of the packages that it is in."""
+    place = root.joinpath(*module.split("."))
+    packages = [folder / "__init__.py" for folder in (place, *place.parents) if root in folder.parents]
+    yield from (file for file in (place.with_suffix(".py"), *packages) if file.is_file())
+
+
+def without_type_checking(tree: ast.Module) -> ast.Module:
+    """The module less its `if TYPE_CHECKING:` blocks, which never run."""
+    kept = [part for part in tree.body if not (isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING")]
+    return ast.Module(body=kept, type_ignores=[])
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.own_code import find_imported
 from bench.reach import travel
 
 PYTHON = "3.10"
@@ -20,7 +21,7 @@ STARTS = (*travel.ALWAYS, "backends/*/session.py")
 
 def travelling(root: Path = ROOT) -> list[Path]:
     """The starts and, through their imports, every file of this repository that a worker may load."""
-    return travel.travelling(root, [path for pattern in STARTS for path in root.glob(pattern)])
+    return find_imported(root, [path for pattern in STARTS for path in root.glob(pattern)])
 
 
 def main() -> int:

@@ -14,7 +14,7 @@ from bench.cache import find_or_make, key, sha256
 from bench.data.arrays import Arrays
 from bench.data.parts import Array, Choice
 from bench.errors import InvalidInput
-from bench.own_code import file_of, load_object, users_code
+from bench.own_code import file_of, load_object, sources_of, users_code
 
 PARTS = ("train", "test")
 WANTED = "give (train, test) or {'train': ..., 'test': ...}, each an iterable of (inputs, targets)"
@@ -56,7 +56,8 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
     """The samples that the function gives, as arrays whose content stays on disk or with the user's object.
 
     Objects with `len` and `[index]` are read by index. Other iterables are written once to `cache`, by the source of
-    the function's file. Raises `InvalidInput` for what is not samples, and for errors of the function, naming its line.
+    the function's file and of the modules that it imports from its folder. Raises `InvalidInput` for what is not
+    samples, and for errors of the function, naming its line.
     """
     function = load_object(text, "function")
     with users_code(f"{text} raised"):
@@ -68,9 +69,11 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
             found[part] = _by_index(samples, place)
         else:
             file = file_of(text, function)
-            found[part] = _stored(samples, place, file, cache)
+            sources = sources_of(text, file) if file else []
+            found[part] = _stored(samples, place, sources, cache)
+            beside = f" and of {len(sources) - 1} modules it imports" if len(sources) > 1 else ""
             notes.append(
-                f"{place} samples are kept by the content of {file}; remove {cache}/data where they change without it"
+                f"{place} samples are kept by the content of {file}{beside}; remove {cache}/data where they change without it"
             )
     (names, train), (tested, test) = found["train"], found["test"]
     if names != tested and sorted(names) == sorted(tested):
@@ -118,12 +121,13 @@ def _by_index(samples: Any, place: str) -> tuple[tuple[str, ...], tuple[Array, .
 
 
 def _stored(
-    samples: Iterable[Any], place: str, file: Path | None, cache: Path | None
+    samples: Iterable[Any], place: str, sources: list[Path], cache: Path | None
 ) -> tuple[tuple[str, ...], tuple[Array, ...]]:
-    if file is None or cache is None:
+    if not sources or cache is None:
         raise InvalidInput(f"{place} has no source file to keep its samples by; give an object with len and [index]")
+    digests = [sha256(file) for file in sources]
     entry = find_or_make(
-        cache, "data", key(place=place, source=sha256(file)), lambda folder: _write(samples, place, folder)
+        cache, "data", key(place=place, sources=digests), lambda folder: _write(samples, place, folder)
     )
     facts = cast("dict[str, Any]", entry.facts)
     arrays: list[Array] = []
@@ -195,6 +199,8 @@ def _open(sample: Any, place: str) -> tuple[tuple[str, ...], list[Array]]:
         names, values = (), list(inputs) if isinstance(inputs, tuple) else [inputs]
     if not values:
         raise InvalidInput(f"{place} has no inputs; give at least one")
+    if isinstance(targets, Mapping) or (isinstance(targets, tuple) and any(np.ndim(one) for one in targets)):
+        raise InvalidInput(f"targets of {place} are several; a task takes one: join them to one array or tensor")
     return names, [*(_array(value, f"inputs of {place}") for value in values), _array(targets, f"targets of {place}")]
 
 

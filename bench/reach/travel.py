@@ -2,54 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from bench.errors import Unavailable
+from bench.own_code import files_of, find_imported, imported_files
 
 ALWAYS = ("bench/device/**/*.py", "bench/types.py", "bench/records.py", "bench/errors.py")
 """What every job needs; the rest is what a session or a meter imports."""
-
-
-def travelling(root: Path, starts: Sequence[Path]) -> list[Path]:
-    """The starts and, through their imports, every file under the root that a worker may load."""
-    todo, found = list(starts), set[Path]()
-    while todo:
-        path = todo.pop()
-        if path not in found:
-            found.add(path)
-            todo += imported_files(path, root)
-    return sorted(found)
-
-
-def imported_files(path: Path, root: Path) -> Iterator[Path]:
-    """Files under the root that a file imports, at its top or inside a function, but not for a type checker only."""
-    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        for name in names:
-            yield from files_of(name, root)
-
-
-def files_of(module: str, root: Path) -> Iterator[Path]:
-    """The file of a module under the root, and those of the packages that it is in."""
-    place = root.joinpath(*module.split("."))
-    packages = [folder / "__init__.py" for folder in (place, *place.parents) if root in folder.parents]
-    yield from (file for file in (place.with_suffix(".py"), *packages) if file.is_file())
-
-
-def without_type_checking(tree: ast.Module) -> ast.Module:
-    """The module less its `if TYPE_CHECKING:` blocks, which never run."""
-    kept = [part for part in tree.body if not (isinstance(part, ast.If) and ast.unparse(part.test) == "TYPE_CHECKING")]
-    return ast.Module(body=kept, type_ignores=[])
 
 
 def collect(modules: Sequence[str]) -> Mapping[str, Path]:
@@ -65,8 +29,8 @@ def collect(modules: Sequence[str]) -> Mapping[str, Path]:
             raise Unavailable(f"module {module} cannot be found to be sent to the device")
         if module == "bench.device":
             starts += [path for pattern in ALWAYS for path in root.glob(pattern)]
-        found |= {path.relative_to(root).as_posix(): path for path in travelling(root, starts)}
-        found |= _of_bench(travelling(root, starts))
+        found |= {path.relative_to(root).as_posix(): path for path in find_imported(root, starts)}
+        found |= _of_bench(find_imported(root, starts))
     return found
 
 
@@ -97,7 +61,7 @@ def _of_bench(files: Sequence[Path]) -> dict[str, Path]:
     """What files of another package import of `bench`."""
     root = find_root("bench")
     starts = {found for path in files for found in imported_files(path, root)}
-    return {path.relative_to(root).as_posix(): path for path in travelling(root, sorted(starts))}
+    return {path.relative_to(root).as_posix(): path for path in find_imported(root, sorted(starts))}
 
 
 def find_root(module: str) -> Path:

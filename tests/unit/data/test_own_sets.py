@@ -58,6 +58,26 @@ def test_generators_are_kept_by_the_source_of_their_file_and_said_so(load, tmp_p
     assert load(LISTS).digest == first.digest
 
 
+def test_generators_are_taken_again_when_a_module_that_they_import_changes(load, tmp_path, monkeypatch):
+    (tmp_path / "users_package").mkdir()
+    (tmp_path / "users_package" / "__init__.py").write_text("from .more import factor")
+    found = []
+    for factor in (1, 2):
+        (tmp_path / "users_package" / "more.py").write_text(f"factor = {factor}")
+        for name in ("users_package", "users_package.more"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        found.append(load(f"from users_package import factor\nx = factor * x\n{GENERATORS}"))
+    first, second = (data.train.inputs(slice(None))[0] for data in found)
+    np.testing.assert_array_equal(2 * first, second)
+    assert "and of 2 modules it imports" in found[0].notes[0]
+
+
+@pytest.mark.parametrize("targets", ["(x[0], x[1])", "{'boxes': x[0]}"])
+def test_several_targets_are_refused(load, targets):
+    with pytest.raises(InvalidInput, match=r"targets of sample 0 of .* are several; a task takes one"):
+        load(f"def give(): return [(x[0], {targets})], [(x[0], {targets})]", task="regression")
+
+
 def test_a_generator_is_read_once(load):
     load(GENERATORS)
     count = "import pathlib\nseen = pathlib.Path(__file__).with_name('seen')\n"
