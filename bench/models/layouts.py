@@ -48,7 +48,7 @@ def _of_file(model: Model, shapes: list[tuple[int, ...]]) -> tuple[str, ...]:
 
 
 def _of_function(model: Model, data: Dataset, shapes: list[tuple[int, ...]], seed: int) -> str:
-    if len(shapes) != 1 or not (ways := find_ways(shapes[0])):
+    if model.inputs or len(shapes) != 1 or not (ways := find_ways(shapes[0])):
         return ""
     as_it_is, suspect = _runs(model, seed), looks_last(shapes[0])
     if as_it_is and not suspect:

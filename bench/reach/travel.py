@@ -48,7 +48,7 @@ def pack(files: Mapping[str, Path]) -> bytes:
 def pack_program(module: str) -> bytes:
     """A zip that runs a module by itself: it and what it imports of its own package. Raises `Unavailable`."""
     root = find_root(module)
-    files = travelling(root, list(files_of(module, root)))
+    files = find_imported(root, list(files_of(module, root)))
     return pack({path.relative_to(root).as_posix(): path for path in files})
 
 
