@@ -75,6 +75,11 @@ def first_rows(samples: Samples, rows: int) -> Samples:
     return samples.first(rows) if isinstance(samples, Stored) else samples[:rows]
 
 
+def as_array(samples: Samples) -> Array:
+    """All rows as an array; pages of the file where they are many."""
+    return samples.load() if isinstance(samples, Stored) else samples
+
+
 def rows_at_once(sample_bytes: int) -> int:
     """How many samples of this size make a piece."""
     return max(1, PIECE_BYTES // max(1, sample_bytes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from bench.device.outputs import Output
+from bench.device.stored import as_array
 from bench.errors import BoardLost, DiskFull, PressbenchError, full_disk_ends
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
@@ -157,7 +158,7 @@ def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
     backend, artifact = prepared.backend, prepared.artifact
     outputs = None
     if backend.infers:
-        named = backend.infer(artifact, prepared.evaluation.inputs, cell.backend.options)
+        named = backend.infer(artifact, tuple(map(as_array, prepared.evaluation.inputs)), cell.backend.options)
         outputs = tuple(Output(name=name, rows=rows) for name, rows in named.items())
     simulation = backend.simulate(artifact, cell.conditions, cell.backend.options)
     noted = {str(column): str(reason) for column, reason in simulation.notes.get("missing", {}).items()}
