@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,27 @@ def test_a_run_takes_energy_from_the_rails_of_the_board_and_clean_leaves_nothing
     done = pressbench("targets", "clean", "board.toml")
     assert done.returncode == 0, done.stderr
     assert "MB removed from the board" in done.stdout
+    assert not board.storage.exists()
+
+
+def test_the_shipped_jetson_target_measures_with_its_rails_from_a_clean_state(pressbench, board):
+    """As `make bench TARGET=jetson PRESSBENCH_HOST=...` runs it; the double adds only where its keys and rails are."""
+    jetson = resources.files("targets").joinpath("jetson.toml").read_text()
+    keys = [line for line in board.target().splitlines() if not line.startswith(("name", "reach", "host"))]
+    (pressbench.folder / "jetson.toml").write_text("\n".join(keys) + "\n" + jetson)
+    pressbench.environment["PRESSBENCH_HOST"] = f"{board.user}@127.0.0.1:{board.port}"
+    assert not board.storage.exists()
+    with sshd.loaded_rails(board):
+        done = pressbench(*run("--recipe", "baseline", "--target", "jetson.toml"))
+    assert done.returncode == 0, done.stderr
+    with (pressbench.folder / "out" / "cells.csv").open() as file:
+        rows = {row["backend"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"tensorrt", "tensorrt-float16", "ort-cpu"}
+    assert rows["tensorrt"]["status"] == rows["tensorrt-float16"]["status"] == "skipped"
+    assert rows["ort-cpu"]["target"] == "jetson"
+    assert rows["ort-cpu"]["energy_source"] == "measured:ina3221"
+    assert float(rows["ort-cpu"]["energy_per_inference_mj"]) > 0
+    assert pressbench("targets", "clean", "jetson.toml").returncode == 0
     assert not board.storage.exists()
 
 
