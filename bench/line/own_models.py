@@ -144,6 +144,12 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
     if given and len(models) > 1:
         names = ", ".join(model.name for model in models)
         raise InvalidInput(f"{given[0]} belongs to one model: give one --model, not {names}")
+    for model in models:
+        if options.inputs and model.data and model.factory:
+            raise InvalidInput(
+                f"data set {model.data!r} gives the inputs{_show_inputs(model)}: leave --input out, or name no data set: "
+                "--dataset ''"
+            )
     described = [
         replace(
             model,
@@ -165,11 +171,6 @@ def describe_inputs(models: Sequence[Model], options: InputOptions, dataset: str
 
 
 def _check_inputs(model: Model, options: InputOptions) -> None:
-    if model.data and options.inputs and model.factory:
-        raise InvalidInput(
-            f"data set {model.data!r} gives the inputs{_show_inputs(model)}: leave --input out, or name no data set: "
-            "--dataset ''"
-        )
     if model.input_shape and options.inputs:
         raise InvalidInput("--input-shape is short for --input of one input: give one of them")
     if model.file is None:
