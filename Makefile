@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test test-all coverage check wheel perf papers cases cases-fast gpu arm fpga onnx2tf clean
+.PHONY: setup bench report test test-all coverage check wheel perf perf-stats papers cases cases-fast gpu arm fpga onnx2tf clean
 
 setup: $(STAMP)
 
@@ -59,6 +59,10 @@ wheel: setup
 
 perf: setup
 	$(BIN)/python -m tools.perf
+
+# What `pressbench regress` detects and how often it is wrong, beside other rules.
+perf-stats: setup
+	$(BIN)/python -m tools.perf_stats
 
 papers: setup
 	$(BIN)/python -m tools.papers

@@ -370,6 +370,52 @@ def energy_command(**arguments: Any) -> tuple[Any, Any]:
     return add_trace(**arguments)
 
 
+def judging_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a night is judged: the same of `regress` and of `triage`, which looks for one of its alarms."""
+    rate = click.option("--false-alarms", type=float, default=0.01, show_default=True, help="Share that may be false.")
+    nights = click.option(
+        "--nights", type=click.IntRange(1), default=14, show_default=True, help="Newest nights to look for changes in."
+    )
+    target = click.option("--target", help="Only the runs of this target.")
+    return target(rate(smallest_option(nights(function))))
+
+
+@command("regress")
+@results_option
+@database_option
+@judging_options
+@click.option(
+    "--fail-on",
+    multiple=True,
+    default=("regression", "missing"),
+    show_default=True,
+    type=click.Choice(["regression", "missing", "environment", "inconclusive", "improvement", "nothing"]),
+    help="Alarms that end with exit code 1. Several times for several.",
+)
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML here.")
+@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a summary here.")
+@click.option("--github", is_flag=True, help="Also print GitHub's annotations.")
+def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
+    """What changed over the nights of a store: regressions, improvements, environments, missing series."""
+    from bench.commands.regress import find_regressions
+
+    return find_regressions(**arguments)
+
+
+@command("triage")
+@results_option
+@database_option
+@judging_options
+@click.option("--note", default="", help="Why; `acknowledged` needs one.")
+@click.argument("alarm", required=False)
+@click.argument("state", required=False, type=click.Choice(["new", "acknowledged", "expected", "fixed"]))
+def triage_command(**arguments: Any) -> tuple[Any, Any]:
+    """Say what was decided about an alarm of `regress`; without one, list what was."""
+    from bench.commands.regress import triage_alarm
+
+    return triage_alarm(**arguments)
+
+
 @command("recipes")
 def recipes_command() -> tuple[Any, Any]:
     """Every compressor with its arguments and source, and the recipes of the shipped suites."""

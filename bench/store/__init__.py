@@ -2,5 +2,6 @@
 
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
+from bench.store.triage import STATES, Triage
 
-__all__ = ["Store", "find_absent_file"]
+__all__ = ["STATES", "Store", "Triage", "find_absent_file"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, final
@@ -16,7 +16,8 @@ from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
 from bench.store.codec import pack_record, pack_run, unpack_record, unpack_run
 from bench.store.connect import connect, reading, writing
-from bench.store.schema import CELLS, RUNS, prepare
+from bench.store.schema import CELLS, RUNS, TRIAGE, prepare
+from bench.store.triage import Triage
 
 SILENT_FOR = timedelta(hours=1)
 """A run of another machine that stored nothing for so long counts as gone."""
@@ -136,6 +137,18 @@ class Store:
         with reading(self.engine, self.where) as connection:
             rows = connection.execute(query).all()
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
+
+    def triage(self) -> list[Triage]:
+        """What was decided about alarms, by time."""
+        with reading(self.engine, self.where) as connection:
+            rows = connection.execute(select(TRIAGE).order_by(TRIAGE.c.changed_at, TRIAGE.c.alarm)).all()
+        return [Triage(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name for a row's columns
+
+    def decide(self, triage: Triage) -> None:
+        """Keeps a decision about an alarm in place of an earlier one."""
+        with writing(self.engine, self.where) as connection:
+            connection.execute(delete(TRIAGE).where(TRIAGE.c.alarm == triage.alarm))
+            connection.execute(insert(TRIAGE).values(**asdict(triage)))
 
     def last_interrupted(self, target: str, suite: str) -> Run | None:
         """The latest interrupted run of this target and suite that no process runs; None where there is none."""

@@ -3,6 +3,7 @@
 Schema history:
 1  runs and cells; a run did not say which process it belonged to.
 2  runs.owner and runs.touched_at: they show whether a run was killed or still goes on.
+3  triage: what was decided about the alarms of `pressbench regress`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     UniqueConstraint,
     insert,
     inspect,
@@ -29,7 +31,7 @@ from sqlalchemy import (
 
 from bench.errors import InvalidInput
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 METADATA = MetaData()
 
 VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
@@ -58,6 +60,18 @@ CELLS = Table(
     Column("status", String(20), nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("run_id", "key", name="one_record_a_cell"),
+)
+
+TRIAGE = Table(
+    "triage",
+    METADATA,
+    Column("alarm", String(20), primary_key=True),
+    Column("series", Text, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("run_id", String(200), nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("note", Text, nullable=False),
+    Column("changed_at", String(40), nullable=False),
 )
 
 
@@ -91,5 +105,10 @@ def upgrade_to_2(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE runs ADD COLUMN touched_at VARCHAR(40) DEFAULT '' NOT NULL"))
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2}
+def upgrade_to_3(connection: Connection) -> None:
+    """Adds the table of triage, empty."""
+    TRIAGE.create(connection)
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2, 3: upgrade_to_3}
 """Version -> the step from the one before it."""

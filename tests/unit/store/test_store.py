@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, this_process
 from bench.records import ColdStart, Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
-from bench.store import Store
+from bench.store import Store, Triage
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
 from bench.store.connect import connect
 from bench.store.schema import METADATA, SCHEMA_VERSION
@@ -384,3 +384,16 @@ def test_a_server_that_does_not_answer_is_unavailable_and_its_password_stays_sec
     with pytest.raises(Unavailable, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:1/bench") as caught:
         Store.open("postgresql://me:secret@127.0.0.1:1/bench")
     assert "secret" not in str(caught.value)
+
+
+def decision(**changes):
+    base = {"alarm": "1a2b", "series": "cpu / ort", "kind": "regression", "run_id": "r", "state": "expected"}
+    return Triage(**base | {"note": "", "changed_at": "2026-01-01"} | changes)
+
+
+def test_a_decision_about_an_alarm_is_kept_and_replaced(store):
+    store.decide(decision(alarm="other", changed_at="2025-12-31"))
+    store.decide(decision())
+    store.decide(decision(state="acknowledged", note="<b>'; DROP TABLE runs"))
+    assert [one.alarm for one in store.triage()] == ["other", "1a2b"]
+    assert store.triage()[1].note == "<b>'; DROP TABLE runs"

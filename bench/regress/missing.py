@@ -1,0 +1,118 @@
+"""Series and boards that stopped reporting: an alarm of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from statistics import median
+
+from bench.records import Run
+from bench.regress.alarms import Alarm, Kind
+from bench.regress.series import History, Series
+
+LATE = 2.0
+"""A group of runs is missing once so many of its usual gaps have passed, and retired after `RETIRED` of them."""
+RETIRED = 14
+FEWEST_RUNS = 3
+LOOKED_BACK = 7
+"""A series that had a figure in one of so many runs before the newest of its group is expected in it."""
+
+
+def find_missing(history: History) -> list[Alarm]:
+    """The groups of runs that stopped, and the series that the newest run of their group lacks."""
+    alarms = []
+    newest = max((run.started_at for run in history.runs), default="")
+    for runs in group_runs(history.runs).values():
+        stopped = describe_stop(runs, newest)
+        if stopped:
+            alarms.append(name_group(history, runs, stopped))
+        else:
+            alarms += [name_series(history, runs, one) for one in history.series.values() if lacks(one, runs)]
+    return alarms
+
+
+def group_runs(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
+    """Runs of one target and suite that were asked for the same cells, by start. One still running is left out."""
+    found: dict[tuple[str, str, str], list[Run]] = {}
+    for run in runs:
+        if run.status != "running":
+            narrowed = {name: run.request[name] for name in sorted(run.request) if name in NARROWED}
+            found.setdefault((run.target, run.suite, str(narrowed)), []).append(run)
+    return found
+
+
+NARROWED = ("models", "recipes", "backends", "data", "batch", "threads")
+"""Fields of a run's request that say which cells it has."""
+
+
+def describe_stop(runs: Sequence[Run], newest: str) -> str:
+    """Since when a group has had no run, where that is late by its own habit; "" where it is not."""
+    if len(runs) < FEWEST_RUNS:
+        return ""
+    starts = [read_moment(run.started_at) for run in runs]
+    gaps = [later - earlier for earlier, later in pairwise(starts)]
+    usual = timedelta(seconds=max(median(gap.total_seconds() for gap in gaps), 60.0))
+    late = read_moment(newest) - starts[-1]
+    if not LATE * usual < late <= RETIRED * usual:
+        return ""
+    return f"no run since {runs[-1].started_at}; usually one every {describe_gap(usual)}"
+
+
+def lacks(series: Series, runs: Sequence[Run]) -> bool:
+    """Whether the newest run of the group has no figure of a series that an earlier one had."""
+    if len(runs) < 2:
+        return False
+    had = {point.run_id for point in series.points}
+    return runs[-1].run_id not in had and bool(had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]})
+
+
+def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
+    """The alarm of a series that the newest run lacks, with what that run says of its cell."""
+    run, key = runs[-1], series.key
+    cell = f"{key.target} / {key.backend} / {key.model} / {key.recipe} / {key.conditions}"
+    first = find_first_lack(series, runs)
+    why = history.silent.get((run.run_id, cell), f"the run ({run.status}) has no such cell")
+    return Alarm(
+        kind=Kind.MISSING,
+        series=key.text,
+        metric=key.metric,
+        since=first.started_at,
+        night=history.runs.index(first),
+        run_id=first.run_id,
+        why=why,
+        cause=f"{key.target} / {key.backend}: {why}",
+    )
+
+
+def find_first_lack(series: Series, runs: Sequence[Run]) -> Run:
+    """The first run of the group after the last one that had the figure."""
+    had = {point.run_id for point in series.points}
+    last = max(place for place, run in enumerate(runs) if run.run_id in had)
+    return runs[last + 1]
+
+
+def name_group(history: History, runs: Sequence[Run], why: str) -> Alarm:
+    """The alarm of a target and suite without a run."""
+    last = runs[-1]
+    return Alarm(
+        kind=Kind.MISSING,
+        series=f"{last.target} / {last.suite}",
+        metric="runs",
+        since=last.started_at,
+        night=history.runs.index(last),
+        run_id=last.run_id,
+        why=why,
+        cause=f"{last.target}: {why}",
+    )
+
+
+def read_moment(text: str) -> datetime:
+    """A stored time."""
+    return datetime.fromisoformat(text)
+
+
+def describe_gap(gap: timedelta) -> str:
+    """Hours or days, to one digit."""
+    hours = gap.total_seconds() / 3600
+    return f"{hours / 24:.1f} days" if hours >= 48 else f"{hours:.1f} hours"

@@ -1,0 +1,121 @@
+"""A store's history -> the report of its newest night: groups of alarms, each with what was decided about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.records import Run
+from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
+from bench.regress.judge import MOST, RECENT, judge
+from bench.regress.missing import find_missing
+from bench.regress.series import History, read_history
+from bench.store import Store, Triage
+
+NEAR = 2
+"""A change that is found again up to so many nights away is the same change: a location is not exact."""
+SETTLED = {"acknowledged", "expected"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """An alarm beside its triage, None where it is new."""
+
+    alarm: Alarm
+    triage: Triage | None = None
+
+    @property
+    def id(self) -> str:
+        """That of its triage, which stays where the located night moves."""
+        return self.triage.alarm if self.triage else self.alarm.id
+
+    @property
+    def state(self) -> str:
+        """As `bench.store.STATES`."""
+        return self.triage.state if self.triage else "new"
+
+    @property
+    def open(self) -> bool:
+        """Whether it asks for attention. One marked fixed is open again: it is still there."""
+        return self.state not in SETTLED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Night:
+    """The newest night. `series`: how many were judged; `young`: of these, how many have too few nights yet."""
+
+    newest: Run
+    runs: int
+    series: int
+    young: int
+    groups: tuple[Group, ...]
+    known: tuple[Known, ...]
+    notes: tuple[str, ...]
+    rate: float
+    smallest_effect: float
+
+    def count(self, kinds: Sequence[Kind]) -> int:
+        """Open alarms of these kinds."""
+        return sum(one.open and one.alarm.kind in kinds for one in self.known)
+
+
+YOUNG = 6
+"""With fewer nights no step is found: of 2 points on a side, 4 are the least and chance makes too much of them."""
+
+
+def judge_night(
+    store: Store,
+    *,
+    rate: float = RATE,
+    smallest_effect: float = EFFECT,
+    recent: int = RECENT,
+    target: str | None = None,
+) -> Night:
+    """Reads the newest `MOST` runs of the store, one at a time, and judges every series. The store has a run."""
+    runs = [run for run in store.runs() if target in (None, run.target)][-MOST:]
+    history = read_history((run, store.records(run.run_id)) for run in runs)
+    judged = [judge(series, recent=recent) for _, series in sorted(history.series.items())]
+    alarms = [*raise_alarms(judged, rate=rate, smallest_effect=smallest_effect), *find_missing(history)]
+    known = match_triage(alarms, store.triage(), history)
+    return Night(
+        newest=runs[-1],
+        runs=len(runs),
+        series=len(judged),
+        young=sum(len(one.series.points) < YOUNG for one in judged),
+        groups=tuple(group_alarms(alarms)),
+        known=tuple(known),
+        notes=tuple(dict.fromkeys(history.notes)),
+        rate=rate,
+        smallest_effect=smallest_effect,
+    )
+
+
+def match_triage(alarms: Sequence[Alarm], decided: Sequence[Triage], history: History) -> list[Known]:
+    """Each alarm with the last decision about its series and kind, of a night near its own."""
+    nights = {run.run_id: place for place, run in enumerate(history.runs)}
+    found = []
+    for alarm in alarms:
+        own = [
+            triage
+            for triage in decided
+            if (triage.series, triage.kind) == (alarm.series, alarm.kind.value)
+            and abs(nights.get(triage.run_id, -NEAR - 1 - len(nights)) - alarm.night) <= NEAR
+        ]
+        found.append(Known(alarm=alarm, triage=own[-1] if own else None))
+    return found
+
+
+def make_triage(known: Known, state: str, note: str, changed_at: str) -> Triage:
+    """A decision about an alarm, in place of the one it has."""
+    if known.triage:
+        return replace(known.triage, state=state, note=note, changed_at=changed_at)
+    alarm = known.alarm
+    return Triage(
+        alarm=alarm.id,
+        series=alarm.series,
+        kind=alarm.kind.value,
+        run_id=alarm.run_id,
+        state=state,
+        note=note,
+        changed_at=changed_at,
+    )
