@@ -58,9 +58,13 @@ def make_design(source: Compressed, spec: QuantSpec, work: Path) -> Typed:
     )
     turned = design.turn(samples)
     _check_layout(design, ready, samples[:CHECKED], turned[:CHECKED])
-    trained = {name: round(np.log2(high)) + 1 for name, _, high in spec.ranges}
-    typed = assign(design, turned, width=spec.weight_bits, integer=spec.integer_bits, trained=trained)
+    typed = assign(design, turned, width=spec.weight_bits, integer=spec.integer_bits, trained=read_trained(spec))
     return typed if source.calibration is not None else replace(typed, overflows=(), ranges={})
+
+
+def read_trained(spec: QuantSpec) -> dict[str, int]:
+    """Name -> integer bits, of ranges that fixed-point training settled: from -2^(bits - 1) to 2^(bits - 1)."""
+    return {name: round(np.log2(high)) + 1 for name, _, high in spec.ranges}
 
 
 def realise(typed: Typed, source: Compressed, options: Options, out: Path) -> Realised:

@@ -48,7 +48,7 @@ def assign(
         if exact:
             typed = replace(typed, result=_exact(typed, done), exact=True)
         else:
-            settled = (trained or {}).get(node.title, integer)
+            settled = _find_trained(node, design, trained or {}, integer)
             chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)
             if settled is not None:
                 overflows += _overflow(node.title, values[node.name], chosen)
@@ -56,6 +56,21 @@ def assign(
         done[node.name] = typed
     ranges = {node.title: (float(values[node.name].min()), float(values[node.name].max())) for node in design.nodes}
     return Typed(design=replace(design, nodes=tuple(done.values())), ranges=ranges, overflows=tuple(overflows))
+
+
+def _find_trained(node: Node, design: Design, trained: Mapping[str, int], otherwise: int | None) -> int | None:
+    """The integer bits that training gave a value: by its layer's name, or as what enters a layer that reads it."""
+    names = [node.title]
+    if node.kind == "relu":
+        names.append(design[node.inputs[0]].title)
+    reading = design.users(node.name)
+    while reading:
+        user = reading.pop()
+        if user.weight is not None:
+            names.append(f"{user.title}:input")
+        elif user.kind in ("maxpool", "flatten"):
+            reading += design.users(user.name)
+    return next((trained[name] for name in names if name in trained), otherwise)
 
 
 def choose(values: Array, width: int) -> Fixed:

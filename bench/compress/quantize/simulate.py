@@ -70,7 +70,7 @@ class Ranges:
 def calibrate(module: nn.Module, traced: Traced, samples: Sequence[np.ndarray]) -> Ranges:
     """Minima and maxima of every float32 activation over the samples: an array (N, ...) for each input."""
     ranges = Ranges()
-    with torch.no_grad(), _meeting(module, traced, ranges.observe, replace=False):
+    with torch.no_grad(), meeting(module, traced, ranges.observe, replace=False):
         for start in range(0, len(samples[0]), CALIBRATION_BATCH):
             module(*as_tensors(one[start : start + CALIBRATION_BATCH] for one in samples))
     return ranges
@@ -90,7 +90,7 @@ def simulated(module: nn.Module, traced: Traced, ranges: Ranges, layers: frozens
             ranges.observe(activation, x)
         return rounded(x, *ranges.seen[activation.name], symmetric=grid.symmetric)
 
-    with _meeting(module, traced, quantize, replace=True):
+    with meeting(module, traced, quantize, replace=True):
         yield
 
 
@@ -150,7 +150,7 @@ def _folded(norm: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _meeting(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> Iterator[None]:
+def meeting(module: nn.Module, traced: Traced, see: Any, *, replace: bool) -> Iterator[None]:
     """Calls `see(activation, x)` at every activation. With `replace`, what it returns takes the activation's place."""
 
     def entering(activation: Activation, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
