@@ -15,7 +15,7 @@ from bench.errors import Unsupported
 FORWARDED = frozenset({"Identity", "Dropout"})
 TAKEN = (
     "Gemm, MatMul and Conv with stored weights, Add, Relu, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over an "
-    "image, Flatten, Reshape to one row, and BatchNormalization behind a layer"
+    "image, Flatten, Reshape and Squeeze to one row, and BatchNormalization behind a layer"
 )
 
 
@@ -258,6 +258,15 @@ def _flatten(reader: _Reader, node: NodeProto) -> Node:
     return source if len(source.shape) == 1 else _row(reader, source, node.name)
 
 
+def _squeeze(reader: _Reader, node: NodeProto) -> Node:
+    """Takes the height and the width of 1 away."""
+    source = reader.get(node.input[0], node)
+    axes = _attributes(node).get("axes") or (reader.stored.get(node.input[1]) if len(node.input) > 1 else None)
+    if source.shape[:-1] != (1, 1) or axes is None or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
+        raise _refuse(node, "of other axes than an image's height and width, both 1,")
+    return _row(reader, source, node.name)
+
+
 def _row(reader: _Reader, source: Node, title: str) -> Node:
     row = (int(np.prod(source.shape)),)
     made = reader.add(Node(name="", title=title, kind="flatten", inputs=(source.name,), shape=row))
@@ -287,7 +296,7 @@ READERS: Mapping[str, Callable[[_Reader, NodeProto], Node]] = {
     "BatchNormalization": _batch_norm,
     "Flatten": _flatten,
     "Reshape": _flatten,
-    "Squeeze": _flatten,
+    "Squeeze": _squeeze,
 }
 
 

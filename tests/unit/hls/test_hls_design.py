@@ -156,6 +156,8 @@ def test_layers_that_share_a_name_keep_apart() -> None:
         ([("Conv", ["x", "w"], {})], (1, 3, 3), {"w": np.ones((1, 1, 1, 1))}, "its output is an image"),
         ([("Add", ["x", "w"], {})], (2,), {"w": np.ones(2)}, "cannot be folded into the layer before it"),
         ([("Relu", ["x"], {})], (2, 3), {}, "takes a row or an image"),
+        ([("Squeeze", ["x", "w"], {})], (3, 1, 2), {"w": np.array([2, 3])}, "of other axes than"),
+        ([("Squeeze", ["x", "w"], {})], (3, 1, 1), {"w": np.array([2])}, "of other axes than"),
     ],
 )
 def test_what_has_no_fixed_point_form_is_named(
@@ -180,6 +182,21 @@ def test_a_batch_norm_is_folded_into_the_layer_before_it(tmp_path: Path) -> None
     found = evaluate(design, design.turn(samples), fixed=False)[design.nodes[-1].name]
     assert [node.kind for node in design.nodes] == ["input", "conv", "relu", "flatten", "dense"]
     assert found == pytest.approx(network(torch.from_numpy(samples)).detach().numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("axes", [(2, 3), (-1, -2)])
+def test_a_squeezed_image_is_a_row(axes: tuple[int, ...]) -> None:
+    """The mean of each channel, then its own weight."""
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["m"], "mean"),
+        helper.make_node("Squeeze", ["m", "axes"], ["s"], "squeeze"),
+        helper.make_node("MatMul", ["s", "w.weight"], ["y"], "w"),
+    ]
+    model = graph(nodes, (3, 2, 2), **{"w.weight": np.diag([1.0, 2.0, 3.0])})
+    model.graph.initializer.append(numpy_helper.from_array(np.array(axes), "axes"))
+    design, samples = read_design(model), samples_of((3, 2, 2))
+    found = evaluate(design, design.turn(samples), fixed=False)[design.nodes[-1].name]
+    assert found == pytest.approx(samples.mean(axis=(2, 3)) * [1, 2, 3], abs=1e-5)
 
 
 def test_hls4mls_bounds_follow_its_formulas(tmp_path: Path) -> None:
