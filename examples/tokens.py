@@ -66,8 +66,12 @@ def encode(text: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(file: str = "docstrings.npz") -> None:
-    """A quarter of the docstrings is to test with."""
-    samples = [(*encode(text), label) for label, modules in enumerate(LIBRARIES) for text in docstrings(modules)]
+    """A quarter of the docstrings is to test with; of those that begin with the same words, one is kept."""
+    different = {}
+    for label, modules in enumerate(LIBRARIES):
+        for ids, mask in map(encode, docstrings(modules)):
+            different.setdefault(ids.tobytes(), (ids, mask, label))
+    samples = list(different.values())
     order = np.random.default_rng(0).permutation(len(samples))
     ids, mask, labels = (np.stack(column)[order] for column in zip(*samples, strict=True))
     test = len(samples) // 4
