@@ -232,6 +232,9 @@ def report_command(**arguments: Any) -> tuple[Any, Any]:
 @calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @click.option("--backend", default="ort", show_default=True, help="The backend that makes the file.")
+@click.option(
+    "--option", "options", multiple=True, help="KEY=VALUE of the backend, as `reduce_range=true`; several times."
+)
 @click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs.")
 def compress_command(
     *,

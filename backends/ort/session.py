@@ -1,6 +1,6 @@
 """The device side of ONNX Runtime: one loaded model, what it runs on, and which kernels really ran.
 
-Travels to the device with `loading.py`, `kernels.py`, `gpu.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
+Travels to the device with `loading.py`, `kernels.py`, `exact.py`, `gpu.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
 
 The timed call is `run_with_iobinding` on pre-allocated outputs: with one thread on a 2-core x86-64
 machine and a model of one Relu over 16 floats it takes 2.6 us, plain `run` 4.6 us with the output
@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy as np
 
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.ort import gpu
+from backends.ort.exact import explain_inexact
 from backends.ort.kernels import (
     Event,
     count_kernels,
@@ -34,7 +36,7 @@ from backends.ort.loading import find_unknowns, load, read_placement
 from bench.device.inputs import FED_SIZES, check_feed
 from bench.device.precision import find_stayed_float
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Json, Precision, Scalar, TensorSpec
 
@@ -141,6 +143,17 @@ class OrtSession(Session):
             raise Unavailable("no layer times on a GPU: ONNX Runtime's profiler times launches there, not kernels")
         events = self._profile_runs(check_feed(self._path.name, self._inputs, feed), 1 + runs)
         return layer_times(events, runs)
+
+    def explain_inexact(self, feeds: Sequence[Feed]) -> str:
+        """Compares int8 kernels of the CPU with the same file computed without optimization (another load)."""
+        fused = self._options.get("graph_optimization", "all") != "off"
+        if self._provider != "cpu" or self._precision.asked != "int8" or not fused:
+            return ""
+        exact = []
+        with suppress(PressbenchError, *NATIVE_ERRORS):
+            plain = load(self._path, self._threads, {**self._options, "graph_optimization": "off"}, self._precision)
+            exact = [plain.run([spec.name for spec in self._outputs], dict(feed)) for feed in feeds]
+        return explain_inexact([self.run(feed) for feed in feeds], exact) if exact else ""
 
     def memory(self) -> Mapping[str, int]:
         """What all processes on the GPU hold, once this session has run; {} on the CPU and where the driver does not say."""

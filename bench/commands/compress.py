@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from bench.inputs.of_file import find_batch
 from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import describe_file
 from bench.line.measure import Findings, Outputs, measure_artifact
-from bench.line.options import LOCAL, fit_recipe
+from bench.line.options import LOCAL, fit_recipe, read_options
 from bench.line.own_models import NOTHING_SAID, InputOptions, check_fit, choose_calibration, describe_inputs
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
 from bench.line.quality import (
@@ -79,6 +80,7 @@ def compress_one(
     calibrate: str | None,
     task: str | None = None,
     backend: str,
+    options: Sequence[str] = (),
     seed: int,
     cache: Path,
     progress: Progress,
@@ -86,22 +88,22 @@ def compress_one(
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; returns its cost, and how it answers in the runtime that made it.
 
-    `dataset`: None for the default, "" for none. `coded`: where to write the coded weights too. `said`: of the inputs.
-    The answer has `untrusted` where the outputs are not those of the network, or nothing speaks for its ranges.
+    `dataset`: None for the default, "" for none. `coded`: where to write the coded weights too. `options`: of the backend,
+    KEY=VALUE. `said`: of the inputs. The answer has `untrusted` where the
+    outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
     data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text), cache)
-    resolved = resolve(
-        model, data, input_shape=input_shape or None, weights=Path(weights) if weights else None, train=train
-    )
-    found = find_program(resolved, cache)
+    checkpoint = Path(weights) if weights else None
+    found = find_program(resolve(model, data, input_shape=input_shape or None, weights=checkpoint, train=train), cache)
     found = lay_out(describe_inputs([found], said, dataset or "")[0], data, seed)
     _check_model(found, data if dataset else None, seed, train=train)
-    steps, chosen = fit_recipe(parse_recipe("asked", recipe), BackendChoice(name=backend), LOCAL)
+    choice = BackendChoice(name=backend, options=read_options(options))
+    steps, chosen = fit_recipe(parse_recipe("asked", recipe), choice, LOCAL)
     check_writable(cache)
     with owned_temporary_files() as folder, users_file_named(cache, title_of(found)):
         setting = Setting(
-            target=Target(name="this machine", backend=(BackendChoice(name=backend),)),
+            target=Target(name="this machine", backend=(choice,)),
             cache=cache,
             folder=folder,
             progress=progress,
@@ -112,14 +114,14 @@ def compress_one(
             calibrate=choose_calibration(calibrate or "", said.file(), [steps]),
             input_data=said.file(),
         )
-        judged_on = {"dataset": _describe_data(found, data, asked=dataset is not None), **_notes_json(data)}
-        named = {"file": str(out), "model": found.name, **_recipe_json(steps, chosen), **judged_on}
-        return {**named, **_write(found, steps, out, coded, setting)}
+        named = {**_recipe_json(steps, chosen), **_data_json(found, data, asked=dataset is not None)}
+        return {"file": str(out), "model": found.name, **named, **_write(found, steps, out, coded, setting)}
 
 
-def _notes_json(data: Dataset | None) -> dict[str, Json]:
-    """How the samples were taken, where the data set says so."""
-    return {"data_notes": "; ".join(data.notes)} if data and data.notes else {}
+def _data_json(model: Model, data: Dataset | None, *, asked: bool) -> dict[str, Json]:
+    """What judges, and how the samples were taken where the data set says so."""
+    notes = {"data_notes": "; ".join(data.notes)} if data and data.notes else {}
+    return {"dataset": _describe_data(model, data, asked=asked), **notes}
 
 
 def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
@@ -201,6 +203,7 @@ def _judge(model: Model, steps: Recipe, prepared: Prepared, setting: Setting) ->
         *describe_noise(quality),
         *describe_uncompared(quality, evaluation),
         guesses,
+        *ran.notes,
         unjudged if quality.accuracy is None else "",
         *evaluation.notes,
     )

@@ -115,9 +115,10 @@ class EnergyRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputsWritten:
-    """The outputs lie in the file that the job names."""
+    """The outputs lie in the file that the job names. `inexact`: as of `bench.device.session.Session.explain_inexact`."""
 
     samples: int
+    inexact: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

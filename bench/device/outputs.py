@@ -63,6 +63,13 @@ def infer_all(job: Job, session: Session) -> tuple[tuple[Output, ...], int]:
     return tuple(Output(name=name, rows=rows, again=more) for name, rows, more in found), samples
 
 
+def first_feeds(job: Job, session: Session, count: int) -> list[Feed]:
+    """The first evaluation batches, at most `count`."""
+    specs = input_specs(job, session)
+    arrays = load_arrays(job.evaluate, job, specs)
+    return [make_feed(arrays, specs, start) for start in range(0, len(arrays[0]), find_batch(specs))[:count]]
+
+
 class Calls:
     """The outputs of inferences, one after another: a spool for each output."""
 

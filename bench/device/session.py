@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -78,6 +78,12 @@ class Session(ABC):
         """Per-node times; () where the runtime has no profiler, `Unavailable` where it cannot now. May open a second session."""
         del feed, runs
         return ()
+
+    def explain_inexact(self, feeds: Sequence[Feed]) -> str:
+        """That its kernels give other outputs for these feeds than the file's own arithmetic, and what helps; "" where
+        they do not, or where the runtime has nothing to compare them with. May open a second session."""
+        del feeds
+        return ""
 
     def memory(self) -> Mapping[str, int]:
         """Device memory in bytes, each figure under its own name; {} for host-only runtimes."""

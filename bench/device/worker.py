@@ -45,7 +45,7 @@ from bench.device.inputs import first_feed
 from bench.device.job import Job, Subject
 from bench.device.memory import Memory
 from bench.device.meters.base import Meter
-from bench.device.outputs import infer_all, write_outputs
+from bench.device.outputs import first_feeds, infer_all, write_outputs
 from bench.device.pair import compare
 from bench.device.processing import check_functions, time_end_to_end
 from bench.device.session import Feed, Session
@@ -57,6 +57,8 @@ from bench.types import Clock
 
 Found = TypeVar("Found")
 PR_SET_PDEATHSIG = 1
+COMPARED = 4
+"""Batches on which the runtime's kernels are compared with the file's own arithmetic."""
 MARK = 1_000_000
 """close(MARK + k) is a mark an emulator's counting plugin sees; the kernel answers EBADF."""
 
@@ -148,7 +150,7 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
         channel.send(window)
     if meters:
         channel.send(ClimateRead(climate=heat.read_climate(root, "after the energy windows")))
-    send_outputs(job, channel, session)
+    send_outputs(job, channel, session, compared=COMPARED)
     channel.send(describe(session))
     if job.profile_runs:
         send_profile(job, channel, session, feed)
@@ -237,13 +239,17 @@ def describe(session: Session) -> SessionReport:
     )
 
 
-def send_outputs(job: Job, channel: Channel, session: Session) -> None:
-    """Writes the outputs for every evaluation sample into the file that the job names."""
+def send_outputs(job: Job, channel: Channel, session: Session, compared: int = 0) -> None:
+    """Writes the outputs for every evaluation sample into the file that the job names.
+
+    `compared`: how many batches its kernels are compared on with the file's own arithmetic.
+    """
     if job.outputs is None:
         return
     outputs, samples = infer_all(job, session)
     write_outputs(outputs, Path(job.outputs))
-    channel.send(OutputsWritten(samples=samples))
+    inexact = session.explain_inexact(first_feeds(job, session, compared)) if compared else ""
+    channel.send(OutputsWritten(samples=samples, inexact=inexact))
 
 
 def send_profile(job: Job, channel: Channel, session: Session, feed: Feed) -> None:

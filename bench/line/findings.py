@@ -85,6 +85,7 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
         notes=(
             *filter(None, (cell.chosen, describe_layout(cell.model), outside)),
             *found.checked.notes,
+            *found.ran.notes,
             *describe_file(found.prepared),
             *find_coarse_meter(launches),
         ),

@@ -84,7 +84,7 @@ class Bench:
 class Findings:
     """What running (or simulating) one artifact found. `distrust`: reasons not to believe the figures.
 
-    `missing`: CSV column -> why it is empty. `simulation`: the figures of a simulator or an emulator.
+    `notes`: what must be said of its outputs. `missing`: CSV column -> why it is empty. `simulation`: the figures of a simulator or an emulator.
     """
 
     clock: Clock = Clock.HOST
@@ -95,6 +95,7 @@ class Findings:
     outputs: Outputs | None = None
     simulation: Simulation | None = None
     distrust: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     execution: Execution | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -203,6 +204,7 @@ def _add_launch(found: Findings, events: Sequence[Event], outputs: Outputs | Non
         profile=found.profile or layers,
         outputs=found.outputs if outputs is None else outputs,
         distrust=tuple(dict.fromkeys([*found.distrust, *reasons])),
+        notes=(*found.notes, *(one.inexact for one in _find_all(events, say.OutputsWritten) if one.inexact)),
         execution=session.execution,
         facts=_facts_of(events),
         missing={**found.missing, **_explain_missing(events)},

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.compress.recipe import fit_widths
@@ -28,6 +29,26 @@ def check_options(plugin: Backend | type[Backend | Meter], options: Mapping[str,
         allowed = plugin.options[key]
         if allowed and value not in allowed:
             raise InvalidInput(f"{whose}: option {key} = {value!r}; allowed are {', '.join(map(repr, allowed))}")
+
+
+def read_options(texts: Sequence[str]) -> dict[str, Scalar]:
+    """KEY=VALUE of `--option`, the value as a target file has it: `true`, `8`, `0.5`, or text without quotes.
+
+    Raises `InvalidInput` for a text without a key or a value, and for a key that is given twice.
+    """
+    found: dict[str, Scalar] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key.strip() or not value.strip():
+            raise InvalidInput(f"--option {text}: KEY=VALUE, as reduce_range=true")
+        if key in found:
+            raise InvalidInput(f"--option {key} is given twice")
+        try:
+            read = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            read = value
+        found[key] = read if isinstance(read, (str, int, float, bool)) else value
+    return found
 
 
 def check_target_options(target: Target) -> None:

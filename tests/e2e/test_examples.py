@@ -73,13 +73,13 @@ def test_a_keyword_spotter_with_state_is_inspected_as_it_comes(pressbench):
 
 
 @pytest.mark.slow
-def test_int8_that_moves_the_boxes_is_untrusted(pressbench, folder, onnx_cases):
+def test_int8_of_seven_bits_keeps_every_face_on_any_cpu(pressbench, folder, onnx_cases):
     packaged("scikit-image", "astronaut.png")
     before = onnx_cases / "version-RFB-320_simplified.onnx"
     script(folder, "faces.py", "prepare")
     assert script(folder, "faces.py", "check", before, before)[0] == 0
     given = ("--dataset", "", "--calibrate", "crops.npz", "--input-data", "faces.npz", "--recipe", "int8()")
-    done = pressbench("compress", "--model", before, *given, "--out", "faces-int8.onnx")
-    assert done.returncode == 4, done.stderr
-    assert "untrusted" in done.stdout
-    assert script(folder, "faces.py", "check", before, "faces-int8.onnx")[0] == 1
+    narrow = ("--option", "reduce_range=true")
+    done = pressbench("compress", "--model", before, *given, *narrow, "--out", "faces-int8.onnx")
+    assert done.returncode == 0, done.stderr
+    assert script(folder, "faces.py", "check", before, "faces-int8.onnx")[0] == 0

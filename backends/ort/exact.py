@@ -1,0 +1,37 @@
+"""Whether the int8 kernels that ran give the sums that the file asks for. Travels to the device with `session.py`.
+
+x86 kernels without VNNI add pairs of 8-bit products in 16 bits, which saturate: ONNX Runtime's documentation says so and has
+`reduce_range` (7-bit weights) for them. Without optimization ONNX Runtime computes a Q/DQ file in floats, whose sums do not
+saturate: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.device.session import Array
+
+FAR = 0.1
+"""Relative error of outputs from which kernels are said to compute something else: rounding by itself stays below."""
+
+
+def explain_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]]) -> str:
+    """How far the outputs that `ran` are from the `exact` ones, inference by inference; "" where it is rounding."""
+    worst = 0.0
+    for found, wanted in zip(zip(*ran, strict=True), zip(*exact, strict=True), strict=True):
+        if wanted[0].dtype.kind != "f" or any(a.shape != b.shape for a, b in zip(found, wanted, strict=True)):
+            continue
+        values = np.concatenate([one.ravel() for one in wanted])
+        error = np.concatenate([one.ravel() for one in found]) - values
+        spread = float(np.std(values, dtype=np.float64))
+        if spread > 0:
+            worst = max(worst, float(np.sqrt(np.mean(np.square(error, dtype=np.float64)))) / spread)
+    if worst <= FAR:
+        return ""
+    return (
+        f"the int8 kernels that ran give outputs that are {worst:.2g} of their spread away from the file's own sums, as "
+        "kernels of CPUs without VNNI do, whose sums saturate: give the backend the option reduce_range = true "
+        "(in a target file, or `compress --option reduce_range=true`)"
+    )

@@ -1,0 +1,81 @@
+"""int8 kernels that give other sums than their file asks for are found, on whichever CPU the test runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+from ort_nets import compiled, opened, save
+
+from backends.ort import session as sessions
+from backends.ort.exact import FAR, explain_inexact
+from bench.types import QuantSpec
+
+STATIC = QuantSpec(kind="static", activation_symmetric=True)
+
+
+def dense(tmp_path: Path, **options):
+    """A MatMul of 64 x 8, quantized to int8 on uniform rows."""
+    weights = np.random.default_rng(0).standard_normal((64, 8))
+    nodes = [helper.make_node("MatMul", ["input", "fc.weight"], ["output"], "fc")]
+    path = save(tmp_path / "net.onnx", nodes, {"fc.weight": weights}, ["N", 64], ["N", 8])
+    data = tmp_path / "data.npz"
+    np.savez(data, input=np.random.default_rng(1).random((32, 64), dtype=np.float32))
+    return compiled(path, tmp_path / "out", STATIC, data=data, **options)
+
+
+def feeds(count=4):
+    drawn = np.random.default_rng(2)
+    return [{"input": drawn.random((1, 64), dtype=np.float32)} for _ in range(count)]
+
+
+def test_seven_bit_weights_are_exact_on_every_cpu(tmp_path):
+    assert opened(dense(tmp_path, reduce_range=True)).explain_inexact(feeds()) == ""
+
+
+def test_kernels_that_saturate_are_named_with_the_error_and_the_remedy(tmp_path, monkeypatch):
+    """The optimized session stands for saturating kernels: it runs a file whose products are cut off."""
+    session = opened(dense(tmp_path, reduce_range=True))
+    run = session.run
+    monkeypatch.setattr(session, "run", lambda feed: tuple(np.minimum(one, 0.0) for one in run(feed)))
+    said = session.explain_inexact(feeds())
+    assert said.startswith("the int8 kernels that ran give outputs that are ")
+    assert said.endswith("reduce_range = true (in a target file, or `compress --option reduce_range=true`)")
+
+
+@pytest.mark.parametrize("options", [{"graph_optimization": "off"}, {}])
+def test_nothing_is_compared_without_optimization_or_in_float32(tmp_path, options, monkeypatch):
+    artifact = dense(tmp_path)
+    session = opened(artifact, **options)
+    if not options:
+        session._precision = sessions.FLOAT32
+    monkeypatch.setattr(sessions, "load", None)
+    assert session.explain_inexact(feeds()) == ""
+
+
+def test_a_file_that_does_not_run_unoptimized_costs_only_the_comparison(tmp_path, monkeypatch):
+    session = opened(dense(tmp_path))
+
+    def fail(*_, **__):
+        raise sessions.Unavailable("no memory")
+
+    monkeypatch.setattr(sessions, "load", fail)
+    assert session.explain_inexact(feeds()) == ""
+
+
+def test_the_error_is_relative_to_the_spread_of_each_output_over_all_inferences():
+    exact = [(np.array([0.0, 2.0], np.float32),), (np.array([4.0, 6.0], np.float32),)]
+    spread = np.sqrt(5.0)
+    near = [(one + np.float32(0.9 * FAR * spread),) for (one,) in exact]
+    far = [(one + np.float32(1.1 * FAR * spread),) for (one,) in exact]
+    assert explain_inexact(near, exact) == ""
+    assert f"{1.1 * FAR:.2g} of their spread" in explain_inexact(far, exact)
+
+
+def test_outputs_that_do_not_compare_are_left_out():
+    """Labels, a constant output and one of another length say nothing of sums."""
+    exact = [(np.array([1, 2]), np.float32([3.0, 3.0]), np.float32([1.0, 2.0, 3.0]))]
+    ran = [(np.array([7, 9]), np.float32([9.0, 9.0]), np.float32([1.0]))]
+    assert explain_inexact(ran, exact) == ""
