@@ -22,6 +22,7 @@ STEPS = {
     "binary": "binary(epochs=1, alpha=0.5)",
     "distill": "distill(epochs=1)",
     "finetune": "finetune(epochs=1)",
+    "fixed_qat": "fixed_qat(epochs=1, alpha=0.5)",
     "iterative": "iterative(to=0.5, steps=2, criterion='hessian')",
     "mixed_int8": "mixed_int8(max_drop_pp=90.0)",
     "qat": "qat(epochs=1, alpha=0.5)",

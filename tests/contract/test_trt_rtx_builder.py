@@ -97,7 +97,13 @@ def complaints(facts: dict[str, object]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("network", "recipe"),
-    [*product(NETWORKS, RECIPES), *product(LARGE, ("baseline", "channels-int8", "float16"))],
+    [
+        *product(NETWORKS, RECIPES),
+        *(
+            pytest.param(*one, marks=pytest.mark.slow)
+            for one in product(LARGE, ("baseline", "channels-int8", "float16"))
+        ),
+    ],
 )
 def test_every_recipe_is_parsed_and_built_for_ampere_and_ada(rtx, sources, tmp_path, network, recipe):
     artifact = made(sources(network, recipe), tmp_path / "out")

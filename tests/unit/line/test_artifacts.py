@@ -38,6 +38,7 @@ class Counting(Backend):
 
 
 RUNTIMES = {
+    "hls": {"hls4ml"},
     "litert": {"ai-edge-litert"},
     "ort": {"onnxruntime", "onnxruntime-gpu"},
     "pytorch": {"torch"},

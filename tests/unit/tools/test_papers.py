@@ -99,7 +99,7 @@ def test_what_was_tried_with_this_code_is_kept_and_anything_else_is_tried(tmp_pa
 
 
 def test_every_claim_is_of_networks_and_recipes_that_exist_and_can_fail():
-    assert {model.partition("(")[0] for model in (*SMALL, *LARGE)} == set(MODELS) - {"autoencoder", "alexnet"}
+    assert {model.partition("(")[0] for model in (*SMALL, *LARGE)} == set(MODELS) - {"autoencoder", "alexnet", "mlp"}
     for one in (*CLAIMS, SPEED):
         assert any(bound.must for bound in one.bounds)
         for asked in one.trials.values():
