@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quick_run import run, settle
 
 from bench.cli import main
 from bench.compress.model_files import base_from_file
@@ -17,17 +17,6 @@ from bench.inputs.options import parse_inputs
 from bench.types import Model
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
-SUITE = """
-name = "quick"
-models = ["resnet8"]
-[measure]
-launches = 1
-pairs = 0
-warmup_s = 0.01
-time_s = 0.02
-max_samples = 30
-profile_runs = 0
-"""
 
 
 def branching(file: Path, *, contradicts: bool) -> Path:
@@ -57,9 +46,7 @@ def branching(file: Path, *, contradicts: bool) -> Path:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRESSBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    Path("quick.toml").write_text(SUITE)
+    settle(tmp_path, tmp_path / "cache", monkeypatch)
 
 
 def base_of(file: Path, *, sizes: str):
@@ -78,14 +65,10 @@ def test_sizes_are_written_unless_onnx_runtime_refuses_the_file_with_them():
     assert odd.content != other.content
 
 
-def test_such_a_file_is_measured_and_its_outputs_judged(capsys):
+def test_such_a_file_is_measured_and_its_outputs_judged():
     file = branching(Path("odd.onnx"), contradicts=True)
-    arguments = ["--model", str(file), "--input", "x=N,6", "--batch", "2", "--recipe", "int8_weights()"]
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--suite", "quick.toml", "--backend", "ort", "--results", "out", *arguments])
-    assert ended.value.code == 0, capsys.readouterr()
-    with Path("out/cells.csv").open(newline="") as table:
-        cells = {row["recipe"]: row for row in csv.DictReader(table)}
+    asked = ("--model", str(file), "--input", "x=N,6", "--batch", "2", "--recipe", "int8_weights()")
+    cells = run("--backend", "ort", *asked)
     assert cells["baseline"]["status"] in {"ok", "inconclusive"}
     assert cells["baseline"]["latency_p50_ms"]
 

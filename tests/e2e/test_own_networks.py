@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-from pathlib import Path
-
 import pytest
+import quick_run
 from own_networks import write_answers, write_pairs, write_series, write_words
+from quick_run import settle
 from task_networks import masks, numbers
 
-from bench.cli import main
-
-SUITE = """
-name = "quick"
-models = ["resnet8"]
-[measure]
-launches = 1
-pairs = 0
-warmup_s = 0.01
-time_s = 0.02
-max_samples = 30
-profile_runs = 0
-"""
 TRAIN = "finetune(epochs=40, learning_rate=0.01)"
 WORKED = {
     "tokens": ("own_networks:tokens", write_words, "classification", "neurons(amount=0.5)"),
@@ -39,19 +25,11 @@ IN_FLOAT = "float32"
 
 @pytest.fixture(autouse=True)
 def place(cache, tmp_path, monkeypatch):
-    monkeypatch.setenv("PRESSBENCH_CACHE", str(cache))
-    monkeypatch.chdir(tmp_path)
-    Path("quick.toml").write_text(SUITE)
+    settle(tmp_path, cache, monkeypatch)
 
 
 def run(*arguments, code=0):
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--suite", "quick.toml", "--backend", "ort", "--results", "out", *arguments])
-    assert ended.value.code == code
-    if not Path("out/cells.csv").exists():
-        return {}
-    with Path("out/cells.csv").open(newline="") as file:
-        return {row["recipe"]: row for row in csv.DictReader(file)}
+    return quick_run.run("--backend", "ort", *arguments, code=code)
 
 
 @pytest.mark.parametrize("kind", WORKED)

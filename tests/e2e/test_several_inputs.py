@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -10,30 +9,16 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from quick_run import run, settle
 
 from bench.cli import main
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
-SUITE = """
-name = "quick"
-models = ["resnet8"]
-[recipes]
-int8 = "int8()"
-[measure]
-launches = 1
-pairs = 0
-warmup_s = 0.01
-time_s = 0.02
-max_samples = 30
-profile_runs = 0
-"""
 
 
 @pytest.fixture(autouse=True)
 def suite(tmp_path, monkeypatch):
-    monkeypatch.setenv("PRESSBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
-    Path("quick.toml").write_text(SUITE)
+    settle(tmp_path, tmp_path / "cache", monkeypatch, '[recipes]\nint8 = "int8()"')
 
 
 def save(file, nodes, inputs, outputs, **tensors):
@@ -83,16 +68,6 @@ def accumulator():
     stored = {"w": weights(4, 4), "wanted": np.array(16000, np.int64), "first": np.array([0], np.int64)}
     stored["half"] = np.array(0.5, np.float32)
     return save("state.onnx", nodes, inputs, outputs, **stored)
-
-
-def run(*arguments, code=0):
-    with pytest.raises(SystemExit) as ended:
-        main(["run", "--suite", "quick.toml", "--results", "out", *arguments])
-    assert ended.value.code == code
-    if not Path("out/cells.csv").exists():
-        return {}
-    with Path("out/cells.csv").open(newline="") as file:
-        return {row["recipe"]: row for row in csv.DictReader(file)}
 
 
 def test_an_encoder_is_measured_and_quantized_on_the_users_own_inputs():
