@@ -112,5 +112,5 @@ class HlsBackend(Backend):
         from backends.hls.design import load
 
         design = load(artifact.path)
-        found = csim.predict(artifact.path.parent, design.turn(inputs[0]), read_options(options).limits)
+        found = csim.predict(artifact.path.parent, design, design.turn(inputs[0]), read_options(options).limits)
         return {str(artifact.facts["output"]): found.astype(np.float32)}

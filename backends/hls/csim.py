@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -12,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from backends.hls.design import Array, Design, load
+from backends.hls.design import Array, Design
 from backends.hls.project import NAME
-from backends.hls.tool import Limits, run
+from backends.hls.tool import Limits, ask, run
 from bench.errors import CellFailed
 from bench.types import Json, Scalar
 
@@ -39,11 +38,7 @@ def build(out: Path, options: Mapping[str, Scalar], limits: Limits, keep: Path |
     with tempfile.TemporaryDirectory(prefix="pressbench-hls-") as place:
         folder = keep or Path(place)
         folder.mkdir(parents=True, exist_ok=True)
-        request = folder / "request.json"
-        request.write_text(json.dumps(dict(options)), encoding="utf-8")
-        command = [sys.executable, "-m", "backends.hls.project", str(out / DESIGN), str(folder), str(request)]
-        run(command, folder, limits, remedy=HLS4ML)
-        reply = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
+        reply = ask("backends.hls.project", out / DESIGN, folder, options, limits, remedy=HLS4ML)
         flags = ["-O2", "-fPIC", "-shared", "-std=c++17", "-w", "-fno-gnu-unique", "-Ifirmware/ap_types"]
         whole = folder / "whole.cpp"  # one unit: hls4ml's headers cost more than its code
         whole.write_text(f'#include "firmware/{NAME}.cpp"\n#include "{NAME}_bridge.cpp"\n', encoding="utf-8")
@@ -54,9 +49,8 @@ def build(out: Path, options: Mapping[str, Scalar], limits: Limits, keep: Path |
     return Built(version=reply["version"], layers=tuple(reply["layers"]))
 
 
-def predict(folder: Path, samples: Array, limits: Limits) -> Array:
-    """Outputs of a compiled simulation in `folder`, (samples, outputs). `samples`: channels last."""
-    design = load(folder / DESIGN)
+def predict(folder: Path, design: Design, samples: Array, limits: Limits) -> Array:
+    """Outputs of the compiled simulation in `folder` of its design, (samples, outputs). `samples`: channels last."""
     with tempfile.TemporaryDirectory(prefix="pressbench-hls-") as place:
         given, made = Path(place) / "in.npy", Path(place) / "out.npy"
         np.save(given, samples.reshape(len(samples), -1))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from backends.hls.evaluate import evaluate
 from backends.hls.options import Options
 from backends.hls.ranges import Typed, assign
 from backends.hls.read import read_design
-from backends.hls.tool import OutOfReach, run
+from backends.hls.tool import OutOfReach, ask
 from backends.onnx_tools.calibrate import float_session, load_calibration
 from backends.onnx_tools.deploy import read_source
 from backends.onnx_tools.graph import fix_batch
@@ -81,7 +79,7 @@ def realise(typed: Typed, source: Compressed, options: Options, out: Path) -> Re
         "io_type": options.io_type,
     }
     built = csim.build(out, asked, options.limits, keep / "hls4ml" if keep else None)
-    csim.check(design, csim.predict(out, samples, options.limits), wanted, "hls4ml's C simulation")
+    csim.check(design, csim.predict(out, design, samples, options.limits), wanted, "hls4ml's C simulation")
     bound = bound_layers(design, built.layers, options.reuse_factor)
     entering = values[design.nodes[0].name].reshape(len(samples), -1)
     with _folder(keep) as folder:
@@ -111,13 +109,11 @@ def find_rtl(path: Path, design: Design, inputs: Array, wanted: Array, options: 
             "(option estimate_limit)"
         )
         return Rtl(figures={}, sources={}, notes=(f"no RTL: {reason}; only hls4ml's bounds are given",))
-    request = folder / "request.json"
-    request.write_text(json.dumps({"adders_per_stage": options.adders_per_stage, "search": size <= SEARCHED}))
+    asked = {"adders_per_stage": options.adders_per_stage, "search": size <= SEARCHED}
     try:
-        run([sys.executable, "-m", "backends.hls.rtl", str(path), str(folder), str(request)], folder, options.limits)
+        ports = ask("backends.hls.rtl", path, folder, asked, options.limits)
     except OutOfReach as error:
         return Rtl(figures={}, sources={}, notes=(f"no RTL: da4ml: {error}; only hls4ml's bounds are given",))
-    ports = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
     estimated = f"da4ml {ports['version']} estimate"
     figures = {"cycles": ports["stages"], "initiation_interval": 1, "lut": ports["lut"], "ff": ports["ff"]}
     found = Rtl(figures=figures, sources=dict.fromkeys(figures, estimated))

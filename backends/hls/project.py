@@ -5,13 +5,14 @@ A process of its own, because hls4ml is heavy to import and prints.
 
 from __future__ import annotations
 
-import json
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backends.hls.design import Design, Fixed, Node, load
+from backends.hls.design import Design, Fixed, Node
+from backends.hls.tool import serve
 
 NAME = "network"
 ROUNDED = "RND,SAT"
@@ -74,16 +75,13 @@ def _rounded(kind: Fixed) -> str:
 
 def _layer(node: Node, design: Design) -> dict[str, Any]:
     layer: dict[str, Any] = {"name": node.name, "inputs": list(node.inputs)}
-    size = 1
-    for one in node.shape:
-        size *= one
     if node.kind == "input":
         return {"name": node.name, "class_name": "InputLayer", "input_shape": list(node.shape)}
     if node.kind == "dense":
         n_in = design[node.inputs[0]].shape[0]
         return {**layer, "class_name": "Dense", "n_in": n_in, "n_out": node.shape[0], **_weights(node)}
     if node.kind == "relu":
-        return {**layer, "class_name": "Activation", "activation": "relu", "n_in": size}
+        return {**layer, "class_name": "Activation", "activation": "relu", "n_in": math.prod(node.shape)}
     if node.kind == "add":
         return {**layer, "class_name": "Merge", "op": "add"}
     if node.kind == "flatten":
@@ -116,14 +114,5 @@ def _weights(node: Node) -> dict[str, Any]:
     return {"weight_data": node.weight, "bias_data": node.bias, "use_bias": True}
 
 
-def main(arguments: list[str]) -> int:
-    """Prints nothing of its own; writes `FOLDER/reply.json`."""
-    design, folder = load(Path(arguments[0])), Path(arguments[1])
-    options = json.loads(Path(arguments[2]).read_text(encoding="utf-8"))
-    reply = write(design, folder, options)
-    (folder / "reply.json").write_text(json.dumps(reply), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(sys.argv[1:], write))

@@ -6,15 +6,16 @@ tracing takes minutes and gigabytes.
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backends.hls.design import Design, Fixed, Node, load
+from backends.hls.design import Design, Fixed, Node
 from backends.hls.project import NAME
+from backends.hls.tool import serve
 
 
 def trace(design: Design, *, search: bool) -> Any:
@@ -79,14 +80,17 @@ def _windowed(node: Node, image: Any) -> Any:
     return np.concatenate([one.reshape(1, -1) for one in rows], axis=0).reshape(*node.shape)
 
 
-def write(design: Design, folder: Path, *, adders_per_stage: int, search: bool) -> dict[str, Any]:
-    """Writes the pipelined RTL; returns da4ml's own estimates and how inputs and outputs lie in the ports."""
+def write(design: Design, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes the pipelined RTL; returns da4ml's own estimates and how inputs and outputs lie in the ports.
+
+    `options`: `adders_per_stage`, and `search` as of `trace`.
+    """
     import da4ml
     from da4ml.codegen import VerilogModel
     from da4ml.types import minimal_kif
 
-    comb = trace(design, search=search)
-    model = VerilogModel(comb, NAME, folder, latency_cutoff=adders_per_stage)
+    comb = trace(design, search=bool(options["search"]))
+    model = VerilogModel(comb, NAME, folder, latency_cutoff=int(options["adders_per_stage"]))
     model.write()
     pipe = model._pipe  # noqa: SLF001 - da4ml gives the pipeline by no other name
     ends = {}
@@ -105,14 +109,5 @@ def write(design: Design, folder: Path, *, adders_per_stage: int, search: bool) 
     }
 
 
-def main(arguments: list[str]) -> int:
-    """Writes `FOLDER/reply.json`."""
-    design, folder = load(Path(arguments[0])), Path(arguments[1])
-    asked = json.loads(Path(arguments[2]).read_text(encoding="utf-8"))
-    reply = write(design, folder, adders_per_stage=int(asked["adders_per_stage"]), search=bool(asked["search"]))
-    (folder / "reply.json").write_text(json.dumps(reply), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(serve(sys.argv[1:], write))

@@ -17,7 +17,6 @@ FLIP_FLOPS = re.compile(r"FD[RSCP]E\w*|LD[CP]E")
 CARRIES = re.compile(r"CARRY4|CARRY8")
 DSPS = re.compile(r"DSP48E\d|DSP48A1")
 CELL = re.compile(r"^\s{4,}(\w+)\s+(\d+)\s*$")
-SAFE = re.compile(r"[\w.]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,17 +1,20 @@
-"""Runs one external tool: in its own process group, with limits on time and memory, its last words kept."""
+"""Runs one external tool, or one of our own modules, in its own process group, with limits on time and memory."""
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from backends.hls.design import Design, load
 from bench.errors import CellFailed, Unavailable
 
 
@@ -28,8 +31,10 @@ class OutOfReach(CellFailed):
 
 
 def run(command: Sequence[str], folder: Path, limits: Limits, *, remedy: str = "", log: Path | None = None) -> str:
-    """Runs in `folder`; `log`: where its words go meanwhile (`folder`/tool.log). What the tool printed. Raises `OutOfReach` at a limit or a signal, `CellFailed` for another failure,
-    `Unavailable` with the remedy where it is not installed.
+    """Runs in `folder`; what the tool printed. `log`: where its words go meanwhile (`folder`/tool.log).
+
+    Raises `OutOfReach` at a limit or a signal, `CellFailed` for another failure, `Unavailable` with the remedy where it
+    is not installed.
     """
     name = Path(command[0]).name if command[0] != sys.executable else command[2]
     log = log or folder / "tool.log"
@@ -58,6 +63,25 @@ def run(command: Sequence[str], folder: Path, limits: Limits, *, remedy: str = "
     if code:
         raise _explain(name, code, said, limits)
     return said
+
+
+def ask(
+    module: str, design: Path, folder: Path, request: Mapping[str, Any], limits: Limits, *, remedy: str = ""
+) -> dict[str, Any]:
+    """What a module that ends in `serve` answers about a stored design. Raises as `run`."""
+    (folder / "request.json").write_text(json.dumps(dict(request)), encoding="utf-8")
+    command = [sys.executable, "-m", module, str(design), str(folder), str(folder / "request.json")]
+    run(command, folder, limits, remedy=remedy)
+    answer: dict[str, Any] = json.loads((folder / "reply.json").read_text(encoding="utf-8"))
+    return answer
+
+
+def serve(arguments: Sequence[str], write: Callable[[Design, Path, Mapping[str, Any]], Mapping[str, Any]]) -> int:
+    """`DESIGN.npz FOLDER REQUEST.json` of `ask`: `write` makes files in the folder and returns the answer."""
+    design, folder, request = map(Path, arguments)
+    answer = write(load(design), folder, json.loads(request.read_text(encoding="utf-8")))
+    (folder / "reply.json").write_text(json.dumps(answer), encoding="utf-8")
+    return 0
 
 
 def _limited(memory_bytes: int) -> Callable[[], None]:
