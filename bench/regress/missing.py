@@ -70,9 +70,8 @@ def lacks(series: Series, runs: Sequence[Run]) -> bool:
 def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
     """The alarm of a series that the newest run lacks, with what that run says of its cell."""
     run, key = runs[-1], series.key
-    cell = f"{key.target} / {key.backend} / {key.model} / {key.recipe} / {key.conditions}"
     first = find_first_lack(series, runs)
-    why = history.silent.get((run.run_id, cell), f"the run ({run.status}) has no such cell")
+    why = history.silent.get((run.run_id, key.cell), f"the run ({run.status}) has no such cell")
     return Alarm(
         kind=Kind.MISSING,
         series=key.text,

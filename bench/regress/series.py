@@ -51,6 +51,11 @@ class SeriesKey:
     unit: str
 
     @property
+    def cell(self) -> str:
+        """As `name_cell` names the cell."""
+        return join_cell(self.target, self.backend, self.model, self.recipe, self.conditions)
+
+    @property
     def text(self) -> str:
         """All of it on one line, for people and for the store."""
         parts = (self.target, self.device, self.backend, self.model, self.recipe, self.data, self.conditions)
@@ -81,7 +86,7 @@ class Series:
 
 @dataclass(slots=True, kw_only=True)
 class History:
-    """What `read_history` collects. `silent`: (run, cell and metric) -> why the cell has no such figure that night.
+    """What `read_history` collects. `silent`: (run, cell) -> why the cell may lack a figure that night.
 
     `notes`: what of the history was left out, and why.
     """
@@ -95,6 +100,7 @@ class History:
 def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
     """Series of runs given by start. A night whose samples an earlier one has too is left out: it is the same night."""
     found, seen, points = History(), dict[tuple[str, int], str](), dict[SeriesKey, list[Point]]()
+    kinds: dict[SeriesKey, tuple[bool, bool]] = {}
     for run, records in nights:
         place = len(found.runs)
         found.runs.append(run)
@@ -112,11 +118,10 @@ def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
                     continue
                 key = make_key(record, metric, unit)
                 points.setdefault(key, []).append(make_point(run, record, place, value))
-                found.series[key] = Series(key=key, points=(), higher=higher, counted=metric.counted)
+                kinds[key] = (higher, metric.counted)
             found.silent[run.run_id, name] = explain_silence(record)
-    for key, those in points.items():
-        old = found.series[key]
-        found.series[key] = Series(key=key, points=tuple(those), higher=old.higher, counted=old.counted)
+    for key, (higher, counted) in kinds.items():
+        found.series[key] = Series(key=key, points=tuple(points[key]), higher=higher, counted=counted)
     return found
 
 
@@ -177,7 +182,12 @@ def make_point(run: Run, record: Record, night: int, value: float) -> Point:
 
 def name_cell(record: Record) -> str:
     """A cell by the words that its series share."""
-    return " / ".join((record.target, record.backend, record.model, record.recipe, describe_conditions(record)))
+    return join_cell(record.target, record.backend, record.model, record.recipe, describe_conditions(record))
+
+
+def join_cell(*parts: str) -> str:
+    """The name of a cell from its target, backend, model, recipe and conditions."""
+    return " / ".join(parts)
 
 
 def describe_conditions(record: Record) -> str:
