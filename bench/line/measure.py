@@ -84,7 +84,8 @@ class Bench:
 class Findings:
     """What running (or simulating) one artifact found. `distrust`: reasons not to believe the figures.
 
-    `notes`: what must be said of its outputs. `missing`: CSV column -> why it is empty. `simulation`: the figures of a simulator or an emulator.
+    `notes`: what must be said of its outputs. `missing`: CSV column -> why it is empty. `simulation`: the figures of a
+    simulator or an emulator.
     """
 
     clock: Clock = Clock.HOST

@@ -48,7 +48,8 @@ class Request:
     `recipes`: names of the suite's recipes, or texts of the grammar; empty: all of the suite's.
     `weights` and `input_shape` (without the batch) belong to the one model that is given.
     `data`, `calibrate` and `task` override the suite's; `data_root`: folder of downloaded data sets. `batch`, `threads`,
-    `launches`, `time_s` (seconds of samples in each launch) and `smallest_effect` (a share) override the suite's too, where they are given.
+    `launches`, `time_s` (seconds of samples in each launch) and `smallest_effect` (a share) override the suite's too, where
+    they are given.
     `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
     `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
     """

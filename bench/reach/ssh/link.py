@@ -124,10 +124,6 @@ class Link:
             future.cancel()
             raise
 
-    def background(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """Runs a coroutine beside everything else; the future."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
     def close(self) -> None:
         """Ends the connection and the thread."""
         if self._loop.is_running():
