@@ -2,7 +2,7 @@
 
 The functions on the way, in the order in which they are called:
 
-1. `bench.cli:run_command` makes a `Request` of the command's arguments
+1. `bench.cli.measuring:run_command` makes a `Request` of the command's arguments
 2. `bench.commands.run:run_suite` plans, measures, stores, reports
 3. `bench.line.run:plan_run` looks up and checks everything that the request names
 4. `bench.line.plan:make_plan` makes the cells: models x backends x conditions x recipes

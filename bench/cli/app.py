@@ -1,0 +1,74 @@
+"""The command group, how a command prints and how it exits: the only place that does either."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench import __version__
+from bench.cli.options import json_option
+from bench.errors import PressbenchError
+
+INTERRUPTED = 130
+PIPED_WIDTH = 160
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="pressbench")
+def pressbench() -> None:
+    """Measure what compressing a neural network really gains on the hardware it ships on."""
+
+
+def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command whose function returns its answer for `--json`, the text for the terminal, and perhaps an exit code."""
+
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @pressbench.command(name)
+        @json_option
+        @wraps(function)
+        def wrapped(*, as_json: bool, **arguments: Any) -> None:
+            answer, text, *code = function(**arguments)
+            if as_json:
+                click.echo(json.dumps(answer, default=str))
+            elif text is not None:
+                _show(text)
+            sys.exit(code[0] if code else 0)
+
+        return wrapped
+
+    return decorate
+
+
+def _show(text: Any) -> None:
+    """A string, or anything rich can draw."""
+    if isinstance(text, str):
+        click.echo(text)
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, emoji=False).print(text)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
+    try:
+        pressbench.main(args=given, standalone_mode=False)
+    except PressbenchError as error:
+        if "--json" in given:
+            click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+        click.echo(f"pressbench: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Abort:
+        click.echo("pressbench: interrupted; `--resume` goes on where it stopped", err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)

@@ -1,0 +1,92 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+results_option = click.option(
+    "--results",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("results"),
+    show_default=True,
+    help="Folder of the results database.",
+)
+
+database_option = click.option("--database", "url", help="SQLAlchemy URL of the results instead, e.g. postgresql://...")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+
+
+def _shape(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in text.split(",")) if text else ()
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: sizes joined by commas, as 3,224,224") from None
+
+
+shape_option = click.option(
+    "--input-shape",
+    callback=_shape,
+    help="Shape of one input without the batch, as 3,224,224: for a function without a data set, or for axes that an "
+    ".onnx file leaves free.",
+)
+
+train_option = click.option(
+    "--train", is_flag=True, help="Train the network that package.module:function builds, on the data set."
+)
+
+calibrate_option = click.option(
+    "--calibrate",
+    help="What static int8 calibrates on instead of the data set: an .npz of arrays by input name, samples first; or "
+    "'random', whose cells are untrusted.",
+)
+
+task_option = click.option(
+    "--task",
+    help="What the network is trained for and judged by: classification (the default), multilabel, regression, "
+    "segmentation, or package.module:Task.",
+)
+
+input_option = click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of one input as the file has it, N for the batch axis: ids=N,128; state=2,N,64; 'sr=' for a scalar. "
+    "Several times for several.",
+)
+
+input_data_option = click.option(
+    "--input-data", help="An .npz of inputs to time and judge with: arrays by input name, samples first."
+)
+
+feedback_option = click.option(
+    "--feedback",
+    multiple=True,
+    metavar="OUT=IN",
+    help="An output that the next call takes as this input, where outputs are judged. Several times for several.",
+)
+
+signature_option = click.option("--signature", help="Which signature of a .tflite file that has several.")
+
+smallest_option = click.option(
+    "--smallest-effect",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share by which a figure must change to count: 0.01 is 1 %.",
+)
+
+
+def judging_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """How a night is judged: the same of `regress` and of `triage`, which looks for one of its alarms."""
+    rate = click.option("--false-alarms", type=float, default=0.01, show_default=True, help="Share that may be false.")
+    nights = click.option(
+        "--nights", type=click.IntRange(1), default=14, show_default=True, help="Newest nights to look for changes in."
+    )
+    target = click.option("--target", help="Only the runs of this target.")
+    return target(rate(smallest_option(nights(function))))

@@ -1,0 +1,74 @@
+"""The commands about what is there: targets, backends, meters, recipes, cache, doctor."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from bench.cli.app import command
+from bench.errors import InvalidInput
+from bench.paths import cache_folder
+
+
+@command("targets")
+@click.argument("action", type=click.Choice(["list", "check", "clean"]), default="list")
+@click.argument("name", required=False)
+def targets_command(*, action: str, name: str | None) -> tuple[Any, ...]:
+    """The targets that ship. `check NAME`: can it be used from here? `clean NAME`: remove what runs left on a board."""
+    from bench.commands.listings import check_target, clean_target, list_targets
+
+    if action == "list":
+        return list_targets()
+    if not name:
+        raise InvalidInput(f"targets {action}: name the target")
+    return clean_target(name) if action == "clean" else check_target(name, cache_folder(os.environ))
+
+
+@command("backends")
+def backends_command() -> tuple[Any, Any]:
+    """Every registered backend: its version, or what is missing and how to get it."""
+    from bench.commands.listings import list_backends
+
+    return list_backends()
+
+
+@command("meters")
+def meters_command() -> tuple[Any, Any]:
+    """Every registered meter of energy: what it covers, its options, and whether it opens here."""
+    from bench.commands.meters import list_meters
+
+    return list_meters()
+
+
+@command("recipes")
+def recipes_command() -> tuple[Any, Any]:
+    """Every compressor with its arguments and source, and the recipes of the shipped suites."""
+    from bench.commands.listings import list_recipes
+
+    return list_recipes()
+
+
+@command("cache")
+@click.argument("action", type=click.Choice(["show", "prune"]), default="show")
+@click.option("--older-than", help="Prune what was not used for this long: 12h, 30d, 8w.")
+@click.option("--max-size", help="Prune what was used least recently until this is left: 500MB, 5GB.")
+@click.option("--dry-run", is_flag=True, help="Say what would be pruned; remove nothing.")
+def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
+    """What the artifact cache holds; `cache prune` removes from it, never what a running process uses."""
+    from bench.commands.cache import prune_cache, show_cache
+
+    if action == "prune":
+        return prune_cache(cache_folder(os.environ), **pruning)
+    if any(pruning.values()):
+        raise InvalidInput("--older-than, --max-size and --dry-run belong to `pressbench cache prune`")
+    return show_cache(cache_folder(os.environ))
+
+
+@command("doctor")
+def doctor_command() -> tuple[Any, Any]:
+    """Whether this machine can measure, and how well."""
+    from bench.commands.doctor import doctor
+
+    return doctor(cache_folder(os.environ))
