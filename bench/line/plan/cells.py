@@ -1,0 +1,129 @@
+"""Suite + target + what the command line narrows -> the cells of a run, in the order they are measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench.compress.calibration import CalibrateOn
+from bench.config.suite import Suite, load_suite
+from bench.config.target import BackendChoice, Target, load_target
+from bench.data.datasets import Dataset, load_data
+from bench.errors import InvalidInput
+from bench.line.options import fit_recipe
+from bench.line.own_models import (
+    InputOptions,
+    choose_backends,
+    choose_calibration,
+    describe_inputs,
+)
+from bench.line.plan.choices import (
+    check_data,
+    data_of_models,
+    find_backends,
+    find_models,
+    find_recipes,
+    find_shifted,
+    override,
+)
+from bench.line.plan.keys import cell_key, describe_feed, source_of, subject_of
+from bench.line.plan.nouns import Plan, PlannedCell, Request
+from bench.models.layouts import describe_layout, lay_out
+from bench.paths import cache_folder
+from bench.tasks.own import find_task
+from bench.types import Conditions, Json, Model, Recipe
+
+
+def make_plan(request: Request, cache: Path | None = None) -> Plan:
+    """Raises `InvalidInput` for every name that does not exist, before anything is measured.
+
+    `cache`: where a .pt2 file becomes ONNX; None: the folder that the environment names.
+    """
+    suite, target = override(load_suite(request.suite), request), load_target(request.target)
+    root = Path(request.data_root) if request.data_root else None
+    said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
+    name = "" if said.data else suite.data if request.data is None else request.data
+    task = find_task(request.task or suite.task)
+    data = load_data(name, root, task=task, cache=cache_folder(os.environ)) if name else None
+    shifted = find_shifted(suite, data, root)
+    given = data_of_models(request, suite, data)
+    found = find_models(request, suite, given, cache or cache_folder(os.environ))
+    described = describe_inputs(found, said, request.data or "")
+    models = [lay_out(model, own, suite.seed) for model, own in zip(described, given, strict=True)]
+    turned = [f"{model.name}: {note}" for model in models if (note := describe_layout(model))]
+    told = (*check_data(request, suite, data, models, given), *(data.notes if data else ()), *turned)
+    recipes = find_recipes(request, suite)
+    backends, notes = find_backends(request, suite, target)
+    chosen = [(backends, "") if request.backends else choose_backends(model, backends, target) for model in models]
+    notes += (*(note for _, note in chosen if note), *told)
+    input_data = said.file()
+    calibrate = choose_calibration(suite.calibrate, input_data, recipes)
+    fed = describe_feed(input_data, calibrate)
+    cells = tuple(
+        cell
+        for model, own_data, (own, _) in zip(models, given, chosen, strict=True)
+        for cell in _cells(
+            suite, target, [*subject_of(model, own_data), *fed], model, recipes, own, own_data, calibrate
+        )
+    )
+    _check_distinct(cells)
+    return Plan(
+        request=request,
+        suite=suite,
+        target=target,
+        data=data,
+        shifted_data=shifted,
+        cells=cells,
+        calibrate=calibrate,
+        input_data=input_data,
+        notes=notes,
+    )
+
+
+def _cells(
+    suite: Suite,
+    target: Target,
+    subject: Sequence[Json],
+    model: Model,
+    recipes: Sequence[Recipe],
+    backends: Sequence[BackendChoice],
+    data: Dataset | None,
+    calibrate: CalibrateOn,
+) -> Iterator[PlannedCell]:
+    conditions = [
+        Conditions(batch=batch, threads=threads, device=device)
+        for device in target.devices or ("",)
+        for batch in suite.batch
+        for threads in suite.threads
+    ]
+    subjects = [[*subject, *source_of(recipe, data, calibrate)] for recipe in recipes]
+    for backend in backends:
+        fitted = [fit_recipe(recipe, backend, target.reach) for recipe in recipes]
+        for condition in conditions:
+            keys = [
+                cell_key(suite, target, of_recipe, recipe, backend, condition)
+                for (recipe, _), of_recipe in zip(fitted, subjects, strict=True)
+            ]
+            for (recipe, chosen), key in zip(fitted, keys, strict=True):
+                yield PlannedCell(
+                    model=model,
+                    recipe=recipe,
+                    backend=backend,
+                    conditions=condition,
+                    key=key,
+                    baseline_key=keys[0],
+                    chosen=chosen,
+                    data=data,
+                )
+
+
+def _check_distinct(cells: Sequence[PlannedCell]) -> None:
+    """A store keeps one record a key: of two cells that share one, the first's would be lost."""
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.key in seen:
+            what = f"model {cell.model.name}, recipe {cell.recipe.name}, backend {cell.backend.title}"
+            conditions = f"batch {cell.conditions.batch}, threads {cell.conditions.threads}"
+            raise InvalidInput(f"{what}, {conditions} is asked for twice: name each model and each condition once")
+        seen.add(cell.key)
