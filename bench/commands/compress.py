@@ -19,23 +19,16 @@ from bench.cost.show import cost_json
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.inputs.of_file import find_batch
-from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import describe_file
+from bench.line.judged.assess import assess, count_changed
+from bench.line.judged.baseline import as_reference, find_baseline_error, find_chance
+from bench.line.judged.distance import find_far, match_outputs, measure_own_spread
+from bench.line.judged.evaluation import Evaluation, keep_clean, predict_reference
+from bench.line.judged.notes import describe_noise, describe_uncompared, explain_chance, explain_missing_accuracy
 from bench.line.measure import Findings, Outputs, measure_artifact
 from bench.line.options import LOCAL, fit_recipe, read_options
 from bench.line.own_models import NOTHING_SAID, InputOptions, check_fit, choose_calibration, describe_inputs
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import (
-    Evaluation,
-    as_reference,
-    assess,
-    count_changed,
-    find_baseline_error,
-    find_chance,
-    keep_clean,
-    predict_reference,
-)
-from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing_accuracy
 from bench.line.wording import title_of, users_file_named
 from bench.models.catalogue import is_reference
 from bench.models.layouts import describe_layout, lay_out

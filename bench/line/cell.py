@@ -9,13 +9,15 @@ from datetime import datetime, timezone
 from bench.device.outputs import Output
 from bench.device.stored import as_array
 from bench.errors import BoardLost, DiskFull, PressbenchError, full_disk_ends
-from bench.line.distance import find_far, match_outputs, measure_own_spread
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
+from bench.line.judged.assess import assess, count_changed
+from bench.line.judged.baseline import find_baseline_error, find_chance
+from bench.line.judged.distance import find_far, match_outputs, measure_own_spread
+from bench.line.judged.evaluation import Evaluation, keep_clean
+from bench.line.judged.notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
-from bench.line.quality import Evaluation, assess, count_changed, find_baseline_error, find_chance, keep_clean
-from bench.line.quality_notes import describe_noise, describe_uncompared, explain_chance, explain_missing
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
 from bench.types import Artifact, Clock, Cost

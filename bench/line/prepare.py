@@ -18,8 +18,8 @@ from bench.device.stored import Samples, Stored, write_npz
 from bench.errors import Unsupported
 from bench.inputs.of_file import find_baked_batch
 from bench.inputs.split import split_given
+from bench.line.judged.evaluation import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
 from bench.line.measure import Bench
-from bench.line.quality import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
 from bench.line.stages import Stages
 from bench.reach.open import Reaches
 from bench.types import Artifact, Backend, Compressed, Conditions, Cost, Model, Progress, Recipe

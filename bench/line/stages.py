@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from bench.compress.pipeline import compress
 from bench.cost.count import cost_of
 from bench.line.artifacts import compile_cached
+from bench.line.judged.evaluation import Evaluation, make_evaluation, predict_reference
 from bench.line.measure import Bench, Findings, Outputs, measure_pairs, run_artifact
-from bench.line.quality import Evaluation, make_evaluation, predict_reference
 from bench.plugins import load
 from bench.records import PairLaunch
 from bench.types import Artifact, Backend, Compressed, Cost

@@ -18,9 +18,9 @@ from bench.device.job import MeterChoice
 from bench.device.outputs import Output
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
 from bench.line.cell import RunState, run_cell
+from bench.line.judged.evaluation import Evaluation, make_evaluation
 from bench.line.plan import Request, make_plan
 from bench.line.prepare import Setting
-from bench.line.quality import Evaluation, make_evaluation
 from bench.line.stages import Stages
 from bench.line.trust import find_doubts, find_pair_doubts
 from bench.report.table import compute_rows

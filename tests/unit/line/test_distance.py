@@ -7,7 +7,7 @@ import pytest
 
 from bench.device.outputs import Output
 from bench.errors import CellFailed
-from bench.line.distance import compare_outputs, find_far, match_outputs, measure_own_spread
+from bench.line.judged.distance import compare_outputs, find_far, match_outputs, measure_own_spread
 
 RNG = np.random.default_rng(0)
 Y = RNG.normal(3, 1, (64, 10)).astype(np.float32)

@@ -13,15 +13,10 @@ from bench.data.parts import ArrayPart
 from bench.data.shift import SHIFTS
 from bench.device.outputs import Output
 from bench.errors import CellFailed
-from bench.line.quality import (
-    Evaluation,
-    assess,
-    find_baseline_error,
-    find_misfit,
-    keep_clean,
-    make_evaluation,
-)
-from bench.line.quality_notes import explain_chance, explain_missing_accuracy
+from bench.line.judged.assess import assess
+from bench.line.judged.baseline import find_baseline_error
+from bench.line.judged.evaluation import Evaluation, find_misfit, keep_clean, make_evaluation
+from bench.line.judged.notes import explain_chance, explain_missing_accuracy
 from bench.types import Compressed, TensorSpec
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])

@@ -17,7 +17,8 @@ from bench.data.parts import ArrayPart
 from bench.device import stored
 from bench.device.job import Job
 from bench.device.outputs import infer_all, read_outputs, write_outputs
-from bench.line.quality import assess, make_evaluation, predict_reference
+from bench.line.judged.assess import assess
+from bench.line.judged.evaluation import make_evaluation, predict_reference
 from bench.models.training.fit import Schedule, fit
 from bench.types import Model, TensorSpec
 
@@ -63,7 +64,7 @@ class Sums(nn.Module):
 
 
 def judge(data, folder: Path, monkeypatch, limit=0):
-    monkeypatch.setattr("bench.line.quality.reference", lambda *_, **__: Sums())
+    monkeypatch.setattr("bench.line.judged.evaluation.reference", lambda *_, **__: Sums())
     found = make_evaluation(data, None, shifts=True, seed=0, limit=limit, folder=folder)
     job = Job(task="measure", session="", subjects=(), batch=10, evaluate=str(found.inputs[0].file))
     outputs, samples = infer_all(job, Session())

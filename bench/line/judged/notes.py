@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench.device.outputs import Output, Rows
-from bench.line.distance import name_output
-from bench.line.quality import Evaluation, find_judge
+from bench.line.judged.distance import name_output
+from bench.line.judged.evaluation import Evaluation
+from bench.line.judged.judge import find_judge
 from bench.records import OutputQuality, Quality
 
 AT_CHANCE = 2.0
