@@ -91,7 +91,7 @@ def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> E
         ),
         made_wrong=found.prepared.source.distrust,
         fallbacks=(*found.ran.distrust, *find_drift(launches, clock)),
-        doubts=find_doubts(launches),
+        doubts=find_doubts(launches, clock),
         baseline_error=found.checked.baseline_error,
         far_from_reference=found.checked.far,
         busy_machine=find_busy_machine(launches, clock, target.min_clean_share),

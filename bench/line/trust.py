@@ -11,11 +11,14 @@ from bench.errors import PressbenchError, Unavailable, Unsupported, Untrusted
 from bench.records import Climate, Launch, PairLaunch
 from bench.stats import latency
 from bench.stats.energy import resolution_share
+from bench.stats.latency import pick_samples
 from bench.types import Clock, Status
 
 DRIFT = 0.05
 WARMER_C = 2.0
 LEAST_QUARTER = 10
+LAUNCHES_APART = 1.5
+"""Largest over smallest median of a cell's launches. Beyond it, their median says little of the next launch."""
 SKIPS = (Unsupported, Unavailable)
 """Errors that say that a cell cannot be on this target: it is skipped, it did not fail."""
 
@@ -86,13 +89,26 @@ def decide_error(error: Exception) -> Verdict:
     return Verdict(status=status, reasons=(text,))
 
 
-def find_doubts(launches: Sequence[Launch]) -> tuple[str, ...]:
-    """What keeps launches from a conclusion: a median that was not known in time, a warm-up without an end."""
+def find_doubts(launches: Sequence[Launch], clock: Clock) -> tuple[str, ...]:
+    """What keeps launches from a conclusion.
+
+    A median that was not known in time, a warm-up without an end, or launches whose medians lie far apart.
+    """
     unsettled = sum(launch.stopped != "converged" for launch in launches)
     unsteady = sum(not launch.steady for launch in launches)
     doubts = [f"{unsettled} of {len(launches)} launches ended at a limit before the median was known"]
     doubts += [f"{unsteady} of {len(launches)} launches were still getting faster when warm-up ended"]
-    return tuple(doubt for doubt, count in zip(doubts, (unsettled, unsteady), strict=True) if count)
+    said = [doubt for doubt, count in zip(doubts, (unsettled, unsteady), strict=True) if count]
+    return (*said, *_find_apart(launches, clock))
+
+
+def _find_apart(launches: Sequence[Launch], clock: Clock) -> list[str]:
+    medians = [
+        each.p50.value for launch in launches if pick_samples(launch, clock) for each in [latency([launch], clock)]
+    ]
+    if len(medians) < 2 or max(medians) <= LAUNCHES_APART * min(medians):
+        return []
+    return [f"the medians of {len(medians)} launches go from {min(medians):.3g} to {max(medians):.3g} ms"]
 
 
 def find_pair_doubts(pairs: Sequence[PairLaunch]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
+from bench.config.suite import BASELINE
 from bench.records import Record
 from bench.report.budget import KEPT
 from bench.report.signs import TERMINAL_STYLES, VERDICT_STYLES
@@ -26,6 +27,8 @@ WIDTHS = {
 }
 """Columns and the least width at which their numbers are whole."""
 WRAPPED = {"delivered (95\u00a0%)", "status"}
+CHANGED = 1.1
+"""How far the ratio of two p50s may lie outside the interval of the speed-up before the reader is warned."""
 UNMEASURED = {Status.FAILED.value, Status.SKIPPED.value}
 
 
@@ -38,7 +41,7 @@ def summary(records: Sequence[Record]) -> Group:
         box=rich.box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=Text(titled(records)),
-        caption=Text(describe_samples(found)),
+        caption=Text("\n".join(filter(None, (describe_samples(found), describe_changed(found))))),
     )
     table.add_column("", overflow="fold", min_width=14)
     for name, width in WIDTHS.items():
@@ -119,6 +122,24 @@ def describe_samples(rows: Sequence[Row]) -> str:
         if row["test_samples"]:
             found[f"{row['score_name']} of {row['test_samples']} test samples"] = None
     return f"{', '.join(found)}; its 95 % interval beneath" if found else ""
+
+
+def describe_changed(rows: Sequence[Row]) -> str:
+    """Which cells' p50 contradicts their speed-up, because the machine changed since their baseline; "" if none."""
+    baselines = {(row["model"], place_of(row), row["device"]): row for row in rows if row["recipe"] == BASELINE}
+    named = []
+    for row in rows:
+        base = baselines.get((row["model"], place_of(row), row["device"]), {})
+        measured = base.get("latency_p50_ms"), row["latency_p50_ms"], row["speedup_low"], row["speedup_high"]
+        before, after, low, high = (one if isinstance(one, float) else 0.0 for one in measured)
+        if before and after and low and not low / CHANGED <= before / after <= high * CHANGED:
+            named.append(str(row["recipe"]))
+    if not named:
+        return ""
+    said = ", ".join(dict.fromkeys(named))
+    return (
+        f"{said}: the machine changed since the baseline, so their p50s do not compare; delivered was measured in turns"
+    )
 
 
 def status_of(row: Row) -> Text:

@@ -169,7 +169,7 @@ def test_weights_a_recipe_leaves_are_told_with_a_cell_that_is_ok(state):
 def test_a_fallback_is_untrusted_with_its_reason(state):
     _, other = measured(state, other={"fallbacks": ["asked for int8, ran float32"]})
     assert other.status is Status.UNTRUSTED
-    of_a_busy_machine = {*find_doubts(other.launches), *find_pair_doubts(other.pairs)}
+    of_a_busy_machine = {*find_doubts(other.launches, other.clock), *find_pair_doubts(other.pairs)}
     assert [reason for reason in other.reasons if reason not in of_a_busy_machine] == ["asked for int8, ran float32"]
 
 

@@ -13,6 +13,7 @@ from bench.line.trust import (
     decide_error,
     find_busy_machine,
     find_coarse_meter,
+    find_doubts,
     find_drift,
     find_pair_distrust,
     find_pair_doubts,
@@ -94,6 +95,14 @@ def test_a_busy_machine_is_told_by_its_share_of_samples_that_did_not_wait():
     assert find_busy_machine(launches(50_000), Clock.HOST, 0.5) == ""
     assert find_busy_machine(launches(0), Clock.HOST, 1.0) == ""
     assert find_busy_machine([], Clock.HOST, 1.0) == ""
+
+
+def test_launches_whose_medians_lie_far_apart_know_no_median():
+    steady = Launch(samples_ns=(1_000_000,) * 200, waits_ns=(0,) * 200)
+    slow = replace(steady, samples_ns=(1_600_000,) * 200)
+    preempted = replace(steady, samples_ns=(1_000_000, 9_000_000) * 100, waits_ns=(0, 50_000) * 100)
+    assert find_doubts([steady, steady, slow], Clock.HOST) == ("the medians of 3 launches go from 1 to 1.6 ms",)
+    assert find_doubts([steady, preempted, replace(steady, samples_ns=())], Clock.HOST) == ()
 
 
 def test_what_a_comparison_adds_is_said_and_what_the_cells_said_is_not_said_again():

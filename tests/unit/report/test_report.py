@@ -10,9 +10,10 @@ from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 import pytest
-from fake_records import MIB, NO_METER, energy, launches, measured, pairs, record, run, suite
+from fake_records import MIB, NO_METER, energy, launches, measured, on, pairs, record, run, suite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
@@ -207,6 +208,15 @@ def test_the_summary_says_what_was_promised_and_what_was_delivered():
     assert re.search(r"magnitude50-ft.*2\.00×.*\(.*–.*\)", text)
     assert "worker killed by signal 9" in text
     assert "ok, simulated" in text
+    assert "the machine changed" not in text
+
+
+def test_the_summary_warns_of_p50s_that_contradict_what_was_measured_in_turns():
+    fast = pairs(np.random.default_rng(0), 1.0, 1.25)
+    cells = [on("ort", 1.0), on("ort", 1.1, recipe="int8", pairs=fast), on("ort", 0.8, recipe="float16", pairs=fast)]
+    text = " ".join(terminal(cells, 300).split())
+    assert "int8: the machine changed since the baseline, so their p50s do not compare" in text
+    assert "float16: the machine changed" not in text
 
 
 def test_the_summary_shows_what_an_emulator_counted_and_on_which_cpu():
