@@ -53,6 +53,7 @@ EXAMPLES = {
     "student": "student(model='small_network:factory')",
     "ternary": "ternary(epochs=1, skip=('fc2',))",
     "threshold": "threshold(value=0.02)",
+    "widths": "widths(keep=('conv=4', 'fc1=8'))",
 }
 """A recipe of one step each: a compressor without one here fails the first law."""
 
@@ -152,6 +153,7 @@ CLAIMS: dict[str, Claim] = {
     "share": lambda _, after: most_values(after, *layers(after)) <= 4,
     "student": lambda before, after: type(after.module) is type(before.module) and trained(before, after),
     "ternary": lambda _, after: most_values_a_filter(after, "conv", "depthwise", "pointwise", "fc1") == 3,
+    "widths": lambda before, after: narrower(before, after, "conv", "depthwise", "fc1"),
     "threshold": lambda _, after: (
         zeros(after) > 0 and all(float(weight[weight != 0].abs().min()) >= 0.02 for weight in layers(after).values())
     ),

@@ -99,8 +99,36 @@ def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied
     """
     amounts, cut = dict.fromkeys(layers, 0.5), Cut(criterion="l1")
     _cut(network.module, amounts, cut, context)
-    module = copy.deepcopy(network.module).requires_grad_()
-    found = candidates(trace(module, context.example), module, amounts, cut.criterion, context)
+    return _tied(network.module, amounts, context)
+
+
+def groups_of(network: Network, context: Context) -> list[Tied]:
+    """All layers with weights whose outputs may be removable, in groups that lose them together. Removes nothing on trial.
+
+    Leaves out layers that torch-pruning gets wrong. Raises `Unsupported` where it cannot follow the network.
+    """
+    amounts = dict.fromkeys(weighted_layers(network.module), 0.5)
+    while amounts:
+        found = _tied_or_fault(network.module, amounts, context)
+        if not isinstance(found, MisfitError):
+            return found
+        kept = {name: share for name, share in amounts.items() if name not in found.layers}
+        if len(kept) == len(amounts):
+            raise Unsupported(f"the groups of channels of this network were not found: {found}")
+        amounts = kept
+    return []
+
+
+def _tied_or_fault(whole: nn.Module, amounts: Mapping[str, float], context: Context) -> list[Tied] | MisfitError:
+    try:
+        return _tied(whole, amounts, context)
+    except MisfitError as error:
+        return error
+
+
+def _tied(whole: nn.Module, amounts: Mapping[str, float], context: Context) -> list[Tied]:
+    module = copy.deepcopy(whole).requires_grad_()
+    found = candidates(trace(module, context.example), module, amounts, "l1", context)
     return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
 
 

@@ -145,3 +145,29 @@ def test_a_layer_that_fails_for_two_channels_is_not_tried_with_all(context, monk
     assert len(failed) > 20
     assert max(failed) == 2
     assert "'stage4.0.branch2.5'" in str(refused.value)
+
+
+def test_widths_removes_down_to_the_outputs_asked_for_and_takes_tied_layers_along(context):
+    small = pruned("widths(keep=('depthwise=4', 'fc1=6'))", 8, settled(), context)
+    module = small.module
+    widths = (module.conv.out_channels, module.depthwise.out_channels, module.pointwise.out_channels)
+    assert (*widths, module.fc1.out_features) == (4, 4, 12, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("widths(keep=())", InvalidInput, "name at least one layer"),
+        ("widths(keep=('conv',))", InvalidInput, "write 'layer=outputs'"),
+        ("widths(keep=('conv=0',))", InvalidInput, "at least one output"),
+        ("widths(keep=('conv=4', 'conv=5'))", InvalidInput, "layer 'conv' is named twice"),
+        ("widths(keep=('kernel=4',))", InvalidInput, "no layer 'kernel'"),
+        ("widths(keep=('conv=4', 'depthwise=5'))", InvalidInput, "are tied and must be equally wide"),
+        ("widths(keep=('conv=9',))", Unsupported, "has 8 outputs and cannot have 9: ask for up to 8"),
+        ("widths(keep=('fc2=2',))", Unsupported, "the outputs of layer 'fc2' must stay"),
+        ("widths(keep=('conv=8',))", Unsupported, "as narrow as asked already"),
+    ],
+)
+def test_widths_refuses_what_no_network_can_have(text, error, said, context):
+    with pytest.raises(error, match=re.escape(said)):
+        pruned(text, 8, settled(), context)
