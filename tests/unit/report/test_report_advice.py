@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 from fake_records import cost, on, pairs
 from markupsafe import escape
@@ -34,15 +36,42 @@ def test_the_fastest_variant_within_the_drop_is_shipped():
         ]
     )
     assert len(lines) == 1
-    assert "ship int8 on ort" in lines[0]
+    assert "Ship: int8 on ort" in lines[0]
     assert "2.0" in lines[0]
     assert "accuracy \N{MINUS SIGN}0.50 pp" in lines[0]
 
 
+def test_the_runner_up_and_the_interval_of_the_drop_stand_beside():
+    judged = Quality(samples=450, labelled=450, lost=3, gained=1, accuracy=0.8955)
+    (line,) = advise(
+        [
+            on("ort", 1.0, **BASE),
+            variant("ort", "int8", 0.5, 2.0, quality=judged, cost=cost(10_000, 1_000_000, keep=(1, 1, 0.25))),
+            variant("ort", "half", 0.7, 1.4, quality=quality(0.9)),
+        ]
+    )
+    assert re.search(
+        r"Ship: int8 on ort, 2\.0.× faster, 3\...× smaller, accuracy −0\.45 ± \d\.\d\d pp; runner-up: half", line
+    )
+
+
+def test_a_baseline_is_kept_for_the_reason_that_the_fastest_may_not_be_shipped():
+    (line,) = advise([on("ort", 1.0, **BASE), variant("ort", "half", 0.25, 4.0, quality=quality(0.70))])
+    assert "half on ort loses 20.0 pp of accuracy (at most 1 pp)" in line
+    (line,) = advise([on("ort", 1.0, **BASE), variant("ort", "wild", 0.25, 4.0, status=Status.UNTRUSTED)])
+    assert "wild on ort is untrusted" in line
+
+
+def test_the_targets_own_budget_of_accuracy_is_the_limit():
+    allowed = {"budget": {"accuracy_drop_pp": 25.0}}
+    records = [on("ort", 1.0, **BASE, **allowed), variant("ort", "half", 0.25, 4.0, quality=quality(0.7), **allowed)]
+    assert "Ship: half on ort" in advise(records)[0]
+
+
 def test_a_looser_limit_ships_what_loses_more():
     records = [on("ort", 1.0, **BASE), variant("ort", "half", 0.25, 4.0, quality=quality(0.70))]
-    assert "keep the baseline on ort" in advise(records)[0]
-    assert "ship half on ort" in advise(records, max_drop_pp=25)[0]
+    assert "Keep the baseline on ort" in advise(records)[0]
+    assert "Ship: half on ort" in advise(records, max_drop_pp=25)[0]
 
 
 def test_what_is_not_trusted_or_over_a_budget_is_never_advised():
@@ -53,13 +82,13 @@ def test_what_is_not_trusted_or_over_a_budget_is_never_advised():
         variant("ort", "big", 0.3, 3.3, reasons=("over the memory budget: 9 of 5 bytes",), **fast),
         variant("ort", "unsure", 0.4, 2.5, status=Status.INCONCLUSIVE, reasons=("a limit",), **fast),
     ]
-    assert "keep the baseline on ort" in advise(records)[0]
+    assert "Keep the baseline on ort" in advise(records)[0]
 
 
 def test_a_variant_that_is_not_shown_to_be_faster_does_not_replace_its_baseline():
     records = [on("ort", 1.0, **BASE), variant("ort", "share", 0.999, 1.0, quality=quality(0.9))]
     (line,) = advise(records)
-    assert "keep the baseline on ort" in line
+    assert "Keep the baseline on ort" in line
     assert "not told apart from share on ort" in line
 
 
@@ -72,13 +101,13 @@ def test_runtimes_compete_and_an_unlabelled_model_says_so():
             variant("litert", "int8", 0.3, 2.7, **unlabelled),
         ]
     )
-    assert "ship int8 on litert" in line
+    assert "Ship: int8 on litert" in line
     assert "its accuracy is not known" in line
 
 
 def test_nothing_is_advised_without_a_trusted_cell_or_from_simulated_time():
     skipped = on("ort", 1.0, status=Status.UNTRUSTED, reasons=("throttled",), **BASE)
-    assert "nothing can be advised" in advise([skipped, variant("ort", "int8", 0.5, 2, status=Status.UNTRUSTED)])[0]
+    assert "Nothing can be advised" in advise([skipped, variant("ort", "int8", 0.5, 2, status=Status.UNTRUSTED)])[0]
     assert (
         advise([on("vela", 1.0, clock=Clock.SIMULATED), variant("vela", "int8", 0.5, 2, clock=Clock.SIMULATED)]) == []
     )
@@ -98,5 +127,5 @@ def test_the_pages_headline_is_the_terminals_line():
 def test_a_model_without_a_trusted_variant_has_its_advice_on_the_page_too():
     records = [on("ort", 1.0, status=Status.UNTRUSTED, **BASE), variant("ort", "x", 0.2, 5.0, status=Status.UNTRUSTED)]
     (card,) = write_headlines(make_cells(records))
-    assert card.advice.startswith("nothing can be advised")
+    assert card.advice.startswith("Nothing can be advised")
     assert not card.lines

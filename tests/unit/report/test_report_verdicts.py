@@ -40,7 +40,7 @@ def test_a_slight_effect_is_green_nowhere():
     page = render_page(records, [run()])
     assert "▲ 1.01×" not in page
     assert "? 1.01×" in page
-    assert "keep the baseline on ort" in advise(records)[0]
+    assert "Keep the baseline on ort" in advise(records)[0]
     (card,) = write_headlines(make_cells(records))
     assert "1.01× its baseline's speed (inconclusive: not shown to differ by over 1 %)" in card.lines[0].more
     assert show_figures(compute_rows(records)[1])[1].style == "yellow"

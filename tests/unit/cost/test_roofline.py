@@ -1,0 +1,164 @@
+"""The reason a cell delivered less is a fact of its record: constructed cases with the answer known beforehand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fake_records import cost, record
+
+from bench.cost.roofline import explain_shortfall, promise_of
+from bench.cost.roofline.bound import Roofline, bound_layers
+from bench.records import Execution, LayerTime
+from bench.types import LayerCost, Precision
+
+INT8 = Precision(asked="int8", delivered="int8")
+ROOFLINE = Roofline(
+    device="d",
+    backend="ort",
+    version="1",
+    macs_per_s={"float32": 1e10, "int8": 4e10},
+    bytes_per_s=1e10,
+    node_s=1e-6,
+    call_s=5e-6,
+)
+
+
+def times(*rows):
+    return tuple(LayerTime(name=name, operator=operator, mean_us=us, runs=9) for name, operator, us in rows)
+
+
+def layered(*layers, macs=1_000_000, zeros=0.0):
+    counted = cost(10_000, macs)
+    return replace(counted, nonzero_macs=int(macs * (1 - zeros)), layers=layers)
+
+
+def conv(channels, macs=100_000, weights=4_000, activations=4_000):
+    return LayerCost(
+        name=f"conv{channels}",
+        operator="Conv",
+        macs=macs,
+        weight_bytes=weights,
+        activation_bytes=activations,
+        output_shape=(1, channels, 8, 8),
+    )
+
+
+BLOCKED = times(("a_nchwc", "Conv", 40.0), ("b_nchwc", "Conv", 40.0), ("fc", "Gemm", 5.0))
+BASE = record(precision=Precision(delivered="float32"), cost=layered(conv(32), conv(32)), profile=BLOCKED)
+CASES = {
+    "odd channels": (
+        {"profile": times(("a", "Conv", 90.0), ("b", "Conv", 80.0)), "cost": layered(conv(22), conv(22), macs=500_000)},
+        "2 of 2 convolutions left NCHWc blocking: 22 channels; try round_to=8",
+    ),
+    "float layers": (
+        {"precision": replace(INT8, stayed_float=("fc1", "fc2", "fc3", "fc4"))},
+        "4 layers run float kernels: fc1, fc2, fc3 and 1 more",
+    ),
+    "kept float": (
+        {
+            "precision": replace(INT8, keep_float=("conv",)),
+            "execution": Execution(multiplying={"int8": 9, "float32": 1}),
+        },
+        "1 of 10 multiplying layers run float kernels, 1 kept on purpose",
+    ),
+    "float arithmetic": (
+        {"precision": Precision(asked="float16"), "execution": Execution(precision="float32")},
+        "runs float kernels: float16 was asked for, and the runtime multiplied in float32",
+    ),
+    "weights only": ({"precision": Precision(asked="weight_only")}, "only the weights are narrow"),
+    "dynamic": (
+        {"precision": INT8, "profile": times(("q", "DynamicQuantizeLinear", 30.0), ("m", "MatMulInteger", 70.0))},
+        "activations are quantized at run time: DynamicQuantizeLinear ×1 take 30 % of the time",
+    ),
+    "Q/DQ": (
+        {
+            "precision": INT8,
+            "profile": times(
+                *[("q", "QuantizeLinear", 10.0), ("d", "DequantizeLinear", 10.0)] * 2, ("m", "Conv", 60.0)
+            ),
+        },
+        "Q/DQ left between layers: QuantizeLinear ×2, DequantizeLinear ×2 take 40 % of the time",
+    ),
+    "casts": (
+        {"precision": Precision(asked="float16"), "profile": times(("c", "Cast", 20.0), ("m", "Conv", 60.0))},
+        "numbers are cast between layers: Cast ×1 take 25 % of the time",
+    ),
+    "zeros": (
+        {"cost": layered(conv(32), zeros=0.5), "profile": BLOCKED},
+        "no sparse kernel ran: 50 % of the multiplications are by zero, and all are computed",
+    ),
+    "partitions": (
+        {"execution": Execution(delegated=8, partitions=2, not_delegated={"PAD": 2})},
+        "the delegate left PAD ×2, which cuts it into 2 partitions",
+    ),
+    "layouts": (
+        {"profile": times(("t", "Transpose", 30.0), ("a_nchwc", "Conv", 35.0), ("b_nchwc", "Conv", 35.0))},
+        "numbers are moved between layouts: Transpose ×1 take 30 % of the time",
+    ),
+    "memory": (
+        {"cost": layered(conv(32, macs=1_000, weights=4_000_000)), "profile": BLOCKED},
+        "memory-bound: 99 % of the least time is reading weights and activations",
+    ),
+    "calls": (
+        {"cost": layered(conv(32, macs=500), conv(32, macs=500)), "profile": BLOCKED},
+        "call overhead: 100 % of the least time is starting 2 kernels",
+    ),
+    "no multiplication": (
+        {
+            "cost": layered(conv(8, macs=9_000_000), macs=250_000),
+            "profile": times(("a_nchwc", "Conv", 9.0), ("s", "Softmax", 90.0)),
+            "base": {"profile": times(("a_nchwc", "Conv", 60.0), ("s", "Softmax", 90.0))},
+        },
+        "60 % of the baseline's time multiplies nothing and cannot shrink with the MACs",
+    ),
+    "slow kernels": (
+        {
+            "cost": layered(conv(8, macs=9_000_000), macs=250_000),
+            "profile": times(("a_nchwc", "Conv", 30.0)),
+            "base": {"profile": times(("a_nchwc", "Conv", 60.0))},
+        },
+        "multiplying layers take 50 % of the baseline's time for 25 % of its MACs",
+    ),
+    "nothing known": ({"profile": ()}, ""),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_stated_reason_is_the_constructed_one(name):
+    changes, expected = CASES[name]
+    changes = dict(changes)
+    baseline = replace(BASE, **changes.pop("base", {}))
+    cell = replace(BASE, recipe="x", **{"profile": (), **changes})
+    found = explain_shortfall(cell, baseline, ROOFLINE if cell.profile else None)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
+
+
+def test_a_cell_whose_channels_fit_the_blocks_is_not_blamed_for_them():
+    cell = replace(BASE, cost=layered(conv(16)), profile=times(("a", "Conv", 9.0)))
+    assert "NCHWc" not in explain_shortfall(cell, BASE)
+
+
+def test_zeros_that_a_sparse_kernel_skips_are_no_reason():
+    cell = replace(BASE, cost=layered(conv(32), zeros=0.8), execution=Execution(sparse_layers=("a",)), profile=())
+    assert explain_shortfall(cell, BASE) == ""
+
+
+def test_a_layer_is_bound_by_the_slowest_of_arithmetic_memory_and_call():
+    cell = replace(BASE, cost=layered(conv(8, macs=10**7), conv(16, macs=1, weights=10**6), conv(24, macs=1)))
+    found = bound_layers(cell, ROOFLINE)
+    assert [one.limit for one in found] == ["arithmetic", "memory", "call"]
+    assert found[0].seconds == pytest.approx(1e-3)
+    assert found[1].seconds == pytest.approx(1.004e-4)
+    assert found[2].seconds == pytest.approx(1e-6)
+
+
+def test_quantization_promises_bytes_and_bit_operations_and_pruning_macs():
+    found = promise_of(replace(BASE, precision=INT8), BASE)
+    assert (found.macs, found.bit_operations, found.weights) == (1.0, 16.0, 4.0)
+    pruned = promise_of(replace(BASE, cost=layered(macs=250_000)), BASE)
+    assert (pruned.macs, pruned.bit_operations) == (4.0, None)
+    half = promise_of(replace(BASE, precision=replace(INT8, asked="float16")), BASE)
+    assert half.bit_operations == 4.0
+    assert promise_of(BASE, None).macs is None
