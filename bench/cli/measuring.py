@@ -154,7 +154,9 @@ def compress_command(
 @command("compare")
 @click.option("--target", required=True, help="A shipped target or a .toml file.")
 @click.option("--backend", help="A backend of the target (default: its first).")
-@click.option("--launches", default=20, show_default=True, type=click.IntRange(3), help="Fresh processes.")
+@click.option("--width", type=float, help="Half width to stop at, as a share (default: half of --smallest-effect).")
+@click.option("--time", "time_s", type=float, help="Seconds to stop after (default: 60).")
+@click.option("--launches", type=click.IntRange(3), help="Exactly so many fresh processes instead of both.")
 @click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
@@ -168,18 +170,11 @@ def compare_command(
     *, inputs: tuple[str, ...], input_data: str | None, signature: str | None, **arguments: Any
 ) -> tuple[Any, Any, int]:
     """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
-    from bench.commands.compare import compare_files, describe_verdict
+    from bench.commands.compare import compare_files, describe
     from bench.commands.progress import watching
     from bench.line.own_models import InputOptions
 
     said = InputOptions(inputs=inputs, signature=signature or "", data=input_data or "")
     with watching(sys.stderr) as watch:
         answer = compare_files(**arguments, said=said, cache=cache_folder(os.environ), progress=watch.progress)
-    interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
-    text = f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {describe_verdict(answer)}"
-    if answer["basis"] == "raw":
-        text += "\na launch had too few clean blocks: those that waited for a CPU count too"
-    if answer["unsteady"]:
-        text += f"\n{answer['unsteady']} of {answer['launches']} launches began while runs were still getting faster"
-    text += "".join(f"\nuntrusted: {reason}" for reason in answer["reasons"])
-    return answer, text, Untrusted.exit_code if answer["reasons"] else 0
+    return answer, describe(answer), Untrusted.exit_code if answer["reasons"] else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
@@ -16,40 +17,54 @@ from bench.line.measure import find_meters, pair_launch
 from bench.line.own_models import NOTHING_SAID, InputOptions, describe_inputs
 from bench.line.prepare import Prepared, Setting, prepare
 from bench.line.stages import load_backend
+from bench.line.versus.until import Compared, Patience, launch_until, launches_to_decide, summarize
 from bench.line.wording import known_folders, users_file_named
 from bench.models.registry import resolve
 from bench.reach.open import Reaches
-from bench.records import SMALLEST_EFFECT, PairLaunch
+from bench.records import SMALLEST_EFFECT
 from bench.report.text import short_percent
-from bench.stats import ratio
 from bench.types import Conditions, Json, Progress, Recipe
 
-ENOUGH = 0.01
-"""Half width of the ratio's interval below which more launches add nothing."""
-EXTRA_LAUNCHES = 10
+TIME_S = 60.0
+BASIS_NOTES: Mapping[str, str] = {
+    "corrected": "the time that an inference waited for it is subtracted, in launches with too few clean blocks",
+    "raw": "a launch had too few clean blocks, so those that waited count as they are",
+}
+"""How blocks that waited for a CPU are taken -> what the user reads."""
 
 
 def compare_files(
+    *,
+    smallest_effect: float = SMALLEST_EFFECT,
+    launches: int | None,
+    width: float | None = None,
+    time_s: float | None = None,
+    **measured: Any,
+) -> dict[str, Json]:
+    """The answer for two files: as `measure_files`, with when to stop as `read_patience` reads it."""
+    patience = read_patience(smallest_effect, width, time_s, launches)
+    return make_answer(measure_files(patience=patience, smallest_effect=smallest_effect, **measured), smallest_effect)
+
+
+def measure_files(
     *,
     target: str,
     backend: str | None,
     a: Path,
     b: Path,
-    launches: int,
     blocks: int,
+    patience: Patience,
     threads: int,
     batch: int,
     cache: Path,
     progress: Progress,
     smallest_effect: float = SMALLEST_EFFECT,
     said: InputOptions = NOTHING_SAID,
-) -> dict[str, Json]:
-    """Launches of ABBA blocks, and a few more while the interval is wider than +-1 %; never fewer than `launches`.
+) -> Compared:
+    """Launches of ABBA blocks until `patience` ends. `said`: of the inputs of both files.
 
-    `said`: of the inputs of both files. `smallest_effect`: the share that counts as a difference.
     Raises `InvalidInput` for an unknown target or backend, or a backend that only simulates.
     """
-    check_smallest_effect(smallest_effect, "--smallest-effect")
     goal = load_target(target)
     choice = _choose_backend(goal, backend)
     if load_backend(choice.name).session is None:
@@ -70,23 +85,42 @@ def compare_files(
         sides = [_prepare_file(path, choice, conditions, setting, said) for path in (a, b)]
         if _differ(sides[0], sides[1]):
             sides = [_draw_apart(side, (a, b), said.data) for side in sides]
-        return _answer(_launch(sides[0], sides[1], launches, (a, b), setting), smallest_effect)
+        return _launch(sides[0], sides[1], patience, smallest_effect, (a, b), setting)
 
 
-def _launch(a: Prepared, b: Prepared, launches: int, files: tuple[Path, Path], setting: Setting) -> list[PairLaunch]:
+def read_patience(smallest_effect: float, width: float | None, time_s: float | None, launches: int | None) -> Patience:
+    """When to stop. Raises `InvalidInput` for a share or a time that cannot be, or for --launches beside another."""
+    check_smallest_effect(smallest_effect, "--smallest-effect")
+    if launches is not None and (width is not None or time_s is not None):
+        raise InvalidInput("--launches is a fixed number: leave it out, or leave --width and --time out")
+    if width is not None:
+        check_smallest_effect(width, "--width")
+    if time_s is not None and not 0 < time_s < float("inf"):
+        raise InvalidInput(f"--time {time_s:g}: give seconds above 0")
+    return Patience(width=width or smallest_effect / 2, time_s=time_s or TIME_S, launches=launches)
+
+
+def _launch(
+    a: Prepared, b: Prepared, patience: Patience, smallest_effect: float, files: tuple[Path, Path], setting: Setting
+) -> Compared:
     """The launches, on the bench of A."""
     assert a.bench is not None
+    bench = a.bench
     known = known_folders({str(files[0]): a.artifact, str(files[1]): b.artifact})
-    done: list[PairLaunch] = []
     with users_file_named(setting.cache, f"{files[0]} or {files[1]}", known):
-        while len(done) < launches or (len(done) < launches + EXTRA_LAUNCHES and _is_wide(done)):
-            setting.progress("compare", len(done) / (launches + EXTRA_LAUNCHES))
-            done.append(pair_launch(a.bench, a.artifact, b.artifact, len(done)))
-    return done
+        return launch_until(
+            lambda number: pair_launch(bench, a.artifact, b.artifact, number),
+            patience,
+            threads=bench.conditions.threads,
+            smallest_effect=smallest_effect,
+            progress=lambda share: setting.progress("compare", share),
+        )
 
 
-def _answer(done: list[PairLaunch], smallest_effect: float) -> dict[str, Json]:
-    found = ratio(done, smallest_effect)
+def make_answer(done: Compared, smallest_effect: float) -> dict[str, Json]:
+    """What `--json` prints."""
+    found = done.ratio
+    unsteady, reasons = summarize(done.pairs)
     return {
         "ratio": found.ratio,
         "low": found.low,
@@ -94,28 +128,43 @@ def _answer(done: list[PairLaunch], smallest_effect: float) -> dict[str, Json]:
         "verdict": found.verdict,
         "smallest_effect": smallest_effect,
         "launches": found.launches,
+        "launches_to_decide": launches_to_decide(found, smallest_effect) if found.verdict == "inconclusive" else None,
+        "stopped": done.stopped,
+        "seconds": round(done.seconds, 1),
         "blocks": found.blocks,
         "clean_share": found.clean_share,
         "basis": found.basis,
-        "unsteady": sum(not pair.steady for pair in done),
-        "reasons": list(dict.fromkeys(reason for pair in done for reason in pair.distrust)),
+        "unsteady": unsteady,
+        "reasons": reasons,
     }
 
 
+def describe(answer: Mapping[str, Json]) -> str:
+    """The answer for the terminal."""
+    interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
+    lines = [f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {describe_verdict(answer)}"]
+    if answer["stopped"] == "time limit":
+        lines.append(f"the time was over after {answer['launches']} launches in {answer['seconds']:.0f} s")
+    if answer["basis"] != "clean":
+        lines.append(f"other processes took the CPU: {BASIS_NOTES[answer['basis']]}")
+    if answer["unsteady"]:
+        lines.append(
+            f"{answer['unsteady']} of {answer['launches']} launches began while runs were still getting faster"
+        )
+    return "\n".join([*lines, *(f"untrusted: {reason}" for reason in answer["reasons"])])
+
+
 def describe_verdict(answer: Mapping[str, Json]) -> str:
-    """The verdict with the smallest effect that it was judged by."""
+    """The verdict with the smallest effect that it was judged by, and what it would take where there is none."""
     effect = short_percent(float(str(answer["smallest_effect"])))
+    more = answer["launches_to_decide"]
+    needed = f"about {more} launches would decide" if more else "it lies too near the bound for more launches to decide"
     return {
         "faster": "B is faster",
         "slower": "B is slower",
         "same": f"same within {effect}",
-        "inconclusive": f"inconclusive, the interval crosses the bound of {effect}; more --launches narrow it",
+        "inconclusive": f"inconclusive, the interval crosses the bound of {effect}; {needed}",
     }[str(answer["verdict"])]
-
-
-def _is_wide(done: list[PairLaunch]) -> bool:
-    found = ratio(done)
-    return found.low is None or found.high is None or (found.high - found.low) / 2 > ENOUGH
 
 
 def _choose_backend(target: Target, backend: str | None) -> BackendChoice:

@@ -77,10 +77,11 @@ def place_of(row: Row) -> str:
 
 
 def show_figures(row: Row) -> list[Text]:
-    """`figures`, the delivered speed-up in the colour of its verdict."""
+    """`figures`, the delivered speed-up with its verdict in words, in a colour besides."""
     promised, delivered, *others = figures(row)
-    style = VERDICT_STYLES.get(str(row["speedup_verdict"]), "")
-    return [Text(promised), Text(delivered, style=style), *map(Text, others)]
+    verdict = str(row["speedup_verdict"] or "")
+    word = f"\n{verdict}" if verdict else ""
+    return [Text(promised), Text(f"{delivered}{word}", style=VERDICT_STYLES.get(verdict, "")), *map(Text, others)]
 
 
 def figures(row: Row) -> list[str]:

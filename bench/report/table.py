@@ -264,7 +264,7 @@ def speedup_columns(record: Record, baseline: Record | None) -> Row:
         return {"speedup": 1.0, "speedup_low": 1.0, "speedup_high": 1.0} if has_samples(record) else {}
     if not any(pair.blocks_ns for pair in record.pairs):
         return {}
-    found = ratio(record.pairs, record.smallest_effect)
+    found = ratio(record.pairs, record.smallest_effect, threads=record.conditions.threads)
     return {
         "speedup": found.speedup.value,
         "speedup_low": found.speedup.low,

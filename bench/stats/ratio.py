@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from bench.device.timing import PREEMPTED_NS
 from bench.records import SMALLEST_EFFECT, PairLaunch
-from bench.stats.intervals import Estimate, mean_interval
+from bench.stats.intervals import Estimate, trimmed_interval
 from bench.stats.verdict import Verdict, decide_verdict
-from bench.types import Cost
+from bench.types import Clock, Cost
 
 MIN_CLEAN_BLOCKS = 5
-"""Blocks without a preempted member a launch must keep, or all of its blocks count."""
+"""Blocks without a preempted member a launch must keep; with fewer, the waits are subtracted, or all blocks count."""
+
+
+BASES = ("clean", "corrected", "raw")
+"""What the blocks of a launch are taken as, the best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +27,9 @@ class Ratio:
     """Time of B over time of A: above 1 means B is slower. `low`..`high` holds 95 %.
 
     `blocks`: how many were used; `clean_share`: blocks without a preempted member over all, None where the
-    kernel does not say. `basis`: "clean", or "raw" where a launch kept too few clean blocks and all of its
-    blocks were used. `verdict`: as `decide_verdict` finds it from the interval.
+    kernel does not say. `basis`: of the worst launch: "clean", "corrected" where a launch kept too few clean blocks and
+    the time that it waited for a CPU was subtracted, "raw" where that was not possible and all of its blocks were used
+    as they are. `verdict`: as `decide_verdict` finds it from the interval.
     """
 
     ratio: float
@@ -44,21 +49,22 @@ class Ratio:
         return Estimate(value=1 / self.ratio, low=low, high=high, n=self.launches)
 
 
-def ratio(pairs: Sequence[PairLaunch], smallest_effect: float = SMALLEST_EFFECT) -> Ratio:
+def ratio(pairs: Sequence[PairLaunch], smallest_effect: float = SMALLEST_EFFECT, *, threads: int = 1) -> Ratio:
     """How B compares with A from launches that ran them in (a, b, b, a) blocks in one process.
 
     Per block log((b1 + b2) / (a1 + a2)): the ABBA order cancels a linear drift. Per launch the
     median of its blocks. Over launches, the unit of repetition (Kalibera & Jones, ISMM 2013),
-    the mean with Student's interval; all on logarithms, so ratio(A, B) = 1 / ratio(B, A).
+    `trimmed_interval`, which one wild launch of ten does not move; all on logarithms, so ratio(A, B) = 1 / ratio(B, A).
+    `threads`: of the runtime. The waits are of one thread, so they are subtracted only where it is the only one.
     `smallest_effect`: the share that counts as faster or slower. ValueError: no blocks, clocks mixed, a duration that is not positive.
     """
     if len({pair.clock for pair in pairs}) > 1:
         raise ValueError("durations of different clocks are never compared")
     pairs = [pair for pair in pairs if len(pair.blocks_ns)]
-    used = [keep_clean_blocks(pair) for pair in pairs]
+    used = [choose_blocks(pair, threads) for pair in pairs]
     if not used:
         raise ValueError("the ratio of no blocks")
-    logs = mean_interval([float(np.median(take_logs(blocks))) for blocks in used])
+    logs = trimmed_interval([float(np.median(take_logs(blocks))) for blocks, _ in used])
     low = None if logs.low is None else float(np.exp(logs.low))
     high = None if logs.high is None else float(np.exp(logs.high))
     masks = [find_clean(pair) for pair in pairs if len(pair.waits_ns)]
@@ -67,10 +73,10 @@ def ratio(pairs: Sequence[PairLaunch], smallest_effect: float = SMALLEST_EFFECT)
         low=low,
         high=high,
         launches=logs.n,
-        blocks=sum(len(kept) for kept in used),
+        blocks=sum(len(kept) for kept, _ in used),
         clean_share=float(np.concatenate(masks).mean()) if masks else None,
         verdict=decide_verdict(low, high, smallest_effect),
-        basis="clean" if all(mask.sum() >= min(MIN_CLEAN_BLOCKS, len(mask)) for mask in masks) else "raw",
+        basis=max((basis for _, basis in used), key=BASES.index),
     )
 
 
@@ -83,11 +89,18 @@ def find_clean(pair: PairLaunch) -> NDArray[np.bool_]:
     return np.asarray((np.asarray(pair.waits_ns) <= PREEMPTED_NS).all(axis=1))
 
 
-def keep_clean_blocks(pair: PairLaunch) -> NDArray[np.float64]:
-    """Rows of (a, b, b, a) nanoseconds without a preempted member; all rows where fewer than 5 are left."""
-    blocks = np.asarray(pair.blocks_ns, dtype=np.float64)
-    kept = blocks[find_clean(pair)]
-    return kept if len(kept) >= MIN_CLEAN_BLOCKS else blocks
+def choose_blocks(pair: PairLaunch, threads: int) -> tuple[NDArray[np.float64], str]:
+    """Rows of (a, b, b, a) nanoseconds, and their basis: those without a preempted member where 5 are left (or all are
+    clean), else all less what each waited, else all as they are."""
+    blocks, clean = np.asarray(pair.blocks_ns, dtype=np.float64), find_clean(pair)
+    if clean.all() or clean.sum() >= MIN_CLEAN_BLOCKS:
+        return blocks[clean], "clean"
+    if threads == 1 and pair.clock is Clock.HOST:
+        corrected = blocks - np.asarray(pair.waits_ns) / pair.loops
+        corrected = corrected[(corrected > 0).all(axis=1)]  # a wait between two inferences belongs to neither
+        if len(corrected) >= MIN_CLEAN_BLOCKS:
+            return corrected, "corrected"
+    return blocks, "raw"
 
 
 def take_logs(blocks: NDArray[np.float64]) -> NDArray[np.float64]:

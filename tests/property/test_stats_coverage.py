@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import numpy as np
 import pytest
 
+from bench.line.versus.until import Patience, launch_until
 from bench.records import Launch, PairLaunch
 from bench.stats import latency, median_interval, ratio
 from bench.types import Clock
@@ -51,3 +54,24 @@ def test_the_interval_of_a_ratio_covers_the_truth_and_its_verdict_errs_no_more_t
         wrong += found.verdict == ("faster" if truth > 1 else "slower")
     assert covered / ROUNDS == pytest.approx(0.95, abs=TOLERANCE)
     assert wrong / ROUNDS <= 0.025 + TOLERANCE
+
+
+@pytest.mark.parametrize("shape", ["normal", "bimodal"])
+def test_the_interval_still_covers_where_its_own_width_decides_how_many_launches_there_are(shape):
+    random = np.random.default_rng(11)
+
+    def draw(_number):
+        noise = random.normal() if shape == "normal" else 0.95 * random.choice([-1, 1]) + 0.3 * random.normal()
+        moved = float(np.exp(0.01 * noise))
+        return PairLaunch(blocks_ns=((1e6, 1e6 * moved, 1e6 * moved, 1e6),))
+
+    rounds, covered = 700, 0
+    for _ in range(rounds):
+        clock = count()
+        done = launch_until(
+            draw, Patience(width=0.005), threads=1, smallest_effect=0.01, now=lambda clock=clock: float(next(clock))
+        )
+        assert done.ratio.low is not None
+        assert done.ratio.high is not None
+        covered += done.ratio.low <= 1 <= done.ratio.high
+    assert covered / rounds == pytest.approx(0.935, abs=0.03)

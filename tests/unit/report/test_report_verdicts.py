@@ -43,7 +43,11 @@ def test_a_slight_effect_is_green_nowhere():
     assert "Keep the baseline on ort" in advise(records)[0]
     (card,) = write_headlines(make_cells(records))
     assert "1.01× its baseline's speed (inconclusive: not shown to differ by over 1 %)" in card.lines[0].more
-    assert show_figures(compute_rows(records)[1])[1].style == "yellow"
+    delivered = show_figures(compute_rows(records)[1])[1]
+    assert (delivered.style, delivered.plain.splitlines()[-1]) == (
+        "yellow",
+        "inconclusive",
+    )  # in words, not only a colour
 
 
 def test_the_smallest_effect_of_the_record_decides():

@@ -6,6 +6,7 @@ from math import comb, exp, log, sqrt
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.records import EnergyWindow, Launch, PairLaunch
 from bench.stats import (
@@ -19,7 +20,7 @@ from bench.stats import (
     ratio,
 )
 from bench.stats.energy import resolution_share
-from bench.stats.intervals import median_rank
+from bench.stats.intervals import median_rank, trimmed_interval
 from bench.types import Clock
 
 T_975 = {2: 4.302652729, 4: 2.776445105, 9: 2.262157163, 19: 2.093024054}
@@ -188,11 +189,60 @@ def test_blocks_with_a_preempted_member_are_left_out_when_enough_clean_ones_stay
     assert found.basis == "clean"
 
 
-def test_blocks_all_count_when_too_few_are_clean_and_are_not_called_clean():
+def preempted(factor, *, loops=1, clock=Clock.HOST):
+    """A launch without a clean block, whose samples are longer by exactly what each waited."""
+    random = np.random.default_rng(3)
+    waits = random.integers(30_000, 9_000_000, (20, 4))
+    blocks = np.array([1e6, factor * 1e6, factor * 1e6, 1e6]) + waits / loops
+    return PairLaunch(
+        blocks_ns=tuple(map(tuple, blocks.tolist())),
+        waits_ns=tuple(map(tuple, waits.tolist())),
+        loops=loops,
+        clock=clock,
+    )
+
+
+@pytest.mark.parametrize("loops", [1, 3])
+def test_the_wait_for_a_cpu_is_subtracted_where_too_few_blocks_are_clean(loops):
+    found = ratio([preempted(1.25, loops=loops)] * 3)
+    assert (found.ratio, found.basis, found.clean_share) == (pytest.approx(1.25), "corrected", 0.0)
+
+
+@pytest.mark.parametrize(("clock", "threads"), [(Clock.HOST, 2), (Clock.DEVICE, 1)])
+def test_waits_of_one_thread_say_nothing_of_several_or_of_a_device(clock, threads):
+    found = ratio([preempted(1.25, clock=clock)] * 3, threads=threads)
+    assert found.basis == "raw"
+    assert found.ratio != pytest.approx(1.25, rel=0.01)
+
+
+def test_blocks_count_as_they_are_where_the_waits_are_longer_than_the_samples():
     found = ratio([pair(2.0, waits=((0, 0, 0, 30_000),) * 17 + ((0, 0, 0, 0),) * 3)] * 3)
     assert (found.blocks, found.clean_share, found.basis) == (60, 3 / 20, "raw")
-    none = ratio([pair(2.0, blocks=5, waits=((30_000, 0, 0, 0),) * 5)] * 3)
-    assert (none.blocks, none.clean_share, none.basis) == (15, 0.0, "raw")
+
+
+def test_the_worst_launch_names_the_basis():
+    assert ratio([pair(1.25), pair(1.25), preempted(1.25)]).basis == "corrected"
+
+
+def test_one_wild_launch_of_ten_does_not_decide():
+    calm = [1.0, 1.001, 0.999, 1.002, 0.998, 1.001, 1.0, 0.999, 1.001]
+    found = ratio([pair(value) for value in (*calm, 9.0)])
+    assert found.ratio == pytest.approx(1.0, abs=0.002)
+    assert found.high < 1.01
+    assert ratio([pair(value) for value in (*calm[:8], 9.0)]).high > 1.1  # of nine, none is left out
+
+
+def test_a_trimmed_interval_is_the_formula():
+    values = [float(value) for value in range(1, 21)]
+    found = trimmed_interval(values)
+    kept = values[2:18]
+    winsorized = [3.0, 3.0, *kept, 18.0, 18.0]
+    half = stats.t.ppf(0.975, 15) * np.std(winsorized, ddof=1) / (0.8 * np.sqrt(20))
+    assert found.value == pytest.approx(stats.trim_mean(values, 0.1))
+    assert found.high - found.value == pytest.approx(half)
+    assert trimmed_interval(values[:9]) == mean_interval(values[:9])
+    with pytest.raises(ValueError, match="no values"):
+        trimmed_interval([])
 
 
 def test_nobody_claims_blocks_were_clean_where_the_kernel_does_not_say():
