@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
 from backends.onnx_tools import graph
+from backends.onnx_tools.precision import split_by_precision
 from bench.device.inputs import FED_SIZES
-from bench.types import Compressed, Json, Precision, TensorSpec
+from bench.types import FLOAT32, Compressed, Json, Precision, TensorSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,33 @@ def write(model: ModelProto, batch: int, source: Source, out: Path) -> Path:
     for file in graph.data_files(fixed, path):
         _place(file, out / file.relative_to(path.parent))
     return deployed
+
+
+def deploy(done: Quantized, source: Compressed, batch: int, read: Source, out: Path) -> tuple[Path, dict[str, Json]]:
+    """`write`, and what there is to say of the file. Raises `CellFailed` for a quantized file that does not work."""
+    deployed = write(done.model, batch, read, out)
+    if source.quant is not None:
+        from backends.onnx_tools.verify import check_written
+
+        check_written(deployed, graph.fix_batch(read.model, batch, read.path, source.inputs), source.quant.kind)
+    facts = dict(done.facts)
+    if read.hidden:
+        facts["weights_taken_off_the_inputs"] = read.hidden
+    beside = graph.data_files(done.model, read.path)
+    if beside:
+        facts["data_files"] = [file.name for file in beside]
+    more = sum(file.stat().st_size for file in beside)
+    facts["source_bytes"], facts["file_bytes"] = (file.stat().st_size + more for file in (read.path, deployed))
+    if source.quant is not None and facts["file_bytes"] > facts["source_bytes"]:
+        facts["file_grew"] = f"{facts['source_bytes']} to {facts['file_bytes']} bytes"
+    facts["onnx"] = version("onnx")
+    return deployed, facts
+
+
+def read_precision(model: ModelProto) -> Precision:
+    """A file that carries Q/DQ asks for int8 itself; what it leaves float is its author's choice."""
+    split = split_by_precision(model.graph)
+    return Precision(asked="int8", keep_float=split.left, from_file=True) if split.quantized else FLOAT32
 
 
 def _place(file: Path, wanted: Path) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import ClassVar, final
 
 from onnx import ModelProto
 
-from backends.onnx_tools.deploy import Quantized, read_source, write, write_free
-from backends.onnx_tools.graph import data_files, fix_batch
-from backends.onnx_tools.precision import split_by_precision
+from backends.onnx_tools.deploy import Quantized, deploy, read_precision, read_source, write_free
 from bench.errors import InvalidInput, Unsupported
-from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
+from bench.types import Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 NO_BFLOAT16 = "ONNX Runtime's CPU provider has no bfloat16 kernels for convolutions and matrix products"
@@ -50,24 +48,8 @@ class OrtBackend(Backend):
         read = read_source(source, conditions.batch, beside=source.quant is None)
         done = _quantize(read.model, source, options)
         _refuse_hidden_tf32(options, done.precision)
-        deployed = write(done.model, conditions.batch, read, out)
-        if source.quant is not None:
-            from backends.onnx_tools.verify import check_written
-
-            check_written(
-                deployed, fix_batch(read.model, conditions.batch, read.path, source.inputs), source.quant.kind
-            )
-        facts = dict(done.facts)
-        if read.hidden:
-            facts["weights_taken_off_the_inputs"] = read.hidden
-        beside = data_files(done.model, read.path)
-        if beside:
-            facts["data_files"] = [file.name for file in beside]
-        more = sum(file.stat().st_size for file in beside)
-        facts["source_bytes"], facts["file_bytes"] = (file.stat().st_size + more for file in (read.path, deployed))
-        if source.quant is not None and facts["file_bytes"] > facts["source_bytes"]:
-            facts["file_grew"] = f"{facts['source_bytes']} to {facts['file_bytes']} bytes"
-        facts["onnx"], facts["onnxruntime"] = version("onnx"), self.probe().version
+        deployed, facts = deploy(done, source, conditions.batch, read, out)
+        facts["onnxruntime"] = self.probe().version
         return Artifact(path=deployed, format="onnx", precision=done.precision, facts=facts)
 
     def free_batch(self, artifact: Artifact, source: Compressed, out: Path) -> Path | None:
@@ -85,7 +67,7 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
     """The network as the QuantSpec wants it. Raises `Unsupported` for a kind ONNX Runtime does not have."""
     spec = source.quant
     if spec is None:
-        return Quantized(model=model, precision=_read_precision(model))
+        return Quantized(model=model, precision=read_precision(model))
     from backends.onnx_tools import quantize
     from backends.onnx_tools.calibrate import load_calibration
     from backends.onnx_tools.ready import refuse_other_floats, refuse_quantized
@@ -107,12 +89,6 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
     if spec.kind == "bfloat16":
         raise Unsupported(NO_BFLOAT16)
     raise Unsupported(f"ONNX Runtime has no quantization of kind {spec.kind!r}")
-
-
-def _read_precision(model: ModelProto) -> Precision:
-    """A file that carries Q/DQ asks for int8 itself; what it leaves float is its author's choice."""
-    split = split_by_precision(model.graph)
-    return Precision(asked="int8", keep_float=split.left, from_file=True) if split.quantized else FLOAT32
 
 
 def _check_tensorrt(spec: QuantSpec) -> None:

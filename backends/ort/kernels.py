@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.onnx_tools.operators import FLOAT_KERNELS, INTEGER
-from bench.device.precision import list_names
+from bench.device.precision import judge_kernels
 from bench.records import LayerTime
 from bench.types import Precision
 
@@ -70,24 +70,8 @@ def _find_multiplying(events: Sequence[Event]) -> dict[str, str]:
 
 
 def find_fallbacks(events: Sequence[Event], precision: Precision) -> list[str]:
-    """What multiplied in another precision than the file asks for, beyond the layers it leaves float.
-
-    Optimizers rename nodes (`x` becomes `y_nchwc`), so the number of kernels decides and the names only help.
-    """
-    multiplying = _find_multiplying(events)
-    narrow = ("int8", "float16") if precision.asked == "float16" else ("int8",)
-    wide = [name for name, kind in multiplying.items() if kind not in narrow]
-    left = {*precision.keep_float, *precision.stayed_float}
-    if precision.keep_float and not precision.from_file and len(wide) < len(left):
-        fewer = len(left) - len(wide)
-        return [f"the file leaves {len(left)} layers float, {fewer} of them ran {precision.asked} kernels"]
-    if precision.asked in {"float32", "weight_only"} or len(wide) <= len(left):
-        return []
-    names = [name.removeprefix("InsertedPrecisionFreeCast_") for name in wide]
-    unexpected = [name for name in names if name not in left] or names
-    kinds = " and ".join(sorted({multiplying[name] for name in wide}))
-    excess = f"{len(wide) - len(left)} of {len(multiplying)} multiplying nodes ran {kinds} kernels"
-    return [f"asked for {precision.asked}, {excess}: {list_names(unexpected)}"]
+    """What multiplied in another precision than the file asks for: `bench.device.precision.judge_kernels`."""
+    return judge_kernels(list(_find_multiplying(events).items()), precision)
 
 
 def _operator(event: Event) -> str:

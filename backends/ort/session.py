@@ -1,6 +1,6 @@
 """The device side of ONNX Runtime: one loaded model, what it runs on, and which kernels really ran.
 
-Travels to the device with `loading.py`, `kernels.py`, `exact.py`, `gpu.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
+Travels to the device with `loading.py`, `kernels.py`, `gpu.py`, `onnx_tools/exact.py` and `onnx_tools/native.py`: standard library, numpy and onnxruntime, Python 3.10.
 
 The timed call is `run_with_iobinding` on pre-allocated outputs: with one thread on a 2-core x86-64
 machine and a model of one Relu over 16 floats it takes 2.6 us, plain `run` 4.6 us with the output
@@ -21,9 +21,9 @@ from typing import Any, ClassVar, final
 
 import numpy as np
 
+from backends.onnx_tools.exact import explain_inexact
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.ort import gpu
-from backends.ort.exact import explain_inexact
 from backends.ort.kernels import (
     Event,
     count_kernels,

@@ -22,6 +22,27 @@ def find_stayed_float(precision: Precision) -> tuple[str, ...]:
     return (f"stayed float32 although keep_float does not name them: {names}{share}",)
 
 
+def judge_kernels(multiplying: Sequence[tuple[str, str]], precision: Precision) -> list[str]:
+    """What multiplied in another type than the file asks for, beyond the layers it leaves float.
+
+    `multiplying`: (node, type it multiplied in) of each node that multiplied. Optimizers rename nodes (`x` becomes
+    `y_nchwc`), so the number of kernels decides and the names only help.
+    """
+    narrow = (precision.asked, "int8") if precision.asked in ("float16", "bfloat16") else ("int8",)
+    wide = [name for name, kind in multiplying if kind not in narrow]
+    left = {*precision.keep_float, *precision.stayed_float}
+    if precision.keep_float and not precision.from_file and len(wide) < len(left):
+        fewer = len(left) - len(wide)
+        return [f"the file leaves {len(left)} layers float, {fewer} of them ran {precision.asked} kernels"]
+    if precision.asked in {"float32", "weight_only"} or len(wide) <= len(left):
+        return []
+    names = [name.removeprefix("InsertedPrecisionFreeCast_") for name in wide]
+    unexpected = [name for name in names if name not in left] or names
+    kinds = " and ".join(sorted({kind for _, kind in multiplying if kind not in narrow}))
+    excess = f"{len(wide) - len(left)} of {len(multiplying)} multiplying nodes ran {kinds} kernels"
+    return [f"asked for {precision.asked}, {excess}: {list_names(unexpected)}"]
+
+
 def list_names(names: Sequence[str], limit: int = NAMES) -> str:
     """The first names, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""

@@ -36,7 +36,7 @@ def load_accepts(backend: str) -> Sequence[str]:
 def choose_backends(
     model: Model, planned: Sequence[BackendChoice], target: Target, accepts: Accepts = load_accepts
 ) -> tuple[list[BackendChoice], str]:
-    """The planned backends that take the file, and a note if others of the target had to stand in for them.
+    """The planned backends that take the file, and a note if the target's first other one that does stands in for them.
 
     If none of the target takes the file, the planned ones stay: their cells say what they take.
     """
@@ -50,8 +50,8 @@ def choose_backends(
     others = [choice for choice in target.backend if choice not in planned and forms & {*accepts(choice.name)}]
     if not others:
         return list(planned), ""
-    names, missed = (", ".join(choice.title for choice in choices) for choices in (others, planned))
-    return others, f"{model.name}: measured by {names}, because {missed} takes no .{form} file"
+    missed = ", ".join(choice.title for choice in planned)
+    return others[:1], f"{model.name}: measured by {others[0].title}, because {missed} takes no .{form} file"
 
 
 def check_fit(model: Model, data: Dataset, seed: int) -> None:

@@ -40,6 +40,7 @@ class Counting(Backend):
 RUNTIMES = {
     "hls": {"hls4ml"},
     "litert": {"ai-edge-litert"},
+    "openvino": {"openvino"},
     "ort": {"onnxruntime", "onnxruntime-gpu"},
     "pytorch": {"torch"},
     "trt": {"tensorrt", "tensorrt-rtx"},

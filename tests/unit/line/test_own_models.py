@@ -15,11 +15,12 @@ from bench.line.plan import Request, make_plan
 from bench.types import Model
 
 ORT, LITERT = BackendChoice(name="ort"), BackendChoice(name="litert", optional=True)
-TARGET = Target(name="board", backend=(ORT, LITERT))
+OPENVINO = BackendChoice(name="openvino", optional=True)
+TARGET = Target(name="board", backend=(ORT, LITERT, OPENVINO))
 
 
 def accepts(name: str) -> tuple[str, ...]:
-    return {"ort": ("onnx",), "litert": ("tflite", "onnx")}[name]
+    return {"ort": ("onnx",), "litert": ("tflite", "onnx"), "openvino": ("onnx", "tflite")}[name]
 
 
 def test_a_file_that_the_planned_backend_does_not_take_goes_to_one_that_does():

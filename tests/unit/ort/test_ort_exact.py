@@ -9,8 +9,8 @@ import pytest
 from onnx import helper
 from ort_nets import compiled, opened, save
 
+from backends.onnx_tools.exact import FAR, explain_inexact
 from backends.ort import session as sessions
-from backends.ort.exact import FAR, explain_inexact
 from bench.types import QuantSpec
 
 STATIC = QuantSpec(kind="static", activation_symmetric=True)

@@ -1,7 +1,7 @@
-"""Whether the int8 kernels that ran give the sums that the file asks for. Travels to the device with `session.py`.
+"""Whether the int8 kernels that ran give the sums that the file asks for. Travels to the device with a session.
 
 x86 kernels without VNNI add pairs of 8-bit products in 16 bits, which saturate: ONNX Runtime's documentation says so and has
-`reduce_range` (7-bit weights) for them. Without optimization ONNX Runtime computes a Q/DQ file in floats, whose sums do not
+`reduce_range` (7-bit weights) for them. A runtime that is made to compute a Q/DQ file in floats has sums that do not
 saturate: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
 """
 

@@ -1,0 +1,234 @@
+"""The OpenVINO backend keeps the laws of backends and sessions, and says what really ran."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+from ort_nets import SHAPE, calibration, compressed, convnet, samples, save
+from ort_nets import compiled as compiled_for_ort
+from ort_nets import opened as opened_in_ort
+
+pytest.importorskip("openvino", reason="pip install 'pressbench[openvino]'")
+
+from backends.openvino import session as sessions
+from backends.openvino.compile import OpenvinoBackend
+from backends.openvino.kernels import Node, find_fallbacks
+from backends.openvino.session import OpenvinoSession
+from bench.errors import InvalidInput, Unsupported
+from bench.types import FLOAT32, Artifact, Clock, Compressed, Conditions, Precision, QuantSpec, TensorSpec
+
+INT8 = QuantSpec(kind="static")
+SPECS = {
+    "float32": None,
+    "int8": INT8,
+    "int8 asymmetric": QuantSpec(kind="static", activation_symmetric=False),
+    "int8 per tensor": QuantSpec(kind="static", per_channel=False),
+    "float16": QuantSpec(kind="float16"),
+    "bfloat16": QuantSpec(kind="bfloat16"),
+    "int4 blocks": QuantSpec(kind="weight_only", weight_bits=4, block_size=16),
+    "int8 weights": QuantSpec(kind="weight_only", weight_bits=8, weight_symmetric=False),
+    "float16 weights": QuantSpec(kind="weight_only", weight_bits=16),
+}
+TOLERANCE = {"float32": 1e-5, "float16": 1e-2, "bfloat16": 5e-2, "float16 weights": 2e-3, "int4 blocks": 0.3}
+"""Largest error over the largest output; 8 bits are given 0.1."""
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    return convnet(tmp_path / "net.onnx")
+
+
+def compiled(path: Path, out: Path, quant: QuantSpec | None = None, *, batch: int = 1, **options) -> Artifact:
+    out.mkdir(exist_ok=True, parents=True)
+    data = calibration(out / "calibration.npz") if quant is not None and quant.kind == "static" else None
+    return OpenvinoBackend().compile(compressed(path, quant, data), Conditions(batch=batch), options, out)
+
+
+def opened(artifact: Artifact, *, batch: int = 1, threads: int = 1) -> OpenvinoSession:
+    """The session as `bench.line.measure` opens it."""
+    options = artifact.facts["session_options"]
+    return OpenvinoSession.open(
+        artifact.path, threads=threads, batch=batch, options=options, precision=artifact.precision
+    )
+
+
+@pytest.mark.parametrize(("name", "batch"), [*((name, 1) for name in SPECS), ("float32", 4), ("int8", 4)])
+def test_every_quantization_agrees_with_the_float_file_and_ran_what_it_asked_for(name, batch, net, tmp_path):
+    artifact = compiled(net, tmp_path / "out", SPECS[name], batch=batch)
+    session = opened(artifact, batch=batch)
+    x = samples(batch)
+    (found,) = session.run({"input": x})
+    (wanted,) = opened_in_ort(compiled_for_ort(net, tmp_path / "ort", batch=batch), batch=batch).run({"input": x})
+    assert (found.shape, found.dtype) == (wanted.shape, np.float32)
+    assert session.inputs()[0].shape == (batch, *SHAPE)
+    assert session.outputs() == ("output",)
+    assert np.abs(found - wanted).max() <= TOLERANCE.get(name, 0.1) * np.abs(wanted).max()
+    facts = session.facts()
+    asked = {"float16": "float16", "bfloat16": "bfloat16"}.get(name, "int8" if SPECS[name] == INT8 else "float32")
+    if asked in facts.execution.multiplying:
+        assert facts.fallbacks == ()
+    elif asked in ("float16", "bfloat16"):
+        assert facts.fallbacks == (f"asked for {asked}, 3 of 3 multiplying nodes ran float32 kernels: n0, n2, output",)
+    assert facts.version == OpenvinoBackend().probe().version
+
+
+def test_a_session_keeps_the_laws_of_sessions(net, tmp_path):
+    """Host clock; equal runs; a bound call is one inference on its own copy; arrays are the caller's; it stays usable."""
+    session = opened(compiled(net, tmp_path / "out", INT8))
+    assert OpenvinoSession.clock is Clock.HOST
+    first, second = {"input": samples(1, seed=1)}, {"input": samples(1, seed=2)}
+    (kept,) = session.run(first)
+    copy = kept.copy()
+    call = session.bind(first)
+    first["input"][:] = 0
+    other = session.bind(second)
+    other()
+    assert np.array_equal(call()[0], copy)
+    assert np.array_equal(session.run({"input": samples(1, seed=1)})[0], copy)
+    session.run(second)
+    assert np.array_equal(kept, copy)
+    assert kept.flags.writeable
+    session.close()
+    two = opened(compiled(net, tmp_path / "two"), threads=2)
+    two.run(second)
+    assert two.facts().notes["threads"] == 2
+    assert two.facts().fallbacks == ()
+
+
+def test_the_profile_has_each_node_that_ran_with_its_kernel(net, tmp_path):
+    rows = opened(compiled(net, tmp_path / "out")).profile({"input": samples(1)}, 5)
+    kinds = [row.operator for row in rows]
+    assert kinds.count("Convolution") == kinds.count("GroupConvolution") == kinds.count("FullyConnected") == 1
+    assert all(row.runs == 5 and row.mean_us >= 0 and row.placed_on for row in rows)
+
+
+def test_a_layer_kept_in_float_on_purpose_is_no_fallback_and_one_that_fell_off_is(net, tmp_path):
+    artifact = compiled(net, tmp_path / "out", QuantSpec(kind="static", keep_float=("depthwise", "head")))
+    facts = opened(artifact).facts()
+    assert facts.fallbacks == ()
+    assert facts.execution.multiplying == {"float32": 2, "int8": 1}
+    lost = OpenvinoSession.open(
+        artifact.path,
+        threads=1,
+        batch=1,
+        options=artifact.facts["session_options"],
+        precision=Precision(asked="int8", keep_float=("n6",)),
+    )
+    (reason,) = lost.facts().fallbacks
+    assert reason.startswith("asked for int8, 1 of 3 multiplying nodes ran float32 kernels: n2")
+
+
+@pytest.mark.parametrize(
+    ("kernels", "precision", "said"),
+    [
+        (
+            ["brgconv_avx512_bf16"],
+            FLOAT32,
+            "asked for float32 arithmetic, 1 of 1 multiplying nodes ran bfloat16 kernels",
+        ),
+        (["jit_I8", "x_f32"], Precision(asked="weight_only"), "1 of 2 multiplying nodes ran int8 kernels"),
+        (["brgconv_f16", "acl_f16"], Precision(asked="float16"), ""),
+        (["odd", "jit_I8"], Precision(asked="int8"), "1 of 2 multiplying nodes ran unknown kernels"),
+    ],
+)
+def test_kernels_of_another_precision_are_fallbacks(kernels, precision, said):
+    nodes = [Node(name=f"n{place}", kind="Convolution", kernel=kernel) for place, kernel in enumerate(kernels)]
+    found = find_fallbacks([*nodes, Node(name="r", kind="Reorder", kernel="jit_I8")], precision)
+    assert len(found) == bool(said)
+    assert said in "".join(found)
+
+
+def test_int8_sums_that_saturate_are_found_by_the_same_file_in_floats(net, tmp_path, monkeypatch):
+    feed = {"input": samples(1)}
+    exact = opened(compiled(net, tmp_path / "seven", INT8, reduce_range=True))
+    assert exact.explain_inexact([feed]) == ""
+    run = exact.run
+    monkeypatch.setattr(exact, "run", lambda feed: tuple(np.minimum(one, 0.0) for one in run(feed)))
+    assert "reduce_range = true" in exact.explain_inexact([feed])
+    monkeypatch.setattr(sessions, "compile_model", None)
+    floats = opened_float(net, tmp_path, monkeypatch)
+    assert floats.explain_inexact([feed]) == ""
+
+
+def opened_float(net, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    return opened(compiled(net, tmp_path / "float"))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (QuantSpec(kind="dynamic"), "ranges are found at run time"),
+        (QuantSpec(kind="fixed"), "fixed-point"),
+        (QuantSpec(kind="static", activation_bits=16), "weights of 8 bits and activations of 16"),
+        (QuantSpec(kind="bfloat16", keep_float=("head",)), "leave keep_float out"),
+    ],
+)
+def test_what_openvino_does_not_do_is_unsupported_with_the_reason(spec, said, net, tmp_path):
+    with pytest.raises(Unsupported, match=said):
+        compiled(net, tmp_path / "out", spec)
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.onnx", b""), ("a.onnx", b"not a model"), ("a.tflite", b"x" * 4096)])
+def test_a_file_that_is_no_model_is_invalid_input(name, content, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(InvalidInput, match=name):
+        OpenvinoSession.open(path, threads=1, batch=1, options={})
+
+
+def test_an_operator_that_openvino_lacks_is_named(tmp_path):
+    nodes = [
+        helper.make_node("Polish", ["input"], ["a"], domain="com.acme", name="polish"),
+        helper.make_node("Relu", ["a"], ["output"], name="relu"),
+    ]
+    path = save(tmp_path / "own.onnx", nodes, {}, ["batch", *SHAPE], ["batch", *SHAPE], domains=("com.acme",))
+    with pytest.raises(Unsupported, match=r"operator com\.acme\.Polish is not known to OpenVINO"):
+        opened(compiled(path, tmp_path / "out"))
+
+
+def test_a_feed_of_another_shape_or_name_and_free_sizes_are_invalid(net, tmp_path):
+    session = opened(compiled(net, tmp_path / "out"))
+    with pytest.raises(InvalidInput, match="input 'input' wants float32"):
+        session.run({"input": samples(2)})
+    with pytest.raises(InvalidInput, match="the feed has 'image'"):
+        session.bind({"image": samples(1)})
+    with pytest.raises(InvalidInput, match="free dimensions"):
+        OpenvinoSession.open(net, threads=1, batch=1, options={})
+
+
+def test_outputs_whose_shape_depends_on_the_data_are_given_whole(tmp_path):
+    nodes = [helper.make_node("NonZero", ["input"], ["a"]), helper.make_node("Cast", ["a"], ["output"], to=1)]
+    path = save(tmp_path / "where.onnx", nodes, {}, ["batch", *SHAPE], [4, "found"])
+    session = opened(compiled(path, tmp_path / "out"))
+    for kept in (3, 5):
+        x = np.zeros((1, *SHAPE), np.float32)
+        x[0, 0, 0, :kept] = 1
+        assert session.run({"input": x})[0].shape == (4, kept)
+
+
+@pytest.mark.parametrize("stem", ["ad01_fp32", "pretrainedResnet_quant"])
+def test_a_users_tflite_computes_what_litert_computes(stem, tflite_cases, tmp_path):
+    """Integer inputs and outputs are fed and read as floats, converted outside the call."""
+    litert = pytest.importorskip("backends.litert.session", reason="pip install 'pressbench[litert]'")
+    pytest.importorskip("ai_edge_litert", reason="pip install 'pressbench[litert]'")
+    path = tflite_cases / f"{stem}.tflite"
+    source = Compressed(model="user", recipe="baseline", files={"tflite": path}, inputs=(), digest="d")
+    artifact = OpenvinoBackend().compile(source, Conditions(), {}, tmp_path)
+    assert artifact.path.read_bytes() == path.read_bytes()
+    session = opened(artifact)
+    (spec,) = session.inputs()
+    assert isinstance(spec, TensorSpec)
+    assert spec.dtype == "float32"
+    x = np.random.default_rng(0).random(spec.shape, dtype=np.float32) * np.float32(255 if "Resnet" in stem else 1)
+    theirs = litert.LitertSession.open(path, threads=1, batch=1, options={})
+    (wanted,) = theirs.run({theirs.inputs()[0].name: x})
+    (found,) = session.run({spec.name: x})
+    assert np.abs(found - wanted).max() <= (0.1 if "quant" in stem else 1e-4) * max(np.abs(wanted).max(), 1e-6)
+    assert len(session.facts().execution.converted_outside) == (2 if "quant" in stem else 0)
+    assert OpenvinoBackend().free_batch(artifact, source, tmp_path) is None
+    assert json.loads(str(artifact.facts["session_options"]["ports"]))["inputs"] == [spec.name]
