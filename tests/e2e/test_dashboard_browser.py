@@ -12,6 +12,8 @@ from needs import lacking
 from playwright.sync_api import Page, sync_playwright
 
 from bench.records import Execution
+from bench.report.advice import advise_cells
+from bench.report.cells import make_cells
 from bench.report.page import write_dashboard
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -42,8 +44,9 @@ class Watched:
         page.on("pageerror", lambda error: self.noise.append(f"error: {error}"))
         page.on("request", lambda request: self.requests.append(request.url))
         page.on("dialog", lambda dialog: (self.dialogs.append(dialog.message), dialog.dismiss()))
+        page.set_default_timeout(120_000)
         page.goto(path.as_uri())
-        page.wait_for_selector("body[data-drawn]", timeout=120_000)
+        page.wait_for_selector("body[data-drawn]")
 
 
 @pytest.fixture(scope="module")
@@ -91,14 +94,15 @@ def test_the_page_draws_everything_in_silence_and_asks_nobody(watched, metered, 
     assert watched.requests == [path.as_uri()]
     assert page.locator("#cells tbody tr").count() == len(metered)
     plots = page.locator(".plot").count()
-    assert plots > 10
+    assert plots > 9
     assert page.locator(".plot .main-svg >> nth=0").count() == 1
     assert (
         page.eval_on_selector_all(".plot", "all => all.filter(p => p.querySelector('.plot-container')).length") == plots
     )
     assert page.locator("section h2").all_inner_texts() == [
-        *("Every cell", "Accuracy against latency", "Promised against delivered", "File size", "Memory", "Energy"),
-        *("Where the time goes", "What is missing, and why"),
+        *("lenet5 on cpu, measured", "resnet8 on cpu, measured", "mobilenetv2(width=0.35) on cpu, measured"),
+        *("Promised, delivered, and why", "Accuracy against latency", "File size", "Memory", "Energy"),
+        *("Each cell", "What is missing, and why", "The run and its machine", "Every cell"),
     ]
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
@@ -150,7 +154,7 @@ def test_hostile_names_are_shown_and_never_run(watched, tmp_path):
     assert (watched.noise, watched.dialogs) == ([], [])
     assert watched.requests == [path.as_uri()]
     assert watched.page.locator("img, a[href^=javascript]").count() == 0
-    assert watched.page.locator("script").count() == 3
+    assert watched.page.locator("script").count() == 4
     shown = watched.page.locator("#cells tbody th small:first-child").all_text_contents()
     assert list(dict.fromkeys(shown)) == list(HOSTILE)
     titles = watched.page.locator("#size figcaption").evaluate_all("all => all.map(f => f.firstChild.data.trim())")
@@ -164,11 +168,11 @@ def test_the_table_sorts_by_number_with_the_missing_last_and_filters(watched, tm
     write_dashboard(suite(), [run()], tmp_path / "d.html")
     watched.open(tmp_path / "d.html")
     page = watched.page
-    heads = page.locator("#cells thead th").all_inner_texts()
+    heads = page.locator("#cells thead th").all_text_contents()
     column = heads.index("p50, ms")
     read = f"all => all.map(row => row.cells[{column}].dataset.sort)"
     for _ in range(2):
-        page.locator("#cells thead button").nth(column).click()
+        page.locator("#cells thead button").nth(column).evaluate("button => button.click()")  # a phone shows no head
         values = page.locator("#cells tbody tr").evaluate_all(read)
         numbers = [float(value) for value in values if value]
         down = page.locator("#cells thead th").nth(column).get_attribute("aria-sort") == "descending"
@@ -177,6 +181,52 @@ def test_the_table_sorts_by_number_with_the_missing_last_and_filters(watched, tm
     page.fill("#filter", "resnet8 int8")
     assert page.locator("#cells tbody tr:visible").count() == 3
     assert page.inner_text("#shown") == f"3 of {len(suite())}"
+
+
+def test_limits_drive_the_whole_page_and_its_address_shares_the_view(chromium, tmp_path):
+    budget = {"latency_p50_ms": 0.5, "accuracy_drop_pp": 1.0}
+    cells = [replace(cell, budget=budget) for cell in suite() if cell.model == "resnet8"]
+    path = tmp_path / "d.html"
+    write_dashboard(cells, [run()], path)
+    context = chromium.new_context(viewport={"width": 1400, "height": 900}, offline=True)
+    watched = Watched(page=context.new_page())
+    watched.open(path)
+    page = watched.page
+    advice = page.locator("[data-card] .advice")
+    assert page.input_value("[name=latency]") == "0.5"
+    assert advice.inner_text() == advise_cells(make_cells(cells))[0].text
+    rows = page.locator("#cells tbody tr:visible").count()
+    assert rows == page.locator(".drawer:visible").count() < len(cells)
+    page.fill("[name=drop]", "5")
+    assert advice.inner_text().startswith("Ship: channels50-ft-int8 on ort, ")
+    assert "drop=5" in page.url
+    assert page.locator("#cells tbody tr:visible").count() > rows
+    page.locator(".dumbbells a").first.click()
+    opened = page.locator(".drawer[open]")
+    assert opened.count() == 1
+    assert "pressbench run --target cpu" in opened.inner_text()
+    page.locator("nav a", has_text="Table").click()
+    other = context.new_page()
+    other.set_default_timeout(120_000)
+    other.goto(page.url)
+    other.wait_for_selector("body[data-drawn]")
+    assert other.locator("[data-card] .advice").inner_text() == advice.inner_text()
+    page.click("text=Show all")
+    assert page.locator("#cells tbody tr:visible").count() == len(cells)
+    assert watched.noise == []
+    context.close()
+
+
+def test_without_scripts_everything_is_shown(chromium, tmp_path):
+    write_dashboard(suite(), [run()], tmp_path / "d.html")
+    context = chromium.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto((tmp_path / "d.html").as_uri())
+    assert page.locator("#cells tbody tr:visible").count() == len(suite())
+    assert page.locator(".dumbbells li:visible").count() > 15
+    assert not page.locator("#controls").is_visible()
+    context.close()
 
 
 def test_the_colours_follow_the_reader(chromium, tmp_path):

@@ -104,17 +104,3 @@ def binary_ticks(column: str, values: Sequence[float]) -> Json:
         "tickvals": ticks,
         "ticktext": [f"{tick / unit:g} {BYTE_UNITS[power]}" if tick else "0" for tick in ticks],
     }
-
-
-def guide_line(x: Sequence[float], y: Sequence[float], name: str, dash: str = "dash") -> Json:
-    """A line that helps to read the plot and has its name in the legend."""
-    line = {"dash": dash, "width": 1.5, "color": NEUTRAL}
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "x": list(x),
-        "y": list(y),
-        "name": name,
-        "line": line,
-        "hoverinfo": "skip",
-    }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from bench.report.cells import Cell, group
 from bench.report.charts.axes import Figure, binary_ticks, describe_cell
-from bench.report.charts.legend import INK, Legend
+from bench.report.charts.legend import INK, Legend, name_place
 from bench.report.names import label_cells
 from bench.report.text import escape_name, interval, number, size, times
 from bench.stats import energy_of
@@ -107,7 +107,7 @@ def draw_bars(
     ]
     data: list[Json] = [bar_trace(cells, legend, values, written)]
     if mark and any(cell.figure(mark[0]) for cell in cells):
-        data.append(mark_trace(cells, y, mark[0], mark[1]))
+        data.append(mark_trace(cells, legend, y, mark[0], mark[1]))
     layout = bar_layout(cells, values, written, ticks=binary_ticks(column, values), axis=axis)
     return Figure(title=title, note=note, data=data, layout=layout, height=90 + 30 * len(cells))
 
@@ -147,6 +147,7 @@ def bar_trace(cells: Sequence[Cell], legend: Legend, values: Sequence[float], wr
         "cliponaxis": False,
         "hovertext": [describe_cell(name, cell) for name, cell in zip(label_cells(cells), cells, strict=True)],
         "hoverinfo": "text",
+        "customdata": [legend.places.get(name_place(cell)) for cell in cells],
         "marker": {
             "color": [legend.colours[cell.record.recipe] for cell in cells],
             "opacity": [1.0 if cell.trusted else 0.45 for cell in cells],
@@ -154,7 +155,7 @@ def bar_trace(cells: Sequence[Cell], legend: Legend, values: Sequence[float], wr
     }
 
 
-def mark_trace(cells: Sequence[Cell], y: Sequence[int], column: str, what: str) -> Json:
+def mark_trace(cells: Sequence[Cell], legend: Legend, y: Sequence[int], column: str, what: str) -> Json:
     """A thin upright mark in each bar at another of its figures."""
     return {
         "type": "scatter",
@@ -162,6 +163,7 @@ def mark_trace(cells: Sequence[Cell], y: Sequence[int], column: str, what: str) 
         "x": [cell.figure(column) for cell in cells],
         "y": list(y),
         "marker": {"symbol": "line-ns-open", "size": 14, "line": {"width": 2}, "color": INK},
+        "customdata": [legend.places.get(name_place(cell)) for cell in cells],
         "hovertext": [f"{size(cell.figure(column))} {what}" for cell in cells],
         "hoverinfo": "text",
         "cliponaxis": False,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bench.records import Climate
 from bench.report.cells import Cell, group
 from bench.report.charts.axes import Figure, padded_range
-from bench.report.charts.legend import Legend
+from bench.report.charts.legend import Legend, name_place
 from bench.report.names import label_cells
 from bench.report.text import escape_name
 from bench.types import Json
@@ -90,6 +90,7 @@ def draw_curves(
             "text": [f"<b>{escape_name(name)}</b><br>{escape_name(said)}" for _, _, said in points],
             "hovertemplate": f"%{{text}}<br>%{{y:{'.3g' if from_zero else '.0f'}}} after %{{x:.0f}} s<extra></extra>",
             "name": escape_name(name),
+            "meta": {"cell": legend.places.get(name_place(cell))},
             "line": {"color": legend.colours[cell.record.recipe], "width": 1.5},
         }
         for name, (cell, points) in zip(names, lines, strict=True)

@@ -1,4 +1,4 @@
-"""Cells -> Plotly scatter plots as plain data. The page sets the colours of text and grid."""
+"""Cells -> Plotly scatter plots as plain data: a score, or the outputs' error, against latency. The page sets the colours of text and grid."""
 
 from __future__ import annotations
 
@@ -7,19 +7,10 @@ from dataclasses import dataclass
 from math import log10
 
 from bench.report.cells import Cell, find_front, group, league_of
-from bench.report.charts.axes import (
-    Figure,
-    describe_cell,
-    error_bars,
-    guide_line,
-    log_axis,
-    log_range,
-    padded_range,
-)
+from bench.report.charts.axes import Figure, describe_cell, error_bars, log_axis, log_range, padded_range
 from bench.report.charts.label_places import place_labels
-from bench.report.charts.legend import NEUTRAL, SLOWER, Legend
+from bench.report.charts.legend import NEUTRAL, Legend, name_place
 from bench.report.names import label_cells, make_league_namer, name_score
-from bench.report.signs import CLOCKS
 from bench.report.text import escape_name
 from bench.types import Json
 
@@ -37,11 +28,26 @@ def draw_accuracy(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
     ]
 
 
-def draw_front(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) -> Figure:
+def draw_errors(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
+    """The relative error of the outputs against latency, one plot per league that has no score."""
+    timed = [cell for cell in cells if cell.figure("latency_p50_ms")]
+    name_league = make_league_namer(timed)
+    found = []
+    for at, members in group(timed, league_of).items():
+        shown = [cell for cell in members if cell.baseline or cell.figure(ERROR) is not None]
+        if any(cell.figure("score") is not None for cell in members) or all(cell.baseline for cell in shown):
+            continue
+        found.append(draw_front(shown, legend, title=at.model, note=f"no labels, {name_league(at)}", axis=ERRORS))
+    return found
+
+
+def draw_front(
+    cells: Sequence[Cell], legend: Legend, *, title: str, note: str, axis: ScoreAxis | None = None
+) -> Figure:
     """One such plot. Cells that are not trusted are hollow and never on the front."""
-    axis = score_axis(cells)
+    axis = axis or score_axis(cells)
     x = [cell.figure("latency_p50_ms") or 0.0 for cell in cells]
-    y = [axis.factor * (cell.figure("score") or 0.0) for cell in cells]
+    y = [axis.factor * (cell.figure(axis.column) or 0.0) for cell in cells]
     trusted = [index for index, cell in enumerate(cells) if cell.trusted]
     front = [trusted[i] for i in find_front([(x[index], axis.gain * y[index]) for index in trusted])]
     line = {
@@ -51,6 +57,7 @@ def draw_front(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) 
         "y": [y[i] for i in front],
         "line": {"shape": "hv", "width": 1.5, "dash": "dot", "color": NEUTRAL},
         "hoverinfo": "skip",
+        "meta": {"gain": axis.gain},
     }
     between = padded_range(y, axis.least)
     layout = {
@@ -58,7 +65,7 @@ def draw_front(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) 
         "yaxis": {"title": {"text": axis.title}, "range": between, "nticks": 6},
         "showlegend": False,
     }
-    points = accuracy_points(cells, x, y, legend, named=front, between=between)
+    points = accuracy_points(cells, x, y, legend, named=front, between=between, axis=axis)
     return Figure(title=title, note=note, data=[line, points], layout=layout, height=340)
 
 
@@ -70,9 +77,14 @@ class ScoreAxis:
     """
 
     title: str
+    column: str = "score"
     factor: float = 1.0
     gain: int = 1
     least: float = 0.5
+
+
+ERROR = "output_relative_rms"
+ERRORS = ScoreAxis(title="relative output error (lower is better)", column=ERROR, gain=-1, least=0.02)
 
 
 def score_axis(cells: Sequence[Cell]) -> ScoreAxis:
@@ -99,6 +111,7 @@ def accuracy_points(
     *,
     named: Sequence[int],
     between: Sequence[float],
+    axis: ScoreAxis,
 ) -> Json:
     """The points with their intervals. Names stand where there is room; `named` and the baseline come first."""
     names, colours = label_cells(cells), [legend.colours[cell.record.recipe] for cell in cells]
@@ -122,96 +135,22 @@ def accuracy_points(
             "symbol": [("diamond" if c.baseline else "circle") + ("" if c.trusted else "-open") for c in cells],
             "line": {"width": 1.5, "color": colours},
         },
+        "customdata": [legend.places.get(name_place(cell)) for cell in cells],
+        "error_y": error_bars(
+            y, *([scaled(c.figure(f"{axis.column}_{end}"), axis.factor) for c in cells] for end in ("low", "high"))
+        ),
         "error_x": error_bars(
             x, [c.figure("latency_p50_low_ms") for c in cells], [c.figure("latency_p50_high_ms") for c in cells]
         ),
     }
 
 
+def scaled(value: float | None, factor: float) -> float | None:
+    """A figure in the unit of its axis."""
+    return None if value is None else factor * value
+
+
 def axis_fractions(values: Sequence[float], between: Sequence[float]) -> list[float]:
     """Where values stand on an axis, 0 to 1."""
     low, high = between
     return [(value - low) / (high - low) for value in values]
-
-
-def draw_promises(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
-    """Promised against delivered speed-up on logarithmic axes, one plot per target, backend and clock.
-
-    Each backend has its own baselines, so the points of two backends need two plots.
-    """
-    shown = [cell for cell in cells if cell.figure("promised_speedup") and cell.figure("speedup") and not cell.baseline]
-    groups = group(shown, lambda c: (c.record.target, c.record.backend, c.record.clock))
-    return [
-        draw_promise(members, legend, title=f"{backend} on {target}", note=CLOCKS[clock])
-        for (target, backend, clock), members in groups.items()
-    ]
-
-
-def draw_promise(cells: Sequence[Cell], legend: Legend, *, title: str, note: str) -> Figure:
-    """One such plot: a colour per recipe, a symbol per model, and the diagonal where promises are kept."""
-    x, y = ([1.0, *(cell.figure(name) or 1.0 for cell in cells)] for name in ("promised_speedup", "speedup"))
-    (left, right), (bottom, top) = (10.0**end for end in log_range(x)), (10.0**end for end in log_range(y))
-    ends = [min(left, bottom), max(right, top)]
-    data: list[Json] = [
-        guide_line(ends, ends, "promise kept"),
-        guide_line([left, right], [1.0, 1.0], "as fast as the baseline", dash="dot"),
-    ]
-    groups = group(cells, lambda c: c.record.recipe)
-    data.extend(recipe_trace(recipe, members, legend) for recipe, members in groups.items())
-    models = dict.fromkeys(cell.record.model for cell in cells)
-    if len(models) > 1:
-        data.extend(key_entry(model, legend.symbols[model]) for model in models)
-    layout = {
-        "xaxis": log_axis(x, "promised speed-up (multiply-accumulates)"),
-        "yaxis": log_axis(y, "delivered speed-up (time)"),
-        "showlegend": True,
-        "shapes": [slower_region(bottom)],
-    }
-    return Figure(title=title, note=note, data=data, layout=layout, height=520)
-
-
-def recipe_trace(recipe: str, cells: Sequence[Cell], legend: Legend) -> Json:
-    """The points of one recipe with their intervals; hollow where a cell is not trusted."""
-    names, y = label_cells(cells), [cell.figure("speedup") or 0.0 for cell in cells]
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": escape_name(recipe),
-        "x": [cell.figure("promised_speedup") for cell in cells],
-        "y": y,
-        "hovertext": [describe_cell(name, cell) for name, cell in zip(names, cells, strict=True)],
-        "hoverinfo": "text",
-        "marker": {
-            "size": 11,
-            "color": legend.colours[recipe],
-            "symbol": [legend.symbols[cell.record.model] + ("" if cell.trusted else "-open") for cell in cells],
-        },
-        "error_y": error_bars(y, [c.figure("speedup_low") for c in cells], [c.figure("speedup_high") for c in cells]),
-    }
-
-
-def slower_region(bottom: float) -> Json:
-    """The part of the plot where the compressed model is slower than the one it came from."""
-    place = {"xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": bottom, "y1": 1}
-    words = {"text": "slower than the baseline", "textposition": "bottom right", "font": {"size": 11}}
-    return {
-        "type": "rect",
-        **place,
-        "fillcolor": SLOWER,
-        "line": {"width": 0},
-        "layer": "below",
-        "label": words,
-    }
-
-
-def key_entry(model: str, symbol: str) -> Json:
-    """A legend entry for a symbol, without a point."""
-    marker = {"symbol": symbol, "color": NEUTRAL, "size": 10}
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [None],
-        "y": [None],
-        "name": escape_name(model),
-        "marker": marker,
-    }

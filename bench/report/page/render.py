@@ -1,11 +1,11 @@
-"""Writes the page. It opens from a file, loads nothing, and runs only its own two scripts."""
+"""Writes the page: answers first, then what explains them. It opens from a file, loads nothing, runs only its own scripts."""
 
 from __future__ import annotations
 
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.resources import files
@@ -16,26 +16,30 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bench.records import SMALLEST_EFFECT, Record, Run
+from bench.report.advice import advise_cells
 from bench.report.cells import Cell, keep_latest, make_cells
 from bench.report.charts.axes import Figure
 from bench.report.charts.bars import draw_energy, draw_memory, draw_sizes
 from bench.report.charts.heat import draw_heat
 from bench.report.charts.legend import Legend, make_legend
-from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.charts.scatter import draw_accuracy, draw_errors
 from bench.report.charts.sustained import draw_sustained
 from bench.report.page.cell_table import make_table
+from bench.report.page.controls import collect_budgets, describe_cells, make_controls
+from bench.report.page.drawers import make_drawers
 from bench.report.page.headlines import write_headlines
-from bench.report.page.layer_times import list_profiles
 from bench.report.page.outputs import list_outputs
+from bench.report.page.promises import chart_promises, find_baselines
 from bench.report.page.provenance import describe_run
 from bench.report.page.runtimes import compare_runtimes
 from bench.report.page.troubles import list_gaps, list_troubles
 from bench.report.signs import MARKS, NO_DIFFERENCE, VERDICTS
 from bench.report.text import short_percent
+from bench.types import Json
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
     ("accuracy", "Accuracy against latency", draw_accuracy),
-    ("promise", "Promised against delivered", draw_promises),
+    ("error", "Output error against latency", draw_errors),
     ("size", "File size", draw_sizes),
     ("memory", "Memory", draw_memory),
     ("energy", "Energy", draw_energy),
@@ -73,7 +77,6 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
     """The text of the page."""
     cells = make_cells(records)
     shown = keep_latest(cells)
-    sections = draw_sections(shown)
     scripts = {"plotly": get_plotlyjs(), "page": read_asset("page.js")}
     environment = Environment(autoescape=True, loader=PackageLoader(__package__, "."), undefined=StrictUndefined)
     return environment.get_template("page.html").render(
@@ -81,22 +84,45 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         policy=write_policy(list(scripts.values())),
         style=Markup(read_asset("page.css")),  # noqa: S704 - our own file
         scripts={name: Markup(script) for name, script in scripts.items()},  # noqa: S704 - our own and Plotly's
-        plots=embed_json([asdict(figure) for section in sections for figure in section.figures]),
-        sections=sections,
         runs=[describe_run(run, records) for run in reversed(runs)],
         statuses=Counter(record.status.value for record in records),
         marks={status.value: mark for status, mark in MARKS.items()},
         verdicts=VERDICTS,
         smallest_effects=name_smallest_effects(records),
         no_difference=NO_DIFFERENCE,
-        headlines=write_headlines(shown),
-        runtimes=compare_runtimes(cells),
-        table=make_table(cells),
-        troubles=list_troubles(cells),
-        gaps=list_gaps(cells),
-        profiles=list_profiles(shown),
-        outputs=list_outputs(shown),
+        **answer(shown, find_baselines(records), runs),
+        **list_everything(cells, shown),
     )
+
+
+def answer(cells: Sequence[Cell], baselines: Mapping[tuple[str, str], Record], runs: Sequence[Run]) -> dict[str, Json]:
+    """What the upper half of the page shows: headlines, controls, promises, plots and drawers of the latest cells."""
+    advices, sections = advise_cells(cells), draw_sections(cells)
+    promises = chart_promises(cells, baselines)
+    places = {id(cell): place for place, cell in enumerate(cells)}
+    causes = {places[id(row.cell)]: row.cause for chart in promises for row in chart.rows}
+    facts = {"cells": describe_cells(cells, advices), "budgets": collect_budgets(cells)}
+    return {
+        "headlines": write_headlines(advices),
+        "controls": make_controls(cells),
+        "facts": embed_json({**facts, "limits": [advice.limit_pp for advice in advices]}),
+        "promises": promises,
+        "places": lambda cell: places.get(id(cell), -1),
+        "sections": sections,
+        "plots": embed_json([asdict(figure) for section in sections for figure in section.figures]),
+        "drawers": make_drawers(cells, baselines, runs, causes),
+    }
+
+
+def list_everything(cells: Sequence[Cell], shown: Sequence[Cell]) -> dict[str, Json]:
+    """What the lower half of the page shows: runtimes side by side, what is missing, and the table."""
+    return {
+        "runtimes": compare_runtimes(cells),
+        "table": make_table(cells),
+        "troubles": list_troubles(cells),
+        "gaps": list_gaps(cells),
+        "outputs": list_outputs(shown),
+    }
 
 
 def name_targets(records: Sequence[Record], runs: Sequence[Run]) -> list[str]:

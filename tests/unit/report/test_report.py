@@ -20,12 +20,12 @@ from markupsafe import escape
 from numpy.random import default_rng
 from rich.console import Console
 
-from bench.records import Launch, PairLaunch, Quality
+from bench.records import Launch, OutputQuality, PairLaunch, Quality
 from bench.report.cells import find_front, keep_latest, make_cells
 from bench.report.charts.axes import log_axis
 from bench.report.charts.label_places import HEIGHT, SIDES, WIDTH, overlaps, place_labels, text_box
 from bench.report.charts.legend import make_legend
-from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.charts.scatter import draw_accuracy, draw_errors
 from bench.report.columns import CSV_COLUMNS
 from bench.report.names import label_cells
 from bench.report.page import render_page, write_dashboard
@@ -275,7 +275,8 @@ def test_the_summary_of_nothing_says_so():
 
 def test_the_page_lists_every_cell_and_every_reason(page):
     text = unescape(page)
-    assert page.count('<tr class="') == len(suite())
+    assert len(re.findall(r'<tr data-cell="\d+" class="', page)) == len(suite())
+    assert len(re.findall(r'<details class="drawer"', page)) == len(suite())
     for cell in suite():
         assert cell.recipe in text
         assert all(reason in text for reason in cell.reasons)
@@ -308,8 +309,8 @@ def test_a_hostile_name_is_text_wherever_it_appears(name):
     assert str(escape(name)) in body
     assert (name in body) == ("<" not in name)
     assert "<img" not in body
-    assert body.count("<script") == 1
-    assert body.count("</script") == 1
+    assert body.count("<script") == 2
+    assert body.count("</script") == 2
 
 
 def test_plots_hold_exactly_the_figures_of_the_table():
@@ -319,24 +320,26 @@ def test_plots_hold_exactly_the_figures_of_the_table():
     shown = [c for c in cells if c.row["latency_p50_ms"] and c.row["accuracy"]]
     assert figure.data[1]["x"] == [c.row["latency_p50_ms"] for c in shown]
     assert figure.data[1]["y"] == [100 * float(c.row["accuracy"] or 0) for c in shown]
-    (promise,) = draw_promises(cells, legend)
-    delivered = {y for trace in promise.data if "error_y" in trace for y in trace["y"]}
-    assert delivered == {c.row["speedup"] for c in cells if c.row["speedup"] and not c.baseline}
+    lows = [100 * float(c.row["accuracy"] or 0) - 100 * float(c.row["accuracy_low"] or 0) for c in shown]
+    assert figure.data[1]["error_y"]["arrayminus"] == pytest.approx(lows)
+    assert figure.data[1]["customdata"] == [cells.index(c) for c in shown]
 
 
-def test_symbols_are_explained_only_where_there_are_several_models():
-    def named(*models):
-        cells = make_cells([cell for cell in suite() if cell.model in models])
-        (promise,) = draw_promises(cells, make_legend(cells))
-        return [trace["name"] for trace in promise.data if trace.get("x") == [None]]
-
-    assert named("resnet8") == []
-    assert named("resnet8", "lenet5") == ["lenet5", "resnet8"]
+def test_outputs_without_labels_are_drawn_by_their_error():
+    outputs = (OutputQuality(name="y", rows=9, compared=9, relative_rms=0.05),)
+    quiet = {"model": "own", "quality": Quality(samples=9, outputs=outputs)}
+    cells = make_cells([on("ort", 1.0, **quiet), on("ort", 0.5, recipe="int8", **quiet)])
+    assert draw_accuracy(cells, make_legend(cells)) == []
+    (figure,) = draw_errors(cells, make_legend(cells))
+    assert figure.data[1]["y"] == [0.05, 0.05]
+    assert figure.layout["yaxis"]["title"]["text"] == "relative output error (lower is better)"
+    labelled = make_cells(suite())
+    assert draw_errors(labelled, make_legend(labelled)) == []
 
 
 def test_every_figure_is_one_plotly_accepts(page):
     plots = json.loads(re.search(r'id="plots">(.*?)</script>', page, re.DOTALL).group(1))
-    assert len(plots) == 11
+    assert len(plots) == 10
     for plot in plots:
         data = [json.loads(json.dumps(trace).replace('"ink"', '"black"')) for trace in plot["data"]]
         go.Figure(data=data, layout=plot["layout"])
@@ -396,7 +399,9 @@ def test_plots_show_the_latest_measurement_of_a_cell_and_the_table_all(tmp_path)
     old = [replace(cell, run_id="old") for cell in suite()]
     write_dashboard([*old, *suite()], [run("old"), run()], tmp_path / "d.html")
     text = (tmp_path / "d.html").read_text()
-    assert text.count('<tr class="') == 2 * len(suite())
+    rows = text[text.index('<table id="cells">') :]
+    assert rows.count('<th class="name" scope="row"') == 2 * len(suite())
+    assert rows.count("<tr data-cell=") == len(suite())
     assert {cell.record.run_id for cell in keep_latest(make_cells([*old, *suite()]))} == {run().run_id}
 
 

@@ -5,73 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fake_records import launches, measured, on, pairs, record
+from fake_records import launches, measured, on, record
 from numpy.random import default_rng
 
 from bench.records import Quality
+from bench.report.advice import advise_cells
 from bench.report.cells import make_cells
 from bench.report.charts.legend import make_legend
-from bench.report.charts.scatter import draw_accuracy, draw_promises
+from bench.report.charts.scatter import draw_accuracy
 from bench.report.page.cell_table import make_table
-from bench.report.page.headlines import find_fastest, find_smallest, write_headlines
+from bench.report.page.headlines import write_headlines
+from bench.report.page.promises import chart_promises, find_baselines
 from bench.report.page.troubles import list_gaps, list_troubles
 from bench.report.table import compute_rows
-from bench.types import Conditions, Cost, Status
-
-
-def test_the_fastest_headline_is_the_lowest_latency_not_the_largest_speedup():
-    found = find_fastest(
-        make_cells(
-            [
-                on("ort", 40.0),
-                on("ort", 10.0, recipe="int8", pairs=pairs(default_rng(0), 40.0, 4.0)),
-                on("litert", 10.0),
-                on("litert", 5.0, recipe="int8", pairs=pairs(default_rng(0), 10.0, 2.0)),
-            ]
-        )
-    )
-    assert found is not None
-    assert found.who == "int8 on litert"
-    assert found.figure.endswith("ms")
-    assert "2.0" in found.more
-    assert "told apart" not in found.more
-
-
-def test_the_fastest_headline_says_whom_it_is_not_told_apart_from():
-    cells = make_cells([on("ort", 5.0), on("litert", 5.001), on("pytorch", 5.002), on("trt", 50.0)])
-    found = find_fastest(cells)
-    assert found is not None
-    assert found.more.endswith("not told apart from baseline on litert and 1 more")
-
-
-def test_the_smallest_headline_is_the_smallest_file_not_the_largest_ratio():
-    def sized(size):
-        counts = ("params", "nonzero_params", "macs", "nonzero_macs", "flops", "weight_bytes", "activation_bytes")
-        return Cost(**dict.fromkeys(counts, 1), peak_activation_bytes=1, file_bytes=size)
-
-    found = find_smallest(
-        make_cells(
-            [
-                on("ort", 1.0, cost=sized(4000)),
-                on("ort", 1.0, recipe="int8", cost=sized(1000)),
-                on("litert", 1.0, cost=sized(1000)),
-                on("litert", 1.0, recipe="int8", cost=sized(500)),
-            ]
-        )
-    )
-    assert found is not None
-    assert (found.who, found.figure) == ("int8 on litert", "500 B")
+from bench.types import Conditions, Status
 
 
 def test_headlines_rank_within_one_clock_and_one_set_of_conditions():
     cells = make_cells(
         [
-            on(backend, ms * batch, conditions=Conditions(batch=batch))
+            on("ort", ms * batch, conditions=Conditions(batch=batch), recipe=recipe)
             for batch in (1, 8)
-            for backend, ms in (("ort", 5.0), ("litert", 9.0))
+            for recipe, ms in (("baseline", 5.0), ("int8", 9.0))
         ]
     )
-    assert [card.where for card in write_headlines(cells)] == [
+    assert [card.where for card in write_headlines(advise_cells(cells))] == [
         "on cpu, measured, batch 1, 1 thread",
         "on cpu, measured, batch 8, 1 thread",
     ]
@@ -87,11 +45,11 @@ def test_a_front_ranks_one_set_of_conditions():
     assert [len(figure.data[1]["x"]) for figure in figures] == [1, 1]
 
 
-def test_promises_of_two_backends_are_two_plots():
-    cells = [cell for cell in measured(default_rng(3), "r") if cell.model == "resnet8"]
-    other = [replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}") for c in cells]
-    found = make_cells([*cells, *other])
-    assert [figure.title for figure in draw_promises(found, make_legend(found))] == ["ort on cpu", "litert on cpu"]
+def test_promises_of_two_backends_are_two_charts():
+    records = [cell for cell in measured(default_rng(3), "r") if cell.model == "resnet8"]
+    records += [replace(c, backend="litert", key=f"l{c.key}", baseline_key=f"l{c.baseline_key}") for c in records]
+    found = chart_promises(make_cells(records), find_baselines(records))
+    assert [chart.where for chart in found] == ["ort on cpu, measured", "litert on cpu, measured"]
 
 
 def test_another_data_set_stays_out_of_the_mean_over_corruptions_and_has_a_column_of_its_own():
