@@ -72,6 +72,7 @@ class OrtSession(Session):
         self._inputs = tuple(_spec(path, item, fed.get(item.name, ())) for item in session.get_inputs())
         self._outputs = tuple(_spec(path, item) for item in session.get_outputs())
         self._graphs = 0
+        self._first: Feed | None = None
 
     @classmethod
     def open(
@@ -96,7 +97,7 @@ class OrtSession(Session):
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
         """New arrays every time. Raises `CellFailed` when the runtime does (out of device memory)."""
-        checked = check_feed(self._path.name, self._inputs, feed)
+        checked = self._check(feed)
         try:
             if self._provider == "cpu":
                 return tuple(self._session.run([spec.name for spec in self._outputs], checked))
@@ -109,7 +110,7 @@ class OrtSession(Session):
     def bind(self, feed: Feed) -> Callable[[], object]:
         """Copies the inputs into the runtime's buffers; allocates outputs once where their shape is known."""
         self._graphs += 1
-        binding = self._bind_buffers(check_feed(self._path.name, self._inputs, feed))
+        binding = self._bind_buffers(self._check(feed))
         bound = partial(self._session.run_with_iobinding, binding, self._run_options(self._graphs))
         if self._options.get("cuda_graph"):
             for _ in range(CAPTURING_RUNS):
@@ -117,15 +118,17 @@ class OrtSession(Session):
         return bound
 
     def facts(self) -> SessionFacts:
-        """Providers by the runtime's own record; kernels by one profiled run of a second session where
-        the file asks for other than float32 (it costs another load). TensorRT shows none of its kernels."""
+        """Providers by the runtime's own record; kernels by one profiled run of a second session where the file asks
+        for other than float32 (it costs another load). It takes the first inputs that ran, else zeros: a network may
+        refuse zeros, as one does that chooses its branch by a sample rate. TensorRT shows none of its kernels."""
         placed = read_placement(self._session)
         gpu_notes = dict(self._gpu_notes())
         nodes = {name: len(nodes) for name, nodes in placed.items()}
         execution = Execution(nodes_by_provider=nodes, device=str(gpu_notes.pop("gpu", "")))
         fallbacks = [*find_unknowns(self._provider, placed, self._precision), *find_stayed_float(self._precision)]
         if self._precision.asked != "float32" and self._provider != "tensorrt":
-            events = self._profile_runs({spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}, 1)
+            zeros = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in self._inputs}
+            events = self._profile_runs(zeros if self._first is None else self._first, 1)
             execution = replace(execution, kernels=count_kernels(events), multiplying=count_multiplying(events))
             fallbacks += find_fallbacks(events, self._precision)
         notes: dict[str, Json] = {
@@ -168,6 +171,12 @@ class OrtSession(Session):
         if self._provider == "cpu":
             return {}
         return {**gpu.describe_gpu(), "arena_bytes_missing": "ONNX Runtime shows Python no statistics of its GPU arena"}
+
+    def _check(self, feed: Feed) -> dict[str, Array]:
+        """The feed as the file takes it. The first is kept for `facts`."""
+        checked = check_feed(self._path.name, self._inputs, feed)
+        self._first = checked if self._first is None else self._first
+        return checked
 
     def _bind_buffers(self, checked: Feed) -> Any:
         """A binding that owns its buffers."""

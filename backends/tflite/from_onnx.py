@@ -173,7 +173,7 @@ def _open_reference(source: Path) -> Any:
     from backends.onnx_tools.native import ort
 
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     with _blame_file(source):
         return ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
 

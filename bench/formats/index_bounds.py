@@ -13,7 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
-KEEPING = {"Identity", "Cast", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Expand", "Transpose", "Slice", "Tile"}
+KEEPING = {
+    "Cast", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Reshape", "Slice", "Squeeze", "Tile",
+    "Transpose", "Unsqueeze",
+}  # fmt: skip
 """Operators whose output has the values of their first input."""
 LOOKUPS = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1}
 """Operators that look up in their first input -> the place of the index."""
@@ -115,13 +118,23 @@ def _see(walk: Walk, node: Node, place: int, trace: Trace) -> None:
 
 
 def _see_comparison(walk: Walk, node: Node, place: int, trace: Trace) -> None:
-    """A single number that is compared with a constant is a choice, and the constant is a valid one."""
+    """A single number that is compared with a constant is a choice, and the constant is a valid one.
+
+    Numbers that are compared with 0, 1, 2 ... are made a one-hot of as many classes.
+    """
     value = _constant_beside(walk, node, place)
-    if node.kind == "Equal" and trace.name in walk.scalars and value is not None and value.size == 1:
+    if node.kind == "Equal" and value is not None and trace.name in walk.scalars and value.size == 1:
         number = int(value.ravel()[0]) - trace.offset
         walk.found[trace.name].narrow(number, number)
+    elif node.kind == "Equal" and value is not None and _counts_up(value):
+        _see_lookup(walk.found[trace.name], value.size, trace)
     else:
         _follow(walk, node, trace)
+
+
+def _counts_up(value: Array) -> bool:
+    """Whether a constant is 0, 1, 2 ... along one axis."""
+    return 1 < value.size == max(value.shape) and np.array_equal(value.ravel(), np.arange(value.size))
 
 
 def _follow(walk: Walk, node: Node, trace: Trace) -> None:

@@ -13,7 +13,7 @@ from bench.formats.index_bounds import Array, Found, Node, Walk, find_bounds
 from bench.formats.onnx_walk import every_node
 from bench.types import TensorSpec
 
-SMALL = 64
+SMALL = 4096
 """Elements up to which a constant's values are read."""
 NO_SYMBOL = {"", "?", "-1", "None"}
 """What exporters write for a free size without a name: two axes with it need not be of one size."""

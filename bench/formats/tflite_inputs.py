@@ -19,7 +19,7 @@ KINDS = {
     "TRANSPOSE": "Transpose", "BROADCAST_TO": "Expand",
 }  # fmt: skip
 """Operators that the walk knows -> ONNX's names of them."""
-SMALL = 64
+SMALL = 4096
 """Elements up to which a constant's values are read."""
 
 

@@ -39,6 +39,8 @@ N = helper.make_node
         ([N("Add", ["ids", "two"], ["i"]), N("Gather", ["table", "i"], ["y"])], (-2, 27)),
         ([N("Sub", ["ids", "two"], ["i"]), N("Gather", ["table", "i"], ["y"])], (2, 31)),
         ([N("OneHot", ["ids", "depth", "values"], ["y"])], (0, 6)),
+        ([N("Equal", ["ids", "classes"], ["e"]), N("Cast", ["e"], ["y"], to=FLOAT)], (0, 256)),
+        ([N("Equal", ["ids", "some"], ["e"]), N("Cast", ["e"], ["y"], to=FLOAT)], None),
         ([N("GatherElements", ["table", "ids"], ["y"], axis=1)], (0, 4)),
         ([N("GatherND", ["table", "ids"], ["y"])], (0, 4)),
         ([N("Gather", ["table", "ids"], ["a"]), N("Gather", ["table", "ids"], ["y"], axis=1)], (0, 4)),
@@ -66,6 +68,8 @@ def test_an_index_is_bounded_by_the_smallest_table_that_it_looks_up(nodes, bound
         "depth": np.array(7, np.int64),
         "values": np.array([0, 1], np.float32),
         "ax": np.array([1], np.int64),
+        "classes": np.arange(257, dtype=np.int64).reshape(1, 1, 257),
+        "some": np.array([3, 9], np.int64),
     }
     assert found(nodes, stored=stored)["ids"].integers == bounds
 
@@ -87,7 +91,15 @@ def test_a_mask_is_told_from_numbers_that_are_counted_with(nodes, masks):
     assert found(nodes, stored=stored)["ids"].is_mask == masks
 
 
-def test_a_scalar_that_is_compared_with_a_constant_is_that_constant():
-    nodes = [N("Equal", ["sr", "rate"], ["same"]), N("Where", ["same", "x", "one"], ["y"])]
+@pytest.mark.parametrize(
+    "before", [[], [N("Reshape", ["sr", "ax"], ["flat"]), N("Gather", ["flat", "first"], ["number"])]]
+)
+def test_a_scalar_that_is_compared_with_a_constant_is_that_constant(before):
+    nodes = [
+        *before,
+        N("Equal", ["number" if before else "sr", "rate"], ["same"]),
+        N("Where", ["same", "x", "one"], ["y"]),
+    ]
     inputs = (("sr", I64, []), ("x", FLOAT, ["N", 4]))
-    assert found(nodes, stored={"rate": np.array(16000, np.int64)}, inputs=inputs)["sr"].integers == (16000, 16000)
+    stored = {"rate": np.array(16000, np.int64), "ax": np.array([1], np.int64), "first": np.array(0, np.int64)}
+    assert found(nodes, stored=stored, inputs=inputs)["sr"].integers == (16000, 16000)

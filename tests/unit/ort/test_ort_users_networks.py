@@ -182,6 +182,39 @@ def test_the_weights_of_recurrent_layers_are_packed_too(kind, spec, tmp_path):
     assert (tmp_path / "q" / "model.onnx").stat().st_size < (0.4 if spec is W8 else 0.6) * path.stat().st_size + 1000
 
 
+def branched(path: Path) -> Path:
+    """Its rate chooses a branch, as in speech detectors; the branch of other rates cannot take these sizes."""
+    value = helper.make_tensor_value_info
+
+    def branch(name: str, width: int) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("Reshape", ["input", f"{name}.shape"], [f"{name}.x"], f"{name}/reshape"),
+            helper.make_node("MatMul", [f"{name}.x", f"{name}.weight"], [f"{name}.y"], f"{name}/fc"),
+        ]
+        stored = [
+            numpy_helper.from_array(np.array([1, width]), f"{name}.shape"),
+            numpy_helper.from_array(weights(width, 4), f"{name}.weight"),
+        ]
+        return helper.make_graph(nodes, name, [], [value(f"{name}.y", TensorProto.FLOAT, None)], stored)
+
+    nodes = [
+        helper.make_node("Equal", ["sr", "rate"], ["same"], "equal"),
+        helper.make_node("If", ["same"], ["output"], "if", then_branch=branch("a", 64), else_branch=branch("b", 32)),
+    ]
+    model = onnx.load(str(save(path, nodes, {"rate": np.array(16000)}, ["N", 64], ["N", 4], opset=17)))
+    model.graph.input.append(value("sr", TensorProto.INT64, []))
+    onnx.save(model, str(path))
+    return path
+
+
+def test_what_ran_is_read_with_inputs_that_the_network_takes(tmp_path, capfd):
+    session = opened(compile_with(branched(tmp_path / "net.onnx"), tmp_path / "out", DYNAMIC))
+    session.run({"input": weights(1, 64), "sr": np.array(16000)})
+    facts = session.facts()
+    assert facts.execution.multiplying == {"int8": 1}
+    assert capfd.readouterr().err == ""
+
+
 def test_nothing_to_quantize_names_what_would_stay_float(tmp_path):
     with pytest.raises(Unsupported, match="cell would stay float32: try dynamic_int8"):
         compile_with(recurrent(tmp_path / "net.onnx", head=False), tmp_path / "out", STATIC)
