@@ -136,8 +136,8 @@ def quiet_tools() -> Iterator[None]:
 
 
 def find_takable(ready: ModelProto) -> list[str]:
-    """Names of the nodes that a quantizer may take."""
-    return [node.name for node in ready.graph.node if node.op_type != "Constant"]
+    """Names of the nodes that a quantizer may take, those of bodies too."""
+    return [node.name for node in walk_nodes(ready.graph) if node.op_type != "Constant"]
 
 
 def find_wider(ready: ModelProto) -> list[str]:

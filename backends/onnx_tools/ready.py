@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, TensorProto, inliner
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, inliner
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from backends.onnx_tools.calibrate import float_session
@@ -71,6 +71,7 @@ def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
     del done.graph.value_info[:]  # quantize_dynamic transposes weights, but not what is declared of them
     done.graph.value_info.extend(typed)
     name_nodes(done)
+    move_weights_in(done.graph)
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))
     return done
@@ -79,6 +80,22 @@ def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
 def inline_functions(model: ModelProto) -> ModelProto:
     """The network with its own functions expanded: raising an opset loses them."""
     return inliner.inline_local_functions(model) if model.functions else model
+
+
+def move_weights_in(graph: GraphProto) -> None:
+    """Moves tensors that one body is the only reader of into that body: the dynamic quantizer finds weights only there."""
+    bodies = [item.g for node in graph.node for item in node.attribute if item.type == AttributeProto.GRAPH]
+    fixed = {value.name for value in (*graph.input, *graph.output)} | {
+        name for node in graph.node for name in node.input
+    }
+    reads = [{name for node in walk_nodes(body) for name in node.input} for body in bodies]
+    for tensor in list(graph.initializer):
+        readers = [body for body, names in zip(bodies, reads, strict=True) if tensor.name in names]
+        if len(readers) == 1 and tensor.name not in fixed:
+            readers[0].initializer.append(tensor)
+            graph.initializer.remove(tensor)
+    for body in bodies:
+        move_weights_in(body)
 
 
 def refuse_quantized(model: ModelProto) -> None:

@@ -28,6 +28,7 @@ from bench.compress.trained_cache import apply_or_load
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import load_onnx
+from bench.formats.quantized import refuse_unquantizable
 from bench.inputs.of_file import settle_onnx
 from bench.models.calls import input_names, output_names
 from bench.models.example import draw, draw_like
@@ -69,7 +70,7 @@ def compress(
     quant = asked or base.quant
     found, samples = dict(base.notes), NO_SAMPLES
     if quant is not None:
-        _check_names(quant, base.layers, model)
+        _check_quant(quant, base.layers, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
     if quant is not None and quant.kind in CALIBRATED:
         on, state = calibrate if asked else FROM_DATA, [name for _, name in model.feedback]
@@ -273,8 +274,13 @@ def _spec_from(fields: dict[str, Json] | None) -> QuantSpec | None:
     return QuantSpec(**{**fields, "keep_float": tuple(fields["keep_float"]), "ranges": ranges})
 
 
-def _check_names(quant: QuantSpec, layers: tuple[str, ...], model: Model) -> None:
-    """Of a network. In a user's file nodes have names too, which the backend that compiles it checks."""
+def _check_quant(quant: QuantSpec, layers: tuple[str, ...], model: Model) -> None:
+    """Of a network. In a user's file nodes have names too, which the backend that compiles it checks.
+
+    Raises `Unsupported` for a file that no quantizer takes, before inputs to calibrate on are asked for.
+    """
+    if quant.kind in CALIBRATED and model.file is not None and model.file.suffix in {".onnx", ".tflite"}:
+        refuse_unquantizable(model.file)
     for name in quant.keep_float:
         if model.file is None and layers and name not in layers:
             near = get_close_matches(name, layers, n=3, cutoff=0.0)

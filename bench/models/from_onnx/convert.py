@@ -7,6 +7,8 @@ training find it. Shape arithmetic disappears: sizes are taken from two runs of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from bench.models.from_onnx.weighted import WEIGHTED, linear
 HANDLERS: dict[str, Handler] = {**WEIGHTED, **RECURRENT, **FUNCTIONS, **SHAPES}
 TOLERANCE = 1e-4
 """Largest difference from ONNX Runtime, relative to the largest output, of a network that is the same."""
+TORCH_ERRORS = (KeyError, ValueError, TypeError, IndexError, RuntimeError)
 DOMAINS = {"", "ai.onnx"}
 
 
@@ -103,7 +106,7 @@ def _added(b: Builder, op: Operation) -> Any:
         raise op.refuse("it has no torch form here")
     try:
         return HANDLERS[op.kind](b, op)
-    except (KeyError, ValueError, TypeError, IndexError, RuntimeError) as error:
+    except TORCH_ERRORS as error:
         raise op.refuse(f"torch cannot have it as the file has it ({type(error).__name__}: {error})") from error
 
 
@@ -138,9 +141,9 @@ def _check_outputs(module: fx.GraphModule, shown: Probe, outputs: Sequence[str],
     """
     feed = [torch.from_numpy(np.array(value)) for value in shown.feed.values()]
     try:
-        with torch.no_grad():
+        with torch.no_grad(), redirect_stderr(StringIO()):  # torch.fx prints a traceback of what it raises
             found = module(*feed)
-    except RuntimeError as error:
+    except TORCH_ERRORS as error:
         first = str(error).splitlines()[0]
         raise Unsupported(f"the torch network made of it does not run: {first}") from error
     found = found if isinstance(found, tuple) else (found,)

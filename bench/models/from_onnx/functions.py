@@ -73,10 +73,9 @@ def modulo(b: Builder, op: Operation) -> fx.Node:
 
 def several(function: Callable[..., Any], b: Builder, op: Operation) -> Any:
     """Sum, Max, Min, Mean: any number of inputs, two at a time."""
-    found = b.value(op.inputs[0])
-    for name in op.inputs[1:]:
-        other = b.value(name)
-        other = other if isinstance(other, fx.Node) else b.call(torch.full, (), other)
+    values = [b.value(name) for name in op.inputs]
+    found, *rest = (value if isinstance(value, fx.Node) else b.call(torch.full, (), value) for value in values)
+    for other in rest:
         found = b.call(function, found, other)
     return b.call(torch.div, found, len(op.inputs)) if op.kind == "Mean" else found
 

@@ -205,6 +205,19 @@ def test_a_product_and_its_bias_become_one_linear_layer():
     np.testing.assert_array_equal(layer.bias.detach().numpy(), bias)
 
 
+@pytest.mark.parametrize("kind", ["Max", "Min", "Sum", "Mean"])
+def test_numbers_among_several_inputs_may_come_first(kind):
+    weight = np.arange(8, dtype=np.float32).reshape(4, 2) - 4
+    nodes = [
+        helper.make_node("MatMul", ["x", "fc.weight"], ["a"]),
+        helper.make_node(kind, ["zero", "a", "zero"], ["y"]),
+    ]
+    model = small_file(nodes, {"fc.weight": weight, "zero": np.array(0.0, np.float32)})
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    assert np.allclose(outputs(convert(model), torch.from_numpy(x))[0], wanted, atol=1e-6)
+
+
 def test_two_operators_of_one_weight_share_the_layer():
     weight = np.eye(4, dtype=np.float32) * 2
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]

@@ -215,6 +215,25 @@ def test_what_ran_is_read_with_inputs_that_the_network_takes(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_convolution_of_a_branch_is_quantized_though_its_weight_lies_outside(tmp_path):
+    def branch(name: str) -> onnx.GraphProto:
+        conv = helper.make_node("Conv", ["input", f"{name}.weight"], [f"{name}.y"], f"{name}/conv")
+        return helper.make_graph(
+            [conv], name, [], [helper.make_tensor_value_info(f"{name}.y", TensorProto.FLOAT, None)]
+        )
+
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], "mean", keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["up"], "greater"),
+        helper.make_node("If", ["up"], ["output"], "if", then_branch=branch("a"), else_branch=branch("b")),
+    ]
+    tensors = {"zero": np.float32(0), "a.weight": weights(8, 8, 3), "b.weight": weights(8, 8, 3)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, ["N", 8, 16], ["N", 8, 14], opset=17)
+    artifact = compile_with(path, tmp_path / "out", DYNAMIC)
+    assert artifact.precision.stayed_float == ()
+    assert opened(artifact).facts().execution.kernels["ConvInteger"] == 1
+
+
 def test_nothing_to_quantize_names_what_would_stay_float(tmp_path):
     with pytest.raises(Unsupported, match="cell would stay float32: try dynamic_int8"):
         compile_with(recurrent(tmp_path / "net.onnx", head=False), tmp_path / "out", STATIC)
