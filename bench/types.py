@@ -198,7 +198,10 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerCost:
-    """What one node of a graph should cost at batch 1 (1 MAC = one multiply and one add = 2 FLOPs)."""
+    """What one node of a graph should cost at batch 1 (1 MAC = one multiply and one add = 2 FLOPs).
+
+    `weight_bits`, `activation_bits`: what it multiplies in a QONNX network; None where no quantizer of one says it.
+    """
 
     name: str
     operator: str
@@ -209,6 +212,8 @@ class LayerCost:
     weight_bytes: int = 0
     activation_bytes: int = 0
     output_shape: tuple[int, ...] = ()
+    weight_bits: int | None = None
+    activation_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

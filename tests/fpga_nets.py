@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from backends.hls.design import Design
-from backends.hls.read import read_design
+from backends.hls.reading.plain import read_design
 from backends.onnx_tools.graph import fix_batch, name_nodes
 from backends.onnx_tools.ready import prepare
 from bench.compress.export import export
@@ -22,7 +22,7 @@ from tests.needs import lacking
 
 def need_tools(*programs: str) -> None:
     """Skips, or fails in CI, where hls4ml, da4ml or a program is missing."""
-    absent = [name for name in ("hls4ml", "da4ml") if find_spec(name) is None]
+    absent = [name for name in ("hls4ml", "da4ml", "qonnx") if find_spec(name) is None]
     absent += [name for name in programs if which(name) is None]
     if absent:
         lacking("fpga", f"{', '.join(absent)} not installed: make fpga")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shutil import which
-from typing import Any, ClassVar, final
+from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from backends.hls.options import read_options
 from bench.errors import Unsupported
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Precision, Probe, QuantSpec, Scalar, Simulation
+
+if TYPE_CHECKING:
+    from backends.hls.ranges import Typed
 
 REMEDY = "make fpga (it installs g++, yosys and verilator by apt-get, and pip install 'pressbench[fpga]')"
 UNCOMPRESSED = QuantSpec(kind="fixed", weight_bits=16, activation_bits=16, integer_bits=6)
@@ -35,10 +38,10 @@ class HlsBackend(Backend):
     """
 
     name: ClassVar[str] = "hls"
-    accepts: ClassVar[tuple[str, ...]] = ("onnx",)
+    accepts: ClassVar[tuple[str, ...]] = ("qonnx", "onnx")
     session: ClassVar[str | None] = None
     infers: ClassVar[bool] = True
-    compilers: ClassVar[tuple[str, ...]] = ("da4ml", "onnxruntime")
+    compilers: ClassVar[tuple[str, ...]] = ("da4ml", "onnxruntime", "qonnx")
     width_steps: ClassVar[Mapping[str, int]] = {"": 1}
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
         "clock_mhz": (),
@@ -76,18 +79,10 @@ class HlsBackend(Backend):
 
         if conditions.batch != 1:
             raise Unsupported(f"an FPGA design takes one sample at a time, batch {conditions.batch} was asked")
-        spec = source.quant or UNCOMPRESSED
-        if spec.kind != "fixed":
-            raise Unsupported(
-                f"an FPGA computes in fixed point: use fixed(width=8) instead of {spec.kind} quantization"
-            )
         settled = read_options(options)
-        with tempfile.TemporaryDirectory(prefix="pressbench-hls-") as work:
-            typed = flow.make_design(source, spec, Path(work))
+        typed, asked, said = _read(source)
         found = flow.realise(typed, source, settled, out)
-        notes = [*typed.overflows, *found.notes]
-        if source.quant is None:
-            notes.append("the uncompressed network is computed in hls4ml's default, fixed<16,6>, rounded and saturated")
+        notes = [*typed.overflows, *found.notes, *said]
         facts: dict[str, Any] = {
             "notes": notes,
             "ranges": {title: list(ends) for title, ends in typed.ranges.items()},
@@ -95,7 +90,6 @@ class HlsBackend(Backend):
             "simulation": asdict(found.simulation),
             "output": typed.design.output,
         }
-        asked = f"fixed{spec.weight_bits}"
         return Artifact(path=out / DESIGN, format="hls", precision=Precision(asked=asked, delivered=asked), facts=facts)
 
     def simulate(self, artifact: Artifact, conditions: Conditions, options: Mapping[str, Scalar]) -> Simulation:
@@ -114,3 +108,23 @@ class HlsBackend(Backend):
         design = load(artifact.path)
         found = csim.predict(artifact.path.parent, design, design.turn(inputs[0]), read_options(options).limits)
         return {str(artifact.facts["output"]): found.astype(np.float32)}
+
+
+def _read(source: Compressed) -> tuple[Typed, str, tuple[str, ...]]:
+    """The design of a source, its precision in a word, and what must be said of it."""
+    from backends.hls import flow
+
+    if "qonnx" in source.files:
+        if source.quant is not None:
+            raise Unsupported(
+                f"{source.model} is a QONNX file, whose precision is its own: measure it without a recipe"
+            )
+        typed, agreement = flow.take_qonnx(source)
+        return typed, "qonnx", (f"precision of the QONNX file; {agreement}",)
+    spec = source.quant or UNCOMPRESSED
+    if spec.kind != "fixed":
+        raise Unsupported(f"an FPGA computes in fixed point: use fixed(width=8) instead of {spec.kind} quantization")
+    with tempfile.TemporaryDirectory(prefix="pressbench-hls-") as work:
+        typed = flow.make_design(source, spec, Path(work))
+    default = "the uncompressed network is computed in hls4ml's default, fixed<16,6>, rounded and saturated"
+    return typed, f"fixed{spec.weight_bits}", () if source.quant else (default,)

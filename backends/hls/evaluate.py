@@ -29,6 +29,14 @@ def compute(node: Node, inputs: list[Array]) -> Array:
             rows = seen.reshape(*seen.shape[:3], -1)
         made = rows @ node.weight.reshape(-1, node.weight.shape[-1])
         return made if node.bias is None else made + node.bias
+    if node.factor is not None:
+        return first * node.factor + (0.0 if node.shift is None else node.shift)
+    return _plain(node, inputs)
+
+
+def _plain(node: Node, inputs: list[Array]) -> Array:
+    """Of a node without stored numbers."""
+    first = inputs[0]
     match node.kind:
         case "relu":
             return np.maximum(first, 0.0)
@@ -40,6 +48,8 @@ def compute(node: Node, inputs: list[Array]) -> Array:
             return first + inputs[1]
         case "flatten":
             return first.reshape(len(first), *node.shape)
+        case "sign":
+            return np.where(first >= 0, 1.0, -1.0)
     raise ValueError(node.kind)
 
 

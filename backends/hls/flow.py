@@ -18,11 +18,12 @@ from backends.hls.design import Array, Design, save
 from backends.hls.evaluate import evaluate
 from backends.hls.options import Options
 from backends.hls.ranges import Typed, assign
-from backends.hls.read import read_design
+from backends.hls.reading.execution import read_checked
+from backends.hls.reading.plain import read_design
 from backends.hls.tool import OutOfReach, ask
 from backends.onnx_tools.calibrate import float_session, load_calibration
 from backends.onnx_tools.deploy import read_source
-from backends.onnx_tools.graph import fix_batch
+from backends.onnx_tools.graph import fix_batch, hide_weights, name_nodes, read
 from backends.onnx_tools.ready import prepare
 from bench.errors import CellFailed, Unavailable
 from bench.types import Compressed, QuantSpec, Scalar, Simulation
@@ -42,6 +43,21 @@ class Realised:
 
     simulation: Simulation
     notes: tuple[str, ...] = ()
+
+
+def take_qonnx(source: Compressed) -> tuple[Typed, str]:
+    """The design of a QONNX file, in the file's own precision, and how it compares with the file.
+
+    Raises as `backends.hls.reading.execution.read_checked`.
+    """
+    path = source.files["qonnx"]
+    model = read(path)
+    hide_weights(model)
+    name_nodes(model)
+    fixed = fix_batch(model, 1, path, source.inputs)
+    shape = tuple(size for place, size in enumerate(source.inputs[0].at(1)) if place)
+    design, agreement = read_checked(fixed, _draw_samples(shape))
+    return Typed(design=design, ranges={}), agreement
 
 
 def make_design(source: Compressed, spec: QuantSpec, work: Path) -> Typed:
@@ -84,8 +100,8 @@ def realise(typed: Typed, source: Compressed, options: Options, out: Path) -> Re
     entering = values[design.nodes[0].name].reshape(len(samples), -1)
     with _folder(keep) as folder:
         rtl = find_rtl(out / DESIGN, design, entering, wanted, options, folder)
-    floats = evaluate(design, samples, fixed=False)
-    return _summarise(rtl, bound, trace_errors(design, values, floats), built.version, options)
+    errors = {} if design.from_file else trace_errors(design, values, evaluate(design, samples, fixed=False))
+    return _summarise(rtl, bound, errors, built.version, options)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,8 +239,12 @@ def _check_samples(source: Compressed, design: Design) -> Any:
 
 
 def _draw(design: Design) -> Any:
+    return _draw_samples(design.input_shape)
+
+
+def _draw_samples(shape: tuple[int, ...]) -> Any:
     generator = np.random.default_rng(0)
-    return generator.uniform(-2.0, 2.0, (CHECKED, *design.input_shape)).astype(np.float32)
+    return generator.uniform(-2.0, 2.0, (CHECKED, *shape)).astype(np.float32)
 
 
 @contextmanager

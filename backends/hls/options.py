@@ -20,7 +20,7 @@ class Options:
     adders_per_stage: int = 5
     rtl_limit: int = 40_000
     estimate_limit: int = 40_000
-    tool_s: float = 600.0
+    tool_s: float = 300.0
     tool_gib: float = 6.0
     family: str = "xc7"
     strategy: str = "Latency"

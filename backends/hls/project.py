@@ -15,7 +15,8 @@ from backends.hls.design import Design, Fixed, Node
 from backends.hls.tool import serve
 
 NAME = "network"
-ROUNDED = "RND,SAT"
+ACTIVATIONS = {"relu": "relu", "sign": "binary_tanh"}
+MODES = {"half_up": "RND", "half_even": "RND_CONV", "floor": "TRN"}
 
 
 def write(design: Design, folder: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,7 +60,8 @@ def _config(design: Design, folder: Path, options: Mapping[str, Any]) -> dict[st
 def _layer_config(node: Node, options: Mapping[str, Any]) -> dict[str, Any]:
     assert node.result is not None
     precision = {"result": str(node.result) if node.exact else _rounded(node.result)}
-    kinds = {"weight": node.weight_type, "bias": node.bias_type, "accum": node.accum}
+    weight = "scale" if node.kind == "scale" else "weight"
+    kinds = {weight: node.weight_type, "bias": node.bias_type, "accum": node.accum}
     precision |= {name: str(kind) for name, kind in kinds.items() if kind is not None}
     return {
         "Precision": precision,
@@ -70,7 +72,7 @@ def _layer_config(node: Node, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded(kind: Fixed) -> str:
-    return f"fixed<{kind.width},{kind.integer},{ROUNDED}>"
+    return f"{str(kind)[:-1]},{MODES[kind.rounding]},{'SAT_SYM' if kind.symmetric else 'SAT'}>"
 
 
 def _layer(node: Node, design: Design) -> dict[str, Any]:
@@ -80,13 +82,16 @@ def _layer(node: Node, design: Design) -> dict[str, Any]:
     if node.kind == "dense":
         n_in = design[node.inputs[0]].shape[0]
         return {**layer, "class_name": "Dense", "n_in": n_in, "n_out": node.shape[0], **_weights(node)}
-    if node.kind == "relu":
-        return {**layer, "class_name": "Activation", "activation": "relu", "n_in": math.prod(node.shape)}
-    if node.kind == "add":
-        return {**layer, "class_name": "Merge", "op": "add"}
-    if node.kind == "flatten":
-        return {**layer, "class_name": "Reshape", "target_shape": list(node.shape)}
-    return {**layer, **_windowed(node, design[node.inputs[0]])}
+    if node.kind in ACTIVATIONS:
+        kind = ACTIVATIONS[node.kind]
+        return {**layer, "class_name": "Activation", "activation": kind, "n_in": math.prod(node.shape)}
+    if node.kind == "scale":
+        stored = {"scale_data": node.factor, "bias_data": node.shift}
+        return {**layer, "class_name": "ApplyAlpha", "n_in": math.prod(node.shape), "n_filt": node.shape[-1], **stored}
+    if len(node.shape) == 3 and node.kind != "add":
+        return {**layer, **_windowed(node, design[node.inputs[0]])}
+    shaped = {"class_name": "Reshape", "target_shape": list(node.shape)}
+    return {**layer, **({"class_name": "Merge", "op": "add"} if node.kind == "add" else shaped)}
 
 
 def _windowed(node: Node, source: Node) -> dict[str, Any]:

@@ -33,27 +33,50 @@ def trace(design: Design, *, search: bool) -> Any:
             continue
         made = _compute(node, [values[name] for name in node.inputs])
         assert node.result is not None
-        values[node.name] = made if node.exact else made.quantize(*_kif(node.result), "SAT", "RND")
+        values[node.name] = made if node.exact else _round(made, node.result)
     return comb_trace(given, values[design.nodes[-1].name], keep_dead_inputs=True)
 
 
 def _kif(kind: Fixed) -> tuple[int, int, int]:
     """da4ml counts the sign, the bits before the point without it, and those behind the point."""
-    return 1, kind.integer - 1, kind.fraction
+    return int(kind.signed), kind.integer - kind.signed, kind.fraction
+
+
+def _round(made: Any, kind: Fixed) -> Any:
+    """On the grid of `kind`. Half to even, which da4ml lacks: half up but for a step less, plus that step if it is odd."""
+    mode = {"half_up": "RND"}.get(kind.rounding, "TRN")
+    finest = max(int(one.kif[2]) for one in made.ravel())
+    if kind.rounding == "half_even" and finest > kind.fraction:
+        odd = made.quantize(0, 1 - kind.fraction, kind.fraction, "WRAP", "TRN")
+        made = made + (kind.step / 2 - 2.0**-finest) + odd * (2.0**-finest / kind.step)
+    return made.quantize(*_kif(kind), "SAT_SYM" if kind.symmetric else "SAT", mode)
+
+
+def _sign(made: Any) -> Any:
+    """1 from 0 on, else -1: from the sign bit by itself."""
+    bits = max(int(one.kif[1]) for one in made.ravel())
+    negative = made.quantize(1, bits, -bits, "WRAP", "TRN")
+    return negative * 2.0 ** (1 - bits) + 1
 
 
 def _compute(node: Node, inputs: list[Any]) -> Any:
     first = inputs[0]
+    if node.factor is not None and node.shift is not None:
+        return first * np.broadcast_to(node.factor, node.shape) + np.broadcast_to(node.shift, node.shape)
+    if node.kind == "dense":
+        return first @ node.weight + node.bias
     match node.kind:
-        case "dense":
-            return first @ node.weight + node.bias
         case "relu":
-            return first.relu()
+            made = first.relu()
         case "add":
-            return first + inputs[1]
+            made = first + inputs[1]
         case "flatten":
-            return first.reshape(*node.shape)
-    return _windowed(node, first)
+            made = first.reshape(*node.shape)
+        case "sign":
+            made = _sign(first)
+        case _:
+            made = _windowed(node, first)
+    return made
 
 
 def _windowed(node: Node, image: Any) -> Any:

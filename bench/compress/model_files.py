@@ -17,6 +17,7 @@ from bench.compress.export import layer_weights
 from bench.compress.interface import Compressor
 from bench.errors import Unsupported, first_line
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
+from bench.formats.qonnx import FORM, is_qonnx
 from bench.inputs import rewrite_tflite
 from bench.inputs.draw import name_dtype
 from bench.inputs.of_file import FileInputs, settle_onnx, settle_tflite, show_specs
@@ -113,7 +114,7 @@ def _from_onnx(model: Model, source: Path, folder: Path) -> Base:
         content = proto.SerializeToString(deterministic=True)
         name = hashlib.sha256(content).hexdigest()[:32]
         file = cache.find_or_make(folder, "inlined", name, partial(_write, content)).folder / INLINED
-    base = _base("onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
+    base = _base(FORM if is_qonnx(proto) else "onnx", file, inputs, tuple(layer_weights(proto.graph)), found)
     if fed:
         base = replace(base, content=cache.key(onnx=base.content, fed=show_specs(inputs.specs)))
     if model.program is None or inputs.changed:

@@ -68,6 +68,8 @@ class Step:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     output_shape: tuple[int, ...] = ()
+    weight_bits: int | None = None
+    activation_bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,8 @@ def _layer(step: Step, flow: Flow, batch: int, seen: set[str], written: set[str]
         weight_bytes=sum(fresh.values()),
         activation_bytes=sum(one_of(batch, flow.sizes.get(name, 0)) for name in outputs),
         output_shape=(one_of(batch, shape[0]), *shape[1:]) if shape else shape,
+        weight_bits=step.weight_bits,
+        activation_bits=step.activation_bits,
     )
 
 

@@ -13,6 +13,7 @@ from bench.cost.ledger import Leaf, Operand, leaves_of
 from bench.cost.onnx_shapes import Graph
 from bench.cost.onnx_surrogate import attributes
 from bench.formats.onnx_external import count_nonzero, tensor_values
+from bench.formats.qonnx import is_quantizer
 
 Array = NDArray[np.generic]
 SAME_VALUES = {"Identity", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
@@ -150,8 +151,9 @@ def _computed(graph: Graph, name: str, node: NodeProto) -> Operand:
         return _filled(graph, name, node)
     parts = [part for source in node.input if source and (part := operand(graph, source)) is not None]
     stored = {key: size for part in parts for key, size in part.stored.items()}
-    if node.op_type in SAME_VALUES and parts:
-        return Operand(size=parts[0].size, nonzero=parts[0].nonzero, leaves=parts[0].leaves, stored=stored)
+    if parts and (node.op_type in SAME_VALUES or is_quantizer(node)):
+        nonzero = _count_kept(graph, node) if is_quantizer(node) else parts[0].nonzero
+        return Operand(size=parts[0].size, nonzero=nonzero, leaves=parts[0].leaves, stored=stored)
     leaves = leaves_of(parts)
     if node.op_type == "Concat":
         return Operand(
@@ -162,6 +164,19 @@ def _computed(graph: Graph, name: str, node: NodeProto) -> Operand:
         )
     size = prod(graph.shapes.get(name, (1,)))
     return Operand(size=size, nonzero=size, leaves=leaves, stored=stored)
+
+
+def _count_kept(graph: Graph, node: NodeProto) -> int:
+    """How many stored values are not zero once a quantizer of QONNX has rounded them; all if its inputs are computed."""
+    values, scale = (array_of(graph, name) for name in node.input[:2])
+    part = operand(graph, node.input[0])
+    if node.op_type != "Quant" or values is None or scale is None or not np.all(scale):
+        return part.size if part else 0
+    try:
+        steps = np.round(values.astype(np.float64) / scale.astype(np.float64))
+    except ValueError:  # a scale of another shape
+        return values.size
+    return int(np.count_nonzero(steps if attributes(node).get("signed", 1) else np.maximum(steps, 0)))
 
 
 def _dequantized(graph: Graph, node: NodeProto) -> Operand:

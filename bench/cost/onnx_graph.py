@@ -7,13 +7,15 @@ recurrent cells; biases, activations, pooling, normalisation and data movement c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from onnx import NodeProto
 
 from bench.cost.ledger import Flow, ShapeUnknown, Step, Work, layer_name, total
+from bench.cost.onnx_bits import Bits, find_bits
 from bench.cost.onnx_bodies import count_bodies
 from bench.cost.onnx_constants import bytes_of, operand
 from bench.cost.onnx_formulas import View
@@ -30,7 +32,8 @@ def onnx_cost(file: Path, batch: int | None = None) -> Cost:
     """The cost. Raises `InvalidInput` for a file that is not an ONNX model, is cut off or is inconsistent."""
     graph = read_graph(file)
     unknown: list[str] = []
-    steps = [_step(graph, node, unknown) for node in graph.nodes]
+    bits = find_bits(graph)
+    steps = [_with_bits(_step(graph, node, unknown), bits) for node in graph.nodes]
     flow = Flow(
         sizes=_sizes(graph, unknown),
         alias=_aliases(graph),
@@ -63,6 +66,13 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         writes=tuple(filter(None, node.output)),
         output_shape=graph.shapes.get(next(iter(node.output), ""), ()),
     )
+
+
+def _with_bits(step: Step, bits: Mapping[str, Bits]) -> Step:
+    found = bits.get(next(iter(step.writes), ""))
+    if found is None or not step.work.macs:
+        return step
+    return replace(step, weight_bits=found[0], activation_bits=found[1])
 
 
 def _operator(node: NodeProto) -> str:

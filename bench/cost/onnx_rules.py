@@ -22,6 +22,7 @@ from bench.cost.onnx_formulas import (
     recurrent,
 )
 from bench.cost.onnx_surrogate import STANDARD
+from bench.formats.qonnx import QUANTIZERS, belongs
 
 WEIGHT: Mapping[tuple[str, str], tuple[int, ...]] = {
     ("", "QLinearConv"): (3,),
@@ -57,6 +58,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     **{("", name): no_macs() for name in FREE_PLAIN},
     **{("", name): elementwise for name in FREE_ELEMENTWISE},
     **{("ms", name): no_macs() for name in FREE_EXTENSION},
+    **{("qonnx", name): no_macs() for name in QUANTIZERS},
     ("", "BatchNormalization"): no_macs(1, 2),
     ("", "InstanceNormalization"): no_macs(1, 2),
     ("", "GroupNormalization"): no_macs(1, 2),
@@ -99,6 +101,8 @@ RULES: Mapping[tuple[str, str], Rule] = {
 
 def kind(node: NodeProto) -> tuple[str, str]:
     """The key of a node in `RULES`."""
+    if belongs(node):
+        return "qonnx", node.op_type
     domain = {"com.microsoft": "ms"}.get(node.domain, "" if node.domain in STANDARD[:2] else node.domain)
     return domain, node.op_type
 

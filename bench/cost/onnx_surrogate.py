@@ -12,6 +12,8 @@ from typing import Any
 
 from onnx import NodeProto, TensorProto, ValueInfoProto, helper
 
+from bench.formats.qonnx import is_quantizer
+
 STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 StandIn = tuple[list[NodeProto], list[ValueInfoProto]]
 Maker = Callable[[NodeProto, int], StandIn]
@@ -21,6 +23,8 @@ WINDOW = ("auto_pad", "kernel_shape", "pads", "strides", "dilations", "group", "
 
 def surrogates(node: NodeProto, index: int) -> StandIn:
     """Nodes to put in place of one, and graph inputs they need; the node itself where there is nothing to replace."""
+    if is_quantizer(node):
+        return _as("Identity", (0,))(node, index)
     maker = MAKERS.get(node.op_type) if node.domain == "com.microsoft" or node.op_type in NAMELESS else None
     if maker is None or attributes(node, ("channels_last",)).get("channels_last"):
         return [node], []

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from bench.cache import find_or_make
 from bench.errors import Unsupported
+from bench.formats.qonnx import FORM, REMEDY
 from bench.line.options import check_options
 from bench.plugins import installed_version
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Precision, Scalar
@@ -32,6 +33,8 @@ def compile_cached(
     """
     check_options(backend, options, f"backend {backend.name}")
     if not set(backend.accepts) & set(source.files):
+        if FORM in source.files:
+            raise Unsupported(f"{source.model} is a QONNX file, which backend {backend.name} cannot read: {REMEDY}")
         takes, there = (" or ".join(f".{kind}" for kind in kinds) for kinds in (backend.accepts, source.files))
         raise Unsupported(
             f"{source.model}: backend {backend.name} takes {takes}, there is {there}; name another backend"

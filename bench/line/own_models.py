@@ -12,6 +12,8 @@ from bench.compress.calibration import FROM_DATA, CalibrateOn, calibrates, misfi
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
+from bench.formats.onnx_file import load_onnx
+from bench.formats.qonnx import FORM, is_qonnx
 from bench.inputs.given import read_given
 from bench.inputs.of_file import read_inputs
 from bench.inputs.options import parse_feedback, parse_inputs
@@ -42,7 +44,7 @@ def choose_backends(
     """
     if model.file is None:
         return list(planned), ""
-    form = model.file.suffix.removeprefix(".")
+    form = find_form(model.file)
     forms = {form, "pt2"} if model.program else {form}
     fit = [choice for choice in planned if forms & {*accepts(choice.name)}]
     if fit:
@@ -52,6 +54,13 @@ def choose_backends(
         return list(planned), ""
     missed = ", ".join(choice.title for choice in planned)
     return others[:1], f"{model.name}: measured by {others[0].title}, because {missed} takes no .{form} file"
+
+
+def find_form(file: Path) -> str:
+    """The format of a model file: its suffix, or `qonnx` for an .onnx file of QONNX. Raises as `load_onnx`."""
+    if file.suffix == ".onnx" and is_qonnx(load_onnx(file)):
+        return FORM
+    return file.suffix.removeprefix(".")
 
 
 def check_fit(model: Model, data: Dataset, seed: int) -> None:

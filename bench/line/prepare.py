@@ -16,6 +16,7 @@ from bench.data.datasets import Dataset
 from bench.device.job import Cooling, MeterChoice
 from bench.device.stored import Samples, Stored, write_npz
 from bench.errors import Unsupported
+from bench.formats.qonnx import FORM
 from bench.inputs.of_file import find_baked_batch
 from bench.inputs.split import split_given
 from bench.line.judged.evaluation import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
@@ -111,7 +112,7 @@ def count_cost(prepared: Prepared, setting: Setting) -> Cost:
     """
     source, artifact, count = prepared.source, prepared.artifact, setting.stages.count
     readable = artifact.path.suffix in {".onnx", ".tflite"}
-    graph = source.files.get("onnx") or source.files["tflite"]
+    graph = next(source.files[form] for form in ("onnx", FORM, "tflite") if form in source.files)
     deployed, own = find_baked_batch(source.inputs, prepared.batch), find_baked_batch(source.inputs, 1)
     counted = count(artifact.path, deployed) if readable and deployed else count(artifact.path if readable else graph)
     promise = counted

@@ -13,6 +13,7 @@ from torch import nn
 from bench.errors import Unsupported
 from bench.formats.onnx_file import read_onnx
 from bench.formats.onnx_functions import expand_functions
+from bench.formats.qonnx import REMEDY, is_qonnx
 from bench.inputs.of_file import settle_onnx
 from bench.models.from_onnx.convert import convert
 from bench.types import Model, TensorSpec
@@ -37,6 +38,8 @@ def load_network(file: Path, model: Model) -> FileNetwork:
 
     """
     proto, _ = read_onnx(file)
+    if is_qonnx(proto):
+        raise Unsupported(f"{file.name} is a QONNX file, quantized already, and steps change float networks: {REMEDY}")
     inputs = settle_onnx(proto, model, file).specs
     if odd := [item for item in inputs if item.axis != 0]:
         raise Unsupported(

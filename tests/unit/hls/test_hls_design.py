@@ -15,7 +15,7 @@ from backends.hls.bounds import bound_layers, count_multiplications
 from backends.hls.design import Fixed, hold, load, save
 from backends.hls.evaluate import evaluate
 from backends.hls.ranges import assign, choose
-from backends.hls.read import read_design
+from backends.hls.reading.plain import read_design
 from bench.errors import Unsupported
 from tests.fpga_nets import Flattened, Residual, design_of, samples_of, seeded, small_mlp
 

@@ -56,6 +56,7 @@ SOURCE = Compressed(model="m", recipe="r", files={"onnx": Path("x")}, inputs=(),
         ("ort", "tflite", r"m: backend ort takes \.onnx, there is \.tflite; name another backend"),
         ("trt", "pt2", r"trt takes \.onnx, there is \.pt2"),
         ("pytorch", "onnx", r"pytorch takes \.pt2, there is \.onnx"),
+        ("ort", "qonnx", r"m is a QONNX file, which backend ort cannot read: target fpga takes it"),
         ("litert", "h5", r"litert takes \.tflite or \.pt2 or \.onnx, there is \.h5"),
     ],
 )

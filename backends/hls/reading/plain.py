@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from backends.hls.design import Array, Design, Node
+from backends.hls.reading.graph import attributes, pads_of, refuse, window_places
 from bench.errors import Unsupported
 
 FORWARDED = frozenset({"Identity", "Dropout"})
@@ -67,14 +67,14 @@ class _Reader:
     def get(self, tensor: str, node: NodeProto) -> Node:
         """The node that makes a tensor."""
         if tensor not in self.names:
-            raise _refuse(node, "with a constant where a value belongs")
+            raise refuse(node, "with a constant where a value belongs")
         name = self.names[tensor]
         return next(one for one in self.nodes if one.name == name)
 
     def read(self, node: NodeProto) -> None:
         """Adds what the operator computes."""
         if node.op_type == "Constant":
-            self.stored[node.output[0]] = numpy_helper.to_array(_attributes(node)["value"])
+            self.stored[node.output[0]] = numpy_helper.to_array(attributes(node)["value"])
             return
         if node.op_type in FORWARDED:
             self.names[node.output[0]] = self.get(node.input[0], node).name
@@ -89,7 +89,7 @@ class _Reader:
     def weight(self, tensor: str, node: NodeProto) -> Array:
         """A stored array. Raises `Unsupported` where the operator multiplies two values."""
         if tensor not in self.stored:
-            raise _refuse(node, "of two computed values")
+            raise refuse(node, "of two computed values")
         return np.asarray(self.stored[tensor], np.float64)
 
     def finish(self, graph: GraphProto, shape: tuple[int, ...]) -> Design:
@@ -109,9 +109,9 @@ class _Reader:
 
 
 def _gemm(reader: _Reader, node: NodeProto) -> Node:
-    found = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, **_attributes(node)}
+    found = {"alpha": 1.0, "beta": 1.0, "transA": 0, "transB": 0, **attributes(node)}
     if found["transA"]:
-        raise _refuse(node, "with its input turned")
+        raise refuse(node, "with its input turned")
     weight = reader.weight(node.input[1], node) * found["alpha"]
     bias = reader.weight(node.input[2], node).reshape(-1) * found["beta"] if len(node.input) > 2 else None
     return _dense(reader, node, weight.T if found["transB"] else weight, bias)
@@ -125,7 +125,7 @@ def _dense(reader: _Reader, node: NodeProto, weight: Array, bias: Array | None) 
     """A row of an image has its channels first in the model and last in the design: the weight's rows move with it."""
     source = reader.get(node.input[0], node)
     if weight.ndim != 2 or len(source.shape) != 1:
-        raise _refuse(node, "of more than a row and a matrix")
+        raise refuse(node, "of more than a row and a matrix")
     if source.name in reader.images:
         high, wide, channels = reader.images[source.name]
         weight = weight.reshape(channels, high, wide, -1).transpose(1, 2, 0, 3).reshape(weight.shape)
@@ -140,18 +140,18 @@ def _dense(reader: _Reader, node: NodeProto, weight: Array, bias: Array | None) 
 
 
 def _conv(reader: _Reader, node: NodeProto) -> Node:
-    found = {"group": 1, **_attributes(node)}
+    found = {"group": 1, **attributes(node)}
     source = reader.get(node.input[0], node)
     weight = reader.weight(node.input[1], node)
     if len(source.shape) != 3 or weight.ndim != 4:
-        raise _refuse(node, "over another number of axes than two")
+        raise refuse(node, "over another number of axes than two")
     if found["group"] != 1:
-        raise _refuse(node, "in groups")
+        raise refuse(node, "in groups")
     if any(step != 1 for step in found.get("dilations", ())):
-        raise _refuse(node, "with dilation")
+        raise refuse(node, "with dilation")
     window = weight.shape[2:]
     stride = tuple(found.get("strides", (1, 1)))
-    pads = _pads(node, found, source.shape, window, stride)
+    pads = pads_of(node, found, source.shape, window, stride)
     bias = reader.weight(node.input[2], node) if len(node.input) > 2 else None
     return reader.add(
         Node(
@@ -159,7 +159,7 @@ def _conv(reader: _Reader, node: NodeProto) -> Node:
             title=_title(node, node.input[1]),
             kind="conv",
             inputs=(source.name,),
-            shape=(*_sizes(source.shape, window, stride, pads), weight.shape[0]),
+            shape=(*window_places(source.shape, window, stride, pads), weight.shape[0]),
             weight=weight.transpose(2, 3, 1, 0),
             bias=bias,
             window=window,
@@ -170,28 +170,28 @@ def _conv(reader: _Reader, node: NodeProto) -> Node:
 
 
 def _pool(reader: _Reader, node: NodeProto) -> Node:
-    found = _attributes(node)
+    found = attributes(node)
     source = reader.get(node.input[0], node)
     if len(source.shape) != 3:
-        raise _refuse(node, "over another number of axes than two")
+        raise refuse(node, "over another number of axes than two")
     window = tuple(found["kernel_shape"])
     stride = tuple(found.get("strides", (1, 1)))
-    if any(_pads(node, found, source.shape, window, stride)) or any(step != 1 for step in found.get("dilations", ())):
-        raise _refuse(node, "with padding or dilation")
+    if any(pads_of(node, found, source.shape, window, stride)) or any(step != 1 for step in found.get("dilations", ())):
+        raise refuse(node, "with padding or dilation")
     if found.get("ceil_mode") and any((s - w) % d for s, w, d in zip(source.shape, window, stride, strict=False)):
-        raise _refuse(node, "with a window over the edge (ceil_mode)")
+        raise refuse(node, "with a window over the edge (ceil_mode)")
     return _pooled(reader, node, source, "maxpool" if node.op_type == "MaxPool" else "avgpool", window, stride)
 
 
 def _global_average(reader: _Reader, node: NodeProto) -> Node:
     source = reader.get(node.input[0], node)
     if len(source.shape) != 3:
-        raise _refuse(node, "over another number of axes than two")
+        raise refuse(node, "over another number of axes than two")
     if node.op_type == "ReduceMean":
-        found = _attributes(node)
+        found = attributes(node)
         axes = found.get("axes") or (reader.stored.get(node.input[1]) if len(node.input) > 1 else None)
         if axes is None or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
-            raise _refuse(node, "over other axes than an image's height and width")
+            raise refuse(node, "over other axes than an image's height and width")
         made = _pooled(reader, node, source, "avgpool", source.shape[:2], source.shape[:2])
         return made if found.get("keepdims", 1) else _row(reader, made, made.title)
     return _pooled(reader, node, source, "avgpool", source.shape[:2], source.shape[:2])
@@ -202,8 +202,8 @@ def _pooled(
 ) -> Node:
     count = int(np.prod(window))
     if kind == "avgpool" and count & (count - 1):
-        raise _refuse(node, f"over {count} values, which fixed point cannot divide by exactly; take a power of two")
-    shape = (*_sizes(source.shape, window, stride, (0, 0, 0, 0)), source.shape[2])
+        raise refuse(node, f"over {count} values, which fixed point cannot divide by exactly; take a power of two")
+    shape = (*window_places(source.shape, window, stride, (0, 0, 0, 0)), source.shape[2])
     return reader.add(
         Node(name="", title=node.name, kind=kind, inputs=(source.name,), shape=shape, window=window, stride=stride)
     )
@@ -221,13 +221,13 @@ def _add(reader: _Reader, node: NodeProto) -> Node:
         return _shifted(reader, node, reader.get(value, node), None, reader.weight(constants[0], node))
     sides = tuple(reader.get(name, node) for name in node.input)
     if sides[0].shape != sides[1].shape or (sides[0].name in reader.images) != (sides[1].name in reader.images):
-        raise _refuse(node, f"of shapes {sides[0].shape} and {sides[1].shape}")
+        raise refuse(node, f"of shapes {sides[0].shape} and {sides[1].shape}")
     return _same(reader, node, "add", sides)
 
 
 def _batch_norm(reader: _Reader, node: NodeProto) -> Node:
     gamma, beta, mean, variance = (reader.weight(name, node) for name in node.input[1:5])
-    scale = gamma / np.sqrt(variance + _attributes(node).get("epsilon", 1e-5))
+    scale = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
     return _shifted(reader, node, reader.get(node.input[0], node), scale, beta - mean * scale)
 
 
@@ -236,9 +236,9 @@ def _shifted(reader: _Reader, node: NodeProto, layer: Node, scale: Array | None,
     place = reader.nodes.index(layer)
     read = any(layer.name in other.inputs for other in reader.nodes)
     if layer.weight is None or read or shift.size not in (1, layer.weight.shape[-1]):
-        raise _refuse(node, "of constants that cannot be folded into the layer before it")
+        raise refuse(node, "of constants that cannot be folded into the layer before it")
     if layer.kind == "dense" and shift.ndim > 1 and shift.shape[-1] != shift.size:
-        raise _refuse(node, "of constants that cannot be folded into the layer before it")
+        raise refuse(node, "of constants that cannot be folded into the layer before it")
     factor = np.ones(layer.weight.shape[-1]) if scale is None else scale.reshape(-1)
     bias = np.zeros_like(factor) if layer.bias is None else layer.bias
     reader.nodes[place] = replace(layer, weight=layer.weight * factor, bias=bias * factor + shift.reshape(-1))
@@ -249,21 +249,21 @@ def _flatten(reader: _Reader, node: NodeProto) -> Node:
     source = reader.get(node.input[0], node)
     size = int(np.prod(source.shape))
     if node.op_type == "Flatten":
-        fits = _attributes(node).get("axis", 1) == 1
+        fits = attributes(node).get("axis", 1) == 1
     else:
         wanted = [int(one) for one in reader.stored.get(node.input[1], np.empty(0)).reshape(-1)]
         fits = len(wanted) == 2 and wanted[1] in (-1, size)
     if not fits:
-        raise _refuse(node, "to another shape than one row per sample")
+        raise refuse(node, "to another shape than one row per sample")
     return source if len(source.shape) == 1 else _row(reader, source, node.name)
 
 
 def _squeeze(reader: _Reader, node: NodeProto) -> Node:
     """Takes the height and the width of 1 away."""
     source = reader.get(node.input[0], node)
-    axes = _attributes(node).get("axes") or (reader.stored.get(node.input[1]) if len(node.input) > 1 else None)
+    axes = attributes(node).get("axes") or (reader.stored.get(node.input[1]) if len(node.input) > 1 else None)
     if source.shape[:-1] != (1, 1) or axes is None or sorted(int(axis) % 4 for axis in axes) != [2, 3]:
-        raise _refuse(node, "of other axes than an image's height and width, both 1,")
+        raise refuse(node, "of other axes than an image's height and width, both 1,")
     return _row(reader, source, node.name)
 
 
@@ -300,42 +300,6 @@ READERS: Mapping[str, Callable[[_Reader, NodeProto], Node]] = {
 }
 
 
-def _pads(
-    node: NodeProto, found: Mapping[str, Any], shape: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...]
-) -> tuple[int, ...]:
-    kind = found.get("auto_pad", b"NOTSET").decode()
-    if kind == "NOTSET":
-        return tuple(found.get("pads", (0, 0, 0, 0)))
-    if kind == "VALID":
-        return (0, 0, 0, 0)
-    total = [
-        max((-(-size // step) - 1) * step + wide - size, 0)
-        for size, wide, step in zip(shape[:2], window, stride, strict=True)
-    ]
-    small = [one // 2 for one in total]
-    large = [one - half for one, half in zip(total, small, strict=True)]
-    if kind == "SAME_UPPER":
-        return (*small, *large)
-    if kind == "SAME_LOWER":
-        return (*large, *small)
-    raise _refuse(node, f"with auto_pad {kind}")
-
-
-def _sizes(
-    shape: tuple[int, ...], window: tuple[int, ...], stride: tuple[int, ...], pads: tuple[int, ...]
-) -> tuple[int, int]:
-    high, wide = ((shape[axis] + pads[axis] + pads[axis + 2] - window[axis]) // stride[axis] + 1 for axis in range(2))
-    return high, wide
-
-
-def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {item.name: helper.get_attribute_value(item) for item in node.attribute}
-
-
 def _title(node: NodeProto, weight: str) -> str:
     """The layer's name: its weight's without `.weight`, as recipes name layers; the node's for a folded weight."""
     return weight.removesuffix(".weight") if weight.endswith(".weight") else node.name
-
-
-def _refuse(node: NodeProto, what: str) -> Unsupported:
-    return Unsupported(f"operator {node.op_type} ({node.name}) {what} has no fixed-point form in hls4ml here")

@@ -1,0 +1,60 @@
+"""QONNX files are counted as the networks they are, with the bits of each layer, and without the `qonnx` package."""
+
+from __future__ import annotations
+
+from io import StringIO
+from pathlib import Path
+
+import onnx
+import pytest
+from rich.console import Console
+
+from bench.compress.model_files import base_from_file
+from bench.cost.count import cost_of
+from bench.errors import Unsupported
+from bench.line.own_models import find_form
+from bench.models.from_onnx.load import load_network
+from bench.report.layers import layer_table
+from bench.types import Model
+from tests.qonnx_nets import Graph, small_binary, small_conv
+
+
+@pytest.mark.parametrize("domain", ["qonnx.custom_op.general", "onnx.brevitas"])
+def test_a_qonnx_network_is_counted_with_its_bits(tmp_path: Path, domain: str) -> None:
+    """Two convolutions and a head: macs = places x weights; nothing is unknown, and scales are not parameters."""
+    file = tmp_path / "net.onnx"
+    onnx.save(small_conv(domain), str(file))
+    cost = cost_of(file)
+    layers = [layer for layer in cost.layers if layer.macs]
+    assert [(one.macs, one.weight_bits, one.activation_bits) for one in layers] == [
+        (64 * 4 * 27, 4, 8),
+        (64 * 4 * 36, 3, 4),
+        (3 * 16, 2, 4),
+    ]
+    assert [one.params for one in layers] == [4 * 27 + 4, 4 * 36, 3 * 16 + 3]
+    assert cost.unknown == ()
+    out = StringIO()
+    Console(file=out, width=120).print(layer_table("net", cost))
+    assert "bits" in out.getvalue()
+    assert "3 x 4" in out.getvalue()
+
+
+def test_weights_that_a_quantizer_rounds_to_zero_are_zero(tmp_path: Path) -> None:
+    """With a scale of 2, weights below 1 in size are 0: no MAC of theirs is left, and a file without import is read."""
+    made = Graph()
+    weight = made.quant(made.keep(made.weights(8, 2)), 2.0, 4)
+    onnx.save(made.model((8,), made.op("MatMul", "input", weight), 2, imports=False), str(tmp_path / "net.onnx"))
+    cost = cost_of(tmp_path / "net.onnx")
+    assert (cost.macs, cost.nonzero_macs) == (16, 0)
+    assert cost.layers[-1].activation_bits is None
+
+
+def test_a_qonnx_file_is_a_format_of_its_own(tmp_path: Path) -> None:
+    """Backends are chosen by it, and steps that change float networks say what it is and where it goes."""
+    file = tmp_path / "net.onnx"
+    onnx.save(small_binary(imports=False), str(file))
+    model = Model(name="net.onnx", file=file)
+    assert find_form(file) == "qonnx"
+    assert list(base_from_file(model, (), tmp_path).files) == ["qonnx"]
+    with pytest.raises(Unsupported, match=r"net.onnx is a QONNX file, quantized already, .* target fpga takes it"):
+        load_network(file, model)
