@@ -58,7 +58,7 @@ def choose_backends(
 
 def find_form(file: Path) -> str:
     """The format of a model file: its suffix, or `qonnx` for an .onnx file of QONNX. Raises as `load_onnx`."""
-    if file.suffix == ".onnx" and is_qonnx(load_onnx(file)):
+    if file.suffix == ".onnx" and file.is_file() and is_qonnx(load_onnx(file)):
         return FORM
     return file.suffix.removeprefix(".")
 
