@@ -29,7 +29,7 @@ from bench.errors import Unavailable, full_disk_ends
 from bench.owner import lives, parse, this_process
 from bench.types import Json, Progress
 
-Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers", "data"]
+Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers", "data", "tables"]
 KINDS: Mapping[Kind, str] = {
     "models": "reference networks, trained",
     "trained": "networks after a training step of a recipe",
@@ -39,6 +39,7 @@ KINDS: Mapping[Kind, str] = {
     "inlined": "ONNX files in one piece, with fixed axes",
     "papers": "findings of `make papers`",
     "data": "samples that a user's function gave",
+    "tables": "latencies that `search` measured on a target",
 }
 """What an entry can be. The kind is the first part of its place in the cache."""
 SIDECAR = "entry.json"

@@ -118,6 +118,21 @@ def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, pro
     return train_or_load(model, data, cache=cache, seed=seed, progress=progress)
 
 
+def open_network(
+    model: Model, *, data: Dataset | None, cache: Path, seed: int, progress: Progress, data_asked: bool = False
+) -> tuple[Network, Context]:
+    """The uncompressed network that steps begin with, and what they may use on it.
+
+    Raises `Unsupported` for a file that is not .onnx or cannot become a torch network.
+    """
+    if model.file is not None and model.file.suffix != ".onnx":
+        raise Unsupported(
+            f"{model.name}: a {model.file.suffix} file is compressed as it is: bring the network or .onnx"
+        )
+    start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
+    return Network(module=start.network, masks=start.masks), _context(start, seed, cache, progress)
+
+
 def example_of(model: Model, data: Dataset | None, seed: int, module: nn.Module) -> Inputs:
     """A batch of two samples: the first of the training set, or seeded ones as `bench.models.example.draw` gives them."""
     if data is not None:
@@ -208,6 +223,18 @@ def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, 
     )
 
 
+def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Context:
+    return Context(
+        teacher=start.network,
+        data=start.data,
+        example=start.example,
+        seed=seed,
+        cache=cache,
+        progress=progress,
+        calibration=pool(start.data, seed),
+    )
+
+
 def _from_torch(
     model: Model, start: Start, steps: tuple[Compressor, ...], *, cache: Path, seed: int, progress: Progress
 ) -> Base:
@@ -216,15 +243,7 @@ def _from_torch(
         base = {**base, "masked": sorted(start.masks)}
 
     def make(folder: Path) -> Mapping[str, Json]:
-        context = Context(
-            teacher=start.network,
-            data=start.data,
-            example=start.example,
-            seed=seed,
-            cache=cache,
-            progress=progress,
-            calibration=pool(start.data, seed),
-        )
+        context = _context(start, seed, cache, progress)
         network = apply_steps(Network(module=start.network, masks=start.masks), steps, context, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
         return _write_files(network, start, folder)

@@ -68,7 +68,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """`task` is "measure" (one subject), "compare" (baseline then candidate) or "count" (one subject,
+    """`task` is "measure" (one subject), "compare" (a baseline, then one candidate or several) or "count" (one subject,
     inferences between marks an emulator counts). `session` is `module:Class`.
 
     `feed` and `evaluate` are .npz files keyed by input position ("0", "1", ...), first axis the samples: one batch to

@@ -113,7 +113,7 @@ def work(job: Job, channel: Channel) -> None:
     gc.disable()
     tasks: Mapping[str, Callable[[Job, Channel, Path], None]] = {
         "measure": partial(measure_one, start_ms=start_ms),
-        "compare": compare_two,
+        "compare": compare_with_first,
         "count": count_one,
     }
     if job.task not in tasks:
@@ -263,17 +263,28 @@ def send_profile(job: Job, channel: Channel, session: Session, feed: Feed) -> No
     channel.send(LayerProfile(layers=layers, reason=reason))
 
 
-def compare_two(job: Job, channel: Channel, root: Path) -> None:
-    """Baseline and candidate interleaved in one process."""
+def compare_with_first(job: Job, channel: Channel, root: Path) -> None:
+    """The first subject and each of the others interleaved, pair after pair in one process."""
     meters = open_meters(job.meters, root, channel.send)
     kind = load_session(job)
-    opened: dict[str, Session] = {}
-    for name in "ab" if job.first == "a" else "ba":
-        opened[name] = open_subject(kind, job, job.subjects["ab".index(name)])
+    for subject in job.subjects[1:]:
+        compare_two(job, channel, root, {"a": job.subjects[0], "b": subject}, kind, meters)
+
+
+def compare_two(
+    job: Job,
+    channel: Channel,
+    root: Path,
+    pair: Mapping[str, Subject],
+    kind: type[Session],
+    meters: Sequence[Meter],
+) -> None:
+    """Baseline "a" and candidate "b" interleaved."""
+    opened = {name: open_subject(kind, job, pair[name]) for name in ("ab" if job.first == "a" else "ba")}
     feeds: Mapping[str, Feed] = {name: first_feed(job, session) for name, session in opened.items()}
     with watched(meters, channel, root):
-        pair = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
-    channel.send(pair)
+        found = compare(opened["a"], feeds["a"], opened["b"], feeds["b"], job.limits, RunQueue(root), first=job.first)
+    channel.send(found)
     for name, session in opened.items():
         channel.send(replace(describe(session), side=name))
     for session in opened.values():

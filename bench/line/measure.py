@@ -175,6 +175,16 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
     return tuple(pair_launch(bench, baseline, candidate, number) for number in range(bench.measure.pairs))
 
 
+def pairs_with_first(bench: Bench, first: Artifact, others: Sequence[Artifact]) -> list[PairLaunch]:
+    """One process of ABBA blocks of `first` with each of the others. A quick look: nothing says what a meter saw."""
+    job = bench.make_job("compare", [bench.make_subject(artifact) for artifact in (first, *others)])
+    ended, _ = _run_job(bench, replace(job, cooling=bench.cooling), wants_outputs=False)
+    found = [timed.launch for timed in _find_all(ended.events, say.PairTimed)]
+    if len(found) != len(others):
+        raise CellFailed(f"the worker timed {len(found)} of {len(others)} files")
+    return found
+
+
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
     with temporary_folder(WORK_PREFIX) as workdir:
         target = workdir / "outputs.npz" if wants_outputs else None

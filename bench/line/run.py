@@ -146,10 +146,10 @@ def run(plan: Plan, around: Surroundings, *, earlier: Run | None = None) -> Ende
 
 def _run_with(plan: Plan, around: Surroundings, reaches: Reaches, earlier: Run | None) -> Ended:
     store = around.store
-    begun = replace(earlier, status="running") if earlier else _begin(plan.request)
+    begun = replace(earlier, status="running") if earlier else begin(plan.request)
     store.begin_run(begun)
     done = store.done_keys(begun.run_id) - (_find_lost(store, begun.run_id) if earlier else frozenset())
-    setting = _make_setting(plan, around, reaches)
+    setting = make_setting(plan, around, reaches)
     try:
         with full_disk_ends(f"run {begun.run_id}"):
             _run_cells(plan, begun.run_id, done, around, setting)
@@ -167,7 +167,8 @@ def _find_lost(store: Store, run_id: str) -> frozenset[str]:
     return frozenset(record.key for record in store.records(run_id) if record.facts.get(BOARD_LOST))
 
 
-def _begin(request: Request) -> Run:
+def begin(request: Request) -> Run:
+    """A run of this request that begins now, of this machine and revision."""
     started = _now()
     return Run(
         run_id=f"{started[:19].replace('-', '').replace(':', '').replace('T', '-')}-{uuid.uuid4().hex[:6]}",
@@ -211,7 +212,8 @@ def _may_work_ahead(plan: Plan) -> bool:
     return is_elsewhere(plan.target) and not (plan.data and isinstance(plan.data.task, OwnTask))
 
 
-def _make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting:
+def make_setting(plan: Plan, around: Surroundings, reaches: Reaches) -> Setting:
+    """What all cells of a plan are prepared with."""
     return Setting(
         target=plan.target,
         cache=around.cache,

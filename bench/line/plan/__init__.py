@@ -3,9 +3,9 @@
 `choices` looks up what is named, `keys` makes a cell's key, `cells` puts both together.
 """
 
-from bench.line.plan.cells import make_plan
+from bench.line.plan.cells import make_plan, plan_recipe
 from bench.line.plan.choices import SHARED
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
 
-__all__ = ["SHARED", "Plan", "PlannedCell", "Request", "cell_key", "make_plan", "subject_of"]
+__all__ = ["SHARED", "Plan", "PlannedCell", "Request", "cell_key", "make_plan", "plan_recipe", "subject_of"]

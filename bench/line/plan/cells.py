@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bench.compress.calibration import CalibrateOn
@@ -116,6 +117,18 @@ def _cells(
                     chosen=chosen,
                     data=data,
                 )
+
+
+def plan_recipe(plan: Plan, baseline: PlannedCell, recipe: Recipe) -> PlannedCell:
+    """The cell of another recipe, compared with `baseline`: the same model, data set, backend and conditions."""
+    fitted, chosen = fit_recipe(recipe, baseline.backend, plan.target.reach)
+    subject = [
+        *subject_of(baseline.model, baseline.data),
+        *describe_feed(plan.input_data, plan.calibrate),
+        *source_of(recipe, baseline.data, plan.calibrate),
+    ]
+    key = cell_key(plan.suite, plan.target, subject, fitted, baseline.backend, baseline.conditions)
+    return replace(baseline, recipe=fitted, key=key, baseline_key=baseline.key, chosen=chosen)
 
 
 def _check_distinct(cells: Sequence[PlannedCell]) -> None:

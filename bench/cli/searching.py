@@ -1,0 +1,115 @@
+"""The command that searches: search."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.cli.app import command
+from bench.cli.options import (
+    calibrate_option,
+    database_option,
+    results_option,
+    shape_option,
+    task_option,
+    train_option,
+)
+from bench.paths import cache_folder, data_folder
+
+
+@command("search")
+@click.option("--target", default="cpu", show_default=True, help="A shipped target or a .toml file.")
+@click.option("--model", required=True, help="A reference network, package.module:function, or an .onnx file.")
+@click.option("--weights", help="Checkpoint of the model (.safetensors, or .pt, .pth, .ckpt without code).")
+@train_option
+@shape_option
+@click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file.")
+@task_option
+@calibrate_option
+@click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
+@click.option("--backend", help="A backend of the target (default: its first).")
+@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
+@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="KEY=NUMBER",
+    help="A limit: latency_ms, latency_p99_ms, file_kb, memory_mb or energy_mj. Several times for several.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Percentage points of accuracy that may go; of another task's score, in its own unit.",
+)
+@click.option(
+    "--max-error",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="Relative error of the outputs that is allowed where there are no labels.",
+)
+@click.option(
+    "--minimize",
+    type=click.Choice(["latency", "energy", "size", "memory"]),
+    help="What is made as small as the limits allow (default: latency without a --budget, else the best quality).",
+)
+@click.option("--time", "time_text", default="1h", show_default=True, help="How long it may take: 90s, 30m, 2h.")
+@click.option("--then", help="Steps after the narrowing (default: finetune(epochs=2) with a data set, else none).")
+@click.option("--resume", is_flag=True, help="Continue the last interrupted search on this target.")
+@results_option
+@database_option
+def search_command(
+    *,
+    model: str,
+    dataset: str | None,
+    data: str | None,
+    backend: str | None,
+    batch: int,
+    threads: int,
+    budgets: tuple[str, ...],
+    max_drop: float,
+    max_error: float,
+    minimize: str | None,
+    time_text: str,
+    then: str | None,
+    resume: bool,
+    results: Path,
+    url: str | None,
+    **chosen: Any,
+) -> tuple[Any, Any, int]:
+    """Search the widths of channels that keep a budget, with the target in the loop."""
+    from bench.commands.progress import watching
+    from bench.commands.search.command import search_best
+    from bench.line.plan import Request
+    from bench.search.asked import Asked
+    from bench.search.goal import parse_time
+
+    request = Request(
+        models=(model,),
+        recipes=("baseline",),
+        backends=(backend,) if backend else (),
+        data=dataset,
+        data_root=data_folder(data, os.environ),
+        batch=(batch,),
+        threads=(threads,),
+        **chosen,
+    )
+    asked = Asked(
+        request=request,
+        budgets=budgets,
+        max_drop=max_drop,
+        max_error=max_error,
+        minimize=minimize or "",
+        time_s=parse_time(time_text),
+        then=then,
+    )
+    with watching(sys.stderr) as watch:
+        done = search_best(asked, results=results, url=url, resume=resume, cache=cache_folder(os.environ), watch=watch)
+    return done.answer, done.text, done.code

@@ -1,0 +1,1 @@
+"""`pressbench search`: a budget in, the best widths out."""

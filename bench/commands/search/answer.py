@@ -1,0 +1,129 @@
+"""What a search says at its end: the front, the winner and its proof, or what stands in the way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from bench.search.goal import Goal
+from bench.search.loop import Tried, front, quality_loss
+from bench.search.run import Found
+from bench.stats import ratio
+from bench.types import Json
+
+
+def describe(found: Found) -> dict[str, Json]:
+    """The answer for `--json`."""
+    finals = found.finals
+    winner = finals.tried[1] if finals and len(finals.tried) > 1 else None
+    return {
+        "run_id": found.run_id,
+        "finals_run_id": finals.run_id if finals else None,
+        "trials": [_plain(one) for one in found.ended.tried],
+        "ended": found.ended.why,
+        "predictor": {
+            "by": found.predictor.by,
+            "median_error": _finite(found.predictor.median_error),
+            "worst_error": _finite(found.predictor.worst_error),
+            "not_believed": found.predictor.why,
+        },
+        "front": [one.recipe for one in front(found.ended.tried)],
+        "winner": _plain(winner) if winner else None,
+        "finals": [_plain(one) for one in finals.tried] if finals else [],
+        "missed": "" if found.ranked else explain_missed(found.ended.tried, found.goal),
+    }
+
+
+def _plain(one: Tried) -> dict[str, Json]:
+    return {
+        "recipe": one.recipe,
+        "status": one.row["status"],
+        "latency_ms": one.latency_ms,
+        "predicted_ms": one.predicted_ms,
+        "quality_loss": _finite(quality_loss(one)),
+        "file_bytes": one.row.get("file_bytes"),
+        "memory_peak_bytes": one.row.get("memory_peak_bytes"),
+        "energy_mj": one.row.get("energy_per_inference_mj"),
+        "over": {name: _finite(value) for name, value in one.over.items()},
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def draw(found: Found) -> list[Any]:
+    """The answer for the terminal."""
+    parts: list[Any] = [
+        _table("Front on the validation split (a part of the training set)", front(found.ended.tried)),
+        Text(f"{len(found.ended.tried) - 1} candidates measured; ended because {found.ended.why}."),
+    ]
+    if not found.finals:
+        return [*parts, Text(explain_missed(found.ended.tried, found.goal))]
+    tried = found.finals.tried
+    parts.append(_table("On the test set, which no choice has seen: uncompressed, winner, runner-up", tried))
+    if len(tried) == 1:
+        return [*parts, Text("The uncompressed network is the best that keeps every limit.")]
+    parts.append(Text(f"Winner: {tried[1].recipe}"))
+    if found.finals.pairs:
+        parts.append(Text(_against_runner_up(found)))
+    if not tried[1].counts:
+        parts.append(Text(f"Its figures are {tried[1].row['status']}: {tried[1].row['reason']}"))
+    if tried[1].over:
+        parts.append(Text(f"On the test set the winner misses {_misses(tried[1].over, found.goal)}: exit code 1."))
+    return parts
+
+
+def _against_runner_up(found: Found) -> str:
+    assert found.finals is not None
+    one = ratio(found.finals.pairs)
+    interval = "" if one.low is None or one.high is None else f" ({one.low:.3f} to {one.high:.3f}, 95 %)"
+    return f"It takes {one.ratio:.3f} times as long as the runner-up{interval}, interleaved: {one.verdict}."
+
+
+def _table(title: str, rows: Sequence[Tried]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for name in ("latency ms", "predicted ms", "loss", "file kB", "over", "recipe"):
+        table.add_column(name, overflow="fold")
+    for one in rows:
+        size = one.row.get("file_bytes")
+        table.add_row(
+            _figure(one.latency_ms),
+            _figure(one.predicted_ms),
+            _figure(_finite(quality_loss(one))),
+            _figure(size / 1e3 if isinstance(size, (int, float)) else None),
+            ", ".join(one.over),
+            Text(one.recipe or "(uncompressed)"),
+        )
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def explain_missed(tried: Sequence[Tried], goal: Goal) -> str:
+    """Nothing keeps the limits: by how much the nearest candidate misses them, and which of them binds."""
+    usable = [one for one in tried if one.counts and one.over]
+    if not usable:
+        return "No candidate has figures that may be believed; column `reason` of cells.csv says why."
+    nearest = min(usable, key=lambda one: max(excess(one.over, goal).values()))
+    shares = excess(nearest.over, goal)
+    binding = max(shares, key=lambda name: shares[name])
+    return (
+        f"Nothing keeps every limit. The nearest is {nearest.recipe or 'the uncompressed network'}: it misses "
+        f"{_misses(nearest.over, goal)}; {binding} binds."
+    )
+
+
+def excess(over: Mapping[str, float], goal: Goal) -> dict[str, float]:
+    """Limit -> its figure over it; infinite for a limit of 0."""
+    return {name: used / goal.most(name) if goal.most(name) else math.inf for name, used in over.items()}
+
+
+def _misses(over: Mapping[str, float], goal: Goal) -> str:
+    return ", ".join(f"{name} ({used:.4g} of {goal.most(name):g})" for name, used in over.items())

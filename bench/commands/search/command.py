@@ -1,0 +1,90 @@
+"""`pressbench search`: searches, writes the winner's files, and says what was found."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Group
+from rich.text import Text
+
+from bench.cache import check_writable
+from bench.commands.progress import Watch
+from bench.commands.report import open_existing, write_report
+from bench.commands.search.answer import describe, draw
+from bench.commands.temporary import owned_temporary_files
+from bench.errors import InvalidInput, Regression
+from bench.line.run import Surroundings
+from bench.paths import database, written
+from bench.records import Run
+from bench.search.asked import SUITE, Asked
+from bench.search.run import Finals, Found, find_best
+from bench.store import Store, find_absent_file
+from bench.types import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What `pressbench search` answers with. `code`: 0 where a network keeps every limit on the test set too."""
+
+    answer: Json
+    text: Group
+    code: int
+
+
+def search_best(asked: Asked, *, results: Path, url: str | None, resume: bool, cache: Path, watch: Watch) -> Answer:
+    """Searches, stores every trial, and writes the winner's file and the report into `results`.
+
+    Raises what `find_best` raises, and `InvalidInput` where there is nothing to resume.
+    """
+    check_writable(cache)
+    earlier = _find_earlier(asked, results, url) if resume else None
+    with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
+        around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
+        found = find_best(asked, around, watch.note, earlier=earlier)
+        watch.finish()
+        finals = found.finals
+        shown = finals.run_id if finals else found.run_id
+        report = write_report(store, [one for one in store.runs() if one.run_id == shown], results, "--results")
+    files = _write_winner(finals, results) if finals else ()
+    answer = {**describe(found), "files": list(map(str, files)), "dashboard": str(report.dashboard)}
+    text = Group(*draw(found), Text("\n".join(f"Wrote {file}" for file in (*files, report.csv, report.dashboard))))
+    return Answer(answer=answer, text=text, code=0 if _is_kept(found) else Regression.exit_code)
+
+
+def _is_kept(found: Found) -> bool:
+    """Whether what is shipped keeps every limit: the winner, or the uncompressed network where nothing is better."""
+    return bool(found.finals and not found.finals.tried[-1 if len(found.finals.tried) == 1 else 1].over)
+
+
+def _find_earlier(asked: Asked, results: Path, url: str | None) -> Run:
+    """The interrupted search. Raises `InvalidInput` where there is none, or where it was asked for something else."""
+    absent = InvalidInput(f"--resume: there is no interrupted search on target {asked.request.target!r}")
+    if find_absent_file(url) if url else not (results / "pressbench.db").exists():
+        raise absent
+    with open_existing(results, url) as store:
+        earlier = store.last_interrupted(asked.request.target, SUITE)
+    if earlier is None:
+        raise absent
+    wanted = asked.begin(replace(earlier, request=asked.stored_request()))
+    for name, value in earlier.request.items():
+        if value != wanted.request.get(name):
+            raise InvalidInput(
+                f"--resume: run {earlier.run_id} was begun with other options ({name}: {value}, now "
+                f"{wanted.request.get(name)}): give the same, or leave --resume out to begin another search"
+            )
+    return earlier
+
+
+def _write_winner(finals: Finals, results: Path) -> tuple[Path, ...]:
+    """The deployed file of the winner, and its recipe."""
+    if finals.artifact is None:
+        return ()
+    folder = results / f"search-{finals.run_id}"
+    file, recipe = folder / f"winner{finals.artifact.path.suffix}", folder / "recipe.txt"
+    with written(folder, "--results"):
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(finals.artifact.path, file)
+        recipe.write_text(f"{finals.tried[1].recipe}\n", encoding="utf-8")
+    return file, recipe

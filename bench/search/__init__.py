@@ -1,0 +1,1 @@
+"""Searches widths of channels that keep a budget on the target itself."""

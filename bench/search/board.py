@@ -1,0 +1,119 @@
+"""Files of a search on its target: builds what is timed for the table and the checks, and times it quickly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from bench.cache import find_or_make, key
+from bench.compress.recipe import parse_recipe
+from bench.config.suite import Measure
+from bench.line.cell import RunState, make_ready
+from bench.line.measure import Bench, pairs_with_first
+from bench.line.plan import PlannedCell
+from bench.line.prepare import Prepared
+from bench.models.registry import resolve
+from bench.records import PairLaunch, Record
+from bench.search.groups import Space
+from bench.search.nouns import Choice, keep_text
+from bench.search.table import VERSION, Board
+from bench.stats import ratio
+from bench.types import Artifact, Json, Recipe
+
+QUICK = Measure(launches=1, pairs=1, blocks=20, time_s=0.2, warmup_s=0.05)
+"""Of one layer or one untrained network, in turns with another file."""
+CHECKED = 6
+"""Random networks that check the table."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timer:
+    """Times files on the target of a search. `cell`: the uncompressed one. `record`: of it, as it was measured."""
+
+    cell: PlannedCell
+    state: RunState
+    prepared: Prepared
+    record: Record
+
+    def board(self) -> Board:
+        """For the latency table."""
+        return Board(identity=self.identity(), build=self.build, compare=self.compare)
+
+    def identity(self) -> Json:
+        """Device, runtime, options and conditions: a table holds for these only."""
+        conditions = self.cell.conditions
+        return {
+            "device": self.record.device,
+            "backend": self.cell.backend.name,
+            "version": self.record.backend_version,
+            "options": sorted(map(str, self.cell.backend.options.items())),
+            "batch": conditions.batch,
+            "threads": conditions.threads,
+        }
+
+    def build(self, file: Path) -> Artifact:
+        """An ONNX file compiled for the target."""
+        stages, setting, cell = self.state.setting.stages, self.state.setting, self.cell
+        source = stages.compress(
+            resolve(str(file), None),
+            Recipe(name="baseline"),
+            data=None,
+            cache=setting.cache,
+            seed=setting.seed,
+            progress=setting.progress,
+            batch=cell.conditions.batch,
+        )
+        return stages.compile(self.prepared.backend, source, cell.conditions, cell.backend.options, setting.cache)
+
+    def compare(self, first: Artifact, others: Sequence[Artifact]) -> Sequence[PairLaunch]:
+        """One process in which `first` takes turns with each of the others, on drawn inputs of their own."""
+        bench = self.prepared.bench
+        assert bench is not None
+        return pairs_with_first(_plain(bench), first, others)
+
+    def networks(self, space: Space, choices: Sequence[Choice], untrained: str, whole_ms: float) -> list[float]:
+        """Latencies in ms of whole candidates, untrained, from turns with the uncompressed network.
+
+        `untrained`: the steps that follow the narrowing without training, as a recipe's text.
+        """
+        setting = self.state.setting
+        name = key(
+            version=VERSION,
+            board=self.identity(),
+            network=self.prepared.artifact.digest,
+            choices=choices,
+            rest=untrained,
+        )
+
+        def make(_folder: Path) -> Mapping[str, Json]:
+            artifacts = []
+            for place, choice in enumerate(choices):
+                setting.progress("check networks", place / len(choices))
+                recipe = parse_recipe("check", narrow(space, choice, untrained))
+                artifacts.append(make_ready(replace(self.cell, recipe=recipe), self.state).prepared.artifact)
+            launches = self.compare(self.prepared.artifact, artifacts)
+            return {"ratios": [ratio([launch]).ratio for launch in launches]}
+
+        found = find_or_make(setting.cache, "tables", name, make).facts
+        return [whole_ms * float(one) for one in found["ratios"]]
+
+
+def _plain(bench: Bench) -> Bench:
+    return replace(bench, feed=None, evaluate=None, inputs=(), output_axes={}, feedback=(), measure=QUICK)
+
+
+def draw_choices(space: Space, seed: int) -> list[Choice]:
+    """Random networks of the space, all different."""
+    generator = np.random.default_rng(seed)
+    drawn = (tuple(int(generator.integers(len(group.widths))) for group in space.groups) for _ in range(4 * CHECKED))
+    return list(dict.fromkeys(drawn))[:CHECKED]
+
+
+def narrow(space: Space, choice: Choice, then: str) -> str:
+    """The recipe's text of a choice, with the steps that follow."""
+    keep = keep_text(space.groups, choice)
+    step = f"widths(keep={keep!r})" if keep else ""
+    return " + ".join(filter(None, (step, then)))

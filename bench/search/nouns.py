@@ -1,0 +1,106 @@
+"""What a search chooses from: groups of tied channels, the layers that depend on them, and what a choice costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Choice = tuple[int, ...]
+"""For each group, which of its widths is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Layers that lose the same channels. `widths`: outputs it may have, narrowest first, the last all of them.
+
+    `losses`: for each width, how much the network is expected to lose by it; only their differences and ratios count.
+    """
+
+    layers: tuple[str, ...]
+    widths: tuple[int, ...]
+    losses: tuple[float, ...]
+
+    @property
+    def whole(self) -> int:
+        """How many outputs it has before anything goes."""
+        return self.widths[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """The channels on one side of a layer. `per`: group -> channels that go here for each output that the group loses."""
+
+    whole: int
+    per: Mapping[int, float] = field(default_factory=dict)
+
+    def at(self, gone: Mapping[int, int]) -> int:
+        """How many channels are left when each group has lost `gone` outputs."""
+        return self.whole - round(sum(ratio * gone.get(group, 0) for group, ratio in self.per.items()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A layer without its numbers of channels. `window`: its input's size behind the channels, () for a linear layer.
+
+    `depthwise`: each output channel reads one input channel.
+    """
+
+    window: tuple[int, ...] = ()
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    padding: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    depthwise: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A convolution or linear layer of the network. `shape`: None for a kind that is not cut out and timed."""
+
+    name: str
+    inputs: Side
+    outputs: Side
+    shape: Shape | None
+    weights: int
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """The groups that change it, in order."""
+        return tuple(sorted({*self.inputs.per, *self.outputs.per}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """What choices cost: a constant, a price for each width of a group, and one for each pair of widths of two groups."""
+
+    constant: float
+    single: Mapping[int, NDArray[np.float64]]
+    pairs: Mapping[tuple[int, int], NDArray[np.float64]]
+
+    def of(self, choice: Sequence[int]) -> float:
+        """The cost of one choice."""
+        alone = sum(float(prices[choice[group]]) for group, prices in self.single.items())
+        both = sum(float(prices[choice[one], choice[two]]) for (one, two), prices in self.pairs.items())
+        return self.constant + alone + both
+
+
+def gone_from(groups: Sequence[Group], choice: Sequence[int]) -> dict[int, int]:
+    """Group -> how many outputs it loses."""
+    return {place: group.whole - group.widths[choice[place]] for place, group in enumerate(groups)}
+
+
+def whole_choice(groups: Sequence[Group]) -> Choice:
+    """The choice that leaves the network as it is."""
+    return tuple(len(group.widths) - 1 for group in groups)
+
+
+def keep_text(groups: Sequence[Group], choice: Sequence[int]) -> tuple[str, ...]:
+    """The argument `keep` of the step `widths` for a choice; () where nothing goes."""
+    return tuple(
+        f"{group.layers[0]}={group.widths[taken]}"
+        for group, taken in zip(groups, choice, strict=True)
+        if group.widths[taken] < group.whole
+    )

@@ -1,0 +1,41 @@
+"""The plans of a search: one for its trials, and one for its finalists."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bench.config.suite import Measure
+from bench.config.target import Budget
+from bench.line.plan import Plan, plan_recipe
+from bench.search.goal import DROPS, Goal
+from bench.search.validation import hold_out
+from bench.types import Recipe
+
+TRIAL = Measure(launches=2, pairs=2, blocks=20, time_s=0.5, warmup_s=0.2, profile_runs=0)
+"""How carefully a trial is measured. Finalists are measured as the suite says."""
+ENERGY_S = 1.0
+
+
+def with_limits(plan: Plan, goal: Goal) -> Plan:
+    """The plan whose records carry the limits, and the energy of whose cells is measured where it decides."""
+    kept = {name: most for name, most in goal.quality.items() if name in DROPS}
+    measure = plan.suite.measure
+    if goal.wants_energy:
+        measure = replace(measure, energy_s=max(measure.energy_s, ENERGY_S))
+    return replace(
+        plan,
+        target=replace(plan.target, budget=Budget(**goal.limits, **kept)),
+        suite=replace(plan.suite, measure=measure),
+    )
+
+
+def for_trials(plan: Plan) -> Plan:
+    """The plan with the data set that choices are made on, measured quickly."""
+    (base,) = plan.cells
+    careful = plan.suite.measure
+    measure = replace(TRIAL, energy_s=careful.energy_s, smallest_effect=careful.smallest_effect)
+    suite = replace(plan.suite, measure=measure, shifts=False)
+    data = None if base.data is None else hold_out(base.data, plan.suite.seed)
+    changed = replace(plan, suite=suite, data=data, shifted_data=None)
+    cell = plan_recipe(changed, replace(base, data=data), Recipe(name="baseline"))
+    return replace(changed, cells=(replace(cell, baseline_key=cell.key),))

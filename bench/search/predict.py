@@ -1,0 +1,115 @@
+"""From a table to whole networks: the prediction, its stated error, and its correction by what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from bench.search.costs import add_up, count_weights
+from bench.search.groups import Space
+from bench.search.nouns import Choice, Costs, Layer
+from bench.search.table import Grid
+
+Timed = tuple[Choice, float]
+"""A choice and the measured latency of the whole network in ms."""
+MEDIAN_BOUND, WORST_BOUND = 0.05, 0.15
+"""A prediction with larger errors is not believed."""
+RECENT = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predictor:
+    """The latency of a choice in ms is `offset` + `slope` x its costs. `by`: "table" or "macs", what the costs are.
+
+    `errors`: relative error for each network that was measured to check it, each predicted from the others. `why`: why
+    it is not believed, and whole candidates are measured; "" if it is.
+    """
+
+    costs: Costs
+    offset: float
+    slope: float
+    by: str
+    errors: tuple[float, ...] = ()
+    why: str = ""
+
+    def predict(self, choice: Choice) -> float:
+        """The latency of a choice in ms."""
+        return self.offset + self.slope * self.costs.of(choice)
+
+    def most(self, latency_ms: float) -> float:
+        """The largest cost whose latency is at most that."""
+        return (latency_ms - self.offset) / self.slope
+
+    def corrected(self, seen: Sequence[Timed]) -> Predictor:
+        """Without the bias of the last networks that were measured."""
+        if not seen:
+            return self
+        return replace(self, offset=self.offset + float(np.median([ms - self.predict(c) for c, ms in seen[-RECENT:]])))
+
+    @property
+    def median_error(self) -> float:
+        """Of the networks that checked it."""
+        return float(np.median(self.errors)) if self.errors else float("inf")
+
+    @property
+    def worst_error(self) -> float:
+        """Of the networks that checked it."""
+        return max(self.errors, default=float("inf"))
+
+
+def fit(space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed]) -> Predictor:
+    """The line through measured networks. `whole`: the uncompressed one; `checked`: random ones.
+
+    Without a table (`grids` empty) the costs are multiply-accumulates, and that is never believed.
+    """
+    costs, by = price(space, grids)
+    points = [whole, *checked]
+    slope, offset = _line(costs, points)
+    errors = []
+    for place, (choice, ms) in enumerate(checked, 1):
+        s, o = _line(costs, points[:place] + points[place + 1 :])
+        errors.append(abs(o + s * costs.of(choice) - ms) / ms)
+    found = Predictor(costs=costs, offset=offset, slope=slope, by=by, errors=tuple(errors))
+    return replace(found, why=_explain(found))
+
+
+def price(space: Space, grids: Mapping[str, Grid]) -> tuple[Costs, str]:
+    """The costs of all choices by the table, or by MACs without one."""
+    if not grids:
+        return add_up(space.layers, space.groups, _macs), "macs"
+    timed = [layer for layer in space.layers if layer.name in grids]
+    return add_up(timed, space.groups, lambda layer, inputs, outputs: grids[layer.name].at(inputs, outputs)), "table"
+
+
+def _macs(layer: Layer, inputs: int, outputs: int) -> float:
+    shape = layer.shape
+    places = (
+        1 if shape is None else prod(size / stride for size, stride in zip(shape.window, shape.stride, strict=False))
+    )
+    return count_weights(layer, inputs, outputs) * places
+
+
+def _line(costs: Costs, points: Sequence[Timed]) -> tuple[float, float]:
+    """Slope and offset by least squares; through the first point and the origin where the slope means nothing."""
+    x, y = np.array([costs.of(choice) for choice, _ in points]), np.array([ms for _, ms in points])
+    spread = x - x.mean()
+    slope = float(spread @ (y - y.mean()) / (spread @ spread)) if spread.any() else 0.0
+    if slope <= 0:
+        return float(y[0] / x[0]), 0.0
+    return slope, float(y.mean() - slope * x.mean())
+
+
+def _explain(found: Predictor) -> str:
+    if found.by != "table":
+        return "there is no latency table, so candidates are ranked by multiply-accumulates"
+    if not found.errors:
+        return "no random network checked the table"
+    if found.median_error > MEDIAN_BOUND or found.worst_error > WORST_BOUND:
+        return (
+            f"the table's error is {found.median_error:.1%} (median) and {found.worst_error:.1%} (worst) on "
+            f"{len(found.errors)} random networks; the bounds are {MEDIAN_BOUND:.0%} and {WORST_BOUND:.0%}"
+        )
+    return ""

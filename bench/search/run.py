@@ -1,0 +1,300 @@
+"""A whole search: the uncompressed network, the table, the trials on a validation split, then the finalists, once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bench.compress.interface import Compressor
+from bench.compress.pipeline import open_network
+from bench.compress.recipe import parse_recipe
+from bench.errors import BoardLost, CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.line.cell import BOARD_LOST, RunState, make_ready
+from bench.line.measure import measure_pairs
+from bench.line.options import find_width_step
+from bench.line.plan import Plan, PlannedCell, plan_recipe
+from bench.line.run import Surroundings, begin, make_setting, plan_run
+from bench.reach.open import Reaches
+from bench.records import PairLaunch, Record, Run
+from bench.report.budget import MEASURED_BY
+from bench.report.table import compute_row
+from bench.search.asked import Asked, check_measurable, make_goal, settle
+from bench.search.board import Timer, draw_choices, narrow
+from bench.search.goal import ERROR, MINIMIZED, Goal
+from bench.search.groups import Space, read_space
+from bench.search.loop import Ended, Means, Tried, number, rank, search
+from bench.search.nouns import Choice, whole_choice
+from bench.search.plans import for_trials, with_limits
+from bench.search.predict import Predictor, Timed, fit
+from bench.search.table import measure_layers
+from bench.stats import ratio
+from bench.types import Artifact, Status
+
+FINALISTS = "search finalists"
+"""The suite of the finalists' run in the store."""
+TABLE_SHARE = 0.4
+"""Of the time, at most, for the latency table."""
+RESERVE = 3.0
+"""Times the longest trial that are kept for the finalists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finals:
+    """What the finalists did on the test set. `tried`: the uncompressed network, the winner and the runner-up, where
+    there are any. `pairs`: winner over runner-up, fresh interleaved launches. `artifact`: the winner's file."""
+
+    run_id: str
+    tried: tuple[Tried, ...]
+    pairs: tuple[PairLaunch, ...] = ()
+    artifact: Artifact | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """All that a search knows at its end. `finals`: None where nothing keeps the limits."""
+
+    run_id: str
+    goal: Goal
+    space: Space
+    predictor: Predictor
+    ended: Ended
+    ranked: tuple[Tried, ...]
+    finals: Finals | None
+
+
+def find_best(
+    asked: Asked,
+    around: Surroundings,
+    note: Callable[[str], None],
+    *,
+    earlier: Run | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """Searches, and measures the finalists. `earlier`: the interrupted search to continue.
+
+    Every trial is a cell of the store. Choices are made on a part of the training set; the test set is used once, by the
+    finalists. Raises `InvalidInput` for what cannot be searched or measured, `CellFailed` where the uncompressed network
+    cannot be measured.
+    """
+    plan = plan_run(asked.request, around.cache)
+    settled, goal = settle(asked, plan), make_goal(asked, plan)
+    check_measurable(plan, goal)
+    plan = with_limits(plan, goal)
+    trials = for_trials(plan)
+    for text in plan.notes:
+        note(text)
+    begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
+    with Reaches(around.open_reach) as reaches:
+        around.store.begin_run(begun)
+        searching = _Searching(settled, plan, trials, goal, around, reaches, begun.run_id, note, clock)
+        try:
+            found = searching.find()
+        except BaseException:
+            searching.say_best()
+            with suppress(
+                Unavailable
+            ):  # a store that cannot take it: a run whose process is gone is interrupted anyway
+                around.store.finish_run(begun.run_id, "interrupted", begin(asked.request).started_at)
+            raise
+        around.store.finish_run(begun.run_id, "finished", begin(asked.request).started_at)
+    return found
+
+
+class _Searching:
+    """One search: its clock, its trials so far, and the stages in order."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        plan: Plan,
+        trials: Plan,
+        goal: Goal,
+        around: Surroundings,
+        reaches: Reaches,
+        run_id: str,
+        note: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
+        self.reaches, self.run_id = reaches, run_id
+        self.started, self.longest_s = clock(), 0.0
+        self.tried: list[Tried] = []
+        records = around.store.records(run_id)
+        self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
+        self.state = self._state(trials, run_id)
+
+    def find(self) -> Found:
+        """All stages."""
+        whole = self._whole()
+        cell, setting = self.state.plan.cells[0], self.state.setting
+        network, context = open_network(
+            cell.model,
+            data=setting.data_for(cell.model),
+            cache=setting.cache,
+            seed=setting.seed,
+            progress=setting.progress,
+            data_asked=setting.data_asked,
+        )
+        prepared = make_ready(cell, self.state).prepared
+        _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
+        space = read_space(network, context, step, setting.progress)
+        for name, why in space.fixed.items():
+            self.note(f"layer {name} keeps its width: {why}")
+        timer = Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
+        predictor = self._predictor(space, timer, whole)
+        whole = replace(whole, choice=whole_choice(space.groups))
+        self.tried = [whole]
+        means = Means(
+            trial=lambda choice, ms: self._try(space, choice, ms),
+            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.latency_ms or 0.0),
+            time_left=self._time_left,
+        )
+        ended = search(space, predictor, self.goal, whole, means)
+        ranked = tuple(rank(ended.tried, self.goal))
+        finals = self._finals(ranked) if ranked else None
+        return Found(
+            run_id=self.run_id,
+            goal=self.goal,
+            space=space,
+            predictor=predictor,
+            ended=ended,
+            ranked=ranked,
+            finals=finals,
+        )
+
+    def say_best(self) -> None:
+        """The best so far, where a search ends early."""
+        if best := rank(self.tried[1:], self.goal):
+            self.note(f"best so far, on the validation split: {best[0].recipe!r}, {best[0].latency_ms:.4g} ms")
+
+    def _state(self, plan: Plan, run_id: str) -> RunState:
+        return RunState(plan=plan, run_id=run_id, setting=make_setting(plan, self.around, self.reaches))
+
+    def _whole(self) -> Tried:
+        """The uncompressed network. Raises where it has no figures, or lacks one that a limit needs."""
+        cell = self.state.plan.cells[0]
+        earlier = self.stored.get(cell.key)
+        record = self._record(cell, self.state) if earlier is None else earlier
+        if earlier is not None:  # what trials are compared with; their choice depends on the stored figures
+            self.around.run_cell(cell, self.state)
+        self.stored[cell.key] = record
+        whole = self._judge(record, "", (), None, record)
+        row = whole.row
+        if number(row, "latency_p50_ms") is None:
+            why = "; ".join(record.reasons)
+            raise (Unsupported if record.status is Status.SKIPPED else CellFailed)(f"the uncompressed network: {why}")
+        wanted = {name: MEASURED_BY[name][0] for name in self.goal.limits}
+        if self.goal.minimize:
+            wanted["minimize"] = MINIMIZED[self.goal.minimize]
+        for name, column in wanted.items():
+            if row.get(column) is None:
+                option = f"--minimize {self.goal.minimize}" if name == "minimize" else f"--budget {name}"
+                why = record.missing.get(column, "it has no such figure")
+                raise InvalidInput(f"{option}: target {self.plan.target.name} did not measure it: {why}")
+        return whole
+
+    def _predictor(self, space: Space, timer: Timer, whole: Tried) -> Predictor:
+        setting = self.state.setting
+        try:
+            grids = measure_layers(
+                space,
+                timer.board(),
+                cache=setting.cache,
+                folder=setting.folder,
+                progress=setting.progress,
+                expired=lambda: self._spent() > TABLE_SHARE * self.asked.time_s,
+            )
+        except BoardLost:
+            raise
+        except (InvalidInput, CellFailed) as error:
+            self.note(f"no latency table: {error}")
+            grids = {}
+        checked = self._check(space, timer, whole)
+        found = fit(space, grids, (whole_choice(space.groups), whole.latency_ms or 0.0), checked)
+        self.note(
+            f"latency by {found.by}: error {found.median_error:.1%} (median), {found.worst_error:.1%} (worst) on "
+            f"{len(checked)} random networks, each predicted from the others"
+        )
+        if found.why:
+            self.note(f"{found.why}: whole candidates are measured instead")
+        return found
+
+    def _check(self, space: Space, timer: Timer, whole: Tried) -> list[Timed]:
+        """Random networks and their latencies; [] where they cannot be timed."""
+        choices = draw_choices(space, self.state.setting.seed)
+        try:
+            times = timer.networks(space, choices, self._untrained(), whole.latency_ms or 0.0)
+        except BoardLost:
+            raise
+        except (InvalidInput, CellFailed) as error:
+            self.note(f"no random network was timed: {error}")
+            return []
+        return list(zip(choices, times, strict=True))
+
+    def _untrained(self) -> str:
+        """The steps after the narrowing that do not train: their kernels count for the latency."""
+        steps = parse_recipe("then", self.asked.then or "").steps
+        return " + ".join(repr(step) for step in steps if not (isinstance(step, Compressor) and step.trains))
+
+    def _try(self, space: Space, choice: Choice, predicted_ms: float | None) -> Tried:
+        began = self.clock()
+        text = narrow(space, choice, self.asked.then or "")
+        base = self.state.plan.cells[0]
+        cell = plan_recipe(self.state.plan, base, parse_recipe(f"widths-{len(self.tried)}", text))
+        record = self.stored.get(cell.key) or self._record(cell, self.state)
+        tried = self._judge(record, text, choice, predicted_ms, self.stored[base.key])
+        self.tried.append(tried)
+        self.longest_s = max(self.longest_s, self.clock() - began)
+        return tried
+
+    def _judge(self, record: Record, text: str, choice: Choice, predicted_ms: float | None, base: Record) -> Tried:
+        """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out."""
+        row = compute_row(record, base)
+        base_ms = number(compute_row(base, base), "latency_p50_ms")
+        if record is base:
+            row = {**row, ERROR: row.get(ERROR) or 0.0}
+        if record.pairs and base_ms is not None:
+            row = {**row, "latency_p50_ms": base_ms * ratio(record.pairs).ratio}
+        return Tried(
+            choice=choice, recipe=text, key=record.key, row=row, over=self.goal.over(row), predicted_ms=predicted_ms
+        )
+
+    def _record(self, cell: PlannedCell, state: RunState) -> Record:
+        record = self.around.run_cell(cell, state)
+        self.around.store.add(record)
+        self.around.on_cell(record, len(self.tried) + 1, len(self.tried) + 1)
+        if record.facts.get(BOARD_LOST):
+            raise BoardLost(f"{'; '.join(record.reasons)}; --resume continues the search")
+        return record
+
+    def _spent(self) -> float:
+        return self.clock() - self.started
+
+    def _time_left(self) -> bool:
+        """Whether one more trial, and the finalists after it, are expected to end in time."""
+        return self._spent() + (1 + RESERVE) * self.longest_s < self.asked.time_s
+
+    def _finals(self, ranked: Sequence[Tried]) -> Finals:
+        """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
+        begun = replace(self.asked.begin(begin(self.asked.request)), suite=FINALISTS)
+        self.around.store.begin_run(begun)
+        state = self._state(self.plan, begun.run_id)
+        base = self.plan.cells[0]
+        record = self._record(base, state)
+        tried = [self._judge(record, "", (), None, record)]
+        artifacts = []
+        finalists = [one for one in ranked if one.recipe] if ranked[0].recipe else []
+        for name, one in zip(("winner", "runner-up"), finalists, strict=False):
+            cell = plan_recipe(self.plan, base, parse_recipe(name, one.recipe))
+            tried.append(self._judge(self._record(cell, state), one.recipe, one.choice, one.predicted_ms, record))
+            if tried[-1].counts:
+                artifacts.append(make_ready(cell, state).prepared)
+        pairs: tuple[PairLaunch, ...] = ()
+        if len(artifacts) == 2 and (bench := artifacts[0].bench) is not None:
+            pairs = measure_pairs(bench, artifacts[1].artifact, artifacts[0].artifact)
+        self.around.store.finish_run(begun.run_id, "finished", begin(self.asked.request).started_at)
+        won = artifacts[0].artifact if artifacts and tried[1].counts else None
+        return Finals(run_id=begun.run_id, tried=tuple(tried), pairs=pairs, artifact=won)

@@ -1,0 +1,128 @@
+"""The latency table of a target: each layer cut out, run there at sampled widths, in turns with a fixed reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.cache import find_or_make, key
+from bench.records import PairLaunch
+from bench.search.cuts import write_cut
+from bench.search.groups import Space
+from bench.search.nouns import Layer, Shape, Side
+from bench.stats import ratio
+from bench.types import Artifact, Json, Progress
+
+SAMPLED = 4
+"""Widths that are run on each side of a layer. Those between are interpolated."""
+REFERENCE = Shape(window=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
+REFERENCE_WIDTH = 32
+VERSION = 1
+"""Of what an entry of the cache means."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """How files are made and timed on the target. `identity`: device, runtime, its version, options and conditions.
+
+    `build` compiles an ONNX file. `compare` runs the first file in turns with each of the others, in one process.
+    """
+
+    identity: Json
+    build: Callable[[Path], Artifact]
+    compare: Callable[[Artifact, Sequence[Artifact]], Sequence[PairLaunch]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Times of one layer in ms: a row for each of `inputs`, a column for each of `outputs`. Depthwise: one row."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    ms: NDArray[np.float64]
+
+    def at(self, inputs: int, outputs: int) -> float:
+        """Interpolated, linear on each side."""
+        rows = [float(np.interp(outputs, self.outputs, row)) for row in self.ms]
+        return rows[0] if len(rows) == 1 else float(np.interp(inputs, self.inputs, rows))
+
+
+def measure_layers(
+    space: Space, board: Board, *, cache: Path, folder: Path, progress: Progress, expired: Callable[[], bool]
+) -> Mapping[str, Grid]:
+    """Layer -> its times, for all that can be cut out. Layers alike are timed once, and kept for other networks.
+
+    {} where `expired` says so before all are timed. Raises what building and running a file raises.
+    """
+    reference = board.build(_write(folder, REFERENCE, REFERENCE_WIDTH, REFERENCE_WIDTH))
+    found: dict[str, tuple[tuple[int, ...], tuple[int, ...], Mapping[str, Json]]] = {}
+    timed = [layer for layer in space.layers if layer.shape is not None]
+    for place, layer in enumerate(timed):
+        if expired():
+            return {}
+        progress("latency table", place / len(timed))
+        outputs = _sampled(layer.outputs, space)
+        depthwise = layer.shape is not None and layer.shape.depthwise
+        inputs = (0,) if depthwise else _sampled(layer.inputs, space)
+        found[layer.name] = inputs, outputs, _entry(layer, inputs, outputs, board, reference, cache, folder)
+    reference_ms = float(np.median([entry["reference_ms"] for _, _, entry in found.values()])) if found else 0.0
+    return {
+        name: Grid(inputs=inputs, outputs=outputs, ms=np.array(entry["ratios"]) * reference_ms)
+        for name, (inputs, outputs, entry) in found.items()
+    }
+
+
+def _sampled(side: Side, space: Space) -> tuple[int, ...]:
+    """Numbers of channels from the fewest to all: those that a group's widths give, at most `SAMPLED`."""
+    narrowest = {group: space.groups[group].whole - space.groups[group].widths[0] for group in side.per}
+    given = {
+        side.at({group: space.groups[group].whole - width})
+        for group in side.per
+        for width in space.groups[group].widths
+    }
+    known = sorted({side.whole, side.at(narrowest), *given})
+    places = np.unique(np.linspace(0, len(known) - 1, SAMPLED).round().astype(int))
+    return tuple(known[place] for place in places)
+
+
+def _entry(
+    layer: Layer,
+    inputs: tuple[int, ...],
+    outputs: tuple[int, ...],
+    board: Board,
+    reference: Artifact,
+    cache: Path,
+    folder: Path,
+) -> Mapping[str, Json]:
+    """The times of one layer over those of the reference, and the reference's own, from the cache or measured now."""
+    shape = layer.shape
+    assert shape is not None
+    name = key(version=VERSION, board=board.identity, shape=asdict(shape), inputs=inputs, outputs=outputs)
+
+    def make(_folder: Path) -> Mapping[str, Json]:
+        files = [_write(folder, shape, one or other, other) for one in inputs for other in outputs]
+        launches = board.compare(reference, [board.build(file) for file in files])
+        ratios = [ratio([launch]).ratio for launch in launches]
+        starts = range(0, len(ratios), len(outputs))
+        return {
+            "ratios": [ratios[start : start + len(outputs)] for start in starts],
+            "reference_ms": reference_ms(launches),
+        }
+
+    return find_or_make(cache, "tables", name, make).facts
+
+
+def reference_ms(launches: Sequence[PairLaunch]) -> float:
+    """The median time of the first file of comparisons."""
+    return float(np.median([[block[0], block[3]] for launch in launches for block in launch.blocks_ns])) / 1e6
+
+
+def _write(folder: Path, shape: Shape, inputs: int, outputs: int) -> Path:
+    path = folder / f"cut-{key(shape=asdict(shape), inputs=inputs, outputs=outputs)[:16]}.onnx"
+    if not path.exists():
+        write_cut(path, shape, inputs, outputs)
+    return path

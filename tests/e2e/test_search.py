@@ -1,0 +1,74 @@
+"""A whole search on this machine's CPU, of a small network that is measured for a moment."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_network import small_data
+
+from bench.commands.progress import watching
+from bench.commands.search.command import search_best
+from bench.config.suite import Measure
+from bench.line.plan import Request
+from bench.search import board, plans
+from bench.search.asked import Asked
+from bench.store import Store
+
+SUITE = """
+name = "quick"
+models = ["resnet8"]
+[measure]
+launches = 1
+pairs = 1
+blocks = 5
+warmup_s = 0.01
+time_s = 0.05
+profile_runs = 0
+"""
+
+
+@pytest.mark.slow
+def test_a_search_finds_a_narrower_network_whose_recipe_makes_it_again(tmp_path: Path, monkeypatch):
+    quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
+    monkeypatch.setattr(plans, "TRIAL", quick)
+    monkeypatch.setattr(board, "CHECKED", 2)
+    data, suite = small_data(), tmp_path / "quick.toml"
+    suite.write_text(SUITE)
+    np.savez(
+        tmp_path / "quarters.npz",
+        **{
+            f"{kind}_{part}": getattr(getattr(data, part), kind)[0] if kind == "x" else getattr(data, part).y
+            for part in ("train", "test")
+            for kind in "xy"
+        },
+    )
+    request = Request(
+        target="cpu",
+        suite=str(suite),
+        models=("small_network:factory",),
+        recipes=("baseline",),
+        data=str(tmp_path / "quarters.npz"),
+        train=True,
+        batch=(1,),
+        threads=(1,),
+    )
+    asked = Asked(request=request, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
+    said = io.StringIO()
+    with watching(said) as watch:
+        done = search_best(
+            asked, results=tmp_path / "results", url=None, resume=False, cache=tmp_path / "cache", watch=watch
+        )
+    winner = done.answer["winner"]
+    assert winner["recipe"].startswith("widths(keep=(")
+    assert winner["file_bytes"] <= 5400 < done.answer["finals"][0]["file_bytes"]
+    assert {Path(file).name for file in done.answer["files"]} == {"winner.onnx", "recipe.txt"}
+    with Store.open(tmp_path / "results" / "pressbench.db") as store:
+        stored = {run.run_id: run for run in store.runs()}
+        trials = store.records(done.answer["run_id"])
+    assert {one.status for one in stored.values()} == {"finished"}
+    assert [one.recipe_text for one in trials][1:] == [one["recipe"] for one in done.answer["trials"]][1:]
+    assert all("a fifth of its training set" in one.data for one in trials)
+    assert "random networks, each predicted from the others" in said.getvalue()

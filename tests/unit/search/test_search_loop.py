@@ -1,0 +1,124 @@
+"""The loop over candidates, on a target that is a formula."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bench.commands.search.answer import explain_missed
+from bench.search.costs import add_up
+from bench.search.goal import Goal
+from bench.search.groups import Space
+from bench.search.loop import Means, Tried, front, rank, search
+from bench.search.nouns import Group, Layer, Shape, Side, whole_choice
+from bench.search.predict import fit
+from bench.search.table import Grid
+
+WIDTHS = (4, 8, 12, 16)
+GROUPS = tuple(
+    Group(layers=(name,), widths=WIDTHS, losses=(6.0 * hard, 2.0 * hard, hard, 0.0))
+    for name, hard in (("a", 1), ("b", 4))
+)
+LAYERS = (
+    Layer(name="a", inputs=Side(whole=1), outputs=Side(whole=16, per={0: 1.0}), shape=Shape(), weights=16),
+    Layer(
+        name="b", inputs=Side(whole=16, per={0: 1.0}), outputs=Side(whole=16, per={1: 1.0}), shape=Shape(), weights=256
+    ),
+)
+SPACE = Space(groups=GROUPS, layers=LAYERS, fixed={})
+GRIDS = {
+    "a": Grid(inputs=(1,), outputs=(4, 16), ms=np.array([[0.4, 1.0]])),
+    "b": Grid(inputs=(4, 16), outputs=(4, 16), ms=np.array([[0.5, 1.0], [1.0, 4.0]])),
+}
+WHOLE = whole_choice(GROUPS)
+
+
+def truth(choice) -> float:
+    """Half again as slow as the table says, and a constant."""
+    return 0.5 + 1.5 * add_up(LAYERS, GROUPS, lambda layer, i, o: GRIDS[layer.name].at(i, o)).of(choice)
+
+
+def measured(choice, predicted, goal) -> Tried:
+    lost = sum(group.losses[place] for group, place in zip(GROUPS, choice, strict=True))
+    row = {"status": "ok", "latency_p50_ms": truth(choice), "accuracy_drop_pp": lost, "file_bytes": 1000.0}
+    return Tried(
+        choice=choice, recipe=f"r{choice}", key=str(choice), row=row, over=goal.over(row), predicted_ms=predicted
+    )
+
+
+def searched(goal: Goal, *, predictor=None, trials: int = 99, quick=lambda _: []):
+    checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
+    predictor = predictor or fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
+    left = iter([True] * trials)
+    means = Means(trial=lambda choice, ms: measured(choice, ms, goal), quick=quick, time_left=lambda: next(left, False))
+    return search(SPACE, predictor, goal, measured(WHOLE, None, goal), means)
+
+
+def test_the_best_network_within_a_budget_is_found_and_its_latency_was_predicted():
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    best = rank(searched(goal).tried, goal)[0]
+    every = [(i, j) for i in range(4) for j in range(4)]
+    ideal = min(
+        (one for one in every if truth(one) <= 5.0), key=lambda one: measured(one, 0, goal).row["accuracy_drop_pp"]
+    )
+    assert best.choice == ideal
+    assert best.predicted_ms == pytest.approx(best.latency_ms)
+
+
+def test_without_a_budget_the_fastest_within_the_drop_is_found():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    best = rank(searched(goal).tried, goal)[0]
+    every = [(i, j) for i in range(4) for j in range(4)]
+    assert best.latency_ms == min(truth(one) for one in every if not measured(one, 0, goal).over)
+
+
+def test_an_impossible_budget_says_by_how_much_it_is_missed_and_what_binds():
+    goal = Goal(limits={"latency_p50_ms": 0.2}, quality={"accuracy_drop_pp": 1.0})
+    ended = searched(goal)
+    assert "the narrowest widths are predicted to take 1.85 ms, and 0.194 ms were asked for" in ended.why
+    assert rank(ended.tried, goal) == []
+    assert "latency_p50_ms (8 of 0.2); latency_p50_ms binds" in explain_missed(ended.tried, goal)
+
+
+def test_a_drop_of_nothing_can_be_asked_for_and_missed():
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 0.0})
+    ended = searched(goal)
+    assert "accuracy_drop_pp binds" in explain_missed(ended.tried[1:], goal)
+
+
+def test_no_trial_begins_when_the_time_is_over():
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    ended = searched(goal, trials=0)
+    assert (len(ended.tried), ended.why) == (1, "the time is over")
+
+
+def test_a_table_with_large_errors_is_not_believed_and_whole_candidates_are_timed():
+    checked = [((0, 0), 9.0), ((1, 2), 2.0), ((2, 1), 7.0)]
+    poor = fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
+    assert "the bounds are 5% and 15%" in poor.why
+    timed = []
+
+    def quick(choices):
+        timed.extend(choices)
+        return [truth(choice) for choice in choices]
+
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    ended = searched(goal, predictor=replace(poor, offset=0.5, slope=1.6), quick=quick)
+    assert timed
+    assert rank(ended.tried, goal)[0].latency_ms <= 5.0
+
+
+def test_without_a_table_multiply_accumulates_stand_in_and_are_never_believed():
+    found = fit(SPACE, {}, (WHOLE, truth(WHOLE)), [((0, 0), truth((0, 0)))])
+    assert (found.by, "there is no latency table" in found.why) == ("macs", True)
+
+
+def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_counts_nowhere():
+    goal = Goal(limits={"latency_p50_ms": 9.0})
+    good, worse = measured((2, 3), 1.0, goal), measured((3, 0), 1.0, goal)
+    untrusted = replace(measured((0, 3), 1.0, goal), row={**good.row, "status": "untrusted"})
+    whole = measured(WHOLE, None, goal)
+    assert [one.choice for one in front([whole, good, worse, untrusted])] == [WHOLE, (2, 3), (3, 0)]
+    assert untrusted not in rank([whole, good, untrusted], goal)

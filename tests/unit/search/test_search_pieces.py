@@ -1,0 +1,133 @@
+"""What a search reads and makes: budgets, the split, groups and layers of a network, cuts and their table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from small_network import context_of, settled, small_data
+
+from bench.compress.interface import Network
+from bench.config.target import Budget
+from bench.data.parts import ArrayPart
+from bench.errors import InvalidInput
+from bench.records import PairLaunch
+from bench.search.costs import add_up, count_weights
+from bench.search.goal import Goal, parse_budgets, parse_time
+from bench.search.groups import read_space
+from bench.search.nouns import keep_text, whole_choice
+from bench.search.table import Board, measure_layers
+from bench.search.validation import hold_out
+from bench.types import Artifact
+
+
+def silent(what: str, fraction: float) -> None:
+    del what, fraction
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (("speed=5",), "unknown --budget 'speed'"),
+        (("latency_ms",), "write KEY=NUMBER"),
+        (("latency_ms=0",), "the number is above 0"),
+        (("latency_ms=nan",), "the number is above 0"),
+        (("latency_ms=5", "latency_p50_ms=6"), "given twice"),
+        (("accuracy_drop_pp=1",), "limited by --max-drop"),
+    ],
+)
+def test_a_budget_that_means_nothing_is_refused(texts, said):
+    with pytest.raises(InvalidInput, match=re.escape(said)):
+        parse_budgets(texts, Budget())
+
+
+def test_budgets_come_before_those_of_the_target_and_figures_are_held_against_both():
+    limits = parse_budgets(("latency_ms=5",), Budget(latency_p50_ms=9.0, file_kb=2.0, accuracy_drop_pp=3.0))
+    assert limits == {"latency_p50_ms": 5.0, "file_kb": 2.0}
+    row = {"latency_p50_ms": 6.0, "file_bytes": None}
+    assert Goal(limits=limits).over(row) == {"latency_p50_ms": 6.0, "file_kb": float("inf")}
+
+
+def test_times_are_read_and_no_time_is_refused():
+    assert [parse_time(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
+    for text in ("0", "0h", "soon", "-1m", ""):
+        with pytest.raises(InvalidInput, match="--time"):
+            parse_time(text)
+
+
+def test_choices_are_made_on_samples_that_are_not_trained_with_and_never_on_the_test_set():
+    data = small_data()
+    split = hold_out(data, 0)
+    used, kept = (part.inputs(slice(None))[0] for part in (split.train, split.test))
+    assert (len(used), len(kept)) == (102, 26)
+    both = np.sort(np.concatenate([used, kept]).sum((1, 2, 3)))
+    assert np.array_equal(both, np.sort(data.train.inputs(slice(None))[0].sum((1, 2, 3))))
+    assert split.digest != data.digest
+    few = ArrayPart((data.train.x[0][:40],), data.train.y[:40])
+    with pytest.raises(InvalidInput, match="needs 100 or more"):
+        hold_out(type(data)(name="few", train=few, test=data.test, classes=4), 0)
+
+
+@pytest.fixture(scope="module")
+def space(tmp_path_factory):
+    module = settled()
+    return read_space(Network(module=module), context_of(module, tmp_path_factory.mktemp("cache")), 1, silent)
+
+
+def test_groups_and_the_layers_that_follow_them_are_read_from_the_network(space):
+    places = {group.layers[0]: place for place, group in enumerate(space.groups)}
+    assert {frozenset(group.layers) for group in space.groups} == {
+        frozenset({"conv", "depthwise"}),
+        frozenset({"pointwise"}),
+        frozenset({"fc1"}),
+    }
+    layers = {layer.name: layer for layer in space.layers}
+    assert layers["fc1"].inputs.per == {places["pointwise"]: 4.0}
+    assert layers["depthwise"].shape.depthwise
+    for group in space.groups:
+        assert list(group.losses) == sorted(group.losses, reverse=True)
+        assert group.losses[-1] == 0
+
+
+def test_weights_add_up_and_a_choice_has_a_text(space):
+    costs = add_up(space.layers, space.groups, count_weights)
+    assert costs.of(whole_choice(space.groups)) == sum(layer.weights for layer in space.layers)
+    narrow = tuple(0 for _ in space.groups)
+    assert set(keep_text(space.groups, narrow)) == {f"{group.layers[0]}={group.widths[0]}" for group in space.groups}
+    assert keep_text(space.groups, whole_choice(space.groups)) == ()
+
+
+def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: Path):
+    """A file's time is its number of weights in microseconds, the reference's 1 ms."""
+    runs = []
+
+    def build(file: Path) -> Artifact:
+        model = onnx.load(file)
+        onnx.checker.check_model(model, full_check=True)
+        weights = sum(int(np.prod(constant.dims)) for constant in model.graph.initializer if len(constant.dims) > 1)
+        return Artifact(path=file, format="onnx", facts={"weights": weights})
+
+    def compare(first: Artifact, others) -> list[PairLaunch]:
+        runs.append(len(others))
+        times = [1e3 * one.facts["weights"] for one in others]
+        return [PairLaunch(blocks_ns=((1e6, one, one, 1e6),) * 5) for one in times]
+
+    def table():
+        return measure_layers(
+            space,
+            Board(identity="formula", build=build, compare=compare),
+            cache=tmp_path / "cache",
+            folder=tmp_path,
+            progress=silent,
+            expired=lambda: False,
+        )
+
+    grids = table()
+    assert grids["fc1"].at(48, 16) == pytest.approx(48 * 16 / 1000)
+    assert grids["depthwise"].at(8, 8) == pytest.approx(8 * 9 / 1000)
+    count = len(runs)
+    assert table().keys() == grids.keys()
+    assert len(runs) == count
