@@ -28,6 +28,7 @@ from bench.report.page.cell_table import make_table
 from bench.report.page.controls import collect_budgets, describe_cells, make_controls
 from bench.report.page.drawers import make_drawers
 from bench.report.page.headlines import write_headlines
+from bench.report.page.logic import list_pruned
 from bench.report.page.outputs import list_outputs
 from bench.report.page.promises import chart_promises, find_baselines
 from bench.report.page.provenance import describe_run
@@ -117,6 +118,7 @@ def answer(cells: Sequence[Cell], baselines: Mapping[tuple[str, str], Record], r
 def list_everything(cells: Sequence[Cell], shown: Sequence[Cell]) -> dict[str, Json]:
     """What the lower half of the page shows: runtimes side by side, what is missing, and the table."""
     return {
+        "pruned": list_pruned(shown),
         "runtimes": compare_runtimes(cells),
         "table": make_table(cells),
         "troubles": list_troubles(cells),
