@@ -346,6 +346,8 @@ class Backend(ABC):
     """Formats of `Compressed.files` it can read, best first; `compile` is given a source that has one of them."""
     session: ClassVar[str | None]
     """`module:Class` of the device side; None for a backend that only simulates."""
+    fixed_point: ClassVar[bool] = False
+    """Whether it computes in fixed point, as the steps `fixed` and `fixed_qat` ask."""
     infers: ClassVar[bool] = False
     """Whether a backend without a session computes outputs all the same (`infer`), so that they are judged."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]

@@ -40,6 +40,7 @@ class HlsBackend(Backend):
     name: ClassVar[str] = "hls"
     accepts: ClassVar[tuple[str, ...]] = ("qonnx", "onnx")
     session: ClassVar[str | None] = None
+    fixed_point: ClassVar[bool] = True
     infers: ClassVar[bool] = True
     compilers: ClassVar[tuple[str, ...]] = ("da4ml", "onnxruntime", "qonnx")
     width_steps: ClassVar[Mapping[str, int]] = {"": 1}
@@ -126,5 +127,7 @@ def _read(source: Compressed) -> tuple[Typed, str, tuple[str, ...]]:
         raise Unsupported(f"an FPGA computes in fixed point: use fixed(width=8) instead of {spec.kind} quantization")
     with tempfile.TemporaryDirectory(prefix="pressbench-hls-") as work:
         typed = flow.make_design(source, spec, Path(work))
-    default = "the uncompressed network is computed in hls4ml's default, fixed<16,6>, rounded and saturated"
+    default = (
+        "the uncompressed network is computed in hls4ml's default, fixed<16,6>, rounded, and saturated at -32 and 32"
+    )
     return typed, f"fixed{spec.weight_bits}", () if source.quant else (default,)

@@ -40,6 +40,12 @@ def compile_cached(
             f"{source.model}: backend {backend.name} takes {takes}, there is {there}; name another backend"
         )
 
+    if source.quant is not None and source.quant.kind == "fixed" and not backend.fixed_point:
+        raise Unsupported(
+            f"{source.model}: backend {backend.name} does not compute in the fixed point of fixed and fixed_qat: "
+            "target fpga does (pressbench run --target fpga)"
+        )
+
     def make(folder: Path) -> Mapping[str, Json]:
         made = backend.compile(source, conditions, options, folder)
         return {

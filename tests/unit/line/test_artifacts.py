@@ -12,7 +12,7 @@ from bench import plugins
 from bench.errors import Unsupported
 from bench.line.artifacts import compile_cached
 from bench.plugins import available, load
-from bench.types import Artifact, Backend, Compressed, Conditions, Probe
+from bench.types import Artifact, Backend, Compressed, Conditions, Probe, QuantSpec
 
 
 class Counting(Backend):
@@ -124,3 +124,14 @@ def test_what_fails_leaves_nothing_behind(tmp_path):
     with pytest.raises(Unsupported):
         compile_cached(Counting(), SOURCE, Conditions(), {"mode": "b"}, tmp_path)
     assert list((tmp_path / "compiled").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(available("backend")) if not load("backend", name).fixed_point]
+)
+def test_fixed_point_goes_to_the_target_that_computes_it(tmp_path, name):
+    backend = load("backend", name)()
+    source = replace(SOURCE, files={backend.accepts[0]: tmp_path / "x"}, quant=QuantSpec(kind="fixed"))
+    with pytest.raises(Unsupported, match=f"m: backend {name} does not compute in the fixed point .* target fpga does"):
+        compile_cached(backend, source, Conditions(batch=1, threads=1), {}, tmp_path)
+    assert not list(tmp_path.iterdir())
