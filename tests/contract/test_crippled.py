@@ -5,18 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from small_network import MODEL, Small, context_of, small_data, train_small
+from ort_nets import compressed, opened
+from small_network import MODEL, Small, context_of, run, small_data, train_small
 from test_compressors import EXAMPLES
 from torch import nn
 
-from bench.compress.interface import Network
+from backends.ort.compile import OrtBackend
+from bench.compress.export import export
+from bench.compress.interface import Network, Quantizer
 from bench.compress.layers import NORMS
 from bench.compress.pipeline import apply_steps
 from bench.compress.recipe import describe, fit_widths, parse_recipe
+from bench.device.stored import write_npz
 from bench.models.training.predict import accuracy, predict
 from bench.models.training.trained_networks import train_or_load
+from bench.types import Conditions
 
 CHANCE = 0.25
 REPLACES = {"student"}
@@ -70,3 +76,20 @@ def test_no_step_without_training_makes_it_better_or_touches_its_statistics(name
     after = apply_steps(Network(module=network), recipe.steps, context, "crippled", {})
     assert score(after.module) <= score(network) + CHANCE
     assert statistics(after.module) <= statistics(network)
+
+
+RUNTIME_NAMES = {name for name in FROZEN if isinstance(parse_recipe("r", EXAMPLES[name]).steps[0], Quantizer)}
+"""Steps that only say what the runtime quantizes."""
+
+
+@pytest.mark.parametrize("name", sorted(RUNTIME_NAMES - {"bfloat16", "fixed"}))  # ONNX Runtime has neither
+def test_no_quantization_by_the_runtime_makes_it_better(name: str, network: nn.Module, tmp_path: Path):
+    data, source = small_data(), tmp_path / "net.onnx"
+    source.write_bytes(export(network, context_of(network, tmp_path).example).onnx)
+    write_npz(tmp_path / "calibration.npz", {"input": data.train.x[0][:16]})
+    spec = run(EXAMPLES[name], Network(module=network), context_of(network, tmp_path)).quant
+    assert spec is not None
+    ready = compressed(source, spec, tmp_path / "calibration.npz" if spec.kind == "static" else None)
+    session = opened(OrtBackend().compile(ready, Conditions(), {}, tmp_path))
+    scores = [session.run({"input": image[None]})[0][0] for image in data.test.x[0]]
+    assert accuracy(np.stack(scores), data.test.y) <= score(network) + CHANCE
