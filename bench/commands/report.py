@@ -9,8 +9,11 @@ from pathlib import Path
 from bench.errors import InvalidInput
 from bench.paths import database, written
 from bench.records import Run
+from bench.regress.judge import MOST
+from bench.regress.timeline import trace_history
 from bench.report.page import write_dashboard
 from bench.report.table import write_csv
+from bench.report.timeline import Timeline
 from bench.store import Store, find_absent_file
 
 
@@ -35,17 +38,26 @@ def report_stored(*, results: Path, url: str | None, out: Path | None, run_id: s
         if run_id not in (None, "all") and run_id not in {run.run_id for run in runs}:
             raise InvalidInput(f"{results}: no run {run_id!r} (latest: {runs[-1].run_id})")
         chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
-        return write_report(store, chosen, out or results, "--out" if out else "--results")
+        timelines = trace_store(store, [run for run in runs if run.target == chosen[-1].target])
+        return write_report(store, chosen, out or results, "--out" if out else "--results", timelines)
 
 
-def write_report(store: Store, runs: Sequence[Run], folder: Path, option: str) -> Report:
+def trace_store(store: Store, runs: Sequence[Run]) -> list[Timeline]:
+    """The series of the newest `MOST` of these runs, read one at a time; none of a single run."""
+    newest = runs[-MOST:]
+    return trace_history((run, store.records(run.run_id)) for run in newest) if len(newest) > 1 else []
+
+
+def write_report(
+    store: Store, runs: Sequence[Run], folder: Path, option: str, timelines: Sequence[Timeline] = ()
+) -> Report:
     """Writes both files. `option` names the folder in the `Unavailable` of a disk that refuses."""
     records = [record for run in runs for record in store.records(run.run_id)]
     report = Report(csv=folder / "cells.csv", dashboard=folder / "dashboard.html", cells=len(records))
     with written(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(records, report.csv)
-        write_dashboard(records, runs, report.dashboard)
+        write_dashboard(records, runs, report.dashboard, timelines)
     return report
 
 

@@ -11,12 +11,18 @@ from time import perf_counter
 import numpy as np
 
 from bench.records import PairLaunch, Record
+from bench.regress.series import Point, Series, SeriesKey
+from bench.regress.timeline import trace_series
 from bench.report.page import write_dashboard
 from bench.stats import ratio
 from bench.store import Store
 from tests.fake_records import run, suite
 
 ROUNDS = 1000
+NIGHTS = 365
+SERIES = 2740
+STEPPED = 100
+"""One series in so many has a step of 5 % in its middle."""
 
 
 def main() -> Iterator[str]:
@@ -24,6 +30,7 @@ def main() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         yield from storing(Path(folder))
         yield from showing(Path(folder))
+        yield from history(Path(folder))
 
 
 def verdicts() -> Iterator[str]:
@@ -73,3 +80,41 @@ def showing(folder: Path) -> Iterator[str]:
         write_dashboard(cells, [run()], folder / "d.html")
         size = (folder / "d.html").stat().st_size / 2**20
         yield f"dashboard of {len(cells)} cells: {perf_counter() - start:.2f} s, {size:.1f} MiB"
+
+
+def history(folder: Path) -> Iterator[str]:
+    """The page of 1,000,000 points of 2,740 series over 365 nights."""
+    series = [make_series(place) for place in range(SERIES)]
+    start = perf_counter()
+    timelines = trace_series(series)
+    traced = perf_counter()
+    write_dashboard(suite(), [run()], folder / "d.html", timelines)
+    size = (folder / "d.html").stat().st_size / 2**20
+    done = perf_counter()
+    changed = sum(bool(one.changes) for one in timelines)
+    yield f"history: {SERIES * NIGHTS:,} points: {traced - start:.1f} s for change points, {changed} series changed"
+    yield f"history: {done - traced:.1f} s to write the page, {size:.1f} MiB"
+
+
+def make_series(place: int) -> Series:
+    """One series with a scatter of 1 %."""
+    random = np.random.default_rng(place)
+    values = np.exp(random.normal(0, 0.01, NIGHTS)) * np.where(
+        np.arange(NIGHTS) < NIGHTS // 2, 1, 1.05 if place % STEPPED == 0 else 1
+    )
+    key = SeriesKey(
+        target="cpu",
+        device="",
+        backend="ort",
+        model=f"m{place}",
+        recipe="r",
+        data="",
+        conditions="b1 t1",
+        metric="latency",
+        unit="ms",
+    )
+    points = (
+        Point(night=night, run_id=f"r{night}", at=f"2026-01-01T{night:04}", value=value)
+        for night, value in enumerate(values.tolist())
+    )
+    return Series(key=key, points=tuple(points))

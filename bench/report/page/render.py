@@ -33,9 +33,11 @@ from bench.report.page.outputs import list_outputs
 from bench.report.page.promises import chart_promises, find_baselines
 from bench.report.page.provenance import describe_run
 from bench.report.page.runtimes import compare_runtimes
+from bench.report.page.timelines import draw_timelines
 from bench.report.page.troubles import list_gaps, list_troubles
 from bench.report.signs import MARKS, NO_DIFFERENCE, VERDICTS
 from bench.report.text import short_percent
+from bench.report.timeline import Timeline
 from bench.types import Json
 
 SECTIONS: tuple[tuple[str, str, Callable[[Sequence[Cell], Legend], list[Figure]]], ...] = (
@@ -66,15 +68,19 @@ class Section:
         return any(len(figure.data) > 1 for figure in self.figures)
 
 
-def write_dashboard(records: Sequence[Record], runs: Sequence[Run], path: Path) -> None:
+def write_dashboard(
+    records: Sequence[Record], runs: Sequence[Run], path: Path, timelines: Sequence[Timeline] = ()
+) -> None:
     """Writes the page of these records; where a cell was measured in several runs, plots show its latest.
+
+    `timelines`: the history of its store, of which the page draws what changed.
 
     Names are escaped everywhere, and a content security policy forbids any script but the page's own.
     """
-    path.write_text(render_page(records, runs), encoding="utf-8")
+    path.write_text(render_page(records, runs, timelines), encoding="utf-8")
 
 
-def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
+def render_page(records: Sequence[Record], runs: Sequence[Run], timelines: Sequence[Timeline] = ()) -> str:
     """The text of the page."""
     cells = make_cells(records)
     shown = keep_latest(cells)
@@ -91,6 +97,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run]) -> str:
         verdicts=VERDICTS,
         smallest_effects=name_smallest_effects(records),
         no_difference=NO_DIFFERENCE,
+        changes=draw_timelines(timelines),
         **answer(shown, find_baselines(records), runs),
         **list_everything(cells, shown),
     )

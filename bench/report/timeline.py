@@ -1,0 +1,31 @@
+"""One figure of one cell over the runs of a store, with where it changed: what the page draws under "What changed"."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """Something that happened before the point `place`: a change of the level, or of the environment, in words."""
+
+    place: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """The points of one series by night. `at`: when each run began, ISO 8601. `size`: of its newest change, as |ratio - 1|.
+
+    `changes`: where its level changed, by how much, with the 95 % interval. `environment`: what differs from the night
+    before.
+    """
+
+    cell: str
+    metric: str
+    unit: str
+    at: tuple[str, ...]
+    values: tuple[float, ...]
+    changes: tuple[Mark, ...] = ()
+    environment: tuple[Mark, ...] = ()
+    size: float = 0.0
