@@ -18,6 +18,7 @@ from bench.compress.interface import Compressor
 from bench.errors import Unsupported, first_line
 from bench.formats.onnx_file import data_files, fits_one_file, load_onnx, read_onnx
 from bench.formats.qonnx import FORM, is_qonnx
+from bench.formats.quantized import describe_rest
 from bench.inputs import rewrite_tflite
 from bench.inputs.draw import name_dtype
 from bench.inputs.of_file import FileInputs, settle_onnx, settle_tflite, show_specs
@@ -55,8 +56,8 @@ def base_from_file(model: Model, steps: tuple[Compressor, ...], folder: Path, ba
     assert model.file is not None
     if steps:
         raise Unsupported(
-            f"{steps[0]!r} changes a torch network, and {model.name} is a .tflite file: it can be measured as it is "
-            "and quantized; give its .onnx file, or the network as package.module:function, to compress it otherwise"
+            f"{steps[0]!r} changes a torch network, and {model.name} is a .tflite file: {describe_rest(model.file)}; "
+            "give its .onnx file, or the network as package.module:function, to compress it otherwise"
         )
     if model.file.suffix == ".tflite":
         return _from_tflite(model, model.file, folder, batch)

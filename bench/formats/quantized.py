@@ -29,9 +29,17 @@ OTHER_FLOATS: Mapping[int, str] = {
 
 def refuse_unquantizable(file: Path) -> None:
     """Raises `Unsupported` saying what is in a .onnx or .tflite file that every quantization refuses."""
-    found = _find_in_onnx(load_onnx(file)) if file.suffix == ".onnx" else _find_in_tflite(file)
-    if found:
+    if found := _find(file):
         raise Unsupported(f"{file.name}: {found}")
+
+
+def describe_rest(file: Path) -> str:
+    """What is left to do with a file that a step cannot take."""
+    return "it can be measured as it is" if _find(file) else "it can be measured as it is and quantized"
+
+
+def _find(file: Path) -> str:
+    return _find_in_onnx(load_onnx(file)) if file.suffix == ".onnx" else _find_in_tflite(file)
 
 
 def _find_in_onnx(model: ModelProto) -> str:

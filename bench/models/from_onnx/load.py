@@ -14,6 +14,7 @@ from bench.errors import Unsupported
 from bench.formats.onnx_file import read_onnx
 from bench.formats.onnx_functions import expand_functions
 from bench.formats.qonnx import REMEDY, is_qonnx
+from bench.formats.quantized import describe_rest
 from bench.inputs.of_file import settle_onnx
 from bench.models.from_onnx.convert import convert
 from bench.types import Model, TensorSpec
@@ -44,13 +45,13 @@ def load_network(file: Path, model: Model) -> FileNetwork:
     if odd := [item for item in inputs if item.axis != 0]:
         raise Unsupported(
             f"{file}: steps on a network need every input with the samples on its first axis, and {odd[0].name!r} "
-            f"{odd[0].shape} has them {'nowhere' if odd[0].axis is None else f'on axis {odd[0].axis}'}; it can be measured "
-            "as it is and quantized"
+            f"{odd[0].shape} has them {'nowhere' if odd[0].axis is None else f'on axis {odd[0].axis}'}; "
+            f"{describe_rest(file)}"
         )
     try:
         module = copy.deepcopy(_convert_once(expand_functions(proto, file).SerializeToString(deterministic=True)))
     except Unsupported as error:
-        raise Unsupported(f"{file}: {error}; it can be measured as it is and quantized") from error
+        raise Unsupported(f"{file}: {error}; {describe_rest(file)}") from error
     return FileNetwork(module=module, inputs=inputs, outputs=tuple(item.name for item in proto.graph.output))
 
 

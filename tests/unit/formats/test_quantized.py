@@ -12,7 +12,8 @@ from onnx import TensorProto, helper, numpy_helper
 from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
-from bench.formats.quantized import refuse_unquantizable
+from bench.formats.quantized import describe_rest, refuse_unquantizable
+from bench.models.from_onnx.load import load_network
 from bench.types import Model
 
 
@@ -66,6 +67,16 @@ def test_what_every_quantizer_refuses_is_said_before_calibration_is_asked_for(no
             seed=0,
             progress=lambda what, done: None,
         )
+
+
+def test_a_step_that_cannot_take_a_quantized_file_does_not_advise_to_quantize_it(tmp_path):
+    for nodes, rest in ((ROUNDED, "give the float one; it can be measured as it is"), (PRODUCT, "")):
+        file = written(tmp_path / "net.onnx", nodes)
+        if not rest:
+            assert describe_rest(file) == "it can be measured as it is and quantized"
+            continue
+        with pytest.raises(Unsupported, match=f"{rest}$"):
+            load_network(file, Model(name="net", file=file))
 
 
 @pytest.mark.parametrize(("nodes", "kind"), [(PRODUCT, "float32"), (UNPACKED, "float16")])
