@@ -7,6 +7,7 @@ from onnx import NodeProto
 from bench.cost.onnx_constants import array_of
 from bench.cost.onnx_rules import weight_name
 from bench.cost.onnx_shapes import Graph
+from bench.cost.onnx_surrogate import attributes
 from bench.formats.qonnx import is_quantizer
 
 PASSING = {"Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Dropout", "Pad"}
@@ -38,6 +39,16 @@ def _width(graph: Graph, name: str, makers: dict[str, NodeProto]) -> int | None:
         return None
     if node.op_type == "BipolarQuant":
         return 1
+    if node.op_type == "MultiThreshold":
+        return _named_width(attributes(node).get("out_dtype", b"").decode(errors="replace"))
     place = {"Trunc": 4 if len(node.input) < 6 else 5}.get(node.op_type, 3)
     stored = array_of(graph, node.input[place]) if place < len(node.input) else None
     return None if stored is None or stored.size == 0 else int(stored.max())
+
+
+def _named_width(name: str) -> int | None:
+    """The bits of FINN's data types: `BIPOLAR`, `BINARY`, `INT4`, `UINT2`."""
+    if name in ("BIPOLAR", "BINARY"):
+        return 1
+    digits = name.removeprefix("U").removeprefix("INT")
+    return int(digits) if digits.isdecimal() and digits.isascii() else None

@@ -24,6 +24,7 @@ from bench.errors import InvalidInput, first_line
 from bench.formats.onnx_file import bytes_on_disk, load_onnx
 from bench.formats.onnx_functions import expand_functions
 from bench.formats.onnx_walk import DRAWN, every_node, subgraphs
+from bench.formats.qonnx import belongs
 
 SMALL = 1024
 """Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
@@ -110,6 +111,9 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
         _check_divisors(node, file)
     copy = ModelProto(ir_version=max(model.ir_version, 4))
     copy.opset_import.extend(model.opset_import)
+    imported = {entry.domain for entry in model.opset_import}
+    own = {node.domain for node in every_node(model.graph) if belongs(node)}  # old QONNX files import nothing for them
+    copy.opset_import.extend(helper.make_opsetid(domain, 1) for domain in sorted(own - imported))
     _at_batch_one(model.graph, initializers, copy.graph)
     try:
         onnx.checker.check_model(copy)

@@ -14,7 +14,7 @@ FORM = "qonnx"
 REMEDY = "target fpga takes it (pressbench run --target fpga), as do own targets with backend hls"
 """Where a QONNX file can be measured."""
 FAMILIES = ("onnx.brevitas", "qonnx.custom_op", "finn.custom_op")
-QUANTIZERS = ("Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc")
+QUANTIZERS = ("Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc", "MultiThreshold")
 
 
 def is_qonnx(model: ModelProto) -> bool:

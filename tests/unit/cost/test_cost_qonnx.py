@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from rich.console import Console
@@ -47,6 +48,18 @@ def test_weights_that_a_quantizer_rounds_to_zero_are_zero(tmp_path: Path) -> Non
     cost = cost_of(tmp_path / "net.onnx")
     assert (cost.macs, cost.nonzero_macs) == (16, 0)
     assert cost.layers[-1].activation_bits is None
+
+
+def test_a_network_of_finn_is_counted_with_the_bits_of_its_thresholds(tmp_path: Path) -> None:
+    """Old files import no operator set for the domain."""
+    made = Graph("finn.custom_op.general")
+    x = made.op("MultiThreshold", "input", made.keep([[0.0, 0.5, 1.0]]), domain=made.domain, out_dtype="UINT2")
+    weight = made.keep(np.sign(made.weights(8, 2)))
+    onnx.save(made.model((8,), made.op("MatMul", x, weight), 2, imports=False), str(tmp_path / "net.onnx"))
+    cost = cost_of(tmp_path / "net.onnx")
+    (layer,) = (layer for layer in cost.layers if layer.macs)
+    assert (layer.macs, layer.activation_bits, cost.unknown) == (16, 2, ())
+    assert find_form(tmp_path / "net.onnx") == "qonnx"
 
 
 def test_a_qonnx_file_is_a_format_of_its_own(tmp_path: Path) -> None:
