@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto
 
-from bench.errors import Unsupported
+from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import load_onnx
 from bench.formats.onnx_walk import every_node, every_tensor
 from bench.formats.tflite_file import read_tflite
@@ -34,8 +35,11 @@ def refuse_unquantizable(file: Path) -> None:
 
 
 def describe_rest(file: Path) -> str:
-    """What is left to do with a file that a step cannot take."""
-    return "it can be measured as it is" if _find(file) else "it can be measured as it is and quantized"
+    """What is left to do with a file that a step cannot take. One that does not read is named when it is opened."""
+    with suppress(InvalidInput):
+        if _find(file):
+            return "it can be measured as it is"
+    return "it can be measured as it is and quantized"
 
 
 def _find(file: Path) -> str:
