@@ -115,5 +115,6 @@ def draw_choices(space: Space, seed: int) -> list[Choice]:
 def narrow(space: Space, choice: Choice, then: str) -> str:
     """The recipe's text of a choice, with the steps that follow."""
     keep = keep_text(space.groups, choice)
-    step = f"widths(keep={keep!r})" if keep else ""
+    ranked = "" if space.criterion == "l2" else f", criterion={space.criterion!r}"
+    step = f"widths(keep={keep!r}{ranked})" if keep else ""
     return " + ".join(filter(None, (step, then)))

@@ -26,11 +26,15 @@ NARROWEST = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Space:
-    """What a search chooses from. `fixed`: groups that cannot be narrowed -> the reason."""
+    """What a search chooses from. `fixed`: groups that cannot be narrowed -> the reason.
+
+    `criterion`: by which the step `widths` ranks channels, as the losses do.
+    """
 
     groups: tuple[Group, ...]
     layers: tuple[Layer, ...]
     fixed: Mapping[str, str]
+    criterion: str = "l2"
 
 
 def read_space(network: Network, context: Context, step: int, progress: Progress) -> Space:
@@ -68,7 +72,7 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
         )
         for name, layer in weighted_layers(network.module).items()
     )
-    return Space(groups=tuple(groups), layers=layers, fixed=fixed)
+    return Space(groups=tuple(groups), layers=layers, fixed=fixed, criterion="l2" if context.data is None else "taylor")
 
 
 def _group(ranked: Ranked, step: int) -> Group:

@@ -15,6 +15,7 @@ from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput
 from bench.records import PairLaunch
+from bench.search.board import narrow
 from bench.search.costs import add_up, count_weights
 from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
@@ -95,9 +96,13 @@ def test_groups_and_the_layers_that_follow_them_are_read_from_the_network(space)
 def test_weights_add_up_and_a_choice_has_a_text(space):
     costs = add_up(space.layers, space.groups, count_weights)
     assert costs.of(whole_choice(space.groups)) == sum(layer.weights for layer in space.layers)
-    narrow = tuple(0 for _ in space.groups)
-    assert set(keep_text(space.groups, narrow)) == {f"{group.layers[0]}={group.widths[0]}" for group in space.groups}
+    narrow_choice = tuple(0 for _ in space.groups)
+    assert set(keep_text(space.groups, narrow_choice)) == {
+        f"{group.layers[0]}={group.widths[0]}" for group in space.groups
+    }
     assert keep_text(space.groups, whole_choice(space.groups)) == ()
+    assert "criterion='taylor') + int8" in narrow(space, narrow_choice, "int8")
+    assert narrow(space, whole_choice(space.groups), "int8") == "int8"
 
 
 def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: Path):
