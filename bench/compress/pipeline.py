@@ -28,6 +28,7 @@ from bench.compress.trained_cache import apply_or_load
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import load_onnx
+from bench.formats.qonnx import FORM, REMEDY
 from bench.formats.quantized import refuse_unquantizable
 from bench.inputs.of_file import settle_onnx
 from bench.models.calls import input_names, output_names
@@ -67,6 +68,8 @@ def compress(
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
     base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked, batch=batch)
     asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
+    if asked is not None and FORM in base.files:
+        raise Unsupported(f"{model.name} is a QONNX file, quantized already: measure it without a recipe; {REMEDY}")
     quant = asked or base.quant
     found, samples = dict(base.notes), NO_SAMPLES
     if quant is not None:

@@ -11,6 +11,8 @@ import pytest
 from rich.console import Console
 
 from bench.compress.model_files import base_from_file
+from bench.compress.pipeline import compress
+from bench.compress.recipe import parse_recipe
 from bench.cost.count import cost_of
 from bench.errors import Unsupported
 from bench.line.own_models import find_form
@@ -71,3 +73,5 @@ def test_a_qonnx_file_is_a_format_of_its_own(tmp_path: Path) -> None:
     assert list(base_from_file(model, (), tmp_path).files) == ["qonnx"]
     with pytest.raises(Unsupported, match=r"net.onnx is a QONNX file, quantized already, .* target fpga takes it"):
         load_network(file, model)
+    with pytest.raises(Unsupported, match="quantized already: measure it without a recipe; target fpga takes it"):
+        compress(model, parse_recipe("int8", "int8()"), data=None, cache=tmp_path, seed=0, progress=lambda *_: None)
