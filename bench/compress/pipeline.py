@@ -68,12 +68,10 @@ def compress(
     plain = tuple(step for step in steps if not isinstance(step, Quantizer))
     base = _make_base(model, plain, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked, batch=batch)
     asked = next((step.spec() for step in steps if isinstance(step, Quantizer)), None)
-    if asked is not None and FORM in base.files:
-        raise Unsupported(f"{model.name} is a QONNX file, quantized already: measure it without a recipe; {REMEDY}")
     quant = asked or base.quant
     found, samples = dict(base.notes), NO_SAMPLES
     if quant is not None:
-        _check_quant(quant, base.layers, model)
+        _check_quant(quant, base, model)
         found[notes.ENTROPY] = "the runtime quantizes the weights, and its file is not coded"
     if quant is not None and quant.kind in CALIBRATED:
         on, state = calibrate if asked else FROM_DATA, [name for _, name in model.feedback]
@@ -296,14 +294,16 @@ def _spec_from(fields: dict[str, Json] | None) -> QuantSpec | None:
     return QuantSpec(**{**fields, "keep_float": tuple(fields["keep_float"]), "ranges": ranges})
 
 
-def _check_quant(quant: QuantSpec, layers: tuple[str, ...], model: Model) -> None:
+def _check_quant(quant: QuantSpec, base: Base, model: Model) -> None:
     """Of a network. In a user's file nodes have names too, which the backend that compiles it checks.
 
     Raises `Unsupported` for a file that no quantizer takes, before inputs to calibrate on are asked for.
     """
+    if FORM in base.files:
+        raise Unsupported(f"{model.name} is a QONNX file, quantized already: measure it without a recipe; {REMEDY}")
     if quant.kind in CALIBRATED and model.file is not None and model.file.suffix in {".onnx", ".tflite"}:
         refuse_unquantizable(model.file)
     for name in quant.keep_float:
-        if model.file is None and layers and name not in layers:
-            near = get_close_matches(name, layers, n=3, cutoff=0.0)
+        if model.file is None and base.layers and name not in base.layers:
+            near = get_close_matches(name, base.layers, n=3, cutoff=0.0)
             raise InvalidInput(f"keep_float={name!r}: {model.name} has no such layer; nearest: {', '.join(near)}")
