@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 600.0, 80.0
 MOST_PIECES = 150
 """Points that a picture has at most: the median of neighbouring nights, with their least and largest as a band."""
 MOST_SHOWN = 40
-"""Series that are drawn. The others are counted in words; `pressbench regress` judges all."""
+"""Series that are drawn. The others are counted in words, and those that never moved; `pressbench regress` judges all."""
 MOST_MARKS = 12
 
 
@@ -50,14 +50,15 @@ class Changes:
 
 
 def draw_timelines(timelines: Sequence[Timeline]) -> Changes | None:
-    """The largest newest changes first; None without a series."""
+    """The largest newest changes first, without series that never moved; None without a series."""
     if not timelines:
         return None
-    ranked = sorted(timelines, key=lambda one: (not one.changes, -one.size, not one.environment))
+    moved = [one for one in timelines if min(one.values) < max(one.values)]
+    ranked = sorted(moved, key=lambda one: (not one.changes, -one.size, not one.environment))
     return Changes(
         pictures=[draw(one) for one in ranked[:MOST_SHOWN]],
         changed=sum(bool(one.changes) for one in timelines),
-        left=max(0, len(ranked) - MOST_SHOWN),
+        left=len(timelines) - len(ranked[:MOST_SHOWN]),
     )
 
 

@@ -60,9 +60,10 @@ def test_the_page_draws_the_largest_change_first_and_counts_the_rest():
         *trace_history(history(quiet(20))),
         *trace_history(history(stepped(60, 30, factor=1.2), model="<b>&\"'")),
     ]
-    drawn = draw_timelines(lines * 20)
+    drawn = draw_timelines(lines * 30)
     assert drawn is not None
-    assert (len(drawn.pictures), drawn.left) == (MOST_SHOWN, len(lines) * 20 - MOST_SHOWN)
+    assert (len(drawn.pictures), drawn.left) == (MOST_SHOWN, len(lines) * 30 - MOST_SHOWN)
+    assert {picture.metric.partition(",")[0] for picture in drawn.pictures} == {"latency"}  # no other ever moved
     assert "<b>" in drawn.pictures[0].cell
     page = render_page(suite()[:3], [run()], lines)
     assert "What changed" in page
