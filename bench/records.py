@@ -152,12 +152,28 @@ class ColdStart:
     """From the start of a process to its first answer, without `Launch.load_ms` and what the harness did between.
 
     `start_ms`: until the worker's own code ran; None where the kernel does not say. `runtime_ms`: import of the
-    runtime. `first_ms`: the first inference.
+    runtime; None where another program measured. `first_ms`: the first inference.
     """
 
     start_ms: float | None
-    runtime_ms: float
+    runtime_ms: float | None
     first_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeSummary:
+    """What a program that keeps no samples printed of its timed inferences, in ns.
+
+    `std_ns`: their standard deviation. `median_ns`: None where it prints none. `unit_ns`: the step of its clock.
+    """
+
+    count: int
+    mean_ns: float
+    std_ns: float
+    least_ns: float
+    most_ns: float
+    median_ns: float | None = None
+    unit_ns: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +200,7 @@ class Launch:
     `stopped`: "converged", "time limit" or "sample limit". `climate`: around the timed samples and after the energy
     windows; () in records of older versions, as `cold` is None.
     `sustained`: in the last launch, where the suite asks for it. `end_to_end`: where it names functions.
+    `summary`: instead of samples, of a program that keeps none.
     """
 
     samples_ns: tuple[int, ...]
@@ -201,14 +218,15 @@ class Launch:
     sustained: tuple[SustainedWindow, ...] = ()
     end_to_end: EndToEnd | None = None
     facts: Mapping[str, Json] = field(default_factory=dict)
+    summary: TimeSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairLaunch:
-    """One fresh process that ran baseline A and candidate B in ABBA blocks.
+    """One fresh process that ran baseline A and candidate B in ABBA blocks; on a phone, one process for each duration.
 
     Each row of `blocks_ns` is the duration of one inference in (a, b, b, a) order; `waits_ns`
-    has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out.
+    has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out (the fewest).
     `first`: which session was built first, "a" or "b". `steady`: as in `Launch`, of both together.
     `distrust`: reasons not to believe it: what a session ("A: ...", "B: ...") fell back to, what a meter saw.
     `climate`: before and after the blocks; () in records of older versions.

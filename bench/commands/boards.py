@@ -1,4 +1,4 @@
-"""What `pressbench targets check` and `targets clean` do on a board that is reached by SSH."""
+"""What `pressbench targets check` and `targets clean` do on a board reached by SSH and on a phone."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ WRONG_CLOCK_S = 60.0
 
 def look_at_board(target: Target, reach: Reach) -> list[dict[str, Json]]:
     """Rows `kind`, `name`, `state`, `lacking`, `remedy` of what a board has. Raises `Unavailable` if it has no answer."""
+    if target.reach == "adb":
+        from bench.reach.adb.reach import Adb
+
+        assert isinstance(reach, Adb)
+        return reach.check_up()
     from bench.reach.ssh.reach import Ssh
 
     assert isinstance(reach, Ssh)
@@ -36,8 +41,13 @@ def look_at_board(target: Target, reach: Reach) -> list[dict[str, Json]]:
     ]
 
 
-def clean_board(reach: Reach) -> dict[str, Any]:
+def clean_board(target: Target, reach: Reach) -> dict[str, Any]:
     """Removes what runs left on a board: `freed` bytes, and the names that are `left` because they are not ours."""
+    if target.reach == "adb":
+        from bench.reach.adb.reach import Adb
+
+        assert isinstance(reach, Adb)
+        return reach.clean()
     from bench.reach.ssh.reach import Ssh
 
     assert isinstance(reach, Ssh)

@@ -66,7 +66,7 @@ def check_target(name: str, cache: Path) -> tuple[Any, Any, int]:
 def _check_board(target: Target, cache: Path, folder: Path, reaches: Reaches) -> tuple[Any, Any, int]:
     """One table of everything on the board, whatever is missing; exit code 3 when a backend does not run there."""
     reach = reaches.find(target, "")
-    rows: list[dict[str, Any]] = [{"kind": "reach", "name": "ssh", "state": reach.describe()}]
+    rows: list[dict[str, Any]] = [{"kind": "reach", "name": target.reach, "state": reach.describe()}]
     rows += look_at_board(target, reach)
     failed = False
     for choice in target.backend:
@@ -131,9 +131,11 @@ def clean_target(name: str) -> Answer:
     """Removes what runs have left on a board. Raises `InvalidInput` for a target that is not one."""
     target = load_target(name)
     if not is_elsewhere(target):
-        raise InvalidInput(f"targets clean {name}: nothing is sent to it, its reach is {target.reach!r}, not 'ssh'")
+        raise InvalidInput(
+            f"targets clean {name}: nothing is sent to it, its reach is {target.reach!r}, not 'ssh' or 'adb'"
+        )
     with Reaches() as reaches:
-        done = clean_board(reaches.find(target, ""))
+        done = clean_board(target, reaches.find(target, ""))
     left = f"; left there, because it is not ours: {', '.join(done['left'])}" if done["left"] else ""
     text = f"{done['freed'] / 1e6:.1f} MB removed from the board{left}"
     return {"target": name, "freed_bytes": done["freed"], "left": done["left"]}, text

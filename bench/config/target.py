@@ -17,8 +17,10 @@ from bench.plugins import available
 from bench.types import Scalar
 
 PACKAGE = "targets"
-BOARD_KEYS = ("host", "python", "folder", "root", "ssh_config")
-"""What only a target of reach "ssh" has."""
+OWN_KEYS = dict.fromkeys(("host", "python", "folder", "root", "ssh_config"), "ssh") | dict.fromkeys(
+    ("serial", "benchmark_model"), "adb"
+)
+"""Key -> the one reach whose targets have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +85,8 @@ class Target:
 
     Only of a board (reach "ssh"): `host`: user@host, or a host of the user's ssh configuration; `python`: its Python,
     `folder`: where it keeps what is sent, `root`: of its /proc and /sys, `ssh_config`: a file instead of the user's.
+    Only of a phone (reach "adb"): `serial`: as `adb devices` lists it; `benchmark_model`: the user's copy of LiteRT's
+    benchmark binary for it, a path on this machine.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -105,6 +109,12 @@ class Target:
     folder: str = "~/.cache/pressbench-board"
     root: str = "/"
     ssh_config: str = ""
+    serial: str = ""
+    benchmark_model: str = ""
+
+
+PLAIN = Target(name="", backend=())
+"""Every key as it is by default."""
 
 
 def load_target(name: str) -> Target:
@@ -127,6 +137,7 @@ def load_target(name: str) -> Target:
         _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
     _check_meters(target, path)
     _check_cooling(target, path)
+    _check_phone(target, path)
     if target.settings != SettingsChoice() and target.reach not in ("local", "ssh"):
         raise InvalidInput(f"{path}: key 'settings': {target.reach!r} is not a real device: leave it out")
     if target.settings.nvpmodel is not None and target.settings.nvpmodel < 0:
@@ -155,17 +166,29 @@ def _check_meters(target: Target, path: Path) -> None:
 def _check_board_keys(target: Target, path: Path) -> None:
     """What only a board has is not ignored elsewhere. Raises `InvalidInput` naming the key."""
     for item in fields(Target):
-        if (key := item.name) not in BOARD_KEYS:
+        if (key := item.name) not in OWN_KEYS:
             continue
-        text = getattr(target, key)
-        if text != item.default and target.reach != "ssh":
-            raise InvalidInput(f'{path}: key {key!r} is for reach = "ssh", here it is {target.reach!r}: leave it out')
+        text, reach = getattr(target, key), OWN_KEYS[item.name]
+        if text != item.default and target.reach != reach:
+            raise InvalidInput(
+                f'{path}: key {key!r} is for reach = "{reach}", here it is {target.reach!r}: leave it out'
+            )
         if not text.isprintable():
             raise InvalidInput(f"{path}: key {key!r}: {text!r} has a sign that no path or name has")
     for key in ("folder", "root"):
         text = getattr(target, key)
         if not text.startswith(("/", "~")):
             raise InvalidInput(f"{path}: key {key!r}: a path on the board that begins with / or ~, found {text!r}")
+
+
+def _check_phone(target: Target, path: Path) -> None:
+    """What another program measures there cannot be watched by ours. Raises `InvalidInput` naming the key."""
+    for key in ("meters", "devices", "cool_down_s", "settings"):
+        if target.reach == "adb" and getattr(target, key) != getattr(PLAIN, key):
+            raise InvalidInput(
+                f"{path}: key {key!r}: on a phone benchmark_model measures by itself, and nothing of ours runs beside it: "
+                "leave it out"
+            )
 
 
 def _check_registered(kind: str, name: str, where: str) -> None:

@@ -20,6 +20,7 @@ from bench.records import (
     MemoryPhase,
     PairLaunch,
     SustainedWindow,
+    TimeSummary,
 )
 from bench.types import Clock, Json
 
@@ -65,7 +66,10 @@ class MemoryRead:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedRuns:
-    """The samples of one launch; the fields are those of `bench.records.Launch`. `clock`: which samples count."""
+    """The samples of one launch, or their summary; the fields are those of `bench.records.Launch`.
+
+    `clock`: which samples count.
+    """
 
     clock: Clock
     samples_ns: tuple[int, ...]
@@ -74,6 +78,7 @@ class TimedRuns:
     warmup: int
     steady: bool
     stopped: str
+    summary: TimeSummary | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

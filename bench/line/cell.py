@@ -137,10 +137,9 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
         ran=run_prepared(cell, prepared, setting),
         baseline_uncounted=() if is_baseline(cell) else baseline.uncounted,
     )
-    if found.ran.outputs is None:
-        return found
-    evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
-    found = replace(found, checked=check_outputs(cell, found.ran, evaluation, baseline))
+    if found.ran.outputs is not None:
+        evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
+        found = replace(found, checked=check_outputs(cell, found.ran, evaluation, baseline))
     bench = prepared.bench
     if bench is None or is_baseline(cell) or bench.reach.counts or not bench.measure.pairs:
         return found
@@ -245,7 +244,7 @@ def make_baseline(found: CellFindings | None, verdict: Verdict) -> Baseline:
     outputs = found.ran.outputs
     wrong, quality = found.checked.baseline_error, found.checked.quality
     return Baseline(
-        absent=absent if outputs is None else "",
+        absent="" if outputs is not None or found.ran.launches else absent,
         artifact=found.prepared.artifact,
         outputs=outputs,
         accuracy=quality.accuracy if quality else None,

@@ -145,7 +145,7 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
         device=ran.device,
         backend_version=ran.version,
         digest=prepared.artifact.digest,
-        inputs=prepared.evaluation.source,
+        inputs="" if ran.launches and ran.outputs is None else prepared.evaluation.source,
         calibration=prepared.source.calibrated_on,
         cost=found.cost,
         launches=ran.launches,

@@ -108,8 +108,9 @@ def run_artifact(bench: Bench, artifact: Artifact) -> Findings:
 
 
 def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
-    """All launches of one artifact. Outputs and the profile come from the first."""
-    found = Findings(device=bench.reach.describe())
+    """All launches of one artifact. Outputs, where the way gives any, and the profile come from the first."""
+    unjudged = "" if bench.reach.infers else bench.reach.lacks["accuracy"]
+    found = Findings(device=bench.reach.describe(), notes=(unjudged,) if unjudged else ())
     beside = next((meter.options for meter in bench.meters if meter.path == EXTERNAL), {})
     for number in range(bench.measure.launches):
         first = number == 0
@@ -125,7 +126,7 @@ def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
         with listening(beside) as line:
             ended, outputs = _run_job(bench, job, wants_outputs=first)
         found = _add_launch(found, hear(ended.events, line, beside), outputs)
-    return found
+    return replace(found, missing={**found.missing, **bench.reach.lacks})
 
 
 def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
@@ -187,7 +188,7 @@ def pairs_with_first(bench: Bench, first: Artifact, others: Sequence[Artifact]) 
 
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:
     with temporary_folder(WORK_PREFIX) as workdir:
-        target = workdir / "outputs.npz" if wants_outputs else None
+        target = workdir / "outputs.npz" if wants_outputs and bench.reach.infers else None
         limit_s = bench.measure.limit_s + job.cooling.limit_s + job.sustain_s
         ended = bench.reach.run(replace(job, outputs=str(target) if target else None), workdir, limit_s)
         return ended, _read_outputs(target) if target else None
@@ -264,6 +265,7 @@ def _make_launch(events: Sequence[Event]) -> Launch:
         sustained=tuple(window for read in _find_all(events, say.Sustained) for window in read.windows),
         climate=tuple(read.climate for read in _find_all(events, say.ClimateRead)),
         facts={**_find_one(events, say.MachineFacts).facts, "steal_ns": loaded.steal_ns},
+        summary=timed.summary,
     )
 
 

@@ -12,6 +12,7 @@ from bench.records import Climate, Launch, PairLaunch
 from bench.stats import latency
 from bench.stats.energy import resolution_share
 from bench.stats.latency import pick_samples
+from bench.stats.summaries import summarize
 from bench.types import Clock, Status
 
 DRIFT = 0.05
@@ -180,7 +181,7 @@ def find_coarse_meter(launches: Sequence[Launch]) -> tuple[str, ...]:
 
 def find_busy_machine(launches: Sequence[Launch], clock: Clock, min_clean_share: float) -> str:
     """Why the machine was too busy for its figures to be believed; "" if it was not."""
-    share = latency(launches, clock).clean_share if launches else None
+    share = latency(launches, clock).clean_share if launches and not summarize(launches) else None
     if share is None or share >= min_clean_share:
         return ""
     return f"only {share:.0%} of the samples ran without waiting for a CPU"

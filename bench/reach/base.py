@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar
 
 from bench.device.events import Counted, Event
@@ -26,6 +28,12 @@ class Reach(ABC):
     counts: ClassVar[bool] = False
     """Whether it counts instructions instead of measuring time. Its jobs are then "count" jobs, and `Ended.counts`
     has one entry per inference between two marks."""
+
+    infers: ClassVar[bool] = True
+    """Whether a job's outputs come back."""
+
+    lacks: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """CSV column -> why this way cannot fill it."""
 
     @abstractmethod
     def describe(self) -> str:

@@ -31,6 +31,12 @@ def _ssh(target: Target, _device: str) -> Reach:
     return open_ssh(target, os.environ)
 
 
+def _adb(target: Target, _device: str) -> Reach:
+    from bench.reach.adb.reach import open_adb
+
+    return open_adb(target, os.environ)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
     """A kind of reach. `elsewhere`: its device is another machine than this host.
@@ -47,23 +53,32 @@ REACHES: Mapping[str, Way] = {
     "local": Way(open=_local),
     "emulated": Way(open=_emulated),
     "ssh": Way(open=_ssh, elsewhere=True),
+    "adb": Way(open=_adb, elsewhere=True),
 }
 
 
 def check_reach(target: Target) -> None:
-    """Raises `InvalidInput` for a kind that does not exist and a board without an address; opens nothing."""
+    """Raises `InvalidInput` for a kind that does not exist, a board without an address and a phone without a program.
+
+    Opens nothing.
+    """
     if target.reach not in REACHES:
         raise unknown("reach", target.reach, REACHES)
     if target.reach == "ssh":
         from bench.reach.ssh.address import find_address
 
         find_address(target.name, target.host, os.environ)
+    if target.reach == "adb":
+        from bench.reach.adb.binary import find_abi, find_binary
+
+        find_abi(find_binary(target.name, target.benchmark_model, os.environ))
 
 
 def open_reach(target: Target, device: str) -> Reach:
-    """`device`: the variant of the target a cell runs on. Raises as `check_reach`, and `Unavailable` when the way to
-    the target is not set up."""
-    check_reach(target)
+    """`device`: the variant of the target a cell runs on. Raises `InvalidInput` for a kind that does not exist and a
+    board without an address, and `Unavailable` when the way to the target is not set up."""
+    if target.reach != "adb":  # a phone can be cleaned without the program that measures
+        check_reach(target)
     return REACHES[target.reach].open(target, device)
 
 

@@ -127,7 +127,7 @@ def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
 
 def samples_of(record: Record) -> int:
     """A hash of all raw samples: two nights never share it."""
-    return hash(tuple(launch.samples_ns for launch in record.launches))
+    return hash(tuple((launch.samples_ns, launch.summary) for launch in record.launches))
 
 
 def measure(record: Record) -> Iterable[tuple[Metric, str, bool, float]]:

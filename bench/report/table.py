@@ -24,6 +24,7 @@ from bench.stats import (
     score_interval,
 )
 from bench.stats.end_to_end import split_time
+from bench.stats.summaries import SummarizedLatency, summarize
 from bench.stats.sustained import Sustained, settle
 from bench.types import Clock
 
@@ -213,7 +214,11 @@ def other_accuracies(record: Record) -> dict[str, float]:
 def explain_tails(record: Record, row: Row) -> dict[str, str]:
     """Column -> why the samples of a measured cell support no 90th or 99th percentile."""
     tails = [name for name in ("p90", "p99") if row[f"latency_{name}_ms"] is None]
-    if record.clock is Clock.SIMULATED or not has_samples(record) or not tails:
+    if record.clock is Clock.SIMULATED or not tails:
+        return {}
+    if summarized := summarize(record.launches):
+        return dict(summarized.missing)
+    if not has_samples(record):
         return {}
     why = latency(record.launches, record.clock).missing
     return {f"latency_{name}_ms": why[name] for name in tails}
@@ -224,6 +229,8 @@ def latency_columns(record: Record) -> Row:
     if record.clock is Clock.SIMULATED:
         simulated = record.simulation.latency_ms if record.simulation else None
         return median_columns(simulated, record)
+    if summarized := summarize(record.launches):
+        return summarized_columns(summarized, record)
     if not has_samples(record):
         return {}
     found = latency(record.launches, record.clock)
@@ -239,6 +246,18 @@ def latency_columns(record: Record) -> Row:
     }
 
 
+def summarized_columns(found: SummarizedLatency, record: Record) -> Row:
+    """The same from summaries, as far as they go."""
+    p50 = found.p50
+    return {
+        **median_columns(p50.value if p50 else None, record),
+        "latency_mean_ms": found.mean,
+        "latency_p50_low_ms": p50.low if p50 else None,
+        "latency_p50_high_ms": p50.high if p50 else None,
+        "samples": found.samples,
+    }
+
+
 def median_columns(p50_ms: float | None, record: Record) -> Row:
     """The median and the throughput it allows when inferences run one after another."""
     return {
@@ -248,7 +267,9 @@ def median_columns(p50_ms: float | None, record: Record) -> Row:
 
 
 def has_samples(record: Record) -> bool:
-    """Whether any launch left samples of the clock that counts."""
+    """Whether any launch left samples of the clock that counts, or their summary."""
+    if summarize(record.launches):
+        return True
     device = record.clock is Clock.DEVICE
     return any(launch.device_ns if device else launch.samples_ns for launch in record.launches)
 
@@ -298,11 +319,12 @@ def cold_columns(record: Record) -> Row:
     launches = record.launches
     colds = [(launch.load_ms, launch.cold) for launch in launches if launch.cold]
     begun = [(load_ms, cold, cold.start_ms) for load_ms, cold in colds if cold.start_ms is not None]
-    whole = [start + cold.runtime_ms + load_ms + cold.first_ms for load_ms, cold, start in begun]
+    imported = [cold.runtime_ms for _, cold in colds if cold.runtime_ms is not None]
+    whole = [start + (cold.runtime_ms or 0.0) + load_ms + cold.first_ms for load_ms, cold, start in begun]
     return {
         "cold_start_ms": median(whole) if whole else None,
         "process_start_ms": median(start for *_, start in begun) if begun else None,
-        "runtime_load_ms": median(cold.runtime_ms for _, cold in colds) if colds else None,
+        "runtime_load_ms": median(imported) if imported else None,
         "load_ms": median(launch.load_ms for launch in launches) if launches else None,
         "first_inference_ms": median(cold.first_ms for _, cold in colds) if colds else None,
     }
