@@ -169,6 +169,8 @@ class _Searching:
         """The best so far, where a search ends early."""
         if best := rank(self.tried[1:], self.goal):
             self.note(f"best so far, on the validation split: {best[0].recipe!r}, {best[0].latency_ms:.4g} ms")
+        elif self.tried[1:]:
+            self.note("no candidate so far keeps every limit")
 
     def _state(self, plan: Plan, run_id: str) -> RunState:
         return RunState(plan=plan, run_id=run_id, setting=make_setting(plan, self.around, self.reaches))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from small_network import small_data
 from bench.commands.progress import watching
 from bench.commands.search.command import search_best
 from bench.config.suite import Measure
+from bench.errors import InvalidInput
 from bench.line.plan import Request
+from bench.records import Record
 from bench.search import board, plans
 from bench.search.asked import Asked
 from bench.store import Store
@@ -30,8 +33,15 @@ profile_runs = 0
 """
 
 
+def interrupt_third(record: Record, done: int, total: int) -> None:
+    """As Ctrl-C does after the second candidate."""
+    del total
+    if done == 3 and record.recipe != "winner":
+        raise KeyboardInterrupt
+
+
 @pytest.mark.slow
-def test_a_search_finds_a_narrower_network_whose_recipe_makes_it_again(tmp_path: Path, monkeypatch):
+def test_an_interrupted_search_continues_and_finds_a_narrower_network_with_its_recipe(tmp_path: Path, monkeypatch):
     quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
     monkeypatch.setattr(plans, "TRIAL", quick)
     monkeypatch.setattr(board, "CHECKED", 2)
@@ -57,10 +67,14 @@ def test_a_search_finds_a_narrower_network_whose_recipe_makes_it_again(tmp_path:
     )
     asked = Asked(request=request, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
     said = io.StringIO()
+    results, cache = tmp_path / "results", tmp_path / "cache"
+    with watching(said) as watch, pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(watch, "on_cell", interrupt_third)
+        search_best(asked, results=results, url=None, resume=False, cache=cache, watch=watch)
+    with watching(said) as watch, pytest.raises(InvalidInput, match="was begun with other options"):
+        search_best(replace(asked, max_drop=2.0), results=results, url=None, resume=True, cache=cache, watch=watch)
     with watching(said) as watch:
-        done = search_best(
-            asked, results=tmp_path / "results", url=None, resume=False, cache=tmp_path / "cache", watch=watch
-        )
+        done = search_best(asked, results=results, url=None, resume=True, cache=cache, watch=watch)
     winner = done.answer["winner"]
     assert winner["recipe"].startswith("widths(keep=(")
     assert winner["file_bytes"] <= 5400 < done.answer["finals"][0]["file_bytes"]
