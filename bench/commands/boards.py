@@ -12,6 +12,7 @@ from bench.types import Json
 RUNTIMES: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ort": ("onnxruntime", ("onnxruntime", "onnxruntime-gpu"), "{python} -m pip install onnxruntime"),
     "litert": ("ai_edge_litert", ("ai-edge-litert",), "{python} -m pip install ai-edge-litert"),
+    "executorch": ("executorch", ("executorch",), "{python} -m pip install executorch"),
     "openvino": ("openvino", ("openvino",), "{python} -m pip install openvino"),
     "pytorch": ("torch", ("torch",), "{python} -m pip install torch"),
     "trt": ("tensorrt", ("tensorrt",), "sudo apt install nvidia-jetpack"),

@@ -38,6 +38,7 @@ class Counting(Backend):
 
 
 RUNTIMES = {
+    "executorch": {"executorch"},
     "hls": {"hls4ml"},
     "litert": {"ai-edge-litert"},
     "openvino": {"openvino"},

@@ -1,0 +1,1 @@
+"""ExecuTorch with its XNNPACK delegate on the CPU."""
