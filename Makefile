@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench report test test-all coverage check wheel perf perf-stats papers cases cases-fast gpu arm fpga onnx2tf clean
+.PHONY: setup bench nightly report test test-all coverage check wheel perf perf-stats papers cases cases-fast gpu arm fpga onnx2tf clean
 
 setup: $(STAMP)
 
@@ -27,6 +27,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 bench: setup
 	$(BIN)/pressbench run --target $(TARGET) --suite $(SUITE) --results $(RESULTS)
+
+# One night: run, measure changed files again, judge, report; NIGHTLY holds further options.
+nightly: setup
+	$(BIN)/pressbench nightly --target $(TARGET) --suite $(SUITE) --results $(RESULTS) $(NIGHTLY)
 
 report: setup
 	$(BIN)/pressbench report --results $(RESULTS)

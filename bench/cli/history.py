@@ -1,14 +1,17 @@
-"""The commands over stored runs: report, energy, regress, triage."""
+"""The commands over stored runs: report, energy, nightly, regress, triage."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from bench.cli.app import command
-from bench.cli.options import database_option, judging_options, results_option
+from bench.cli.options import answer_options, database_option, judging_options, results_option, share_options
+from bench.paths import cache_folder, data_folder
 
 
 @command("report")
@@ -50,22 +53,59 @@ def energy_command(**arguments: Any) -> tuple[Any, Any]:
 @results_option
 @database_option
 @judging_options
-@click.option(
-    "--fail-on",
-    multiple=True,
-    default=("regression", "missing"),
-    show_default=True,
-    type=click.Choice(["regression", "missing", "environment", "inconclusive", "improvement", "nothing"]),
-    help="Alarms that end with exit code 1. Several times for several.",
-)
-@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Also write JUnit XML here.")
-@click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Also write a summary here.")
-@click.option("--github", is_flag=True, help="Also print GitHub's annotations.")
+@answer_options
 def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
     """What changed over the nights of a store: regressions, improvements, environments, missing series."""
     from bench.commands.regress import find_regressions
 
     return find_regressions(**arguments)
+
+
+@command("nightly")
+@click.option(
+    "--target", "targets", multiple=True, default=("cpu",), show_default=True, help="Several times for several."
+)
+@click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
+@click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
+@results_option
+@database_option
+@share_options
+@answer_options
+@click.option(
+    "--again",
+    "again_s",
+    type=float,
+    default=900.0,
+    show_default=True,
+    help="Seconds a target for running changed files beside their last good ones; 0 for none.",
+)
+@click.option(
+    "--keep-samples",
+    type=click.IntRange(14),
+    default=60,
+    show_default=True,
+    help="Runs of a target whose raw samples stay whole; of older ones the quantiles stay.",
+)
+def nightly_command(
+    *, results: Path, url: str | None, data: str | None, suite: str, **wished: Any
+) -> tuple[Any, Any, int]:
+    """Run a suite on targets, measure changed files again, judge and report the night: what a timer calls."""
+    from bench.commands.nights.nightly import Wishes, run_night
+    from bench.commands.progress import watching
+    from bench.line.plan import Request
+
+    def make_request(target: str) -> Request:
+        return Request(target=target, suite=suite, data_root=data_folder(data, os.environ))
+
+    with watching(sys.stderr) as watch:
+        return run_night(
+            Wishes(suite=suite, **wished),
+            make_request,
+            results=results,
+            url=url,
+            cache=cache_folder(os.environ),
+            watch=watch,
+        )
 
 
 @command("triage")

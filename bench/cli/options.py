@@ -84,9 +84,31 @@ smallest_option = click.option(
 
 def judging_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """How a night is judged: the same of `regress` and of `triage`, which looks for one of its alarms."""
+    return click.option("--target", help="Only the runs of this target.")(share_options(function))
+
+
+def share_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The shares and nights that a judgement goes by."""
     rate = click.option("--false-alarms", type=float, default=0.01, show_default=True, help="Share that may be false.")
     nights = click.option(
         "--nights", type=click.IntRange(1), default=14, show_default=True, help="Newest nights to look for changes in."
     )
-    target = click.option("--target", help="Only the runs of this target.")
-    return target(rate(smallest_option(nights(function))))
+    return rate(smallest_option(nights(function)))
+
+
+def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What fails, and what is written besides the terminal."""
+    kinds = click.Choice(["regression", "missing", "environment", "inconclusive", "improvement", "nothing"])
+    file = click.Path(path_type=Path, dir_okay=False)
+    fail_on = click.option(
+        "--fail-on",
+        multiple=True,
+        default=("regression", "missing"),
+        show_default=True,
+        type=kinds,
+        help="Alarms that end with exit code 1. Several times for several.",
+    )
+    junit = click.option("--junit", type=file, help="Also write JUnit XML here.")
+    markdown = click.option("--markdown", type=file, help="Also write a summary here.")
+    github = click.option("--github", is_flag=True, help="Also print GitHub's annotations.")
+    return fail_on(junit(markdown(github(function))))

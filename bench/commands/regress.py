@@ -46,6 +46,14 @@ def find_regressions(
     failing = read_fail_on(fail_on)
     with open_existing(results, url) as store:
         night = judge_store(store, target, false_alarms, smallest_effect, nights)
+    extra, code = write_answers(night, failing, junit=junit, markdown=markdown, github=github)
+    return {**to_json(night), "failed": night.count(failing)}, to_terminal(night) + extra, code
+
+
+def write_answers(
+    night: Night, failing: Sequence[Kind], *, junit: Path | None, markdown: Path | None, github: bool
+) -> tuple[str, int]:
+    """Writes the files that were asked for; the annotations to print, and the exit code."""
     for path, option, text in (
         (junit, "--junit", to_junit(night, failing)),
         (markdown, "--markdown", to_markdown(night)),
@@ -53,9 +61,8 @@ def find_regressions(
         if path is not None:
             with written(path, option):
                 path.write_text(text, encoding="utf-8")
-    failed = night.count(failing)
-    text = to_terminal(night) + (f"\n{to_annotations(night)}" if github else "")
-    return {**to_json(night), "failed": failed}, text, Regression.exit_code if failed else 0
+    annotations = f"\n{to_annotations(night)}" if github else ""
+    return annotations, Regression.exit_code if night.count(failing) else 0
 
 
 def judge_store(store: Store, target: str | None, false_alarms: float, smallest_effect: float, nights: int) -> Night:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.records import Run
+from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
 from bench.regress.judge import MOST, RECENT, judge
 from bench.regress.missing import find_missing
@@ -42,7 +43,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Night:
-    """The newest night. `series`: how many were judged; `young`: of these, how many have too few nights yet."""
+    """The newest night. `series`: how many were judged; `young`: of these, how many have too few nights yet.
+
+    `suspects`: cells to run side by side with their last good file, as `pressbench nightly` does.
+    """
 
     newest: Run
     runs: int
@@ -51,6 +55,7 @@ class Night:
     groups: tuple[Group, ...]
     known: tuple[Known, ...]
     notes: tuple[str, ...]
+    suspects: tuple[Suspect, ...]
     rate: float
     smallest_effect: float
 
@@ -75,7 +80,10 @@ def judge_night(
     runs = [run for run in store.runs() if target in (None, run.target)][-MOST:]
     history = read_history((run, store.records(run.run_id)) for run in runs)
     judged = [judge(series, recent=recent) for _, series in sorted(history.series.items())]
-    alarms = [*raise_alarms(judged, rate=rate, smallest_effect=smallest_effect), *find_missing(history)]
+    again = store.remeasured()
+    raised = raise_alarms(judged, rate=rate, smallest_effect=smallest_effect)
+    raised, cleared = settle(raised, judged, again, runs, smallest_effect, recent)
+    alarms = [*raised, *find_missing(history)]
     known = match_triage(alarms, store.triage(), history)
     return Night(
         newest=runs[-1],
@@ -84,7 +92,8 @@ def judge_night(
         young=sum(len(one.series.points) < YOUNG for one in judged),
         groups=tuple(group_alarms(alarms)),
         known=tuple(known),
-        notes=tuple(dict.fromkeys(history.notes)),
+        notes=tuple(dict.fromkeys([*history.notes, *cleared])),
+        suspects=tuple(find_suspects(judged, again, runs[-1])),
         rate=rate,
         smallest_effect=smallest_effect,
     )

@@ -64,13 +64,14 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One night of a series. `night`: place of its run in the history. `digest`: of the deployed file."""
+    """One night of a series. `night`: place of its run in the history. `digest`: of the deployed file; `cell`: its key."""
 
     night: int
     run_id: str
     at: str
     value: float
     digest: str = ""
+    cell: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -176,6 +177,7 @@ def make_point(run: Run, record: Record, night: int, value: float) -> Point:
         at=run.started_at,
         value=value,
         digest=record.digest,
+        cell=record.key,
         environment=read_environment(run, record),
     )
 

@@ -61,6 +61,8 @@ def to_terminal(night: Night) -> str:
         for one in known_of(night, group):
             state = one.state + (f": {one.triage.note}" if one.triage and one.triage.note else "")
             lines.append(plain(f"  {one.id}  {describe_size(one.alarm):<28}  {one.alarm.series}  [{state}]"))
+            if one.alarm.why not in group.cause:
+                lines.append(plain(f"            {one.alarm.why}"))
     lines += ["", tail(night), *(f"note: {plain(note)}" for note in night.notes)]
     return "\n".join(lines)
 

@@ -2,6 +2,7 @@
 
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
+from bench.store.remeasured import Remeasured
 from bench.store.triage import STATES, Triage
 
-__all__ = ["STATES", "Store", "Triage", "find_absent_file"]
+__all__ = ["STATES", "Remeasured", "Store", "Triage", "find_absent_file"]

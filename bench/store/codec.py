@@ -22,6 +22,7 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from bench.errors import InvalidInput
 from bench.records import Record, Run
+from bench.store.remeasured import Remeasured
 from bench.store.upgrade import upgrade_record, upgrade_run
 
 RECORD_VERSION = 3
@@ -44,7 +45,16 @@ class StoredRun:
     run: Run
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRemeasured:
+    """The JSON of a cell that was measured again."""
+
+    record_version: int
+    again: Remeasured
+
+
 RECORDS = TypeAdapter(StoredRecord)
+AGAIN = TypeAdapter(StoredRemeasured)
 RUNS = TypeAdapter(StoredRun)
 
 
@@ -56,6 +66,16 @@ def pack_record(record: Record) -> bytes:
 def pack_run(run: Run) -> bytes:
     """The bytes of one run. TypeError: as `pack_record`."""
     return pack(RUNS, StoredRun(record_version=RECORD_VERSION, run=run))
+
+
+def pack_again(again: Remeasured) -> bytes:
+    """The bytes of what was measured again. TypeError: as `pack_record`."""
+    return pack(AGAIN, StoredRemeasured(record_version=RECORD_VERSION, again=again))
+
+
+def unpack_again(packed: bytes, where: str) -> Remeasured:
+    """Inverse of `pack_again`. InvalidInput: as `unpack_record`."""
+    return unpack(AGAIN, packed, where).again
 
 
 def unpack_record(packed: bytes, where: str) -> Record:

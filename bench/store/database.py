@@ -14,9 +14,10 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
-from bench.store.codec import pack_record, pack_run, unpack_record, unpack_run
+from bench.store.codec import pack_again, pack_record, pack_run, unpack_again, unpack_record, unpack_run
 from bench.store.connect import connect, reading, writing
-from bench.store.schema import CELLS, RUNS, TRIAGE, prepare
+from bench.store.remeasured import Remeasured
+from bench.store.schema import CELLS, REMEASURED, RUNS, TRIAGE, prepare
 from bench.store.triage import Triage
 
 SILENT_FOR = timedelta(hours=1)
@@ -149,6 +150,21 @@ class Store:
         with writing(self.engine, self.where) as connection:
             connection.execute(delete(TRIAGE).where(TRIAGE.c.alarm == triage.alarm))
             connection.execute(insert(TRIAGE).values(**asdict(triage)))
+
+    def remeasured(self) -> list[Remeasured]:
+        """What was measured again, by start of the run."""
+        query = select(REMEASURED).join(RUNS).order_by(RUNS.c.started_at, REMEASURED.c.id)
+        with reading(self.engine, self.where) as connection:
+            rows = connection.execute(query).all()
+        return [unpack_again(row.body, f"{self.where}: run {row.run_id}, measured again {row.key}") for row in rows]
+
+    def add_remeasured(self, again: Remeasured) -> None:
+        """Keeps one cell that was measured again, in place of an earlier try of that night."""
+        same = (REMEASURED.c.run_id == again.run_id) & (REMEASURED.c.key == again.key)
+        body = pack_again(again)
+        with writing(self.engine, self.where) as connection:
+            connection.execute(delete(REMEASURED).where(same))
+            connection.execute(insert(REMEASURED).values(run_id=again.run_id, key=again.key, body=body))
 
     def last_interrupted(self, target: str, suite: str) -> Run | None:
         """The latest interrupted run of this target and suite that no process runs; None where there is none."""

@@ -4,6 +4,7 @@ Schema history:
 1  runs and cells; a run did not say which process it belonged to.
 2  runs.owner and runs.touched_at: they show whether a run was killed or still goes on.
 3  triage: what was decided about the alarms of `pressbench regress`.
+4  remeasured: suspects that were run side by side with their last good file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sqlalchemy import (
 
 from bench.errors import InvalidInput
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 METADATA = MetaData()
 
 VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
@@ -74,6 +75,16 @@ TRIAGE = Table(
     Column("changed_at", String(40), nullable=False),
 )
 
+REMEASURED = Table(
+    "remeasured",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("run_id", String(200), ForeignKey("runs.run_id"), nullable=False),
+    Column("key", String(200), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("run_id", "key", name="once_a_night"),
+)
+
 
 def prepare(connection: Connection, where: str) -> None:
     """Creates the tables in an empty database, or brings an older one up to date, in the open transaction.
@@ -110,5 +121,10 @@ def upgrade_to_3(connection: Connection) -> None:
     TRIAGE.create(connection)
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2, 3: upgrade_to_3}
+def upgrade_to_4(connection: Connection) -> None:
+    """Adds the table of what was measured again, empty."""
+    REMEASURED.create(connection)
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2, 3: upgrade_to_3, 4: upgrade_to_4}
 """Version -> the step from the one before it."""

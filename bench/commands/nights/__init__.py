@@ -1,0 +1,1 @@
+"""`pressbench nightly`: a night from the first cell to the exit code."""
