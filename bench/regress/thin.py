@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from bench.records import Launch, PairLaunch, Record
 from bench.stats import keep_clean
-from bench.stats.latency import MIN_CLEAN
+from bench.stats.latency import MIN_CLEAN, pick_samples
 from bench.stats.ratio import choose_blocks, take_logs
 from bench.types import Clock
 
@@ -27,19 +28,29 @@ def thin(record: Record) -> Record:
         return record
     return replace(
         record,
-        launches=tuple(thin_launch(launch, record.clock) for launch in record.launches),
+        launches=thin_launches(record.launches, record.clock),
         pairs=tuple(thin_pair(pair, record.conditions.threads) for pair in record.pairs),
         missing={**record.missing, "clean_share": "old: of the raw samples, the quantiles are kept"},
         facts={**record.facts, THINNED: f"{sum(len(launch.samples_ns) for launch in record.launches)} raw samples"},
     )
 
 
-def thin_launch(launch: Launch, clock: Clock) -> Launch:
-    """Evenly spaced order statistics of the samples that count, the middle one exactly their median."""
-    kept, _ = keep_clean(launch.samples_ns, launch.waits_ns)
-    samples = kept if len(kept) >= min(MIN_CLEAN, len(launch.samples_ns)) else np.asarray(launch.samples_ns)
-    device = np.asarray(launch.device_ns) if clock is Clock.DEVICE else np.asarray(())
-    return replace(launch, samples_ns=spread(samples), waits_ns=(), device_ns=spread(device))
+def thin_launches(launches: Sequence[Launch], clock: Clock) -> tuple[Launch, ...]:
+    """Evenly spaced order statistics of the samples that count, the middle one their median. As in `latency`, preempted
+    samples count in all launches where one has too few others."""
+    given = [pick_samples(launch, clock) for launch in launches]
+    cleans = [keep_clean(samples, launch.waits_ns)[0] for samples, launch in zip(given, launches, strict=True)]
+    enough = all(len(kept) >= min(MIN_CLEAN, len(raw)) for kept, raw in zip(cleans, given, strict=True))
+    used = cleans if enough else [np.asarray(raw) for raw in given]
+    if clock is Clock.DEVICE:
+        return tuple(
+            replace(one, samples_ns=spread(np.asarray(one.samples_ns)), waits_ns=(), device_ns=spread(kept))
+            for one, kept in zip(launches, used, strict=True)
+        )
+    return tuple(
+        replace(one, samples_ns=spread(kept), waits_ns=(), device_ns=())
+        for one, kept in zip(launches, used, strict=True)
+    )
 
 
 def spread(samples: np.ndarray) -> tuple[int, ...]:

@@ -27,7 +27,13 @@ def whole(samples=1500, preempted=0.1, blocks=40):
         waits = np.where(random.random((blocks, 4)) < preempted, 30_000, 0)
         return PairLaunch(blocks_ns=tuple(map(tuple, rows.tolist())), waits_ns=tuple(map(tuple, waits.tolist())))
 
-    return record("r", launches=tuple(launch() for _ in range(5)), pairs=tuple(pair() for _ in range(5)))
+    return record(
+        "r",
+        recipe="pruned",
+        baseline_key="base",
+        launches=tuple(launch() for _ in range(5)),
+        pairs=tuple(pair() for _ in range(5)),
+    )
 
 
 @pytest.mark.parametrize("preempted", [0.0, 0.1, 0.999])
@@ -35,7 +41,7 @@ def whole(samples=1500, preempted=0.1, blocks=40):
 def test_medians_speed_ups_and_their_intervals_stay(preempted, blocks):
     before = whole(preempted=preempted, blocks=blocks)
     after = thin(before)
-    row, thinner = compute_row(before), compute_row(after)
+    row, thinner = compute_row(before, None), compute_row(after, None)
     for name in SAME:
         assert thinner.get(name) == pytest.approx(row.get(name), rel=1e-5), name
     assert thinner["latency_p90_ms"] == pytest.approx(row["latency_p90_ms"], rel=0.01)
