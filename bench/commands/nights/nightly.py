@@ -127,7 +127,7 @@ def run_target(
     cache: Path,
     watch: Watch,
 ) -> None:
-    """Runs the suite on one target, going on with an interrupted run, and measures its suspects again.
+    """Continues the interrupted run of one target or begins another, and measures its suspects again.
 
     A target that cannot be run is noted; the others go on. Raises `DiskFull`.
     """
