@@ -27,7 +27,7 @@ from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 try:
     import torch
-    from executorch.extension.pybindings import portable_lib as runtime
+    from executorch.extension.pybindings import _C as runtime  # noqa: N811 - `portable_lib` imports the compiler too: 7 s
 except ImportError as error:
     raise Unavailable(f"executorch cannot be imported: {error}; pip install executorch") from error
 
