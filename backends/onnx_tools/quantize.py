@@ -22,8 +22,9 @@ from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, 
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.operators import MULTIPLYING
 from backends.onnx_tools.precision import split_by_precision
-from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare
+from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare, refuse_passed_through
 from backends.onnx_tools.unquantizable import find_masked, find_softmaxes, quantize_what_can_be
+from backends.onnx_tools.verify import run_written
 from backends.onnx_tools.weights import check_width, choose_opset, pack_layers
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
@@ -51,9 +52,10 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
         raise Unsupported("ONNX Runtime quantizes weights per channel symmetrically only: ask for per_channel=False")
     if spec.weight_bits not in WEIGHTS:
         raise Unsupported(f"ONNX Runtime quantizes weights to 4, 8 or 16 bits, not {spec.weight_bits}")
+    refuse_passed_through(model, stored=False)
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepare(model, work, QUANTIZED_OPSET)
+        ready = prepare(model, work, QUANTIZED_OPSET, separate=True)
         ranges = activation_ranges(ready, samples, spec)
         ranges |= _place_trained(ready, spec, ranges)
         kept = find_kept(model, ready, spec)
@@ -73,6 +75,7 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
                 calibrate_method=CalibrationMethod.MinMax,
                 extra_options={**layout.extra, "WeightSymmetric": spec.weight_symmetric},
             )
+            run_written(work / "quantized.onnx", ready)
 
         masked = find_masked(ready, ranges)
         with quiet_tools():
@@ -88,8 +91,10 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
 def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     """float16 weights and operators between float32 inputs and outputs.
 
-    Raises `Unsupported` where a layer to keep float is in a body: the conversion would put its casts outside.
+    Raises `Unsupported` where a layer to keep float is in a body, since the conversion would put its casts outside, and
+    where an output is an input or a weight.
     """
+    refuse_passed_through(model, stored=True)
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     if inside := set(kept) - {node.name for node in model.graph.node}:
         names = list_names(sorted(inside))
@@ -197,16 +202,21 @@ def _tensors_data(ranges: Mapping[str, tuple[float, float]]) -> TensorsData:
     return TensorsData(CalibrationMethod.MinMax, pairs)
 
 
-def describe(model: ModelProto, asked: str, kept: Sequence[str], facts: Mapping[str, Json]) -> Quantized:
-    """The quantized network with its layers counted. `kept`: nodes the recipe keeps float.
+def describe(
+    model: ModelProto,
+    asked: str,
+    kept: Sequence[str],
+    facts: Mapping[str, Json],
+    remedy: str = "try dynamic_int8 or int8_weights",
+) -> Quantized:
+    """The quantized network with its layers counted. `kept`: nodes the recipe keeps float. `remedy`: where none could be.
 
     Raises `Unsupported` when nothing was quantized, or when the quantizer did not keep a layer.
     """
     split = split_by_precision(model.graph)
     if not split.quantized:
-        others = (
-            f"; {list_names(split.left)} would stay float32: try dynamic_int8 or int8_weights" if split.left else ""
-        )
+        tried = remedy if layers(model.graph) else "it can be measured as it is"
+        others = f"; {list_names(split.left)} would stay float32: {tried}" if split.left else ""
         raise Unsupported(f"ONNX Runtime found nothing to quantize in this network{others}")
     if lost := set(kept) & set(split.quantized):
         raise Unsupported(f"ONNX Runtime quantized layers that keep_float names: {list_names(sorted(lost))}")

@@ -21,6 +21,7 @@ from backends.onnx_tools.graph import at_least_opset, infer, name_nodes, walk_gr
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.onnx_tools.operators import LINEAR_MODELS, MULTIPLYING, is_quantized
+from backends.onnx_tools.shared_weights import separate_weights
 from bench.errors import InvalidInput, Unsupported
 
 TOOL_ERRORS: tuple[type[Exception], ...] = (
@@ -47,9 +48,10 @@ SAME = 1e-3
 Arrays = list[NDArray[np.generic]]
 
 
-def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
+def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False) -> ModelProto:
     """The float network in `opset` or newer, its constants and batch norms folded; also in work/prepared.onnx.
 
+    `separate`: weights used in several ways become one for each way, as ONNX Runtime's own quantizers need them.
     Raises `Unsupported` for a network that is quantized already, that does not compute in float32, whose opset
     cannot be raised, or that preparing changes; `InvalidInput` for one that ONNX Runtime does not take.
     """
@@ -71,6 +73,8 @@ def prepare(model: ModelProto, work: Path, opset: int) -> ModelProto:
     del done.graph.value_info[:]  # quantize_dynamic transposes weights, but not what is declared of them
     done.graph.value_info.extend(typed)
     name_nodes(done)
+    if separate:
+        separate_weights(done)
     move_weights_in(done.graph)
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))
@@ -113,6 +117,17 @@ def refuse_other_floats(model: ModelProto) -> None:
         kinds = " and ".join(sorted(set(types.values())))
         raise Unsupported(
             f"the network computes in {kinds}, and quantizers take float32: export it in float32 (in torch, model.float())"
+        )
+
+
+def refuse_passed_through(model: ModelProto, *, stored: bool) -> None:
+    """Raises `Unsupported` where an output is an input of the network itself or, with `stored`, one of its weights."""
+    sources = {value.name for value in model.graph.input}
+    sources |= {item.name for item in model.graph.initializer} if stored else set()
+    if found := [value.name for value in model.graph.output if value.name in sources]:
+        raise Unsupported(
+            f"output {found[0]!r} is an input or a weight of the network as it stands, which ONNX Runtime's tools break: "
+            "export the network without that output"
         )
 
 

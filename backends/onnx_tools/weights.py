@@ -6,6 +6,7 @@ unpacks again at every inference, which the measurement shows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from backends.onnx_tools.graph import layers, walk_graphs
+from backends.onnx_tools.graph import layers, walk_graphs, walk_nodes
 from backends.onnx_tools.operators import RECURRENT, weight_inputs
 from bench.errors import Unsupported
 from bench.types import QuantSpec
@@ -171,11 +172,13 @@ def _axes(node: NodeProto, rank: int) -> tuple[int, int]:
 
 def _gemm_to_matmul(graph: GraphProto) -> None:
     """Plain Gemms become MatMul and Add, in place: MatMulNBits replaces MatMuls only."""
+    readers = Counter(name for node in walk_nodes(graph) for name in node.input)
+    readers.update(value.name for value in graph.output)
     for weight, nodes in layers(graph).items():
         node = nodes[0]
         scaled = any(item.name in {"alpha", "beta"} and item.f != 1 for item in node.attribute)
         turned = any(item.name == "transA" and item.i for item in node.attribute)
-        if node.op_type != "Gemm" or node not in graph.node or len(nodes) > 1 or scaled or turned:
+        if node.op_type != "Gemm" or node not in graph.node or readers[node.input[1]] > 1 or scaled or turned:
             continue
         tensor = next(item for item in graph.initializer if item.name == node.input[1])
         if _axes(node, 2) == (0, 1):

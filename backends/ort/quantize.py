@@ -24,6 +24,7 @@ from backends.onnx_tools.quantize import (
 )
 from backends.onnx_tools.ready import prepare
 from backends.onnx_tools.unquantizable import quantize_what_can_be
+from backends.onnx_tools.verify import run_written
 from bench.errors import Unsupported
 from bench.types import QuantSpec, Scalar
 
@@ -62,7 +63,7 @@ def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
     """int8 weights; activations get their range at every inference (ConvInteger, MatMulInteger)."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
-        ready = prepare(model, work, QUANTIZED_OPSET)
+        ready = prepare(model, work, QUANTIZED_OPSET, separate=True)
         kept = find_kept(model, ready, spec)
 
         def quantize(left_float: Sequence[str]) -> None:
@@ -75,10 +76,13 @@ def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
                 nodes_to_exclude=[*left_float, *(f"{name}_MatMul" for name in left_float)],
                 extra_options={"EnableSubgraph": True},
             )
+            run_written(work / "quantized.onnx", ready)
 
         with quiet_tools():
             quantize_what_can_be(quantize, find_takable(ready), [*kept, *find_wider(ready)])
         kept += [f"{name}_MatMul" for name in kept]
         done = onnx.load(str(work / "quantized.onnx"))
     names = {node.name for node in walk_nodes(done.graph)}
-    return describe(done, "int8", [name for name in kept if name in names], describe_opset(model, done))
+    left = [name for name in kept if name in names]
+    remedy = "try int8_weights, or float16_weights for a smaller file"
+    return describe(done, "int8", left, describe_opset(model, done), remedy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Literal
 
@@ -39,6 +39,25 @@ def weighted_layers(
             near = get_close_matches(name, found, n=3, cutoff=0.0)
             raise InvalidInput(f"no layer {name!r} with weights; nearest: {', '.join(near) or 'there is none'}")
     return {name: layer for name, layer in found.items() if name not in skip and (not only or name in only)}
+
+
+def some_layers(
+    step: object, module: nn.Module, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> dict[str, nn.Module]:
+    """As `weighted_layers`. Raises `Unsupported` naming the step where there are none."""
+    found = weighted_layers(module, only=only, skip=skip)
+    if not found:
+        raise Unsupported(f"{step!r}: the network has no convolution and no linear layer here that holds its weight")
+    return found
+
+
+def companions(
+    module: nn.Module, asked: Iterable[str], granularity: Granularity, *, only: tuple[str, ...], skip: tuple[str, ...]
+) -> frozenset[str]:
+    """Layers that may lose outputs together with those asked for: linear ones with convolutions, as the gates of
+    squeeze-and-excitation. None where neurons are removed: convolutions keep their channels then."""
+    named = weighted_layers(module, only=only, skip=skip) if granularity == "channel" else {}
+    return frozenset(named) - {*asked}
 
 
 def distinct(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:

@@ -108,11 +108,9 @@ def _per_module(
 
 
 def _filters(layer: nn.Module, weight: Tensor) -> Tensor:
-    """The weights of each output channel as a row."""
+    """The weights of each output channel as a row. A transposed weight has those of one group on axis 1."""
     if isinstance(layer, CONVOLUTIONS) and layer.transposed:
-        if layer.groups > 1:
-            raise Unsupported("channels of a grouped transposed convolution cannot be ranked")
-        weight = weight.transpose(0, 1)
+        return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
     return weight.flatten(1)
 
 

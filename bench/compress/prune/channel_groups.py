@@ -111,17 +111,23 @@ def trace(module: nn.Module, example: Inputs) -> Graph:
 
 
 def candidates(
-    graph: Graph, module: nn.Module, amounts: Mapping[str, float], criterion: ChannelCriterion, context: Context
+    graph: Graph,
+    module: nn.Module,
+    amounts: Mapping[str, float],
+    criterion: ChannelCriterion,
+    context: Context,
+    along: frozenset[str] = frozenset(),
 ) -> list[Candidate]:
     """One for each group of channels that can go. `amounts`: layer -> share of its outputs that may go.
 
-    Layers tied together take the smallest share named for one of them. The network's outputs stay.
+    Layers tied together take the smallest share named for one of them. Layers of `along` lose outputs only together
+    with one of `amounts`. The network's outputs stay.
     Raises `MisfitError` naming the layers whose groups the library gets wrong.
     """
     names = {layer: name for name, layer in module.named_modules()}
-    ignored = [module.get_submodule(name) for name in weighted_layers(module) if name not in amounts]
-    ignored += _output_layers(graph)
-    groups = _groups(graph, ignored, names)
+    others = [name for name in weighted_layers(module) if name not in amounts]
+    ignored = [module.get_submodule(name) for name in others if name not in along] + _output_layers(graph)
+    groups = _groups(graph, ignored, [module.get_submodule(name) for name in others], names)
     members = [_members(graph, group, names) for group in groups]
     clamps = {layer: clamp for layer, node in graph.module2node.items() if (clamp := _clamp(node)) is not None}
     ranked = channel_scores(module, members, criterion, context, clamps)
@@ -142,13 +148,18 @@ def candidates(
     return found
 
 
-def _groups(graph: Graph, ignored: list[nn.Module], names: Mapping[nn.Module, str]) -> list[Any]:
-    """All groups whose channels may go, in the network's order. Raises `MisfitError` for all that the library gets wrong."""
-    found, faults, kept, seen = [], dict[str, str](), set(ignored), set(ignored)
+def _groups(
+    graph: Graph, ignored: list[nn.Module], unasked: list[nn.Module], names: Mapping[nn.Module, str]
+) -> list[Any]:
+    """All groups whose channels may go, in the network's order. None starts at an `unasked` layer or holds an `ignored`
+    one. Raises `MisfitError` for all that the library gets wrong."""
+    found, faults, kept, seen = [], dict[str, str](), set(ignored), {*ignored, *unasked}
     for layer in [layer for layer in graph.module2node if isinstance(layer, RANKABLE)]:
         if layer in seen:
             continue
         width = width_of(layer)
+        if width == 1:  # it cannot go, and what it gates by broadcasting has channels of its own
+            continue
         try:
             group_of(graph, layer, {0, width - 1})  # what fails for two channels takes minutes to fail for all
             group = group_of(graph, layer, range(width))
@@ -180,6 +191,8 @@ def fault_in(graph: Graph, group: Any) -> str:
         size = size_of(graph, item)
         if size is not None and item.idxs and not 0 <= min(item.idxs) <= max(item.idxs) < size:
             return f"torch-pruning names channel {max(item.idxs)} of {size}"
+        if None in item.root_idxs:
+            return "torch-pruning loses track of which channels go together"
     blocks, size = _blocks_of(group), len(group[0].idxs)
     return f"{size} channels are not a multiple of the {blocks} groups that follow" if size % blocks else ""
 

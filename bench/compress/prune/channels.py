@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, final
 
-from torch import nn
-
 from bench.compress.arguments import Fraction, Within
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import CONVOLUTIONS, weighted_layers
+from bench.compress.layers import KINDS, Granularity, companions, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.weights import Scope
@@ -52,7 +50,7 @@ class Channels(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """A smaller network. Raises `Unsupported` where nothing can go or a layer would lose everything."""
-        return _remove(self, network, context, CONVOLUTIONS, "convolution here; neurons(...) prunes linear layers")
+        return _remove(self, network, context, "channel", "convolution here; neurons(...) prunes linear layers")
 
 
 @final
@@ -83,7 +81,7 @@ class Neurons(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """A smaller network. Raises `Unsupported` where nothing can go or a layer would lose everything."""
-        return _remove(self, network, context, (nn.Linear,), "linear layer here; channels(...) prunes convolutions")
+        return _remove(self, network, context, "neuron", "linear layer here; channels(...) prunes convolutions")
 
 
 def _check_widths(step: Channels | Neurons) -> None:
@@ -95,11 +93,11 @@ def _check_widths(step: Channels | Neurons) -> None:
 
 
 def _remove(
-    step: Channels | Neurons, network: Network, context: Context, kinds: tuple[type[nn.Module], ...], otherwise: str
+    step: Channels | Neurons, network: Network, context: Context, granularity: Granularity, otherwise: str
 ) -> Network:
-    """Removes outputs of the layers of these kinds. `otherwise`: what to say where there are none."""
+    """Removes outputs of the layers that have these. `otherwise`: what to say where there are none."""
     layers = weighted_layers(network.module, only=step.only, skip=step.skip)
-    amounts = {name: step.amount for name, layer in layers.items() if isinstance(layer, kinds)}
+    amounts = {name: step.amount for name, layer in layers.items() if isinstance(layer, KINDS[granularity])}
     if not amounts:
         raise Unsupported(f"{step!r}: the network has no {otherwise}")
     cut = Cut(
@@ -107,5 +105,6 @@ def _remove(
         scope=step.scope,
         round_to=max(1, step.width_step) if step.round_to == "auto" else step.round_to,
         halve=step.round_to == "auto",
+        along=companions(network.module, amounts, granularity, only=step.only, skip=step.skip),
     )
     return remove(network, amounts, cut, context)

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import KINDS, Granularity, distinct, weight_of, weighted_layers
+from bench.compress.layers import KINDS, Granularity, companions, distinct, weight_of, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.channel_groups import Tied
 from bench.compress.prune.remove_channels import Cut, remove, tied
@@ -83,11 +83,14 @@ class Iterative(WeightPruner):
         """Which layers are ranked together, before the first round. Raises `Unsupported` if `to` is less than one channel."""
         if self.granularity == "weight":
             return []
-        found = tied(network, layers, context)
+        found = tied(network, layers, context, self._along(network, layers))
         ranked = [found] if self.scope == "global" else [[item] for item in found]
         if not any(round(self.to * sum(item.size for item in items)) for items in ranked):
             raise Unsupported(f"{self!r} removes no {self.granularity} of layers this small, or only outputs")
         return ranked
+
+    def _along(self, network: Network, layers: Iterable[str]) -> frozenset[str]:
+        return companions(network.module, layers, self.granularity, only=self.only, skip=self.skip)
 
     def _remove(self, network: Network, context: Context, ranked: list[list[Tied]], share: float) -> Network:
         """Removes channels until `share` of the first widths is gone. A round that is too small removes none."""
@@ -96,7 +99,7 @@ class Iterative(WeightPruner):
             size, left = sum(item.size for item in items), sum(item.left(network.module) for item in items)
             going = left - (size - round(share * size))
             amounts |= {name: going / left for item in items for name in item.layers}
-        cut = Cut(criterion=self.criterion, scope=self.scope)
+        cut = Cut(criterion=self.criterion, scope=self.scope, along=self._along(network, amounts))
         return remove(network, amounts, cut, context) if any(amounts.values()) else network
 
 

@@ -33,12 +33,16 @@ from bench.errors import Unsupported
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """How channels are chosen. `round_to`: what widths are multiples of. `halve`: half of it where nothing could go."""
+    """How channels are chosen. `round_to`: what widths are multiples of. `halve`: half of it where nothing could go.
+
+    `along`: layers that lose outputs only together with the layers asked for, as the linear gate of a convolution.
+    """
 
     criterion: ChannelCriterion
     scope: Scope = "layer"
     round_to: int = 1
     halve: bool = False
+    along: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,8 @@ def remove(network: Network, amounts: Mapping[str, float], cut: Cut, context: Co
     changed = {name: [first.get(name, before[name]), width] for name, width in after.items() if width != before[name]}
     if not changed:
         raise Unsupported(
-            f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs"
+            f"a share of {max(amounts.values())} removes no channel of layers this small, or only outputs "
+            "and layers tied to those or to layers left out"
             + (
                 f"; widths stay multiples of round_to={cut.round_to}: take a smaller one"
                 if cut.round_to > 1 and not cut.halve
@@ -92,14 +97,16 @@ def _describe(removed: Removed, cut: Cut) -> str:
     )
 
 
-def tied(network: Network, layers: Iterable[str], context: Context) -> list[Tied]:
+def tied(
+    network: Network, layers: Iterable[str], context: Context, along: frozenset[str] = frozenset()
+) -> list[Tied]:
     """The named layers whose outputs can be removed. Layers that lose them together are one entry.
 
     Removes half of each on trial. Raises `Unsupported` as `remove` does.
     """
-    amounts, cut = dict.fromkeys(layers, 0.5), Cut(criterion="l1")
+    amounts, cut = dict.fromkeys(layers, 0.5), Cut(criterion="l1", along=along)
     _cut(network.module, amounts, cut, context)
-    return _tied(network.module, amounts, context)
+    return _tied(network.module, amounts, context, along)
 
 
 def groups_of(network: Network, context: Context) -> list[Tied]:
@@ -126,9 +133,11 @@ def _tied_or_fault(whole: nn.Module, amounts: Mapping[str, float], context: Cont
         return error
 
 
-def _tied(whole: nn.Module, amounts: Mapping[str, float], context: Context) -> list[Tied]:
+def _tied(
+    whole: nn.Module, amounts: Mapping[str, float], context: Context, along: frozenset[str] = frozenset()
+) -> list[Tied]:
     module = copy.deepcopy(whole).requires_grad_()
-    found = candidates(trace(module, context.example), module, amounts, "l1", context)
+    found = candidates(trace(module, context.example), module, amounts, "l1", context, along)
     return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
 
 
@@ -160,7 +169,7 @@ def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, con
     """Raises `MisfitError` where the library fails, or where the result computes something else."""
     module = copy.deepcopy(whole).requires_grad_()
     graph = trace(module, context.example)
-    found = candidates(graph, module, amounts, cut.criterion, context)
+    found = candidates(graph, module, amounts, cut.criterion, context, cut.along)
     round_to, indices = _choose(found, cut)
     chosen = [(one, going) for one, going in zip(found, indices, strict=True) if going]
     removals = Removals()

@@ -12,7 +12,7 @@ from torch import nn
 from bench.compress import notes
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import Granularity, weight_of
+from bench.compress.layers import Granularity, companions, weight_of
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.iterative import check_criterion, layers_of
 from bench.compress.prune.remove_channels import Cut, remove, tied
@@ -90,8 +90,9 @@ class Sensitivity(WeightPruner):
         Layers tied together are one tuple.
         """
         if self.granularity != "weight":
-            cut = Cut(criterion=self.criterion)
-            sizes = {item.layers: item.size for item in tied(network, layers, context)}
+            along = companions(network.module, layers, self.granularity, only=self.only, skip=self.skip)
+            cut = Cut(criterion=self.criterion, along=along)
+            sizes = {item.layers: item.size for item in tied(network, layers, context, along)}
             return sizes, lambda amounts: remove(network, amounts, cut, context)
         scores = saliency(network.module, layers, self.criterion, context)
         return {(name,): weight_of(layer).numel() for name, layer in layers.items()}, lambda amounts: prune_to(

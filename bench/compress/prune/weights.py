@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.compress import notes
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, weight_of, weighted_layers
+from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, some_layers, weight_of, weighted_layers
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json
@@ -52,7 +52,7 @@ class Prune(WeightPruner):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Hits `amount` within one weight per ranking. Raises `Unsupported` if a layer would lose all its weights."""
-        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        layers = distinct(some_layers(self, network.module, only=self.only, skip=self.skip))
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, self.amount), self.scope)
 
@@ -71,7 +71,7 @@ class Threshold(WeightPruner):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` if a layer has no weight that large."""
         del context
-        layers = weighted_layers(network.module, only=self.only, skip=self.skip)
+        layers = some_layers(self, network.module, only=self.only, skip=self.skip)
         return with_masks(network, {name: weight_of(layer).abs() >= self.value for name, layer in layers.items()})
 
 

@@ -165,3 +165,11 @@ def test_weights_that_no_step_knows_are_named(text: str, tmp_path: Path) -> None
 @pytest.mark.parametrize(("text", "module"), [("prune(amount=0.5)", Tied()), ("finetune(epochs=1)", Attending())])
 def test_nothing_is_told_where_nothing_is_left(text: str, module: nn.Module, tmp_path: Path) -> None:
     assert "outside_layers" not in run(text, module, tmp_path).notes
+
+
+@pytest.mark.parametrize(
+    "text", ["prune(amount=0.5)", "prune(amount=0.5, criterion='taylor')", "threshold(value=0.1)", "regularize()"]
+)
+def test_a_network_without_layers_is_refused_by_the_steps_that_need_some(text: str, tmp_path: Path) -> None:
+    with pytest.raises(Unsupported, match="has no convolution and no linear layer here that holds its weight"):
+        run(text, nn.Sequential(nn.Flatten(), nn.LayerNorm(64)), tmp_path)

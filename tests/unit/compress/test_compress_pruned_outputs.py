@@ -115,6 +115,50 @@ class Pair(nn.Module):
         return self.fc(found), {"features": found}
 
 
+class Gated(nn.Module):
+    """Squeeze and excitation by linear layers, and a residual sum. `linear` is hidden, of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.squeeze, self.excite = nn.Linear(8, 4), nn.Linear(4, 8)
+        self.linear, self.fc = nn.Linear(8, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = x * torch.sigmoid(self.excite(F.relu(self.squeeze(x.mean((2, 3))))))[:, :, None, None]
+        return self.fc(F.relu(self.linear((x + self.conv(x)).mean((2, 3)))))
+
+
+class Spotted(nn.Module):
+    """A mask of one channel, made of a mean over channels, gates all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.mask = nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(1, 1, 3, padding=1)
+        self.conv, self.fc = nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = x * torch.sigmoid(self.mask(x.mean(1, keepdim=True)))
+        return self.fc(F.relu(self.conv(x)).mean((2, 3)))
+
+
+class GroupedHeads(nn.Module):
+    """Attention whose keys and values have half as many heads as its queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.kv, self.out, self.head = nn.Linear(8, 16), nn.Linear(8, 8), nn.Linear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1, 2)
+        q = self.q(x).view(len(x), 8, 2, 8).transpose(1, 2)
+        kv = self.kv(x).view(len(x), 8, 1, 8).transpose(1, 2).repeat_interleave(2, 1)
+        x = self.out(F.scaled_dot_product_attention(q, kv, kv).transpose(1, 2).flatten(2))
+        return self.head(x.mean(1))
+
+
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     return replace(context_of(nn.Identity(), tmp_path), data=None)
@@ -165,6 +209,30 @@ def test_groups_and_norms_over_channels_are_pruned_right(context):
     assert small.notes["channels"] == {"a": [12, 6], "b": [8, 4]}
     kept = [index for index, bias in enumerate(module.a.bias) if bool((small.module.a.bias == bias).any())]
     assert sorted(index // 4 for index in kept) == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_linear_gate_goes_with_the_channels_it_gates_and_other_linear_layers_stay(tmp_path, context):
+    small = run("channels(amount=0.5, round_to=1)", seeded(Gated), context)
+    assert small.notes["channels"] == {"stem": [8, 4], "conv": [8, 4], "excite": [8, 4]}
+    for text in ("channels(amount=0.5, skip=['excite']", "channels(amount=0.5, only=['stem', 'conv']"):
+        with pytest.raises(Unsupported, match="layers tied to those or to layers left out"):
+            run(f"{text}, round_to=1)", seeded(Gated), context)
+    assert run("neurons(amount=0.5, round_to=1)", seeded(Gated), context).notes["channels"] == {
+        "squeeze": [4, 2],
+        "linear": [8, 4],
+    }
+    trained = run("iterative(to=0.5, steps=1, granularity='channel')", seeded(Gated), context_of(Gated(), tmp_path))
+    assert trained.notes["channels"] == small.notes["channels"]
+
+
+def test_channels_behind_a_mask_of_one_channel_are_refused_rather_than_left_in_silence(context):
+    with pytest.raises(Unsupported, match=r"at fault: 'stem'; tried, and works: skip=\('stem',\)"):
+        run("channels(amount=0.5, round_to=1)", seeded(Spotted), context)
+
+
+def test_heads_that_the_library_loses_track_of_are_refused(context):
+    with pytest.raises(Unsupported, match="torch-pruning loses track of which channels go together; at fault"):
+        run("neurons(amount=0.5, round_to=1)", seeded(GroupedHeads), context)
 
 
 def test_every_output_keeps_its_channels(context):

@@ -100,6 +100,58 @@ def looped(path: Path) -> Path:
     return save(path, nodes, tensors, ["N", 32], ["N", 32], opset=17)
 
 
+def tied(path: Path) -> Path:
+    """One square weight that two Gemms transpose, a MatMul multiplies by, and a Gather reads a row of."""
+    nodes = [
+        helper.make_node("Gemm", ["input", "w"], ["a"], "first", transB=1),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w"], ["b"], "second", transB=1),
+        helper.make_node("MatMul", ["b", "w"], ["c"], "third"),
+        helper.make_node("Gather", ["w", "row"], ["g"], "table"),
+        helper.make_node("Add", ["c", "g"], ["output"], "sum"),
+    ]
+    return save(path, nodes, {"w": weights(32, 32), "row": np.array([3])}, ["N", 32], ["N", 32], opset=17)
+
+
+def batched(path: Path) -> Path:
+    """A MatMul whose weight has a matrix for each head, then a plain one: int8 kernels take no scale per column of the first."""
+    nodes = [
+        helper.make_node("Reshape", ["input", "heads"], ["a"], "split"),
+        helper.make_node("MatMul", ["a", "w"], ["b"], "batched"),
+        helper.make_node("MatMul", ["b", "v"], ["output"], "plain"),
+    ]
+    tensors = {"heads": np.array([-1, 4, 1, 8]), "w": weights(4, 8, 32), "v": weights(32, 32)}
+    return save(path, nodes, tensors, ["N", 32], ["N", 4, 1, 32], opset=17)
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC, W8], ids=lambda spec: spec.kind)
+def test_a_weight_used_in_several_ways_is_quantized_right_in_each(spec, tmp_path):
+    assert error_of(tied(tmp_path / "net.onnx"), tmp_path, spec) < 0.05
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC], ids=lambda spec: spec.kind)
+def test_a_layer_whose_int8_kernel_does_not_run_stays_float_and_is_named(spec, tmp_path):
+    artifact = compile_with(batched(tmp_path / "net.onnx"), tmp_path / "out", spec)
+    assert artifact.precision.stayed_float == ("batched",)
+
+
+@pytest.mark.parametrize(("spec", "output"), [(STATIC, "input"), (HALF, "input"), (HALF, "w")])
+def test_an_output_that_is_an_input_or_a_weight_is_refused_with_its_name(spec, output, tmp_path):
+    path = tied(tmp_path / "net.onnx")
+    model = onnx.load(str(path))
+    model.graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    onnx.save(model, str(path))
+    with pytest.raises(Unsupported, match=f"output '{output}' is an input or a weight.*export the network without"):
+        compile_with(path, tmp_path / "out", spec)
+
+
+def test_a_weight_on_the_left_is_refused_without_a_remedy_that_fails_too(tmp_path):
+    nodes = [helper.make_node("MatMul", ["w", "input"], ["output"], "left")]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(8, 8)}, ["N", 8, 4], ["N", 8, 4], opset=17)
+    with pytest.raises(Unsupported, match="left would stay float32: it can be measured as it is"):
+        compile_with(path, tmp_path / "out", DYNAMIC)
+
+
 def recurrent(path: Path, kind: str = "LSTM", *, head: bool = True) -> Path:
     """A recurrent layer over (time, N, 16) and a linear head."""
     gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]

@@ -1,0 +1,68 @@
+"""Gives each kind of use of a stored weight its own copy, where a quantizer would change the weight for all of them.
+
+ONNX Runtime's quantizers transpose the weight of a Gemm in place and keep one scale axis for each tensor. A table that
+a Gather reads and a Gemm multiplies by, as tied embeddings are, then breaks.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from backends.onnx_tools.graph import find_free_name, walk_graphs, walk_nodes
+from backends.onnx_tools.operators import weight_inputs
+
+Use = tuple[NodeProto, int]
+"""A node, and which of its inputs the weight is."""
+OTHER, TURNED = "other", "turned"
+"""Uses that no quantizer takes for a layer's weight, and Gemms that transpose it."""
+
+
+def separate_weights(model: ModelProto) -> None:
+    """One stored tensor for each kind of use of a weight, in place. The first layer that multiplies by it keeps its name.
+
+    Gemms that share a transposed weight share one that is stored transposed.
+    """
+    taken = {name for node in walk_nodes(model.graph) for name in (*node.input, *node.output)}
+    for graph in walk_graphs(model.graph):
+        given = {value.name for value in graph.output}
+        for tensor in list(graph.initializer):
+            if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
+                _separate(graph, tensor, taken, given=tensor.name in given)
+
+
+def _separate(graph: GraphProto, tensor: TensorProto, taken: set[str], *, given: bool) -> None:
+    """`given`: whether the tensor is an output of its graph too, which keeps its name."""
+    kinds: dict[str, list[Use]] = {OTHER: []} if given else {}
+    for node in walk_nodes(graph):
+        for place, name in enumerate(node.input):
+            if name == tensor.name:
+                kinds.setdefault(_kind(node, place), []).append((node, place))
+    if set(kinds) <= {OTHER} or (len(kinds) == 1 and len(kinds.get(TURNED, ())) < 2):
+        return
+    values, stays = numpy_helper.to_array(tensor), OTHER if given else next(kind for kind in kinds if kind != OTHER)
+    for kind, uses in kinds.items():
+        stored = np.ascontiguousarray(values.T) if kind == TURNED else values
+        if kind == stays:
+            tensor.CopyFrom(numpy_helper.from_array(stored, tensor.name))
+            name = tensor.name
+        else:
+            name = find_free_name(f"{tensor.name}/{kind}", taken)
+            graph.initializer.append(numpy_helper.from_array(stored, name))
+            taken.add(name)
+        for node, place in uses:
+            node.input[place] = name
+            if kind == TURNED:
+                _unset(node, "transB")
+
+
+def _kind(node: NodeProto, place: int) -> str:
+    if place not in weight_inputs(node.op_type):
+        return OTHER
+    return TURNED if any(item.name == "transB" and item.i for item in node.attribute) else node.op_type
+
+
+def _unset(node: NodeProto, name: str) -> None:
+    kept = [item for item in node.attribute if item.name != name]
+    del node.attribute[:]
+    node.attribute.extend(kept)
