@@ -97,9 +97,7 @@ def _describe(removed: Removed, cut: Cut) -> str:
     )
 
 
-def tied(
-    network: Network, layers: Iterable[str], context: Context, along: frozenset[str] = frozenset()
-) -> list[Tied]:
+def tied(network: Network, layers: Iterable[str], context: Context, along: frozenset[str] = frozenset()) -> list[Tied]:
     """The named layers whose outputs can be removed. Layers that lose them together are one entry.
 
     Removes half of each on trial. Raises `Unsupported` as `remove` does.
