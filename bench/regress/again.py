@@ -27,7 +27,9 @@ class Suspect:
     p: float
 
 
-def find_suspects(judged: Sequence[Judged], again: Sequence[Remeasured], newest: Run) -> list[Suspect]:
+def find_suspects(
+    judged: Sequence[Judged], again: Sequence[Remeasured], newest: Run, smallest_effect: float
+) -> list[Suspect]:
     """The cells of the newest run to measure again, the likeliest change first.
 
     Every changed file is one, whatever its latency: side by side 2 % show that the scatter of nights hides. A file that is
@@ -38,17 +40,17 @@ def find_suspects(judged: Sequence[Judged], again: Sequence[Remeasured], newest:
         points = one.series.points
         if one.series.key.metric != METRIC or len(points) < 2 or points[-1].run_id != newest.run_id:
             continue
-        good, tonight = find_good(one, again), points[-1]
+        good, tonight = find_good(one, again, smallest_effect), points[-1]
         if good and tonight.digest and not is_measured(one.series, good, tonight, again):
             found.append(Suspect(series=one.series, good=good, tonight=tonight, p=min(one.p, one.newest_p)))
     return sorted(found, key=lambda suspect: (suspect.p, suspect.series.key))
 
 
-def find_good(judged: Judged, again: Sequence[Remeasured]) -> Point | None:
+def find_good(judged: Judged, again: Sequence[Remeasured], smallest_effect: float) -> Point | None:
     """The last point before tonight with another file that was not found slower; None where nothing asks for it."""
     points, cell = judged.series.points, judged.series.key.cell
     tonight = points[-1].digest
-    bad = {one.tonight for one in again if one.cell == cell and judge_again(one) == "slower"}
+    bad = {one.tonight for one in again if one.cell == cell and judge_again(one, smallest_effect) == "slower"}
     before = points[:-1]
     if before[-1].digest == tonight:
         before = points[: judged.place] if judged.place and judged.p < 1 else ()
@@ -67,9 +69,9 @@ def measured_ratio(one: Remeasured, smallest_effect: float) -> Ratio | None:
     return ratio(one.pairs, smallest_effect, threads=one.threads) if one.pairs else None
 
 
-def judge_again(one: Remeasured, smallest_effect: float = 0.0) -> str:
+def judge_again(one: Remeasured, smallest_effect: float) -> str:
     """The verdict on tonight's file; "" where nothing was measured."""
-    found = measured_ratio(one, smallest_effect or 0.01)
+    found = measured_ratio(one, smallest_effect)
     return found.verdict if found else ""
 
 

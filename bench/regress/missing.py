@@ -15,6 +15,7 @@ LATE = 2.0
 """A group of runs is missing once so many of its usual gaps have passed, and retired after `RETIRED` of them."""
 RETIRED = 14
 FEWEST_RUNS = 3
+INTERRUPTED = "interrupted"
 LOOKED_BACK = 7
 """A series that had a figure in one of so many runs before the newest of its group is expected in it."""
 
@@ -28,7 +29,7 @@ def find_missing(history: History) -> list[Alarm]:
         if stopped:
             alarms.append(name_group(history, runs, stopped))
         else:
-            alarms += [name_series(history, runs, one) for one in history.series.values() if lacks(one, runs)]
+            alarms += [name_series(history, runs, one) for one in history.series.values() if lacks(one, runs, history)]
     return alarms
 
 
@@ -59,9 +60,14 @@ def describe_stop(runs: Sequence[Run], newest: str) -> str:
     return f"no run since {runs[-1].started_at}; usually one every {describe_gap(usual)}"
 
 
-def lacks(series: Series, runs: Sequence[Run]) -> bool:
-    """Whether the newest run of the group has no figure of a series that an earlier one had."""
+def lacks(series: Series, runs: Sequence[Run], history: History) -> bool:
+    """Whether the newest run of the group has no figure of a series that an earlier one had.
+
+    A cell that an interrupted run has not come to is not missing yet: the run goes on with it.
+    """
     if len(runs) < 2:
+        return False
+    if runs[-1].status == INTERRUPTED and (runs[-1].run_id, series.key.cell) not in history.silent:
         return False
     had = {point.run_id for point in series.points}
     return runs[-1].run_id not in had and bool(had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]})

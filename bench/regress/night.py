@@ -93,7 +93,7 @@ def judge_night(
         groups=tuple(group_alarms(alarms)),
         known=tuple(known),
         notes=tuple(dict.fromkeys([*history.notes, *cleared])),
-        suspects=tuple(find_suspects(judged, again, runs[-1])),
+        suspects=tuple(find_suspects(judged, again, runs[-1], smallest_effect)),
         rate=rate,
         smallest_effect=smallest_effect,
     )

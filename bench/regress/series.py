@@ -107,6 +107,8 @@ def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
         found.runs.append(run)
         if run.finished_at and run.finished_at < run.started_at:
             found.notes.append(f"run {run.run_id}: the clock went back while it ran, from {run.started_at}")
+        if run.status == "interrupted":
+            found.notes.append(f"run {run.run_id} was interrupted: cells that it did not come to are not judged")
         for record in records:
             name = name_cell(record)
             earlier = seen.setdefault((name, samples_of(record)), run.run_id) if record.launches else run.run_id

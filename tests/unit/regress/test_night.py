@@ -158,6 +158,17 @@ def test_a_series_that_stopped_is_missing_and_says_why(judge):
     assert len(found.groups) == 1
 
 
+def test_a_cell_that_an_interrupted_run_did_not_come_to_is_not_missing_yet(judge):
+    nights = several({"a": quiet(10), "b": quiet(10, seed=1)})
+    run, (a, b) = nights[-1]
+    stopped = replace(run, status="interrupted", finished_at="")
+    found = judge([*nights[:-1], (stopped, [a])])
+    assert found.known == ()
+    assert f"run {run.run_id} was interrupted: cells that it did not come to are not judged" in found.notes
+    lost = replace(b, status=Status.FAILED, reasons=("the board was lost",), launches=(), cost=None)
+    assert {one.alarm.kind for one in judge([*nights[:-1], (stopped, [a, lost])]).known} == {Kind.MISSING}
+
+
 def test_a_missing_series_stays_the_same_alarm_on_the_next_night():
     nights = several({"a": quiet(12), "b": quiet(12, seed=1)})
     short = [(run, records if n < 9 else records[:1]) for n, (run, records) in enumerate(nights)]
