@@ -63,7 +63,7 @@ def describe_stop(runs: Sequence[Run], newest: str) -> str:
 def lacks(series: Series, runs: Sequence[Run], history: History) -> bool:
     """Whether the newest run of the group has no figure of a series that an earlier one had.
 
-    A cell that an interrupted run has not come to is not missing yet: the run goes on with it.
+    A cell that an interrupted run has not come to is not missing yet: the run can be continued.
     """
     if len(runs) < 2:
         return False

@@ -110,7 +110,7 @@ def _per_module(
 def _filters(layer: nn.Module, weight: Tensor) -> Tensor:
     """The weights of each output channel as a row. A transposed weight has those of one group on axis 1."""
     if isinstance(layer, CONVOLUTIONS) and layer.transposed:
-        return weight.unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
+        weight = weight.reshape(layer.groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
     return weight.flatten(1)
 
 
