@@ -104,10 +104,11 @@ def test_all_is_set_in_order_and_restored_in_the_opposite_one(root, tmp_path):
     assert noted(tmp_path) == ""
 
 
-OWNER = """import sys, time
+OWNER = """import signal, sys, time
 from pathlib import Path
 from bench.device.board.settings import start_guard
 from bench.device.job import Settings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell inherits it ignored
 start_guard(Path(sys.argv[1]), Settings(governor="performance", nvpmodel=0))
 Path("ready").touch()
 time.sleep(600)
