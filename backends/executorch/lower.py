@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from backends.calibration.stored import read_samples
 from bench.errors import InvalidInput, Unavailable, Unsupported, first_line
 from bench.types import Compressed, Json, QuantSpec, TensorSpec
 
@@ -136,15 +137,7 @@ def _read_batches(
     path: Path | None, specs: Sequence[TensorSpec], samples: int
 ) -> Iterator[tuple[tuple[Tensor, ...], int]]:
     """Calibration inputs at the file's batch, and how many samples they are; the last one is filled up by repeating."""
-    if path is None:
-        raise InvalidInput("static quantization needs calibration data, there is none")
-    with np.load(path, allow_pickle=False) as stored:
-        names = stored.files if len(specs) == len(stored.files) == 1 else [spec.name for spec in specs]
-        if missing := sorted(set(names) - set(stored.files)):
-            raise InvalidInput(f"{path}: no array for input {', '.join(missing)} (it has {', '.join(stored.files)})")
-        arrays = [stored[name][:samples] for name in names]
-    if not all(len(array) and np.isfinite(array).all() for array in arrays):
-        raise InvalidInput(f"{path}: calibration data is empty or holds NaN or infinity")
+    arrays = read_samples(path, specs, samples)
     batch = next((spec.shape[spec.axis] for spec in specs if spec.axis is not None), 1)
     for start in range(0, len(arrays[0]), batch):
         rows = [min(start + place, len(arrays[0]) - 1) for place in range(batch)]

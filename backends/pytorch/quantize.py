@@ -7,13 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from backends.calibration.stored import read_samples
 from backends.pytorch.graph import export_again, input_specs, layers, make_runnable
-from bench.errors import InvalidInput, Unavailable, Unsupported, unknown
+from bench.errors import Unavailable, Unsupported, unknown
 from bench.types import Json, Precision, QuantSpec, Scalar, TensorSpec
 
 ROWS = 32
@@ -132,14 +132,5 @@ def _make_quantizer(spec: QuantSpec) -> Any:
 
 def _read_batches(path: Path | None, specs: tuple[TensorSpec, ...], samples: int) -> Iterator[tuple[Tensor, ...]]:
     """The first `samples` rows of each input, a few at a time; a single input needs no name."""
-    if path is None:
-        raise InvalidInput("static quantization needs calibration data, there is none")
-    with np.load(path, allow_pickle=False) as stored:
-        names = stored.files if len(specs) == len(stored.files) == 1 else [spec.name for spec in specs]
-        missing = sorted(set(names) - set(stored.files))
-        if missing:
-            raise InvalidInput(f"{path}: no array for input {', '.join(missing)} (it has {', '.join(stored.files)})")
-        arrays = [torch.from_numpy(stored[name][:samples]) for name in names]
-    if not all(len(array) and bool(torch.isfinite(array).all()) for array in arrays):
-        raise InvalidInput(f"{path}: calibration data is empty or holds NaN or infinity")
+    arrays = [torch.from_numpy(array) for array in read_samples(path, specs, samples)]
     yield from zip(*(array.split(ROWS) for array in arrays), strict=True)

@@ -13,15 +13,13 @@ from bench.cli.app import command
 from bench.cli.options import (
     calibrate_option,
     database_option,
-    feedback_option,
     input_data_option,
     input_option,
+    own_model_options,
     results_option,
-    shape_option,
     signature_option,
     smallest_option,
     task_option,
-    train_option,
 )
 from bench.errors import Regression, Untrusted
 from bench.paths import cache_folder, data_folder
@@ -34,12 +32,7 @@ NOTHING_MEASURED = 3
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
-@train_option
-@shape_option
-@input_option
-@input_data_option
-@feedback_option
-@signature_option
+@own_model_options
 @click.option("--recipe", "recipes", multiple=True, help="A recipe of the suite, or steps: 'prune(amount=0.5)'.")
 @click.option("--backend", "backends", multiple=True, help="A backend of the target.")
 @click.option("--dataset", help="digits, mnist, fashion-mnist or a .npz file, instead of the suite's.")
@@ -104,12 +97,7 @@ def run_command(
     "--coded", type=click.Path(path_type=Path), help="Also write the coded weights here (.pbw), for `decode`."
 )
 @click.option("--weights", help="Checkpoint (.safetensors, or .pt, .pth, .ckpt without code).")
-@train_option
-@shape_option
-@input_option
-@input_data_option
-@feedback_option
-@signature_option
+@own_model_options
 @click.option(
     "--dataset",
     help="To train, calibrate and judge with; '' for none (default: digits for a reference network, none for yours).",

@@ -112,3 +112,11 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     markdown = click.option("--markdown", type=file, help="Also write a summary here.")
     github = click.option("--github", is_flag=True, help="Also print GitHub's annotations.")
     return fail_on(junit(markdown(github(function))))
+
+
+def own_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What a user says of a network of their own: whether it is trained, and what it is fed."""
+    options = (train_option, shape_option, input_option, input_data_option, feedback_option, signature_option)
+    for option in reversed(options):
+        function = option(function)
+    return function

@@ -155,9 +155,9 @@ def _run_with(plan: Plan, around: Surroundings, reaches: Reaches, earlier: Run |
             _run_cells(plan, begun.run_id, done, around, setting)
     except BaseException:
         with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
-            store.finish_run(begun.run_id, "interrupted", _now())
+            store.finish_run(begun.run_id, "interrupted", now())
         raise
-    store.finish_run(begun.run_id, "interrupted" if _find_lost(store, begun.run_id) else "finished", _now())
+    store.finish_run(begun.run_id, "interrupted" if _find_lost(store, begun.run_id) else "finished", now())
     statuses = Counter(record.status.value for record in store.records(begun.run_id))
     return Ended(run_id=begun.run_id, counts=dict(statuses))
 
@@ -169,7 +169,7 @@ def _find_lost(store: Store, run_id: str) -> frozenset[str]:
 
 def begin(request: Request) -> Run:
     """A run of this request that begins now, of this machine and revision."""
-    started = _now()
+    started = now()
     return Run(
         run_id=f"{started[:19].replace('-', '').replace(':', '').replace('T', '-')}-{uuid.uuid4().hex[:6]}",
         started_at=started,
@@ -238,5 +238,6 @@ def _is_needed_again(cell: PlannedCell, plan: Plan, done: frozenset[str]) -> boo
     return is_baseline(cell) and any(other.baseline_key == cell.key and other.key not in done for other in plan.cells)
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")

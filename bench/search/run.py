@@ -16,7 +16,7 @@ from bench.line.cell import BOARD_LOST, RunState, make_ready
 from bench.line.measure import measure_pairs
 from bench.line.options import find_width_step
 from bench.line.plan import Plan, PlannedCell, plan_recipe
-from bench.line.run import Surroundings, begin, make_setting, plan_run
+from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
 from bench.report.budget import MEASURED_BY
@@ -30,7 +30,6 @@ from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
 from bench.search.predict import Predictor, Timed, fit
 from bench.search.table import measure_layers
-from bench.stats import ratio
 from bench.types import Artifact, Status
 
 FINALISTS = "search finalists"
@@ -97,9 +96,9 @@ def find_best(
             with suppress(
                 Unavailable
             ):  # a store that cannot take it: a run whose process is gone is interrupted anyway
-                around.store.finish_run(begun.run_id, "interrupted", begin(asked.request).started_at)
+                around.store.finish_run(begun.run_id, "interrupted", now())
             raise
-        around.store.finish_run(begun.run_id, "finished", begin(asked.request).started_at)
+        around.store.finish_run(begun.run_id, "finished", now())
     return found
 
 
@@ -258,8 +257,9 @@ class _Searching:
         base_ms = number(compute_row(base, base), "latency_p50_ms")
         if record is base:
             row = {**row, ERROR: row.get(ERROR) or 0.0}
-        if record.pairs and base_ms is not None:
-            row = {**row, "latency_p50_ms": base_ms * ratio(record.pairs).ratio}
+        speedup = number(row, "speedup")
+        if record.pairs and base_ms is not None and speedup:
+            row = {**row, "latency_p50_ms": base_ms / speedup}
         return Tried(
             choice=choice, recipe=text, key=record.key, row=row, over=self.goal.over(row), predicted_ms=predicted_ms
         )
@@ -297,6 +297,6 @@ class _Searching:
         pairs: tuple[PairLaunch, ...] = ()
         if len(artifacts) == 2 and (bench := artifacts[0].bench) is not None:
             pairs = measure_pairs(bench, artifacts[1].artifact, artifacts[0].artifact)
-        self.around.store.finish_run(begun.run_id, "finished", begin(self.asked.request).started_at)
+        self.around.store.finish_run(begun.run_id, "finished", now())
         won = artifacts[0].artifact if artifacts and tried[1].counts else None
         return Finals(run_id=begun.run_id, tried=tuple(tried), pairs=pairs, artifact=won)

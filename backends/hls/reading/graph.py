@@ -1,13 +1,31 @@
-"""What both readers ask of an ONNX node: its attributes, its padding, and the words for one that has no form here."""
+"""What both readers ask of ONNX: a graph's ends, a node's attributes and padding, and the words for one without a form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from onnx import NodeProto, helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from bench.errors import Unsupported
+
+
+def read_ends(model: ModelProto) -> tuple[dict[str, Any], str, tuple[int, ...]]:
+    """The stored tensors by name, and the name and shape of the one input, without its batch axis.
+
+    Raises `Unsupported` for several inputs or outputs, and for an input that is neither a row nor an image.
+    """
+    graph = model.graph
+    stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in stored]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise Unsupported(
+            f"an FPGA design has one input and one output, this network {len(inputs)} and {len(graph.output)}"
+        )
+    shape = tuple(dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim)[1:]
+    if len(shape) not in (1, 3):
+        raise Unsupported(f"input {inputs[0].name!r} of shape {shape}: an FPGA design takes a row or an image")
+    return stored, inputs[0].name, shape
 
 
 def pads_of(

@@ -9,7 +9,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from backends.hls.design import Array, Design, Node
-from backends.hls.reading.graph import attributes, pads_of, refuse, window_places
+from backends.hls.reading.graph import attributes, pads_of, read_ends, refuse, window_places
 from bench.errors import Unsupported
 
 FORWARDED = frozenset({"Identity", "Dropout"})
@@ -26,17 +26,9 @@ def read_design(model: ModelProto) -> Design:
     a network with several inputs or outputs.
     """
     graph = model.graph
-    stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise Unsupported(
-            f"an FPGA design has one input and one output, this network {len(inputs)} and {len(graph.output)}"
-        )
-    shape = tuple(dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim)[1:]
-    if len(shape) not in (1, 3):
-        raise Unsupported(f"input {inputs[0].name!r} of shape {shape}: an FPGA design takes a row or an image")
+    stored, name, shape = read_ends(model)
     reader = _Reader(stored=stored)
-    reader.begin(inputs[0].name, shape)
+    reader.begin(name, shape)
     for node in graph.node:
         reader.read(node)
     return reader.finish(graph, shape)

@@ -9,13 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, numpy_helper
+from onnx import ModelProto, NodeProto
 
 from backends.hls.design import Array, Design, Fixed, hold
-from backends.hls.reading.graph import attributes, pads_of, refuse, window_places
+from backends.hls.reading.graph import attributes, pads_of, read_ends, refuse, window_places
 from backends.hls.reading.values import Value, channels
 from backends.hls.reading.walk import Operator, Reader, Weight
-from bench.errors import Unsupported
 
 
 def read_qonnx(model: ModelProto) -> Design:
@@ -24,21 +23,14 @@ def read_qonnx(model: ModelProto) -> Design:
     Raises `Unsupported` naming the operator, for one that has no form here, and for several inputs or outputs.
     """
     graph = model.graph
-    stored = {item.name: np.asarray(numpy_helper.to_array(item), np.float64) for item in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in stored]
-    if len(inputs) != 1 or len(graph.output) != 1:
-        raise Unsupported(
-            f"an FPGA design has one input and one output, this network {len(inputs)} and {len(graph.output)}"
-        )
-    shape = tuple(dim.dim_value for dim in inputs[0].type.tensor_type.shape.dim)[1:]
-    if len(shape) not in (1, 3):
-        raise Unsupported(f"input {inputs[0].name!r} of shape {shape}: an FPGA design takes a row or an image")
+    tensors, name, shape = read_ends(model)
+    stored = {key: np.asarray(value, np.float64) for key, value in tensors.items()}
     readers = Counter(name for node in graph.node for name in node.input)
     reader = Reader(stored=stored, operators=OPERATORS, readers=readers)
     last = any(
         node.op_type == "Transpose" and tuple(attributes(node).get("perm", ())) == (0, 3, 1, 2) for node in graph.node
     )
-    reader.begin(inputs[0].name, shape, channels_last=last and len(shape) == 3)
+    reader.begin(name, shape, channels_last=last and len(shape) == 3)
     for node in graph.node:
         reader.read(node)
     return reader.finish(graph.output[0].name, shape, channels_last=last)

@@ -8,10 +8,8 @@ from pydantic import TypeAdapter
 
 from bench.commands.progress import Watch
 from bench.commands.temporary import owned_temporary_files
-from bench.line.measure import find_meters
-from bench.line.plan import Plan, Request
-from bench.line.prepare import Setting
-from bench.line.run import plan_run
+from bench.line.plan import Request
+from bench.line.run import Surroundings, make_setting, plan_run
 from bench.line.versus.again import Pair, measure_again
 from bench.line.versus.kept import keep
 from bench.line.versus.until import Patience
@@ -69,24 +67,7 @@ def measure_suspects(
     plan = plan_run(TypeAdapter(Request).validate_python(dict(run.request)), cache)
     patience = Patience(width=smallest_effect / 2)
     with owned_temporary_files() as folder, Reaches() as reaches:
-        setting = make_setting(plan, cache, folder, watch, reaches)
+        around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
+        setting = make_setting(plan, around, reaches)
         measure_again(list(named), plan, setting, results, patience, budget_s, stored, smallest_effect)
     return measured
-
-
-def make_setting(plan: Plan, cache: Path, folder: Path, watch: Watch, reaches: Reaches) -> Setting:
-    """What the cells of the plan have in common, as when they were run."""
-    return Setting(
-        target=plan.target,
-        cache=cache,
-        folder=folder,
-        progress=watch.progress,
-        measure=plan.suite.measure,
-        seed=plan.suite.seed,
-        data=plan.data,
-        data_asked=plan.request.data is not None,
-        calibrate=plan.calibrate,
-        input_data=plan.input_data,
-        meters=find_meters(plan.target),
-        reaches=reaches,
-    )
