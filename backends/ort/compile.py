@@ -79,7 +79,7 @@ def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scala
         samples = load_calibration(source, spec.samples)
         return quantize.quantize_statically(model, spec, samples, make_layout(spec, options))
     if spec.kind == "dynamic":
-        return quantize_dynamically(model, spec)
+        return quantize_dynamically(model, spec, reduce_range=bool(options.get("reduce_range")))
     if spec.kind == "float16":
         refuse_quantized(model)
         refuse_other_floats(model)

@@ -37,9 +37,17 @@ GPU_REMEDY = (
 
 
 def load(
-    path: Path, threads: int, options: Mapping[str, Scalar], precision: Precision = FLOAT32, *, profile: str = ""
+    path: Path,
+    threads: int,
+    options: Mapping[str, Scalar],
+    precision: Precision = FLOAT32,
+    *,
+    profile: str = "",
+    exact_sums: bool = False,
 ) -> Any:
     """An `InferenceSession`; `profile` is the prefix of the file its profiler writes, "" for no profiler.
+
+    `exact_sums`: x86 CPUs without VNNI take their slower integer kernels, whose sums do not saturate.
 
     Raises `Unavailable` where the provider does not load, `Untrusted` where it leaves nodes to another,
     `InvalidInput` for a file or an option ONNX Runtime does not take.
@@ -49,6 +57,8 @@ def load(
     if profile:
         made.enable_profiling = True
         made.profile_file_prefix = profile
+    if exact_sums:
+        made.add_session_config_entry("session.x64quantprecision", "1")
     strict = PROVIDERS[provider] != PROVIDERS["cpu"]
     if strict:
         made.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -59,8 +59,9 @@ def make_layout(spec: QuantSpec, options: Mapping[str, Scalar]) -> Layout:
     return Layout(activations=stored, extra={"ActivationSymmetric": symmetric}, reduce_range=reduce_range)
 
 
-def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
-    """int8 weights; activations get their range at every inference (ConvInteger, MatMulInteger)."""
+def quantize_dynamically(model: ModelProto, spec: QuantSpec, *, reduce_range: bool = False) -> Quantized:
+    """int8 weights, of 7 bits with `reduce_range`; activations get their range at every inference (ConvInteger,
+    MatMulInteger)."""
     with TemporaryDirectory(prefix="pressbench-ort-") as folder:
         work = Path(folder)
         ready = prepare(model, work, QUANTIZED_OPSET, separate=True)
@@ -71,6 +72,7 @@ def quantize_dynamically(model: ModelProto, spec: QuantSpec) -> Quantized:
                 work / "prepared.onnx",
                 work / "quantized.onnx",
                 per_channel=spec.per_channel,
+                reduce_range=reduce_range,
                 weight_type=QuantType.QInt8,
                 # the quantizer makes a MatMul, called so, and an Add of a Gemm
                 nodes_to_exclude=[*left_float, *(f"{name}_MatMul" for name in left_float)],

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from ort_nets import compiled, opened, save
 
-from backends.onnx_tools.exact import FAR, explain_inexact
+from backends.onnx_tools.exact import FAR, FAR_IN_INTEGERS, explain_inexact
 from backends.ort import session as sessions
 from bench.types import QuantSpec
 
@@ -24,6 +25,19 @@ def dense(tmp_path: Path, **options):
     data = tmp_path / "data.npz"
     np.savez(data, input=np.random.default_rng(1).random((32, 64), dtype=np.float32))
     return compiled(path, tmp_path / "out", STATIC, data=data, **options)
+
+
+def dynamic(tmp_path: Path, **options):
+    """A MatMul whose pairs of products are near 2^16 in int8: every weight, and nearly every input, is the largest."""
+    weights = np.where(np.random.default_rng(0).random((64, 8)) < 0.8, 1.0, -1.0)
+    path = save(
+        tmp_path / "net.onnx",
+        [helper.make_node("MatMul", ["input", "fc.weight"], ["output"], "fc")],
+        {"fc.weight": weights},
+        ["N", 64],
+        ["N", 8],
+    )
+    return compiled(path, tmp_path / "out", QuantSpec(kind="dynamic"), **options), weights
 
 
 def feeds(count=4):
@@ -43,6 +57,27 @@ def test_kernels_that_saturate_are_named_with_the_error_and_the_remedy(tmp_path,
     said = session.explain_inexact(feeds())
     assert said.startswith("the int8 kernels that ran give outputs that are ")
     assert said.endswith("reduce_range = true (in a target file, or `compress --option reduce_range=true`)")
+
+
+def test_dynamic_int8_is_compared_with_its_own_integer_sums(tmp_path):
+    """On a CPU with VNNI both are right; on another the file's sums, which numpy gives, are not those that ran."""
+    artifact, weights = dynamic(tmp_path)
+    session = opened(artifact)
+    given = [{"input": np.where(feed["input"] < 0.1, 0.5, 1.0).astype(np.float32)} for feed in feeds()]
+    wanted = np.concatenate([feed["input"] @ weights for feed in given])
+    ran = np.concatenate([session.run(feed)[0] for feed in given])
+    far = float(np.sqrt(np.mean((ran - wanted) ** 2)) / wanted.std())
+    assert bool(session.explain_inexact(given)) == (far > FAR_IN_INTEGERS)
+
+
+def test_dynamic_int8_takes_the_remedy(tmp_path):
+    artifact, weights = dynamic(tmp_path, reduce_range=True)
+    session = opened(artifact)
+    stored = [numpy_helper.to_array(item) for item in onnx.load(artifact.path).graph.initializer]
+    assert max(np.abs(item).max() for item in stored if item.dtype == np.int8) == 64
+    full = {"input": np.ones((1, 64), np.float32)}
+    assert session.run(full)[0] == pytest.approx(full["input"] @ weights, rel=1e-2)
+    assert session.explain_inexact([full, *feeds()]) == ""
 
 
 @pytest.mark.parametrize("options", [{"graph_optimization": "off"}, {}])
