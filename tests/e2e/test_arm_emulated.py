@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sshd
+from needs import lacking
 
+from bench.config.suite import Measure
+from bench.config.target import load_target
+from bench.device.board import runner
+from bench.device.board.agent.processes import began
 from bench.device.events import End
 from bench.device.job import Job, Limits, Subject
 from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.line.measure import Bench, measure_artifact
 from bench.reach.arm.layout import CPUS, default_folder, open_board
 from bench.reach.emulated import Emulated
 from bench.reach.local import Local
+from bench.reach.open import open_reach
+from bench.types import Artifact, Conditions
 
 LITERT = "backends.litert.session:LitertSession"
 
@@ -113,3 +123,48 @@ def test_what_an_emulator_cannot_tell_is_unsupported(
     """Time and threads are refused with the reason."""
     with pytest.raises(Unsupported, match=r"spin|time"):
         count(Emulated("cortex-a53", board), tflite_cases / "ad01_int8.tflite", tmp_path / "work", **changes)
+
+
+def emulated_python(board: Path, path: Path) -> Path:
+    """A program that is python3 of an emulated board: what it starts is emulated too."""
+    emulated, root = open_board(board)[0], board / "sysroot" / "cortex-a76"
+    path.write_text(
+        f"#!/bin/sh\nexec env LD_LIBRARY_PATH={emulated.host_libraries} {emulated.qemu} -cpu cortex-a76 -L {root} "
+        f'-U LD_LIBRARY_PATH -0 "$0" -E "PYTHONPATH=$PYTHONPATH:{emulated.wheels}" {root}/usr/bin/python3.11 "$@"\n'
+    )
+    path.chmod(0o755)
+    return path
+
+
+def test_an_emulated_process_says_when_it_began_as_others_see_it(board: Path, tmp_path: Path) -> None:
+    """By it a runner is known to live: the emulator shows its process another beginning in /proc/PID/stat."""
+    code = (
+        Path(runner.__file__).read_text().partition("if __name__")[0] + "print(began(os.getpid()), flush=True); input()"
+    )
+    command = [emulated_python(board, tmp_path / "python3"), "-I", "-S", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().strip() == began(process.pid)
+
+
+@pytest.mark.slow
+def test_the_emulated_board_is_reached_over_ssh(board: Path, tflite_cases: Path, tmp_path: Path) -> None:
+    """The agent, the runner and the worker run as aarch64 programs; int8 outputs are those of this machine bit for bit."""
+    if reason := sshd.missing():
+        lacking("sshd", reason)
+    python, feed = emulated_python(board, tmp_path / "python3"), tmp_path / "feed.npz"
+    np.savez(feed, **{"0": np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.float32)})
+    model = Artifact(path=tflite_cases / "pretrainedResnet_quant.tflite", format="tflite", digest="")
+    measure = Measure(launches=1, time_s=0.1, warmup_s=0.1, profile_runs=0, limit_s=250)
+    found = {}
+    with sshd.running(tmp_path / "double") as double:
+        (tmp_path / "t.toml").write_text(double.target(python=str(python)) + '[[backend]]\nname = "litert"\n')
+        there = open_reach(load_target(str(tmp_path / "t.toml")), "")
+        for reach in (Local(), there):
+            rig = Bench(reach=reach, session=LITERT, conditions=Conditions(), measure=measure, feed=feed, evaluate=feed)
+            found[reach] = measure_artifact(rig, model)
+        assert there.describe().startswith("aarch64")
+        there.close()
+    assert found[there].facts["machine"]["architecture"] == "aarch64"
+    (here,), (arm,) = [[output.rows for output in each.outputs] for each in found.values()]
+    assert arm.tobytes() == here.tobytes()
+    assert len(np.unique(arm)) > 2

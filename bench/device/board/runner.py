@@ -80,7 +80,7 @@ def announce(job: Path) -> None:
 
 def began(pid: int) -> str:
     """As the agent's."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/task/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return "{}@{}".format(fields[19], Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip())
 
 

@@ -36,8 +36,11 @@ def end_process(pid: int, start_time: str) -> None:
 
 
 def began(pid: int) -> str:
-    """When a process began, in ticks since boot, with the boot: no two share id and beginning. "" for one that ended."""
-    fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    """When a process began, in ticks since boot, with the boot: no two share id and beginning. "" for one that ended.
+
+    From its main thread: an emulator of user programs (QEMU) shows its own process another beginning in /proc/PID/stat.
+    """
+    fields = read(Path(f"/proc/{pid}/task/{pid}/stat")).rpartition(")")[2].split()
     return "" if not fields or fields[0] in "ZX" else f"{fields[19]}@{boot_id()}"
 
 
