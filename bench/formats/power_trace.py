@@ -81,7 +81,10 @@ def read_lpm01a(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) 
 
 
 def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> Trace:
-    """The columns are found by their names; power counts before energy, energy before current."""
+    """The columns are found by their names. An energy that the instrument counted itself is taken before power or current.
+
+    A power of Joulescope's statistics is the mean of the time before its row: the trapezoid rule misplaces half a row.
+    """
     start = next((number for number, line in enumerate(lines) if "time" in line.lower()), None)
     if start is None:
         raise InvalidInput(f"{name}: no heading with a time column: export it as CSV with its heading")
@@ -101,16 +104,23 @@ def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> 
         for key, (column, scale) in found.items()
         if key != "time"
     }
-    if "power" in values:
-        joules = integrate(seconds, values["power"])
-    elif "energy" in values:
+    if "energy" in values and _counts(values["energy"]):
         joules = values["energy"] - values["energy"][:1]
+    elif "power" in values:
+        joules = integrate(seconds, values["power"])
     elif "current" in values:
         volts = values["voltage"] if "voltage" in values else _positive(options, "volts", name)
         joules = integrate(seconds, values["current"] * volts)
+    elif "energy" in values:
+        raise InvalidInput(f"{name}: its energy does not count up from the start: export a power or a current beside it")
     else:
         raise InvalidInput(f"{name}: no column power, energy or current (columns: {', '.join(heading)})")
     return check_trace(seconds, joules, name)
+
+
+def _counts(joules: NDArray[np.float64]) -> bool:
+    """Whether an energy counts up from the start, as a sum does and the energy of each sample does not."""
+    return len(joules) < 2 or bool((np.diff(joules) >= 0).all() and joules[-1] > joules[0])
 
 
 def integrate(seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> NDArray[np.float64]:

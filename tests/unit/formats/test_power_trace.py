@@ -58,6 +58,17 @@ def test_a_cumulative_energy_is_taken_as_it_is():
 
 
 @pytest.mark.parametrize(
+    ("energies", "joules"),
+    [((0, 2, 5), [0.0, 2.0, 5.0]), ((0, 2, 1), [0.0, 1.5, 4.0]), ((0, 0, 0), [0.0, 1.5, 4.0])],
+)
+def test_what_the_instrument_counted_itself_is_taken_before_the_power_beside_it(energies, joules):
+    """Joulescope's statistics: a power is the mean of the second before its row. Energies of single rows are no count."""
+    rows = "".join(f"{at},{watts},{energy}\n" for at, watts, energy in zip((0, 1, 2), (1, 2, 3), energies, strict=True))
+    trace = read_trace(f"#time,power,energy\n{rows}".encode(), "t", {})
+    assert trace.joules == pytest.approx(joules)
+
+
+@pytest.mark.parametrize(
     ("data", "options", "words"),
     [
         (b"", {}, "no heading with a time column"),
@@ -71,6 +82,7 @@ def test_a_cumulative_energy_is_taken_as_it_is():
         (b"time (s),power (mW)\n0,1\n1,nan\n", {}, "not a finite number"),
         (b"time (s);power (mW)\n0;1,5\n1;2,5\n", {}, "decimals need a point"),
         (b"time (s),power (kW)\n0,1\n1,1\n", {}, "unit 'kW'"),
+        (b"time (s),energy (mJ)\n0,5\n1,7\n2,6\n", {}, "does not count up from the start"),
         (b"time (s),humidity\n0,1\n1,1\n", {}, "no column power, energy or current"),
         (b"time,power\n2026-99-01,1\n2026-99-02,1\n", {}, "neither a number nor a date"),
     ],
