@@ -112,7 +112,9 @@ def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> 
         volts = values["voltage"] if "voltage" in values else _positive(options, "volts", name)
         joules = integrate(seconds, values["current"] * volts)
     elif "energy" in values:
-        raise InvalidInput(f"{name}: its energy does not count up from the start: export a power or a current beside it")
+        raise InvalidInput(
+            f"{name}: its energy does not count up from the start: export a power or a current beside it"
+        )
     else:
         raise InvalidInput(f"{name}: no column power, energy or current (columns: {', '.join(heading)})")
     return check_trace(seconds, joules, name)
