@@ -116,7 +116,8 @@ def _stored(graph: Graph, name: str, zero: str, axis: int, block: int = 0) -> Op
 
 
 def _differs(values: Array, points: Array, axis: int, block: int) -> NDArray[np.bool_]:
-    """Where quantized values are not their zero point: one for all, one per index of `axis`, or one per block of it."""
+    """Where quantized values are not their zero point: one for all, one per index of `axis`, one per block of it, or
+    one per column of each of several matrices."""
     whole = values.astype(np.int64)
     points = points.astype(np.int64)
     if points.size == 1:
@@ -124,6 +125,8 @@ def _differs(values: Array, points: Array, axis: int, block: int) -> NDArray[np.
     axis %= whole.ndim
     if points.ndim == whole.ndim and block:
         points = np.take(points, np.arange(whole.shape[axis]) // block, axis=axis, mode="clip")
+    elif points.shape == (*whole.shape[:-2], whole.shape[-1]) and whole.ndim > 2:
+        points = np.expand_dims(points, -2)
     elif points.size == whole.shape[axis]:
         points = points.reshape([-1 if position == axis else 1 for position in range(whole.ndim)])
     else:

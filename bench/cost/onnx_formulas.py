@@ -164,14 +164,17 @@ def einsum(view: View) -> Work:
     return weighted(prod(lengths.values()), second or first, (first, second))
 
 
-def recurrent(gates: int) -> Rule:
-    """Every input and recurrent weight once per time step and sample; peepholes are elementwise."""
+def recurrent(gates: int, zeros: tuple[int, int] = (-1, -1)) -> Rule:
+    """Every input and recurrent weight once per time step and sample; peepholes are elementwise.
+
+    `zeros`: which inputs are the zero points of the two weights.
+    """
 
     def rule(view: View) -> Work:
         steps, batch = view.shape(0, rank=3)[:2]
         if view.number("layout"):
             steps, batch = batch, steps
-        matrices = [view.constant(1), view.constant(2)]
+        matrices = [view.constant(1, zeros[0], -1), view.constant(2, zeros[1], -1)]
         uses = steps * batch
         macs = uses * (prod(view.shape(1)) + prod(view.shape(2)))
         nonzero = sum(uses * (part.nonzero if part else prod(view.shape(i + 1))) for i, part in enumerate(matrices))

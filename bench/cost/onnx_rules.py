@@ -81,6 +81,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "GRU"): recurrent(3),
     ("", "RNN"): recurrent(1),
     ("", "Attention"): attention,
+    ("ms", "DynamicQuantizeLSTM"): recurrent(4, zeros=(9, 11)),
     ("ms", "FusedConv"): convolution(1, 2),
     ("ms", "NhwcConv"): nhwc_convolution,
     ("ms", "NhwcFusedConv"): nhwc_convolution,

@@ -19,6 +19,7 @@ from onnx import (
 )
 
 from bench.cost.ledger import Operand, common_batch
+from bench.cost.onnx_states import settle_states
 from bench.cost.onnx_surrogate import STANDARD, surrogates
 from bench.errors import InvalidInput, first_line
 from bench.formats.onnx_file import bytes_on_disk, load_onnx
@@ -117,7 +118,7 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
     _at_batch_one(model.graph, initializers, copy.graph)
     try:
         onnx.checker.check_model(copy)
-        return onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+        return settle_states(copy, lambda one: onnx.shape_inference.infer_shapes(one, data_prop=True).graph)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         newer = ": export it with an older onnx, or install a newer one" if "ir_version" in str(error) else ""
         raise InvalidInput(f"{file} is not a valid ONNX graph: {first_line(error).rstrip('.')}{newer}") from error

@@ -99,6 +99,12 @@ def _qgemm(node: NodeProto, index: int) -> StandIn:
     return [gemm, last], []
 
 
+def _lstm(node: NodeProto, index: int) -> StandIn:
+    del index
+    given = attributes(node, ("hidden_size", "direction"))
+    return [helper.make_node("LSTM", list(node.input[:3]), list(node.output), **given)], []
+
+
 NAMELESS = ("SimplifiedLayerNormalization",)
 """Extension operators that ONNX Runtime registers in the standard domain."""
 
@@ -111,6 +117,7 @@ MAKERS: Mapping[str, Maker] = {
     "DynamicQuantizeMatMul": _matmul(0, 1),
     "MatMulNBits": _matmul_nbits,
     "QGemm": _qgemm,
+    "DynamicQuantizeLSTM": _lstm,
     "QLinearAdd": _as("Add", (0, 3)),
     "QLinearMul": _as("Mul", (0, 3)),
     "QLinearSigmoid": _as("Identity", (0,)),

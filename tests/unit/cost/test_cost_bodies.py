@@ -44,16 +44,17 @@ def branch(name: str, *, multiplies: bool) -> onnx.GraphProto:
     return helper.make_graph([node], name, [], [value(name, F, [1, N])], [weight()] if multiplies else [])
 
 
-def loop(path: Path, trips: int | None, condition: str = "go") -> Path:
-    """A Loop of one product; `condition`: which value its body hands on as the condition."""
+def loop(path: Path, trips: int | None, condition: str = "go", state: object = (1, N), grows: bool = False) -> Path:
+    """A Loop of one product; `condition`: which value its body hands on as the condition; `state`: the declared shape."""
     inner = helper.make_graph(
         [
-            helper.make_node("MatMul", ["state", "w"], ["next"]),
+            helper.make_node("MatMul", ["state", "w"], ["product"]),
+            helper.make_node("Concat", ["product"] * (2 if grows else 1), ["next"], axis=0),
             helper.make_node("Identity", [condition], ["again"]),
         ],
         "body",
-        [value("i", WHOLE, []), value("go", B, []), value("state", F, [1, N])],
-        [value("again", B, []), value("next", F, [1, N])],
+        [value("i", WHOLE, []), value("go", B, []), value("state", F, state)],
+        [value("again", B, []), value("next", F, state)],
     )
     node = helper.make_node("Loop", ["trips", "start", "x"], ["y"], "loop", body=inner)
     stored = [weight(), scalar("start", True, "bool")]
@@ -66,6 +67,14 @@ def test_a_loop_with_a_known_trip_count_counts_its_body_so_often(tmp_path):
     cost = cost_of(loop(tmp_path / "m.onnx", 5))
     assert (cost.macs, cost.nonzero_macs, cost.params) == (5 * MACS, 5 * (MACS - N), N * N)
     assert not cost.unknown
+
+
+def test_a_state_that_leaves_its_body_as_it_came_has_the_shape_it_begins_with(tmp_path):
+    """The body does not declare it; one that grows from pass to pass is marked."""
+    cost = cost_of(loop(tmp_path / "m.onnx", 5, state=None))
+    assert (cost.macs, cost.unknown) == (5 * MACS, ())
+    grown = cost_of(loop(tmp_path / "n.onnx", 5, state=None, grows=True))
+    assert "MatMul (shape of an operand known at run time only)" in grown.unknown
 
 
 @pytest.mark.parametrize(("trips", "condition"), [(None, "go"), (5, "other")])

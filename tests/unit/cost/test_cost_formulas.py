@@ -205,6 +205,43 @@ def test_a_recurrent_cell_uses_every_weight_at_every_step(tmp_path: Path, operat
     assert cost.nonzero_macs * per_step == cost.macs * sum(np.count_nonzero(w) for w in weights.values())
 
 
+def test_an_lstm_that_is_quantized_at_run_time_counts_as_the_float_one(tmp_path: Path) -> None:
+    """Its int8 weights lie transposed, and have a zero point for each gate and hidden value."""
+    steps, features, hidden = 7, 5, 3
+    stored = {
+        "w": np.ones((2, features, 4 * hidden), np.int8),
+        "r": np.ones((2, hidden, 4 * hidden), np.int8),
+        "s": np.ones((2, 4 * hidden), np.float32),
+        "z": np.zeros((2, 4 * hidden), np.int8),
+        "v": np.ones((hidden, 6), np.float32),
+    }
+    stored["w"][:, 0] = 0
+    given = ["x", "w", "r", "", "", "", "", "", "s", "z", "s", "z"]
+    nodes = [
+        helper.make_node(
+            "DynamicQuantizeLSTM",
+            given,
+            ["", "h"],
+            domain="com.microsoft",
+            hidden_size=hidden,
+            direction="bidirectional",
+        ),
+        helper.make_node("MatMul", ["h", "v"], ["y"]),
+    ]
+    cost = count(tmp_path, nodes, {"x": [steps, 1, features]}, ["y"], stored)
+    per_step = 2 * 4 * hidden * (features + hidden)
+    assert cost.macs == steps * per_step + 2 * hidden * 6
+    assert cost.nonzero_macs == cost.macs - steps * 2 * 4 * hidden
+    assert not cost.unknown
+
+
+def test_macs_that_leave_out_an_operator_are_no_figure_of_the_json(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Mystery", ["x"], ["y"], domain="com.microsoft")]
+    shown = cost_json(count(tmp_path, nodes, {"x": ["n", 8]}, ["y"], {}))
+    assert (shown["macs"], shown["nonzero_macs"]) == (None, None)
+    assert "com.microsoft.Mystery" in shown["unknown"]
+
+
 def test_four_bit_weights_occupy_half_a_byte_and_count_once(tmp_path: Path) -> None:
     values = np.array([[0, 1, -8, 7], [0, 0, 3, -1]])
     constants = {
