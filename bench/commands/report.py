@@ -10,6 +10,7 @@ from bench.errors import InvalidInput
 from bench.paths import database, written
 from bench.records import Run
 from bench.regress.judge import MOST
+from bench.regress.series import pick_newest
 from bench.regress.timeline import trace_history
 from bench.report.page import write_dashboard
 from bench.report.table import write_csv
@@ -43,8 +44,8 @@ def report_stored(*, results: Path, url: str | None, out: Path | None, run_id: s
 
 
 def trace_store(store: Store, runs: Sequence[Run]) -> list[Timeline]:
-    """The series of the newest `MOST` of these runs, read one at a time; none of a single run."""
-    newest = runs[-MOST:]
+    """The series of the newest `MOST` nights of each suite, read one at a time; none of a single run."""
+    newest = pick_newest(runs, MOST)
     return trace_history((run, store.records(run.run_id)) for run in newest) if len(newest) > 1 else []
 
 

@@ -79,12 +79,11 @@ def settle(
     alarms: Sequence[Alarm],
     judged: Sequence[Judged],
     again: Sequence[Remeasured],
-    runs: Sequence[Run],
+    nights: Mapping[str, int],
     smallest_effect: float,
     recent: int = RECENT,
 ) -> tuple[list[Alarm], list[str]]:
     """The alarms in the light of what was measured again in a series' `recent` newest nights, and notes on what that cleared."""
-    nights = {run.run_id: place for place, run in enumerate(runs)}
     settled, notes = {(alarm.series, alarm.metric): alarm for alarm in alarms}, list[str]()
     for one in judged:
         points, key = one.series.points, one.series.key

@@ -10,7 +10,7 @@ from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
 from bench.regress.judge import MOST, RECENT, judge
 from bench.regress.missing import find_missing
-from bench.regress.series import History, read_history
+from bench.regress.series import History, pick_newest, read_history
 from bench.store import Store, Triage
 
 NEAR = 2
@@ -76,13 +76,13 @@ def judge_night(
     recent: int = RECENT,
     target: str | None = None,
 ) -> Night:
-    """Reads the newest `MOST` runs of the store, one at a time, and judges every series. The store has a run."""
-    runs = [run for run in store.runs() if target in (None, run.target)][-MOST:]
+    """Reads the newest `MOST` nights of each target and suite, one at a time, and judges every series. The store has a run."""
+    runs = pick_newest([run for run in store.runs() if target in (None, run.target)], MOST)
     history = read_history((run, store.records(run.run_id)) for run in runs)
     judged = [judge(series, recent=recent) for _, series in sorted(history.series.items())]
     again = store.remeasured()
     raised = raise_alarms(judged, rate=rate, smallest_effect=smallest_effect)
-    raised, cleared = settle(raised, judged, again, runs, smallest_effect, recent)
+    raised, cleared = settle(raised, judged, again, history.nights, smallest_effect, recent)
     alarms = [*raised, *find_missing(history)]
     known = match_triage(alarms, store.triage(), history)
     return Night(
@@ -101,8 +101,7 @@ def judge_night(
 
 def match_triage(alarms: Sequence[Alarm], decided: Sequence[Triage], history: History) -> list[Known]:
     """Each alarm with the last decision about its series and kind, of a night near its own."""
-    nights = {run.run_id: place for place, run in enumerate(history.runs)}
-    found = []
+    nights, found = history.nights, []
     for alarm in alarms:
         own = [
             triage

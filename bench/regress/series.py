@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.records import Record, Run
@@ -64,7 +65,7 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """One night of a series. `night`: place of its run in the history. `digest`: of the deployed file; `cell`: its key."""
+    """One night of a series. `night`: as `History.nights` numbers it. `digest`: of the deployed file; `cell`: its key."""
 
     night: int
     run_id: str
@@ -89,10 +90,11 @@ class Series:
 class History:
     """What `read_history` collects. `silent`: (run, cell) -> why the cell may lack a figure that night.
 
-    `notes`: what of the history was left out, and why.
+    `nights`: run -> its place among the runs of its target and suite. `notes`: what was left out, and why.
     """
 
     runs: list[Run] = field(default_factory=list)
+    nights: dict[str, int] = field(default_factory=dict)
     series: dict[SeriesKey, Series] = field(default_factory=dict)
     silent: dict[tuple[str, str], str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -102,8 +104,10 @@ def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
     """Series of runs given by start. A night whose samples an earlier one has too is left out: it is the same night."""
     found, seen, points = History(), dict[tuple[str, int], str](), dict[SeriesKey, list[Point]]()
     kinds: dict[SeriesKey, tuple[bool, bool]] = {}
+    nights_of = Counter[tuple[str, str]]()
     for run, records in nights:
-        place = len(found.runs)
+        place = found.nights[run.run_id] = nights_of[name_nights(run)]
+        nights_of[name_nights(run)] += 1
         found.runs.append(run)
         if run.finished_at and run.finished_at < run.started_at:
             found.notes.append(f"run {run.run_id}: the clock went back while it ran, from {run.started_at}")
@@ -126,6 +130,21 @@ def read_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> History:
     for key, (higher, counted) in kinds.items():
         found.series[key] = Series(key=key, points=tuple(points[key]), higher=higher, counted=counted)
     return found
+
+
+def name_nights(run: Run) -> tuple[str, str]:
+    """What the nights of a run are counted by: two targets that run every night have 14 nights in 28 runs."""
+    return run.target, run.suite
+
+
+def pick_newest(runs: Sequence[Run], most: int) -> list[Run]:
+    """The newest `most` nights of each target and suite, in the order given."""
+    seen, kept = Counter[tuple[str, str]](), list[Run]()
+    for run in reversed(runs):
+        seen[name_nights(run)] += 1
+        if seen[name_nights(run)] <= most:
+            kept.append(run)
+    return kept[::-1]
 
 
 def samples_of(record: Record) -> int:

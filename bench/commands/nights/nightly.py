@@ -22,13 +22,14 @@ from bench.paths import written
 from bench.records import Run
 from bench.regress.alarms import Kind
 from bench.regress.night import Night, judge_night
+from bench.regress.series import name_nights
 from bench.regress.show import plain, to_json, to_terminal
 from bench.regress.thin import thin
 from bench.store import Store, find_absent_file
 
 LOCK = ".nightly.lock"
 GOOD_NIGHTS = 30
-"""Runs of a target whose files are looked at for the last good one."""
+"""Runs of a target and suite whose files are looked at for the last good one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +189,11 @@ def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
 def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
     """Removes kept files that no night needs, and old raw samples; what was done, in words."""
     runs, notes = store.runs(), []
-    of_target: dict[str, list[Run]] = {}
+    of_kind: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        of_target.setdefault(run.target, []).append(run)
+        of_kind.setdefault(name_nights(run), []).append(run)
     needed, thinned = {digest for one in store.remeasured() for digest in (one.good, one.tonight)}, 0
-    for own in of_target.values():
+    for own in of_kind.values():
         for place, run in enumerate(reversed(own)):
             if place >= wishes.keep_samples:
                 thinned += thin_run(store, run)

@@ -9,6 +9,7 @@ from nights import MACHINE, cell, fill, history, night, quiet, several, stepped
 
 from bench.regress.alarms import Kind
 from bench.regress.night import judge_night
+from bench.regress.series import pick_newest, read_history
 from bench.store import Store
 from bench.types import Clock, Simulation, Status
 
@@ -258,3 +259,21 @@ def test_only_the_target_that_is_asked_for_is_judged(judge):
         run = night(number, target="other")
         nights.append((run, [cell(run, 2.0 + number % 3 / 100 + number / 1e6)]))
     assert judge(nights, target="other").known == ()
+
+
+def test_nights_are_counted_for_each_target_and_suite():
+    both = [(night(n, target=target), []) for n in range(20) for target in ("cpu", "other")]
+    kept = pick_newest([run for run, _ in both], 14)
+    assert [run.run_id for run in kept] == [run.run_id for run, _ in both[12:]]
+    assert read_history(both).nights["night-019-cpu"] == 19
+
+
+def test_a_change_11_nights_ago_is_an_alarm_beside_another_target(judge):
+    nights = [
+        one
+        for n, (run, records) in enumerate(history(stepped(60, 49)))
+        for one in ((run, records), (night(n, target="other"), [cell(night(n, target="other"), 2.0 + n % 3 / 100)]))
+    ]
+    (one,) = [known.alarm for known in judge(nights).known if known.alarm.series.startswith("cpu")]
+    assert one.kind is Kind.REGRESSION
+    assert abs(one.night - 49) <= 1

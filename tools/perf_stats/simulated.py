@@ -147,7 +147,3 @@ def speed() -> Iterator[str]:
         judge(one)
     spent = process_time() - begun
     yield f"100 series x 365 nights: {spent:.1f} s of processor time, so 1,000 take {10 * spent:.0f} s"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""What `pressbench nightly` detects and how often it is wrong, on real samples and on simulated ones."""

@@ -1,0 +1,118 @@
+"""Real samples, measured once and kept: launches of the smoke suite, and files run side by side.
+
+FOLDER/pressbench.db   one run of the smoke suite with `LAUNCHES` launches and comparisons a cell
+FOLDER/equal.json      a network beside a file of other weights, as fast
+FOLDER/slower.json     the same network beside one with a wider layer, about 2 % slower
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from bench.commands.compare import measure_files
+from bench.commands.progress import watching
+from bench.commands.run import run_suite
+from bench.config.strict_toml import locate
+from bench.config.suite import PACKAGE
+from bench.line.plan import Request
+from bench.line.versus.until import Patience
+from bench.paths import cache_folder
+from bench.records import PairLaunch, Record
+from bench.store import Store
+
+LAUNCHES = 40
+PAIRS = 120
+BLOCKS = 40
+"""As a suite's default."""
+DEPTH, CHANNELS, WIDER, SIZE = 11, 128, 24, 16
+"""1x1 convolutions of 128 channels at 16 x 16; the middle one of the slower file has 152."""
+EQUAL, SLOWER = "equal.json", "slower.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """Launches of two files side by side, in order, and the seconds that one took."""
+
+    pairs: tuple[PairLaunch, ...]
+    launch_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Everything that was measured. `cells`: records with `LAUNCHES` launches each."""
+
+    cells: tuple[Record, ...]
+    equal: Beside
+    slower: Beside
+
+
+def find_samples(folder: Path) -> Samples:
+    """The samples in the folder; what is missing is measured first (about ten minutes)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, wider, seed in ((EQUAL, 0, 1), (SLOWER, WIDER, 0)):
+        if not (folder / name).exists():
+            found = measure_beside(folder, wider, seed)
+            (folder / name).write_bytes(TypeAdapter(Beside).dump_json(found))
+    if not (folder / "pressbench.db").exists():
+        measure_suite(folder)
+    with Store.open(folder / "pressbench.db") as store:
+        cells = tuple(record for record in store.records() if record.launches)
+    equal, slower = (TypeAdapter(Beside).validate_json((folder / name).read_bytes()) for name in (EQUAL, SLOWER))
+    return Samples(cells=cells, equal=equal, slower=slower)
+
+
+def measure_suite(folder: Path) -> None:
+    """Runs the smoke suite with more launches than a night has."""
+    text = locate("suite", "smoke", PACKAGE).read_text(encoding="utf-8")
+    suite = folder / "smoke-long.toml"
+    suite.write_text(f"{text.replace('pairs = 4', f'pairs = {LAUNCHES}')}time_s = 0.5\n", encoding="utf-8")
+    with watching(sys.stderr) as watch:
+        run_suite(
+            Request(target="cpu", suite=str(suite), launches=LAUNCHES),
+            results=folder,
+            url=None,
+            resume=False,
+            report=False,
+            cache=cache_folder(os.environ),
+            watch=watch,
+        )
+
+
+def measure_beside(folder: Path, wider: int, seed: int) -> Beside:
+    """`PAIRS` launches of the network beside another, as `pressbench nightly` runs a changed file."""
+    before, after = folder / "good.onnx", folder / f"tonight-{wider}-{seed}.onnx"
+    write_network(before, wider=0, seed=0)
+    write_network(after, wider=wider, seed=seed)
+    done = measure_files(
+        target="cpu",
+        backend=None,
+        a=before,
+        b=after,
+        blocks=BLOCKS,
+        patience=Patience(width=0.001, launches=PAIRS),
+        threads=1,
+        batch=1,
+        cache=cache_folder(os.environ),
+        progress=lambda _what, _done: None,
+    )
+    return Beside(pairs=done.pairs, launch_s=done.seconds / len(done.pairs))
+
+
+def write_network(path: Path, *, wider: int, seed: int) -> None:
+    """The ONNX file of the network; its middle layer has `wider` more channels."""
+    import torch
+    from torch import nn
+
+    torch.manual_seed(seed)
+    widths = [CHANNELS] * (DEPTH + 1)
+    widths[DEPTH // 2] += wider
+    layers: list[nn.Module] = [nn.Conv2d(3, CHANNELS, 3, padding=1), nn.ReLU()]
+    for before, after in zip([CHANNELS, *widths], widths, strict=False):
+        layers += [nn.Conv2d(before, after, 1), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(CHANNELS, 10)).eval()
+    torch.onnx.export(network, (torch.zeros(1, 3, SIZE, SIZE),), str(path), dynamo=False, input_names=["x"])
