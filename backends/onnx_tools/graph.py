@@ -74,14 +74,15 @@ def walk_graphs(graph: GraphProto) -> Iterator[GraphProto]:
 def hide_weights(model: ModelProto) -> int:
     """Takes initializers off the list of inputs, in place, and says how many there were.
 
-    Files of IR version 3 list them; ONNX Runtime then folds and fuses nothing, since a caller might feed another.
+    Files of IR version 3 list them; ONNX Runtime then folds and fuses nothing, since a caller might feed another. Where
+    some do not, onnx finds no types for them: they become version 4.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
     real = [value for value in model.graph.input if value.name not in stored]
     hidden = len(model.graph.input) - len(real)
     del model.graph.input[:]
     model.graph.input.extend(real)
-    model.ir_version = max(model.ir_version, 4) if hidden else model.ir_version
+    model.ir_version = max(model.ir_version, 4) if stored else model.ir_version
     return hidden
 
 
@@ -155,7 +156,7 @@ def at_least_opset(model: ModelProto, wanted: int) -> ModelProto:
         return model
     try:
         return version_converter.convert_version(model, wanted)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, LookupError) as error:
         said = NO_ADAPTER.search(str(error))
         why = f"onnx cannot convert its operator {said['operator']}" if said else f"onnx cannot convert it: {error}"
         raise Unsupported(

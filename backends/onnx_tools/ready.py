@@ -21,7 +21,7 @@ from backends.onnx_tools.graph import at_least_opset, infer, name_nodes, walk_gr
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.onnx_tools.operators import LINEAR_MODELS, MULTIPLYING, is_quantized
-from backends.onnx_tools.shared_weights import separate_weights
+from backends.onnx_tools.shared_weights import flatten_biases, separate_weights
 from bench.errors import InvalidInput, Unsupported
 
 TOOL_ERRORS: tuple[type[Exception], ...] = (
@@ -75,6 +75,7 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     name_nodes(done)
     if separate:
         separate_weights(done)
+        flatten_biases(done)
     move_weights_in(done.graph)
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))

@@ -1,4 +1,5 @@
-"""Gives each kind of use of a stored weight its own copy, where a quantizer would change the weight for all of them.
+"""Gives each kind of use of a stored weight its own copy, where a quantizer would change the weight for all of them,
+and Gemms their biases in the form that quantizers take.
 
 ONNX Runtime's quantizers transpose the weight of a Gemm in place and keep one scale axis for each tensor. A table that
 a Gather reads and a Gemm multiplies by, as tied embeddings are, then breaks.
@@ -29,6 +30,32 @@ def separate_weights(model: ModelProto) -> None:
         for tensor in list(graph.initializer):
             if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
                 _separate(graph, tensor, taken, given=tensor.name in given)
+
+
+def flatten_biases(model: ModelProto) -> None:
+    """Gives every Gemm of a stored weight its stored bias as a vector of its outputs, in place.
+
+    A number, or a matrix of one row, means the same: the static quantizer fails on them.
+    """
+    taken = {name for node in walk_nodes(model.graph) for name in (*node.input, *node.output)}
+    for graph in walk_graphs(model.graph):
+        stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+        for node in graph.node:
+            if node.op_type != "Gemm" or len(node.input) < 3 or not {node.input[1], node.input[2]} <= set(stored):
+                continue
+            width = stored[node.input[1]].dims[0 if _kind(node, 1) == TURNED else 1]
+            shape = list(stored[node.input[2]].dims)
+            if shape == [width] or shape[-1:] not in ([], [1], [width]) or any(size != 1 for size in shape[:-1]):
+                continue
+            bias = np.broadcast_to(numpy_helper.to_array(stored[node.input[2]]).reshape(-1), (width,))
+            name = find_free_name(f"{node.input[2]}/row", taken)
+            graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(bias), name))
+            taken.add(name)
+            node.input[2] = name
+        used = {name for node in walk_nodes(graph) for name in node.input} | {value.name for value in graph.output}
+        for tensor in stored.values():
+            if tensor.name not in used:
+                graph.initializer.remove(tensor)
 
 
 def _separate(graph: GraphProto, tensor: TensorProto, taken: set[str], *, given: bool) -> None:

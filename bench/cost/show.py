@@ -14,6 +14,6 @@ def cost_json(cost: Cost) -> dict[str, Json]:
     """
     return {
         **asdict(cost),
-        **(dict.fromkeys(("macs", "nonzero_macs")) if cost.unknown else {}),
+        **(dict.fromkeys(("macs", "nonzero_macs", "flops")) if cost.unknown else {}),
         "layers": [{**asdict(layer), "output_shape": [*layer.output_shape]} for layer in cost.layers],
     }

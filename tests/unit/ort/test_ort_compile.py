@@ -327,6 +327,16 @@ def test_an_old_file_is_brought_to_an_opset_that_can_be_quantized(tmp_path):
     assert facts.execution.kernels["QLinearConv"] == 2
 
 
+def test_weights_that_a_file_of_ir_version_3_does_not_list_are_found(tmp_path):
+    path = convnet(tmp_path / "old.onnx", opset=9)
+    model = onnx.load(str(path))
+    model.ir_version = 3
+    onnx.save(model, str(path))
+    artifact = compiled(path, tmp_path / "out", INT8)
+    assert artifact.facts["opset_raised"] == "9 to 13"
+    assert artifact.precision.stayed_float == ()
+
+
 def test_weights_listed_as_inputs_are_taken_off_the_list_and_counted(tmp_path):
     path = convnet(tmp_path / "old.onnx", opset=11, weights_as_inputs=True)
     artifact = compiled(path, tmp_path / "out")

@@ -130,6 +130,27 @@ def test_a_weight_used_in_several_ways_is_quantized_right_in_each(spec, tmp_path
 
 
 @pytest.mark.parametrize("spec", [STATIC, DYNAMIC], ids=lambda spec: spec.kind)
+def test_a_gemm_is_quantized_whatever_the_form_of_its_bias(spec, tmp_path):
+    """A matrix of one row, a number and a vector of one number, one of them scaled and transposed."""
+    nodes = [
+        helper.make_node("Gemm", ["input", "w", "row"], ["a"], "first", transB=1),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "w", "number"], ["b"], "second"),
+        helper.make_node("Gemm", ["b", "v", "one"], ["output"], "third", transB=1),
+    ]
+    stored = {
+        "w": weights(32, 32),
+        "v": weights(4, 32),
+        "row": weights(1, 32),
+        "number": np.array(0.3),
+        "one": weights(1),
+    }
+    path = save(tmp_path / "net.onnx", nodes, stored, ["N", 32], ["N", 4], opset=17)
+    assert error_of(path, tmp_path, spec, rows=256) < 0.05
+    assert compile_with(path, tmp_path / "again", spec).precision.stayed_float == ()
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC], ids=lambda spec: spec.kind)
 def test_a_layer_whose_int8_kernel_does_not_run_stays_float_and_is_named(spec, tmp_path):
     artifact = compile_with(batched(tmp_path / "net.onnx"), tmp_path / "out", spec)
     assert artifact.precision.stayed_float == ("batched",)
