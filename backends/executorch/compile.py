@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, final
 
 from bench.errors import Unsupported
-from bench.types import FLOAT32, Artifact, Backend, Compressed, Conditions, Json, Precision, Probe, QuantSpec, Scalar
+from bench.types import Artifact, Backend, Compressed, Conditions, Json, Probe, QuantSpec, Scalar
 
 INSTALL = "pip install 'pressbench[executorch]'"
 
@@ -36,7 +36,7 @@ class ExecutorchBackend(Backend):
             return Probe(available=False, reason="executorch is not installed", remedy=INSTALL)
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
-        """`out/model.pte` at a fixed batch, in float32 or static int8."""
+        """`out/model.pte` at a fixed batch, in float32, static or dynamic int8."""
         del options
         if source.quant is not None:
             _refuse(source.quant)
@@ -44,28 +44,26 @@ class ExecutorchBackend(Backend):
         with _quiet():
             from backends.executorch.lower import lower
 
-            inputs, facts = lower(source, conditions.batch, path)
-        asked = FLOAT32 if source.quant is None else Precision(asked="int8")
+            inputs, precision, facts = lower(source, conditions.batch, path)
         ports: Json = [[spec.name, list(spec.shape), spec.dtype] for spec in inputs]
         facts = {**facts, "session_options": {"inputs": json.dumps(ports)}}
-        return Artifact(path=path, format="pte", precision=asked, facts=facts)
+        return Artifact(path=path, format="pte", precision=precision, facts=facts)
 
 
 def _refuse(spec: QuantSpec) -> None:
     """Raises `Unsupported` for what is not lowered to XNNPACK here."""
-    if spec.kind != "static":
+    if spec.kind not in ("static", "dynamic"):
         raise Unsupported(
-            f"this backend lowers float32 and static int8 to ExecuTorch, not {spec.kind} of {spec.weight_bits} bits"
+            f"this backend lowers float32, static and dynamic int8 to ExecuTorch, not {spec.kind} of "
+            f"{spec.weight_bits} bits"
         )
-    if spec.ranges:
-        raise Unsupported("trained ranges are not lowered to ExecuTorch: int8() watches its own")
-    if spec.keep_float:
-        raise Unsupported("keep_float is not lowered to ExecuTorch: its quantizer takes every layer")
-    wanted = {"weight_bits": 8, "activation_bits": 8, "weight_symmetric": True, "calibration": "minmax"}
+    wanted: dict[str, object] = {"weight_bits": 8, "activation_bits": 8, "weight_symmetric": True, "block_size": 0}
+    if spec.kind == "static":
+        wanted["calibration"] = "minmax"
     for name, value in wanted.items():
         if getattr(spec, name) != value:
             raise Unsupported(
-                f"static int8 of ExecuTorch: {name}={getattr(spec, name)!r} is not supported, {value!r} is"
+                f"{spec.kind} int8 of ExecuTorch: {name}={getattr(spec, name)!r} is not supported, {value!r} is"
             )
 
 

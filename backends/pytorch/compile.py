@@ -40,7 +40,7 @@ class PytorchBackend(Backend):
 
     def open_program(self, file: Path) -> Any:
         """The `torch.export.ExportedProgram` of a .pt2 file. Raises as `load_archive`."""
-        from backends.pytorch.archive import load_archive
+        from backends.programs.archive import load_archive
 
         return load_archive(file)
 
@@ -94,8 +94,8 @@ def _refuse_combinations(options: Mapping[str, Scalar], precision: str) -> None:
 def _write_cast(file: Path, precision: str, out: Path) -> None:
     import torch
 
-    from backends.pytorch.archive import load_archive, read_output_names, write_output_names
-    from backends.pytorch.graph import cast_program
+    from backends.programs.archive import load_archive, read_output_names, write_output_names
+    from backends.programs.graph import cast_program
 
     names = write_output_names(read_output_names(file))
     torch.export.save(cast_program(load_archive(file), precision), out, extra_files=names)
@@ -104,7 +104,7 @@ def _write_cast(file: Path, precision: str, out: Path) -> None:
 def _write_int8(file: Path, spec: QuantSpec, calibration: Path | None, out: Path) -> tuple[Precision, dict[str, Json]]:
     import torch
 
-    from backends.pytorch.archive import load_archive, read_output_names, write_output_names
+    from backends.programs.archive import load_archive, read_output_names, write_output_names
     from backends.pytorch.quantize import quantize
 
     program, precision, facts = quantize(load_archive(file), spec, calibration)

@@ -12,8 +12,8 @@ from torch import Tensor, fx
 from torch._dynamo.utils import counters
 from torch.export.passes import move_to_device_pass
 
-from backends.pytorch.archive import load_archive, read_output_names
-from backends.pytorch.graph import input_specs, layers, make_runnable
+from backends.programs.archive import load_archive, read_output_names
+from backends.programs.graph import input_specs, layers, make_runnable
 from backends.pytorch.sparse import Sparsity, pack_two_four
 from bench.device.precision import find_stayed_float
 from bench.errors import Unavailable, Unsupported

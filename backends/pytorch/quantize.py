@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from backends.calibration.stored import read_samples
-from backends.pytorch.graph import export_again, input_specs, layers, make_runnable
+from backends.programs.graph import export_again, input_specs, layers, make_runnable
 from bench.errors import Unavailable, Unsupported, unknown
 from bench.types import Json, Precision, QuantSpec, Scalar, TensorSpec
 

@@ -24,8 +24,8 @@ except ImportError as error:
     raise Unavailable(f"torch cannot be imported ({error}); pip install torch") from error
 from torch.utils._pytree import tree_leaves
 
+from backends.programs.graph import layers
 from backends.pytorch import gpu
-from backends.pytorch.graph import layers
 from backends.pytorch.kernels import count_int8, count_kernels, find_int8_fallbacks
 from backends.pytorch.network import Compiled, Network, compile_now, load_network, make_example
 from backends.pytorch.profile import profile_nodes

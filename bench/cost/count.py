@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bench.errors import InvalidInput
+from bench.models.compiled import SUFFIX, refuse_pte
 from bench.types import Cost
 
 
 def cost_of(path: Path, batch: int | None = None) -> Cost:
     """What a model file should cost at batch 1. `batch`: the one it is fixed to; None: what its first axes share.
 
-    Raises `InvalidInput` naming the file when it is missing, not a file, of another format, cut off or malformed.
+    Raises `InvalidInput` naming the file when it is missing, not a file, of another format, cut off or malformed;
+    `Unsupported` for a .pte, which is compiled already.
     """
+    if path.suffix == SUFFIX:
+        refuse_pte(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise InvalidInput(f"{path} cannot be counted: allowed are files ending in {' or '.join(READERS)}")

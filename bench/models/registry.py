@@ -13,6 +13,7 @@ from bench.config.grammar import Call, Value, parse_call
 from bench.errors import InvalidInput, unknown
 from bench.inputs.layout import FIRST, looks_last, turned
 from bench.models.catalogue import MODELS, Entry
+from bench.models.compiled import SUFFIX, refuse_pte
 from bench.types import AskedInput, Model, Scalar
 
 if TYPE_CHECKING:
@@ -40,13 +41,16 @@ def resolve(
     `train`: the network of a function is trained on the data set. It means nothing for a reference network, which
     is trained anyway, and for a file.
 
-    Raises `InvalidInput`: unknown name or argument, a shape that contradicts the data set, a missing file.
+    Raises `InvalidInput`: unknown name or argument, a shape that contradicts the data set, a missing file;
+    `Unsupported` for a .pte, which is compiled already.
     """
     shape = _shape(text, data, input_shape)
     if weights is not None and not weights.is_file():
         raise InvalidInput(f"weights file {weights} does not exist")
     if text.endswith(FILE_SUFFIXES):
         return _file_model(text, data, shape, weights)
+    if text.endswith(SUFFIX):
+        refuse_pte(Path(text))
     if ":" in text:
         return _own_model(text, data, shape, weights, train=train)
     if NO_CALL.match(text):

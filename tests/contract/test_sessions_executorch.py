@@ -13,7 +13,9 @@ pytest.importorskip("executorch", reason="pip install 'pressbench[executorch]'")
 
 from backends.executorch.compile import ExecutorchBackend
 from backends.executorch.kernels import Step, find_fallbacks
+from backends.executorch.quantize import quantize
 from backends.executorch.session import ExecutorchSession
+from backends.programs.archive import load_archive
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Clock, Compressed, Conditions, Precision, QuantSpec, TensorSpec
 
@@ -95,21 +97,68 @@ def test_float32_is_within_1e_4_of_pytorch_and_all_on_xnnpack(net, floats):
     assert all(row.runs == 3 and row.mean_us >= 0 for row in rows)
 
 
-@pytest.mark.parametrize(
-    ("spec", "batch"),
-    [(INT8, 2), (QuantSpec(kind="static", activation_symmetric=False, per_channel=False), 1)],
-    ids=["symmetric", "asymmetric per tensor"],
+MIXED = QuantSpec(
+    kind="static",
+    activation_symmetric=False,
+    per_channel=False,
+    keep_float=("head",),
+    ranges=(("input", -9.0, 9.0), ("stem.0", 0.0, 5.0), ("head:input", 0.0, 1.0), ("gone", 0.0, 1.0)),
 )
-def test_int8_is_close_and_multiplies_in_int8(spec, batch, net, archive, tmp_path):
+"""A kept layer, and trained ranges: behind a BatchNorm and its ReLU6, of what enters a float layer, and of none."""
+
+
+@pytest.mark.parametrize(
+    ("spec", "batch", "multiplying"),
+    [
+        (INT8, 2, {"int8": 3}),
+        (MIXED, 1, {"float32": 1, "int8": 2}),
+        (QuantSpec(kind="dynamic", keep_float=("stem.0", "depthwise")), 1, {"float32": 2, "int8": 1}),
+    ],
+    ids=["symmetric", "asymmetric per tensor, mixed, trained", "dynamic"],
+)
+def test_int8_is_close_and_multiplies_in_int8_where_it_was_asked_for(spec, batch, multiplying, net, archive, tmp_path):
     artifact = compiled(archive, tmp_path, spec, batch)
     session, x = opened(artifact), samples(batch)
     (found,) = session.run({"x": x})
     wanted = net(torch.from_numpy(x)).detach().numpy()
     assert np.abs(found - wanted).max() <= 0.1 * np.abs(wanted).max()
     facts = session.facts()
-    assert facts.execution.multiplying == {"int8": 3}
+    assert facts.execution.multiplying == multiplying
     assert facts.fallbacks == ()
-    assert artifact.facts["calibration_samples"] == 33
+    assert artifact.precision.keep_float == spec.keep_float
+    assert artifact.facts.get("calibration_samples") == (33 if spec.kind == "static" else None)
+    if spec.ranges:
+        assert artifact.facts["ranges_not_placed"] == ["gone"]
+        lost = ExecutorchSession.open(
+            artifact.path,
+            threads=1,
+            batch=1,
+            options=artifact.facts["session_options"],
+            precision=Precision(asked="int8"),
+        )
+        (reason,) = lost.facts().fallbacks
+        assert reason.startswith("asked for int8, 1 of 3 multiplying nodes ran float32 kernels: Fully Connected")
+
+
+def test_trained_ranges_become_the_scales_of_their_tensors(archive):
+    """The input, what leaves a layer behind its BatchNorm and ReLU6; what enters one does not narrow a shared scale."""
+    program = torch.export.export(load_archive(archive).module(check_guards=False), (torch.zeros(1, *SHAPE),))
+    trained = (("head:input", 0.0, 0.1), ("input", -9.0, 9.0), ("stem.0", 0.0, 5.1), ("depthwise", 0.0, 2.55))
+    spec = QuantSpec(kind="static", ranges=trained, activation_symmetric=False)
+    specs = (TensorSpec(name="x", shape=(1, *SHAPE)),)
+    source = Compressed(
+        model="net",
+        recipe="r",
+        files={},
+        inputs=specs,
+        digest="d",
+        calibration=archive.with_name("calibration.npz"),
+    )
+    done, _, facts = quantize(program, specs, source, spec)
+    scales = [node.args[1] for node in done.graph.nodes if "quantize_per_tensor" in str(node.target)]
+    assert facts["ranges_not_placed"] == []
+    for scale in (18 / 255, 0.02, 0.01):
+        assert any(found == pytest.approx(scale) for found in scales)
 
 
 def test_a_session_keeps_the_laws_of_sessions(floats):
@@ -158,9 +207,8 @@ def test_what_xnnpack_did_not_take_or_took_in_another_type_is_a_fallback(steps, 
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        (QuantSpec(kind="dynamic"), "not dynamic of 8 bits"),
-        (QuantSpec(kind="static", keep_float=("head",)), "keep_float"),
-        (QuantSpec(kind="static", ranges=(("input", 0.0, 1.0),)), "trained ranges"),
+        (QuantSpec(kind="float16"), "not float16 of 8 bits"),
+        (QuantSpec(kind="dynamic", weight_bits=4), "dynamic int8 of ExecuTorch: weight_bits=4"),
         (QuantSpec(kind="static", calibration="mse"), "calibration='mse'"),
     ],
 )

@@ -17,12 +17,12 @@ import torch
 from torch import nn
 from torch._dynamo.utils import counters
 
-from backends.pytorch.archive import load_archive
+from backends.programs.archive import load_archive
+from backends.programs.graph import input_specs, make_runnable
+from backends.programs.safe_graph import is_arithmetic
 from backends.pytorch.compile import PytorchBackend
-from backends.pytorch.graph import input_specs, make_runnable
 from backends.pytorch.network import load_network
 from backends.pytorch.profile import walk
-from backends.pytorch.safe_graph import is_arithmetic
 from backends.pytorch.session import CpuSession, PytorchSession
 from backends.pytorch.sparse import is_two_four, pack_two_four
 from bench.device.session import Session

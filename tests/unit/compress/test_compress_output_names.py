@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from backends.pytorch.archive import read_output_names
+from backends.programs.archive import read_output_names
 from backends.pytorch.compile import PytorchBackend
 from backends.pytorch.session import PytorchSession
 from bench.compress.export import Ends, export

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from bench.cost.count import cost_of
 from bench.data.datasets import Dataset
 from bench.data.parts import ArrayPart
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import MODELS, training_of
 from bench.models.factory import build, load_factory
 from bench.models.registry import resolve
@@ -105,6 +106,23 @@ def test_an_input_shape_can_be_asked_for():
 def test_what_cannot_be_resolved_is_said_why(text, message):
     with pytest.raises(InvalidInput, match=message):
         resolve(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "said"),
+    [
+        (None, InvalidInput, "net.pte cannot be read"),
+        (b"x" * 64, InvalidInput, "net.pte is damaged, or no .pte"),
+        (b"....ET12", Unsupported, r"net.pte: a .pte is compiled already.*Give the .pt2"),
+    ],
+)
+def test_a_compiled_program_is_refused_with_the_way_to_its_figures(content, error, said, tmp_path):
+    path = tmp_path / "net.pte"
+    if content is not None:
+        path.write_bytes(content)
+    for refused in (lambda: resolve(str(path)), lambda: cost_of(path)):
+        with pytest.raises(error, match=said):
+            refused()
 
 
 def test_shapes_must_not_contradict_the_data(digits):

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.export import ExportedProgram
 
-from backends.pytorch.safe_graph import find_danger
+from backends.programs.safe_graph import find_danger
 from bench.errors import InvalidInput
 
 PLAIN = re.compile(

@@ -71,14 +71,22 @@ def export_again(module: fx.GraphModule, specs: tuple[TensorSpec, ...], how: str
 
 def layers(module: fx.GraphModule) -> dict[str, bool]:
     """Layer that multiplies by a weight -> whether that weight is stored in integers."""
-    found: dict[str, bool] = {}
+    return {name or node.name: integer for node, name, integer in weighted_nodes(module)}
+
+
+def weighted_nodes(module: fx.GraphModule) -> list[tuple[fx.Node, str, bool]]:
+    """Each node that multiplies by a weight: the node, its layer, and whether the weight is stored in integers.
+
+    The layer is "" where the weight is not a parameter of the network as it was.
+    """
+    found = []
     for node in module.graph.nodes:
         if node.target not in WEIGHTED:
             continue
         weight = node.args[1]
         integer = isinstance(weight, fx.Node) and "dequantize_per" in str(weight.target)
         plain = isinstance(weight, fx.Node) and weight.op == "get_attr"
-        found[str(weight.target).removesuffix(".weight") if plain else node.name] = integer
+        found.append((node, str(weight.target).removesuffix(".weight") if plain else "", integer))
     return found
 
 
