@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench nightly report test test-all coverage check wheel perf perf-stats papers cases cases-fast gpu arm fpga onnx2tf clean
+.PHONY: setup bench nightly report test test-all coverage check wheel perf perf-stats search-bench papers cases cases-fast gpu arm fpga onnx2tf clean
 
 setup: $(STAMP)
 
@@ -67,6 +67,10 @@ perf: setup
 # What `pressbench regress` detects and how often it is wrong, beside other rules.
 perf-stats: setup
 	$(BIN)/python -m tools.perf_stats
+
+# The strategies of `pressbench search` with equal time; SEARCH holds further options.
+search-bench: setup
+	$(BIN)/python -m tools.search_bench $(SEARCH)
 
 papers: setup
 	$(BIN)/python -m tools.papers

@@ -23,7 +23,12 @@ from bench.paths import cache_folder, data_folder
 
 @command("search")
 @click.option("--target", default="cpu", show_default=True, help="A shipped target or a .toml file.")
-@click.option("--model", required=True, help="A reference network, package.module:function, or an .onnx file.")
+@click.option(
+    "--suite",
+    default="default",
+    help="A suite whose one model, data set and table [search] count where no option says otherwise.",
+)
+@click.option("--model", help="A reference network, package.module:function, or an .onnx file.")
 @click.option("--weights", help="Checkpoint of the model (.safetensors, or .pt, .pth, .ckpt without code).")
 @train_option
 @shape_option
@@ -44,41 +49,47 @@ from bench.paths import cache_folder, data_folder
 @click.option(
     "--max-drop",
     type=float,
-    default=1.0,
-    show_default=True,
-    help="Percentage points of accuracy that may go; of another task's score, in its own unit.",
+    help="Percentage points of accuracy that may go; of another task's score, in its own unit (default: 1).",
 )
 @click.option(
     "--max-error",
     type=float,
-    default=0.1,
-    show_default=True,
-    help="Relative error of the outputs that is allowed where there are no labels.",
+    help="Relative error of the outputs that is allowed where there are no labels (default: 0.1).",
 )
 @click.option(
     "--minimize",
     type=click.Choice(["latency", "energy", "size", "memory"]),
     help="What is made as small as the limits allow (default: latency without a --budget, else the best quality).",
 )
-@click.option("--time", "time_text", default="1h", show_default=True, help="How long it may take: 90s, 30m, 2h.")
+@click.option("--time", "time_text", help="How long it may take: 90s, 30m, 2h (default: 1h).")
 @click.option("--then", help="Steps after the narrowing (default: finetune(epochs=2) with a data set, else none).")
+@click.option(
+    "--family",
+    "families",
+    multiple=True,
+    help="Steps that may end a candidate, each tried beside none: int8(calibration='minmax'), mixed_int8(). Several "
+    "times for several.",
+)
+@click.option(
+    "--strategy",
+    help="How candidates are chosen: widths (by a latency table of the target, the default), or the baselines macs, "
+    "uniform, random and optuna.",
+)
 @click.option("--resume", is_flag=True, help="Continue the last interrupted search on this target.")
 @results_option
 @database_option
 def search_command(
     *,
-    model: str,
+    suite: str,
+    model: str | None,
     dataset: str | None,
     data: str | None,
     backend: str | None,
     batch: int,
     threads: int,
     budgets: tuple[str, ...],
-    max_drop: float,
-    max_error: float,
-    minimize: str | None,
-    time_text: str,
-    then: str | None,
+    families: tuple[str, ...],
+    time_text: str | None,
     resume: bool,
     results: Path,
     url: str | None,
@@ -88,28 +99,28 @@ def search_command(
     from bench.commands.progress import watching
     from bench.commands.search.command import search_best
     from bench.line.plan import Request
-    from bench.search.asked import Asked
+    from bench.search.asked import Asked, take_suite
     from bench.search.goal import parse_time
 
     request = Request(
-        models=(model,),
+        suite=suite,
+        models=(model,) if model else (),
         recipes=("baseline",),
         backends=(backend,) if backend else (),
         data=dataset,
         data_root=data_folder(data, os.environ),
         batch=(batch,),
         threads=(threads,),
-        **chosen,
+        **{name: chosen[name] for name in ("target", "weights", "train", "input_shape", "task", "calibrate")},
     )
-    asked = Asked(
-        request=request,
-        budgets=budgets,
-        max_drop=max_drop,
-        max_error=max_error,
-        minimize=minimize or "",
-        time_s=parse_time(time_text),
-        then=then,
-    )
+    options = {
+        "budgets": budgets or None,
+        "families": families or None,
+        "time_s": parse_time(time_text) if time_text else None,
+        **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy")},
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    asked = take_suite(Asked(request=request, **given), given)
     with watching(sys.stderr) as watch:
         done = search_best(asked, results=results, url=url, resume=resume, cache=cache_folder(os.environ), watch=watch)
     return done.answer, done.text, done.code

@@ -57,6 +57,22 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SearchChoice:
+    """Table `[search]`: what `pressbench search` takes from its suite where its options say nothing. The keys are its options;
+    `budgets`: as `--budget`, key -> number; `families`: the texts of `--family`. None or empty: the command's default."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    budgets: Mapping[str, float] = field(default_factory=dict)
+    max_drop: float | None = None
+    max_error: float | None = None
+    minimize: str = ""
+    time: str = ""
+    then: str | None = None
+    families: tuple[str, ...] = ()
+    strategy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
     """What to measure.
 
@@ -67,7 +83,8 @@ class Suite:
     networks that users' functions build, on `data`. `calibrate`: what static quantization calibrates on instead of
     `data`: "random", or an .npz of arrays by input name. `inputs`, `feedback` (texts of `bench.inputs.options`),
     `signature` and `input_data` (an .npz, instead of `data`) say what the one model is fed. `task`:
-    what the networks are trained for and judged by, as `bench.tasks.own.find_task` reads it.
+    what the networks are trained for and judged by, as `bench.tasks.own.find_task` reads it. `search`: of
+    `pressbench search`; a run does not search.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -90,6 +107,7 @@ class Suite:
     input_data: str = ""
     task: str = "classification"
     measure: Measure = field(default_factory=Measure)
+    search: SearchChoice = field(default_factory=SearchChoice)
 
 
 SHORTEST_S = 10.0

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import InvalidInput
+from bench.config.suite import load_suite
+from bench.errors import InvalidInput, unknown
 from bench.line.plan import Plan, PlannedCell, Request
 from bench.line.stages import load_backend
 from bench.records import Run
-from bench.search.goal import ERROR, Goal, parse_budgets
+from bench.search.goal import ERROR, MINIMIZED, Goal, parse_budgets, parse_time
+from bench.search.strategies.known import STRATEGIES
 from bench.types import Json
 
 SUITE = "search"
@@ -21,6 +25,7 @@ THEN = "finetune(epochs=2)"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
+    `strategy`: of `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none.
 
     `max_drop`: percentage points of accuracy, or of the task's own score. `max_error`: relative error of the outputs,
     where there are no labels. `minimize`: "" for the best quality within the budgets, where there are any.
@@ -33,6 +38,8 @@ class Asked:
     minimize: str = ""
     time_s: float = 3600.0
     then: str | None = None
+    strategy: str = "widths"
+    families: tuple[str, ...] = ()
 
     def stored_request(self) -> dict[str, Json]:
         """The request as the store gives it back."""
@@ -53,6 +60,26 @@ class Asked:
         }
 
 
+def take_suite(asked: Asked, given: Collection[str]) -> Asked:
+    """What the suite's `[search]` says, for each field that is not `given`. Raises `InvalidInput` for its values."""
+    said, where = load_suite(asked.request.suite).search, f"suite {asked.request.suite}, [search]"
+    if said.minimize not in ("", *MINIMIZED):
+        raise unknown(f"{where} minimize", said.minimize, MINIMIZED)
+    found: dict[str, Any] = {
+        "budgets": tuple(f"{name}={most:g}" for name, most in said.budgets.items()),
+        "max_drop": said.max_drop,
+        "max_error": said.max_error,
+        "minimize": said.minimize,
+        "time_s": parse_time(said.time) if said.time else None,
+        "then": said.then,
+        "families": said.families,
+        "strategy": said.strategy,
+    }
+    return replace(
+        asked, **{name: value for name, value in found.items() if name not in given and value not in (None, "", ())}
+    )
+
+
 def make_goal(asked: Asked, plan: Plan) -> Goal:
     """The limits of the command over those of the target. Raises `InvalidInput` for an option that means nothing."""
     cell = _only(plan)
@@ -69,8 +96,15 @@ def make_goal(asked: Asked, plan: Plan) -> Goal:
 def settle(asked: Asked, plan: Plan) -> Asked:
     """With the steps that follow the narrowing: the user's, else a short training where there is a data set.
 
-    Raises `InvalidInput` as `parse_recipe`.
+    Raises `InvalidInput` as `parse_recipe`, and for a family or strategy that means nothing.
     """
+    for place, text in enumerate(asked.families):
+        if not parse_recipe("--family", text).steps:
+            raise InvalidInput("--family: name steps, as int8(calibration='minmax'); none is always tried")
+        if text in asked.families[:place]:
+            raise InvalidInput(f"--family {text!r} is given twice")
+    if asked.strategy not in STRATEGIES:
+        raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
         return replace(asked, then=THEN if _only(plan).data is not None else "")
     parse_recipe("--then", asked.then)
@@ -79,9 +113,11 @@ def settle(asked: Asked, plan: Plan) -> Asked:
 
 def _only(plan: Plan) -> PlannedCell:
     if len(plan.cells) != 1:
+        models = ", ".join(dict.fromkeys(cell.model.name for cell in plan.cells))
         backends = ", ".join(dict.fromkeys(cell.backend.title for cell in plan.cells))
         raise InvalidInput(
-            f"a search has one model, backend, batch, thread count and device: name one --backend of {backends}"
+            f"a search has one model, backend, batch, thread count and device: name one --model of {models}, and one "
+            f"--backend of {backends}"
         )
     return plan.cells[0]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.search.costs import add_up, count_weights
 from bench.search.groups import Space
-from bench.search.nouns import Choice, Costs, Layer
+from bench.search.nouns import Choice, Costs, Layer, whole_choice
 from bench.search.table import Grid
 
 Timed = tuple[Choice, float]
@@ -49,6 +49,10 @@ class Predictor:
             return self
         return replace(self, offset=self.offset + float(np.median([ms - self.predict(c) for c, ms in seen[-RECENT:]])))
 
+    def scaled(self, ratio: float) -> Predictor:
+        """For networks that all take `ratio` times as long."""
+        return replace(self, offset=self.offset * ratio, slope=self.slope * ratio)
+
     @property
     def median_error(self) -> float:
         """Of the networks that checked it."""
@@ -74,6 +78,12 @@ def fit(space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence
         errors.append(abs(o + s * costs.of(choice) - ms) / ms)
     found = Predictor(costs=costs, offset=offset, slope=slope, by=by, errors=tuple(errors))
     return replace(found, why=_explain(found))
+
+
+def by_macs(space: Space, whole_ms: float) -> Predictor:
+    """Times in proportion to multiply-accumulates, believed: what a search without a target goes by."""
+    costs, by = price(space, {})
+    return Predictor(costs=costs, offset=0.0, slope=whole_ms / costs.of(whole_choice(space.groups)), by=by)
 
 
 def price(space: Space, grids: Mapping[str, Grid]) -> tuple[Costs, str]:

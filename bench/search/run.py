@@ -11,7 +11,7 @@ from pathlib import Path
 from bench.compress.interface import Compressor
 from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost, CellFailed, InvalidInput, Unavailable, Unsupported
+from bench.errors import BoardLost, CellFailed, InvalidInput, Unavailable
 from bench.line.cell import BOARD_LOST, RunState, make_ready
 from bench.line.measure import measure_pairs
 from bench.line.options import find_width_step
@@ -19,18 +19,18 @@ from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
-from bench.report.budget import MEASURED_BY
-from bench.report.table import compute_row
 from bench.search.asked import Asked, check_measurable, make_goal, settle
 from bench.search.board import Timer, draw_choices, narrow
-from bench.search.goal import ERROR, MINIMIZED, Goal
+from bench.search.goal import Goal
 from bench.search.groups import Space, read_space
-from bench.search.loop import Ended, Means, Tried, number, rank, search
+from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
 from bench.search.predict import Predictor, Timed, fit
+from bench.search.strategies.interface import Ended, Means, Scene, Tried, rank
+from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.table import measure_layers
-from bench.types import Artifact, Status
+from bench.types import Artifact
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
@@ -53,12 +53,13 @@ class Finals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """All that a search knows at its end. `finals`: None where nothing keeps the limits."""
+    """All that a search knows at its end. `finals`: None where nothing keeps the limits. `predictor`: None for a
+    strategy that asks for none."""
 
     run_id: str
     goal: Goal
     space: Space
-    predictor: Predictor
+    predictor: Predictor | None
     ended: Ended
     ranked: tuple[Tried, ...]
     finals: Finals | None
@@ -143,15 +144,23 @@ class _Searching:
         for name, why in space.fixed.items():
             self.note(f"layer {name} keeps its width: {why}")
         timer = Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
-        predictor = self._predictor(space, timer, whole)
+        predictor = self._predictor(space, timer, whole) if self.asked.strategy in BY_TABLE else None
         whole = replace(whole, choice=whole_choice(space.groups))
         self.tried = [whole]
         means = Means(
-            trial=lambda choice, ms: self._try(space, choice, ms),
+            trial=lambda choice, ms, family: self._try(space, choice, ms, family),
             quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.latency_ms or 0.0),
             time_left=self._time_left,
         )
-        ended = search(space, predictor, self.goal, whole, means)
+        scene = Scene(
+            space=space,
+            predictor=predictor,
+            goal=self.goal,
+            whole=whole,
+            families=("", *self.asked.families),
+            seed=self.plan.suite.seed,
+        )
+        ended = STRATEGIES[self.asked.strategy](scene, means)
         ranked = tuple(rank(ended.tried, self.goal))
         finals = self._finals(ranked) if ranked else None
         return Found(
@@ -182,19 +191,8 @@ class _Searching:
         if earlier is not None:  # what trials are compared with; their choice depends on the stored figures
             self.around.run_cell(cell, self.state)
         self.stored[cell.key] = record
-        whole = self._judge(record, "", (), None, record)
-        row = whole.row
-        if number(row, "latency_p50_ms") is None:
-            why = "; ".join(record.reasons)
-            raise (Unsupported if record.status is Status.SKIPPED else CellFailed)(f"the uncompressed network: {why}")
-        wanted = {name: MEASURED_BY[name][0] for name in self.goal.limits}
-        if self.goal.minimize:
-            wanted["minimize"] = MINIMIZED[self.goal.minimize]
-        for name, column in wanted.items():
-            if row.get(column) is None:
-                option = f"--minimize {self.goal.minimize}" if name == "minimize" else f"--budget {name}"
-                why = record.missing.get(column, "it has no such figure")
-                raise InvalidInput(f"{option}: target {self.plan.target.name} did not measure it: {why}")
+        whole = judge(record, record, self.goal)
+        check_figures(whole, record, self.goal, self.plan.target.name)
         return whole
 
     def _predictor(self, space: Space, timer: Timer, whole: Tried) -> Predictor:
@@ -240,29 +238,25 @@ class _Searching:
         steps = parse_recipe("then", self.asked.then or "").steps
         return " + ".join(repr(step) for step in steps if not (isinstance(step, Compressor) and step.trains))
 
-    def _try(self, space: Space, choice: Choice, predicted_ms: float | None) -> Tried:
+    def _try(self, space: Space, choice: Choice, predicted_ms: float | None, family: str) -> Tried:
         began = self.clock()
-        text = narrow(space, choice, self.asked.then or "")
+        trained = "" if choice == whole_choice(space.groups) else self.asked.then
+        text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
         base = self.state.plan.cells[0]
         cell = plan_recipe(self.state.plan, base, parse_recipe(f"widths-{len(self.tried)}", text))
         record = self.stored.get(cell.key) or self._record(cell, self.state)
-        tried = self._judge(record, text, choice, predicted_ms, self.stored[base.key])
+        judged = judge(record, self.stored[base.key], self.goal)
+        tried = replace(
+            judged,
+            choice=choice,
+            recipe=text,
+            predicted_ms=predicted_ms,
+            family=family,
+            at_s=self.clock() - self.started,
+        )
         self.tried.append(tried)
         self.longest_s = max(self.longest_s, self.clock() - began)
         return tried
-
-    def _judge(self, record: Record, text: str, choice: Choice, predicted_ms: float | None, base: Record) -> Tried:
-        """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out."""
-        row = compute_row(record, base)
-        base_ms = number(compute_row(base, base), "latency_p50_ms")
-        if record is base:
-            row = {**row, ERROR: row.get(ERROR) or 0.0}
-        speedup = number(row, "speedup")
-        if record.pairs and base_ms is not None and speedup:
-            row = {**row, "latency_p50_ms": base_ms / speedup}
-        return Tried(
-            choice=choice, recipe=text, key=record.key, row=row, over=self.goal.over(row), predicted_ms=predicted_ms
-        )
 
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
         record = self.around.run_cell(cell, state)
@@ -275,9 +269,10 @@ class _Searching:
     def _spent(self) -> float:
         return self.clock() - self.started
 
-    def _time_left(self) -> bool:
-        """Whether one more trial, and the finalists after it, are expected to end in time."""
-        return self._spent() + (1 + RESERVE) * self.longest_s < self.asked.time_s
+    def _time_left(self, part: float) -> bool:
+        """Whether one more trial is expected to end in that part of the time, and the finalists after all of it."""
+        left = self.asked.time_s - RESERVE * self.longest_s
+        return self._spent() + self.longest_s < part * left
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:
         """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
@@ -286,12 +281,13 @@ class _Searching:
         state = self._state(self.plan, begun.run_id)
         base = self.plan.cells[0]
         record = self._record(base, state)
-        tried = [self._judge(record, "", (), None, record)]
+        tried = [judge(record, record, self.goal)]
         artifacts = []
         finalists = [one for one in ranked if one.recipe] if ranked[0].recipe else []
         for name, one in zip(("winner", "runner-up"), finalists, strict=False):
             cell = plan_recipe(self.plan, base, parse_recipe(name, one.recipe))
-            tried.append(self._judge(self._record(cell, state), one.recipe, one.choice, one.predicted_ms, record))
+            judged = judge(self._record(cell, state), record, self.goal)
+            tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over))
             if tried[-1].counts:
                 artifacts.append(make_ready(cell, state).prepared)
         pairs: tuple[PairLaunch, ...] = ()

@@ -11,7 +11,7 @@ import pytest
 from small_network import small_data
 
 from bench.commands.progress import watching
-from bench.commands.search.command import search_best
+from bench.commands.search.command import Answer, search_best
 from bench.config.suite import Measure
 from bench.errors import InvalidInput
 from bench.line.plan import Request
@@ -38,6 +38,11 @@ def interrupt_third(record: Record, done: int, total: int) -> None:
     del total
     if done == 3 and record.recipe != "winner":
         raise KeyboardInterrupt
+
+
+def trials_of(done: Answer) -> list:
+    """Those with figures."""
+    return [one for one in done.answer["trials"] if one["latency_ms"] and one["quality_loss"] is not None]
 
 
 @pytest.mark.slow
@@ -78,7 +83,10 @@ def test_an_interrupted_search_continues_and_finds_a_narrower_network_with_its_r
     winner = done.answer["winner"]
     assert winner["recipe"].startswith("widths(keep=(")
     assert winner["file_bytes"] <= 5400 < done.answer["finals"][0]["file_bytes"]
-    assert {Path(file).name for file in done.answer["files"]} == {"winner.onnx", "recipe.txt"}
+    assert {Path(file).name for file in done.answer["files"]} == {"winner.onnx", "recipe.txt", "search.html"}
+    page = next(Path(file) for file in done.answer["files"] if file.endswith(".html")).read_text()
+    assert page.count("<circle") >= 2 * len(trials_of(done))
+    assert "outputs</span>" in page
     with Store.open(tmp_path / "results" / "pressbench.db") as store:
         stored = {run.run_id: run for run in store.runs()}
         trials = store.records(done.answer["run_id"])

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.search.goal import Goal
-from bench.search.loop import Tried, front, quality_loss
 from bench.search.run import Found
+from bench.search.strategies.interface import Tried, front, quality_loss
 from bench.stats import ratio
 from bench.types import Json
 
@@ -25,11 +25,13 @@ def describe(found: Found) -> dict[str, Json]:
         "finals_run_id": finals.run_id if finals else None,
         "trials": [_plain(one) for one in found.ended.tried],
         "ended": found.ended.why,
-        "predictor": {
-            "by": found.predictor.by,
-            "median_error": _finite(found.predictor.median_error),
-            "worst_error": _finite(found.predictor.worst_error),
-            "not_believed": found.predictor.why,
+        "predictor": None
+        if (predictor := found.predictor) is None
+        else {
+            "by": predictor.by,
+            "median_error": _finite(predictor.median_error),
+            "worst_error": _finite(predictor.worst_error),
+            "not_believed": predictor.why,
         },
         "front": [one.recipe for one in front(found.ended.tried)],
         "winner": _plain(winner) if winner else None,
@@ -58,24 +60,29 @@ def _finite(value: float) -> float | None:
 
 def draw(found: Found) -> list[Any]:
     """The answer for the terminal."""
-    parts: list[Any] = [
-        _table("Front on the validation split (a part of the training set)", front(found.ended.tried)),
-        Text(f"{len(found.ended.tried) - 1} candidates measured; ended because {found.ended.why}."),
-    ]
+    tables = [_table("Front on the validation split (a part of the training set)", front(found.ended.tried))]
+    if found.finals:
+        title = "On the test set, which no choice has seen: uncompressed, winner, runner-up"
+        tables.append(_table(title, found.finals.tried))
+    return [*tables, *map(Text, say(found))]
+
+
+def say(found: Found) -> list[str]:
+    """The answer in sentences."""
+    said = [f"{len(found.ended.tried) - 1} candidates measured; ended because {found.ended.why}."]
     if not found.finals:
-        return [*parts, Text(explain_missed(found.ended.tried, found.goal))]
+        return [*said, explain_missed(found.ended.tried, found.goal)]
     tried = found.finals.tried
-    parts.append(_table("On the test set, which no choice has seen: uncompressed, winner, runner-up", tried))
     if len(tried) == 1:
-        return [*parts, Text("The uncompressed network is the best that keeps every limit.")]
-    parts.append(Text(f"Winner: {tried[1].recipe}"))
+        return [*said, "The uncompressed network is the best that keeps every limit."]
+    said.append(f"Winner: {tried[1].recipe}")
     if found.finals.pairs:
-        parts.append(Text(_against_runner_up(found)))
+        said.append(_against_runner_up(found))
     if not tried[1].counts:
-        parts.append(Text(f"Its figures are {tried[1].row['status']}: {tried[1].row['reason']}"))
+        said.append(f"Its figures are {tried[1].row['status']}: {tried[1].row['reason']}")
     if tried[1].over:
-        parts.append(Text(f"On the test set the winner misses {_misses(tried[1].over, found.goal)}: exit code 1."))
-    return parts
+        said.append(f"On the test set the winner misses {_misses(tried[1].over, found.goal)}: exit code 1.")
+    return said
 
 
 def _against_runner_up(found: Found) -> str:

@@ -12,7 +12,8 @@ from rich.text import Text
 from bench.cache import check_writable
 from bench.commands.progress import Watch
 from bench.commands.report import open_existing, write_report
-from bench.commands.search.answer import describe, draw
+from bench.commands.search.answer import describe, draw, say
+from bench.commands.search.page import render_page
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput, Regression
 from bench.line.run import Surroundings
@@ -34,7 +35,7 @@ class Answer:
 
 
 def search_best(asked: Asked, *, results: Path, url: str | None, resume: bool, cache: Path, watch: Watch) -> Answer:
-    """Searches, stores every trial, and writes the winner's file and the report into `results`.
+    """Searches, stores every trial, and writes the winner's file, the search's page and the report into `results`.
 
     Raises what `find_best` raises, and `InvalidInput` where there is nothing to resume.
     """
@@ -47,10 +48,19 @@ def search_best(asked: Asked, *, results: Path, url: str | None, resume: bool, c
         finals = found.finals
         shown = finals.run_id if finals else found.run_id
         report = write_report(store, [one for one in store.runs() if one.run_id == shown], results, "--results")
-    files = _write_winner(finals, results) if finals else ()
+    files = (*(_write_winner(finals, results) if finals else ()), _write_page(found, results))
     answer = {**describe(found), "files": list(map(str, files)), "dashboard": str(report.dashboard)}
     text = Group(*draw(found), Text("\n".join(f"Wrote {file}" for file in (*files, report.csv, report.dashboard))))
     return Answer(answer=answer, text=text, code=0 if _is_kept(found) else Regression.exit_code)
+
+
+def _write_page(found: Found, results: Path) -> Path:
+    """The page of the search, beside the winner's file."""
+    folder = results / f"search-{found.finals.run_id if found.finals else found.run_id}"
+    with written(folder, "--results"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (file := folder / "search.html").write_text(render_page(found, say(found)), encoding="utf-8")
+    return file
 
 
 def _is_kept(found: Found) -> bool:

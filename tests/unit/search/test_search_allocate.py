@@ -9,7 +9,7 @@ import pytest
 
 from bench.search.allocate import Limit, allocate
 from bench.search.nouns import Costs, Group
-from bench.search.walk import CLOSE, Walk
+from bench.search.strategies.walk import CLOSE, Walk
 
 
 def drawn_groups(generator: np.random.Generator) -> list[Group]:

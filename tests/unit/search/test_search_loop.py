@@ -11,9 +11,11 @@ from bench.commands.search.answer import explain_missed
 from bench.search.costs import add_up
 from bench.search.goal import Goal
 from bench.search.groups import Space
-from bench.search.loop import Means, Tried, front, rank, search
 from bench.search.nouns import Group, Layer, Shape, Side, whole_choice
 from bench.search.predict import fit
+from bench.search.strategies.drawn import SEARCHED
+from bench.search.strategies.interface import Means, Scene, Tried, front, rank
+from bench.search.strategies.known import STRATEGIES
 from bench.search.table import Grid
 
 WIDTHS = (4, 8, 12, 16)
@@ -40,20 +42,37 @@ def truth(choice) -> float:
     return 0.5 + 1.5 * add_up(LAYERS, GROUPS, lambda layer, i, o: GRIDS[layer.name].at(i, o)).of(choice)
 
 
-def measured(choice, predicted, goal) -> Tried:
-    lost = sum(group.losses[place] for group, place in zip(GROUPS, choice, strict=True))
-    row = {"status": "ok", "latency_p50_ms": truth(choice), "accuracy_drop_pp": lost, "file_bytes": 1000.0}
+def measured(choice, predicted, goal, family="") -> Tried:
+    """Family `half` takes half of the time and costs 0.5 points; `odd` is not believed."""
+    lost = 0.5 * (family == "half") + sum(group.losses[place] for group, place in zip(GROUPS, choice, strict=True))
+    ms = truth(choice) * (0.5 if family == "half" else 1.0)
+    status = "untrusted" if family == "odd" else "ok"
+    row = {"status": status, "latency_p50_ms": ms, "accuracy_drop_pp": lost, "file_bytes": 1000.0}
+    recipe = "" if (choice, family) == (WHOLE, "") else f"r{choice}{family}"
     return Tried(
-        choice=choice, recipe=f"r{choice}", key=str(choice), row=row, over=goal.over(row), predicted_ms=predicted
+        choice=choice,
+        recipe=recipe,
+        key=recipe,
+        row=row,
+        over=goal.over(row),
+        predicted_ms=predicted,
+        family=family,
     )
 
 
-def searched(goal: Goal, *, predictor=None, trials: int = 99, quick=lambda _: []):
+def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",)):
     checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
     predictor = predictor or fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
     left = iter([True] * trials)
-    means = Means(trial=lambda choice, ms: measured(choice, ms, goal), quick=quick, time_left=lambda: next(left, False))
-    return search(SPACE, predictor, goal, measured(WHOLE, None, goal), means)
+    means = Means(
+        trial=lambda choice, ms, family: measured(choice, ms, goal, family),
+        quick=quick,
+        time_left=lambda _: next(left, False),
+    )
+    scene = Scene(
+        space=SPACE, predictor=predictor, goal=goal, whole=measured(WHOLE, None, goal), families=families, seed=1
+    )
+    return STRATEGIES[strategy](scene, means)
 
 
 def test_the_best_network_within_a_budget_is_found_and_its_latency_was_predicted():
@@ -122,3 +141,34 @@ def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_count
     whole = measured(WHOLE, None, goal)
     assert [one.choice for one in front([whole, good, worse, untrusted])] == [WHOLE, (2, 3), (3, 0)]
     assert untrusted not in rank([whole, good, untrusted], goal)
+
+
+def test_families_are_walked_with_times_of_their_own_and_one_that_is_not_believed_is_not():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    ended = searched(goal, families=("", "half", "odd"))
+    every = [(i, j) for i in range(4) for j in range(4)]
+    ideal = min(truth(one) / 2 for one in every if not measured(one, 0, goal, "half").over)
+    best = rank(ended.tried, goal)[0]
+    assert (best.family, best.latency_ms) == ("half", ideal)
+    assert best.predicted_ms == pytest.approx(ideal, rel=0.1)
+    assert [one.choice for one in ended.tried if one.family == "odd"] == [WHOLE]
+
+
+@pytest.mark.parametrize("strategy", ["macs", "uniform", "random", "optuna"])
+def test_every_baseline_finds_a_network_tries_none_twice_and_gives_the_same_trials_again(strategy):
+    if strategy == "optuna":
+        pytest.importorskip("optuna", reason="pip install 'pressbench[search]'")
+    goal = Goal(quality={"accuracy_drop_pp": 5.5}, minimize="latency")
+    few = 9 if strategy == "optuna" else 99
+    ended, again = (searched(goal, strategy=strategy, families=("", "half"), trials=few) for _ in range(2))
+    tried = [(one.choice, one.family) for one in ended.tried]
+    assert len(set(tried)) == len(tried)
+    assert ended.tried[0].recipe == ""
+    assert rank(ended.tried, goal)[0].latency_ms < truth(WHOLE)
+    assert [one.key for one in again.tried] == [one.key for one in ended.tried]
+    if strategy in ("random", "optuna"):
+        assert {family for _, family in tried} == {"", "half"}
+    if strategy == "optuna":
+        assert (len(tried), ended.why) == (10, "the time is over")
+    if strategy == "random":
+        assert (len(tried), ended.why) == (32, SEARCHED)

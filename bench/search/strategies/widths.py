@@ -6,82 +6,66 @@ Yang et al. 2018, arXiv:1804.03230; the allocation by a latency table and a knap
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from bench.search.allocate import Limit, allocate
 from bench.search.costs import add_up, count_weights
-from bench.search.goal import DROPS, ERROR, MINIMIZED, Goal
-from bench.search.groups import Space
 from bench.search.nouns import Choice, Costs, whole_choice
-from bench.search.predict import Predictor
-from bench.search.walk import Walk
+from bench.search.predict import Predictor, by_macs
+from bench.search.strategies.interface import Ended, Means, Scene, Tried, number
+from bench.search.strategies.walk import Walk
 
-Row = Mapping[str, str | float | int | None]
 TURNS = 40
 """Allocations at most: several can be one choice, which is measured once."""
 LOOSER = (1.0, 0.9, 0.8)
 """Shares of the aim at which candidates are allocated where the table is not believed."""
 FLOAT_BYTES = 4
-UNTRUSTED = ("failed", "skipped", "untrusted")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
-    """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
+BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
+"""What weights decide, and not time: limits, and what is minimized."""
 
-    `predicted_ms`: before it was measured; None for the uncompressed network. `recipe`: its text.
+
+def search(scene: Scene, means: Means) -> Ended:
+    """Walks each family to its border, the fastest first, each within its part of the time.
+
+    A family begins with its steps on the uncompressed network. One that is not believed, or makes it no faster where
+    time counts, is not walked.
     """
-
-    choice: Choice
-    recipe: str
-    key: str
-    row: Row
-    over: Mapping[str, float]
-    predicted_ms: float | None
-
-    @property
-    def counts(self) -> bool:
-        """Whether its figures may be believed."""
-        return self.row["status"] not in UNTRUSTED and self.latency_ms is not None
-
-    @property
-    def latency_ms(self) -> float | None:
-        """Measured."""
-        return number(self.row, "latency_p50_ms")
-
-    @property
-    def fits_resources(self) -> bool:
-        """Whether it exceeds no limit but that of quality."""
-        return self.counts and not {*self.over} - {*DROPS, ERROR}
-
-    @property
-    def fits_quality(self) -> bool:
-        """Whether it keeps the limit of quality."""
-        return self.counts and not {*self.over} & {*DROPS, ERROR}
+    tried, walked, why = [scene.whole], [scene.whole], ""
+    for family in scene.families[1:]:
+        if not means.time_left(1.0):
+            return Ended(tried=tuple(tried), why="the time is over")
+        tried.append(means.trial(whole_choice(scene.space.groups), None, family))
+        if tried[-1].counts and (_counts_weights(scene) or _time(tried[-1]) < _time(scene.whole)):
+            walked.append(tried[-1])
+    for place, whole in enumerate(sorted(walked, key=_time), 1):
+        found = _walk(scene, whole, means, place / len(walked))
+        tried += found.tried[1:]
+        why = found.why
+    return Ended(tried=tuple(tried), why=why)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
-    """How candidates are measured. `trial`: trains and measures one, as a cell that is stored. `quick`: latencies in ms
-    of whole untrained candidates. `time_left`: whether another trial fits."""
-
-    trial: Callable[[Choice, float | None], Tried]
-    quick: Callable[[Sequence[Choice]], Sequence[float]]
-    time_left: Callable[[], bool]
+def search_by_macs(scene: Scene, means: Means) -> Ended:
+    """The same search, guided by multiply-accumulates in place of the target's own times."""
+    base = _time(scene.whole)
+    return search(replace(scene, predictor=by_macs(scene.space, base)), means)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
-    """All that was tried, the uncompressed network first, and why no more was."""
-
-    tried: tuple[Tried, ...]
-    why: str
+def _time(one: Tried) -> float:
+    return one.latency_ms or math.inf
 
 
-def search(space: Space, predictor: Predictor, goal: Goal, whole: Tried, means: Means) -> Ended:
-    """Tries candidates until the border between what keeps the limits and what does not is known, or time is over."""
-    axis = _Axis(space, predictor, goal, whole)
+def _counts_weights(scene: Scene) -> bool:
+    goal = scene.goal
+    resources = {*goal.limits} if not goal.minimize else {goal.minimize}
+    return bool(resources) and resources <= BY_WEIGHTS
+
+
+def _walk(scene: Scene, whole: Tried, means: Means, part: float) -> Ended:
+    """Tries candidates of one family until the border between what keeps the limits and what does not is known."""
+    axis = _Axis(scene, whole)
     walk = axis.walk()
     tried = [whole]
     for _ in range(TURNS):
@@ -95,9 +79,9 @@ def search(space: Space, predictor: Predictor, goal: Goal, whole: Tried, means: 
             walk.add(share, passes=False)
             continue
         known = next((one for one in tried if one.choice == choice), None)
-        if known is None and not means.time_left():
+        if known is None and not means.time_left(part):
             return Ended(tried=tuple(tried), why="the time is over")
-        one = known or means.trial(choice, axis.predict(choice, tried))
+        one = known or means.trial(choice, axis.predict(choice, tried), whole.family)
         if known is None:
             tried.append(one)
         walk.add(share, passes=one.fits_quality if walk.tightest else one.fits_resources)
@@ -107,13 +91,16 @@ def search(space: Space, predictor: Predictor, goal: Goal, whole: Tried, means: 
 class _Axis:
     """The cost along which the search tightens: latency by the predictor, or weights where size or memory count."""
 
-    def __init__(self, space: Space, predictor: Predictor, goal: Goal, whole: Tried) -> None:
-        self.space, self.predictor, self.goal, self.whole = space, predictor, goal, whole
-        self.weights: Costs = add_up(space.layers, space.groups, count_weights)
-        resources = {*goal.limits} if not goal.minimize else {goal.minimize}
-        self.by_weights = resources <= {"file_kb", "memory_mb", "size", "memory"} and bool(resources)
+    def __init__(self, scene: Scene, whole: Tried) -> None:
+        assert scene.predictor is not None
         assert whole.latency_ms is not None
+        self.space, self.goal, self.whole = scene.space, scene.goal, whole
+        self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
+        self.by_weights = _counts_weights(scene)
         self.base_ms = whole.latency_ms
+        self.predictor = scene.predictor.scaled(self.base_ms / _time(scene.whole))
+        sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]
+        self.weight_bytes = FLOAT_BYTES * sizes[0] / sizes[1] if math.inf not in sizes else FLOAT_BYTES
 
     def walk(self) -> Walk:
         """From the limits where they say where the border is, else from the uncompressed network."""
@@ -155,8 +142,8 @@ class _Axis:
         if not self.by_weights:
             limits = [Limit(costs=predictor.costs, most=predictor.most(share * self.base_ms))]
             if "file_kb" in self.goal.limits and (size := number(self.whole.row, "file_bytes")):
-                spare = self.goal.limits["file_kb"] * 1e3 - (size - FLOAT_BYTES * weights)
-                limits.append(Limit(costs=self.weights, most=max(0.0, spare / FLOAT_BYTES)))
+                spare = self.goal.limits["file_kb"] * 1e3 - (size - self.weight_bytes * weights)
+                limits.append(Limit(costs=self.weights, most=max(0.0, spare / self.weight_bytes)))
         elif "latency_p50_ms" in self.goal.limits:
             limits.append(Limit(costs=predictor.costs, most=predictor.most(self.goal.limits["latency_p50_ms"])))
         return limits
@@ -171,43 +158,3 @@ class _Axis:
             f"the narrowest widths are predicted to take {self.predictor.predict(least):.4g} ms, and "
             f"{share * self.base_ms:.4g} ms were asked for"
         )
-
-
-def number(row: Row, column: str) -> float | None:
-    """A figure of a row."""
-    value = row.get(column)
-    return None if value is None or isinstance(value, str) else float(value)
-
-
-def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
-    """Those that keep every limit, the best first.
-
-    Best is least of what is minimized, else the best quality, and then the fastest.
-    """
-
-    def order(one: Tried) -> tuple[float, float]:
-        latency = one.latency_ms or math.inf
-        if goal.minimize:
-            value = number(one.row, MINIMIZED[goal.minimize])
-            return (math.inf if value is None else value), latency
-        return quality_loss(one), latency
-
-    return sorted((one for one in tried if one.counts and not one.over), key=order)
-
-
-def quality_loss(one: Tried) -> float:
-    """The drop, or the output's error where there are no labels; 0 for the uncompressed network."""
-    found = (number(one.row, name) for name in (*DROPS, ERROR))
-    return next((value for value in found if value is not None), 0.0 if one.predicted_ms is None else math.inf)
-
-
-def front(tried: Sequence[Tried]) -> list[Tried]:
-    """Those that no other beats both in latency and in quality, the slowest first."""
-    usable = [one for one in tried if one.counts]
-    kept = [one for one in usable if not any(_beats(other, one) for other in usable)]
-    return sorted(kept, key=lambda one: -(one.latency_ms or 0.0))
-
-
-def _beats(one: Tried, other: Tried) -> bool:
-    ours, theirs = (one.latency_ms or 0.0, quality_loss(one)), (other.latency_ms or 0.0, quality_loss(other))
-    return ours != theirs and ours[0] <= theirs[0] and ours[1] <= theirs[1]

@@ -1,0 +1,151 @@
+"""The page of a search: the front with its budgets, trials over time, predicted against measured, the winner's layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bench.commands.search.plots import Dot, Plot, draw
+from bench.report.text import number as show
+from bench.search.goal import DROPS, ERROR, MINIMIZED
+from bench.search.nouns import gone_from
+from bench.search.run import Found
+from bench.search.strategies.interface import Tried, front, number, quality_loss
+from bench.types import Precision
+
+UNITS = {
+    "latency_p50_ms": ("latency, median, ms", 1.0),
+    "energy_per_inference_mj": ("energy of an inference, mJ", 1.0),
+    "file_bytes": ("file, kB", 1e-3),
+    "memory_peak_bytes": ("memory beyond the runtime, MB", 1e-6),
+}
+"""Column that is minimized -> its axis, and the factor to its unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A layer of the winner: its outputs, how many it had, and in what it computes. `share`: in percent."""
+
+    name: str
+    outputs: int
+    whole: int
+    share: float
+    bits: str
+
+
+def render_page(found: Found, said: Sequence[str]) -> str:
+    """The text of the page, without scripts. `said`: the answer, as the terminal shows it."""
+    environment = Environment(autoescape=True, loader=PackageLoader(__package__, "."), undefined=StrictUndefined)
+    plots = [plot for plot in (_front(found), _over_time(found), _predicted(found)) if plot is not None]
+    return environment.get_template("page.html").render(
+        run_id=found.run_id,
+        said=said,
+        plots=plots,
+        bars=_layers(found),
+        trials=[_row(one) for one in found.ended.tried],
+    )
+
+
+def _usable(found: Found) -> list[Tried]:
+    return [one for one in found.ended.tried if one.counts and math.isfinite(quality_loss(one))]
+
+
+def _kind(one: Tried) -> str:
+    return "whole" if not one.recipe else "misses" if one.over else "keeps"
+
+
+def _text(one: Tried) -> str:
+    return f"{one.recipe or '(uncompressed)'}: {show(one.latency_ms)} ms, loss {show(quality_loss(one))}"
+
+
+def _quality_axis(found: Found) -> str:
+    names = {"accuracy_drop_pp": "accuracy drop, percentage points", "score_drop": "drop of the score"}
+    return next((names[name] for name in DROPS if name in found.goal.quality), "relative error of the outputs")
+
+
+def _front(found: Found) -> Plot:
+    usable = _usable(found)
+    dots = [Dot(x=one.latency_ms or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
+    line = [(one.latency_ms or 0.0, quality_loss(one)) for one in front(usable)]
+    across = next((found.goal.quality[name] for name in (*DROPS, ERROR) if name in found.goal.quality), None)
+    return draw(
+        "Quality against latency, on the validation split",
+        ("latency, median, ms", _quality_axis(found)),
+        dots,
+        [("front", line)],
+        (found.goal.limits.get("latency_p50_ms"), across),
+    )
+
+
+def _over_time(found: Found) -> Plot | None:
+    """What is minimized (else the latency) of each trial, and the best so far of those that keep every limit."""
+    title, factor = UNITS[column := MINIMIZED[found.goal.minimize or "latency"]]
+    best, line = math.inf, list[tuple[float, float]]()
+    dots = []
+    for one in _usable(found):
+        value = number(one.row, column)
+        if value is None:
+            continue
+        dots.append(Dot(x=one.at_s, y=value * factor, kind=_kind(one), text=_text(one)))
+        if not one.over and value * factor < best:
+            line += [(one.at_s, best)] if line else []
+            best = value * factor
+            line.append((one.at_s, best))
+    if line and dots:
+        line.append((dots[-1].x, best))
+    return draw("Trials over time, and the best that keeps every limit", ("seconds", title), dots, [("front", line)])
+
+
+def _predicted(found: Found) -> Plot | None:
+    usable = [one for one in _usable(found) if one.predicted_ms is not None and one.recipe]
+    if not usable:
+        return None
+    dots = [Dot(x=one.latency_ms or 0.0, y=one.predicted_ms or 0.0, kind=_kind(one), text=_text(one)) for one in usable]
+    ends = [min(dot.x for dot in dots), max(dot.x for dot in dots)]
+    return draw(
+        "Predicted against measured latency (the line: equal)",
+        ("measured, ms", "predicted before, ms"),
+        dots,
+        [("front", [(end, end) for end in ends])],
+    )
+
+
+def _layers(found: Found) -> list[Bar]:
+    """The layers of the network that won, or is best so far."""
+    finals = found.finals
+    one = finals.tried[1] if finals and len(finals.tried) > 1 else None
+    if one is None:
+        return []
+    gone = gone_from(found.space.groups, one.choice)
+    precision = finals.artifact.precision if finals and finals.artifact else None
+    return [
+        Bar(
+            name=layer.name,
+            outputs=(left := layer.outputs.at(gone)),
+            whole=layer.outputs.whole,
+            share=round(100 * left / layer.outputs.whole, 1),
+            bits=_bits(layer.name, precision),
+        )
+        for layer in found.space.layers
+    ]
+
+
+def _bits(layer: str, precision: Precision | None) -> str:
+    if precision is None:
+        return ""
+    return "float32" if layer in {*precision.keep_float, *precision.stayed_float} else precision.asked
+
+
+def _row(one: Tried) -> dict[str, str]:
+    return {
+        "recipe": one.recipe or "(uncompressed)",
+        "at": f"{one.at_s:.0f}",
+        "latency": show(one.latency_ms),
+        "predicted": show(one.predicted_ms),
+        "loss": show(value) if math.isfinite(value := quality_loss(one)) else "",
+        "status": str(one.row["status"]),
+        "over": ", ".join(one.over),
+    }

@@ -1,0 +1,42 @@
+"""A record of the line as a candidate: its row of cells.csv, and which limits it exceeds."""
+
+from __future__ import annotations
+
+from bench.errors import CellFailed, InvalidInput, Unsupported
+from bench.records import Record
+from bench.report.budget import MEASURED_BY
+from bench.report.table import compute_row
+from bench.search.goal import ERROR, MINIMIZED, Goal
+from bench.search.strategies.interface import Tried, number
+from bench.types import Status
+
+
+def judge(record: Record, base: Record, goal: Goal) -> Tried:
+    """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out.
+
+    `base`: the record of the uncompressed network. Choice and recipe are left empty.
+    """
+    row = compute_row(record, base)
+    base_ms = number(compute_row(base, base), "latency_p50_ms")
+    if record is base:
+        row = {**row, ERROR: row.get(ERROR) or 0.0}
+    speedup = number(row, "speedup")
+    if record.pairs and base_ms is not None and speedup:
+        row = {**row, "latency_p50_ms": base_ms / speedup}
+    return Tried(choice=(), recipe="", key=record.key, row=row, over=goal.over(row), predicted_ms=None)
+
+
+def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:
+    """Raises where the uncompressed network has no latency, or lacks a figure that a limit needs."""
+    row = whole.row
+    if number(row, "latency_p50_ms") is None:
+        why = "; ".join(record.reasons)
+        raise (Unsupported if record.status is Status.SKIPPED else CellFailed)(f"the uncompressed network: {why}")
+    wanted = {name: MEASURED_BY[name][0] for name in goal.limits}
+    if goal.minimize:
+        wanted["minimize"] = MINIMIZED[goal.minimize]
+    for name, column in wanted.items():
+        if row.get(column) is None:
+            option = f"--minimize {goal.minimize}" if name == "minimize" else f"--budget {name}"
+            why = record.missing.get(column, "it has no such figure")
+            raise InvalidInput(f"{option}: target {target} did not measure it: {why}")

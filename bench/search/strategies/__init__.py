@@ -1,0 +1,1 @@
+"""How candidates are chosen: by a latency table, or by one of the baselines that it must beat."""

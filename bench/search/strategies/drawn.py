@@ -1,0 +1,113 @@
+"""The baselines that a search with a table must beat: uniform widths, random networks, and Optuna's sampler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bench.errors import Unavailable
+from bench.search.goal import MINIMIZED
+from bench.search.nouns import Choice, whole_choice
+from bench.search.strategies.interface import Ended, Means, Scene, Tried, number, quality_loss
+from bench.search.strategies.walk import Walk
+
+MISSES = 50
+"""Candidates in a row that are known already, after which the space counts as searched."""
+OVER = "the time is over"
+SEARCHED = f"{MISSES} candidates in a row were known"
+STARTUP = 6
+"""Random trials of Optuna before its model decides."""
+
+
+def draw_randomly(scene: Scene, means: Means) -> Ended:
+    """Networks of the space and families, each as likely."""
+    generator = np.random.default_rng(scene.seed)
+
+    def ask() -> tuple[Choice, str]:
+        choice = tuple(int(generator.integers(len(group.widths))) for group in scene.space.groups)
+        return choice, scene.families[int(generator.integers(len(scene.families)))]
+
+    return _try_until_over(scene, means, ask, learn=None)
+
+
+def sample_with_optuna(scene: Scene, means: Means) -> Ended:
+    """Optuna's multi-objective TPE (Ozaki et al. 2022) over widths and families, its constraints the limits.
+
+    Raises `Unavailable` without Optuna.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise Unavailable(
+            f"--strategy optuna: optuna cannot be imported ({error}): pip install 'pressbench[search]'"
+        ) from error
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    limits = [*scene.goal.limits, *scene.goal.quality]
+    sampler = optuna.samplers.TPESampler(
+        seed=scene.seed,
+        n_startup_trials=STARTUP,
+        constraints_func=lambda trial: trial.user_attrs.get("over", [1.0] * len(limits)),
+    )
+    study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    asked: list[Any] = []
+
+    def ask() -> tuple[Choice, str]:
+        trial = study.ask()
+        asked.append(trial)
+        choice = tuple(trial.suggest_int(group.layers[0], 0, len(group.widths) - 1) for group in scene.space.groups)
+        return choice, trial.suggest_categorical("family", scene.families)
+
+    def learn(one: Tried) -> None:
+        trial = asked[-1]
+        minimized = number(one.row, MINIMIZED[scene.goal.minimize or "latency"])
+        if not one.counts or minimized is None:
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return
+        trial.set_user_attr("over", [min(1e9, one.over.get(name, 0.0)) for name in limits])
+        study.tell(trial, [minimized, min(1e9, quality_loss(one))])
+
+    return _try_until_over(scene, means, ask, learn)
+
+
+def prune_uniformly(scene: Scene, means: Means) -> Ended:
+    """Every group to the same share of its channels, to the border: what a pruning tool does without a search."""
+    by_quality = bool(scene.goal.minimize)
+    walk = Walk(tightest=by_quality, start=0.75)
+    tried = [scene.whole]
+    while (share := walk.next()) is not None:
+        choice = tuple(
+            min(range(len(group.widths)), key=lambda place, group=group: abs(group.widths[place] / group.whole - share))
+            for group in scene.space.groups
+        )
+        known = next((one for one in tried if one.choice == choice), None)
+        if known is None and not means.time_left(1.0):
+            return Ended(tried=tuple(tried), why=OVER)
+        one = known or means.trial(choice, None, "")
+        if known is None:
+            tried.append(one)
+        walk.add(share, passes=one.fits_quality if by_quality else one.fits_resources)
+        if share < min(group.widths[0] / group.whole for group in scene.space.groups):
+            break
+    return Ended(tried=tuple(tried), why="the border is known within 6 %")
+
+
+def _try_until_over(
+    scene: Scene, means: Means, ask: Callable[[], tuple[Choice, str]], learn: Callable[[Tried], None] | None
+) -> Ended:
+    """Tries what `ask` gives; `learn` hears of each, of one that is known already too."""
+    known = {(whole_choice(scene.space.groups), ""): scene.whole}
+    tried, missed = [scene.whole], 0
+    while missed < MISSES:
+        choice, family = ask()
+        if (choice, family) not in known:
+            if not means.time_left(1.0):
+                return Ended(tried=tuple(tried), why=OVER)
+            known[choice, family] = means.trial(choice, None, family)
+            tried.append(known[choice, family])
+            missed = -1
+        missed += 1
+        if learn is not None:
+            learn(known[choice, family])
+    return Ended(tried=tuple(tried), why=SEARCHED)

@@ -1,0 +1,134 @@
+"""What all strategies share: the scene they search in, the means they have, and what a candidate did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.search.goal import DROPS, ERROR, MINIMIZED, Goal
+from bench.search.groups import Space
+from bench.search.nouns import Choice
+from bench.search.predict import Predictor
+
+Row = Mapping[str, str | float | int | None]
+UNTRUSTED = ("failed", "skipped", "untrusted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
+
+    `predicted_ms`: before it was measured; None where nothing predicts. `recipe`: its text. `family`: the steps that
+    end it, one of `Scene.families`. `at_s`: seconds of the search when it was known.
+    """
+
+    choice: Choice
+    recipe: str
+    key: str
+    row: Row
+    over: Mapping[str, float]
+    predicted_ms: float | None
+    family: str = ""
+    at_s: float = 0.0
+
+    @property
+    def counts(self) -> bool:
+        """Whether its figures may be believed."""
+        return self.row["status"] not in UNTRUSTED and self.latency_ms is not None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Measured."""
+        return number(self.row, "latency_p50_ms")
+
+    @property
+    def fits_resources(self) -> bool:
+        """Whether it exceeds no limit but that of quality."""
+        return self.counts and not {*self.over} - {*DROPS, ERROR}
+
+    @property
+    def fits_quality(self) -> bool:
+        """Whether it keeps the limit of quality."""
+        return self.counts and not {*self.over} & {*DROPS, ERROR}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `quick`:
+    latencies in ms of whole untrained candidates. `time_left`: whether another trial fits into that part of the time."""
+
+    trial: Callable[[Choice, float | None, str], Tried]
+    quick: Callable[[Sequence[Choice]], Sequence[float]]
+    time_left: Callable[[float], bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """All that was tried, the uncompressed network first, and why no more was."""
+
+    tried: tuple[Tried, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """What a strategy searches in. `families`: steps that may end a candidate, the first "" (none).
+
+    `predictor`: None for a strategy that does not ask for one. `whole`: the uncompressed network.
+    """
+
+    space: Space
+    predictor: Predictor | None
+    goal: Goal
+    whole: Tried
+    families: tuple[str, ...] = ("",)
+    seed: int = 0
+
+
+Strategy = Callable[[Scene, Means], Ended]
+"""Tries candidates until it knows enough or no trial fits into the time any more.
+
+Laws: `tried` begins with the uncompressed network, has every trial once in the order of its measurement, and the same
+scene and means give the same trials, so that a stored search can be continued.
+"""
+
+
+def number(row: Row, column: str) -> float | None:
+    """A figure of a row."""
+    value = row.get(column)
+    return None if value is None or isinstance(value, str) else float(value)
+
+
+def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
+    """Those that keep every limit, the best first.
+
+    Best is least of what is minimized, else the best quality, and then the fastest.
+    """
+
+    def order(one: Tried) -> tuple[float, float]:
+        latency = one.latency_ms or math.inf
+        if goal.minimize:
+            value = number(one.row, MINIMIZED[goal.minimize])
+            return (math.inf if value is None else value), latency
+        return quality_loss(one), latency
+
+    return sorted((one for one in tried if one.counts and not one.over), key=order)
+
+
+def quality_loss(one: Tried) -> float:
+    """The drop, or the output's error where there are no labels; 0 for the uncompressed network."""
+    found = (number(one.row, name) for name in (*DROPS, ERROR))
+    return next((value for value in found if value is not None), math.inf if one.recipe else 0.0)
+
+
+def front(tried: Sequence[Tried]) -> list[Tried]:
+    """Those that no other beats both in latency and in quality, the slowest first."""
+    usable = [one for one in tried if one.counts]
+    kept = [one for one in usable if not any(_beats(other, one) for other in usable)]
+    return sorted(kept, key=lambda one: -(one.latency_ms or 0.0))
+
+
+def _beats(one: Tried, other: Tried) -> bool:
+    ours, theirs = (one.latency_ms or 0.0, quality_loss(one)), (other.latency_ms or 0.0, quality_loss(other))
+    return ours != theirs and ours[0] <= theirs[0] and ours[1] <= theirs[1]

@@ -1,0 +1,151 @@
+"""Compares the strategies of `pressbench search` with equal time: `make search-bench`.
+
+Each strategy searches the same network on the same target, for the least latency within a drop, on each seed. Printed are
+the winner on the test set, the hypervolume of all trials on the validation split, and the table's error. The default is one
+seed of ResNet-8 on the digits, about 15 minutes on two idle cores; the issue's figures need `--dataset fashion-mnist --seeds 0
+1 2 --networks 50` and hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.commands.progress import watching
+from bench.commands.search.command import search_best
+from bench.errors import PressbenchError
+from bench.line.plan import Request
+from bench.paths import cache_folder
+from bench.search import board
+from bench.search.asked import Asked
+from bench.search.strategies.known import STRATEGIES
+
+WORST_LOSS = 5.0
+"""Percentage points at which the hypervolume ends; on the other axis it ends at the uncompressed latency."""
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.search_bench", description=__doc__)
+    parser.add_argument("--target", default="cpu")
+    parser.add_argument("--backend", default="ort")
+    parser.add_argument("--model", default="resnet8")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--data", default="../shared", help="folder of downloaded data sets")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
+    parser.add_argument("--seconds", type=float, default=160.0, help="of each search")
+    parser.add_argument("--max-drop", type=float, default=0.5)
+    parser.add_argument("--family", action="append", default=[])
+    parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
+    options = parser.parse_args()
+    board.CHECKED = options.networks
+    found: dict[tuple[int, str], Mapping[str, Any]] = {}
+    with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
+        for seed in options.seeds:
+            for strategy in options.strategies:
+                found[seed, strategy] = _search(options, seed, strategy, Path(folder))
+                print(_line(seed, strategy, found[seed, strategy], options.max_drop), flush=True)
+    print("\n".join(_compare(options.seeds, found)))
+
+
+def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path) -> Mapping[str, Any]:
+    suite = folder / f"seed-{seed}.toml"
+    suite.write_text(f"name = 'search-bench'\nmodels = [{json.dumps(options.model)}]\nseed = {seed}\n")
+    request = Request(
+        target=options.target,
+        suite=str(suite),
+        models=(options.model,),
+        recipes=("baseline",),
+        backends=(options.backend,),
+        data=options.dataset,
+        data_root=options.data,
+    )
+    asked = Asked(
+        request=request,
+        max_drop=options.max_drop,
+        minimize="latency",
+        time_s=options.seconds,
+        strategy=strategy,
+        families=tuple(options.family),
+    )
+    began = time.monotonic()
+    try:
+        with watching(sys.stderr) as watch:
+            results = folder / f"{seed}-{strategy}"
+            done = search_best(
+                asked, results=results, url=None, resume=False, cache=cache_folder(os.environ), watch=watch
+            )
+    except PressbenchError as error:
+        return {"error": str(error)}
+    answer = done.answer
+    assert isinstance(answer, dict)
+    return {**answer, "seconds": time.monotonic() - began}
+
+
+def _speedup(answer: Mapping[str, Any]) -> float:
+    """Of the winner on the test set, interleaved with the uncompressed network; 1 where nothing was better."""
+    finals = answer.get("finals") or []
+    return (
+        float(finals[0]["latency_ms"] / finals[1]["latency_ms"]) if len(finals) > 1 and finals[1]["latency_ms"] else 1.0
+    )
+
+
+def hypervolume(trials: Sequence[Mapping[str, Any]]) -> float:
+    """Share of the rectangle from no latency and no loss to the reference point that the trials dominate, 0 to 1."""
+    whole = float(trials[0]["latency_ms"])
+    usable = [
+        (one["latency_ms"] / whole, max(0.0, one["quality_loss"]) / WORST_LOSS)
+        for one in trials
+        if one["status"] in ("ok", "inconclusive") and one["latency_ms"] and one["quality_loss"] is not None
+    ]
+    area, floor = 0.0, 1.0
+    for x, y in sorted(point for point in usable if max(point) <= 1):
+        area += max(0.0, floor - y) * (1 - x)
+        floor = min(floor, y)
+    return area
+
+
+def _line(seed: int, strategy: str, answer: Mapping[str, Any], max_drop: float) -> str:
+    if "error" in answer:
+        return f"seed {seed}, {strategy}: {answer['error']}"
+    drop = answer["finals"][1]["quality_loss"] if len(answer["finals"]) > 1 else 0.0
+    text = (
+        f"seed {seed}, {strategy}: {len(answer['trials']) - 1} trials, winner {_speedup(answer):.2f} times as fast, drop "
+        f"{drop:.2f} pp on the test set ({max_drop:g} allowed), hypervolume {hypervolume(answer['trials']):.3f}, "
+        f"{answer['seconds']:.0f} s; {answer['ended']}"
+    )
+    if (table := answer["predictor"]) is not None:
+        text += f"; table error {_percent(table['median_error'])} (median), {_percent(table['worst_error'])} (worst)"
+    return text
+
+
+def _percent(value: float | None) -> str:
+    return "none" if value is None else f"{value:.1%}"
+
+
+def _compare(seeds: Sequence[int], found: Mapping[tuple[int, str], Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for seed in seeds:
+        ours = found.get((seed, "widths"))
+        for other in ("uniform", "macs", "random", "optuna"):
+            theirs = found.get((seed, other))
+            if not ours or not theirs or "error" in ours or "error" in theirs:
+                continue
+            volumes = [hypervolume(one["trials"]) for one in (ours, theirs)]
+            lines.append(
+                f"seed {seed}: widths against {other}: {_speedup(ours) / _speedup(theirs):.2f} times as fast; hypervolume "
+                f"{volumes[0]:.3f} against {volumes[1]:.3f}"
+            )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
