@@ -123,12 +123,18 @@ def _only(plan: Plan) -> PlannedCell:
 
 
 def check_measurable(plan: Plan, goal: Goal) -> None:
-    """Raises `InvalidInput` for a target that times nothing, and for energy where it has no meter."""
+    """Raises `InvalidInput` for a target that times nothing, for energy where it has no meter, and for a percentile
+    where it keeps no samples."""
     cell = _only(plan)
     if plan.target.reach == "emulated" or load_backend(cell.backend.name).session is None:
         raise InvalidInput(
             f"target {plan.target.name}, backend {cell.backend.title} times nothing: a search measures latency; name a "
             "target and a --backend that run the network"
+        )
+    if plan.target.reach == "adb" and "latency_p99_ms" in goal.limits:
+        raise InvalidInput(
+            f"--budget latency_p99_ms: on target {plan.target.name} benchmark_model keeps no samples, so there are no "
+            "percentiles: limit latency_ms, or measure on a target of another reach"
         )
     if goal.wants_energy and not plan.target.meters:
         raise InvalidInput(

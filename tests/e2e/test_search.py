@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,18 +44,55 @@ def interrupt_third(record: Record, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
 
+def die_at_second(record: Record, done: int, total: int) -> None:
+    """As kill -9 does after the first candidate."""
+    del record, total
+    if done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hurry(patch: pytest.MonkeyPatch) -> None:
+    """Trials and checks of a moment."""
+    quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
+    patch.setattr(plans, "TRIAL", quick)
+    patch.setattr(board, "CHECKED", 2)
+
+
+def ask(folder: Path) -> Asked:
+    """A small network on a file of its own, under a suite and a size that only a narrower one has."""
+    request = Request(
+        target="cpu",
+        suite=str(folder / "quick.toml"),
+        models=("small_network:factory",),
+        recipes=("baseline",),
+        data=str(folder / "quarters.npz"),
+        train=True,
+        batch=(1,),
+        threads=(1,),
+    )
+    return Asked(request=request, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
+
+
+def search_until_killed(folder: Path) -> None:
+    """What the child process does."""
+    hurry(pytest.MonkeyPatch())
+    with watching(io.StringIO()) as watch:
+        watch.on_cell = die_at_second
+        search_best(
+            ask(folder), results=folder / "results", url=None, resume=False, cache=folder / "cache", watch=watch
+        )
+
+
 def trials_of(done: Answer) -> list:
     """Those with figures."""
     return [one for one in done.answer["trials"] if one["latency_ms"] and one["quality_loss"] is not None]
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_continues_and_finds_a_narrower_network_with_its_recipe(tmp_path: Path, monkeypatch):
-    quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
-    monkeypatch.setattr(plans, "TRIAL", quick)
-    monkeypatch.setattr(board, "CHECKED", 2)
-    data, suite = small_data(), tmp_path / "quick.toml"
-    suite.write_text(SUITE)
+def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_network(tmp_path: Path, monkeypatch):
+    hurry(monkeypatch)
+    (tmp_path / "quick.toml").write_text(SUITE)
+    data = small_data()
     np.savez(
         tmp_path / "quarters.npz",
         **{
@@ -60,22 +101,18 @@ def test_an_interrupted_search_continues_and_finds_a_narrower_network_with_its_r
             for kind in "xy"
         },
     )
-    request = Request(
-        target="cpu",
-        suite=str(suite),
-        models=("small_network:factory",),
-        recipes=("baseline",),
-        data=str(tmp_path / "quarters.npz"),
-        train=True,
-        batch=(1,),
-        threads=(1,),
-    )
-    asked = Asked(request=request, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
+    asked = ask(tmp_path)
+    child = f"import sys; sys.path[:0] = {sys.path!r}; import test_search, pathlib; "
+    child += f"test_search.search_until_killed(pathlib.Path({str(tmp_path)!r}))"
+    with (tmp_path / "child.txt").open("w+") as printed:  # a pipe would be held open by what the child leaves
+        killed = subprocess.run([sys.executable, "-c", child], stdout=printed, stderr=printed, check=False)
+        printed.seek(0)
+        assert killed.returncode == -signal.SIGKILL, printed.read()
     said = io.StringIO()
     results, cache = tmp_path / "results", tmp_path / "cache"
     with watching(said) as watch, pytest.raises(KeyboardInterrupt):
         monkeypatch.setattr(watch, "on_cell", interrupt_third)
-        search_best(asked, results=results, url=None, resume=False, cache=cache, watch=watch)
+        search_best(asked, results=results, url=None, resume=True, cache=cache, watch=watch)
     with watching(said) as watch, pytest.raises(InvalidInput, match="was begun with other options"):
         search_best(replace(asked, max_drop=2.0), results=results, url=None, resume=True, cache=cache, watch=watch)
     with watching(said) as watch:
@@ -90,6 +127,7 @@ def test_an_interrupted_search_continues_and_finds_a_narrower_network_with_its_r
     with Store.open(tmp_path / "results" / "pressbench.db") as store:
         stored = {run.run_id: run for run in store.runs()}
         trials = store.records(done.answer["run_id"])
+    assert len({one.key for one in trials}) == len(trials) >= 3, "each trial is measured once"
     assert {one.status for one in stored.values()} == {"finished"}
     assert [one.recipe_text for one in trials][1:] == [one["recipe"] for one in done.answer["trials"]][1:]
     assert all("a fifth of its training set" in one.data for one in trials)

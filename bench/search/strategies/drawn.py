@@ -9,7 +9,7 @@ import numpy as np
 
 from bench.errors import Unavailable
 from bench.search.goal import MINIMIZED
-from bench.search.nouns import Choice, whole_choice
+from bench.search.nouns import Choice, Group, whole_choice
 from bench.search.strategies.interface import Ended, Means, Scene, Tried, number, quality_loss
 from bench.search.strategies.walk import Walk
 
@@ -77,10 +77,7 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
     walk = Walk(tightest=by_quality, start=0.75)
     tried = [scene.whole]
     while (share := walk.next()) is not None:
-        choice = tuple(
-            min(range(len(group.widths)), key=lambda place, group=group: abs(group.widths[place] / group.whole - share))
-            for group in scene.space.groups
-        )
+        choice = tuple(_nearest(group, share) for group in scene.space.groups)
         known = next((one for one in tried if one.choice == choice), None)
         if known is None and not means.time_left(1.0):
             return Ended(tried=tuple(tried), why=OVER)
@@ -91,6 +88,11 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
         if share < min(group.widths[0] / group.whole for group in scene.space.groups):
             break
     return Ended(tried=tuple(tried), why="the border is known within 6 %")
+
+
+def _nearest(group: Group, share: float) -> int:
+    """The width whose share of the group's channels is nearest."""
+    return min(range(len(group.widths)), key=lambda place: abs(group.widths[place] / group.whole - share))
 
 
 def _try_until_over(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,7 +15,9 @@ from bench.compress.interface import Network
 from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput
+from bench.line.plan import Request
 from bench.records import PairLaunch
+from bench.search.asked import Asked, check_measurable, settle, take_suite
 from bench.search.board import narrow
 from bench.search.costs import add_up, count_weights
 from bench.search.goal import Goal, parse_budgets, parse_time
@@ -50,6 +53,52 @@ def test_budgets_come_before_those_of_the_target_and_figures_are_held_against_bo
     assert limits == {"latency_p50_ms": 5.0, "file_kb": 2.0}
     row = {"latency_p50_ms": 6.0, "file_bytes": None}
     assert Goal(limits=limits).over(row) == {"latency_p50_ms": 6.0, "file_kb": float("inf")}
+
+
+@pytest.mark.parametrize(
+    ("target", "goal", "said"),
+    [
+        ({"reach": "emulated"}, Goal(), "times nothing"),
+        ({}, Goal(limits={"energy_mj": 1.0}), "names no meter"),
+        ({}, Goal(minimize="energy"), "names no meter"),
+        ({"reach": "adb"}, Goal(limits={"latency_p99_ms": 1.0}), "keeps no samples"),
+    ],
+)
+def test_a_metric_that_the_target_cannot_measure_is_refused_at_once(target, goal, said):
+    fields = {"name": "t", "reach": "local", "meters": (), **target}
+    backend = SimpleNamespace(name="ort", title="ort")
+    plan = SimpleNamespace(target=SimpleNamespace(**fields), cells=(SimpleNamespace(backend=backend),))
+    with pytest.raises(InvalidInput, match=said):
+        check_measurable(plan, goal)
+
+
+def test_a_suite_gives_what_the_options_leave_out(tmp_path):
+    suite = tmp_path / "s.toml"
+    suite.write_text(
+        'name = "s"\nmodels = ["lenet5"]\n[search]\ntime = "2m"\nmax_drop = 0.5\nstrategy = "random"\n'
+        'families = ["float16()"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
+    )
+    asked = Asked(request=Request(target="cpu", suite=str(suite)), max_drop=3.0)
+    taken = take_suite(asked, {"max_drop"})
+    assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, 0.1, 120.0, "random")
+    assert (taken.budgets, taken.families) == (("latency_ms=5", "file_kb=7.5"), ("float16()",))
+    assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
+    suite.write_text('name = "s"\nmodels = ["lenet5"]\n[search]\nminimize = "speed"\n')
+    with pytest.raises(InvalidInput, match="minimize 'speed'"):
+        take_suite(asked, ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"families": ("",)}, "--family: name steps"),
+        ({"families": ("float16()", "float16()")}, "given twice"),
+        ({"strategy": "luck"}, "--strategy 'luck'"),
+    ],
+)
+def test_a_family_or_strategy_that_means_nothing_is_refused(changed, said):
+    with pytest.raises(InvalidInput, match=said):
+        settle(Asked(request=Request(target="cpu"), **changed), SimpleNamespace(cells=()))
 
 
 def test_times_are_read_and_no_time_is_refused():

@@ -1,0 +1,60 @@
+"""The page of a search, of trials on a target that is a formula."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from test_search_loop import SPACE, searched
+
+from bench.commands.search.answer import say
+from bench.commands.search.page import render_page
+from bench.search.goal import Goal
+from bench.search.run import Finals, Found
+from bench.search.strategies.interface import rank
+from bench.types import Artifact, Precision
+
+
+def found(goal: Goal, tmp_path, *, finals: bool = True) -> Found:
+    ended = searched(goal, families=("", "half"))
+    tried = tuple(replace(one, at_s=10.0 * place) for place, one in enumerate(ended.tried))
+    best = next(one for one in rank(tried, goal) if one.choice == (2, 3)) if finals else tried[0]
+    precision = Precision(asked="int8", keep_float=("b",))
+    artifact = Artifact(path=tmp_path / "winner.onnx", format="onnx", precision=precision)
+    return Found(
+        run_id="<b>7",
+        goal=goal,
+        space=SPACE,
+        predictor=None,
+        ended=replace(ended, tried=tried),
+        ranked=(best,),
+        finals=Finals(run_id="8", tried=(tried[0], replace(best, recipe="<i>half")), artifact=artifact)
+        if finals
+        else None,
+    )
+
+
+def test_the_page_draws_every_trial_the_budgets_and_the_winners_widths_and_bits_and_escapes_names(tmp_path):
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    all_of_it = found(goal, tmp_path)
+    text = render_page(all_of_it, say(all_of_it))
+    assert [title.partition(",")[0].partition(" (")[0] for title in re.findall(r"<h3>(.*?)</h3>", text)] == [
+        "Quality against latency",
+        "Trials over time",
+        "Predicted against measured latency",
+    ]
+    first = text.partition("Trials over time")[0]
+    assert first.count("<circle") == len(all_of_it.ended.tried)
+    assert first.count('class="budget"') == 2
+    assert "12 of 16 outputs</span><span>int8" in text
+    assert "16 of 16 outputs</span><span>float32" in text
+    assert "Winner: &lt;i&gt;half" in text
+    assert "<b>7" not in text
+
+
+def test_a_search_without_an_answer_has_a_page_too(tmp_path):
+    goal = Goal(limits={"latency_p50_ms": 0.2}, quality={"accuracy_drop_pp": 9.0})
+    nothing = found(goal, tmp_path, finals=False)
+    text = render_page(nothing, say(nothing))
+    assert "latency_p50_ms binds" in text
+    assert "outputs</span>" not in text
