@@ -223,7 +223,9 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairLaunch:
-    """One fresh process that ran baseline A and candidate B in ABBA blocks; on a phone, one process for each duration.
+    """One fresh process that ran baseline A and candidate B in ABBA blocks.
+
+    On a phone, and where A and B cannot share a process, one process for each duration.
 
     Each row of `blocks_ns` is the duration of one inference in (a, b, b, a) order; `waits_ns`
     has the run-queue wait of each, or is empty. `loops`: inferences per duration, already divided out (the fewest).

@@ -67,7 +67,8 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"pressbench: {error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        click.echo("pressbench: interrupted; `--resume` goes on where it stopped", err=True)
+        further = "" if given[:1] in (["compare"], ["bisect"]) else "; `--resume` goes on where it stopped"
+        click.echo(f"pressbench: interrupted{further}", err=True)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()

@@ -1,4 +1,4 @@
-"""The commands that compress and measure: run, compress, compare."""
+"""The commands that compress and measure: run, compress."""
 
 from __future__ import annotations
 
@@ -13,12 +13,8 @@ from bench.cli.app import command
 from bench.cli.options import (
     calibrate_option,
     database_option,
-    input_data_option,
-    input_option,
     own_model_options,
     results_option,
-    signature_option,
-    smallest_option,
     task_option,
 )
 from bench.errors import Regression, Untrusted
@@ -137,32 +133,3 @@ def compress_command(
     shown |= {key: f"none ({reason})" for key, reason in missing.items()}
     text = "\n".join(f"{key}: {value}" for key, value in shown.items() if value not in (None, (), []))
     return answer, text, Untrusted.exit_code if "untrusted" in answer else 0
-
-
-@command("compare")
-@click.option("--target", required=True, help="A shipped target or a .toml file.")
-@click.option("--backend", help="A backend of the target (default: its first).")
-@click.option("--width", type=float, help="Half width to stop at, as a share (default: half of --smallest-effect).")
-@click.option("--time", "time_s", type=float, help="Seconds to stop after (default: 60).")
-@click.option("--launches", type=click.IntRange(3), help="Exactly so many fresh processes instead of both.")
-@click.option("--blocks", default=20, show_default=True, type=click.IntRange(5), help="ABBA blocks in each.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
-@smallest_option
-@input_option
-@input_data_option
-@signature_option
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
-def compare_command(
-    *, inputs: tuple[str, ...], input_data: str | None, signature: str | None, **arguments: Any
-) -> tuple[Any, Any, int]:
-    """Ratio of the times of two model files, B over A, measured interleaved, with an interval."""
-    from bench.commands.compare import compare_files, describe
-    from bench.commands.progress import watching
-    from bench.line.own_models import InputOptions
-
-    said = InputOptions(inputs=inputs, signature=signature or "", data=input_data or "")
-    with watching(sys.stderr) as watch:
-        answer = compare_files(**arguments, said=said, cache=cache_folder(os.environ), progress=watch.progress)
-    return answer, describe(answer), Untrusted.exit_code if answer["reasons"] else 0

@@ -1,36 +1,28 @@
-"""`pressbench compare`: the ratio of the times of two model files, measured interleaved."""
+"""`pressbench compare`: the ratio of the times of two sides, measured interleaved."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.cache import check_writable
-from bench.commands.temporary import owned_temporary_files
-from bench.compress.program import find_program
-from bench.config.suite import Measure, check_smallest_effect
-from bench.config.target import BackendChoice, Target, load_target
-from bench.errors import InvalidInput, unknown
-from bench.line.measure import find_meters, pair_launch
-from bench.line.own_models import NOTHING_SAID, InputOptions, describe_inputs
-from bench.line.prepare import Prepared, Setting, prepare
-from bench.line.stages import load_backend
-from bench.line.versus.until import Compared, Patience, launch_until, launches_to_decide, summarize
+from bench.commands.versus.answer import make_answer, make_layers
+from bench.commands.versus.revision import make_named
+from bench.commands.versus.sides import Asked, Network, Variant, make_side, open_setting, read_patience
+from bench.errors import InvalidInput
+from bench.line.own_models import NOTHING_SAID, InputOptions
+from bench.line.prepare import Setting
+from bench.line.versus.layers import profile_sides
+from bench.line.versus.revisions import find_revision, open_repository
+from bench.line.versus.sides import Side, fed_alike, launch_sides, shares_process
+from bench.line.versus.until import Compared, Patience, launch_until
 from bench.line.wording import known_folders, users_file_named
-from bench.models.registry import resolve
-from bench.reach.open import Reaches
 from bench.records import SMALLEST_EFFECT
-from bench.report.text import short_percent
-from bench.types import Conditions, Json, Progress, Recipe
+from bench.types import Json, Progress
 
-TIME_S = 60.0
-BASIS_NOTES: Mapping[str, str] = {
-    "corrected": "the time that an inference waited for it is subtracted, in launches with too few clean blocks",
-    "raw": "a launch had too few clean blocks, so those that waited count as they are",
-}
-"""How blocks that waited for a CPU are taken -> what the user reads."""
+PAIRS = {"recipes": "--recipe", "backends": "--backend", "pythons": "--python", "revisions": "--revision"}
+"""What may be given twice, for one model -> its option."""
 
 
 def compare_files(
@@ -65,138 +57,135 @@ def measure_files(
 
     Raises `InvalidInput` for an unknown target or backend, or a backend that only simulates.
     """
-    goal = load_target(target)
-    choice = _choose_backend(goal, backend)
-    if load_backend(choice.name).session is None:
-        raise InvalidInput(f"backend {choice.title} estimates instead of measuring: nothing to compare")
-    conditions = Conditions(batch=batch, threads=threads, device=goal.devices[0] if goal.devices else "")
-    check_writable(cache)
-    with owned_temporary_files() as folder, Reaches() as reaches:
-        setting = Setting(
-            target=goal,
-            cache=cache,
-            folder=folder,
-            progress=progress,
-            measure=Measure(blocks=blocks, warmup_s=0.2),
-            meters=find_meters(goal),
-            reaches=reaches,
-            input_data=said.file(),
+    asked = Asked(
+        target=target,
+        threads=threads,
+        batch=batch,
+        blocks=blocks,
+        patience=patience,
+        smallest_effect=smallest_effect,
+        cache=cache,
+        progress=progress,
+        said=said,
+        network=Network(dataset=""),
+    )
+    with open_setting(asked) as setting:
+        sides = [make_side(variant, asked, setting) for variant in name_files((str(a), str(b)), backend)]
+        return measure_sides(sides[0], sides[1], asked, setting)
+
+
+def compare_variants(variants: Sequence[Variant], asked: Asked, repository: Path | None = None) -> dict[str, Any]:
+    """The answer for two variants, with their titles and, where `asked.layers`, the times of their layers.
+
+    `repository`: a folder of the one that revisions are of; the current folder where it is None.
+    """
+    makers = [find_maker(variant, repository) for variant in variants]
+    with open_setting(asked) as setting:
+        a, b = (make(variant, asked, setting) for make, variant in zip(makers, variants, strict=True))
+        done = measure_sides(a, b, asked, setting)
+        same = done.ratio.verdict == "same" or not asked.layers
+        beside = None if same else profile_sides(a, b)
+    answer = {"a": a.title, "b": b.title, **make_answer(done, asked.smallest_effect), **make_layers(beside)}
+    return {**answer, "notes": describe_way(a, b)}
+
+
+def find_maker(variant: Variant, repository: Path | None) -> Callable[[Variant, Asked, Setting], Side]:
+    """What makes the side of a variant. Raises `InvalidInput` for a revision that does not exist."""
+    if not variant.revision:
+        return make_side
+    place = open_repository(repository or Path.cwd())
+    revision = find_revision(place, variant.revision)
+    return partial(make_named, place, revision)
+
+
+def describe_way(a: Side, b: Side) -> list[str]:
+    """What must be known of how the sides ran."""
+    apart = "" if shares_process(a, b) else "A and B cannot share a process: fresh processes took turns, A B B A"
+    one = a.artifact.digest and a.artifact.digest == b.artifact.digest
+    same = "A and B run the same file, byte by byte" if one else ""
+    other = a.bench.session == b.bench.session and a.bench.reach is not b.bench.reach
+    made = "both files were made by this environment, and run in the ones named" if other else ""
+    return [note for note in (apart, same, made) if note]
+
+
+def name_files(files: Sequence[str], backend: str | None = None) -> list[Variant]:
+    """Two files of one backend."""
+    return [Variant(title=file, model=file, backend=backend) for file in files]
+
+
+def name_sides(
+    sides: Sequence[str],
+    model: str | None,
+    recipes: Sequence[str] = (),
+    backends: Sequence[str] = (),
+    pythons: Sequence[str] = (),
+    revisions: Sequence[str] = (),
+) -> list[Variant]:
+    """A and B from the arguments and options. Raises `InvalidInput` for what does not name two sides."""
+    if model is not None:
+        if sides:
+            raise InvalidInput(f"--model {model} is both sides: leave {' '.join(sides)} out")
+        return name_variants(model, recipes, backends, pythons, revisions)
+    if len(sides) != 2:
+        raise InvalidInput(
+            f"{len(sides)} sides: name two model files, or one --model with one of {', '.join(PAIRS.values())} twice"
         )
-        sides = [_prepare_file(path, choice, conditions, setting, said) for path in (a, b)]
-        if _differ(sides[0], sides[1]):
-            sides = [_draw_apart(side, (a, b), said.data) for side in sides]
-        return _launch(sides[0], sides[1], patience, smallest_effect, (a, b), setting)
+    if recipes or pythons or revisions or len(backends) > 1:
+        raise InvalidInput(
+            "two files differ already: for --recipe, --python, --revision or two of --backend give --model"
+        )
+    return name_files(sides, *backends)
 
 
-def read_patience(smallest_effect: float, width: float | None, time_s: float | None, launches: int | None) -> Patience:
-    """When to stop. Raises `InvalidInput` for a share or a time that cannot be, or for --launches beside another."""
-    check_smallest_effect(smallest_effect, "--smallest-effect")
-    if launches is not None and (width is not None or time_s is not None):
-        raise InvalidInput("--launches is a fixed number: leave it out, or leave --width and --time out")
-    if width is not None:
-        check_smallest_effect(width, "--width")
-    if time_s is not None and not 0 < time_s < float("inf"):
-        raise InvalidInput(f"--time {time_s:g}: give seconds above 0")
-    return Patience(width=width or smallest_effect / 2, time_s=time_s or TIME_S, launches=launches)
+def name_variants(
+    model: str, recipes: Sequence[str], backends: Sequence[str], pythons: Sequence[str], revisions: Sequence[str] = ()
+) -> list[Variant]:
+    """Two variants of one model, which differ in what was given twice.
+
+    Raises `InvalidInput` where nothing was, or several were, or anything was given more often.
+    """
+    given = {
+        "recipes": list(recipes),
+        "backends": list(backends),
+        "pythons": list(pythons),
+        "revisions": list(revisions),
+    }
+    twice = [name for name, values in given.items() if len(values) > 1]
+    options = ", ".join(PAIRS.values())
+    if len(twice) != 1 or len(given[twice[0]]) != 2:
+        raise InvalidInput(f"--model {model}: give exactly one of {options} twice: what A and B differ in")
+    (differ,) = twice
+    if given[differ][0] == given[differ][1]:
+        raise InvalidInput(f"{PAIRS[differ]} {given[differ][0]} is given twice: A and B are the same")
+    return [name_variant(model, given, differ, place) for place in range(2)]
 
 
-def _launch(
-    a: Prepared, b: Prepared, patience: Patience, smallest_effect: float, files: tuple[Path, Path], setting: Setting
-) -> Compared:
-    """The launches, on the bench of A."""
-    assert a.bench is not None
-    bench = a.bench
-    known = known_folders({str(files[0]): a.artifact, str(files[1]): b.artifact})
-    with users_file_named(setting.cache, f"{files[0]} or {files[1]}", known):
+def name_variant(model: str, given: Mapping[str, Sequence[str]], differ: str, place: int) -> Variant:
+    """The side at a place, 0 or 1, of what was given twice."""
+    one = {name: values[place if name == differ else 0] if values else "" for name, values in given.items()}
+    return Variant(
+        title=given[differ][place] or "the model as it is",
+        model=model,
+        recipe=one["recipes"],
+        backend=one["backends"] or None,
+        python=one["pythons"],
+        revision=one["revisions"],
+    )
+
+
+def measure_sides(a: Side, b: Side, asked: Asked, setting: Setting) -> Compared:
+    """Launches of both until `asked.patience` ends. Raises `InvalidInput` where inputs were given that fit only one."""
+    if not fed_alike(a, b) and shares_process(a, b) and asked.said.data:
+        raise InvalidInput(
+            f"--input-data {asked.said.data}: {a.title} and {b.title} take inputs of other shapes: leave it out, and "
+            "each is timed on drawn inputs of its own shapes"
+        )
+    known = known_folders({a.title: a.artifact, b.title: b.artifact})
+    with users_file_named(setting.cache, f"{a.title} or {b.title}", known):
         return launch_until(
-            lambda number: pair_launch(bench, a.artifact, b.artifact, number),
-            patience,
-            threads=bench.conditions.threads,
-            smallest_effect=smallest_effect,
+            lambda number: launch_sides(a, b, number),
+            asked.patience,
+            threads=a.bench.conditions.threads,
+            smallest_effect=asked.smallest_effect,
             progress=lambda share: setting.progress("compare", share),
         )
-
-
-def make_answer(done: Compared, smallest_effect: float) -> dict[str, Json]:
-    """What `--json` prints."""
-    found = done.ratio
-    unsteady, reasons = summarize(done.pairs)
-    return {
-        "ratio": found.ratio,
-        "low": found.low,
-        "high": found.high,
-        "verdict": found.verdict,
-        "smallest_effect": smallest_effect,
-        "launches": found.launches,
-        "launches_to_decide": launches_to_decide(found, smallest_effect) if found.verdict == "inconclusive" else None,
-        "stopped": done.stopped,
-        "seconds": round(done.seconds, 1),
-        "blocks": found.blocks,
-        "clean_share": found.clean_share,
-        "basis": found.basis,
-        "unsteady": unsteady,
-        "reasons": reasons,
-    }
-
-
-def describe(answer: Mapping[str, Json]) -> str:
-    """The answer for the terminal."""
-    interval = f"{answer['low']:.4f} .. {answer['high']:.4f}"
-    lines = [f"B takes {answer['ratio']:.4f} times as long as A ({interval}, 95 %): {describe_verdict(answer)}"]
-    if answer["stopped"] == "time limit":
-        lines.append(f"the time was over after {answer['launches']} launches in {answer['seconds']:.0f} s")
-    if answer["basis"] != "clean":
-        lines.append(f"other processes took the CPU: {BASIS_NOTES[answer['basis']]}")
-    if answer["unsteady"]:
-        lines.append(
-            f"{answer['unsteady']} of {answer['launches']} launches began while runs were still getting faster"
-        )
-    return "\n".join([*lines, *(f"untrusted: {reason}" for reason in answer["reasons"])])
-
-
-def describe_verdict(answer: Mapping[str, Json]) -> str:
-    """The verdict with the smallest effect that it was judged by, and what it would take where there is none."""
-    effect = short_percent(float(str(answer["smallest_effect"])))
-    more = answer["launches_to_decide"]
-    needed = f"about {more} launches would decide" if more else "it lies too near the bound for more launches to decide"
-    return {
-        "faster": "B is faster",
-        "slower": "B is slower",
-        "same": f"same within {effect}",
-        "inconclusive": f"inconclusive, the interval crosses the bound of {effect}; {needed}",
-    }[str(answer["verdict"])]
-
-
-def _choose_backend(target: Target, backend: str | None) -> BackendChoice:
-    if backend is None:
-        return target.backend[0]
-    known: Mapping[str, BackendChoice] = {choice.title: choice for choice in target.backend}
-    if backend not in known:
-        raise unknown(f"backend of target {target.name}", backend, known)
-    return known[backend]
-
-
-def _prepare_file(
-    path: Path, choice: BackendChoice, conditions: Conditions, setting: Setting, said: InputOptions
-) -> Prepared:
-    """The file as it is, compiled for the backend."""
-    (model,) = describe_inputs([find_program(resolve(str(path), None), setting.cache)], said)
-    with users_file_named(setting.cache, str(path)):
-        return prepare(model, Recipe(name="baseline"), choice, conditions, setting)
-
-
-def _differ(a: Prepared, b: Prepared) -> bool:
-    """Whether the files take inputs of other shapes, so that one feed does not serve both."""
-    shapes = [[(spec.sample_shape, spec.axis) for spec in side.source.inputs] for side in (a, b)]
-    return shapes[0] != shapes[1]
-
-
-def _draw_apart(side: Prepared, files: tuple[Path, Path], input_data: str) -> Prepared:
-    """Each file draws inputs of its own shapes. Raises `InvalidInput` where the user gave inputs for both."""
-    if input_data:
-        raise InvalidInput(
-            f"--input-data {input_data}: {files[0]} and {files[1]} take inputs of other shapes: leave it out, and each "
-            "is timed on drawn inputs of its own shapes"
-        )
-    assert side.bench is not None
-    return replace(side, bench=replace(side.bench, feed=None, evaluate=None, inputs=()))

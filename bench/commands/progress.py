@@ -34,6 +34,10 @@ class Watch:
         share = f" {fraction:.0%}" if 0 < fraction < 1 else ""
         self._bars.update(self._cells, what=f"{what}{share}")
 
+    def say(self, text: str) -> None:
+        """A line of what was found so far."""
+        self._print(text)
+
     def note(self, text: str) -> None:
         """Something the user should know of this run."""
         self._print(f"note: {text}")

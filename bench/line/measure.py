@@ -129,6 +129,18 @@ def measure_artifact(bench: Bench, artifact: Artifact) -> Findings:
     return replace(found, missing={**found.missing, **bench.reach.lacks})
 
 
+def time_artifact(bench: Bench, artifact: Artifact, profile_runs: int = 0) -> Findings:
+    """One launch, without outputs; with the times of single layers where `profile_runs` asks for them."""
+    job = replace(
+        bench.make_job("measure", [bench.make_subject(artifact)]),
+        meters=bench.meters,
+        cooling=bench.cooling,
+        profile_runs=profile_runs,
+    )
+    ended, _ = _run_job(bench, job, wants_outputs=False)
+    return _add_launch(Findings(device=bench.reach.describe()), ended.events, None)
+
+
 def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
     """One emulated launch: outputs, what the session says, and the counts of one inference (median of the marks)."""
     job = bench.make_job("count", [bench.make_subject(artifact)])
@@ -155,12 +167,14 @@ def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
     )
 
 
-def pair_launch(bench: Bench, baseline: Artifact, candidate: Artifact, number: int) -> PairLaunch:
+def pair_launch(
+    bench: Bench, baseline: Artifact, candidate: Artifact, number: int, other: Bench | None = None
+) -> PairLaunch:
     """One process of ABBA blocks, after a cool-down where the target asks for one.
 
-    Which session is built first alternates with `number`.
+    Which session is built first alternates with `number`. `other`: whose options the candidate is opened with.
     """
-    subjects = [bench.make_subject(baseline), bench.make_subject(candidate)]
+    subjects = [bench.make_subject(baseline), (other or bench).make_subject(candidate)]
     job = bench.make_job("compare", subjects)
     job = replace(job, first="ab"[number % 2], meters=bench.meters, cooling=bench.cooling)
     ended, _ = _run_job(bench, job, wants_outputs=False)

@@ -15,10 +15,16 @@ from bench.reach.travel import find_root
 
 
 class Local(Reach):
-    """Runs workers with this Python. `command` starts the worker module (tests hand in their own)."""
+    """Runs workers with this Python. `command` starts the worker module (tests and other environments hand in theirs).
 
-    def __init__(self, command: Sequence[str] = (sys.executable, "-m", "bench.device.worker")) -> None:
+    `code`: the folder of the code that such an environment runs, in place of $PYTHONPATH.
+    """
+
+    def __init__(
+        self, command: Sequence[str] = (sys.executable, "-m", "bench.device.worker"), code: Path | None = None
+    ) -> None:
         self._command = tuple(command)
+        self._code = code
 
     def describe(self) -> str:
         """The CPU's name."""
@@ -30,7 +36,9 @@ class Local(Reach):
         path.write_text(job.to_json(), encoding="utf-8")
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        if self._code:
+            environment["PYTHONPATH"] = str(self._code)
         places = [str(find_root(path.partition(":")[0])) for path in (job.preprocess, job.postprocess) if path]
         if places:
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), *places]))
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), *places]))
         return Ended(events=run_worker([*self._command, str(path)], workdir, limit_s, environment))

@@ -104,7 +104,7 @@ def trimmed_interval(values: Values) -> Estimate:
     return Estimate(value=value, low=value - half, high=value + half, n=n)
 
 
-def t_quantile(degrees: int) -> float:
+def t_quantile(degrees: float) -> float:
     """Student's t that leaves 2.5 % above it."""
     from scipy.special import stdtrit
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bench.device.timing import PREEMPTED_NS
 from bench.records import SMALLEST_EFFECT, PairLaunch
-from bench.stats.intervals import Estimate, trimmed_interval
+from bench.stats.intervals import MIN_LAUNCHES, Estimate, t_quantile, trimmed_interval
 from bench.stats.verdict import Verdict, decide_verdict
 from bench.types import Clock, Cost
 
@@ -78,6 +78,42 @@ def ratio(pairs: Sequence[PairLaunch], smallest_effect: float = SMALLEST_EFFECT,
         verdict=decide_verdict(low, high, smallest_effect),
         basis=max((basis for _, basis in used), key=BASES.index),
     )
+
+
+def ratio_apart(a: Sequence[float], b: Sequence[float], smallest_effect: float = SMALLEST_EFFECT) -> Ratio:
+    """How B compares with A from medians of launches that were made at other times, in one unit.
+
+    The difference of the mean logarithms with Welch's interval (B. L. Welch, Biometrika 34, 1947). It holds what chance
+    did to the launches, and not what else changed between them: the `basis` is "records". Without an interval below 3
+    launches of either. ValueError: no launches, or a median that is not positive.
+    """
+    if not a or not b or min(*a, *b) <= 0:
+        raise ValueError("the ratio of no launches, or of times that are not positive")
+    logs = [np.log(np.asarray(values, dtype=np.float64)) for values in (a, b)]
+    middle, few = float(logs[1].mean() - logs[0].mean()), min(len(a), len(b))
+    low = high = None
+    if few >= MIN_LAUNCHES:
+        half = _welch_half(logs[0], logs[1])
+        low, high = float(np.exp(middle - half)), float(np.exp(middle + half))
+    return Ratio(
+        ratio=float(np.exp(middle)),
+        low=low,
+        high=high,
+        launches=few,
+        blocks=0,
+        clean_share=None,
+        verdict=decide_verdict(low, high, smallest_effect),
+        basis="records",
+    )
+
+
+def _welch_half(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Half the 95 % interval of the difference of two means."""
+    one, two = (float(values.var(ddof=1)) / len(values) for values in (a, b))
+    if one + two == 0:
+        return 0.0
+    freedom = (one + two) ** 2 / (one**2 / (len(a) - 1) + two**2 / (len(b) - 1))
+    return t_quantile(freedom) * float(np.sqrt(one + two))
 
 
 def find_clean(pair: PairLaunch) -> NDArray[np.bool_]:

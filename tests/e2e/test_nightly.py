@@ -35,11 +35,15 @@ profile_runs = 0
 """
 
 
+def command_in(folder: Path) -> CommandLine:
+    """The command line in a folder, with a cache there."""
+    return CommandLine(folder=folder, environment={**os.environ, "PRESSBENCH_CACHE": str(folder / "cache")})
+
+
 @pytest.fixture
 def nightly(tmp_path: Path):
     """A night of a network of so many channels: exit code, answer, messages."""
-    environment = {**os.environ, "PRESSBENCH_CACHE": str(tmp_path / "cache")}
-    command = CommandLine(folder=tmp_path, environment=environment)
+    command = command_in(tmp_path)
     (tmp_path / "small.toml").write_text(SUITE)
 
     def run(channels: int, *arguments: str):
@@ -53,7 +57,7 @@ def nightly(tmp_path: Path):
 def test_a_night_whose_network_grew_fails_and_leaves_no_lock(nightly, tmp_path):
     code, first, errors = nightly(4)
     assert (code, first["failed"], len(first["runs_tonight"])) == (0, 0, 1), errors
-    code, second, errors = nightly(64, "--again", "3")
+    code, second, errors = nightly(64, "--again", "1")
     assert code == 1, errors
     series = " ".join(alarm["series"] for alarm in second["alarms"])
     assert "net:build" in series
@@ -63,8 +67,12 @@ def test_a_night_whose_network_grew_fails_and_leaves_no_lock(nightly, tmp_path):
     with Store.open(results / "pressbench.db") as store:
         kept = {record.digest for record in store.records()}
         (again,) = store.remeasured()
+        nights = [f"nights/{run.run_id}" for run in store.runs()]
     assert {again.good, again.tonight} == kept
     assert again.pairs
+    done = command_in(tmp_path)("compare", *nights, "--launches", "3", "--blocks", "5", "--json")
+    (row,) = json.loads(done.stdout)["cells"]
+    assert (done.returncode, row["way"], row["verdict"]) == (0, "side by side", "slower"), done.stderr
 
 
 @pytest.mark.parametrize(

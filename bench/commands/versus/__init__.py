@@ -1,0 +1,1 @@
+"""`pressbench compare` and `pressbench bisect`: two sides of anything, and the step between them that made the difference."""
