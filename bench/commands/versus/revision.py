@@ -19,7 +19,7 @@ PATHS = ("weights", "dataset", "data_root", "calibrate")
 """What of a network may be a path of the user's."""
 
 
-def make_revision(revision: Revision, variant: Variant, repository: Repository, asked: Asked, setting: Setting) -> Side:
+def make_revision(repository: Repository, revision: Revision, variant: Variant, asked: Asked, setting: Setting) -> Side:
     """The side of a revision, from its files in a temporary folder, which is removed again.
 
     Raises what building raises, `InvalidInput` for a file that the revision does not have.

@@ -105,7 +105,7 @@ def test_cells_that_are_not_believed_and_estimates_have_no_ratio(compare):
         return [timed(of, 1.0), timed(of, 1.0, model="late", status=Status.FAILED, reasons=("it died",))]
 
     def after(of):
-        return [timed(of, 1.0, launches=()), timed(of, 1.0, model="late")]
+        return [cell(of, None), timed(of, 1.0, model="late")]
 
     code, found, _ = compare(before, after)
     assert code == 0
