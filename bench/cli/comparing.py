@@ -163,7 +163,7 @@ def exit_code(answer: Mapping[str, Any], fail_on: Sequence[str]) -> int:
     """4 where either side must not be believed, 1 for a verdict that fails, else 0."""
     if answer["reasons"]:
         return Untrusted.exit_code
-    verdicts = answer.get("verdicts") or [answer["verdict"]]
+    verdicts = answer["verdicts"] if "verdicts" in answer else [answer["verdict"]]
     return Regression.exit_code if set(verdicts) & set(fail_on) else 0
 
 
