@@ -164,10 +164,21 @@ class Builder:
             module = module.get_submodule(part)
         return module
 
+    def constant(self, name: str, tensor: Tensor) -> fx.Node:
+        """A constant of the network that is no parameter, so that no step changes it."""
+        own = self.free_name(f"constant_{name}")
+        self.root.register_buffer(own, tensor)
+        return self.graph.get_attr(own)
+
     def _constant(self, name: str) -> Any:
         if name in self.probe.filled:
             return self.call(torch.full, self.spelled(self.probe.sizes[name]), self.probe.filled[name])
         found = self.known(name)
+        if name in self.probe.derived:
+            raise Unsupported(
+                f"value {name!r} holds sizes that depend on the batch, and is an output or is computed with: "
+                "export the network without it"
+            )
         if found is None:
             raise Unsupported(f"value {name!r} is read before any operator gives it")
         if found.ndim == 0:

@@ -17,6 +17,7 @@ from onnx import ModelProto
 from torch import Tensor, fx, nn
 
 from bench.errors import Unsupported
+from bench.models.from_onnx.branches import settle_branches
 from bench.models.from_onnx.builder import Builder, Handler, Operation, as_tensor, count_uses, operation
 from bench.models.from_onnx.feeds import draw_feed, free_batch, input_shapes
 from bench.models.from_onnx.functions import FUNCTIONS
@@ -40,6 +41,7 @@ def convert(model: ModelProto) -> nn.Module:
         Unavailable: ONNX Runtime is not installed.
 
     """
+    model = settle_branches(model, lambda one: (_probed(one), _probed_alone(one)))
     _check_domains(model)
     shown = _probed(model)
     inputs = list(input_shapes(model))
@@ -79,6 +81,15 @@ def _probed(model: ModelProto) -> Probe:
             return probe(model, [feed])
         except Unsupported:
             raise refused from None
+
+
+def _probed_alone(model: ModelProto) -> Probe:
+    """One run at batch 1, or as the file is where that cannot be."""
+    try:
+        freed = free_batch(model)
+        return probe(freed, [draw_feed(freed, 1, 0)])
+    except Unsupported:
+        return probe(model, [draw_feed(model, 0, 0)])
 
 
 def _build(b: Builder, nodes: Sequence[Operation]) -> None:

@@ -1,9 +1,9 @@
-"""Operators that move, cut, join or pool: sizes come from the runs of the file, never from its shape arithmetic."""
+"""Operators that move, cut or join: sizes come from the runs of the file, never from its shape arithmetic."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -13,13 +13,10 @@ import torch.nn.functional as F
 from torch import fx
 
 from bench.models.from_onnx.builder import Builder, Handler, Operation
+from bench.models.from_onnx.pools import POOLING
 from bench.models.from_onnx.probe import PerBatch, Size
-from bench.models.from_onnx.weighted import embedding, padded, pads_of
+from bench.models.from_onnx.weighted import embedding
 
-POOLS: Mapping[tuple[str, int], Callable[..., Any]] = {
-    ("MaxPool", 3): F.max_pool1d, ("MaxPool", 4): F.max_pool2d, ("MaxPool", 5): F.max_pool3d,
-    ("AveragePool", 3): F.avg_pool1d, ("AveragePool", 4): F.avg_pool2d, ("AveragePool", 5): F.avg_pool3d,
-}  # fmt: skip
 MODES = {("linear", 3): "linear", ("linear", 4): "bilinear", ("linear", 5): "trilinear", ("cubic", 4): "bicubic"}
 
 
@@ -171,41 +168,6 @@ def pad(b: Builder, op: Operation) -> Any:
     return b.call(F.pad, b.value(op.inputs[0]), turned, mode, *([value] if mode == "constant" else []))
 
 
-def pool(b: Builder, op: Operation) -> Any:
-    """MaxPool and AveragePool."""
-    kernel = [int(size) for size in op.attributes["kernel_shape"]]
-    axes = len(kernel)
-    strides, dilations = (list(op.attributes.get(key, [1] * axes)) for key in ("strides", "dilations"))
-    function, several = POOLS.get((op.kind, axes + 2)), len([name for name in op.outputs if name]) > 1
-    if function is None or several or (op.kind == "AveragePool" and set(dilations) != {1}):
-        raise op.refuse("its axes, dilations or indices")
-    pads, ceil = pads_of(b, op, kernel, strides, dilations), bool(op.attributes.get("ceil_mode"))
-    if op.kind == "MaxPool":
-        x, padding = padded(b, b.value(op.inputs[0]), pads, -float("inf"))
-        return b.call(function, x, kernel, strides, padding, dilations, ceil)
-    counted = bool(op.attributes.get("count_include_pad"))
-    if counted:
-        x, padding = padded(b, b.value(op.inputs[0]), pads)
-        return b.call(function, x, kernel, strides, padding, ceil, counted)
-    begins, ends = pads[:axes], pads[axes:]
-    if any(begins) and begins != ends:
-        raise op.refuse("uneven padding that its mean leaves out")
-    return b.call(function, b.value(op.inputs[0]), kernel, strides, begins, ceil or begins != ends, counted)
-
-
-def pool_all(b: Builder, op: Operation) -> fx.Node:
-    """GlobalAveragePool and GlobalMaxPool."""
-    rank = b.rank(op.inputs[0])
-    named: Mapping[tuple[str, int], Callable[..., Any]] = {
-        ("GlobalAveragePool", 3): F.adaptive_avg_pool1d, ("GlobalAveragePool", 4): F.adaptive_avg_pool2d,
-        ("GlobalAveragePool", 5): F.adaptive_avg_pool3d, ("GlobalMaxPool", 3): F.adaptive_max_pool1d,
-        ("GlobalMaxPool", 4): F.adaptive_max_pool2d, ("GlobalMaxPool", 5): F.adaptive_max_pool3d,
-    }  # fmt: skip
-    if (op.kind, rank) not in named:
-        raise op.refuse(f"{rank} axes")
-    return b.call(named[op.kind, rank], b.value(op.inputs[0]), 1)
-
-
 def resize(b: Builder, op: Operation) -> fx.Node:
     """Resize and Upsample to the size the file gave; the check of the outputs refuses a grid torch does not have."""
     rank = b.rank(op.inputs[0])
@@ -265,10 +227,7 @@ SHAPES: Mapping[str, Handler] = {
     "Expand": expand,
     "Tile": tile,
     "Pad": pad,
-    "MaxPool": pool,
-    "AveragePool": pool,
-    "GlobalAveragePool": pool_all,
-    "GlobalMaxPool": pool_all,
+    **POOLING,
     "Resize": resize,
     "Upsample": resize,
     "DepthToSpace": depth_to_space,

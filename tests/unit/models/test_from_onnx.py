@@ -218,6 +218,61 @@ def test_numbers_among_several_inputs_may_come_first(kind):
     assert np.allclose(outputs(convert(model), torch.from_numpy(x))[0], wanted, atol=1e-6)
 
 
+def branching(place: int) -> onnx.ModelProto:
+    """An If on the size of one axis of (N, 4): twice the matrix where it is 4, else once; both branches use one name."""
+
+    def branch(times: int) -> onnx.GraphProto:
+        nodes = [helper.make_node("MatMul", ["x" if k == 0 else "p0", "w"], [f"p{k}"]) for k in range(times)]
+        out = helper.make_tensor_value_info(f"p{times - 1}", TensorProto.FLOAT, None)
+        return helper.make_graph([*nodes], "branch", [], [out])
+
+    nodes = [
+        helper.make_node("Shape", ["x"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "place"], ["size"]),
+        helper.make_node("Equal", ["size", "four"], ["is_four"]),
+        helper.make_node("If", ["is_four"], ["y"], then_branch=branch(2), else_branch=branch(1)),
+    ]
+    weight = np.eye(4, dtype=np.float32) * 3
+    return small_file(nodes, {"w": weight, "place": np.array(place), "four": np.array(4 if place else 1)})
+
+
+def test_an_if_that_no_input_decides_becomes_its_branch():
+    made = convert(branching(1))
+    assert [name for name, layer in made.named_modules() if isinstance(layer, nn.Linear)] == ["w"]
+    np.testing.assert_allclose(outputs(made, torch.ones(5, 4))[0], np.full((5, 4), 9.0))
+
+
+def test_an_if_that_the_batch_decides_is_refused():
+    """It takes one branch at batch 1 and another at all others."""
+    with pytest.raises(Unsupported, match="operator If 'y'"):
+        convert(branching(0))
+
+
+def test_sizes_as_an_output_are_refused_with_the_remedy():
+    model = small_file([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Shape", ["x"], ["s"])], {})
+    model.graph.output.append(helper.make_tensor_value_info("s", TensorProto.INT64, [2]))
+    with pytest.raises(Unsupported, match=r"value 's' holds sizes that depend on the batch.*export the network without"):
+        convert(model)
+
+
+@pytest.mark.parametrize("counted", [0, 1])
+@pytest.mark.parametrize(
+    ("pads", "ceil"), [([0, 0, 1, 1], 0), ([1, 0, 0, 2], 1), ([0, 0, 0, 0], 1), ([2, 2, 2, 2], 0), ([1, 1, 1, 1], 1)]
+)
+def test_mean_pools_divide_by_what_the_file_counts(pads, ceil, counted):
+    given = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": pads, "ceil_mode": ceil, "count_include_pad": counted}
+    graph = helper.make_graph(
+        [helper.make_node("AveragePool", ["x"], ["y"], **given)],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 8, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    x = np.random.default_rng(0).standard_normal((3, 2, 8, 9)).astype(np.float32)
+    wanted = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    np.testing.assert_allclose(outputs(convert(model), torch.from_numpy(x))[0], wanted, atol=1e-5)
+
+
 def test_two_operators_of_one_weight_share_the_layer():
     weight = np.eye(4, dtype=np.float32) * 2
     nodes = [helper.make_node("MatMul", ["x", "w"], ["a"]), helper.make_node("MatMul", ["a", "w"], ["y"])]
