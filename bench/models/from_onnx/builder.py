@@ -165,7 +165,7 @@ class Builder:
         return module
 
     def constant(self, name: str, tensor: Tensor) -> fx.Node:
-        """A constant of the network that is no parameter, so that no step changes it."""
+        """A constant of the network that is not a parameter, so that no step changes it."""
         own = self.free_name(f"constant_{name}")
         self.root.register_buffer(own, tensor)
         return self.graph.get_attr(own)

@@ -251,7 +251,9 @@ def test_an_if_that_the_batch_decides_is_refused():
 def test_sizes_as_an_output_are_refused_with_the_remedy():
     model = small_file([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Shape", ["x"], ["s"])], {})
     model.graph.output.append(helper.make_tensor_value_info("s", TensorProto.INT64, [2]))
-    with pytest.raises(Unsupported, match=r"value 's' holds sizes that depend on the batch.*export the network without"):
+    with pytest.raises(
+        Unsupported, match=r"value 's' holds sizes that depend on the batch.*export the network without"
+    ):
         convert(model)
 
 
