@@ -96,16 +96,29 @@ def settle(
         if own:
             alarm = settle_one(settled.pop((key.text, key.metric), None), one.series, own[-1], smallest_effect, nights)
             if alarm is None:
-                notes.append(f"{key.text}: measured again beside the last good file: the same speed")
+                notes.append(
+                    f"{key.text}: measured again beside the last good file: {say_cleared(own[-1], smallest_effect)}"
+                )
             else:
                 settled[key.text, key.metric] = alarm
     return list(settled.values()), notes
 
 
+def say_cleared(one: Remeasured, smallest_effect: float) -> str:
+    """What running both files found where it raises no alarm."""
+    found = measured_ratio(one, smallest_effect)
+    if found is None or found.low is None or found.high is None or found.verdict == "same":
+        return "the same speed"
+    return (
+        f"no difference seen: {100 * (found.low - 1):+.1f} to {100 * (found.high - 1):+.1f} % in {found.launches} "
+        "launches, too wide to call it the same"
+    )
+
+
 def settle_one(
     alarm: Alarm | None, series: Series, one: Remeasured, smallest_effect: float, nights: Mapping[str, int]
 ) -> Alarm | None:
-    """The alarm of a series whose newest file was measured again; None where the files are equally fast."""
+    """The alarm of a series whose newest file was measured again; None where no difference of the files was seen."""
     found = measured_ratio(one, smallest_effect)
     if found is None:
         why = f"not measured again: {one.reason}"
@@ -121,6 +134,8 @@ def settle_one(
         return clear(alarm, beside)
     if alarm and alarm.kind is not Kind.INCONCLUSIVE:
         return replace(alarm, why=f"{alarm.why}; {beside}: inconclusive")
+    if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
+        return None
     return make_again(series, one, Kind.INCONCLUSIVE, beside, size, nights)
 
 

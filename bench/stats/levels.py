@@ -30,11 +30,13 @@ def level_ratio(before: Sequence[float], after: Sequence[float]) -> Estimate:
 
 
 def newest_p(before: Sequence[float], newest: float) -> float:
-    """Two-sided p of one new value against a level, by Student's prediction t on logarithms.
+    """Two-sided p of one new value against a level: the larger of a normal and of an exponential tail's, on logarithms.
 
-    (x - mean) / (s sqrt(1 + 1/n)) with n - 1 degrees of freedom. 1 with fewer than 3 values; 0 or 1 where all are equal.
+    Normal: Student's prediction t, (x - mean) / (s sqrt(1 + 1/n)) with n - 1 degrees of freedom. Exponential: where the
+    distances from the other end of the level are, one lies r times as far as the range with probability n B(r + 1, n),
+    the mean of exp(-r M) over the largest M of n. 1 with fewer than 3 values; 0 or 1 where all are equal.
     """
-    from scipy.special import stdtr
+    from scipy.special import beta, stdtr
 
     old = np.log(before)
     if len(old) < FEWEST:
@@ -42,7 +44,9 @@ def newest_p(before: Sequence[float], newest: float) -> float:
     deviation, apart = float(old.std(ddof=1)), abs(log(newest) - float(old.mean()))
     if deviation <= 1e-12:
         return 1.0 if apart <= 1e-9 else 0.0
-    return 2 * float(stdtr(len(old) - 1, -apart / (deviation * sqrt(1 + 1 / len(old)))))
+    normal = 2 * float(stdtr(len(old) - 1, -apart / (deviation * sqrt(1 + 1 / len(old)))))
+    reach = max(log(newest) - float(old.min()), float(old.max()) - log(newest))
+    return max(normal, len(old) * float(beta(reach / float(np.ptp(old)) + 1, len(old))))
 
 
 def pass_false_discoveries(p_values: Sequence[float], rate: float) -> list[bool]:

@@ -1,40 +1,32 @@
-"""What `pressbench regress` sees and what it imagines, on simulated nights, beside other rules; and how fast it is.
+"""What `pressbench regress` sees and what it imagines on simulated nights, whether intervals hold the truth, and its speed.
 
-The scatter between nights is simulated: normal, skewed and bimodal, 0.5 % each. PRESSBENCH_OTAVA names a Python that
-has apache-otava, whose pins clash with ours: its change points are compared with ours then.
+The scatter between nights is simulated: normal, skewed and bimodal, 0.5 % each.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import process_time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.records import Launch, PairLaunch
 from bench.regress.alarms import Kind, raise_alarms
 from bench.regress.judge import judge
 from bench.regress.series import Point, Series, SeriesKey
-from bench.stats.changes import find_changes
+from bench.stats import latency, median_interval, ratio
+from bench.stats.levels import level_ratio
+from bench.types import Clock
 
 Values = NDArray[np.float64]
 NIGHTS, SUITE, ROUNDS, QUIET = 60, 40, 100, 100
 STEP = 1.02
 SCATTER = 0.005
-OTAVA = """
-import json, sys
-from otava.analysis import compute_change_points
-print(json.dumps([[int(c.index) for c in compute_change_points(s)[0]] for s in json.load(sys.stdin)]))
-"""
-
-
-def main() -> None:
-    for part in (detection, quiet_nights, others, speed):
-        for line in part():
-            print(line, flush=True)
+TRIES = 2000
+INTERVALS = ("median of 300 samples", "latency of 12 launches", "ratio of 12 launches", "size of a step")
+MEDIAN = {"skewed": float(np.log(2)) - 1, "bimodal": 0.0}
+"""Of the noise that `draw` raises e to."""
 
 
 def draw(random: np.random.Generator, shape: str, nights: int = NIGHTS) -> Values:
@@ -95,49 +87,6 @@ def quiet_nights() -> Iterator[str]:
         yield f"{QUIET} A/A nights of {SUITE} series, {shape}: {false} with an alarm, {suspects} with a suspect to measure again"
 
 
-def others() -> Iterator[str]:
-    """The same nights through simpler rules, one night after the step and on quiet ones."""
-    rules: dict[str, Callable[[Values], bool]] = {"fixed 5 % threshold": over_threshold, "Q3 + 3 IQR": over_quartiles}
-    for name, rule in rules.items():
-        random = np.random.default_rng(8)
-        hits = np.mean([rule(slow(draw(random, "normal"), 1)) for _ in range(500)])
-        false = np.mean([any(rule(draw(random, "skewed")) for _ in range(SUITE)) for _ in range(QUIET)])
-        yield f"{name}: sees {hits:.0%} of 2 % steps; alarms on {false:.0%} of skewed A/A nights of {SUITE} series"
-    python = os.environ.get("PRESSBENCH_OTAVA")
-    if not python:
-        yield "Apache Otava: name a Python that has apache-otava in PRESSBENCH_OTAVA to compare with it"
-        return
-    yield from beside_otava(python)
-
-
-def over_threshold(values: Values) -> bool:
-    """Tonight over 5 % slower than last night."""
-    return bool(values[-1] > 1.05 * values[-2])
-
-
-def over_quartiles(values: Values) -> bool:
-    """The rule of rustc-perf: tonight's change beyond the third quartile of earlier changes by 3 times their range."""
-    changes = np.abs(np.diff(np.log(values)))
-    first, third = np.quantile(changes[:-1], [0.25, 0.75])
-    return bool(changes[-1] > third + 3 * (third - first))
-
-
-def beside_otava(python: str) -> Iterator[str]:
-    """Change points of both on the same series: steps of 2 % in the middle, and none."""
-    random = np.random.default_rng(9)
-    stepped = [slow(draw(random, "normal"), 20).tolist() for _ in range(ROUNDS)]
-    calm = [draw(random, "skewed").tolist() for _ in range(ROUNDS)]
-    answer = subprocess.run(
-        [python, "-I", "-c", OTAVA], input=json.dumps(stepped + calm), capture_output=True, text=True, check=True
-    )
-    theirs = json.loads(answer.stdout)
-    ours = [[change.index for change in find_changes(values)] for values in stepped + calm]
-    for name, found in (("ours", ours), ("Apache Otava", theirs)):
-        near = sum(any(abs(i - (NIGHTS - 20)) <= 1 for i in points) for points in found[:ROUNDS])
-        extra = sum(bool(points) for points in found[ROUNDS:])
-        yield f"{name}: {near} of {ROUNDS} steps of 2 % located within 1 night; change points in {extra} of {ROUNDS} quiet series"
-
-
 def speed() -> Iterator[str]:
     """Processor time of a year of series."""
     random = np.random.default_rng(10)
@@ -147,3 +96,35 @@ def speed() -> Iterator[str]:
         judge(one)
     spent = process_time() - begun
     yield f"100 series x 365 nights: {spent:.1f} s of processor time, so 1,000 take {10 * spent:.0f} s"
+
+
+def coverage() -> Iterator[str]:
+    """How often each 95 % interval holds the truth, on skewed and on bimodal samples."""
+    for shape in ("skewed", "bimodal"):
+        random = np.random.default_rng(11)
+        held = np.mean([list(try_intervals(random, shape)) for _ in range(TRIES)], axis=0)
+        parts = ", ".join(f"{name} {share:.1%}" for name, share in zip(INTERVALS, held, strict=True))
+        yield f"95 % intervals on {shape} samples hold the truth: {parts}"
+
+
+def try_intervals(random: np.random.Generator, shape: str) -> Iterator[bool]:
+    """Whether each of `INTERVALS` holds it, once. A launch shifts all of its samples by a normal draw."""
+    middle = float(np.exp(SCATTER * MEDIAN[shape]))
+    one = median_interval(draw(random, shape, 300))
+    yield holds(one.low, one.high, middle)
+    launches = [
+        Launch(samples_ns=tuple((1e9 * shift * draw(random, shape, 60)).astype(int)))
+        for shift in draw(random, "normal", 12)
+    ]
+    found = latency(launches, Clock.HOST).p50
+    yield holds(found.low, found.high, 1e3 * middle)
+    shifts = STEP * draw(random, "normal", 12)
+    blocks = [draw(random, shape, 160).reshape(40, 4) * [1, shift, shift, 1] for shift in shifts]
+    both = ratio([PairLaunch(blocks_ns=tuple(map(tuple, rows.tolist()))) for rows in blocks])
+    yield holds(both.low, both.high, STEP)
+    step = level_ratio(draw(random, shape, 53), STEP * draw(random, shape, 7))
+    yield holds(step.low, step.high, STEP)
+
+
+def holds(low: float | None, high: float | None, truth: float) -> bool:
+    return low is not None and high is not None and low <= truth <= high

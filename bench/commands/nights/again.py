@@ -18,6 +18,17 @@ from bench.records import PairLaunch, Run
 from bench.regress.again import Suspect
 from bench.store import Remeasured, Store
 
+WIDTH = 0.4
+"""Half width of the ratio's interval, as a part of the smallest effect. At 0.5 one equal file of 20 is inconclusive; at
+0.4 one of 300: its ratio lies over 3 standard errors away."""
+LONGEST_S = 120.0
+"""Seconds for one pair of files."""
+
+
+def make_patience(smallest_effect: float) -> Patience:
+    """When the launches of a suspect end."""
+    return Patience(width=WIDTH * smallest_effect, time_s=LONGEST_S)
+
 
 def keep_files(store: Store, run: Run, results: Path, cache: Path) -> list[str]:
     """Keeps the deployed file of every cell of a run; why one could not be. Raises as `bench.line.versus.kept.keep`."""
@@ -65,7 +76,7 @@ def measure_suspects(
         )
 
     plan = plan_run(TypeAdapter(Request).validate_python(dict(run.request)), cache)
-    patience = Patience(width=smallest_effect / 2)
+    patience = make_patience(smallest_effect)
     with owned_temporary_files() as folder, Reaches() as reaches:
         around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
         setting = make_setting(plan, around, reaches)

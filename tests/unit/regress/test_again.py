@@ -127,7 +127,13 @@ def test_a_regression_of_the_history_that_the_file_does_not_explain_is_inconclus
 
 def test_a_faster_file_is_an_improvement_and_an_unclear_one_inconclusive(judge):
     assert told(judge(changed(quiet(60), 59), beside(0.9))) == [(Kind.IMPROVEMENT, 59)]
-    assert told(judge(changed(quiet(60), 59), beside(1.01, scatter=0.05))) == [(Kind.INCONCLUSIVE, 59)]
+    assert told(judge(changed(quiet(60), 59), beside(1.01, scatter=0.01))) == [(Kind.INCONCLUSIVE, 59)]
+
+
+def test_an_interval_that_is_wide_and_holds_no_change_is_a_note_and_no_alarm(judge):
+    found = judge(changed([*quiet(59), 1.05], 59), beside(1.01, scatter=0.05))
+    assert found.known == ()
+    assert any("no difference seen: " in note and "too wide to call it the same" in note for note in found.notes)
 
 
 def test_a_last_good_file_that_is_gone_is_inconclusive_with_the_reason(judge):

@@ -17,7 +17,7 @@ from sqlalchemy import event, text
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, this_process
 from bench.records import ColdStart, Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
-from bench.store import Store, Triage
+from bench.store import Remeasured, Store, Triage
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
 from bench.store.connect import connect
 from bench.store.schema import METADATA, SCHEMA_VERSION
@@ -397,3 +397,14 @@ def test_a_decision_about_an_alarm_is_kept_and_replaced(store):
     store.decide(decision(state="acknowledged", note="<b>'; DROP TABLE runs"))
     assert [one.alarm for one in store.triage()] == ["other", "1a2b"]
     assert store.triage()[1].note == "<b>'; DROP TABLE runs"
+
+
+def test_what_was_measured_again_is_kept_and_another_try_of_that_night_replaces_it(store):
+    store.begin_run(run("r"))
+    gone = Remeasured(run_id="r", key="k", cell="cpu / <b>", good="a", tonight="b", reason="it was deleted")
+    store.add_remeasured(gone)
+    assert store.remeasured() == [gone]
+    pairs = (PairLaunch(blocks_ns=((1.0, 2.5, 2.5, 1.0),), waits_ns=((0, 1, 0, 2),)),)
+    done = Remeasured(run_id="r", key="k", cell="cpu / <b>", good="a", tonight="b", threads=2, pairs=pairs)
+    store.add_remeasured(done)
+    assert store.remeasured() == [done]
