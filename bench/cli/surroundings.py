@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any
 
 import click
@@ -67,8 +68,12 @@ def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
 
 
 @command("doctor")
-def doctor_command() -> tuple[Any, Any]:
+@click.option("--target", default="cpu", show_default=True, help="What --time measures on.")
+@click.option("--time", "time_s", type=float, help="Seconds for measuring the smallest effect that the target can see.")
+def doctor_command(target: str, time_s: float | None) -> tuple[Any, Any]:
     """Whether this machine can measure, and how well."""
     from bench.commands.doctor import doctor
+    from bench.commands.progress import watching
 
-    return doctor(cache_folder(os.environ))
+    with watching(sys.stderr) as watch:
+        return doctor(cache_folder(os.environ), target, time_s, watch.progress)

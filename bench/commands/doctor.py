@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +12,93 @@ from rich.console import Group
 
 from bench.cache import check_writable
 from bench.commands.cache import size_text
+from bench.commands.compare import measure_files
 from bench.commands.meters import meter_state
 from bench.device.machine import calm_cpus
 from bench.device.memory import Memory
 from bench.device.timing import RunQueue
-from bench.errors import Unavailable
+from bench.errors import InvalidInput, Unavailable
+from bench.line.versus.until import Patience, half_width
 from bench.machine import machine_facts
 from bench.plugins import available
 from bench.report.text_table import text_table
-from bench.types import Json
+from bench.types import Json, Progress
 from bench.upkeep import survey
 
 Answer = tuple[Any, Any]
 
 
-def doctor(cache: Path) -> Answer:
-    """Whether this machine can measure truthfully; each thing it lacks says what that costs."""
+def silent(_what: str, _share: float) -> None:
+    """Shows nothing."""
+
+
+NETWORK = "resnet8"
+"""A reference network, compared with itself."""
+POWER = 1 + 1.645 / 1.96
+"""Half widths of the 95 % interval that a change must have so that the interval excludes 1 in 95 of 100 tries."""
+
+
+def doctor(cache: Path, target: str = "cpu", time_s: float | None = None, progress: Progress = silent) -> Answer:
+    """Whether this machine can measure truthfully; each thing it lacks says what that costs.
+
+    `time_s`: also measures, for so many seconds, the smallest change of a latency that `target` can see.
+    """
+    answer, text = check_machine(cache)
+    if time_s is None:
+        seen = "smallest change that a target sees: `pressbench doctor --target NAME --time 60` measures it"
+        return answer, Group(text, seen)
+    found = see_smallest(cache, target, time_s, progress)
+    return {**answer, "smallest_effect": found}, Group(text, describe_seen(found))
+
+
+def see_smallest(cache: Path, target: str, time_s: float, progress: Progress) -> dict[str, Json]:
+    """A network beside itself (A/A) on the target's first backend, in launches for `time_s` seconds, at least 3.
+
+    `seen`: the smallest change, as a share, whose interval excludes 1 in 95 of 100 tries of that time. Raises as
+    `bench.commands.compare.measure_files`, `InvalidInput` for a time that cannot be.
+    """
+    if not 0 < time_s < float("inf"):
+        raise InvalidInput(f"--time {time_s:g}: give seconds above 0")
+    done = measure_files(
+        target=target,
+        backend=None,
+        a=Path(NETWORK),
+        b=Path(NETWORK),
+        blocks=40,
+        patience=Patience(width=1e-9, time_s=time_s),
+        threads=1,
+        batch=1,
+        cache=cache,
+        progress=progress,
+    )
+    found = done.ratio
+    return {
+        "target": target,
+        "network": NETWORK,
+        "seconds": round(done.seconds, 1),
+        "launches": found.launches,
+        "ratio": found.ratio,
+        "low": found.low,
+        "high": found.high,
+        "basis": found.basis,
+        "seen": exp(POWER * half_width(found)) - 1,
+    }
+
+
+def describe_seen(found: Mapping[str, Any]) -> str:
+    """The smallest change in words."""
+    text = (
+        f"smallest effect seen in {found['seconds']:.0f} s on {found['target']}: {100 * found['seen']:.2g} % "
+        f"({found['network']} beside itself, {found['launches']} launches: ratio {found['ratio']:.4f}, "
+        f"{found['low']:.4f} to {found['high']:.4f}, {found['basis']} blocks)"
+    )
+    if not found["low"] <= 1 <= found["high"]:
+        text += "\nthe interval excludes 1 although both sides are one file: 5 of 100 do by chance; measure again"
+    return text
+
+
+def check_machine(cache: Path) -> Answer:
+    """What this machine has and lacks."""
     root = Path("/")
     queue, memory = RunQueue(root), Memory(root)
     with memory.phase("doctor"):

@@ -104,6 +104,11 @@ def settle(
     return list(settled.values()), notes
 
 
+def holds_one(found: Ratio) -> bool:
+    """Whether the files may be equally fast."""
+    return found.low is not None and found.high is not None and found.low <= 1 <= found.high
+
+
 def say_cleared(one: Remeasured, smallest_effect: float) -> str:
     """What running both files found where it raises no alarm."""
     found = measured_ratio(one, smallest_effect)
@@ -122,9 +127,8 @@ def settle_one(
     found = measured_ratio(one, smallest_effect)
     if found is None:
         why = f"not measured again: {one.reason}"
-        if alarm:
-            return replace(alarm, why=f"{alarm.why}; {why}")
-        return make_again(series, one, Kind.INCONCLUSIVE, why, None, nights)
+        unsure = make_again(series, one, Kind.INCONCLUSIVE, why, None, nights)
+        return replace(alarm, why=f"{alarm.why}; {why}") if alarm else unsure
     size = Estimate(value=found.ratio, low=found.low, high=found.high, n=found.launches)
     beside = f"measured again side by side with the last good file, {found.launches} launches"
     kinds = {"slower": Kind.REGRESSION, "faster": Kind.IMPROVEMENT}
@@ -134,7 +138,7 @@ def settle_one(
         return clear(alarm, beside)
     if alarm and alarm.kind is not Kind.INCONCLUSIVE:
         return replace(alarm, why=f"{alarm.why}; {beside}: inconclusive")
-    if found.low is not None and found.high is not None and found.low <= 1 <= found.high:
+    if holds_one(found):
         return None
     return make_again(series, one, Kind.INCONCLUSIVE, beside, size, nights)
 

@@ -1,4 +1,4 @@
-"""`pressbench doctor` says how large the cache is, and does not fail on one it cannot use."""
+"""`pressbench doctor`: the size of the cache, one that it cannot use, and the smallest effect that a target sees."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ import pytest
 
 from bench.cache import find_or_make
 from bench.cli import main
+from bench.commands.doctor import describe_seen, see_smallest
+from bench.errors import InvalidInput
+from bench.line.versus.until import Compared
+from bench.records import PairLaunch
+from bench.stats import ratio
 
 
 @pytest.fixture
@@ -40,3 +45,32 @@ def test_a_cache_that_cannot_be_written_is_a_check_that_fails_and_says_why(docto
     assert not check["ok"]
     assert "set PRESSBENCH_CACHE" in check["why"]
     assert answer["cache"]["bytes"] is None
+
+
+def paired(ratio: float) -> PairLaunch:
+    return PairLaunch(blocks_ns=((1e6, 1e6 * ratio, 1e6 * ratio, 1e6),) * 5)
+
+
+def test_the_smallest_effect_is_what_the_interval_of_a_network_beside_itself_would_exclude(monkeypatch, tmp_path):
+    pairs = tuple(paired(1 + shift) for shift in (-0.01, 0.0, 0.01))
+    asked = {}
+
+    def measure(**given) -> Compared:
+        asked.update(given)
+        return Compared(pairs=pairs, ratio=ratio(pairs), stopped="time limit", seconds=60.2)
+
+    monkeypatch.setattr("bench.commands.doctor.measure_files", measure)
+    found = see_smallest(tmp_path, "pi5", 60.0, lambda _what, _done: None)
+    assert (asked["a"], asked["target"], asked["patience"].time_s) == (asked["b"], "pi5", 60.0)
+    half = 4.3027 * 0.01 / 3**0.5
+    assert found["seen"] == pytest.approx(half * (1 + 1.645 / 1.96), rel=0.05)
+    assert describe_seen(found).startswith(
+        "smallest effect seen in 60 s on pi5: 4.7 % (resnet8 beside itself, 3 launches"
+    )
+    assert "excludes 1" in describe_seen(found | {"low": 1.001, "high": 1.02})
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
+def test_a_time_that_cannot_be_is_refused(seconds, tmp_path):
+    with pytest.raises(InvalidInput, match=r"--time .*: give seconds above 0"):
+        see_smallest(tmp_path, "cpu", seconds, lambda _what, _done: None)
