@@ -122,7 +122,7 @@ def try_intervals(random: np.random.Generator, shape: str) -> Iterator[bool]:
     blocks = [draw(random, shape, 160).reshape(40, 4) * [1, shift, shift, 1] for shift in shifts]
     both = ratio([PairLaunch(blocks_ns=tuple(map(tuple, rows.tolist()))) for rows in blocks])
     yield holds(both.low, both.high, STEP)
-    step = level_ratio(draw(random, shape, 53), STEP * draw(random, shape, 7))
+    step = level_ratio(draw(random, shape, 53).tolist(), (STEP * draw(random, shape, 7)).tolist())
     yield holds(step.low, step.high, STEP)
 
 
