@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-EXTRAS ?= ort,litert,vela,cuda,ssh,adb,postgres,dev
+EXTRAS ?= ort,litert,vela,cuda,ssh,adb,postgres,parquet,dev
 TARGET ?= cpu
 SUITE ?= default
 RESULTS ?= results

@@ -19,6 +19,9 @@ from bench.paths import cache_folder, data_folder
 @database_option
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Where to write (default: --results).")
 @click.option("--run", "run_id", help="Only this run; 'all' for every run (default: the latest).")
+@click.option(
+    "--parquet", type=click.Path(path_type=Path, dir_okay=False), help="Also write the rows of cells.csv here."
+)
 def report_command(**arguments: Any) -> tuple[Any, Any]:
     """Write cells.csv and dashboard.html."""
     from bench.commands.report import report_stored

@@ -13,6 +13,7 @@ from bench.regress.judge import MOST
 from bench.regress.series import pick_newest
 from bench.regress.timeline import trace_history
 from bench.report.page import write_dashboard
+from bench.report.parquet import write_parquet
 from bench.report.table import write_csv
 from bench.report.timeline import Timeline
 from bench.store import Store, find_absent_file
@@ -27,8 +28,10 @@ class Report:
     cells: int
 
 
-def report_stored(*, results: Path, url: str | None, out: Path | None, run_id: str | None) -> Report:
-    """The report of one run (default: the latest) or of "all", in `out` or else in `results`.
+def report_stored(
+    *, results: Path, url: str | None, out: Path | None, run_id: str | None, parquet: Path | None = None
+) -> Report:
+    """The report of one run (default: the latest) or of "all", in `out` or else in `results`; the rows in `parquet` too.
 
     Raises `InvalidInput` without a stored run of that name, `Unavailable` if the files cannot be written.
     """
@@ -39,6 +42,9 @@ def report_stored(*, results: Path, url: str | None, out: Path | None, run_id: s
         if run_id not in (None, "all") and run_id not in {run.run_id for run in runs}:
             raise InvalidInput(f"{results}: no run {run_id!r} (latest: {runs[-1].run_id})")
         chosen = [run for run in runs if run_id == "all" or run.run_id == (run_id or runs[-1].run_id)]
+        if parquet is not None:
+            with written(parquet, "--parquet"):
+                write_parquet([record for run in chosen for record in store.records(run.run_id)], parquet)
         timelines = trace_store(store, [run for run in runs if run.target == chosen[-1].target])
         return write_report(store, chosen, out or results, "--out" if out else "--results", timelines)
 
