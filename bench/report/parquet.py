@@ -27,7 +27,8 @@ def write_parquet(records: Sequence[Record], path: Path) -> None:
     columns = {
         column.name: pa.array([_value(row[column.name]) for row in rows], types[column.kind]) for column in CSV_COLUMNS
     }
-    parquet.write_table(pa.table(columns), path)
+    with path.open("wb") as file:
+        parquet.write_table(pa.table(columns), file)
 
 
 def _value(value: str | float | None) -> str | float | None:

@@ -14,7 +14,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from bench.errors import InvalidInput, PressbenchError, Unavailable
 
-BUSY_TIMEOUT_S = 60
+BUSY_TIMEOUT_S = 60.0
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE"}
 
 
@@ -59,7 +59,7 @@ def find_absent_file(url: str) -> Path | None:
 def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     """Readers beside one writer (WAL), durable at every commit, 60 s of patience; `begin_sqlite` begins transactions."""
     connection.isolation_level = None
-    connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+    connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
     use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -123,5 +123,5 @@ def explain_error(error: DBAPIError, where: str) -> PressbenchError:
     if name == "SQLITE_CORRUPT":
         return InvalidInput(f"{where} is damaged: {cause}; move it away, or restore it")
     if name.startswith("SQLITE_BUSY"):
-        return Unavailable(f"{where} was locked by another process for {BUSY_TIMEOUT_S} s")
+        return Unavailable(f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended")
     return Unavailable(f"{where}: {cause}")

@@ -408,3 +408,14 @@ def test_what_was_measured_again_is_kept_and_another_try_of_that_night_replaces_
     done = Remeasured(run_id="r", key="k", cell="cpu / <b>", good="a", tonight="b", threads=2, pairs=pairs)
     store.add_remeasured(done)
     assert store.remeasured() == [done]
+
+
+def test_a_store_that_another_process_keeps_locked_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "pressbench.db"
+    Store.open(path).close()
+    monkeypatch.setattr("bench.store.connect.BUSY_TIMEOUT_S", 0.05)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Unavailable, match=r"pressbench\.db was locked by another process for 0\.05 s: try again"):
+        Store.open(path)
+    other.close()
