@@ -123,5 +123,7 @@ def explain_error(error: DBAPIError, where: str) -> PressbenchError:
     if name == "SQLITE_CORRUPT":
         return InvalidInput(f"{where} is damaged: {cause}; move it away, or restore it")
     if name.startswith("SQLITE_BUSY"):
-        return Unavailable(f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended")
+        return Unavailable(
+            f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended"
+        )
     return Unavailable(f"{where}: {cause}")
