@@ -26,6 +26,9 @@ WIDTHS = {
     "status": 12,
 }
 """Columns and the least width at which their numbers are whole."""
+ENERGY, ENERGY_WIDTH = "mJ", 9
+"""The column of a run that has an energy, before the status, and its least width."""
+MEASURED = "measured:"
 WRAPPED = {"delivered (95\u00a0%)", "status"}
 CHANGED = 1.1
 """How far the ratio of two p50s may lie outside the interval of the speed-up before the reader is warned."""
@@ -36,15 +39,18 @@ def summary(records: Sequence[Record]) -> Group:
     """One run as a table, model by model, then why cells are not ok. Nothing in a name is read as markup."""
     found = compute_rows(records)
     several = len({place_of(row) for row in found}) > 1
+    energy = any(row["energy_per_inference_mj"] is not None for row in found)
     devices = show_devices(found)
     table = Table(
         box=rich.box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=Text(titled(records)),
-        caption=Text("\n".join(filter(None, (describe_samples(found), describe_changed(found))))),
+        caption=Text(
+            "\n".join(filter(None, (describe_samples(found), describe_energy(found), describe_changed(found))))
+        ),
     )
     table.add_column("", overflow="fold", min_width=14)
-    for name, width in WIDTHS.items():
+    for name, width in (with_energy(WIDTHS) if energy else WIDTHS).items():
         justify: JustifyMethod = "left" if name == "status" else "right"
         table.add_column(name, justify=justify, min_width=width, no_wrap=name not in WRAPPED)
     for model in dict.fromkeys(row["model"] for row in found):
@@ -55,8 +61,28 @@ def summary(records: Sequence[Record]) -> Group:
                 place = (f", {place_of(row)}" if several else "") + (
                     f", {row['device']}" if devices and row["device"] else ""
                 )
-                table.add_row(Text(f"  {row['recipe']}{place}"), *show_figures(row), status_of(row))
+                joules = [Text(show_energy(row))] if energy else []
+                table.add_row(Text(f"  {row['recipe']}{place}"), *show_figures(row), *joules, status_of(row))
     return Group(table, *reasons_of(found))
+
+
+def with_energy(widths: Mapping[str, int]) -> dict[str, int]:
+    """The columns with that of the energy before the status."""
+    return {name: widths.get(name, ENERGY_WIDTH) for name in (*list(widths)[:-1], ENERGY, "status")}
+
+
+def show_energy(row: Row) -> str:
+    """Millijoules of one input; a figure that no meter measured says so."""
+    source = str(row["energy_source"])
+    value = row["energy_per_inference_mj"]
+    guessed = "" if value is None or source.startswith(MEASURED) else f"\n{source.partition(':')[0]}"
+    return number(value if isinstance(value, float) else None) + guessed
+
+
+def describe_energy(rows: Sequence[Row]) -> str:
+    """Where the energies come from; "" where there are none."""
+    sources = dict.fromkeys(str(row["energy_source"]) for row in rows if row["energy_per_inference_mj"] is not None)
+    return f"mJ: of one input, above idle, {', '.join(sources)}" if sources else ""
 
 
 def show_devices(rows: Sequence[Row]) -> bool:

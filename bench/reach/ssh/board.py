@@ -244,6 +244,8 @@ class Board:
                     followed.feed(chunk)
                     if followed.end is not None:
                         return
+            if await answer.was_killed():
+                return
         except (TimeoutError, Lost):
             return
         finally:

@@ -45,6 +45,7 @@ PROGRESS_S = 20.0
 MOST_TRIES = 100
 KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 PIECE = 1 << 18
+SIGNALLED = 128
 AGENT_MODULE = "bench.device.board.agent.main"
 AGENT = pack_program(AGENT_MODULE)
 LAUNCHER = (
@@ -98,6 +99,11 @@ class Answer:
             yield self.rest
         while chunk := await _within(self.process.stdout.read(1 << 16), silence_s):
             yield chunk
+
+    async def was_killed(self) -> bool:
+        """Whether a signal ended the program there, which then may not have said all. Raises `Lost`."""
+        await _within(self.process.wait_closed(), SILENCE_S)
+        return has_been_killed(self.process.exit_status)
 
 
 class Link:
@@ -213,7 +219,7 @@ class Link:
             if not chunk:
                 errors = await _within(process.stderr.read(4096), SILENCE_S)
                 await asyncio.wait_for(process.wait_closed(), SILENCE_S)
-                if process.exit_status in (None, -1):  # -1: a signal ended it
+                if has_been_killed(process.exit_status):
                     raise Lost("the program there was killed before it answered")
                 raise explain_silence(seen, errors, process.exit_status, self.where.address, self.where.python)
             if len(seen) > 1 << 20 and at < 0:
@@ -236,6 +242,7 @@ class Link:
         given |= {"config": [str(where.config)]} if where.config else {}
         given |= {"keepalive_interval": KEEPALIVE_S, "keepalive_count_max": KEEPALIVES}
         given |= {"connect_timeout": CONNECT_S, "login_timeout": CONNECT_S}
+        given |= {"compression_algs": ("zlib@openssh.com", "none")}  # requests are alike: they shrink to a third
         options = None
         try:
             options = await asyncssh.SSHClientConnectionOptions.construct(host=address.host, **given)
@@ -273,7 +280,12 @@ async def _send(process: Any, body: Body) -> None:
     process.stdin.write_eof()
 
 
-async def _within(read: Awaitable[bytes], seconds: float | None) -> bytes:
+def has_been_killed(code: int | None) -> bool:
+    """Whether an exit code means a signal: asyncssh says -1 or nothing, a shell between says 128 and the signal."""
+    return code is None or code < 0 or code > SIGNALLED
+
+
+async def _within(read: Awaitable[Found], seconds: float | None) -> Found:
     try:
         return await asyncio.wait_for(read, seconds)
     except (asyncio.TimeoutError, ConnectionError, asyncssh.Error) as error:

@@ -219,6 +219,21 @@ def test_the_summary_warns_of_p50s_that_contradict_what_was_measured_in_turns():
     assert "float16: the machine changed" not in text
 
 
+def test_the_summary_shows_the_energy_of_an_input_and_where_it_comes_from():
+    def with_energy(recipe, found):
+        return on("ort", 1.0, recipe=recipe, launches=(Launch(samples_ns=(10**6,) * 9, energy=found),))
+
+    metered = with_energy("baseline", energy(2.0, source="measured:ina3221"))
+    guessed, bare = with_energy("int8", energy(1.0, source="modelled:watts")), with_energy("float16", ())
+    text = terminal([metered, guessed, bare], 300)
+    assert re.search(r"accuracy +mJ +status", text)
+    assert re.search(r"baseline .* 2\.02 +\w+", text)
+    assert re.search(r"int8 .* 1\.01 ", text)
+    assert re.search(r"^ +modelled *$", text, re.MULTILINE)
+    assert "mJ: of one input, above idle, measured:ina3221, modelled:watts" in text
+    assert "mJ" not in terminal([bare])
+
+
 def test_the_summary_shows_what_an_emulator_counted_and_on_which_cpu():
     counts = {"cortex-a53": 12_345_678, "cortex-a72": 11_000_000}
     text = terminal(

@@ -19,6 +19,8 @@ GRACE_S = 60.0
 """How long the job of a user whose link was lost is left running when another user asks for the board."""
 SILENT_S = 30.0
 """A holder ends when its host has said nothing for so long: it sends a byte every few seconds."""
+NOTE_BYTES = 1024
+"""Longer than any note."""
 
 
 def hold(folder: Path, request: Request) -> None:
@@ -33,13 +35,15 @@ def hold(folder: Path, request: Request) -> None:
 def take(folder: Path, owner: str) -> IO[str]:
     """The lock file, locked. Breaks the lock of an owner that is gone; refuses while one is there."""
     path = folder / "lock"
-    file = path.open("a+", encoding="utf-8")
+    path.touch()
+    file = path.open("r+", encoding="utf-8")
     end = time.monotonic() + 5
     while not lock(file):
         noted = noted_in(path)
-        if noted.get("owner") != owner or time.monotonic() > end:
+        if noted.get("owner", owner) != owner or time.monotonic() > end:
             raise Refused("busy", str(noted.get("owner", "another user")))
-        end_process(int(noted["pid"]), str(noted["began"]))  # of this owner's link that froze
+        if noted:
+            end_process(int(noted["pid"]), str(noted["began"]))  # of this owner's link that froze
         time.sleep(0.05)
     noted = noted_in(path)
     if noted.get("owner") != owner:
@@ -72,12 +76,15 @@ def lock(file: IO[str]) -> bool:
 
 
 def note(file: IO[str], owner: str, lost: float | None = None) -> None:
-    """Writes into the lock file who has it. Seconds count from the boot: the board's date may be wrong."""
+    """Writes into the lock file who has it. Seconds count from the boot: the board's date may be wrong.
+
+    One write over what was there: a process killed meanwhile leaves the old text or the new one, never none.
+    """
     since = time.clock_gettime(time.CLOCK_BOOTTIME)
     values = {"owner": owner, "pid": os.getpid(), "began": began(os.getpid()), "boot": boot_id(), "since": since}
-    file.truncate(0)
-    file.write(json.dumps({**values, "lost": lost}))
-    file.flush()
+    text = json.dumps({**values, "lost": lost}).ljust(NOTE_BYTES).encode()
+    os.pwrite(file.fileno(), text, 0)
+    os.ftruncate(file.fileno(), len(text))
 
 
 def noted_in(path: Path) -> Request:
