@@ -17,8 +17,8 @@ from bench.line.cell import Ready, RunState, make_ready
 from bench.line.plan import PlannedCell
 from bench.types import Progress
 
-MOST_AHEAD = 2
-"""How many cells are made ready before they are asked for."""
+MOST_AHEAD = 8
+"""How many cells are made ready before they are asked for: with few, a board waits for each long training of a suite."""
 IDLE_S = 0.1
 """After so long, a thread that only waited has ended."""
 STOP_S = 10.0

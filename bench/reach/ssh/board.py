@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from bench.errors import BoardLost, CellFailed, PressbenchError, Unavailable
 from bench.owner import this_process
 from bench.reach.ssh.explain import check_numpy
-from bench.reach.ssh.link import PIECE, Answer, Link, Lost
+from bench.reach.ssh.link import PIECE, Answer, Link, Lost, hear_error
 from bench.types import Json
 
 HEARTBEAT_S = 5.0
@@ -269,6 +269,7 @@ class Board:
             return
         answer = await self.link.ask({"do": "hold", "owner": self._owner}, None)
         self._holder = asyncio.ensure_future(_beat(answer.process))
+        self._holder.add_done_callback(hear_error)
 
     def _drop_holder(self) -> None:
         if self._holder is not None:

@@ -197,6 +197,7 @@ class Link:
             process = await asyncio.wait_for(connection.create_process(command, encoding=None), SILENCE_S)
             process.stdin.write(head)
             sending = asyncio.ensure_future(_send(process, body) if body else asyncio.sleep(0))
+            sending.add_done_callback(hear_error)
             try:
                 values, rest = await self._answer(process)
                 await sending
@@ -270,6 +271,12 @@ def _has_key(options: Any) -> bool:
     except (OSError, ValueError):
         return False
     return bool(keys)
+
+
+def hear_error(ended: asyncio.Future[None]) -> None:
+    """Takes the error of a task that nothing awaits when the link is lost: asyncio would print it."""
+    if not ended.cancelled():
+        ended.exception()
 
 
 async def _send(process: Any, body: Body) -> None:
