@@ -36,10 +36,12 @@ def assign(
     """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
 
     Weights and values are `width` bits wide; a bias lies on the grid of the products that it is added to. A layer that
-    only a ReLU reads is rounded after it. `trained`: title, or `title:weight` -> integer bits that training settled.
+    only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
+    training settled.
     Raises `Unsupported` where sums need more bits than can be simulated exactly.
     """
     values = evaluate(design, samples, fixed=False)
+    names = name_values(design)
     done: dict[str, Node] = {}
     overflows: list[str] = []
     for node in design.nodes:
@@ -48,7 +50,9 @@ def assign(
         if exact:
             typed = replace(typed, result=_exact(typed, done), exact=True)
         else:
-            settled = _find_trained(node, design, trained or {}, integer)
+            settled = (trained or {}).get(names[node.name], integer)
+            if trained and settled is None:
+                overflows.append(f"{node.title}: training did not settle its grid, calibration data did")
             chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)
             if settled is not None:
                 overflows += _overflow(node.title, values[node.name], chosen)
@@ -58,19 +62,22 @@ def assign(
     return Typed(design=replace(design, nodes=tuple(done.values())), ranges=ranges, overflows=tuple(overflows))
 
 
-def _find_trained(node: Node, design: Design, trained: Mapping[str, int], otherwise: int | None) -> int | None:
-    """The integer bits that training gave a value: by its layer's name, or as what enters a layer that reads it."""
-    names = [node.title]
-    if node.kind == "relu":
-        names.append(design[node.inputs[0]].title)
-    reading = design.users(node.name)
-    while reading:
-        user = reading.pop()
-        if user.weight is not None:
-            names.append(f"{user.title}:input")
-        elif user.kind in ("maxpool", "flatten"):
-            reading += design.users(user.name)
-    return next((trained[name] for name in names if name in trained), otherwise)
+def name_values(design: Design) -> dict[str, str]:
+    """Node -> the name of its value, from the network's structure: training names values alike.
+
+    The source is `bench.compress.quantize.fixed_graph`: a ReLU's value has the name of what it reads, so have those that
+    only moved; a sum is named by its two terms.
+    """
+    names: dict[str, str] = {}
+    for node in design.nodes:
+        before = [names[name] for name in node.inputs]
+        if node.kind == "add":
+            names[node.name] = "+".join(sorted(f"({name})" if "+" in name else name for name in before))
+        elif node.kind == "avgpool":
+            names[node.name] = f"{before[0]} pooled"
+        else:
+            names[node.name] = node.title if node.weight is not None or not before else before[0]
+    return names
 
 
 def choose(values: Array, width: int) -> Fixed:

@@ -17,8 +17,8 @@ from bench.compress.arguments import Count, Positive, Within
 from bench.compress.calibration import drawn
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import distinct, weight_of, weighted_layers
-from bench.compress.quantize.activations import Activation, Traced, trace
-from bench.compress.quantize.simulate import meeting
+from bench.compress.quantize.activations import trace
+from bench.compress.quantize.fixed_graph import FixedGraph, read_graph, running
 from bench.compress.quantize.straight_through import fit_replaced
 from bench.compress.train.finetune import training_data
 from bench.errors import Unsupported
@@ -36,8 +36,9 @@ class FixedQat(Compressor):
 
     Integer bits are chosen once, for each tensor, by the least squared error on `samples` inputs. Weights, biases and
     activations round half up and saturate; gradients pass straight through where nothing saturates. BatchNorm is folded
-    into the layer before it first. Without residual sums the trained network is the FPGA's to the bit. `alpha` below 1
-    distils from the uncompressed model as distill does.
+    into the layer before it first, and dropout is off. The trained network is the FPGA's to the bit, residual sums and
+    averages included, as far as sums fit in the 24 bits of a float32. `alpha` below 1 distils from the uncompressed
+    model as distill does.
     """
 
     name: ClassVar[str] = "fixed_qat"
@@ -58,19 +59,15 @@ class FixedQat(Compressor):
         data = training_data(self, context)
         module = copy.deepcopy(network.module).eval()
         _fold_norms(module, trace(module, context.example).norms)
-        traced = trace(module, context.example)
         layers = distinct(weighted_layers(module))
         if len(layers) < len(weighted_layers(module)):
             raise Unsupported(f"{self!r}: layers share their weights, whose grids may differ")
+        graph = read_graph(module, context.example, frozenset(layers))
         bits = {f"{name}:weight": integer_bits(weight_of(layer), self.width) for name, layer in layers.items()}
-        seen = _gather(module, traced, as_tensors(drawn(data, self.samples, context.seed)))
+        seen = _gather(module, graph, as_tensors(drawn(data, self.samples, context.seed)))
         bits |= {name: integer_bits(values, self.width) for name, values in seen.items()}
-        rounded = partial(self._rounded, bits, _sources(traced.activations))
-
-        def quantize(activation: Activation, x: Tensor) -> Tensor:
-            return on_grid(x, self.width, bits[activation.name])
-
-        with meeting(module, traced, quantize, replace=True):
+        rounded = partial(self._rounded, bits, graph.sources)
+        with running(module, graph, lambda name, value: on_grid(value, self.width, bits[name])):
             fit_replaced(self, module, network, context, rounded)
         with torch.no_grad():
             for name, value in rounded(module).items():
@@ -133,23 +130,15 @@ def integer_bits(values: Tensor, width: int) -> int:
     return min(errors, key=lambda bits: errors[bits])
 
 
-def _sources(activations: tuple[Activation, ...]) -> dict[str, str]:
-    """Layer -> the activation that it reads."""
-    found = {}
-    for item in activations:
-        for layer in item.layers - ({item.name} if not item.enters else set()):
-            found[layer] = item.name
-    return found
-
-
-def _gather(module: nn.Module, traced: Traced, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Activation -> its values for these inputs, within the limits that a ReLU sets."""
+def _gather(module: nn.Module, graph: FixedGraph, inputs: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Name -> the values that are rounded, for these inputs, without any rounding."""
     seen: dict[str, Tensor] = {}
 
-    def see(activation: Activation, x: Tensor) -> None:
-        seen[activation.name] = x.detach().clamp(activation.low, activation.high)
+    def see(name: str, value: Tensor) -> Tensor:
+        seen.setdefault(name, value.detach())
+        return value
 
-    with torch.no_grad(), meeting(module, traced, see, replace=False):
+    with torch.no_grad(), running(module, graph, see):
         module(*inputs)
     return seen
 
