@@ -35,6 +35,7 @@ class HlsBackend(Backend):
     traced; above, only hls4ml's formulas are given. `rtl_limit`: LUTs by da4ml's estimate, up to which RTL is simulated
     and synthesised; above, the estimates are given.
     `tool_s`, `tool_gib`: what one tool may take. `keep`: a folder in which the projects stay, "" to remove them.
+    `toggles`: counts the bits of registers that change per inference in the RTL.
     """
 
     name: ClassVar[str] = "hls"
@@ -49,13 +50,14 @@ class HlsBackend(Backend):
         "family": ("xc7", "xcu", "xcup"),
         "reuse_factor": (),
         "strategy": ("Latency", "Resource"),
-        "io_type": ("io_parallel",),
+        "io_type": ("io_parallel", "io_stream"),
         "adders_per_stage": (),
         "rtl_limit": (),
         "estimate_limit": (),
         "tool_s": (),
         "tool_gib": (),
         "keep": (),
+        "toggles": (True, False),
     }
 
     def probe(self) -> Probe:

@@ -147,12 +147,19 @@ def _simulated(
 ) -> Rtl:
     try:
         name = f"Verilator {verilate.find_version(folder, options.limits)} on da4ml {ports['version']} RTL"
-        clocked = verilate.simulate(folder, ports, inputs, options.limits)
+        clocked = verilate.simulate(folder, ports, inputs, options.limits, toggles=options.toggles)
     except (OutOfReach, Unavailable) as error:
         return replace(found, notes=(*found.notes, f"cycles are da4ml's estimate, no simulation: {error}"))
     cycles = verilate.find_latency(clocked, wanted)
     sources = {**found.sources, "cycles": name, "initiation_interval": name}
-    return replace(found, figures={**found.figures, "cycles": cycles, "initiation_interval": 1}, sources=sources)
+    figures, notes = {**found.figures, "cycles": cycles, "initiation_interval": 1}, found.notes
+    if options.toggles:
+        figures["toggles"] = round(verilate.count_toggles(folder) / len(inputs))
+        said = (
+            f"{figures['toggles']} bits of registers change per inference in the RTL: a relative figure, not an energy"
+        )
+        notes = (*notes, said)
+    return replace(found, figures=figures, sources=sources, notes=notes)
 
 
 def _synthesised(found: Rtl, options: Options, folder: Path) -> Rtl:
@@ -184,7 +191,7 @@ def _summarise(rtl: Rtl, bound: Bound, errors: Mapping[str, float], hls4ml: str,
     for name in ("dsp", "bram"):
         if name not in figures:
             missing[name] = "not synthesised; hls4ml's multipliers, a bound for DSPs, are in the facts"
-    carry = figures.pop("carry", None)
+    carry, toggles = figures.pop("carry", None), figures.pop("toggles", None)
     cycles = figures.get("cycles")
     layers = tuple({**row, "error": errors.get(str(row["name"]))} for row in bound.layers)
     clock = f"simulated at {options.clock_mhz:g} MHz (assumed)"
@@ -198,6 +205,7 @@ def _summarise(rtl: Rtl, bound: Bound, errors: Mapping[str, float], hls4ml: str,
             "missing": missing,
             "clock_mhz": options.clock_mhz,
             "carry": carry,
+            "register_toggles_per_inference": toggles,
             "hls4ml_bound": {"multipliers": bound.multipliers, "initiation_interval": bound.initiation_interval},
             "errors": dict(errors),
         },

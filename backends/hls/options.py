@@ -26,6 +26,7 @@ class Options:
     strategy: str = "Latency"
     io_type: str = "io_parallel"
     keep: str = ""
+    toggles: bool = False
 
     @property
     def limits(self) -> Limits:
@@ -43,6 +44,11 @@ def read_options(options: Mapping[str, Scalar]) -> Options:
         usual, value = field.default, options.get(field.name, field.default)
         if isinstance(usual, str):
             found[field.name] = str(value)
+            continue
+        if isinstance(usual, bool):
+            if not isinstance(value, bool):
+                raise InvalidInput(f"option {field.name}: true or false, found {value!r}")
+            found[field.name] = value
             continue
         least = 0 if field.name.endswith("_limit") else 1e-9
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value < least:

@@ -18,6 +18,8 @@ from bench.errors import CellFailed, Unavailable
 OLDEST = (5, 0)
 SPARE_CLOCKS = 8
 """Clocks that the simulation runs on after the last output is due."""
+REGISTER = re.compile(r"^C '.*\x01o\x02(?:stage\d+_inp|model_out)\b.*' (\d+)$", re.MULTILINE)
+"""The line of one bit of a register in Verilator's report of what toggled: how often it did."""
 UNOPTIMISED = "OPT_FAST=-O0 OPT_SLOW=-O0 OPT_GLOBAL=-O0"
 """The simulation runs for milliseconds: compiling it, in one unit, is what takes the time."""
 DRIVER = """#include <cstdio>
@@ -40,6 +42,9 @@ int main(int, char **given) {
         if (fwrite(outputs.data(), 4, N_OUT, out) != N_OUT) return 3;
     }
     dut->final();
+#if VM_COVERAGE
+    dut->contextp()->coveragep()->write("toggles.dat");
+#endif
     return fclose(out);
 }
 """
@@ -54,9 +59,12 @@ def find_version(folder: Path, limits: Limits) -> str:
     return f"{found[1]}.{found[2]}"
 
 
-def simulate(folder: Path, ports: Mapping[str, Any], inputs: Array, limits: Limits) -> Array:
-    """Outputs of every clock, (clocks, outputs), when a sample enters on each. `inputs`: (samples, inputs), on the grid."""
-    _drop_unknown_lint(folder / "src")
+def simulate(folder: Path, ports: Mapping[str, Any], inputs: Array, limits: Limits, *, toggles: bool = False) -> Array:
+    """Outputs of every clock, (clocks, outputs), when a sample enters on each. `inputs`: (samples, inputs), on the grid.
+
+    `toggles`: also counts the changes of registers, for `count_toggles`.
+    """
+    _prepare(folder / "src")
     n_in, n_out = ports["in"], ports["out"]
     (folder / "main.cpp").write_text(DRIVER, encoding="utf-8")
     macros = (
@@ -78,6 +86,7 @@ def simulate(folder: Path, ports: Mapping[str, Any], inputs: Array, limits: Limi
         "--no-timing",
     ]
     command += ["--prefix", "Vdut", "--top-module", f"{NAME}_wrapper", "-Isrc", "-Isrc/static", "-CFLAGS", macros]
+    command += ["--coverage-toggle", "--coverage-max-width", str(10**9)] if toggles else []
     run([*command, f"src/{NAME}_wrapper.v", "main.cpp"], folder, limits, remedy=APT)
     steps = np.rint(inputs * 2.0 ** n_in["fraction"]).astype("<i4")
     steps.tofile(folder / "in.bin")
@@ -108,10 +117,16 @@ def find_latency(clocked: Array, wanted: Array) -> int:
     )
 
 
-def _drop_unknown_lint(sources: Path) -> None:
-    """Takes out lint directives that Verilator before 5.008 takes for errors."""
+def count_toggles(folder: Path) -> int:
+    """Changes of single bits of the registers between stages, in the whole simulation with `toggles`."""
+    text = (folder / "toggles.dat").read_text(encoding="utf-8", errors="replace")
+    return sum(int(found[1]) for found in REGISTER.finditer(text))
+
+
+def _prepare(sources: Path) -> None:
+    """Takes out lint directives that Verilator before 5.008 takes for errors, and leaves only registers to be counted."""
     for path in sources.rglob("*.v"):
-        text = path.read_text(encoding="utf-8")
-        if "WIDTHTRUNC" in text:
-            kept = [line for line in text.splitlines() if "WIDTHTRUNC" not in line]
-            path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if "WIDTHTRUNC" not in line]
+        if path.name != f"{NAME}.v":
+            kept.insert(0, "/* verilator coverage_off */")
+        path.write_text("\n".join(kept) + "\n", encoding="utf-8")

@@ -11,7 +11,10 @@ from bench.formats.onnx_walk import every_node
 
 FORM = "qonnx"
 """The format's name among the files of a network."""
-REMEDY = "target fpga takes it (pressbench run --target fpga), as do own targets with backend hls"
+REMEDY = (
+    "target fpga takes it (pressbench run --target fpga), as do own targets with backend hls; one with FINN's "
+    "MultiThreshold must be the file from before FINN's ConvertQONNXtoFINN"
+)
 """Where a QONNX file can be measured."""
 FAMILIES = ("onnx.brevitas", "qonnx.custom_op", "finn.custom_op")
 QUANTIZERS = ("Quant", "IntQuant", "FloatQuant", "BipolarQuant", "Trunc", "MultiThreshold")

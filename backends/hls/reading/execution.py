@@ -23,6 +23,8 @@ TOLERANCE = 1e-3
 FAR = 0.2
 """How far all outputs may be, as a part of their spread: a sum between two steps falls either way in float32, while a
 layout that was misread is further than the spread."""
+TAKEN = f"target fpga takes {', '.join(QUANTIZERS)}, as Brevitas and QKeras export them"
+OF_FINN = f"FINN makes it, and FINN's own flow takes it; {TAKEN}: give the file from before FINN's ConvertQONNXtoFINN"
 OWN = "qonnx.custom_op.general"
 
 
@@ -34,7 +36,8 @@ def clean(model: ModelProto) -> Any:
     """
     for node in walk_nodes(model.graph):
         if node.domain not in ("", "ai.onnx") and not (node.domain in DOMAINS and node.op_type in QUANTIZERS):
-            raise Unsupported(f"operator {node.op_type} ({node.name}) of domain {node.domain} is not one of QONNX here")
+            said = f"operator {node.op_type} ({node.name}) of domain {node.domain} is not one of QONNX here"
+            raise Unsupported(f"{said}: {OF_FINN if node.op_type == 'MultiThreshold' else TAKEN}")
     try:
         from qonnx.core.modelwrapper import ModelWrapper
         from qonnx.util.cleanup import cleanup_model

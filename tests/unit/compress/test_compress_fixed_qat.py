@@ -14,6 +14,7 @@ from backends.hls.evaluate import evaluate
 from backends.hls.flow import read_trained
 from backends.hls.ranges import assign
 from bench.compress.interface import Network
+from bench.compress.layers import weighted_layers
 from bench.compress.quantize.fixed_graph import read_graph, running
 from bench.compress.quantize.fixed_qat import FixedQat, integer_bits, on_grid
 from bench.errors import Unsupported
@@ -63,7 +64,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Network, QuantSpe
 def simulate(module: nn.Module, spec: QuantSpec, x: np.ndarray) -> np.ndarray:
     """The trained network with its activations on their grids, in torch."""
     bits, inputs = bits_of(spec), (torch.from_numpy(x),)
-    graph = read_graph(module, inputs, frozenset(name for name, _ in module.named_children()))
+    graph = read_graph(module, inputs, frozenset(weighted_layers(module)))
     with torch.no_grad(), running(module, graph, lambda name, value: on_grid(value, 6, bits[name])):
         return np.asarray(module(*inputs))
 

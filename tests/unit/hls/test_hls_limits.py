@@ -38,7 +38,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every tool works."""
     monkeypatch.setattr(flow, "ask", lambda *_, **__: PORTS)
     monkeypatch.setattr(flow.verilate, "find_version", lambda *_: "5.6")
-    monkeypatch.setattr(flow.verilate, "simulate", lambda *_: np.zeros((9, 1)))
+    monkeypatch.setattr(flow.verilate, "simulate", lambda *_, **__: np.zeros((9, 1)))
     monkeypatch.setattr(flow.verilate, "find_latency", lambda *_: 3)
     monkeypatch.setattr(flow.synthesis, "find_version", lambda *_: "0.23")
     taken = Resources(lut=450, ff=80, carry=7, dsp=0, bram=0)

@@ -103,6 +103,10 @@ REFUSED = {
         r"operator Tanh \(Tanh_0\) has no form of whole numbers",
     ),
     "domain": (lambda made: made.op("Quant", "input", domain="os.path"), "of domain os.path is not one of QONNX here"),
+    "finn": (
+        lambda made: made.op("MultiThreshold", "input", domain=made.domain),
+        "operator MultiThreshold .*FINN's own flow takes it; .* from before FINN's ConvertQONNXtoFINN",
+    ),
 }
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from backends.hls import csim
 from backends.hls.compile import HlsBackend
-from backends.hls.design import load
+from backends.hls.design import load, save
 from backends.hls.evaluate import evaluate
+from backends.hls.ranges import assign
 from bench.errors import CellFailed
-from bench.types import Conditions, QuantSpec, Scalar
-from tests.fpga_nets import Residual, need_tools, samples_of, seeded, small_mlp, source_of
+from bench.types import Artifact, Conditions, Precision, QuantSpec, Scalar
+from tests.fpga_nets import Residual, design_of, need_tools, samples_of, seeded, small_mlp, source_of
 
 FIXED6 = QuantSpec(kind="fixed", weight_bits=6, activation_bits=6)
 NO_RTL: dict[str, Scalar] = {"estimate_limit": 0}
@@ -29,7 +30,7 @@ def test_every_figure_of_a_small_network_has_its_source(tmp_path: Path) -> None:
     out = tmp_path / "a folder"
     out.mkdir()
     backend, source = HlsBackend(), source_of(seeded(small_mlp()), (4,), tmp_path, FIXED6)
-    artifact = backend.compile(source, Conditions(), {"clock_mhz": 100.0}, out)
+    artifact = backend.compile(source, Conditions(), {"clock_mhz": 100.0, "toggles": True}, out)
     found = backend.simulate(artifact, Conditions(), {})
     sources = found.notes["sources"]
     assert found.cycles is not None
@@ -45,6 +46,9 @@ def test_every_figure_of_a_small_network_has_its_source(tmp_path: Path) -> None:
     assert found.ff > 0
     assert found.dsp == 0
     assert found.source == "FPGA xc7, simulated at 100 MHz (assumed)"
+    toggles = found.notes["register_toggles_per_inference"]
+    assert 0 < toggles < found.ff
+    assert f"{toggles} bits of registers change per inference" in artifact.facts["notes"][0]
     assert "no vendor tool" in found.notes["missing"]["power_w"]
     samples = samples_of((4,))
     design = load(artifact.path)
@@ -52,13 +56,14 @@ def test_every_figure_of_a_small_network_has_its_source(tmp_path: Path) -> None:
     assert np.array_equal(backend.infer(artifact, (samples,), {})["output"], wanted)
 
 
-def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(tmp_path: Path) -> None:
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(io_type: str, tmp_path: Path) -> None:
     """Residual sum, padding, stride and pooling; without RTL only hls4ml's formulas are given, and the notes say so."""
     backend, source = HlsBackend(), source_of(seeded(Residual()), (3, 6, 6), tmp_path, FIXED6)
-    out = tmp_path / "out"
+    out, options = tmp_path / "out", {**NO_RTL, "io_type": io_type}
     out.mkdir()
-    artifact = backend.compile(source, Conditions(), NO_RTL, out)
-    found = backend.simulate(artifact, Conditions(), NO_RTL)
+    artifact = backend.compile(source, Conditions(), options, out)
+    found = backend.simulate(artifact, Conditions(), options)
     assert found.cycles is None
     assert found.lut is None
     assert found.initiation_interval == 36
@@ -72,10 +77,11 @@ def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(tmp_path: Path) -
 
 def test_a_simulation_that_is_killed_fails_and_leaves_nothing(tmp_path: Path) -> None:
     """A library that is none: the process that loads it ends, this one goes on."""
-    backend, source = HlsBackend(), source_of(seeded(small_mlp()), (4,), tmp_path, FIXED6)
-    out = tmp_path / "out"
-    out.mkdir()
-    artifact = backend.compile(source, Conditions(), NO_RTL, out)
-    (out / csim.LIBRARY).write_bytes(b"not a library")
+    samples = samples_of((4,))
+    design = design_of(seeded(small_mlp()), (4,), tmp_path)
+    save(assign(design, design.turn(samples), width=6, integer=None).design, tmp_path / csim.DESIGN)
+    (tmp_path / csim.LIBRARY).write_bytes(b"not a library")
+    precision = Precision(asked="fixed6", delivered="fixed6")
+    artifact = Artifact(path=tmp_path / csim.DESIGN, format="hls", precision=precision, facts={"output": "output"})
     with pytest.raises(CellFailed, match=r"backends\.hls\.predict ended with exit code 1"):
-        backend.infer(artifact, (samples_of((4,)),), {})
+        HlsBackend().infer(artifact, (samples,), {})

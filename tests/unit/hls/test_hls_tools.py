@@ -134,6 +134,8 @@ def test_an_option_that_is_not_a_number_above_0_is_named(name: str, value: objec
     """The option and what was found."""
     with pytest.raises(InvalidInput, match=f"option {name}: a number above 0"):
         read_options({name: value})  # type: ignore[dict-item]
+    with pytest.raises(InvalidInput, match="option toggles: true or false"):
+        read_options({"toggles": 1})
 
 
 def test_other_quantization_and_batches_are_refused(tmp_path: Path) -> None:
