@@ -47,10 +47,10 @@ class Environment:
     packages: Mapping[str, str]
     reach: Local
 
-    def describe(self, others: Mapping[str, str] | None = None) -> str:
-        """Python's version and the packages; only those that differ where `others` has the packages of another."""
-        shown = {name: version for name, version in self.packages.items() if not others or others.get(name) != version}
-        return ", ".join([f"Python {self.version}", *(f"{name} {version}" for name, version in sorted(shown.items()))])
+    def describe(self) -> str:
+        """Python's version and the packages."""
+        named = [f"{name} {version}" for name, version in sorted(self.packages.items())]
+        return ", ".join([f"Python {self.version}", *named])
 
 
 def lay_out_code(module: str, folder: Path) -> Path:
@@ -73,10 +73,8 @@ def open_environment(python: str, module: str, code: Path) -> Environment:
     if said.get("error") == "old":
         raise InvalidInput(f"--python {python}: Python {said['python']} is older than {OLDEST[0]}.{OLDEST[1]}")
     if error := said.get("error"):
-        raise Unavailable(
-            f"--python {python}: its environment cannot run the model: {str(error).splitlines()[0]}; install what is "
-            f"missing with: {path} -m pip install numpy and the runtime"
-        )
+        said_first = str(error).splitlines()[0]
+        raise Unavailable(f"--python {python}: its environment cannot run the model: {said_first} (by {path} -m pip)")
     reach = Local((str(path), "-m", "bench.device.worker"), code)
     return Environment(python=path, version=str(said["python"]), packages=dict(said["packages"]), reach=reach)
 

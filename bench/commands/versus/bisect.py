@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ def search(wanted: Search) -> tuple[dict[str, Any], str, int]:
         raise InvalidInput(f"bad takes {show(whole)} as good, the same within {effect}: there is nothing to find")
     if whole.verdict == "inconclusive":
         text = "good and bad cannot be told apart yet: give more --time, or a larger --smallest-effect"
-        return {**head(wanted, whole, None), "steps": [], "first_bad": None, "suspects": []}, text, NO_ANSWER
+        nothing = {**head(wanted, whole, None), "steps": [], "first_bad": None, "suspects": []}
+        return finish(nothing, [text], summarize(compared.pairs)[1], NO_ANSWER)
     threshold = halfway(whole) if wanted.threshold is None else wanted.threshold
     wanted.say(f"a step counts as bad from {1 + threshold:.4f} times good on")
     known = {good.artifact.digest: 0, bad.artifact.digest: last}
@@ -183,18 +184,36 @@ def conclude(
         "suspects": [titles[place] for place in found.suspects],
         "last_good": titles[found.good],
     }
-    judged = [reason for one in found.outcomes for reason in one.distrust]
-    distrust = list(dict.fromkeys([*summarize(compared.pairs)[1], *judged]))
-    untrusted = [f"untrusted: {reason}" for reason in distrust]
-    answer |= {"reasons": distrust}
     if first is None:
-        lines = ["the first bad step is one of these; the others could not be judged:", *map(str, answer["suspects"])]
-        return answer, "\n".join([*lines, *untrusted]), UNTRUSTED if distrust else NO_ANSWER
-    before = sides[found.good]
-    step = whole if found.good == 0 and first == len(titles) - 1 else measure_step(wanted, before, sides[first])
-    answer |= {"step": make_ratio(step, wanted.asked.smallest_effect) if step else None}
-    lines = [f"first bad: {title_of(wanted, sides, first)}", *describe_step(wanted, step, whole, before, first)]
-    return answer, "\n".join([*lines, *untrusted]), UNTRUSTED if distrust else 0
+        lines = ["the first bad step is one of these; those before it could not be judged:", *answer["suspects"]]
+        return finish(answer, lines, gather_distrust(found, compared), NO_ANSWER)
+    before, after = sides[found.good], sides[first]
+    step = compared if is_whole(sides, before, after) else measure_step(wanted, before, after)
+    answer |= {"step": make_ratio(step.ratio, wanted.asked.smallest_effect) if step else None}
+    lines = [f"first bad: {after.title}", *describe_step(wanted, step, whole, before, first)]
+    return finish(answer, lines, gather_distrust(found, compared, step), 0)
+
+
+def is_whole(sides: Mapping[int, Side], before: Side, after: Side) -> bool:
+    """Whether two steps run what good and bad run, so that their ratio is known."""
+    good, bad = sides[0], sides[max(sides)]
+    pairs = ((good, before), (bad, after))
+    return all(a.artifact.digest == b.artifact.digest and a.bench.reach is b.bench.reach for a, b in pairs)
+
+
+def gather_distrust(found: Found, *compared: Compared | None) -> list[str]:
+    """Why the answer must not be believed: of every launch that it was made from."""
+    judged = [reason for one in found.outcomes for reason in one.distrust]
+    measured = [reason for one in compared if one for reason in summarize(one.pairs)[1]]
+    return list(dict.fromkeys([*measured, *judged]))
+
+
+def finish(
+    answer: dict[str, Any], lines: Sequence[str], distrust: list[str], code: int
+) -> tuple[dict[str, Any], str, int]:
+    """The answer with what must not be believed, which decides the exit code."""
+    text = "\n".join([*lines, *(f"untrusted: {reason}" for reason in distrust)])
+    return {**answer, "reasons": distrust}, text, UNTRUSTED if distrust else code
 
 
 def step_json(titles: Sequence[str], one: Outcome, threshold: float) -> dict[str, Any]:
@@ -203,18 +222,18 @@ def step_json(titles: Sequence[str], one: Outcome, threshold: float) -> dict[str
     return {"step": titles[one.place], "state": one.state, "reason": one.reason, **measured}
 
 
-def measure_step(wanted: Search, before: Side, after: Side) -> Ratio | None:
+def measure_step(wanted: Search, before: Side, after: Side) -> Compared | None:
     """The first bad step beside the one before it; None where that fails now."""
     try:
-        return measure_sides(before, after, wanted.asked, wanted.setting).ratio
+        return measure_sides(before, after, wanted.asked, wanted.setting)
     except PressbenchError as error:
         wanted.say(f"not measured beside the step before it: {error}")
         return None
 
 
-def describe_step(wanted: Search, step: Ratio | None, whole: Ratio, before: Side, first: int) -> list[str]:
+def describe_step(wanted: Search, compared: Compared | None, whole: Ratio, before: Side, first: int) -> list[str]:
     """How much of the whole the step explains, and how to search a merge's branch."""
-    lines = []
+    lines, step = list[str](), compared.ratio if compared else None
     if step:
         lines.append(f"it takes {show(step)} as the step before it ({before.title}); bad takes {show(whole)} as good")
         if whole.low is not None and step.high is not None and step.high < whole.low:

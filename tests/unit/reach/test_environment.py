@@ -51,7 +51,7 @@ def script(folder, printed):
         (
             '{"python": "3.11.1", "error": "onnxruntime cannot be imported"}',
             Unavailable,
-            "cannot run the model: onnxruntime cannot be imported; install what is missing with: .*bin/python -m pip",
+            r"cannot run the model: onnxruntime cannot be imported \(by .*bin/python -m pip\)",
         ),
         ("hello", InvalidInput, "does not answer as Python does"),
         ("", InvalidInput, "does not answer as Python does"),
