@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from backends.onnx_tools.calibrate import float_session, load_calibration
 from backends.onnx_tools.deploy import read_source
 from backends.onnx_tools.graph import fix_batch, hide_weights, name_nodes, read
 from backends.onnx_tools.ready import prepare
-from bench.errors import CellFailed, Unavailable
+from bench.errors import CellFailed, Unavailable, Unsupported
 from bench.types import Compressed, QuantSpec, Scalar, Simulation
 
 OPSET = 13
@@ -84,6 +85,8 @@ def read_trained(spec: QuantSpec) -> dict[str, int]:
 def realise(typed: Typed, source: Compressed, options: Options, out: Path) -> Realised:
     """Writes the design and its C simulation into `out`, and finds cycles and resources."""
     design = typed.design
+    if options.io_type == "io_stream":
+        check_streams(design)
     save(design, out / DESIGN)
     samples = design.turn(_check_samples(source, design))
     values = evaluate(design, samples, fixed=True)
@@ -102,6 +105,16 @@ def realise(typed: Typed, source: Compressed, options: Options, out: Path) -> Re
         rtl = find_rtl(out / DESIGN, design, entering, wanted, options, folder)
     errors = {} if design.from_file else trace_errors(design, values, evaluate(design, samples, fixed=False))
     return _summarise(rtl, bound, errors, built.version, options)
+
+
+def check_streams(design: Design) -> None:
+    """Raises `Unsupported` for what was not seen right with io_stream: a value read twice, and layers over images."""
+    read = Counter(name for node in design.nodes for name in node.inputs)
+    for node in design.nodes:
+        if len(node.shape) > 1 or read[node.name] > 1:
+            why = "is an image" if len(node.shape) > 1 else "goes two ways"
+            said = f"option io_type: io_stream takes chains of dense layers, and the output of {node.title} {why}"
+            raise Unsupported(f"{said}; io_parallel takes it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from backends.hls.compile import HlsBackend
 from backends.hls.design import load, save
 from backends.hls.evaluate import evaluate
 from backends.hls.ranges import assign
-from bench.errors import CellFailed
+from bench.errors import CellFailed, Unsupported
 from bench.types import Artifact, Conditions, Precision, QuantSpec, Scalar
 from tests.fpga_nets import Residual, design_of, need_tools, samples_of, seeded, small_mlp, source_of
 
@@ -56,14 +56,17 @@ def test_every_figure_of_a_small_network_has_its_source(tmp_path: Path) -> None:
     assert np.array_equal(backend.infer(artifact, (samples,), {})["output"], wanted)
 
 
-@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
-def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(io_type: str, tmp_path: Path) -> None:
+def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(tmp_path: Path) -> None:
     """Residual sum, padding, stride and pooling; without RTL only hls4ml's formulas are given, and the notes say so."""
     backend, source = HlsBackend(), source_of(seeded(Residual()), (3, 6, 6), tmp_path, FIXED6)
-    out, options = tmp_path / "out", {**NO_RTL, "io_type": io_type}
+    out = tmp_path / "out"
     out.mkdir()
-    artifact = backend.compile(source, Conditions(), options, out)
-    found = backend.simulate(artifact, Conditions(), options)
+    with pytest.raises(
+        Unsupported, match=r"io_stream takes chains of dense layers, and .* is an image; io_parallel takes it"
+    ):
+        backend.compile(source, Conditions(), {**NO_RTL, "io_type": "io_stream"}, out)
+    artifact = backend.compile(source, Conditions(), NO_RTL, out)
+    found = backend.simulate(artifact, Conditions(), NO_RTL)
     assert found.cycles is None
     assert found.lut is None
     assert found.initiation_interval == 36
@@ -73,6 +76,17 @@ def test_an_image_of_three_channels_keeps_its_layout_in_hls4ml(io_type: str, tmp
     design = load(artifact.path)
     wanted = evaluate(design, design.turn(samples), fixed=True)[design.nodes[-1].name]
     assert np.array_equal(backend.infer(artifact, (samples,), {})["output"], wanted)
+
+
+def test_streams_of_dense_layers_are_the_design_to_the_bit(tmp_path: Path) -> None:
+    """hls4ml's io_stream."""
+    source, samples = source_of(seeded(small_mlp()), (4,), tmp_path, FIXED6), samples_of((4,))
+    out = tmp_path / "out"
+    out.mkdir()
+    artifact = HlsBackend().compile(source, Conditions(), {**NO_RTL, "io_type": "io_stream"}, out)
+    design = load(artifact.path)
+    wanted = evaluate(design, design.turn(samples), fixed=True)[design.nodes[-1].name]
+    assert np.array_equal(HlsBackend().infer(artifact, (samples,), {})["output"], wanted)
 
 
 def test_a_simulation_that_is_killed_fails_and_leaves_nothing(tmp_path: Path) -> None:
