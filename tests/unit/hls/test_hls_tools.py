@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +157,41 @@ def test_without_a_program_the_backend_says_how_to_get_it(monkeypatch: pytest.Mo
     assert not found.available
     assert found.reason == "g++ is not installed"
     assert found.remedy.startswith("make fpga")
+
+
+ASKS = """
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from backends.hls.tool import Limits, run
+run([sys.executable, "-c", "print(__import__('os').getpid(), flush=True); __import__('time').sleep(60)"], Path(sys.argv[1]), Limits())
+"""
+
+
+def test_a_tool_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    """Terminated, with no chance to clean up."""
+    asking = subprocess.Popen([sys.executable, "-c", ASKS, str(tmp_path)])
+    try:
+        assert waited(lambda: (tmp_path / "tool.log").is_file() and (tmp_path / "tool.log").read_text().strip())
+        tool = int((tmp_path / "tool.log").read_text())
+    finally:
+        asking.kill()
+        asking.wait()
+    assert waited(lambda: not is_running(tool))
+
+
+def is_running(process: int) -> bool:
+    """Not when it waits to be collected."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+def waited(happened: Callable[[], object]) -> bool:
+    """Whether it happens within a minute."""
+    until = time.monotonic() + 60
+    while not happened() and time.monotonic() < until:
+        time.sleep(0.02)
+    return bool(happened())
