@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.config.suite import Measure, Suite, load_suite
+from bench.config.suite import Measure, SearchChoice, Suite, load_suite
 from bench.config.target import BackendChoice, Budget, Target, load_target
 
 TEXT = (Path(__file__).resolve().parents[3] / "docs" / "configuring.md").read_text(encoding="utf-8")
 TABLES = re.findall(r"\| key \| default \| meaning \|\n\|---\|---\|---\|\n((?:\|.*\n)+)", TEXT)
 ELSEWHERE = {
     (Suite, "measure"),
+    (Suite, "search"),
     (Target, "ceiling_c"),
     *((Budget, item.name) for item in fields(Budget)),
 }
@@ -30,9 +31,14 @@ def rows(table: str) -> dict[str, str]:
 @pytest.mark.parametrize(("place", "kind"), list(enumerate((Suite, Measure, Target, BackendChoice, Budget))))
 def test_every_key_is_told_with_its_default(place, kind):
     told = rows(TABLES[place])
-    assert set(told) == {item.name for item in fields(kind)} - {"measure"}
+    assert set(told) == {item.name for item in fields(kind)} - {"measure", "search"}
     shown = {item.name: told[item.name] for item in fields(kind) if (kind, item.name) not in ELSEWHERE}
     assert shown == {name: expected(kind, name, text) for name, text in shown.items()}
+
+
+def test_every_key_of_search_is_named():
+    (told,) = (part for part in TEXT.split("\n\n") if part.startswith("`[search]`"))
+    assert {item.name for item in fields(SearchChoice)} <= set(re.findall(r"`(\w+)`", told))
 
 
 def expected(kind: type, name: str, shown: str) -> str:
