@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from backends.hls.design import Design, load
+from bench.device.board.parent import end_with_parent
 from bench.errors import CellFailed, Unavailable
 
 
@@ -95,16 +95,11 @@ def serve(arguments: Sequence[str], write: Callable[[Design, Path, Mapping[str, 
     return 0
 
 
-LIBC = ctypes.CDLL(None)
-PR_SET_PDEATHSIG = 1
-"""Of prctl(2): a tool ends with the process that asked for it, also when that one is killed."""
-
-
 def _limited(limits: Limits) -> Callable[[], None]:
     seconds = math.ceil(limits.seconds)
 
     def limit() -> None:
-        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 

@@ -55,6 +55,12 @@ def _show(text: Any) -> None:
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, emoji=False).print(text)
 
 
+def _can_resume(given: list[str]) -> bool:
+    """Whether the command that was given has `--resume`."""
+    found = pressbench.commands.get(given[0]) if given else None
+    return found is not None and any(option.name == "resume" for option in found.params)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -67,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"pressbench: {error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort:
-        further = "" if given[:1] in (["compare"], ["bisect"]) else "; `--resume` goes on where it stopped"
+        further = "; `--resume` goes on where it stopped" if _can_resume(given) else ""
         click.echo(f"pressbench: interrupted{further}", err=True)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:

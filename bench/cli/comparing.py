@@ -13,6 +13,7 @@ import click
 
 from bench.cli.app import command
 from bench.cli.options import (
+    add_options,
     calibrate_option,
     database_option,
     input_data_option,
@@ -55,7 +56,7 @@ def side_options(function: Callable[..., Any]) -> Callable[..., Any]:
         input_data_option,
         signature_option,
     )
-    return _apply(options, function)
+    return add_options(options, function)
 
 
 def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,13 +74,7 @@ def network_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--data", "data_root", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA)."),
         click.option("--seed", default=0, show_default=True, help="Of training, compression and inputs."),
     )
-    return _apply(options, function)
-
-
-def _apply(options: Sequence[Callable[..., Any]], function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return add_options(options, function)
 
 
 @command("compare")
@@ -133,6 +128,7 @@ def compare_command(
         check_runs(sides, [option for option, values in options.items() if values])
         found, text = compare_stored(sides, chosen, results=results, url=url, cells=cells, measure=not records)
         return found, text, exit_code(found, fail_on)
+    need_target(chosen)
     variants = name_sides(sides, model, recipes, backends, pythons, revisions)
     with watching(sys.stderr) as watch:
         asked = read_asked(chosen, watch.progress, layers=not no_layers)
@@ -154,7 +150,7 @@ def compare_stored(
     from bench.commands.versus.runs import Wished, compare_runs
 
     with watching(sys.stderr) as watch:
-        asked = read_asked({**chosen, "target": chosen["target"] or "of the runs"}, watch.progress)
+        asked = read_asked(chosen, watch.progress)
         wished = Wished(results=results, url=url, cells=cells, measure=measure, asked=asked)
         return compare_runs(sides, wished)
 
@@ -167,26 +163,29 @@ def exit_code(answer: Mapping[str, Any], fail_on: Sequence[str]) -> int:
     return Regression.exit_code if set(verdicts) & set(fail_on) else 0
 
 
+def need_target(chosen: Mapping[str, Any]) -> None:
+    """Raises click's error for a target that is not named."""
+    if not chosen["target"]:
+        raise click.UsageError("Missing option '--target': a shipped target or a .toml file")
+
+
 def read_asked(chosen: Mapping[str, Any], progress: Progress, *, layers: bool = False) -> Asked:
     """The options of `side_options` and `network_options` as the commands take them. Raises as `read_patience`."""
     from bench.commands.versus.sides import Asked, Network, read_patience
     from bench.line.own_models import InputOptions
 
-    if not chosen["target"]:
-        raise click.UsageError("Missing option '--target': a shipped target or a .toml file")
     network = {name.name: chosen[name.name] for name in fields(Network)}
-    effect, shared = (
-        chosen["smallest_effect"],
-        {name: chosen[name] for name in ("target", "threads", "batch", "blocks")},
-    )
-    given = {"inputs": chosen["inputs"], "signature": chosen["signature"] or "", "data": chosen["input_data"] or ""}
+    effect = chosen["smallest_effect"]
     return Asked(
-        **shared,
+        target=chosen["target"] or "",
+        **{name: chosen[name] for name in ("threads", "batch", "blocks")},
         patience=read_patience(effect, chosen["width"], chosen["time_s"], chosen["launches"]),
         smallest_effect=effect,
         cache=cache_folder(os.environ),
         progress=progress,
-        said=InputOptions(**given),
+        said=InputOptions(
+            inputs=chosen["inputs"], signature=chosen["signature"] or "", data=chosen["input_data"] or ""
+        ),
         network=Network(**{**network, "data_root": data_folder(chosen["data_root"], os.environ)}),
         layers=layers,
     )
@@ -229,6 +228,7 @@ def bisect_command(
 
     if bool(pythons) == bool(good) or (pythons and (bad or repository)):
         raise click.UsageError("give --good and --bad for revisions, or --python several times for environments")
+    need_target(chosen)
     variant = Variant(title=model, model=model, recipe=recipe, backend=backend)
     with watching(sys.stderr) as watch:
         asked = read_asked(

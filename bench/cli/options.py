@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,11 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def own_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What a user says of a network of their own: whether it is trained, and what it is fed."""
     options = (train_option, shape_option, input_option, input_data_option, feedback_option, signature_option)
+    return add_options(options, function)
+
+
+def add_options(options: Sequence[Callable[..., Any]], function: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with these options, in the order of its help."""
     for option in reversed(options):
         function = option(function)
     return function

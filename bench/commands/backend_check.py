@@ -22,7 +22,7 @@ QUICK = Measure(launches=1, pairs=0, time_s=0.1, warmup_s=0.1, profile_runs=0, l
 
 def try_backend(target: Target, choice: BackendChoice, cache: Path, folder: Path, reaches: Reaches) -> Probe:
     """Compiles, sends and runs the network once on the target's first device; the reason if one of these fails."""
-    conditions = Conditions(device=target.devices[0] if target.devices else "")
+    conditions = Conditions(device=target.first_device)
     calibrate = CalibrateOn(random=True)  # what is asked is whether it runs, not what it answers
     setting = Setting(
         target=target,

@@ -14,10 +14,11 @@ from bench.cache import check_writable
 from bench.commands.cache import size_text
 from bench.commands.compare import measure_files
 from bench.commands.meters import meter_state
+from bench.commands.versus.sides import check_time
 from bench.device.machine import calm_cpus
 from bench.device.memory import Memory
 from bench.device.timing import RunQueue
-from bench.errors import InvalidInput, Unavailable
+from bench.errors import Unavailable
 from bench.line.versus.until import Patience, half_width
 from bench.machine import machine_facts
 from bench.plugins import available
@@ -57,15 +58,13 @@ def see_smallest(cache: Path, target: str, time_s: float, progress: Progress) ->
     `seen`: the smallest change, as a share, whose interval excludes 1 in 95 of 100 tries of that time. Raises as
     `bench.commands.compare.measure_files`, `InvalidInput` for a time that cannot be.
     """
-    if not 0 < time_s < float("inf"):
-        raise InvalidInput(f"--time {time_s:g}: give seconds above 0")
     done = measure_files(
         target=target,
         backend=None,
         a=Path(NETWORK),
         b=Path(NETWORK),
         blocks=40,
-        patience=Patience(width=1e-9, time_s=time_s),
+        patience=Patience(width=1e-9, time_s=check_time(time_s)),
         threads=1,
         batch=1,
         cache=cache,

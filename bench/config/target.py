@@ -112,6 +112,11 @@ class Target:
     serial: str = ""
     benchmark_model: str = ""
 
+    @property
+    def first_device(self) -> str:
+        """The first of its variants; "" where it has none."""
+        return self.devices[0] if self.devices else ""
+
 
 PLAIN = Target(name="", backend=())
 """Every key as it is by default."""

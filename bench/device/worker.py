@@ -6,11 +6,9 @@ to standard error, so that only events reach standard output.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from time import perf_counter_ns
 from typing import IO, TypeVar
 
 from bench.device import heat, machine
+from bench.device.board.parent import end_with_parent
 from bench.device.board.settings import start_guard
 from bench.device.energy import energy_windows, open_meters
 from bench.device.events import (
@@ -56,7 +55,6 @@ from bench.records import ColdStart, LayerTime
 from bench.types import Clock
 
 Found = TypeVar("Found")
-PR_SET_PDEATHSIG = 1
 COMPARED = 4
 """Batches on which the runtime's kernels are compared with the file's own arithmetic."""
 MARK = 1_000_000
@@ -74,12 +72,6 @@ class Channel:
         """Writes one line and flushes it."""
         self._stream.write(to_line(event))
         self._stream.flush()
-
-
-def die_with_parent() -> None:
-    """Asks Linux to kill this process when its parent dies (an emulator may refuse, which is accepted)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def load_session(job: Job) -> type[Session]:
@@ -316,7 +308,7 @@ def _mark(number: int) -> None:
 
 def main(arguments: list[str]) -> int:
     """Exit code 0: the job ran to its end, or ended in an error that was sent to the host."""
-    die_with_parent()
+    end_with_parent()
     channel = Channel()
     try:
         with full_disk_ends("a worker"):  # sent through the pipe: the log lies on the disk that is full

@@ -56,6 +56,19 @@ def keep_clean(samples_ns: Sequence[int], waits_ns: Sequence[int]) -> tuple[Nano
     return kept, (len(kept) / len(samples_ns) if len(waits_ns) else None)
 
 
+def clean_median(launch: Launch, clock: Clock) -> tuple[float, bool] | None:
+    """The median of one launch in ns: of its clean samples, and True, where enough are clean; else of all, and False.
+
+    None for a launch without samples.
+    """
+    samples = pick_samples(launch, clock)
+    if not samples:
+        return None
+    kept, _ = keep_clean(samples, launch.waits_ns)
+    enough = len(kept) >= min(MIN_CLEAN, len(samples))
+    return float(np.median(kept if enough else samples)), enough
+
+
 def latency(launches: Sequence[Launch], clock: Clock) -> Latency:
     """The latency of one cell, from launches that are each a fresh process.
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
 import sshd
 from needs import lacking
+from waiting import wait_until
 
 from bench.config.suite import Measure
 from bench.config.target import load_target
@@ -53,13 +53,6 @@ def bench(reach, **limits) -> Bench:
     )
 
 
-def wait_until_restored(governor: Path) -> None:
-    deadline = time.monotonic() + 60
-    while governor.read_text() != "schedutil":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 class Rooted(Local):
     """This machine with another /sys."""
 
@@ -84,7 +77,7 @@ def check(reach, governor: Path, tmp_path: Path) -> None:
     hanging = artifact(tmp_path, behave="hang with a child", pidfile=str(tmp_path / "pid"))
     with pytest.raises(CellFailed, match="no end after 6 s"):
         measure_artifact(bench(reach, limit_s=6), hanging)
-    wait_until_restored(governor)
+    wait_until(lambda: governor.read_text() == "schedutil")
 
 
 def test_on_this_machine(governor, tmp_path):

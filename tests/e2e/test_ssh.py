@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import sshd
 from needs import lacking
+from waiting import is_alive, wait_until
 
 from bench.config.suite import Measure
 from bench.config.target import load_target
@@ -307,28 +308,13 @@ def test_a_disk_that_fills_up_while_files_arrive_ends_the_run(board, connect, tm
             path.unlink()
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until(true, patience_s: float = 60) -> None:
-    """Patient, because a busy machine is no failure."""
-    end = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < end, f"not so after {patience_s} s"
-        time.sleep(0.02)
-
-
 def test_a_worker_that_hangs_is_killed_there_with_all_that_it_started(reach, tmp_path):
     pidfile = tmp_path / "pid"
     model = artifact(tmp_path, behave="hang with a child", pidfile=str(pidfile))
     rig = bench(reach, measure=Measure(launches=1, limit_s=4))
     with pytest.raises(CellFailed, match="no end after 4 s"):
         measure_artifact(rig, model)
-    assert not alive(int(pidfile.read_text()))
+    assert not is_alive(int(pidfile.read_text()))
 
 
 def in_background(work):
@@ -399,7 +385,7 @@ def test_a_board_that_stays_away_is_lost_and_one_that_comes_back_is_used_again(
     assert "--resume" in str(found[0])
     own_board.start()
     assert measure_artifact(bench(reach), artifact(tmp_path)).version == "fake 1"
-    assert not alive(int(pidfile.read_text()))  # it was ended before the next job began
+    assert not is_alive(int(pidfile.read_text()))  # it was ended before the next job began
 
 
 def test_a_board_that_restarted_in_between_is_said_so(own_board, connect, tmp_path, monkeypatch):
@@ -484,7 +470,7 @@ def test_a_killed_host_leaves_no_worker_behind_for_the_next_user(own_board, conn
     host.kill()
     host.wait()
     worker = int(pidfile.read_text())
-    assert alive(worker)
+    assert is_alive(worker)
     lock = own_board.storage / "lock"
     wait_until(lambda: json.loads(lock.read_text())["lost"] is not None)
     reach = connect(own_board)
@@ -493,4 +479,4 @@ def test_a_killed_host_leaves_no_worker_behind_for_the_next_user(own_board, conn
     noted = json.loads(lock.read_text())
     lock.write_text(json.dumps({**noted, "lost": noted["lost"] - 100}))
     assert measure_artifact(bench(reach), artifact(tmp_path)).version == "fake 1"
-    assert not alive(worker)
+    assert not is_alive(worker)

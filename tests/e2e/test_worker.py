@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import is_alive, wait_until
 
 from bench.config.suite import Measure
 from bench.device.job import Job, Limits, MeterChoice, Subject
@@ -109,22 +110,7 @@ def test_a_worker_that_hangs_is_killed_with_its_children(tmp_path):
     rig = bench(measure=Measure(launches=1, limit_s=8))
     with pytest.raises(CellFailed, match="no end after 8 s"):
         measure_artifact(rig, artifact(tmp_path, behave="hang with a child", pidfile=str(pidfile)))
-    wait_until(lambda: not alive(int(pidfile.read_text())))
-
-
-def wait_until(true, patience_s: float = 60) -> None:
-    """Patient, because a busy machine is no failure."""
-    deadline = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < deadline, f"not so after {patience_s} s"
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
+    wait_until(lambda: not is_alive(int(pidfile.read_text())))
 
 
 @pytest.mark.parametrize("garbage", ["hello", "[1, 2]", '{"no": "event"}', '{"event": "end"', "\\xff\\xfe"])
@@ -184,9 +170,9 @@ def test_the_worker_dies_with_its_parent(tmp_path):
     with subprocess.Popen(command, stdin=subprocess.PIPE) as parent:
         wait_until(lambda: pidfile.exists() and pidfile.read_text())
         worker = int(pidfile.read_text())
-        assert alive(worker)
+        assert is_alive(worker)
     assert parent.returncode == 0
-    wait_until(lambda: not alive(worker))
+    wait_until(lambda: not is_alive(worker))
 
 
 @pytest.mark.solo

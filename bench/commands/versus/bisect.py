@@ -11,7 +11,7 @@ from bench.commands.compare import measure_sides
 from bench.commands.versus.answer import make_ratio
 from bench.commands.versus.revision import make_revision
 from bench.commands.versus.sides import Asked, Variant, make_side, open_setting
-from bench.errors import InvalidInput, PressbenchError, Unavailable
+from bench.errors import InvalidInput, PressbenchError, Unavailable, Untrusted
 from bench.line.prepare import Setting
 from bench.line.versus.revisions import HASH, find_revision, list_steps, open_repository
 from bench.line.versus.search import Found, Outcome, find_first_bad, halfway, judge_step
@@ -21,7 +21,6 @@ from bench.report.text import short_percent
 from bench.stats import Ratio
 
 NO_ANSWER = Unavailable.exit_code
-UNTRUSTED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +212,7 @@ def finish(
 ) -> tuple[dict[str, Any], str, int]:
     """The answer with what must not be believed, which decides the exit code."""
     text = "\n".join([*lines, *(f"untrusted: {reason}" for reason in distrust)])
-    return {**answer, "reasons": distrust}, text, UNTRUSTED if distrust else code
+    return {**answer, "reasons": distrust}, text, Untrusted.exit_code if distrust else code
 
 
 def step_json(titles: Sequence[str], one: Outcome, threshold: float) -> dict[str, Any]:

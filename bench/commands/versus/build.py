@@ -18,8 +18,8 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from bench.commands.versus.sides import Asked, Network, Variant, choose_backend, make_side, open_setting
+from bench.device.board.parent import end_with_parent
 from bench.device.job import Cooling
-from bench.device.worker import die_with_parent
 from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.line.measure import Bench
 from bench.line.own_models import InputOptions
@@ -130,7 +130,7 @@ def take_side(order: Order, built: Built, folder: Path, setting: Setting) -> Sid
     choice = choose_backend(goal, order.variant.backend)
     if missing := keep(kept, setting.cache, [built.digest]):
         raise CellFailed(missing[built.digest])
-    conditions = Conditions(batch=order.batch, threads=order.threads, device=goal.devices[0] if goal.devices else "")
+    conditions = Conditions(batch=order.batch, threads=order.threads, device=goal.first_device)
     bench = Bench(
         reach=setting.reaches.find(goal, conditions.device),
         session=built.session,
@@ -196,7 +196,7 @@ def check_origin(order: Order) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Exit code 0: `built.json` says what was made, or why not."""
-    die_with_parent()
+    end_with_parent()
     folder = Path(arguments[0])
     order = TypeAdapter(Order).validate_json((folder / ORDER).read_bytes())
     try:

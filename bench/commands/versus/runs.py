@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter
 
 from bench.commands.report import open_existing
@@ -31,7 +30,7 @@ from bench.records import Record, Run
 from bench.regress.environment import compare_environments, read_environment
 from bench.regress.series import BELIEVED, name_cell
 from bench.stats import Ratio
-from bench.stats.latency import MIN_CLEAN, keep_clean, pick_samples
+from bench.stats.latency import clean_median
 from bench.stats.ratio import ratio_apart
 from bench.store import Store
 from bench.types import Artifact, Clock
@@ -229,14 +228,8 @@ def from_records(
 
 def take_medians(record: Record) -> list[float]:
     """The median of each launch in ns, of its clean samples where enough are left."""
-    medians = []
-    for launch in record.launches:
-        samples = pick_samples(launch, record.clock)
-        if samples:
-            clean, _ = keep_clean(samples, launch.waits_ns)
-            enough = len(clean) >= min(MIN_CLEAN, len(samples))
-            medians.append(float(np.median(clean if enough else samples)))
-    return medians
+    found = (clean_median(launch, record.clock) for launch in record.launches)
+    return [one[0] for one in found if one]
 
 
 def make_answer(

@@ -53,7 +53,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What both sides have in common. `said`: of the inputs of both. `network`: None for files that are as they are."""
+    """What both sides have in common. `target`: "" for stored runs, which have theirs. `said`: of the inputs of both."""
 
     target: str
     threads: int = 1
@@ -90,9 +90,15 @@ def read_patience(smallest_effect: float, width: float | None, time_s: float | N
         raise InvalidInput("--launches is a fixed number: leave it out, or leave --width and --time out")
     if width is not None:
         check_smallest_effect(width, "--width")
-    if time_s is not None and not 0 < time_s < float("inf"):
-        raise InvalidInput(f"--time {time_s:g}: give seconds above 0")
-    return Patience(width=width or smallest_effect / 2, time_s=time_s or TIME_S, launches=launches)
+    seconds = TIME_S if time_s is None else check_time(time_s)
+    return Patience(width=width or smallest_effect / 2, time_s=seconds, launches=launches)
+
+
+def check_time(seconds: float) -> float:
+    """The seconds of --time. Raises `InvalidInput` for those that cannot be."""
+    if not 0 < seconds < float("inf"):
+        raise InvalidInput(f"--time {seconds:g}: give seconds above 0")
+    return seconds
 
 
 @contextmanager
@@ -155,7 +161,7 @@ def prepare_variant(variant: Variant, choice: BackendChoice, asked: Asked, setti
         data_asked=network.dataset is not None,
         calibrate=choose_calibration(network.calibrate or "", asked.said.file(), [recipe]),
     )
-    conditions = Conditions(batch=asked.batch, threads=asked.threads, device=goal.devices[0] if goal.devices else "")
+    conditions = Conditions(batch=asked.batch, threads=asked.threads, device=goal.first_device)
     with users_file_named(setting.cache, variant.model):
         return prepare(find_network(variant.model, data, asked), recipe, choice, conditions, setting)
 

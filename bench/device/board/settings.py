@@ -8,7 +8,6 @@ Commands are lists; no shell reads them. Standard library only, Python 3.10.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import getpass
 import json
@@ -22,11 +21,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
+from bench.device.board.parent import end_with_parent
 from bench.device.job import Settings
 from bench.errors import InvalidInput, PressbenchError, Unavailable
 from bench.types import Json
 
-PR_SET_PDEATHSIG = 1
 COMMAND_S = 60.0
 POLICIES = "sys/devices/system/cpu/cpufreq"
 FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
@@ -266,8 +265,7 @@ def _end_with_owner() -> None:
 
     for number in ENDING:
         signal.signal(number, ask)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from bench.device.timing import PREEMPTED_NS
 from bench.errors import Unsupported
 from bench.line.measure import Bench, Findings, pair_launch, time_artifact
 from bench.records import PairLaunch
-from bench.stats.latency import MIN_CLEAN, keep_clean, pick_samples
+from bench.stats.latency import clean_median
 from bench.types import Artifact
 
 TURN_S = 0.3
@@ -89,10 +89,8 @@ def in_order(values: Sequence[float], columns: Sequence[int]) -> tuple[float, fl
 def take_median(found: Findings) -> tuple[float, float]:
     """Median of the clean samples in ns, and 0; of all samples, and a wait that says so, where too few are clean."""
     launch = found.launches[0]
-    samples = pick_samples(launch, found.clock)
-    if not samples:
+    taken = clean_median(launch, found.clock)
+    if taken is None:
         raise Unsupported(f"{found.device} gives no samples of a launch: its processes cannot take turns")
-    clean, _ = keep_clean(samples, launch.waits_ns)
-    if len(clean) >= min(MIN_CLEAN, len(samples)):
-        return float(np.median(clean)), 0.0
-    return float(np.median(samples)), max(float(np.median(launch.waits_ns)), PREEMPTED_NS + 1.0)
+    median, clean = taken
+    return median, 0.0 if clean else max(float(np.median(launch.waits_ns)), PREEMPTED_NS + 1.0)

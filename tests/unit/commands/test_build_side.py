@@ -54,7 +54,7 @@ def built(tmp_path, monkeypatch):
         asked = Asked(target="cpu", patience=Patience(width=0.01), cache=tmp_path / "cache", progress=lambda *_: None)
         with monkeypatch.context() as patch, open_setting(asked) as setting:
             patch.setattr(build, "run_builder", run_here)
-            patch.setattr(build, "die_with_parent", lambda: None)
+            patch.setattr(build, "end_with_parent", lambda: None)
             patch.setattr(sys, "path", [str(place), *sys.path])
             side = build_side(order, tmp_path / "built", checkout, setting)
             assert side.artifact.path.is_file()

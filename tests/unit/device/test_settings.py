@@ -7,10 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from bench.device.board.settings import apply, restore, start_guard
 from bench.device.job import Settings
@@ -61,13 +61,6 @@ def governors(root: Path) -> set[str]:
 
 def calls(root: Path) -> list[str]:
     return (root / "calls").read_text().splitlines()
-
-
-def wait_until(true) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def noted(tmp_path: Path) -> str:

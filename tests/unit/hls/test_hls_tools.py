@@ -6,11 +6,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from waiting import is_alive, wait_until
 
 from backends.hls.compile import HlsBackend
 from backends.hls.csim import check
@@ -173,25 +173,9 @@ def test_a_tool_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
     """Terminated, with no chance to clean up."""
     asking = subprocess.Popen([sys.executable, "-c", ASKS, str(tmp_path)])
     try:
-        assert waited(lambda: (tmp_path / "tool.log").is_file() and (tmp_path / "tool.log").read_text().strip())
+        wait_until(lambda: (tmp_path / "tool.log").is_file() and (tmp_path / "tool.log").read_text().strip())
         tool = int((tmp_path / "tool.log").read_text())
     finally:
         asking.kill()
         asking.wait()
-    assert waited(lambda: not is_running(tool))
-
-
-def is_running(process: int) -> bool:
-    """Not when it waits to be collected."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0] not in ("Z", "X")
-    except FileNotFoundError:
-        return False
-
-
-def waited(happened: Callable[[], object]) -> bool:
-    """Whether it happens within a minute."""
-    until = time.monotonic() + 60
-    while not happened() and time.monotonic() < until:
-        time.sleep(0.02)
-    return bool(happened())
+    wait_until(lambda: not is_alive(tool))
