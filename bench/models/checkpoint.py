@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,21 +40,26 @@ MAX_HEADER = 16 * 2**20
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fills `module` in place from a .safetensors file or a .pt/.pth/.ckpt state dict (plain or under `state_dict`).
 
-    A prefix that all names share is removed, as DataParallel (`module.`) and Lightning (`model.`) write it.
+    Prefixes that all names share are removed, as DataParallel (`module.`), torch.compile (`_orig_mod.`) and Lightning
+    (`model.`) write them.
 
     Raises `InvalidInput`: the file is missing, damaged, holds code, inflates beyond the bound of
-    `bench.formats.zip_archive`, or its keys, shapes or values do not fit the network.
+    `bench.formats.zip_archive`, holds two sets of weights, or its keys, shapes, types or values do not fit the network.
     """
     if not path.is_file():
         raise InvalidInput(f"weights file {path} does not exist")
-    state = _tensors(_safetensors(path) if path.suffix == ".safetensors" else _pickled(path), path)
+    content = _safetensors(path) if path.suffix == ".safetensors" else _pickled(path)
     wanted = module.state_dict()
-    state = _unwrapped(state, wanted)
+    _refuse_rivals(content, wanted, path)
+    state = _unwrapped(_tensors(content, path), wanted)
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
     missing = sorted(set(wanted) - set(state) - optional)
     surplus = sorted(set(state) - set(wanted))
     if missing or surplus:
-        raise InvalidInput(f"{path} does not fit the network: lacks {_few(missing)}; has besides {_few(surplus)}")
+        raise InvalidInput(
+            f"{path} does not fit the network: lacks {_few(missing)}; has besides {_few(surplus)}; save the state_dict() of "
+            "this network"
+        )
     for key, tensor in state.items():
         _check_tensor(tensor, wanted[key], f"{path}: {key}")
     module.load_state_dict(state, strict=False)  # completeness was checked above
@@ -64,8 +70,46 @@ def _check_tensor(tensor: Tensor, wanted: Tensor, place: str) -> None:
         raise InvalidInput(f"{place} has shape {tuple(tensor.shape)}, wanted {tuple(wanted.shape)}")
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
         raise InvalidInput(f"{place} is a sparse, quantized or empty tensor; wanted plain numbers")
+    if _loses_meaning(tensor, wanted):
+        raise InvalidInput(
+            f"{place} holds {_show_type(tensor)}, the network {_show_type(wanted)}: as such it would be another number; save "
+            "the network's own weights, not quantized or packed ones"
+        )
     if not torch.isfinite(tensor.to(wanted.dtype)).all():
         raise InvalidInput(f"{place} holds NaN or infinite values")
+
+
+def _loses_meaning(tensor: Tensor, wanted: Tensor) -> bool:
+    """Whether values are of a kind that torch converts silently: int8 codes for real weights, complex for real numbers,
+    fractions for whole ones. Floats of another width are what they were, as far as that width goes."""
+    if tensor.is_complex() or wanted.is_complex():
+        return tensor.dtype != wanted.dtype
+    if wanted.is_floating_point():
+        return not tensor.is_floating_point()
+    return not torch.equal(tensor.to(wanted.dtype).to(tensor.dtype), tensor)
+
+
+def _show_type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _refuse_rivals(content: object, wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raises `InvalidInput` for a file of two sets of weights that both fit by name, as of a network and its average."""
+    if not isinstance(content, Mapping):
+        return
+    names = [
+        str(key)
+        for key, value in content.items()
+        if isinstance(value, Mapping)
+        and value
+        and all(isinstance(one, Tensor) for one in value.values())
+        and set(wanted) & set(_unwrapped({str(name): one for name, one in value.items()}, wanted))
+    ]
+    if len(names) > 1:
+        raise InvalidInput(
+            f"{path} holds several sets of weights ({', '.join(names)}): save the one you mean alone, as "
+            f"torch.save(torch.load({path.name!r})[{names[0]!r}], 'weights.pt')"
+        )
 
 
 def _safetensors(path: Path) -> object:
@@ -92,7 +136,9 @@ def _pickled(path: Path) -> object:
         raise InvalidInput(f"{path}: weights are read from .safetensors, .pt, .pth or .ckpt")
     _check_zip(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is refused is refused below, once
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InvalidInput(
             f"{path} holds more than tensors (code can hide in it) and is refused: "
@@ -121,12 +167,14 @@ def _reason(error: BaseException) -> str:
 
 
 def _unwrapped(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state without the prefix that all names share, if the names fit only without it."""
-    prefix = next(iter(state)).partition(".")[0] + "."
-    if not all(key.startswith(prefix) for key in state) or set(state) & set(wanted):
-        return state
-    bare = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return bare if set(bare) & set(wanted) else state
+    """The state without the prefixes that all names share, if the names fit only without them."""
+    bare = state
+    while not set(bare) & set(wanted):
+        prefix = next(iter(bare)).partition(".")[0] + "."
+        if not all(key.startswith(prefix) for key in bare):
+            return state
+        bare = {key.removeprefix(prefix): tensor for key, tensor in bare.items()}
+    return bare
 
 
 def _tensors(content: object, path: Path) -> dict[str, Tensor]:
