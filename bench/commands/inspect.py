@@ -39,18 +39,20 @@ def inspect_file(*, file: Path, inputs: tuple[str, ...], signature: str | None) 
     if file.suffix == ".pt2":
         with tempfile.TemporaryDirectory(prefix="pressbench-inspect-") as place:
             write_program(file, form := Path(place) / f"{file.stem}.onnx")
-            return _inspect(form, file.name, inputs, signature)
-    return _inspect(file, file.name, inputs, signature)
+            return _inspect(Model(name=file.name, file=form, program=file), inputs, signature)
+    return _inspect(Model(name=file.name, file=file), inputs, signature)
 
 
-def _inspect(file: Path, title: str, inputs: tuple[str, ...], signature: str | None) -> tuple[Json, Group]:
+def _inspect(brought: Model, inputs: tuple[str, ...], signature: str | None) -> tuple[Json, Group]:
+    title, file = brought.name, brought.file
+    assert file is not None
     probe(file)
-    model = Model(name=title, file=file, inputs=parse_inputs(inputs), signature=signature or "")
+    model = replace(brought, inputs=parse_inputs(inputs), signature=signature or "")
     with tempfile.TemporaryDirectory(prefix="pressbench-inspect-") as folder:
         counted, batch = file, None
         if inputs or signature:
             base = base_from_file(model, (), Path(folder))
-            (counted,), batch = base.files.values(), find_baked_batch(base.inputs, 1)
+            counted, batch = next(iter(base.files.values())), find_baked_batch(base.inputs, 1)
         cost = cost_of(counted, batch)
     signatures = _list_signatures(file)
     names = [signature] if signature else [*signatures] if len(signatures) > 1 else [""]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from bench.compress.export import RAISED, Ends, write_onnx
 from bench.errors import InvalidInput, PressbenchError, Unsupported, first_line
 from bench.formats.zip_archive import check_archive
 from bench.models.calls import named_tensors, tensors_of
-from bench.models.from_onnx.convert import same
+from bench.models.from_onnx.convert import TOLERANCE, same
 from bench.models.sources import digests
 from bench.plugins import load
 from bench.types import Json, Model
 
 ONNX = "model.onnx"
+HALF_TOLERANCE = 1e-2
+"""How far outputs may differ, relative to the largest, where weights have 8 or 11 significant bits."""
 READER = "pytorch"
 """The backend that opens these files."""
 
@@ -84,15 +87,20 @@ def _open(source: Path) -> Any:
 
 def _refuse_training(program: Any, source: Path) -> None:
     """Raises `InvalidInput` for a program that drops values at random or changes its own state."""
-    signature = program.graph_signature
-    changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
     remedy = "call eval() on the network before torch.export.export"
     if found := next((node for node in program.graph.nodes if _trains(node)), None):
         raise InvalidInput(f"{source} was exported in training mode ({found.target} {found.name!r}): {remedy}")
-    if changed:
+    if any(map(_works_in_place, program.graph.nodes)):
+        program = program.run_decompositions({})  # before this a signature says nothing of what is changed in place
+    signature = program.graph_signature
+    if kept := [*signature.buffers_to_mutate.values()]:
         raise InvalidInput(
-            f"{source} changes {changed[0]!r} at every call, as a network in training mode does: {remedy}, and give "
+            f"{source} changes {kept[0]!r} at every call, as a network in training mode does: {remedy}, and give "
             "state as inputs and outputs"
+        )
+    if written := [*signature.user_inputs_to_mutate.values()]:
+        raise InvalidInput(
+            f"{source} changes its input {written[0]!r} in place: use the form that gives a new tensor, as x * 2 for x.mul_(2)"
         )
 
 
@@ -104,6 +112,11 @@ def _trains(node: Any) -> bool:
     if not (given.get("train") is True or given.get("training") is True):
         return False
     return bool(given.get("p", given.get("dropout", 1.0)))
+
+
+def _works_in_place(node: Any) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable
 
 
 def _input_names(program: Any, source: Path) -> tuple[str, ...]:
@@ -159,5 +172,7 @@ def _compare(program: Any, content: bytes, source: Path) -> None:
         found = session.run(None, {name: fed[name] for name in names})
     except Exception as error:  # ONNX Runtime raises types of its own
         raise Unsupported(f"{source}: ONNX Runtime cannot run its ONNX form: {first_line(error)}") from error
-    if len(found) != len(wanted) or not all(map(same, found, wanted)):
+    halves = {torch.float16, torch.bfloat16} & {value.dtype for value in program.state_dict.values()}
+    alike = partial(same, tolerance=HALF_TOLERANCE if halves else TOLERANCE)
+    if len(found) != len(wanted) or not all(map(alike, found, wanted)):
         raise Unsupported(f"{source}: its ONNX form gives other outputs; give the network as package.module:function")

@@ -38,11 +38,11 @@ def build(model: Model, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
         torch.manual_seed(seed)
         module = factory(**arguments)
-    if not isinstance(module, torch.nn.Module):
-        raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
-    module.eval()
-    if not ours:
-        adapt(model, module)
+        if not isinstance(module, torch.nn.Module):
+            raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
+        module.eval()
+        if not ours:
+            adapt(model, module)  # seeded too: lazy layers draw their weights at the first call
     return module
 
 

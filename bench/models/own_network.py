@@ -12,17 +12,21 @@ from torch import Tensor, nn
 from bench.errors import InvalidInput, unknown
 from bench.models import example
 from bench.models.calls import flatten_outputs, forward_parameters, keyword_only, name_inputs, output_names, tensors_of
+from bench.models.plain_function import check_plain
 from bench.own_code import users_code
 from bench.types import AskedInput, Model
 
 WANTS_NUMBERS = ("argument #1 'indices'", "tensors used as indices")
 """How torch says that an index is a float."""
+OTHER_TYPE = ("must have the same dtype", "expected scalar type", "should be the same")
+"""How torch says that inputs and weights are of two types."""
 
 
 def adapt(model: Model, module: nn.Module) -> None:
     """Runs the network once on zeros; from here on it takes tensors in order and gives a tensor or a tuple of tensors.
 
-    Raises `InvalidInput` for a network that takes other inputs, or whose outputs are not tensors, one row per sample.
+    Raises `InvalidInput` for a network that takes other inputs, or whose outputs are not tensors, one row per sample;
+    and as `bench.models.plain_function.check_plain`.
     """
     inputs = example.zeros(model)
     _check_names(model, module, len(inputs))
@@ -35,7 +39,8 @@ def adapt(model: Model, module: nn.Module) -> None:
             raise InvalidInput(
                 f"{who} does not take inputs of {_describe(model)}: {error}{_hint(model, module, error)}"
             ) from None
-    flatten_outputs(module, outputs, who)
+        flatten_outputs(module, outputs, who)
+        check_plain(module, inputs, who)
     _check_outputs(model, module, outputs)
 
 
@@ -97,6 +102,8 @@ def _describe(model: Model) -> str:
 
 
 def _hint(model: Model, module: nn.Module, error: RuntimeError) -> str:
+    if any(text in str(error) for text in OTHER_TYPE):
+        return _hint_type(model, module)
     if not any(text in str(error) for text in WANTS_NUMBERS):
         return ""
     if model.data:
@@ -104,6 +111,16 @@ def _hint(model: Model, module: nn.Module, error: RuntimeError) -> str:
     asked = model.inputs or (AskedInput(name=next(iter(forward_parameters(module))), sizes=(None, *model.input_shape)),)
     (shown, *_) = [replace(item, dtype="int64") for item in asked if item.dtype in {"", "float32"}] or asked
     return f"; it looks up whole numbers: give their type, as --input {shown}"
+
+
+def _hint_type(model: Model, module: nn.Module) -> str:
+    """The remedy where the network computes in another type than its inputs have."""
+    kinds = {str(value.dtype).removeprefix("torch.") for value in module.parameters() if value.is_floating_point()}
+    if kinds != {"float32"}:
+        return f"; its weights are {', '.join(sorted(kinds))}: call .float() on the network before the function returns it"
+    if any(item.dtype not in {"", "float32"} for item in model.inputs):
+        return "; it computes with floats: give them as float32" + (" in the data set" if model.data else "")
+    return ""
 
 
 def _check_outputs(model: Model, module: nn.Module, outputs: Any) -> None:

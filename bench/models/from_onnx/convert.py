@@ -182,12 +182,12 @@ def _first_difference(module: fx.GraphModule, feed: Sequence[Tensor], shown: Pro
     return f"value {seen[0]!r}" if seen else "its outputs"
 
 
-def same(value: Any, wanted: np.ndarray) -> bool:
-    """Equal in shape, and to `TOLERANCE` relative to the largest value; integers and truths exactly."""
+def same(value: Any, wanted: np.ndarray, tolerance: float = TOLERANCE) -> bool:
+    """Equal in shape, and to `tolerance` relative to the largest value; integers and truths exactly."""
     got = np.asarray(value)
     if got.shape != wanted.shape:
         return False
     if wanted.dtype.kind != "f":
         return bool((got == wanted).all())
     scale = max(1e-6, float(np.abs(wanted).max(initial=0.0)))
-    return bool(np.abs(got - wanted).max(initial=0.0) <= TOLERANCE * scale)
+    return bool(np.abs(got - wanted).max(initial=0.0) <= tolerance * scale)

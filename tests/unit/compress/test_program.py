@@ -160,3 +160,45 @@ def test_a_program_that_holds_a_pickle_is_refused(two, tmp_path):
     with pytest.raises(InvalidInput, match=r"evil\.pt2.*refused"):
         find_program(Model(name="evil.pt2", file=tmp_path / "evil.pt2"), tmp_path / "cache")
     assert not (tmp_path / "ran").exists()
+
+
+class Writes(nn.Module):
+    """Adds in place to a buffer, or to its input."""
+
+    def __init__(self, *, to_input: bool) -> None:
+        super().__init__()
+        self.layer, self.to_input = nn.Linear(8, 4), to_input
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x.mul_(2)) if self.to_input else self.layer(x) + self.calls.add_(1)
+
+
+@pytest.mark.parametrize(("to_input", "message"), [(False, "changes 'calls' at every call"), (True, "its input 'x' in place")])
+def test_a_program_that_writes_into_a_buffer_or_its_input_is_refused(to_input, message, tmp_path):
+    file = save(tmp_path / "writes.pt2", Writes(to_input=to_input).eval(), torch.randn(4, 8))
+    with pytest.raises(InvalidInput, match=message):
+        find_program(Model(name=file.name, file=file), tmp_path / "cache")
+
+
+def test_a_program_that_writes_into_what_it_computed_is_taken(tmp_path):
+    layers = nn.Sequential(nn.Linear(8, 8), nn.ReLU(inplace=True), nn.Linear(8, 2)).eval()
+    _, found = made(save(tmp_path / "inside.pt2", layers, torch.randn(2, 8)), tmp_path / "cache")
+    assert [spec.shape for spec in found.inputs] == [(-1, 8)]
+
+
+def test_a_program_of_half_precision_is_compared_at_its_own_precision(tmp_path):
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3136, 10)).eval().half()
+    _, found = made(save(tmp_path / "half.pt2", layers, torch.randn(2, 3, 16, 16).half()), tmp_path / "cache")
+    assert found.inputs[0].dtype == "float16"
+
+
+def test_inspect_names_the_file_of_the_user_where_sizes_are_missing(tmp_path):
+    free = {0: torch.export.Dim("b"), 2: torch.export.Dim("w", min=4)}
+    program = torch.export.export(nn.Conv1d(2, 2, 3).eval(), (torch.randn(2, 2, 9),), dynamic_shapes=(free,))
+    torch.export.save(program, tmp_path / "free.pt2")
+    answer, _ = inspect_file(file=tmp_path / "free.pt2", inputs=(), signature=None)
+    assert "free.pt2: input 'input' has free sizes" in answer["ports"][0]["missing"]
+    fixed, _ = inspect_file(file=tmp_path / "free.pt2", inputs=("input=N,2,9",), signature=None)
+    assert fixed["macs"] == 7 * 2 * 2 * 3

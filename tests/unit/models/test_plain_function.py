@@ -1,0 +1,133 @@
+"""A user's network that is more than a function of its inputs and its own weights is refused by what it does."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from bench.errors import InvalidInput
+from bench.models.factory import build
+from bench.types import Model
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls.add_(1)
+        return self.layer(x) + self.calls
+
+
+class Remembers(nn.Module):
+    """Zeros leave its state at zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3, bias=False)
+        self.register_buffer("state", torch.zeros(3))
+
+    def forward(self, x):
+        self.state = 0.5 * self.state + self.layer(x).mean(0)
+        return self.layer(x) + self.state
+
+
+class CountsInPython(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.calls = nn.Linear(8, 3), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) * self.calls
+
+
+class WritesInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.layer(x.mul_(2))
+
+
+class HidesLayers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers, self.last = [nn.Linear(8, 8)], nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(self.layers[0](x))
+
+
+class FillsACache(nn.Module):
+    """A table that the first call makes and no later call changes, as of rotary positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.table = nn.Linear(8, 3), None
+        self.register_buffer("filled", torch.zeros(8))
+
+    def forward(self, x):
+        if self.table is None:
+            self.table = torch.arange(8.0)
+            self.filled = self.table * 2
+        return self.layer(x * self.table + self.filled)
+
+
+class DrawsNoise(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.layer(x + torch.randn_like(x))
+
+
+def built(make, monkeypatch, seed=0):
+    module = ModuleType("brought")
+    module.make = make
+    monkeypatch.setitem(sys.modules, "brought", module)
+    return build(Model(name="m", factory="brought:make", input_shape=(8,)), seed)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (Counts, "keeps state in 'calls'.*take it as an input and return it"),
+        (Remembers, "keeps state in 'state'"),
+        (CountsInPython, "gives other outputs when it is called again"),
+        (WritesInput, "changes its inputs in place"),
+        (HidesLayers, r"a weight of shape \(8, 8\) that is not among its parameters.*ModuleList"),
+        (lambda: nn.Linear(8, 3).half(), r"its weights are float16: call \.float\(\)"),
+    ],
+)
+def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypatch):
+    with pytest.raises(InvalidInput, match=message):
+        built(make, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FillsACache,
+        DrawsNoise,
+        lambda: nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train(),
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)),
+        lambda: nn.DataParallel(nn.Linear(8, 3)),
+    ],
+)
+def test_networks_whose_calls_are_alike_are_taken(make, monkeypatch):
+    built(make, monkeypatch)
+
+
+def test_weights_that_the_first_call_draws_are_seeded(monkeypatch):
+    first, again, other = (built(lambda: nn.LazyLinear(3), monkeypatch, seed).weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
