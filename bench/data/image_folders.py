@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
@@ -17,6 +18,10 @@ from bench.errors import InvalidInput, unknown
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
 """Pillow's modes that are read -> channels; others lose something: 16 bits, transparency, CMYK."""
+TRANSPARENT = ("LA", "RGBA", "PA")
+TURNED = "Orientation"
+"""The EXIF tag of a photograph whose rows are not stored from the top down."""
+NAMES_SHOWN = 10
 TEST_SHARE = 0.2
 SPLIT_SEED = 0
 
@@ -103,31 +108,34 @@ def parse_images(call: Call) -> ImageOptions:
 
 
 def read_image_folder(options: ImageOptions) -> ImageSet:
-    """Raises `InvalidInput` for folders without classes, files that are not images, and images of several sizes."""
+    """Raises `InvalidInput` for folders without classes or with others to test than to train, files that are not images,
+    and images of several sizes."""
     folder = options.folder
     parts = [folder / name for name in ("train", "test") if (folder / name).is_dir()]
     if len(parts) == 1:
         raise InvalidInput(f"{folder}: has {parts[0].name}/ only; give both train/ and test/, or neither")
     found = _list(parts[0] if parts else folder)
     names = tuple(sorted(found))
-    notes: tuple[str, ...] = ()
+    notes = [_describe_labels(folder, names)]
     if len(names) < 2:
         raise InvalidInput(f"{folder}: {len(names)} class; wanted at least two folders of images, one for each class")
     if parts:
         tested = _list(parts[1])
-        if extra := sorted(set(tested) - set(names)):
-            raise InvalidInput(f"{parts[1]}: class {extra[0]!r} is not in {parts[0]}")
+        _check_classes(parts, found, tested)
+        notes += [f"{folder}: {name}/ is not used" for name in _folders(folder) if name not in ("train", "test")]
     else:
         found, tested = _split(found, folder)
         numbers = [sum(map(len, each.values())) for each in (found, tested)]
         split = f"split by class with seed {SPLIT_SEED}, {numbers[0]} images to train and {numbers[1]} to test"
-        notes = (f"{folder} has no train/ and test/: {split}",)
-    shape = _shape([file for each in (found, tested) for files in each.values() for file in files], options)
+        notes += [f"{folder} has no train/ and test/: {split}"]
+    shape, turned = _shape([file for each in (found, tested) for files in each.values() for file in files], options)
+    if turned:
+        notes += [f"{folder}: {turned} images are read as stored, not turned as their EXIF {TURNED} says"]
     for key, values in (("mean", options.mean), ("std", options.std)):
         if values and len(values) != shape[0]:
             raise InvalidInput(f"images({key}=...): {len(values)} numbers for {shape[0]} channels")
     train, test = (_part(each, names, options, shape) for each in (found, tested))
-    return ImageSet(train=train, test=test, class_names=names, notes=notes)
+    return ImageSet(train=train, test=test, class_names=names, notes=tuple(notes))
 
 
 def _numbers(key: str, value: Value) -> tuple[float, ...]:
@@ -137,10 +145,32 @@ def _numbers(key: str, value: Value) -> tuple[float, ...]:
     return tuple(float(one) for one in values if one is not None)
 
 
+def _describe_labels(folder: Path, names: tuple[str, ...]) -> str:
+    """Which label each class has: networks trained elsewhere may have another order."""
+    shown = ", ".join(f"{label} {name}" for label, name in enumerate(names[:NAMES_SHOWN]))
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    return f"{folder}: labels of its classes, whose names are sorted as text: {shown}{more}"
+
+
+def _check_classes(parts: list[Path], trained: Iterable[str], tested: Iterable[str]) -> None:
+    for names, others, place, other in ((tested, trained, *reversed(parts)), (trained, tested, *parts)):
+        if extra := sorted(set(names) - set(others)):
+            raise InvalidInput(
+                f"{place}: {'class' if len(extra) == 1 else 'classes'} {', '.join(map(repr, extra[:NAMES_SHOWN]))} "
+                f"{'is' if len(extra) == 1 else 'are'} not in {other}; both need a folder of every class"
+            )
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
 def _list(folder: Path) -> dict[str, list[Path]]:
     """Class -> its images, sorted. Hidden files do not count."""
     found: dict[str, list[Path]] = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    if stray := sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
+        raise InvalidInput(f"{stray[0]} lies in no folder of a class ({len(stray)} such); move it into one, or out")
+    for place in (folder / name for name in _folders(folder)):
         files = sorted(path for path in place.iterdir() if not path.name.startswith("."))
         if odd := [path for path in files if path.suffix.lower() not in SUFFIXES or not path.is_file()]:
             raise InvalidInput(f"{odd[0]} is not a .png or .jpg ({len(odd)} such in {place}); move it out")
@@ -171,34 +201,42 @@ def _part(
     return ImagePart(files=files, labels=labels, options=options, shape=shape)
 
 
-def _shape(files: list[Path], options: ImageOptions) -> tuple[int, int, int]:
-    """(channels, height, width) of every image, from their headers."""
+def _shape(files: list[Path], options: ImageOptions) -> tuple[tuple[int, int, int], int]:
+    """(channels, height, width) of every image, from their headers, and how many say that they are to be turned."""
     first: dict[tuple[int, int, int], Path] = {}
     seen: Counter[tuple[int, int, int]] = Counter()
+    turned = 0
     for file in files:
-        mode, width, height = _header(file)
-        if mode not in CHANNELS and not (options.channels and mode in ("LA", "RGBA")):
-            raise InvalidInput(f"{file} has mode {mode}; wanted 8 bits, grey or colour (channels=3 drops transparency)")
+        mode, width, height, lies = _header(file)
+        turned += lies
+        if mode not in CHANNELS and not (options.channels and mode in TRANSPARENT):
+            remedy = "transparency is lost" if mode in TRANSPARENT else "convert it first"
+            if mode in TRANSPARENT:
+                remedy += f": where it means nothing, write images(folder={str(options.folder)!r}, channels=3)"
+            raise InvalidInput(f"{file} has mode {mode}; wanted 8 bits, grey or colour: {remedy}")
         side = (options.size, options.size) if options.size else (height, width)
         shape = (options.channels or CHANNELS[mode], *side)
         first.setdefault(shape, file)
         seen[shape] += 1
     if len(seen) > 1:
         (most, _), (odd, _) = seen.most_common(2)
-        where = f"folder={str(options.folder)!r}"
+        sizes = "" if len({shape[1:] for shape in seen}) == 1 else f"size={min(most[1:])}, "
         raise InvalidInput(
             f"{first[odd]} has (channels, height, width) {odd}, most images {most}: "
-            f"write images({where}, size=96, channels={most[0]})"
+            f"write images(folder={str(options.folder)!r}, {sizes}channels={most[0]})"
         )
-    return next(iter(seen))
+    return next(iter(seen)), turned
 
 
-def _header(file: Path) -> tuple[str, int, int]:
-    from PIL import Image, UnidentifiedImageError
+def _header(file: Path) -> tuple[str, int, int, bool]:
+    """Mode, `A` at its end where a colour means transparency, width, height, and whether it is stored turned."""
+    from PIL import ExifTags, Image, UnidentifiedImageError
 
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as image:
-            return image.mode, image.width, image.height
+            clear = "A" if "transparency" in image.info and not image.mode.endswith("A") else ""
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+            return image.mode + clear, image.width, image.height, turned
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"{file} is not a readable image: {error}") from None
 

@@ -19,8 +19,11 @@ def is_npy_folder(folder: Path) -> bool:
 
 def read_npy_folder(folder: Path) -> Arrays:
     """Memory-mapped arrays. Raises `InvalidInput` for a file that is missing or not a plain array."""
-    names = find_inputs(sorted(file.stem for file in folder.glob("*.npy")), str(folder))
-    return collect(str(folder), names, {key: _map(folder / f"{key}.npy") for key in keys_of(names)})
+    stems = sorted(file.stem for file in folder.glob("*.npy"))
+    names = find_inputs(stems, str(folder))
+    keys = keys_of(names)
+    unused = [f"{stem}.npy" for stem in stems if stem not in keys]
+    return collect(str(folder), names, {key: _map(folder / f"{key}.npy") for key in keys}, unused)
 
 
 def _map(file: Path) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bench.data.arrays import Arrays
@@ -15,9 +15,10 @@ NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 def read_npz_set(file: Path) -> Arrays:
     """Raises `InvalidInput` as `read_npz`, and for inputs to train with that are not those to test with."""
-    names = find_inputs(list_npz(file), str(file))
+    keys = list_npz(file)
+    names = find_inputs(keys, str(file))
     arrays = read_npz(file, keys_of(names))
-    return collect(str(file), names, arrays)
+    return collect(str(file), names, arrays, unused=sorted(set(keys) - set(keys_of(names))))
 
 
 def find_inputs(keys: Iterable[str], place: str) -> tuple[str, ...]:
@@ -42,11 +43,17 @@ def keys_of(names: tuple[str, ...]) -> tuple[str, ...]:
     return (*inputs, "y_train", "y_test")
 
 
-def collect(place: str, names: tuple[str, ...], arrays: dict[str, Array]) -> Arrays:
-    """The arrays of `keys_of` as a source."""
+def collect(place: str, names: tuple[str, ...], arrays: dict[str, Array], unused: Sequence[str]) -> Arrays:
+    """The arrays of `keys_of` as a source. `unused`: names of others that lie beside them."""
     x_train, x_test = (
         tuple(arrays[f"x_{part}.{name}"] for name in names) or (arrays[f"x_{part}"],) for part in ("train", "test")
     )
     return Arrays(
-        place=place, x_train=x_train, y_train=arrays["y_train"], x_test=x_test, y_test=arrays["y_test"], names=names
+        place=place,
+        x_train=x_train,
+        y_train=arrays["y_train"],
+        x_test=x_test,
+        y_test=arrays["y_test"],
+        names=names,
+        notes=(f"{place}: not used: {', '.join(unused)}",) if unused else (),
     )

@@ -138,9 +138,11 @@ def take_input(values: Array, place: str) -> Array:
         return np.ascontiguousarray(values)
     if values.dtype.kind != "f":
         raise InvalidInput(f"{place} is {values.dtype}; wanted uint8 or a float type, or whole numbers as token ids")
-    converted = np.ascontiguousarray(values, np.float32)
+    with np.errstate(over="ignore"):
+        converted = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(converted).all():
-        raise InvalidInput(f"{place} holds NaN or infinite values")
+        beyond = np.isfinite(values).all()
+        raise InvalidInput(f"{place} holds {'values beyond float32: scale them' if beyond else 'NaN or infinite values'}")
     return converted
 
 

@@ -46,12 +46,23 @@ class Classification(Task):
     def take_targets(self, targets: Array, place: str) -> Array:
         """int64 labels from 0."""
         if targets.ndim != 1 or len(targets) == 0:
-            raise InvalidInput(f"{place} has shape {targets.shape}; wanted (N,), N > 0")
+            raise InvalidInput(f"{place} has shape {targets.shape}; wanted (N,), N > 0{_hint_labels(targets)}")
         if not np.issubdtype(targets.dtype, np.integer):
-            raise InvalidInput(f"{place} is {targets.dtype}; wanted integers")
+            raise InvalidInput(f"{place} is {targets.dtype}; wanted integers{_hint_labels(targets)}")
         if targets.min() < 0:
             raise InvalidInput(f"{place} has label {targets.min()}; labels start at 0")
         return targets.astype(np.int64, copy=False)
+
+
+def _hint_labels(targets: Array) -> str:
+    """How targets that are no labels become some, where that is plain."""
+    if targets.dtype.kind in "USO":
+        return ": number the classes from 0, as np.unique(names, return_inverse=True)[1] does"
+    if targets.ndim == 2 and targets.shape[1] == 1:
+        return ": one number a sample, as y[:, 0] has"
+    if targets.ndim == 2 and np.isin(targets, (0, 1)).all() and (targets.sum(axis=1) == 1).all():
+        return ": one-hot rows become labels by y.argmax(axis=1)"
+    return ": for numbers to predict, --task regression" if targets.ndim == 1 and targets.dtype.kind == "f" else ""
 
 
 @final

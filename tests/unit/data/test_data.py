@@ -219,3 +219,30 @@ def test_what_is_called_npz_and_is_something_else_is_refused(tmp_path, content, 
     path.write_bytes(content)
     with pytest.raises(InvalidInput, match=rf"other\.npz.* {message}|other\.npz: {message}"):
         load_data(str(path), None)
+
+
+@pytest.mark.parametrize(
+    ("targets", "remedy"),
+    [
+        (np.array(list("abcabc")), r"np\.unique\(names, return_inverse=True\)"),
+        (np.eye(3)[[0, 1, 2, 0, 1, 2]], r"one-hot .* y\.argmax\(axis=1\)"),
+        (np.array([[0], [1], [2], [0], [1], [2]]), r"y\[:, 0\]"),
+        (np.linspace(0, 1, 6), "--task regression"),
+    ],
+)
+def test_targets_that_are_no_labels_are_refused_with_what_makes_them_some(tmp_path, targets, remedy):
+    with pytest.raises(InvalidInput, match=rf"y_train .*{remedy}"):
+        load_data(npz(tmp_path / "a.npz", y_train=targets))
+
+
+def test_values_beyond_float32_are_not_called_infinite(tmp_path, recwarn):
+    with pytest.raises(InvalidInput, match="x_train holds values beyond float32: scale them"):
+        load_data(npz(tmp_path / "a.npz", x_train=np.full((6, 1, 5, 5), 1e300)))
+    assert not len(recwarn)
+
+
+def test_arrays_that_are_not_used_are_told(tmp_path):
+    assert load_data(npz(tmp_path / "a.npz", x_val=np.zeros(3), y_val=np.zeros(3))).notes == (
+        f"{tmp_path / 'a.npz'}: not used: x_val, y_val",
+    )
+    assert load_data(npz(tmp_path / "b.npz")).notes == ()

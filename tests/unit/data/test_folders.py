@@ -34,7 +34,48 @@ def test_a_folder_without_parts_is_split_by_class_and_says_so(tmp_path):
     first, second = load_data(str(images(tmp_path))), load_data(str(tmp_path))
     assert (len(first.train), len(first.test)) == (8, 2)
     assert first.digest == second.digest
-    assert "split by class with seed 0, 8 images to train and 2 to test" in first.notes[0]
+    assert "split by class with seed 0, 8 images to train and 2 to test" in first.notes[1]
+
+
+def test_the_label_of_each_class_is_told(tmp_path):
+    (note, _) = load_data(str(images(tmp_path, classes=("2", "10", "1")))).notes
+    assert note.endswith("sorted as text: 0 1, 1 10, 2 2")
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "message"),
+    [
+        (("ant", "cat"), ("ant", "bee", "cat", "dog"), r"test: classes 'bee', 'dog' are not in .*train"),
+        (("ant", "bee", "cat"), ("ant", "bee"), r"train: class 'cat' is not in .*test"),
+        (("ant", "cat"), ("Ant", "cat"), r"test: class 'Ant' is not in .*train"),
+    ],
+)
+def test_classes_to_test_that_are_not_those_to_train_are_named(tmp_path, trained, tested, message):
+    images(tmp_path / "train", classes=trained)
+    images(tmp_path / "test", classes=tested)
+    with pytest.raises(InvalidInput, match=message):
+        load_data(str(tmp_path))
+
+
+def test_what_is_not_used_and_not_turned_is_told(tmp_path):
+    for part in ("train", "test", "val"):
+        images(tmp_path / part)
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "ant" / "photo.jpg", exif=turned)
+    notes = load_data(str(tmp_path)).notes
+    assert [note for note in notes if "val/ is not used" in note]
+    assert [note for note in notes if "1 images are read as stored, not turned as their EXIF" in note]
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
+def test_transparency_is_never_dropped_without_being_asked_to(tmp_path, mode):
+    images(tmp_path)
+    clear = {} if mode == "RGBA" else {"transparency": 0 if mode == "P" else (0, 0, 0)}
+    Image.new(mode, (8, 6)).save(tmp_path / "ant" / "clear.png", **clear)
+    with pytest.raises(InvalidInput, match=r"clear\.png has mode \w+A; .*write images\(folder='.*', channels=3\)"):
+        load_data(str(tmp_path))
+    assert load_data(f"images(folder='{tmp_path}', channels=3)").input_shape == (3, 6, 8)
 
 
 def test_sizes_means_and_deviations_are_those_asked_for(tmp_path):
@@ -49,7 +90,9 @@ def test_sizes_means_and_deviations_are_those_asked_for(tmp_path):
     [
         (lambda folder: (folder / "ant" / "notes.txt").write_text("x"), r"notes\.txt is not a \.png"),
         (lambda folder: (folder / "ant" / "0.png").write_bytes(b"no image"), r"0\.png is not a readable image"),
-        (lambda folder: Image.new("RGB", (9, 9)).save(folder / "ant" / "z.png"), r"z\.png has .*size=96"),
+        (lambda folder: Image.new("RGB", (9, 9)).save(folder / "ant" / "z.png"), r"z\.png has .*size=6, channels=3"),
+        (lambda folder: Image.new("L", (8, 6)).save(folder / "ant" / "z.png"), r"folder='.*', channels=3\)"),
+        (lambda folder: Image.new("RGB", (8, 6)).save(folder / "z.png"), r"z\.png lies in no folder of a class"),
         (lambda folder: Image.new("I;16", (8, 6)).save(folder / "ant" / "z.png"), r"z\.png has mode I;16"),
         (lambda folder: (folder / "bee").mkdir(), "bee holds no image"),
         (lambda folder: (folder / "train").mkdir(), "train/ only"),

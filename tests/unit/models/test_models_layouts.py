@@ -14,6 +14,7 @@ from bench.device.stored import write_npz
 from bench.errors import InvalidInput, Unsupported
 from bench.inputs.given import read_given
 from bench.inputs.layout import FIRST, LAST, find_layout, find_ways
+from bench.models.factory import build
 from bench.models.layouts import describe_layout, lay_out
 from bench.models.registry import resolve
 from bench.types import TensorSpec
@@ -141,3 +142,79 @@ def test_a_file_of_inputs_is_turned_and_says_so(tmp_path):
     assert taken.notes == ("x.npz: 'x' is turned to channels first",)
     with pytest.raises(Unsupported, match=r"has shape \(2, 8, 8, 3\); wanted \(samples, 4, 8, 8\)"):
         read_given(tmp_path / "x.npz", [TensorSpec(name="x", shape=(-1, 4, 8, 8))])
+
+
+class Pair(nn.Module):
+    """Takes an image channels first beside numbers; `mixed`: and another one channels last."""
+
+    def __init__(self, *, mixed=False):
+        super().__init__()
+        self.image, self.numbers = nn.Conv2d(3, 2, 3), nn.Linear(5, 2)
+        self.other = nn.Linear(3, 2) if mixed else None
+
+    def forward(self, image, numbers, other=None):
+        found = self.image(image).mean((2, 3)) + self.numbers(numbers)
+        return found if self.other is None else found + self.other(other).mean((1, 2))
+
+
+class Loose(nn.Module):
+    """Takes images in both layouts."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = nn.Linear(5, 2)
+
+    def forward(self, image, numbers):
+        return self.numbers(numbers) + image.mean((1, 2, 3))[:, None]
+
+
+class Twice(nn.Module):
+    """Takes two images of one layout, whichever it is."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, image, other):
+        assert image.shape != other.shape
+        return self.layer((image - image).flatten(1)[:, :3] + (other - other).flatten(1)[:, :3])
+
+
+PAIRS = {"pair": Pair, "mixed": lambda: Pair(mixed=True), "loose": Loose, "twice": Twice}
+
+
+def several(tmp_path, monkeypatch, name, **shapes):
+    """What `lay_out` makes of a function's network and a data set with an input of each shape, and the data set."""
+    generator = np.random.default_rng(0)
+    arrays = {"y_train": np.arange(4) % 2, "y_test": np.arange(4) % 2}
+    for key, shape in shapes.items():
+        arrays |= {f"x_{part}.{key}": generator.random((4, *shape), dtype=np.float32) for part in ("train", "test")}
+    np.savez(tmp_path / "several.npz", **arrays)
+    data = load_data(str(tmp_path / "several.npz"))
+    monkeypatch.setattr("bench.models.factory.load_factory", lambda _path: PAIRS[name])
+    return lay_out(resolve("nets:build", data), data, 0), data
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "layouts"),
+    [
+        ("pair", {"image": LAST_SHAPE, "numbers": (5,)}, (FIRST, "")),
+        ("pair", {"numbers": (5,), "image": LAST_SHAPE}, ("", FIRST)),
+        ("pair", {"image": FIRST_SHAPE, "numbers": (5,)}, ()),
+        ("mixed", {"image": LAST_SHAPE, "numbers": (5,), "other": LAST_SHAPE}, (FIRST, "", "")),
+    ],
+)
+def test_images_among_several_inputs_are_turned_each_for_itself(tmp_path, monkeypatch, name, shapes, layouts):
+    model, data = several(tmp_path, monkeypatch, name, **shapes)
+    assert model.layouts == layouts
+    laid = data.laid_out(model.layouts)
+    assert [item.sizes[1:] for item in model.inputs] == [one.shape[1:] for one in laid.sample]
+    assert model.input_shape == laid.input_shape
+    build(model, 0)
+
+
+def test_images_among_several_inputs_that_could_be_either_are_refused(tmp_path, monkeypatch):
+    with pytest.raises(InvalidInput, match="look channels last, and nets:build takes them and"):
+        several(tmp_path, monkeypatch, "loose", image=LAST_SHAPE, numbers=(5,))
+    with pytest.raises(InvalidInput, match="takes them turned in 2 ways"):
+        several(tmp_path, monkeypatch, "twice", image=(8, 9, 3), other=(8, 9, 3))
