@@ -142,7 +142,9 @@ def take_input(values: Array, place: str) -> Array:
         converted = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(converted).all():
         beyond = np.isfinite(values).all()
-        raise InvalidInput(f"{place} holds {'values beyond float32: scale them' if beyond else 'NaN or infinite values'}")
+        raise InvalidInput(
+            f"{place} holds {'values beyond float32: scale them' if beyond else 'NaN or infinite values'}"
+        )
     return converted
 
 

@@ -117,7 +117,9 @@ def _hint_type(model: Model, module: nn.Module) -> str:
     """The remedy where the network computes in another type than its inputs have."""
     kinds = {str(value.dtype).removeprefix("torch.") for value in module.parameters() if value.is_floating_point()}
     if kinds != {"float32"}:
-        return f"; its weights are {', '.join(sorted(kinds))}: call .float() on the network before the function returns it"
+        return (
+            f"; its weights are {', '.join(sorted(kinds))}: call .float() on the network before the function returns it"
+        )
     if any(item.dtype not in {"", "float32"} for item in model.inputs):
         return "; it computes with floats: give them as float32" + (" in the data set" if model.data else "")
     return ""

@@ -28,12 +28,16 @@ def check_plain(module: nn.Module, zeros: Sequence[Tensor], who: str) -> None:
     that are not its parameters.
     """
     generator = torch.Generator().manual_seed(SEED)
-    inputs = [torch.rand(one.shape, generator=generator).to(one.dtype) if one.is_floating_point() else one for one in zeros]
+    inputs = [
+        torch.rand(one.shape, generator=generator).to(one.dtype) if one.is_floating_point() else one for one in zeros
+    ]
     before = [one.clone() for one in inputs]
     watch = _Strangers(module)
     first, kept = _call(module, inputs, watch)
     if not all(map(torch.equal, inputs, before)):
-        raise InvalidInput(f"{who} changes its inputs in place: use the form that gives a new tensor, as x * 2 for x.mul_(2)")
+        raise InvalidInput(
+            f"{who} changes its inputs in place: use the form that gives a new tensor, as x * 2 for x.mul_(2)"
+        )
     second, later = _call(module, inputs, watch)
     if changed := [name for name, value in later.items() if name in kept and not _alike(value, kept[name])]:
         raise InvalidInput(

@@ -174,7 +174,9 @@ class Writes(nn.Module):
         return self.layer(x.mul_(2)) if self.to_input else self.layer(x) + self.calls.add_(1)
 
 
-@pytest.mark.parametrize(("to_input", "message"), [(False, "changes 'calls' at every call"), (True, "its input 'x' in place")])
+@pytest.mark.parametrize(
+    ("to_input", "message"), [(False, "changes 'calls' at every call"), (True, "its input 'x' in place")]
+)
 def test_a_program_that_writes_into_a_buffer_or_its_input_is_refused(to_input, message, tmp_path):
     file = save(tmp_path / "writes.pt2", Writes(to_input=to_input).eval(), torch.randn(4, 8))
     with pytest.raises(InvalidInput, match=message):

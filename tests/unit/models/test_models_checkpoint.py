@@ -35,7 +35,9 @@ def same(first, second):
     )
 
 
-@pytest.mark.parametrize("form", ["safetensors", "pt", "nested", "without counters", "module.", "model.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "form", ["safetensors", "pt", "nested", "without counters", "module.", "model.", "module._orig_mod."]
+)
 def test_weights_come_back_to_the_bit(tmp_path, form):
     source, target = network(1), network(2)
     state = source.state_dict()
@@ -106,7 +108,10 @@ def test_an_empty_checkpoint_has_a_reason(tmp_path):
         (lambda s: {**s, "3.bias": torch.full((3,), float("nan"))}, r"3\.bias holds NaN"),
         (lambda s: {"module." + k: v for k, v in s.items() if k != "3.bias"}, r"lacks 3\.bias; has besides nothing"),
         (lambda s: {"other." + k + "x": v for k, v in s.items()}, r"besides other\.0"),
-        (lambda s: {**s, "3.weight": (s["3.weight"] * 127).to(torch.int8)}, r"3\.weight holds int8, the network float32"),
+        (
+            lambda s: {**s, "3.weight": (s["3.weight"] * 127).to(torch.int8)},
+            r"3\.weight holds int8, the network float32",
+        ),
         (lambda s: {**s, "3.bias": s["3.bias"] + 1j}, r"3\.bias holds complex64, the network float32"),
         (lambda s: {**s, "1.num_batches_tracked": torch.tensor(0.5)}, "holds float32, the network int64"),
         (lambda s: {"model": s, "model_ema": {k: v * 0 for k, v in s.items()}}, r"several sets .*\(model, model_ema\)"),
