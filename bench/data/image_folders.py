@@ -153,12 +153,12 @@ def _describe_labels(folder: Path, names: tuple[str, ...]) -> str:
 
 
 def _check_classes(parts: list[Path], trained: Iterable[str], tested: Iterable[str]) -> None:
-    for names, others, place, other in ((tested, trained, *reversed(parts)), (trained, tested, *parts)):
-        if extra := sorted(set(names) - set(others)):
-            raise InvalidInput(
-                f"{place}: {'class' if len(extra) == 1 else 'classes'} {', '.join(map(repr, extra[:NAMES_SHOWN]))} "
-                f"{'is' if len(extra) == 1 else 'are'} not in {other}; both need a folder of every class"
-            )
+    train, test = set(trained), set(tested)
+    for extra, place, other in ((test - train, parts[1], parts[0]), (train - test, parts[0], parts[1])):
+        if extra:
+            shown = ", ".join(map(repr, sorted(extra)[:NAMES_SHOWN]))
+            some = f"class {shown} is" if len(extra) == 1 else f"classes {shown} are"
+            raise InvalidInput(f"{place}: {some} not in {other}; both need a folder of every class")
 
 
 def _folders(folder: Path) -> list[str]:
