@@ -107,7 +107,7 @@ def _refuse_rivals(content: object, wanted: Mapping[str, Tensor], path: Path) ->
     ]
     if len(names) > 1:
         raise InvalidInput(
-            f"{path} holds several sets of weights ({', '.join(names)}): save the one you mean alone, as "
+            f"{path} holds several sets of weights ({', '.join(names)}): save the one you mean by itself, as "
             f"torch.save(torch.load({path.name!r})[{names[0]!r}], 'weights.pt')"
         )
 

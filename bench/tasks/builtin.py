@@ -55,7 +55,7 @@ class Classification(Task):
 
 
 def _hint_labels(targets: Array) -> str:
-    """How targets that are no labels become some, where that is plain."""
+    """How targets that are not labels become some, where that is plain."""
     if targets.dtype.kind in "USO":
         return ": number the classes from 0, as np.unique(names, return_inverse=True)[1] does"
     if targets.ndim == 2 and targets.shape[1] == 1:
