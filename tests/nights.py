@@ -12,7 +12,8 @@ from fake_records import record, run
 from sqlalchemy import insert
 
 from bench.records import Launch, Record, Run
-from bench.store import Store
+from bench.regress.figures import take_all
+from bench.store import CellFigures, Store
 from bench.store.codec import pack_record, pack_run
 from bench.store.schema import CELLS, RUNS
 from bench.types import Cost
@@ -95,6 +96,11 @@ def fill(store: Store, nights: Sequence[tuple[Run, Sequence[Record]]]) -> None:
 def history(latencies: Sequence[float | None], **changes: Any) -> list[tuple[Run, list[Record]]]:
     """Nights of one cell; None: a night whose cell has no latency."""
     return [(one, [cell(one, value, **changes)]) for one, value in ((night(n), v) for n, v in enumerate(latencies))]
+
+
+def figures(nights: Sequence[tuple[Run, Sequence[Record]]]) -> list[tuple[Run, tuple[CellFigures, ...]]]:
+    """What a history reads of nights."""
+    return [(one, take_all(one, records)) for one, records in nights]
 
 
 def several(series: Mapping[str, Sequence[float]]) -> list[tuple[Run, list[Record]]]:

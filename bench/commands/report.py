@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from bench.errors import InvalidInput
 from bench.paths import database, written
 from bench.records import Run
+from bench.regress.figures import read_figures
 from bench.regress.judge import MOST
 from bench.regress.series import pick_newest
 from bench.regress.timeline import trace_history
@@ -49,10 +51,11 @@ def report_stored(
         return write_report(store, chosen, out or results, "--out" if out else "--results", timelines)
 
 
-def trace_store(store: Store, runs: Sequence[Run]) -> list[Timeline]:
-    """The series of the newest `MOST` nights of each suite, read one at a time; none of a single run."""
+def trace_store(store: Store, runs: Sequence[Run], alarms: Mapping[str, str] = MappingProxyType({})) -> list[Timeline]:
+    """The series of the newest `MOST` nights of each suite, read one at a time; none of a single run. `alarms`: as
+    `trace_history` takes them."""
     newest = pick_newest(runs, MOST)
-    return trace_history((run, store.records(run.run_id)) for run in newest) if len(newest) > 1 else []
+    return trace_history(read_figures(store, newest), alarms) if len(newest) > 1 else []
 
 
 def write_report(

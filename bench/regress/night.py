@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bench.records import Run
 from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
+from bench.regress.figures import read_figures
 from bench.regress.judge import MOST, RECENT, judge
 from bench.regress.missing import find_missing
 from bench.regress.series import History, pick_newest, read_history
@@ -78,7 +79,7 @@ def judge_night(
 ) -> Night:
     """Reads the newest `MOST` nights of each target and suite, one at a time, and judges every series. The store has a run."""
     runs = pick_newest([run for run in store.runs() if target in (None, run.target)], MOST)
-    history = read_history((run, store.records(run.run_id)) for run in runs)
+    history = read_history(read_figures(store, runs))
     judged = [judge(series, recent=recent) for _, series in sorted(history.series.items())]
     again = store.remeasured()
     raised = raise_alarms(judged, rate=rate, smallest_effect=smallest_effect)

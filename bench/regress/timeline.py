@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.records import SMALLEST_EFFECT, Record, Run
+from bench.records import SMALLEST_EFFECT, Run
 from bench.regress.environment import compare_environments
 from bench.regress.judge import MOST, find_fact, seed_of
 from bench.regress.series import Point, Series, read_history
-from bench.report.timeline import Mark, Timeline
+from bench.report.timeline import MOST_MARKS, Mark, Timeline
 from bench.stats.changes import find_changes
 from bench.stats.levels import level_ratio
+from bench.store import CellFigures
 
+Said = dict[tuple[int, int], str]
+"""Two environments, by the identity of the objects -> how they differ."""
 SCREENED = 60
 """From so many nights on, a series is first screened: its change points take 20 times as long."""
 SEEN = 4.5
@@ -22,21 +28,28 @@ SEEN = 4.5
 deviations over 3 nights to 0.6 over 182, none of 40 did (least 4.95)."""
 
 
-def trace_history(nights: Iterable[tuple[Run, Iterable[Record]]]) -> list[Timeline]:
-    """A time line for each series of two nights or more, of runs in the order of their start."""
-    return trace_series(sorted(read_history(nights).series.values(), key=lambda series: series.key))
+def trace_history(
+    nights: Iterable[tuple[Run, Iterable[CellFigures]]], alarms: Mapping[str, str] = MappingProxyType({})
+) -> list[Timeline]:
+    """A time line for each series of two nights or more, of runs in the order of their start.
+
+    `alarms`: series -> what is said of it.
+    """
+    return trace_series(sorted(read_history(nights).series.values(), key=lambda series: series.key), alarms)
 
 
-def trace_series(series: Iterable[Series]) -> list[Timeline]:
+def trace_series(series: Iterable[Series], alarms: Mapping[str, str] = MappingProxyType({})) -> list[Timeline]:
     """Their newest `MOST` points each."""
-    return [trace(one) for one in series if len(one.points) > 1]
+    said: Said = {}
+    return [trace(one, said, alarms.get(one.key.text, "")) for one in series if len(one.points) > 1]
 
 
-def trace(series: Series) -> Timeline:
+def trace(series: Series, said: Said, alarm: str = "") -> Timeline:
     """One series with all its changes beyond the smallest effect. Deterministic."""
     points = series.points[-MOST:]
     values = [point.value for point in points]
     changes, size = mark_changes(series, points, values)
+    environment, earlier = mark_environment(points, said)
     return Timeline(
         cell=series.key.cell,
         metric=series.key.metric,
@@ -44,8 +57,10 @@ def trace(series: Series) -> Timeline:
         at=tuple(point.at for point in points),
         values=tuple(values),
         changes=tuple(changes),
-        environment=tuple(mark_environment(points)),
+        environment=environment,
+        earlier=earlier,
         size=size,
+        alarm=alarm,
     )
 
 
@@ -62,7 +77,7 @@ def mark_changes(series: Series, points: Sequence[Point], values: Sequence[float
     size = 0.0
     if len(values) >= SCREENED and deviate(values) < SEEN:
         return [], 0.0
-    places = [change.index for change in find_changes(values, seed=seed_of(series))]
+    places = [change.index for change in find_changes(values, seed=seed_of(series), exact=False)]
     bounds = [0, *places, len(values)]
     for start, place, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
         level = level_ratio(values[start:place], values[place:end])
@@ -86,10 +101,18 @@ def deviate(values: Sequence[float]) -> float:
         return float("inf")
     scaled = np.clip(found / scale, -6, 6)
     sums = np.concatenate([[0.0], np.cumsum(scaled - scaled.mean())])
-    number, ends = len(values), np.arange(len(values) + 1)
+    apart = np.subtract(sums[:, None], sums)
+    return float(np.multiply(np.abs(apart, out=apart), weigh(len(values)), out=apart).max())
+
+
+@lru_cache(maxsize=8)
+def weigh(number: int) -> NDArray[np.float64]:
+    """What `deviate` multiplies by for every two ends of a stretch: 0 where it is too short or too long."""
+    ends = np.arange(number + 1)
     lengths = np.abs(ends[:, None] - ends).astype(np.float64)
-    lengths[(lengths < 2) | (lengths > number - 1)] = np.nan
-    return float(np.nanmax(np.abs(sums[:, None] - sums) / np.sqrt(lengths * (1 - lengths / number))))
+    allowed = (lengths >= 2) & (lengths <= number - 1)
+    share = np.where(allowed, lengths * (1 - lengths / number), 1)
+    return np.where(allowed, 1 / np.sqrt(share), 0)
 
 
 def describe(ratio: float, series: Series) -> str:
@@ -103,11 +126,19 @@ def percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 
-def mark_environment(points: Sequence[Point]) -> list[Mark]:
-    """The facts that differ between neighbouring nights."""
-    return [
-        Mark(place=place, text=f"{after.at[:10]}: {'; '.join(found)}")
-        for place, (before, after) in enumerate(pairwise(points), 1)
-        if before.environment != after.environment
-        and (found := compare_environments(before.environment, after.environment))
-    ]
+def mark_environment(points: Sequence[Point], said: Said) -> tuple[tuple[Mark, ...], int]:
+    """The facts that differ between neighbouring nights, of the newest `MOST_MARKS`, and how many more there are.
+
+    `said`: what was found of two environments, which many series share.
+    """
+    marks = []
+    for place, (before, after) in enumerate(pairwise(points), 1):
+        if before.environment is after.environment:
+            continue
+        pair = id(before.environment), id(after.environment)
+        if pair not in said:
+            said[pair] = "; ".join(compare_environments(before.environment, after.environment))
+        if said[pair]:
+            marks.append((place, f"{after.at[:10]}: {said[pair]}"))
+    newest = tuple(Mark(place=place, text=text) for place, text in marks[-MOST_MARKS:])
+    return newest, len(marks) - len(newest)

@@ -18,6 +18,7 @@ from bench.stats import (
     energy_of,
     host_memory,
     latency,
+    latency_p50,
     promised_speedup,
     ratio,
     score_drop_interval,
@@ -244,6 +245,15 @@ def latency_columns(record: Record) -> Row:
         "samples": found.samples,
         "clean_share": found.clean_share,
     }
+
+
+def find_p50_ms(record: Record) -> float | None:
+    """`latency_p50_ms` by itself: a history reads no other latency."""
+    if record.clock is Clock.SIMULATED:
+        return record.simulation.latency_ms if record.simulation else None
+    if summarized := summarize(record.launches):
+        return summarized.p50.value if summarized.p50 else None
+    return latency_p50(record.launches, record.clock) if has_samples(record) else None
 
 
 def summarized_columns(found: SummarizedLatency, record: Record) -> Row:

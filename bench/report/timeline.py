@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_MARKS = 12
+"""Marks that a picture has at most; changes of the level come first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
@@ -18,7 +21,7 @@ class Timeline:
     """The points of one series by night. `at`: when each run began, ISO 8601. `size`: of its newest change, as |ratio - 1|.
 
     `changes`: where its level changed, by how much, with the 95 % interval. `environment`: what differs from the night
-    before.
+    before, the newest `MOST_MARKS`; `earlier`: how many more there are. `alarm`: what the newest night says of it, in words.
     """
 
     cell: str
@@ -29,3 +32,5 @@ class Timeline:
     changes: tuple[Mark, ...] = ()
     environment: tuple[Mark, ...] = ()
     size: float = 0.0
+    earlier: int = 0
+    alarm: str = ""

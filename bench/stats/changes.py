@@ -27,6 +27,9 @@ EXCEEDED = 2
 Sequential Monte Carlo p-values, Biometrika 78, 1991)."""
 TAIL = 50
 """Largest permuted statistics that an exponential tail is fitted to."""
+CLEAR = 60
+NEVER = 1e-6
+"""Probability, by the tail of `CLEAR` permutations, from which on a change is taken for certain."""
 ROUNDED = 1e-4
 """Statistics of permutations that differ by less are equal: their sums are in 32 bits."""
 
@@ -50,8 +53,10 @@ class Split:
     statistic: float
 
 
-def find_changes(values: Sequence[float], *, seed: int = 0, level: float = LEVEL) -> list[Change]:
+def find_changes(values: Sequence[float], *, seed: int = 0, level: float = LEVEL, exact: bool = True) -> list[Change]:
     """Every change point, by index. Deterministic for a seed. ValueError: a value is not finite.
+
+    `exact`: whether the probability of a clear change is wanted; without, the same changes are found 5 times as fast.
 
     The stretch whose best split has the largest statistic is tested next; the first test that does not reject at
     `level` ends the search. A stretch of fewer than 4 points has no change.
@@ -71,7 +76,7 @@ def find_changes(values: Sequence[float], *, seed: int = 0, level: float = LEVEL
         if not open_ones:
             break
         _, (start, stop), split = max(open_ones, key=lambda one: one[0])
-        p = permutation_p(series[start:stop], random)
+        p = permutation_p(series[start:stop], random, exact=exact)
         if p > level:
             break
         found.append(Change(index=start + split.index, p=p, statistic=split.statistic))
@@ -126,13 +131,14 @@ def make_search(size: int, kind: type[np.floating[Any]]) -> Callable[[Values], S
     return search
 
 
-def permutation_p(values: Values, random: np.random.Generator) -> float:
+def permutation_p(values: Values, random: np.random.Generator, *, exact: bool = True) -> float:
     """How often a random order of the values has a split as good as theirs, of at most 499 orders.
 
     Where fewer than `EXCEEDED` of all orders reach it, an exponential tail through the largest of them says how rare
     it is (as Knijnenburg et al., Fewer permutations, more accurate P-values, Bioinformatics 25, 2009, with shape 0:
     energy statistics have exponential tails). Never below 2 / C(n, k), k points being on the smaller side: so often
-    chance puts the same k points at an end.
+    chance puts the same k points at an end. Unless `exact`, only the first `CLEAR` orders are searched where these say
+    less than `NEVER`; the others are drawn all the same, so that the next test gets the orders it would have got.
     """
     scaled = (values - np.median(values)) / np.ptp(values)
     search = make_search(len(values), np.float32)
@@ -140,6 +146,10 @@ def permutation_p(values: Values, random: np.random.Generator) -> float:
     while len(drawn) < PERMUTATIONS and reached < EXCEEDED:
         drawn.append(search(random.permutation(scaled)).statistic)
         reached += drawn[-1] >= own.statistic * (1 - ROUNDED)
+        if not exact and len(drawn) == CLEAR and tail_p(np.sort(drawn), own.statistic, reached) < NEVER:
+            for _ in range(PERMUTATIONS - CLEAR):
+                random.permutation(scaled)
+            break
     if reached >= EXCEEDED:
         return reached / len(drawn)
     return max(tail_p(np.sort(drawn), own.statistic, reached), 2 / comb(len(values), own.index))

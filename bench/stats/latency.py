@@ -76,26 +76,43 @@ def latency(launches: Sequence[Launch], clock: Clock) -> Latency:
     Student's over the logarithms of at least 3 launch medians, widened to hold the median of medians where that
     lies outside. Launches without samples are left out. ValueError: no launch has samples.
     """
-    raws = [np.asarray(pick_samples(one, clock), dtype=np.float64) for one in launches]
-    cleans = [keep_clean(pick_samples(one, clock), one.waits_ns) for one in launches if len(pick_samples(one, clock))]
-    raws = [raw for raw in raws if len(raw)]
-    if not raws:
-        raise ValueError(f"no samples of the {clock.value} clock")
-    enough = all(len(kept) >= min(MIN_CLEAN, len(raw)) for (kept, _), raw in zip(cleans, raws, strict=True))
-    used = [kept for kept, _ in cleans] if enough else raws
+    raws, cleans, used = choose_samples(launches, clock)
     pooled = np.concatenate(used) / 1e6
     tails, missing = find_quantiles(pooled)
     return Latency(
         mean=float(pooled.mean()),
-        p50=estimate_over_launches([float(np.median(samples)) / 1e6 for samples in used]),
+        p50=estimate_over_launches(find_medians(used)),
         p90=tails["p90"],
         p99=tails["p99"],
         samples=len(pooled),
         clean_share=pool_shares(cleans, raws),
         raw_p50=float(np.median([np.median(raw) for raw in raws])) / 1e6,
-        basis="clean" if enough else "raw",
+        basis="raw" if used is raws else "clean",
         missing=missing,
     )
+
+
+def latency_p50(launches: Sequence[Launch], clock: Clock) -> float:
+    """`latency(...).p50.value` by itself, at a tenth of the cost. ValueError: as `latency`."""
+    return float(np.median(find_medians(choose_samples(launches, clock)[2])))
+
+
+def find_medians(used: Sequence[Nanoseconds]) -> list[float]:
+    """The median of each launch, in ms."""
+    return [float(np.median(samples)) / 1e6 for samples in used]
+
+
+def choose_samples(
+    launches: Sequence[Launch], clock: Clock
+) -> tuple[list[Nanoseconds], list[tuple[Nanoseconds, float | None]], list[Nanoseconds]]:
+    """Of each launch with samples: all, the clean ones with their share, and those that count. ValueError: as `latency`."""
+    picked = [(pick_samples(one, clock), one.waits_ns) for one in launches if len(pick_samples(one, clock))]
+    raws = [np.asarray(samples, dtype=np.float64) for samples, _ in picked]
+    if not raws:
+        raise ValueError(f"no samples of the {clock.value} clock")
+    cleans = [keep_clean(samples, waits) for samples, waits in picked]
+    enough = all(len(kept) >= min(MIN_CLEAN, len(raw)) for (kept, _), raw in zip(cleans, raws, strict=True))
+    return raws, cleans, [kept for kept, _ in cleans] if enough else raws
 
 
 def pick_samples(launch: Launch, clock: Clock) -> Sequence[int]:

@@ -2,7 +2,8 @@
 
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
+from bench.store.figures import CellFigures, Figure
 from bench.store.remeasured import Remeasured
 from bench.store.triage import STATES, Triage
 
-__all__ = ["STATES", "Remeasured", "Store", "Triage", "find_absent_file"]
+__all__ = ["STATES", "CellFigures", "Figure", "Remeasured", "Store", "Triage", "find_absent_file"]

@@ -14,10 +14,20 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
-from bench.store.codec import pack_again, pack_record, pack_run, unpack_again, unpack_record, unpack_run
+from bench.store.codec import (
+    pack_again,
+    pack_figures,
+    pack_record,
+    pack_run,
+    unpack_again,
+    unpack_figures,
+    unpack_record,
+    unpack_run,
+)
 from bench.store.connect import connect, reading, writing
+from bench.store.figures import CellFigures
 from bench.store.remeasured import Remeasured
-from bench.store.schema import CELLS, REMEASURED, RUNS, TRIAGE, prepare
+from bench.store.schema import CELLS, FIGURES, REMEASURED, RUNS, TRIAGE, prepare
 from bench.store.triage import Triage
 
 SILENT_FOR = timedelta(hours=1)
@@ -138,6 +148,28 @@ class Store:
         with reading(self.engine, self.where) as connection:
             rows = connection.execute(query).all()
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
+
+    def figures(self, run_id: str, made_by: str) -> tuple[CellFigures, ...] | None:
+        """What was kept of a run by code of this digest; None where nothing was, or a record was added since."""
+        query = select(FIGURES.c.body).join(RUNS, RUNS.c.run_id == FIGURES.c.run_id)
+        query = query.where(FIGURES.c.run_id == run_id, FIGURES.c.made_by == made_by)
+        with reading(self.engine, self.where) as connection:
+            body = connection.execute(query.where(FIGURES.c.touched_at == RUNS.c.touched_at)).scalar()
+        return None if body is None else unpack_figures(body, f"{self.where}: figures of run {run_id}")
+
+    def touched_at(self, run_id: str) -> str:
+        """When a record was last added to a run: `keep_figures` is given what this said before the records were read."""
+        with reading(self.engine, self.where) as connection:
+            return connection.execute(select(RUNS.c.touched_at).where(RUNS.c.run_id == run_id)).scalar() or ""
+
+    def keep_figures(self, run_id: str, cells: tuple[CellFigures, ...], *, made_by: str, touched_at: str) -> None:
+        """Keeps what a history takes from a run in place of what was kept before. Unavailable: as `add`."""
+        body = pack_figures(cells)
+        with writing(self.engine, self.where) as connection:
+            connection.execute(select(RUNS.c.run_id).where(RUNS.c.run_id == run_id).with_for_update())
+            connection.execute(delete(FIGURES).where(FIGURES.c.run_id == run_id))
+            values = {"run_id": run_id, "touched_at": touched_at, "made_by": made_by, "body": body}
+            connection.execute(insert(FIGURES).values(**values))
 
     def triage(self) -> list[Triage]:
         """What was decided about alarms, by time."""

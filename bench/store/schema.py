@@ -5,6 +5,7 @@ Schema history:
 2  runs.owner and runs.touched_at: they show whether a run was killed or still goes on.
 3  triage: what was decided about the alarms of `pressbench regress`.
 4  remeasured: suspects that were run side by side with their last good file.
+5  figures: what a history takes from the records of a run, so that a report need not read them all.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from sqlalchemy import (
 
 from bench.errors import InvalidInput
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 METADATA = MetaData()
 
 VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
@@ -85,6 +86,16 @@ REMEASURED = Table(
     UniqueConstraint("run_id", "key", name="once_a_night"),
 )
 
+FIGURES = Table(
+    "figures",
+    METADATA,
+    Column("run_id", String(200), ForeignKey("runs.run_id"), primary_key=True),
+    Column("touched_at", String(40), nullable=False),
+    Column("made_by", String(64), nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""Made from the records of a run when it had this `runs.touched_at`, by code of this digest; else they do not count."""
+
 
 def prepare(connection: Connection, where: str) -> None:
     """Creates the tables in an empty database, or brings an older one up to date, in the open transaction.
@@ -126,5 +137,15 @@ def upgrade_to_4(connection: Connection) -> None:
     REMEASURED.create(connection)
 
 
-MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {2: upgrade_to_2, 3: upgrade_to_3, 4: upgrade_to_4}
+def upgrade_to_5(connection: Connection) -> None:
+    """Adds the table of figures, empty."""
+    FIGURES.create(connection)
+
+
+MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
+    2: upgrade_to_2,
+    3: upgrade_to_3,
+    4: upgrade_to_4,
+    5: upgrade_to_5,
+}
 """Version -> the step from the one before it."""

@@ -17,8 +17,9 @@ from bench.line.versus.until import Compared, launch_until
 from bench.records import Launch, PairLaunch, Record
 from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, Alarm, raise_alarms
+from bench.regress.figures import take
 from bench.regress.judge import judge
-from bench.regress.series import METRICS, Point, Series, SeriesKey, make_key, measure
+from bench.regress.series import COUNTED, Point, Series, SeriesKey, make_key
 from bench.stats.ratio import choose_blocks
 from bench.store import Remeasured
 from tests.fake_records import record, run
@@ -42,7 +43,7 @@ class Source:
 
 
 NETWORK = Source(
-    key=make_key(record("0", target="cpu", model="network"), METRICS[0], "ms, host clock"),
+    key=make_key(take(run(), record("0", target="cpu", model="network")), "latency", "ms, host clock"),
     cell="network",
     values=np.array([]),
     higher=False,
@@ -53,16 +54,18 @@ NETWORK = Source(
 def make_sources(cells: Sequence[Record]) -> list[Source]:
     """One for each figure of each cell."""
     found: dict[SeriesKey, list[float]] = {}
-    about: dict[SeriesKey, tuple[str, bool, bool]] = {}
+    about: dict[SeriesKey, tuple[str, bool]] = {}
     for cell in cells:
         for start in range(len(cell.launches)):
-            night = replace(cell, launches=take_block(cell.launches, start))
-            for metric, unit, higher, value in measure(night):
-                key = make_key(night, metric, unit)
-                found.setdefault(key, []).append(value)
-                about[key] = (cell.key, higher, metric.counted)
+            night = take(run(), replace(cell, launches=take_block(cell.launches, start)))
+            for figure in night.figures:
+                key = make_key(night, figure.metric, figure.unit)
+                found.setdefault(key, []).append(figure.value)
+                about[key] = (cell.key, figure.higher)
     return [
-        Source(key=key, cell=about[key][0], values=np.array(values), higher=about[key][1], counted=about[key][2])
+        Source(
+            key=key, cell=about[key][0], values=np.array(values), higher=about[key][1], counted=key.metric in COUNTED
+        )
         for key, values in found.items()
     ]
 

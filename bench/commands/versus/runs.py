@@ -28,7 +28,7 @@ from bench.models.registry import FILE_SUFFIXES
 from bench.reach.open import Reaches
 from bench.records import Record, Run
 from bench.regress.environment import compare_environments, read_environment
-from bench.regress.series import BELIEVED, name_cell
+from bench.regress.figures import BELIEVED, name_record
 from bench.stats import Ratio
 from bench.stats.latency import clean_median
 from bench.stats.ratio import ratio_apart
@@ -96,7 +96,7 @@ def compare_runs(texts: Sequence[str], wished: Wished) -> tuple[dict[str, Any], 
         a, b = (find_run(text, wished, stack) for text in texts)
         if a.run.run_id == b.run.run_id and a.store.where == b.store.where:
             raise InvalidInput(f"both sides are {a.title}")
-        before, after = ({name_cell(one): one for one in side.store.records(side.run.run_id)} for side in (a, b))
+        before, after = ({name_record(one): one for one in side.store.records(side.run.run_id)} for side in (a, b))
         shared = [name for name in after if name in before and chosen(name, wished.cells)]
         if not shared:
             raise InvalidInput(
@@ -160,7 +160,7 @@ def compare_cell(
     a: Stored, b: Stored, before: Record, after: Record, state: RunState | str, folder: Path, wished: Wished
 ) -> Row:
     """One cell. A failure to measure it falls back to the records and is said."""
-    name = name_cell(after)
+    name = name_record(after)
     for title, record in (("A", before), ("B", after)):
         if record.status not in BELIEVED:
             return Row(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from nights import MACHINE, cell, fill, history, night, quiet, several, stepped
+from nights import MACHINE, cell, figures, fill, history, night, quiet, several, stepped
 
 from bench.regress.alarms import Kind
 from bench.regress.night import judge_night
@@ -265,7 +265,7 @@ def test_nights_are_counted_for_each_target_and_suite():
     both = [(night(n, target=target), []) for n in range(20) for target in ("cpu", "other")]
     kept = pick_newest([run for run, _ in both], 14)
     assert [run.run_id for run in kept] == [run.run_id for run, _ in both[12:]]
-    assert read_history(both).nights["night-019-cpu"] == 19
+    assert read_history(figures(both)).nights["night-019-cpu"] == 19
 
 
 def test_a_change_11_nights_ago_is_an_alarm_beside_another_target(judge):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fake_records import run, suite
-from nights import history, quiet, stepped
+from nights import figures, history, quiet, stepped
 from numpy.random import default_rng
 
 from bench.regress.timeline import SEEN, deviate, trace_history
@@ -16,7 +16,7 @@ from bench.report.timeline import Timeline
 
 
 def latency(nights):
-    (found,) = (one for one in trace_history(nights) if one.metric == "latency")
+    (found,) = (one for one in trace_history(figures(nights)) if one.metric == "latency")
     return found
 
 
@@ -31,7 +31,7 @@ def test_a_step_is_marked_at_its_night_with_its_size_and_interval():
 
 def test_a_quiet_series_has_no_mark_and_one_night_is_no_line():
     assert latency(history(quiet(60))).changes == ()
-    assert trace_history(history([1.0])) == []
+    assert trace_history(figures(history([1.0]))) == []
 
 
 @pytest.mark.parametrize(("nights", "step"), [(3, 4.0), (10, 2.2), (182, 0.6)])
@@ -49,7 +49,7 @@ def test_a_counted_figure_is_exact_and_another_runtime_is_named():
         (one, [replace(c, backend_version="2.0", cost=replace(c.cost, macs=50)) for c in cells])
         for one, cells in nights[6:]
     ]
-    found = {one.metric: one for one in trace_history([*nights[:6], *changed])}
+    found = {one.metric: one for one in trace_history(figures([*nights[:6], *changed]))}
     assert found["macs"].changes[0].text.endswith("−50.0 %, better (counted, exact)")
     assert found["macs"].changes[0].place == 6
     assert "2.0" in found["macs"].environment[0].text
@@ -57,8 +57,8 @@ def test_a_counted_figure_is_exact_and_another_runtime_is_named():
 
 def test_the_page_draws_the_largest_change_first_and_counts_the_rest():
     lines = [
-        *trace_history(history(quiet(20))),
-        *trace_history(history(stepped(60, 30, factor=1.2), model="<b>&\"'")),
+        *trace_history(figures(history(quiet(20)))),
+        *trace_history(figures(history(stepped(60, 30, factor=1.2), model="<b>&\"'"))),
     ]
     drawn = draw_timelines(lines * 30)
     assert drawn is not None
