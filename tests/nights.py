@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from fake_records import record, run
 from sqlalchemy import insert
 
 from bench.records import Launch, Record, Run
@@ -17,6 +16,7 @@ from bench.store import CellFigures, Store
 from bench.store.codec import pack_record, pack_run
 from bench.store.schema import CELLS, RUNS
 from bench.types import Cost
+from tests.fake_records import record, run
 
 FIRST = datetime(2026, 1, 1, 2, tzinfo=UTC)
 MACHINE = {"machine": {"kernel": "6.1", "cpu": "Imagined CPU"}}

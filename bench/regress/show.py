@@ -34,6 +34,16 @@ def describe_size(alarm: Alarm) -> str:
     return f"{change} %" + (f" ({low} to {high})" if low is not None and low != high else "")
 
 
+def to_page(night: Night) -> dict[str, str]:
+    """Series -> what its alarms say, for the page."""
+    found: dict[str, list[str]] = {}
+    for one in night.known:
+        size = describe_size(one.alarm)
+        said = f"{one.alarm.kind.value}{size and f', {size}'}: {one.alarm.why} [{one.id}, {one.state}]"
+        found.setdefault(one.alarm.series, []).append(plain(said))
+    return {series: "; ".join(said) for series, said in found.items()}
+
+
 def head(night: Night) -> str:
     """What was judged, in one line."""
     young = f", {night.young} of them with too few nights to judge" if night.young else ""

@@ -41,6 +41,11 @@ def size(value: float | None) -> str:
     return f"{number(amount) if unit else f'{amount:.0f}'} {BYTE_UNITS[unit]}"
 
 
+def with_unit(value: float, unit: str) -> str:
+    """A figure of a history. `unit`: what is after a comma (a clock, a meter) is left out."""
+    return size(value) if unit == "bytes" else f"{number(value)} {unit.partition(',')[0]}"
+
+
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals."""
     return NONE if value is None else f"{100 * value:.2f} %"

@@ -34,3 +34,30 @@ class Timeline:
     size: float = 0.0
     earlier: int = 0
     alarm: str = ""
+
+    @property
+    def label(self) -> str:
+        """The metric with its unit, its clock or its meter."""
+        return f"{self.metric}, {self.unit}"
+
+    @property
+    def rank(self) -> int:
+        """2 with an alarm, 1 where the level changed, else 0."""
+        return 2 if self.alarm else 1 if self.changes else 0
+
+    @property
+    def shown_changes(self) -> tuple[Mark, ...]:
+        """Those that are drawn."""
+        return self.changes[-MOST_MARKS:]
+
+    @property
+    def shown_environment(self) -> tuple[Mark, ...]:
+        """Those that are drawn, if the changes of the level leave room."""
+        room = max(0, MOST_MARKS - len(self.changes))
+        return self.environment[-room:] if room else ()
+
+    @property
+    def hidden_marks(self) -> int:
+        """Older marks that are not drawn."""
+        drawn = len(self.shown_changes) + len(self.shown_environment)
+        return len(self.changes) + len(self.environment) + self.earlier - drawn

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 from fake_records import energy, run, suite
 from needs import lacking
+from numpy.random import default_rng
 from playwright.sync_api import Page, sync_playwright
 
 from bench.records import Execution
 from bench.report.advice import advise_cells
 from bench.report.cells import make_cells
 from bench.report.page import write_dashboard
+from bench.report.page.timelines import MOST_SHOWN
+from bench.report.timeline import Mark, Timeline
 
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -245,6 +248,74 @@ def test_the_colours_follow_the_reader(chromium, tmp_path):
         context.close()
     assert seen["light"][0] != seen["dark"][0]
     assert seen["light"][1] != seen["dark"][1]
+
+
+def make_lines(count: int) -> list[Timeline]:
+    """Series of 100 nights with hostile names; one has a change, one an alarm, every fourth never moved."""
+    at = tuple(f"2026-{1 + night // 28:02}-{1 + night % 28:02}T02:00:00+00:00" for night in range(100))
+    random = default_rng(0)
+    return [
+        Timeline(
+            cell=f"cpu / model-{place} / {HOSTILE[place % len(HOSTILE)]}",
+            metric="latency" if place % 2 else "memory",
+            unit="ms, host clock" if place % 2 else "bytes",
+            at=at,
+            values=(4096.0,) * 100 if place % 4 == 0 else (*random.uniform(1, 2, 99).tolist(), 1.5),
+            changes=(Mark(place=50, text="+20.0 %, worse"),) if place == 7 else (),
+            size=0.2 if place == 7 else 0.0,
+            alarm=f"regression: {HOSTILE[0]}" if place == 9 else "",
+        )
+        for place in range(count)
+    ]
+
+
+def test_every_series_of_a_long_history_is_found_and_drawn_when_asked(watched, tmp_path):
+    path = tmp_path / "long.html"
+    write_dashboard(suite()[:3], [run()], path, make_lines(200))
+    watched.open(path)
+    page = watched.page
+    page.wait_for_selector("#series[data-ready='200']")
+    drawn = page.locator("#changes > .timeline")
+    assert drawn.count() == MOST_SHOWN
+    assert "model-9 " in drawn.nth(0).inner_text()
+    assert f"regression: {HOSTILE[0]}" in drawn.nth(0).inner_text()
+    assert "model-7 " in drawn.nth(1).inner_text()
+    page.fill("#series [name=words]", "MODEL-199 latency")
+    assert page.inner_text("#series output") == "1 of 200"
+    page.click("#series .found button")
+    chosen = page.locator("#series .chosen .timeline")
+    chosen.locator("summary").click()
+    assert HOSTILE[4] in chosen.inner_text()
+    assert "100 nights, newest 1.50 ms" in chosen.inner_text()
+    assert chosen.locator("polyline").get_attribute("points").count(",") == 100
+    assert chosen.locator("tr").count() == 100
+    assert chosen.locator("tr").first.inner_text().split() == ["2026-04-16", "1.5", "ms"]
+    page.fill("#series [name=words]", "changed")
+    page.click("#series .found button")
+    page.wait_for_selector("#series .chosen line", state="attached")
+    assert "+20.0 %, worse" in chosen.inner_text()
+    page.fill("#series [name=words]", "model-196")
+    page.click("#series .found button")
+    page.wait_for_selector("text=newest 4.00 KiB")
+    page.click("#more-series")
+    page.wait_for_function(f"document.querySelectorAll('#changes > .timeline').length === {MOST_SHOWN + 20}")
+    assert page.inner_text("#more-series") == "Draw 20 more of 140"
+    shoot(watched, "history")
+    assert (watched.noise, watched.dialogs) == ([], [])
+    assert watched.requests == [path.as_uri()]
+    assert page.locator("img, a[href^=javascript]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
+
+
+def test_a_browser_that_cannot_decompress_says_so(chromium, tmp_path):
+    write_dashboard(suite()[:3], [run()], tmp_path / "d.html", make_lines(60))
+    context = chromium.new_context(offline=True)
+    context.add_init_script("delete window.DecompressionStream")
+    watched = Watched(page=context.new_page())
+    watched.open(tmp_path / "d.html")
+    watched.page.wait_for_selector("text=this browser cannot decompress them")
+    assert watched.noise == []
+    context.close()
 
 
 def test_a_page_of_nothing_opens_in_silence(watched, tmp_path):

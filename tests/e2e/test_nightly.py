@@ -64,6 +64,8 @@ def test_a_night_whose_network_grew_fails_and_leaves_no_lock(nightly, tmp_path):
     assert any("1 of 1 changed files were run beside their last good ones" in note for note in second["night_notes"])
     results = tmp_path / "nights"
     assert not (results / LOCK).exists()
+    page = (results / "dashboard.html").read_text()
+    assert 'class="alarm">regression, +' in page
     with Store.open(results / "pressbench.db") as store:
         kept = {record.digest for record in store.records()}
         (again,) = store.remeasured()

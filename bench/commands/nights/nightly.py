@@ -12,7 +12,7 @@ from bench.cache import locked
 from bench.commands.nights.again import keep_files, measure_suspects
 from bench.commands.progress import Watch
 from bench.commands.regress import FAIL_ON, judge_store, write_answers
-from bench.commands.report import open_existing, write_report
+from bench.commands.report import open_existing, trace_store, write_report
 from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
 from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
@@ -23,7 +23,7 @@ from bench.records import Run
 from bench.regress.alarms import Kind
 from bench.regress.night import Night, judge_night
 from bench.regress.series import name_nights
-from bench.regress.show import plain, to_json, to_terminal
+from bench.regress.show import plain, to_json, to_page, to_terminal
 from bench.regress.thin import thin
 from bench.store import Store, find_absent_file
 
@@ -85,7 +85,9 @@ def run_night(
             night = judge_store(store, None, wishes.false_alarms, wishes.smallest_effect, wishes.nights)
             tonight = [run for run in store.runs() if run.run_id in told.runs]
             if tonight:
-                write_report(store, tonight, results, "--results")
+                targets = {run.target for run in tonight}
+                lines = trace_store(store, [run for run in store.runs() if run.target in targets], to_page(night))
+                write_report(store, tonight, results, "--results", lines)
             told.notes += tidy(store, wishes, results)
     return conclude(night, wishes, told)
 

@@ -84,7 +84,10 @@ def render_page(records: Sequence[Record], runs: Sequence[Run], timelines: Seque
     """The text of the page."""
     cells = make_cells(records)
     shown = keep_latest(cells)
+    changes = draw_timelines(timelines)
     scripts = {"plotly": get_plotlyjs(), "page": read_asset("page.js")}
+    if changes and changes.archive:
+        scripts["series"] = read_asset("series.js")
     environment = Environment(autoescape=True, loader=PackageLoader(__package__, "."), undefined=StrictUndefined)
     return environment.get_template("page.html").render(
         title=", ".join(name_targets(records, runs)) or "no run",
@@ -97,7 +100,7 @@ def render_page(records: Sequence[Record], runs: Sequence[Run], timelines: Seque
         verdicts=VERDICTS,
         smallest_effects=name_smallest_effects(records),
         no_difference=NO_DIFFERENCE,
-        changes=draw_timelines(timelines),
+        changes=changes,
         **answer(shown, find_baselines(records), runs),
         **list_everything(cells, shown),
     )

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from bench.report.text import number, size
+from bench.report.page.archive import Archive, pack_archive
+from bench.report.text import with_unit
 from bench.report.timeline import Mark, Timeline
 
 WIDTH, HEIGHT = 600.0, 80.0
 MOST_PIECES = 150
 """Points that a picture has at most: the median of neighbouring nights, with their least and largest as a band."""
 MOST_SHOWN = 40
-"""Series that are drawn. The others are counted in words, and those that never moved; `pressbench regress` judges all."""
-MOST_MARKS = 12
+"""Series that stand drawn on the page. The page's script draws the others when asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,28 +38,51 @@ class Picture:
     changes: list[tuple[float, str]]
     environment: list[tuple[float, str]]
     more: int
+    alarm: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """The section: its pictures, how many series changed, and how many are not drawn."""
+    """The section: its pictures, and how many series there are, changed and have an alarm.
+
+    `archive`: all series, those of the pictures first; None where all are drawn.
+    """
 
     pictures: list[Picture]
+    series: int
     changed: int
-    left: int
+    alarms: int
+    archive: Archive | None
+
+    @property
+    def left(self) -> int:
+        """Series that are not drawn."""
+        return self.series - len(self.pictures)
 
 
 def draw_timelines(timelines: Sequence[Timeline]) -> Changes | None:
-    """The largest newest changes first, without series that never moved; None without a series."""
+    """Alarms first, then the largest newest changes; those that never moved are left to the script. None without a series."""
     if not timelines:
         return None
-    moved = [one for one in timelines if min(one.values) < max(one.values)]
-    ranked = sorted(moved, key=lambda one: (not one.changes, -one.size, not one.environment))
+    ranked = sorted(timelines, key=order)
+    shown = [one for one in ranked[:MOST_SHOWN] if one.alarm or moves(one)]
     return Changes(
-        pictures=[draw(one) for one in ranked[:MOST_SHOWN]],
+        pictures=[draw(one) for one in shown],
+        series=len(timelines),
         changed=sum(bool(one.changes) for one in timelines),
-        left=len(timelines) - len(ranked[:MOST_SHOWN]),
+        alarms=sum(bool(one.alarm) for one in timelines),
+        archive=pack_archive(ranked) if len(shown) < len(ranked) else None,
     )
+
+
+def order(timeline: Timeline) -> tuple[bool, bool, float, bool, bool]:
+    """What a series is ranked by, the first smallest."""
+    return not timeline.alarm, not timeline.changes, -timeline.size, not moves(timeline), not timeline.environment
+
+
+def moves(timeline: Timeline) -> bool:
+    """Whether it ever took another value."""
+    return min(timeline.values) < max(timeline.values)
 
 
 def draw(timeline: Timeline) -> Picture:
@@ -78,30 +101,24 @@ def draw(timeline: Timeline) -> Picture:
 
     tops = [f"{at(start)},{up(max(piece))}" for start, piece in pieces]
     bottoms = [f"{at(start)},{up(min(piece))}" for start, piece in reversed(pieces)]
-    marks = len(timeline.changes) + len(timeline.environment)
-    environment = timeline.environment[-max(0, MOST_MARKS - len(timeline.changes)) :]
     return Picture(
         cell=timeline.cell,
-        metric=f"{timeline.metric}, {timeline.unit}",
+        metric=timeline.label,
         line=" ".join(f"{at(start)},{up(median(piece))}" for start, piece in pieces),
         band=" ".join((*tops, *bottoms)) if len(values) > MOST_PIECES else "",
-        low=write(low, timeline),
-        high=write(high, timeline),
-        newest=write(values[-1], timeline),
+        low=with_unit(low, timeline.unit),
+        high=with_unit(high, timeline.unit),
+        newest=with_unit(values[-1], timeline.unit),
         first=timeline.at[0][:10],
         last=timeline.at[-1][:10],
         nights=len(values),
-        changes=place_marks(timeline.changes[-MOST_MARKS:], at),
-        environment=place_marks(environment, at),
-        more=max(0, marks - MOST_MARKS),
+        changes=place_marks(timeline.shown_changes, at),
+        environment=place_marks(timeline.shown_environment, at),
+        more=timeline.hidden_marks,
+        alarm=timeline.alarm,
     )
 
 
 def place_marks(marks: Sequence[Mark], at: Callable[[float], float]) -> list[tuple[float, str]]:
     """Between the night before and the night of each."""
     return [(at(mark.place - 0.5), mark.text) for mark in marks]
-
-
-def write(value: float, timeline: Timeline) -> str:
-    """A value with its unit."""
-    return size(value) if timeline.unit == "bytes" else f"{number(value)} {timeline.unit.partition(',')[0]}"

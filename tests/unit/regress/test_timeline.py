@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import zlib
 from dataclasses import replace
 
 import pytest
@@ -12,7 +15,7 @@ from numpy.random import default_rng
 from bench.regress.timeline import SEEN, deviate, trace_history
 from bench.report.page import render_page
 from bench.report.page.timelines import MOST_PIECES, MOST_SHOWN, draw_timelines
-from bench.report.timeline import Timeline
+from bench.report.timeline import MOST_MARKS, Timeline
 
 
 def latency(nights):
@@ -80,6 +83,55 @@ def test_a_long_series_is_drawn_by_medians_with_a_band():
     assert len(picture.line.split()) == MOST_PIECES
     assert ",4.0" in picture.band  # the one night at the top is not averaged away
     assert (picture.low, picture.high, picture.nights) == ("1.00 ms", "2.00 ms", 1000)
+
+
+def unpack(text):
+    return json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
+
+
+def test_every_series_is_in_the_archive_in_the_order_of_the_pictures():
+    lines = [
+        *trace_history(figures(history(quiet(20), model="</script>"))),
+        *trace_history(figures(history(stepped(60, 30)))),
+    ]
+    drawn = draw_timelines(lines)
+    assert drawn is not None
+    assert drawn.archive is not None
+    index, (block,) = unpack(drawn.archive.index), [unpack(one) for one in drawn.archive.blocks]
+    names = [(index["cells"][cell], index["metrics"][metric]) for cell, metric, _ in index["series"]]
+    assert sorted(names) == sorted((one.cell, one.label) for one in lines)
+    assert names[: len(drawn.pictures)] == [(one.cell, one.metric) for one in drawn.pictures]
+    assert [rank for _, _, rank in index["series"]] == [1] + [0] * (len(lines) - 1)
+    for name, series in zip(names, block["series"], strict=True):
+        (line,) = (one for one in lines if (one.cell, one.label) == name)
+        step = (series["high"] - series["low"]) / index["steps"]
+        values = [series["low"] + step * place for place in series["v"]] or [series["low"]] * len(line.values)
+        assert values == pytest.approx(line.values, abs=0.51 * step)
+        assert block["nights"][series["n"]] == [at[:10] for at in line.at]
+    page = render_page(suite()[:3], [run()], lines)
+    assert page.count("</script>") == page.count("<script") == 5 + 2  # facts, plots, Plotly, page, series; index, block
+
+
+def test_an_alarm_comes_first_and_a_store_whose_series_all_stand_drawn_has_no_archive():
+    lines = trace_history(figures(history(stepped(60, 30))))
+    moved = [one for one in lines if one.changes]
+    alarmed = replace(
+        moved[0], cell="quiet", values=(1.0, 1.0), at=("1", "2"), changes=(), size=0.0, alarm="missing: x"
+    )
+    drawn = draw_timelines([*moved, alarmed])
+    assert drawn is not None
+    assert [one.alarm for one in drawn.pictures] == ["missing: x", ""]
+    assert (drawn.alarms, drawn.left, drawn.archive) == (1, 0, None)
+
+
+def test_an_environment_that_changes_every_night_leaves_12_marks_and_a_count():
+    nights = [
+        (one, [replace(cell, backend_version=str(number)) for cell in cells])
+        for number, (one, cells) in enumerate(history(quiet(30)))
+    ]
+    found = latency(nights)
+    assert len(found.environment) == MOST_MARKS
+    assert (found.environment[-1].place, found.hidden_marks) == (29, 29 - MOST_MARKS)
 
 
 def test_without_a_history_the_page_has_no_such_section():
