@@ -355,6 +355,8 @@ class Backend(ABC):
     width_steps: ClassVar[Mapping[str, int]] = {"": 8}
     """Where it runs -> how many channels its kernels take at a time, so that widths should be multiples of it. Keys:
     "avx512", a value of one of its options ("cuda"), or "" for anything else."""
+    quick_options: ClassVar[Mapping[str, Scalar]] = {}
+    """Values of its options by which a backend without a session estimates at once, to compare many candidates."""
     compilers: ClassVar[tuple[str, ...]] = ()
     """Distributions that decide, besides the probed runtime, the bytes `compile` writes. Another version compiles again."""
 

@@ -60,6 +60,8 @@ class HlsBackend(Backend):
         "toggles": (True, False),
     }
 
+    quick_options: ClassVar[Mapping[str, Scalar]] = {"rtl_limit": 0}  # da4ml's estimates only
+
     def probe(self) -> Probe:
         """Whether hls4ml and a C++ compiler are installed. Verilator and yosys are looked for when they are needed."""
         try:

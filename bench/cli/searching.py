@@ -44,7 +44,7 @@ from bench.paths import cache_folder, data_folder
     "budgets",
     multiple=True,
     metavar="KEY=NUMBER",
-    help="A limit: latency_ms, latency_p99_ms, file_kb, memory_mb or energy_mj. Several times for several.",
+    help="A limit: latency_ms, latency_p99_ms, file_kb, memory_mb, energy_mj or lut. Several times for several.",
 )
 @click.option(
     "--max-drop",
@@ -58,8 +58,8 @@ from bench.paths import cache_folder, data_folder
 )
 @click.option(
     "--minimize",
-    type=click.Choice(["latency", "energy", "size", "memory"]),
-    help="What is made as small as the limits allow (default: latency without a --budget, else the best quality).",
+    type=click.Choice(["latency", "energy", "size", "memory", "lut"]),
+    help="What is made as small as the limits allow (default: latency, or lut on a simulated FPGA, without a --budget, else the best quality).",
 )
 @click.option("--time", "time_text", help="How long it may take: 90s, 30m, 2h (default: 1h).")
 @click.option("--then", help="Steps after the narrowing (default: finetune(epochs=2) with a data set, else none).")

@@ -64,6 +64,7 @@ class Budget:
     memory_mb: float | None = None
     energy_mj: float | None = None
     file_kb: float | None = None
+    lut: float | None = None
     accuracy_drop_pp: float | None = None
     score_drop: float | None = None
 

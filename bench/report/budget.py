@@ -11,6 +11,7 @@ MEASURED_BY: Mapping[str, tuple[str, float]] = {
     "memory_mb": ("memory_peak_bytes", 1e-6),
     "energy_mj": ("energy_per_inference_mj", 1.0),
     "file_kb": ("file_bytes", 1e-3),
+    "lut": ("lut", 1.0),
     "accuracy_drop_pp": ("accuracy_drop_pp", 1.0),
     "score_drop": ("score_drop", 1.0),
 }

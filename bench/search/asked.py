@@ -13,7 +13,7 @@ from bench.errors import InvalidInput, unknown
 from bench.line.plan import Plan, PlannedCell, Request
 from bench.line.stages import load_backend
 from bench.records import Run
-from bench.search.goal import ERROR, MINIMIZED, Goal, parse_budgets, parse_time
+from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
 from bench.search.strategies.known import STRATEGIES
 from bench.types import Json
 
@@ -90,7 +90,13 @@ def make_goal(asked: Asked, plan: Plan) -> Goal:
     if cell.data is not None:
         quality = {"accuracy_drop_pp" if cell.data.task.labels else "score_drop": asked.max_drop}
     limits = parse_budgets(asked.budgets, plan.target.budget)
-    return Goal(limits=limits, quality=quality, minimize=asked.minimize or ("" if limits else "latency"))
+    cost = LUTS if _only_simulates(cell) else LATENCY
+    usual = "" if limits else "lut" if cost == LUTS else "latency"
+    return Goal(limits=limits, quality=quality, minimize=asked.minimize or usual, cost=cost)
+
+
+def _only_simulates(cell: PlannedCell) -> bool:
+    return load_backend(cell.backend.name).session is None
 
 
 def settle(asked: Asked, plan: Plan) -> Asked:
@@ -123,13 +129,18 @@ def _only(plan: Plan) -> PlannedCell:
 
 
 def check_measurable(plan: Plan, goal: Goal) -> None:
-    """Raises `InvalidInput` for a target that times nothing, for energy where it has no meter, and for a percentile
-    where it keeps no samples."""
+    """Raises `InvalidInput` for a target that neither times nor counts LUTs, for energy where it has no meter, and for a
+    percentile where it keeps no samples."""
     cell = _only(plan)
-    if plan.target.reach == "emulated" or load_backend(cell.backend.name).session is None:
+    if plan.target.reach == "emulated" or (_only_simulates(cell) and not load_backend(cell.backend.name).infers):
         raise InvalidInput(
-            f"target {plan.target.name}, backend {cell.backend.title} times nothing: a search measures latency; name a "
-            "target and a --backend that run the network"
+            f"target {plan.target.name}, backend {cell.backend.title} times nothing: a search measures latency, or counts "
+            "LUTs; name a target and a --backend that run the network"
+        )
+    if _only_simulates(cell) and (goal.minimize == "latency" or LATENCY in goal.limits):
+        raise InvalidInput(
+            f"target {plan.target.name} only simulates, at a clock that is assumed: search it by its logic, with "
+            "--minimize lut or --budget lut=20000"
         )
     if plan.target.reach == "adb" and "latency_p99_ms" in goal.limits:
         raise InvalidInput(

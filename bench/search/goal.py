@@ -11,19 +11,24 @@ from bench.config.target import Budget
 from bench.errors import InvalidInput, unknown
 from bench.report.budget import MEASURED_BY
 
-ALIASES = {"latency_ms": "latency_p50_ms"}
+LATENCY, LUTS = "latency_p50_ms", "lut"
+"""What a search makes smaller: columns of cells.csv."""
+UNITS = {LATENCY: " ms", LUTS: " LUTs"}
+"""As they are written behind a figure."""
+ALIASES = {"latency_ms": LATENCY}
 DROPS = ("accuracy_drop_pp", "score_drop")
 """Limits of quality. `--max-drop` sets one of them."""
 ERROR = "output_relative_rms"
 """The limit of quality where there are no labels: a column of cells.csv."""
 MINIMIZED: Mapping[str, str] = {
-    "latency": "latency_p50_ms",
+    "latency": LATENCY,
     "energy": "energy_per_inference_mj",
     "size": "file_bytes",
     "memory": "memory_peak_bytes",
+    "lut": LUTS,
 }
 """Value of --minimize -> column of cells.csv."""
-UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 ENERGY = ("energy_mj", "energy_per_inference_mj")
 
 
@@ -31,12 +36,14 @@ ENERGY = ("energy_mj", "energy_per_inference_mj")
 class Goal:
     """`limits`: of resources, by the keys of `[budget]`. `quality`: of DROPS or ERROR, at most one for a search.
 
-    `minimize`: a key of MINIMIZED; "" for the best quality within the limits.
+    `minimize`: a key of MINIMIZED; "" for the best quality within the limits. `cost`: the column that the search makes
+    smaller to get there, its limit's name too: the latency, or the LUTs of a target that only simulates.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     minimize: str = ""
+    cost: str = LATENCY
 
     @property
     def wants_energy(self) -> bool:
@@ -90,7 +97,7 @@ def read_number(text: str, why: str) -> float:
 def parse_time(text: str) -> float:
     """Seconds of `90`, `90s`, `30m` or `2h`. Raises `InvalidInput` for anything else and for no time at all."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    seconds = float(found[1]) * UNITS[found[2]] if found else 0.0
+    seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
     if seconds <= 0:
         raise InvalidInput(f"--time {text}: a time above 0, as 90s, 30m or 2h")
     return seconds

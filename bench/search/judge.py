@@ -6,7 +6,7 @@ from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.records import Record
 from bench.report.budget import MEASURED_BY
 from bench.report.table import compute_row
-from bench.search.goal import ERROR, MINIMIZED, Goal
+from bench.search.goal import ERROR, LATENCY, MINIMIZED, Goal
 from bench.search.strategies.interface import Tried, number
 from bench.types import Status
 
@@ -17,20 +17,21 @@ def judge(record: Record, base: Record, goal: Goal) -> Tried:
     `base`: the record of the uncompressed network. Choice and recipe are left empty.
     """
     row = compute_row(record, base)
-    base_ms = number(compute_row(base, base), "latency_p50_ms")
+    base_ms = number(compute_row(base, base), LATENCY)
     if record is base:
         row = {**row, ERROR: row.get(ERROR) or 0.0}
     speedup = number(row, "speedup")
     if record.pairs and base_ms is not None and speedup:
-        row = {**row, "latency_p50_ms": base_ms / speedup}
-    return Tried(choice=(), recipe="", key=record.key, row=row, over=goal.over(row), predicted_ms=None)
+        row = {**row, LATENCY: base_ms / speedup}
+    over = goal.over(row)
+    return Tried(choice=(), recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost)
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:
-    """Raises where the uncompressed network has no latency, or lacks a figure that a limit needs."""
+    """Raises where the uncompressed network lacks what the search makes smaller, or a figure that a limit needs."""
     row = whole.row
-    if number(row, "latency_p50_ms") is None:
-        why = "; ".join(record.reasons)
+    if whole.cost is None:
+        why = "; ".join(record.reasons) or str(record.missing.get(goal.cost, f"it has no {goal.cost}"))
         raise (Unsupported if record.status is Status.SKIPPED else CellFailed)(f"the uncompressed network: {why}")
     wanted = {name: MEASURED_BY[name][0] for name in goal.limits}
     if goal.minimize:

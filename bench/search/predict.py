@@ -14,7 +14,7 @@ from bench.search.nouns import Choice, Costs, Layer, whole_choice
 from bench.search.table import Grid
 
 Timed = tuple[Choice, float]
-"""A choice and the measured latency of the whole network in ms."""
+"""A choice and what the whole network costs: its latency in ms, or its LUTs."""
 MEDIAN_BOUND, WORST_BOUND = 0.05, 0.15
 """A prediction with larger errors is not believed."""
 RECENT = 3
@@ -22,7 +22,7 @@ RECENT = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """The latency of a choice in ms is `offset` + `slope` x its costs. `by`: "table" or "macs", what the costs are.
+    """What a choice costs is `offset` + `slope` x its price. `by`: "table" or "macs", what the costs are.
 
     `errors`: relative error for each network that was measured to check it, each predicted from the others. `why`: why
     it is not believed, and whole candidates are measured; "" if it is.
@@ -36,12 +36,12 @@ class Predictor:
     why: str = ""
 
     def predict(self, choice: Choice) -> float:
-        """The latency of a choice in ms."""
+        """What a choice costs."""
         return self.offset + self.slope * self.costs.of(choice)
 
-    def most(self, latency_ms: float) -> float:
-        """The largest cost whose latency is at most that."""
-        return (latency_ms - self.offset) / self.slope
+    def most(self, cost: float) -> float:
+        """The largest price of a choice that costs at most that."""
+        return (cost - self.offset) / self.slope
 
     def corrected(self, seen: Sequence[Timed]) -> Predictor:
         """Without the bias of the last networks that were measured."""
@@ -67,7 +67,7 @@ class Predictor:
 def fit(space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed]) -> Predictor:
     """The line through measured networks. `whole`: the uncompressed one; `checked`: random ones.
 
-    Without a table (`grids` empty) the costs are multiply-accumulates, and that is never believed.
+    Without a table (`grids` empty) the costs are multiply-accumulates. Both are believed within the bounds only.
     """
     costs, by = price(space, grids)
     points = [whole, *checked]
@@ -113,13 +113,12 @@ def _line(costs: Costs, points: Sequence[Timed]) -> tuple[float, float]:
 
 
 def _explain(found: Predictor) -> str:
-    if found.by != "table":
-        return "there is no latency table, so candidates are ranked by multiply-accumulates"
+    by = "the table" if found.by == "table" else "the prediction by multiply-accumulates"
     if not found.errors:
-        return "no random network checked the table"
+        return f"no random network checked {by}"
     if found.median_error > MEDIAN_BOUND or found.worst_error > WORST_BOUND:
         return (
-            f"the table's error is {found.median_error:.1%} (median) and {found.worst_error:.1%} (worst) on "
+            f"{by} is off by {found.median_error:.1%} (median) and {found.worst_error:.1%} (worst) on "
             f"{len(found.errors)} random networks; the bounds are {MEDIAN_BOUND:.0%} and {WORST_BOUND:.0%}"
         )
     return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
 from bench.search.asked import Asked, check_measurable, make_goal, settle
 from bench.search.board import Timer, draw_choices, narrow
-from bench.search.goal import Goal
+from bench.search.counted import Counter
+from bench.search.goal import LATENCY, LUTS, UNITS, Goal
 from bench.search.groups import Space, read_space
 from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
@@ -29,13 +30,14 @@ from bench.search.plans import for_trials, with_limits
 from bench.search.predict import Predictor, Timed, fit
 from bench.search.strategies.interface import Ended, Means, Scene, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
-from bench.search.table import measure_layers
+from bench.search.table import Grid, measure_layers
 from bench.types import Artifact
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
 TABLE_SHARE = 0.4
 """Of the time, at most, for the latency table."""
+NAMES = {LATENCY: "latency", LUTS: "LUTs"}
 RESERVE = 3.0
 """Times the longest trial that are kept for the finalists."""
 
@@ -143,13 +145,17 @@ class _Searching:
         space = read_space(network, context, step, setting.progress)
         for name, why in space.fixed.items():
             self.note(f"layer {name} keeps its width: {why}")
-        timer = Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
+        timer = (
+            Counter(cell=cell, state=self.state)
+            if prepared.bench is None
+            else Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
+        )
         predictor = self._predictor(space, timer, whole) if self.asked.strategy in BY_TABLE else None
         whole = replace(whole, choice=whole_choice(space.groups))
         self.tried = [whole]
         means = Means(
             trial=lambda choice, ms, family: self._try(space, choice, ms, family),
-            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.latency_ms or 0.0),
+            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.cost or 0.0),
             time_left=self._time_left,
         )
         scene = Scene(
@@ -176,7 +182,9 @@ class _Searching:
     def say_best(self) -> None:
         """The best so far, where a search ends early."""
         if best := rank(self.tried[1:], self.goal):
-            self.note(f"best so far, on the validation split: {best[0].recipe!r}, {best[0].latency_ms:.4g} ms")
+            self.note(
+                f"best so far, on the validation split: {best[0].recipe!r}, {best[0].cost:.4g}{UNITS[self.goal.cost]}"
+            )
         elif self.tried[1:]:
             self.note("no candidate so far keeps every limit")
 
@@ -195,10 +203,23 @@ class _Searching:
         check_figures(whole, record, self.goal, self.plan.target.name)
         return whole
 
-    def _predictor(self, space: Space, timer: Timer, whole: Tried) -> Predictor:
+    def _predictor(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
+        grids = self._grids(space, timer) if isinstance(timer, Timer) else {}
+        checked = self._check(space, timer, whole)
+        found = fit(space, grids, (whole_choice(space.groups), whole.cost or 0.0), checked)
+        self.note(
+            f"{NAMES[self.goal.cost]} by {found.by}: error {found.median_error:.1%} (median), {found.worst_error:.1%} "
+            f"(worst) on {len(checked)} random networks, each predicted from the others"
+        )
+        if found.why:
+            self.note(f"{found.why}: whole candidates are measured instead")
+        return found
+
+    def _grids(self, space: Space, timer: Timer) -> Mapping[str, Grid]:
+        """The latency table; {} where there is none, with a note."""
         setting = self.state.setting
         try:
-            grids = measure_layers(
+            return measure_layers(
                 space,
                 timer.board(),
                 cache=setting.cache,
@@ -210,26 +231,17 @@ class _Searching:
             raise
         except (InvalidInput, CellFailed) as error:
             self.note(f"no latency table: {error}")
-            grids = {}
-        checked = self._check(space, timer, whole)
-        found = fit(space, grids, (whole_choice(space.groups), whole.latency_ms or 0.0), checked)
-        self.note(
-            f"latency by {found.by}: error {found.median_error:.1%} (median), {found.worst_error:.1%} (worst) on "
-            f"{len(checked)} random networks, each predicted from the others"
-        )
-        if found.why:
-            self.note(f"{found.why}: whole candidates are measured instead")
-        return found
+            return {}
 
-    def _check(self, space: Space, timer: Timer, whole: Tried) -> list[Timed]:
-        """Random networks and their latencies; [] where they cannot be timed."""
+    def _check(self, space: Space, timer: Timer | Counter, whole: Tried) -> list[Timed]:
+        """Random networks and their costs; [] where they cannot be found."""
         choices = draw_choices(space, self.state.setting.seed)
         try:
-            times = timer.networks(space, choices, self._untrained(), whole.latency_ms or 0.0)
+            times = timer.networks(space, choices, self._untrained(), whole.cost or 0.0)
         except BoardLost:
             raise
         except (InvalidInput, CellFailed) as error:
-            self.note(f"no random network was timed: {error}")
+            self.note(f"no random network was measured: {error}")
             return []
         return list(zip(choices, times, strict=True))
 
@@ -238,7 +250,7 @@ class _Searching:
         steps = parse_recipe("then", self.asked.then or "").steps
         return " + ".join(repr(step) for step in steps if not (isinstance(step, Compressor) and step.trains))
 
-    def _try(self, space: Space, choice: Choice, predicted_ms: float | None, family: str) -> Tried:
+    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str) -> Tried:
         began = self.clock()
         trained = "" if choice == whole_choice(space.groups) else self.asked.then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
@@ -250,7 +262,7 @@ class _Searching:
             judged,
             choice=choice,
             recipe=text,
-            predicted_ms=predicted_ms,
+            predicted=predicted,
             family=family,
             at_s=self.clock() - self.started,
         )

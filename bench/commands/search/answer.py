@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from bench.search.goal import Goal
+from bench.search.goal import LATENCY, LUTS, UNITS, Goal
 from bench.search.run import Found
-from bench.search.strategies.interface import Tried, front, quality_loss
+from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
 
@@ -22,6 +22,7 @@ def describe(found: Found) -> dict[str, Json]:
     winner = finals.tried[1] if finals and len(finals.tried) > 1 else None
     return {
         "run_id": found.run_id,
+        "cost": "lut" if found.goal.cost == LUTS else "latency_ms",
         "finals_run_id": finals.run_id if finals else None,
         "trials": [_plain(one) for one in found.ended.tried],
         "ended": found.ended.why,
@@ -44,8 +45,9 @@ def _plain(one: Tried) -> dict[str, Json]:
     return {
         "recipe": one.recipe,
         "status": one.row["status"],
-        "latency_ms": one.latency_ms,
-        "predicted_ms": one.predicted_ms,
+        "latency_ms": number(one.row, LATENCY),
+        "lut": one.row.get(LUTS),
+        "predicted": one.predicted,
         "quality_loss": _finite(quality_loss(one)),
         "file_bytes": one.row.get("file_bytes"),
         "memory_peak_bytes": one.row.get("memory_peak_bytes"),
@@ -60,10 +62,11 @@ def _finite(value: float) -> float | None:
 
 def draw(found: Found) -> list[Any]:
     """The answer for the terminal."""
-    tables = [_table("Front on the validation split (a part of the training set)", front(found.ended.tried))]
+    unit = UNITS[found.goal.cost].strip()
+    tables = [_table("Front on the validation split (a part of the training set)", front(found.ended.tried), unit)]
     if found.finals:
         title = "On the test set, which no choice has seen: uncompressed, winner, runner-up"
-        tables.append(_table(title, found.finals.tried))
+        tables.append(_table(title, found.finals.tried, unit))
     return [*tables, *map(Text, say(found))]
 
 
@@ -92,15 +95,15 @@ def _against_runner_up(found: Found) -> str:
     return f"It takes {one.ratio:.3f} times as long as the runner-up{interval}, interleaved: {one.verdict}."
 
 
-def _table(title: str, rows: Sequence[Tried]) -> Table:
+def _table(title: str, rows: Sequence[Tried], unit: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for name in ("latency ms", "predicted ms", "loss", "file kB", "over", "recipe"):
+    for name in (unit, f"predicted {unit}", "loss", "file kB", "over", "recipe"):
         table.add_column(name, overflow="fold")
     for one in rows:
         size = one.row.get("file_bytes")
         table.add_row(
-            _figure(one.latency_ms),
-            _figure(one.predicted_ms),
+            _figure(one.cost),
+            _figure(one.predicted),
             _figure(_finite(quality_loss(one))),
             _figure(size / 1e3 if isinstance(size, (int, float)) else None),
             ", ".join(one.over),

@@ -10,14 +10,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.commands.search.plots import Dot, Plot, draw
 from bench.report.text import number as show
-from bench.search.goal import DROPS, ERROR, MINIMIZED
+from bench.search.goal import DROPS, ERROR, LATENCY, LUTS, MINIMIZED, UNITS
 from bench.search.nouns import gone_from
 from bench.search.run import Found
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.types import Precision
 
-UNITS = {
-    "latency_p50_ms": ("latency, median, ms", 1.0),
+AXES = {
+    LATENCY: ("latency, median, ms", 1.0),
+    LUTS: ("LUTs", 1.0),
     "energy_per_inference_mj": ("energy of an inference, mJ", 1.0),
     "file_bytes": ("file, kB", 1e-3),
     "memory_peak_bytes": ("memory beyond the runtime, MB", 1e-6),
@@ -45,6 +46,7 @@ def render_page(found: Found, said: Sequence[str]) -> str:
         said=said,
         plots=plots,
         bars=_layers(found),
+        unit=UNITS[found.goal.cost].strip(),
         trials=[_row(one) for one in found.ended.tried],
     )
 
@@ -58,7 +60,7 @@ def _kind(one: Tried) -> str:
 
 
 def _text(one: Tried) -> str:
-    return f"{one.recipe or '(uncompressed)'}: {show(one.latency_ms)} ms, loss {show(quality_loss(one))}"
+    return f"{one.recipe or '(uncompressed)'}: {show(one.cost)}{UNITS[one.column]}, loss {show(quality_loss(one))}"
 
 
 def _quality_axis(found: Found) -> str:
@@ -68,21 +70,21 @@ def _quality_axis(found: Found) -> str:
 
 def _front(found: Found) -> Plot:
     usable = _usable(found)
-    dots = [Dot(x=one.latency_ms or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
-    line = [(one.latency_ms or 0.0, quality_loss(one)) for one in front(usable)]
+    dots = [Dot(x=one.cost or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
+    line = [(one.cost or 0.0, quality_loss(one)) for one in front(usable)]
     across = next((found.goal.quality[name] for name in (*DROPS, ERROR) if name in found.goal.quality), None)
     return draw(
-        "Quality against latency, on the validation split",
-        ("latency, median, ms", _quality_axis(found)),
+        "Quality against cost, on the validation split",
+        (AXES[found.goal.cost][0], _quality_axis(found)),
         dots,
         [("front", line)],
-        (found.goal.limits.get("latency_p50_ms"), across),
+        (found.goal.limits.get(found.goal.cost), across),
     )
 
 
 def _over_time(found: Found) -> Plot | None:
     """What is minimized (else the latency) of each trial, and the best so far of those that keep every limit."""
-    title, factor = UNITS[column := MINIMIZED[found.goal.minimize or "latency"]]
+    title, factor = AXES[column := MINIMIZED.get(found.goal.minimize, found.goal.cost)]
     best, line = math.inf, list[tuple[float, float]]()
     dots = []
     for one in _usable(found):
@@ -100,14 +102,14 @@ def _over_time(found: Found) -> Plot | None:
 
 
 def _predicted(found: Found) -> Plot | None:
-    usable = [one for one in _usable(found) if one.predicted_ms is not None and one.recipe]
+    usable = [one for one in _usable(found) if one.predicted is not None and one.recipe]
     if not usable:
         return None
-    dots = [Dot(x=one.latency_ms or 0.0, y=one.predicted_ms or 0.0, kind=_kind(one), text=_text(one)) for one in usable]
+    dots = [Dot(x=one.cost or 0.0, y=one.predicted or 0.0, kind=_kind(one), text=_text(one)) for one in usable]
     ends = [min(dot.x for dot in dots), max(dot.x for dot in dots)]
     return draw(
-        "Predicted against measured latency (the line: equal)",
-        ("measured, ms", "predicted before, ms"),
+        "Predicted against measured (the line: equal)",
+        (AXES[found.goal.cost][0], "predicted before"),
         dots,
         [("front", [(end, end) for end in ends])],
     )
@@ -143,8 +145,8 @@ def _row(one: Tried) -> dict[str, str]:
     return {
         "recipe": one.recipe or "(uncompressed)",
         "at": f"{one.at_s:.0f}",
-        "latency": show(one.latency_ms),
-        "predicted": show(one.predicted_ms),
+        "cost": show(one.cost),
+        "predicted": show(one.predicted),
         "loss": show(value) if math.isfinite(value := quality_loss(one)) else "",
         "status": str(one.row["status"]),
         "over": ", ".join(one.over),

@@ -44,11 +44,9 @@ def sample_with_optuna(scene: Scene, means: Means) -> Ended:
             f"--strategy optuna: optuna cannot be imported ({error}): pip install 'pressbench[search]'"
         ) from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    limits = [*scene.goal.limits, *scene.goal.quality]
     sampler = optuna.samplers.TPESampler(
         seed=scene.seed,
         n_startup_trials=STARTUP,
-        constraints_func=lambda trial: trial.user_attrs.get("over", [1.0] * len(limits)),
     )
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
     asked: list[Any] = []
@@ -61,11 +59,12 @@ def sample_with_optuna(scene: Scene, means: Means) -> Ended:
 
     def learn(one: Tried) -> None:
         trial = asked[-1]
-        minimized = number(one.row, MINIMIZED[scene.goal.minimize or "latency"])
+        minimized = number(one.row, MINIMIZED.get(scene.goal.minimize, scene.goal.cost))
         if not one.counts or minimized is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return
-        trial.set_user_attr("over", [min(1e9, one.over.get(name, 0.0)) for name in limits])
+        for name in (*scene.goal.limits, *scene.goal.quality):
+            trial.set_constraint(name, min(1e9, one.over.get(name, 0.0)))  # above 0: not kept
         study.tell(trial, [minimized, min(1e9, quality_loss(one))])
 
     return _try_until_over(scene, means, ask, learn)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.search.goal import DROPS, ERROR, MINIMIZED, Goal
+from bench.search.goal import DROPS, ERROR, LATENCY, MINIMIZED, Goal
 from bench.search.groups import Space
 from bench.search.nouns import Choice
 from bench.search.predict import Predictor
@@ -19,7 +19,8 @@ UNTRUSTED = ("failed", "skipped", "untrusted")
 class Tried:
     """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
 
-    `predicted_ms`: before it was measured; None where nothing predicts. `recipe`: its text. `family`: the steps that
+    `column`: of the row, what the search makes smaller. `predicted`: that figure before it was measured; None where
+    nothing predicts. `recipe`: its text. `family`: the steps that
     end it, one of `Scene.families`. `at_s`: seconds of the search when it was known.
     """
 
@@ -28,19 +29,20 @@ class Tried:
     key: str
     row: Row
     over: Mapping[str, float]
-    predicted_ms: float | None
+    predicted: float | None
+    column: str = LATENCY
     family: str = ""
     at_s: float = 0.0
 
     @property
     def counts(self) -> bool:
         """Whether its figures may be believed."""
-        return self.row["status"] not in UNTRUSTED and self.latency_ms is not None
+        return self.row["status"] not in UNTRUSTED and self.cost is not None
 
     @property
-    def latency_ms(self) -> float | None:
-        """Measured."""
-        return number(self.row, "latency_p50_ms")
+    def cost(self) -> float | None:
+        """What the search makes smaller, measured: ms, or LUTs."""
+        return number(self.row, self.column)
 
     @property
     def fits_resources(self) -> bool:
@@ -56,7 +58,7 @@ class Tried:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `quick`:
-    latencies in ms of whole untrained candidates. `time_left`: whether another trial fits into that part of the time."""
+    costs of whole untrained candidates. `time_left`: whether another trial fits into that part of the time."""
 
     trial: Callable[[Choice, float | None, str], Tried]
     quick: Callable[[Sequence[Choice]], Sequence[float]]
@@ -103,15 +105,15 @@ def number(row: Row, column: str) -> float | None:
 def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
     """Those that keep every limit, the best first.
 
-    Best is least of what is minimized, else the best quality, and then the fastest.
+    Best is least of what is minimized, else the best quality, and then the least cost.
     """
 
     def order(one: Tried) -> tuple[float, float]:
-        latency = one.latency_ms or math.inf
+        cost = one.cost or math.inf
         if goal.minimize:
             value = number(one.row, MINIMIZED[goal.minimize])
-            return (math.inf if value is None else value), latency
-        return quality_loss(one), latency
+            return (math.inf if value is None else value), cost
+        return quality_loss(one), cost
 
     return sorted((one for one in tried if one.counts and not one.over), key=order)
 
@@ -123,12 +125,12 @@ def quality_loss(one: Tried) -> float:
 
 
 def front(tried: Sequence[Tried]) -> list[Tried]:
-    """Those that no other beats both in latency and in quality, the slowest first."""
+    """Those that no other beats both in cost and in quality, the dearest first."""
     usable = [one for one in tried if one.counts]
     kept = [one for one in usable if not any(_beats(other, one) for other in usable)]
-    return sorted(kept, key=lambda one: -(one.latency_ms or 0.0))
+    return sorted(kept, key=lambda one: -(one.cost or 0.0))
 
 
 def _beats(one: Tried, other: Tried) -> bool:
-    ours, theirs = (one.latency_ms or 0.0, quality_loss(one)), (other.latency_ms or 0.0, quality_loss(other))
+    ours, theirs = (one.cost or 0.0, quality_loss(one)), (other.cost or 0.0, quality_loss(other))
     return ours != theirs and ours[0] <= theirs[0] and ours[1] <= theirs[1]

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from bench.search.allocate import Limit, allocate
 from bench.search.costs import add_up, count_weights
+from bench.search.goal import UNITS
 from bench.search.nouns import Choice, Costs, whole_choice
 from bench.search.predict import Predictor, by_macs
 from bench.search.strategies.interface import Ended, Means, Scene, Tried, number
@@ -28,19 +29,19 @@ BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 
 
 def search(scene: Scene, means: Means) -> Ended:
-    """Walks each family to its border, the fastest first, each within its part of the time.
+    """Walks each family to its border, the cheapest first, each within its part of the time.
 
-    A family begins with its steps on the uncompressed network. One that is not believed, or makes it no faster where
-    time counts, is not walked.
+    A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
+    the goal's cost counts, is not walked.
     """
     tried, walked, why = [scene.whole], [scene.whole], ""
     for family in scene.families[1:]:
         if not means.time_left(1.0):
             return Ended(tried=tuple(tried), why="the time is over")
         tried.append(means.trial(whole_choice(scene.space.groups), None, family))
-        if tried[-1].counts and (_counts_weights(scene) or _time(tried[-1]) < _time(scene.whole)):
+        if tried[-1].counts and (_counts_weights(scene) or _cost(tried[-1]) < _cost(scene.whole)):
             walked.append(tried[-1])
-    for place, whole in enumerate(sorted(walked, key=_time), 1):
+    for place, whole in enumerate(sorted(walked, key=_cost), 1):
         found = _walk(scene, whole, means, place / len(walked))
         tried += found.tried[1:]
         why = found.why
@@ -48,13 +49,13 @@ def search(scene: Scene, means: Means) -> Ended:
 
 
 def search_by_macs(scene: Scene, means: Means) -> Ended:
-    """The same search, guided by multiply-accumulates in place of the target's own times."""
-    base = _time(scene.whole)
+    """The same search, guided by multiply-accumulates in place of the target's own figures."""
+    base = _cost(scene.whole)
     return search(replace(scene, predictor=by_macs(scene.space, base)), means)
 
 
-def _time(one: Tried) -> float:
-    return one.latency_ms or math.inf
+def _cost(one: Tried) -> float:
+    return one.cost or math.inf
 
 
 def _counts_weights(scene: Scene) -> bool:
@@ -89,16 +90,16 @@ def _walk(scene: Scene, whole: Tried, means: Means, part: float) -> Ended:
 
 
 class _Axis:
-    """The cost along which the search tightens: latency by the predictor, or weights where size or memory count."""
+    """What the search tightens: the goal's cost by the predictor, or weights where size or memory count."""
 
     def __init__(self, scene: Scene, whole: Tried) -> None:
         assert scene.predictor is not None
-        assert whole.latency_ms is not None
+        assert whole.cost is not None
         self.space, self.goal, self.whole = scene.space, scene.goal, whole
         self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
         self.by_weights = _counts_weights(scene)
-        self.base_ms = whole.latency_ms
-        self.predictor = scene.predictor.scaled(self.base_ms / _time(scene.whole))
+        self.base = whole.cost
+        self.predictor = scene.predictor.scaled(self.base / _cost(scene.whole))
         sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]
         self.weight_bytes = FLOAT_BYTES * sizes[0] / sizes[1] if math.inf not in sizes else FLOAT_BYTES
 
@@ -110,17 +111,17 @@ class _Axis:
         ceiling = 1.0
         if self.by_weights and "file_kb" in limits:
             ceiling = limits["file_kb"] * 1e3 / (number(self.whole.row, "file_bytes") or math.inf)
-        elif not self.by_weights and "latency_p50_ms" in limits:
-            ceiling = limits["latency_p50_ms"] / self.base_ms
+        elif not self.by_weights and self.goal.cost in limits:
+            ceiling = limits[self.goal.cost] / self.base
         ceiling = min(1.0, ceiling)
         return Walk(tightest=False, start=0.97 * ceiling, ceiling=ceiling)
 
     def predict(self, choice: Choice, tried: Sequence[Tried]) -> float:
-        """The latency expected now, in ms."""
+        """The cost expected now."""
         return self._corrected(tried).predict(choice)
 
     def _corrected(self, tried: Sequence[Tried]) -> Predictor:
-        seen = [(one.choice, one.latency_ms) for one in tried[1:] if one.counts and one.latency_ms is not None]
+        seen = [(one.choice, one.cost) for one in tried[1:] if one.counts and one.cost is not None]
         return self.predictor.corrected(seen)
 
     def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:
@@ -129,7 +130,7 @@ class _Axis:
         predictor = self._corrected(tried)
         if self.by_weights or not predictor.why:
             return allocate(self.space.groups, self._limits(share, predictor))
-        aim = share * self.base_ms
+        aim = share * self.base
         found = [allocate(self.space.groups, self._limits(share * part, predictor)) for part in LOOSER]
         candidates = list(dict.fromkeys(choice for choice in found if choice is not None))
         times = dict(zip(candidates, means.quick(candidates), strict=True)) if len(candidates) > 1 else {}
@@ -140,12 +141,12 @@ class _Axis:
         weights = self.weights.of(whole_choice(self.space.groups))
         limits = [Limit(costs=self.weights, most=share * weights)]
         if not self.by_weights:
-            limits = [Limit(costs=predictor.costs, most=predictor.most(share * self.base_ms))]
+            limits = [Limit(costs=predictor.costs, most=predictor.most(share * self.base))]
             if "file_kb" in self.goal.limits and (size := number(self.whole.row, "file_bytes")):
                 spare = self.goal.limits["file_kb"] * 1e3 - (size - self.weight_bytes * weights)
                 limits.append(Limit(costs=self.weights, most=max(0.0, spare / self.weight_bytes)))
-        elif "latency_p50_ms" in self.goal.limits:
-            limits.append(Limit(costs=predictor.costs, most=predictor.most(self.goal.limits["latency_p50_ms"])))
+        elif self.goal.cost in self.goal.limits:
+            limits.append(Limit(costs=predictor.costs, most=predictor.most(self.goal.limits[self.goal.cost])))
         return limits
 
     def explain_impossible(self, share: float) -> str:
@@ -154,7 +155,8 @@ class _Axis:
         if self.by_weights:
             left = self.weights.of(least) / self.weights.of(whole_choice(self.space.groups))
             return f"the narrowest widths keep {left:.0%} of the weights, and {share:.0%} were asked for"
+        unit = UNITS[self.goal.cost]
         return (
-            f"the narrowest widths are predicted to take {self.predictor.predict(least):.4g} ms, and "
-            f"{share * self.base_ms:.4g} ms were asked for"
+            f"the narrowest widths are predicted to take {self.predictor.predict(least):.4g}{unit}, and "
+            f"{share * self.base:.4g}{unit} were asked for"
         )

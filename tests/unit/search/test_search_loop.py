@@ -12,7 +12,7 @@ from bench.search.costs import add_up
 from bench.search.goal import Goal
 from bench.search.groups import Space
 from bench.search.nouns import Group, Layer, Shape, Side, whole_choice
-from bench.search.predict import fit
+from bench.search.predict import by_macs, fit
 from bench.search.strategies.drawn import SEARCHED
 from bench.search.strategies.interface import Means, Scene, Tried, front, rank
 from bench.search.strategies.known import STRATEGIES
@@ -55,7 +55,7 @@ def measured(choice, predicted, goal, family="") -> Tried:
         key=recipe,
         row=row,
         over=goal.over(row),
-        predicted_ms=predicted,
+        predicted=predicted,
         family=family,
     )
 
@@ -83,14 +83,14 @@ def test_the_best_network_within_a_budget_is_found_and_its_latency_was_predicted
         (one for one in every if truth(one) <= 5.0), key=lambda one: measured(one, 0, goal).row["accuracy_drop_pp"]
     )
     assert best.choice == ideal
-    assert best.predicted_ms == pytest.approx(best.latency_ms)
+    assert best.predicted == pytest.approx(best.cost)
 
 
 def test_without_a_budget_the_fastest_within_the_drop_is_found():
     goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
     best = rank(searched(goal).tried, goal)[0]
     every = [(i, j) for i in range(4) for j in range(4)]
-    assert best.latency_ms == min(truth(one) for one in every if not measured(one, 0, goal).over)
+    assert best.cost == min(truth(one) for one in every if not measured(one, 0, goal).over)
 
 
 def test_an_impossible_budget_says_by_how_much_it_is_missed_and_what_binds():
@@ -126,12 +126,17 @@ def test_a_table_with_large_errors_is_not_believed_and_whole_candidates_are_time
     goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
     ended = searched(goal, predictor=replace(poor, offset=0.5, slope=1.6), quick=quick)
     assert timed
-    assert rank(ended.tried, goal)[0].latency_ms <= 5.0
+    assert rank(ended.tried, goal)[0].cost <= 5.0
 
 
-def test_without_a_table_multiply_accumulates_stand_in_and_are_never_believed():
-    found = fit(SPACE, {}, (WHOLE, truth(WHOLE)), [((0, 0), truth((0, 0)))])
-    assert (found.by, "there is no latency table" in found.why) == ("macs", True)
+def test_without_a_table_multiply_accumulates_stand_in_and_are_believed_within_the_same_bounds():
+    choices = ((0, 0), (1, 2), (2, 1))
+    found = fit(SPACE, {}, (WHOLE, 10.0), list(zip(choices, (9.0, 2.0, 7.0), strict=True)))
+    assert (found.by, "by multiply-accumulates is off by" in found.why) == ("macs", True)
+    exact = by_macs(SPACE, 100.0)
+    found = fit(SPACE, {}, (WHOLE, 100.0), [(choice, exact.predict(choice)) for choice in choices])
+    assert (found.by, found.why, found.worst_error < 1e-9) == ("macs", "", True)
+    assert "no random network checked" in fit(SPACE, {}, (WHOLE, 100.0), []).why
 
 
 def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_counts_nowhere():
@@ -149,8 +154,8 @@ def test_families_are_walked_with_times_of_their_own_and_one_that_is_not_believe
     every = [(i, j) for i in range(4) for j in range(4)]
     ideal = min(truth(one) / 2 for one in every if not measured(one, 0, goal, "half").over)
     best = rank(ended.tried, goal)[0]
-    assert (best.family, best.latency_ms) == ("half", ideal)
-    assert best.predicted_ms == pytest.approx(ideal, rel=0.1)
+    assert (best.family, best.cost) == ("half", ideal)
+    assert best.predicted == pytest.approx(ideal, rel=0.1)
     assert [one.choice for one in ended.tried if one.family == "odd"] == [WHOLE]
 
 
@@ -164,7 +169,7 @@ def test_every_baseline_finds_a_network_tries_none_twice_and_gives_the_same_tria
     tried = [(one.choice, one.family) for one in ended.tried]
     assert len(set(tried)) == len(tried)
     assert ended.tried[0].recipe == ""
-    assert rank(ended.tried, goal)[0].latency_ms < truth(WHOLE)
+    assert rank(ended.tried, goal)[0].cost < truth(WHOLE)
     assert [one.key for one in again.tried] == [one.key for one in ended.tried]
     if strategy in ("random", "optuna"):
         assert {family for _, family in tried} == {"", "half"}

@@ -39,9 +39,9 @@ def test_the_page_draws_every_trial_the_budgets_and_the_winners_widths_and_bits_
     all_of_it = found(goal, tmp_path)
     text = render_page(all_of_it, say(all_of_it))
     assert [title.partition(",")[0].partition(" (")[0] for title in re.findall(r"<h3>(.*?)</h3>", text)] == [
-        "Quality against latency",
+        "Quality against cost",
         "Trials over time",
-        "Predicted against measured latency",
+        "Predicted against measured",
     ]
     first = text.partition("Trials over time")[0]
     assert first.count("<circle") == len(all_of_it.ended.tried)
