@@ -39,7 +39,7 @@ KINDS: Mapping[Kind, str] = {
     "inlined": "ONNX files in one piece, with fixed axes",
     "papers": "findings of `make papers`",
     "data": "samples that a user's function gave",
-    "tables": "latencies that `search` measured on a target",
+    "tables": "latencies and rooflines that `search` and `doctor` measured on a target",
 }
 """What an entry can be. The kind is the first part of its place in the cache."""
 SIDECAR = "entry.json"

@@ -201,6 +201,8 @@ class LayerCost:
     """What one node of a graph should cost at batch 1 (1 MAC = one multiply and one add = 2 FLOPs).
 
     `weight_bits`, `activation_bits`: what it multiplies in a QONNX network; None where no quantizer of one says it.
+    `called`: of a node that multiplies, names that a runtime gives its kernel: the node's, its outputs', and those of
+    the operators that follow it in a line, which are often fused into it. () in a .tflite file.
     """
 
     name: str
@@ -214,6 +216,7 @@ class LayerCost:
     output_shape: tuple[int, ...] = ()
     weight_bits: int | None = None
     activation_bits: int | None = None
+    called: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,12 +68,27 @@ def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
 
 
 @command("doctor")
-@click.option("--target", default="cpu", show_default=True, help="What --time measures on.")
+@click.option("--target", default="cpu", show_default=True, help="What --time and --roofline measure on.")
 @click.option("--time", "time_s", type=float, help="Seconds for measuring the smallest effect that the target can see.")
-def doctor_command(target: str, time_s: float | None) -> tuple[Any, Any]:
+@click.option(
+    "--roofline", is_flag=True, help="Instead: what a backend reaches there, which the page then explains cells with."
+)
+@click.option(
+    "--backend", "backends", multiple=True, help="Of --roofline: a backend of the target (default: its first)."
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="Of --roofline: threads of the runtime.")
+def doctor_command(
+    target: str, time_s: float | None, *, roofline: bool, backends: tuple[str, ...], threads: int
+) -> tuple[Any, Any]:
     """Whether this machine can measure, and how well."""
-    from bench.commands.doctor import doctor
+    from bench.commands.doctor import doctor, show_rooflines
     from bench.commands.progress import watching
 
+    if roofline and time_s is not None:
+        raise InvalidInput("--roofline and --time measure different things: give one of them")
+    if not roofline and (backends or threads != 1):
+        raise InvalidInput("--backend and --threads belong to `pressbench doctor --roofline`")
     with watching(sys.stderr) as watch:
+        if roofline:
+            return show_rooflines(cache_folder(os.environ), target, backends, threads, watch.progress)
         return doctor(cache_folder(os.environ), target, time_s, watch.progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import exp
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,19 @@ from bench.cache import check_writable
 from bench.commands.cache import size_text
 from bench.commands.compare import measure_files
 from bench.commands.meters import meter_state
-from bench.commands.versus.sides import check_time
+from bench.commands.temporary import owned_temporary_files
+from bench.commands.versus.sides import check_time, choose_backend
+from bench.config.target import load_target
+from bench.cost.roofline.bound import as_facts
 from bench.device.machine import calm_cpus
 from bench.device.memory import Memory
 from bench.device.timing import RunQueue
 from bench.errors import Unavailable
+from bench.line.probes.ask import Told, ask_roofline
 from bench.line.versus.until import Patience, half_width
 from bench.machine import machine_facts
 from bench.plugins import available
+from bench.report.roofline import list_figures
 from bench.report.text_table import text_table
 from bench.types import Json, Progress
 from bench.upkeep import survey
@@ -50,6 +55,36 @@ def doctor(cache: Path, target: str = "cpu", time_s: float | None = None, progre
         return answer, Group(text, seen)
     found = see_smallest(cache, target, time_s, progress)
     return {**answer, "smallest_effect": found}, Group(text, describe_seen(found))
+
+
+def show_rooflines(
+    cache: Path, target: str, backends: Sequence[str], threads: int, progress: Progress = silent
+) -> Answer:
+    """What each of these backends of a target reaches there; the target's first backend where none is named.
+
+    Measured where the cache has no figures of this device, runtime, version and number of threads. Raises as
+    `bench.line.probes.ask.ask_roofline`, and `InvalidInput` for an unknown target or backend.
+    """
+    goal = load_target(target)
+    check_writable(cache)
+    answers, texts = [], []
+    for choice in [choose_backend(goal, backend) for backend in backends or (None,)]:
+        with owned_temporary_files() as folder:
+            told = ask_roofline(goal, choice, threads, cache=cache, folder=folder, progress=progress)
+        answers.append({**as_facts(told.roofline), "target": goal.name, "cached": told.kept})
+        texts.append(describe_roofline(told))
+    return {"rooflines": answers}, Group(*texts)
+
+
+def describe_roofline(told: Told) -> Group:
+    """The figures as a table, and what has none."""
+    found = told.roofline
+    threads = "1 thread" if found.threads == 1 else f"{found.threads} threads"
+    since = ", measured before" if told.kept else ""
+    title = f"roofline of {found.backend} {found.version} on {found.device}, {threads}{since}"
+    lacking = [(name, "none", why) for name, why in found.absent.items()]
+    rows = [(name, text, found.unsettled.get(name, "")) for name, text in list_figures(found)]
+    return Group(title, text_table(("figure", "", "note"), [*rows, *lacking]))
 
 
 def see_smallest(cache: Path, target: str, time_s: float, progress: Progress) -> dict[str, Json]:

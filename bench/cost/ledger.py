@@ -7,10 +7,13 @@ conventions that must not differ between them live here; docs/cost.md explains t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from bench.types import Cost, LayerCost
+
+FOLLOWED = 3
+"""Operators behind a multiplying one that a runtime may fuse into it and call it by."""
 
 
 class ShapeUnknown(Exception):  # noqa: N818 - a fact about the graph, listed in `Cost.unknown`
@@ -59,7 +62,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One operator that runs: its work, the constants it reads, the activations it reads and writes."""
+    """One operator that runs: its work, the constants it reads, the activations it reads and writes.
+
+    `node`: its name in a file whose nodes have names, else "".
+    """
 
     name: str
     operator: str
@@ -70,6 +76,7 @@ class Step:
     output_shape: tuple[int, ...] = ()
     weight_bits: int | None = None
     activation_bits: int | None = None
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +115,11 @@ def total(steps: Sequence[Step], flow: Flow, *, batch: int, file_bytes: int, unk
     """The cost of a graph, its steps given in the order they run."""
     seen: set[str] = set()
     written = {flow.storage(name) for name in flow.inputs}
-    layers = tuple(_layer(step, flow, batch, seen, written) for step in steps)
+    called = name_kernels(steps)
+    layers = tuple(
+        replace(_layer(step, flow, batch, seen, written), called=names)
+        for step, names in zip(steps, called, strict=True)
+    )
     macs = sum(layer.macs for layer in layers)
     return Cost(
         params=sum(layer.params for layer in layers),
@@ -145,6 +156,26 @@ def _layer(step: Step, flow: Flow, batch: int, seen: set[str], written: set[str]
         weight_bits=step.weight_bits,
         activation_bits=step.activation_bits,
     )
+
+
+def name_kernels(steps: Sequence[Step]) -> list[tuple[str, ...]]:
+    """What `LayerCost.called` is of each step: up to `FOLLOWED` operators behind one that multiplies have names too."""
+    readers: dict[str, list[Step]] = {}
+    for step in steps:
+        for name in step.reads:
+            readers.setdefault(name, []).append(step)
+    return [_follow(step, readers) if step.node and step.work.macs else () for step in steps]
+
+
+def _follow(step: Step, readers: Mapping[str, Sequence[Step]]) -> tuple[str, ...]:
+    names = [step.node, *step.writes]
+    for _ in range(FOLLOWED):
+        following = readers.get(step.writes[0], ()) if step.writes else ()
+        if len(following) != 1 or following[0].work.macs or len(following[0].reads) != 1:
+            break
+        step = following[0]
+        names += [step.node, *step.writes]
+    return tuple(dict.fromkeys(names))
 
 
 def peak(steps: Sequence[Step], flow: Flow, batch: int = 1) -> int:

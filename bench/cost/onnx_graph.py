@@ -65,6 +65,7 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         reads=tuple(item for item in (*node.input, *captured(node)) if _flows(graph, item)),
         writes=tuple(filter(None, node.output)),
         output_shape=graph.shapes.get(next(iter(node.output), ""), ()),
+        node=node.name or next(iter(node.output), node.op_type),
     )
 
 

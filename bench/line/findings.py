@@ -8,9 +8,11 @@ from pathlib import Path
 
 from bench.compress.notes import LAYOUT, OUTSIDE_LAYERS, ROUNDED
 from bench.config.target import Target
+from bench.cost.roofline.bound import FACT, as_facts
 from bench.line.measure import Findings
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared
+from bench.line.probes.roofline import Place, find_kept
 from bench.line.trust import (
     Evidence,
     Verdict,
@@ -24,7 +26,7 @@ from bench.line.wording import name_users_file, title_of
 from bench.models.layouts import describe_layout
 from bench.models.training.trained_networks import describe_weights
 from bench.records import PairLaunch, Quality, Record
-from bench.types import Cost
+from bench.types import Cost, Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,10 +135,20 @@ def assemble(
         smallest_effect=plan.suite.measure.smallest_effect,
         budget=plan.target.budget.limits(),
     )
-    return identity if found is None else _fill(identity, found, cache, title)
+    if found is None:
+        return identity
+    place = Place(
+        target=plan.target,
+        choice=cell.backend,
+        threads=cell.conditions.threads,
+        device=found.ran.device,
+        version=found.ran.version,
+    )
+    kept = find_kept(cache, place)
+    return _fill(identity, found, cache, title, {FACT: as_facts(kept)} if kept else {})
 
 
-def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Record:
+def _fill(identity: Record, found: CellFindings, cache: Path, title: str, facts: Mapping[str, Json]) -> Record:
     prepared, ran = found.prepared, found.ran
     missing = _explain_missing(found)
     return replace(
@@ -156,7 +168,7 @@ def _fill(identity: Record, found: CellFindings, cache: Path, title: str) -> Rec
         precision=prepared.artifact.precision,
         execution=ran.execution,
         missing={column: name_users_file(reason, cache, title) for column, reason in missing.items()},
-        facts={"compress": dict(prepared.source.notes), "compile": dict(prepared.artifact.facts), **ran.facts},
+        facts={"compress": dict(prepared.source.notes), "compile": dict(prepared.artifact.facts), **ran.facts, **facts},
     )
 
 

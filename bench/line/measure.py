@@ -27,6 +27,8 @@ from bench.types import Artifact, Clock, Conditions, Json, Scalar, Simulation, T
 Outputs = tuple[Output, ...]
 Kind = TypeVar("Kind", bound=Event)
 EXTERNAL = "bench.device.meters.external:External"
+QUICK = Measure(launches=1, pairs=1, blocks=20, time_s=0.2, warmup_s=0.05)
+"""Of one layer or one untrained network, in turns with another file."""
 WORK_PREFIX = "pressbench-job-"
 """What the name of a job's temporary folder begins with."""
 
@@ -190,14 +192,24 @@ def measure_pairs(bench: Bench, baseline: Artifact, candidate: Artifact) -> tupl
     return tuple(pair_launch(bench, baseline, candidate, number) for number in range(bench.measure.pairs))
 
 
+def look_quickly(bench: Bench) -> Bench:
+    """The same place for a quick look at any files: each on drawn inputs of its own."""
+    return replace(bench, feed=None, evaluate=None, inputs=(), output_axes={}, feedback=(), measure=QUICK)
+
+
 def pairs_with_first(bench: Bench, first: Artifact, others: Sequence[Artifact]) -> list[PairLaunch]:
-    """One process of ABBA blocks of `first` with each of the others. A quick look: nothing says what a meter saw."""
+    """One process of ABBA blocks of `first` with each of the others. A quick look: nothing says what a meter saw.
+
+    `distrust`: what the session of the other ("B: ...") fell back to.
+    """
     job = bench.make_job("compare", [bench.make_subject(artifact) for artifact in (first, *others)])
     ended, _ = _run_job(bench, replace(job, cooling=bench.cooling), wants_outputs=False)
     found = [timed.launch for timed in _find_all(ended.events, say.PairTimed)]
     if len(found) != len(others):
         raise CellFailed(f"the worker timed {len(found)} of {len(others)} files")
-    return found
+    sessions = [session for session in _find_all(ended.events, say.SessionReport) if session.side == "b"]
+    fallbacks = [tuple(f"B: {reason}" for reason in session.fallbacks) for session in sessions]
+    return [replace(one, distrust=reasons) for one, reasons in zip(found, fallbacks, strict=True)]
 
 
 def _run_job(bench: Bench, job: Job, *, wants_outputs: bool) -> tuple[Ended, Outputs | None]:

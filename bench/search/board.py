@@ -10,21 +10,17 @@ import numpy as np
 
 from bench.cache import find_or_make, key
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import Measure
 from bench.line.cell import RunState, make_ready
-from bench.line.measure import Bench, pairs_with_first
 from bench.line.plan import PlannedCell
 from bench.line.prepare import Prepared
-from bench.models.registry import resolve
-from bench.records import PairLaunch, Record
+from bench.line.probes.board import Board, make_board
+from bench.records import Record
 from bench.search.groups import Space
 from bench.search.nouns import Choice, keep_text
-from bench.search.table import VERSION, Board
+from bench.search.table import VERSION
 from bench.stats import ratio
-from bench.types import Artifact, Json, Recipe
+from bench.types import Json
 
-QUICK = Measure(launches=1, pairs=1, blocks=20, time_s=0.2, warmup_s=0.05)
-"""Of one layer or one untrained network, in turns with another file."""
 CHECKED = 6
 """Random networks that check the table."""
 
@@ -40,7 +36,10 @@ class Timer:
 
     def board(self) -> Board:
         """For the latency table."""
-        return Board(identity=self.identity(), build=self.build, compare=self.compare)
+        cell, bench = self.cell, self.prepared.bench
+        assert bench is not None
+        backend, setting = self.prepared.backend, self.state.setting
+        return make_board(self.identity(), backend, cell.backend, cell.conditions, bench, setting)
 
     def identity(self) -> Json:
         """Device, runtime, options and conditions: a table holds for these only."""
@@ -53,26 +52,6 @@ class Timer:
             "batch": conditions.batch,
             "threads": conditions.threads,
         }
-
-    def build(self, file: Path) -> Artifact:
-        """An ONNX file compiled for the target."""
-        stages, setting, cell = self.state.setting.stages, self.state.setting, self.cell
-        source = stages.compress(
-            resolve(str(file), None),
-            Recipe(name="baseline"),
-            data=None,
-            cache=setting.cache,
-            seed=setting.seed,
-            progress=setting.progress,
-            batch=cell.conditions.batch,
-        )
-        return stages.compile(self.prepared.backend, source, cell.conditions, cell.backend.options, setting.cache)
-
-    def compare(self, first: Artifact, others: Sequence[Artifact]) -> Sequence[PairLaunch]:
-        """One process in which `first` takes turns with each of the others, on drawn inputs of their own."""
-        bench = self.prepared.bench
-        assert bench is not None
-        return pairs_with_first(_plain(bench), first, others)
 
     def networks(self, space: Space, choices: Sequence[Choice], untrained: str, whole_ms: float) -> list[float]:
         """Latencies in ms of whole candidates, untrained, from turns with the uncompressed network.
@@ -94,15 +73,11 @@ class Timer:
                 setting.progress("check networks", place / len(choices))
                 recipe = parse_recipe("check", narrow(space, choice, untrained))
                 artifacts.append(make_ready(replace(self.cell, recipe=recipe), self.state).prepared.artifact)
-            launches = self.compare(self.prepared.artifact, artifacts)
+            launches = self.board().compare(self.prepared.artifact, artifacts)
             return {"ratios": [ratio([launch]).ratio for launch in launches]}
 
         found = find_or_make(setting.cache, "tables", name, make).facts
         return [whole_ms * float(one) for one in found["ratios"]]
-
-
-def _plain(bench: Bench) -> Bench:
-    return replace(bench, feed=None, evaluate=None, inputs=(), output_axes={}, feedback=(), measure=QUICK)
 
 
 def draw_choices(space: Space, seed: int) -> list[Choice]:

@@ -15,7 +15,8 @@ from bench.compress.layers import weight_of, weighted_layers, width_of
 from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.widths import Ranked, rank_groups, shares
 from bench.errors import Unsupported
-from bench.search.nouns import Group, Layer, Shape, Side
+from bench.line.probes.cuts import Shape
+from bench.search.nouns import Group, Layer, Side
 from bench.types import Progress
 
 LEVELS = 8

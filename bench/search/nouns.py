@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.line.probes.cuts import Shape
+
 Choice = tuple[int, ...]
 """For each group, which of its widths is taken."""
 
@@ -39,21 +41,6 @@ class Side:
     def at(self, gone: Mapping[int, int]) -> int:
         """How many channels are left when each group has lost `gone` outputs."""
         return self.whole - round(sum(ratio * gone.get(group, 0) for group, ratio in self.per.items()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """A layer without its numbers of channels. `window`: its input's size behind the channels, () for a linear layer.
-
-    `depthwise`: each output channel reads one input channel.
-    """
-
-    window: tuple[int, ...] = ()
-    kernel: tuple[int, ...] = ()
-    stride: tuple[int, ...] = ()
-    padding: tuple[int, ...] = ()
-    dilation: tuple[int, ...] = ()
-    depthwise: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

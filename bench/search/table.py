@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.cache import find_or_make, key
+from bench.line.probes.board import Board
+from bench.line.probes.cuts import Shape, write_cut
 from bench.records import PairLaunch
-from bench.search.cuts import write_cut
 from bench.search.groups import Space
-from bench.search.nouns import Layer, Shape, Side
+from bench.search.nouns import Layer, Side
 from bench.stats import ratio
 from bench.types import Artifact, Json, Progress
 
@@ -23,18 +24,6 @@ REFERENCE = Shape(window=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1),
 REFERENCE_WIDTH = 32
 VERSION = 1
 """Of what an entry of the cache means."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Board:
-    """How files are made and timed on the target. `identity`: device, runtime, its version, options and conditions.
-
-    `build` compiles an ONNX file. `compare` runs the first file in turns with each of the others, in one process.
-    """
-
-    identity: Json
-    build: Callable[[Path], Artifact]
-    compare: Callable[[Artifact, Sequence[Artifact]], Sequence[PairLaunch]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +47,7 @@ def measure_layers(
 
     {} where `expired` says so before all are timed. Raises what building and running a file raises.
     """
-    reference = board.build(_write(folder, REFERENCE, REFERENCE_WIDTH, REFERENCE_WIDTH))
+    reference = board.build(_write(folder, REFERENCE, REFERENCE_WIDTH, REFERENCE_WIDTH), "")
     found: dict[str, tuple[tuple[int, ...], tuple[int, ...], Mapping[str, Json]]] = {}
     timed = [layer for layer in space.layers if layer.shape is not None]
     for place, layer in enumerate(timed):
@@ -105,7 +94,7 @@ def _entry(
 
     def make(_folder: Path) -> Mapping[str, Json]:
         files = [_write(folder, shape, one or other, other) for one in inputs for other in outputs]
-        launches = board.compare(reference, [board.build(file) for file in files])
+        launches = board.compare(reference, [board.build(file, "") for file in files])
         ratios = [ratio([launch]).ratio for launch in launches]
         starts = range(0, len(ratios), len(outputs))
         return {

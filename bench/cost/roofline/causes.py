@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from bench.cost.roofline.bound import Roofline, describe_bound
+from bench.cost.roofline.match import MULTIPLIES
 from bench.records import LayerTime, Record
 from bench.types import LayerCost
 
@@ -14,7 +15,6 @@ BLOCK = 8
 """Channels of one block of ONNX Runtime's NCHWc layout with AVX2; with AVX-512 it has 16."""
 BLOCKED = re.compile(r"nchwc", re.IGNORECASE)
 CONVOLUTION = re.compile(r"conv", re.IGNORECASE)
-MULTIPLIES = re.compile(r"conv|gemm|matmul|fully|lstm|gru|\brnn|attention|linear \(|einsum", re.IGNORECASE)
 CODING = re.compile(r"^(quantizelinear|dequantizelinear|quantize|dequantize|convert)\b", re.IGNORECASE)
 DYNAMIC = re.compile(r"dynamicquantize", re.IGNORECASE)
 CASTS = re.compile(r"^cast\b", re.IGNORECASE)
@@ -26,12 +26,15 @@ AT_THE_ENDS = 2
 NAMED = 3
 
 
-def explain_shortfall(record: Record, baseline: Record | None, roofline: Roofline | None = None) -> str:
-    """The first cause of `CAUSES` that the records show; else what their per-layer times show; "" without any fact."""
+def explain_shortfall(
+    record: Record, baseline: Record | None, roofline: Roofline | None = None, measured_s: float | None = None
+) -> str:
+    """The first cause of `CAUSES` that the records show, else the limit of the roofline that rules it; else what the
+    per-layer times show; "" without any fact. `measured_s`: of one inference."""
     for find in CAUSES:
         if found := find(record, baseline):
             return found
-    if roofline and (found := describe_bound(record, roofline)):
+    if roofline and (found := describe_bound(record, roofline, measured_s)):
         return found
     return show_times(record, baseline)
 

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from bench.cost.roofline import read_roofline
 from bench.records import Launch, Record, Run
 from bench.report.cells import Cell
 from bench.report.names import explain_hidden, label_places
 from bench.report.page.execution_notes import Note, describe_execution
 from bench.report.page.layer_times import Node, make_node
 from bench.report.page.samples import Histogram, draw_samples
+from bench.report.roofline import describe_figures, list_bounds
 from bench.report.signs import MARKS, VERDICTS
 from bench.report.text import NONE, count, interval, number, percent, signed, size, times
 
@@ -95,12 +97,12 @@ def make_drawers(
                 cause=causes.get(place, ""),
                 steps=STEPS.split(record.recipe_text) if record.recipe_text else [],
                 command=write_command(record, known.get(record.run_id)),
-                sources=list_sources(record),
+                sources=[*list_sources(record), *list_roofline(record)],
                 notes=describe_execution(record),
                 kinds=sum_kinds(record, baseline),
                 nodes=top_nodes(record),
                 samples=draw_samples(record),
-                parts=[part for part in (list_memory(record), list_energy(record), list_climate(record)) if part.rows],
+                parts=[part for part in list_parts(cell) if part.rows],
                 missing=group_missing(cell),
             )
         )
@@ -227,6 +229,25 @@ def top_nodes(record: Record) -> list[Node]:
     if total <= 0:
         return []
     return [make_node(layer, total) for layer in sorted(record.profile, key=lambda one: -one.mean_us)[:TOP_LAYERS]]
+
+
+def list_roofline(record: Record) -> list[tuple[str, str]]:
+    """What its backend reached on its device; [] where that was not measured before its run."""
+    roofline = read_roofline(record.facts)
+    return [("roofline", describe_figures(roofline))] if roofline else []
+
+
+def list_parts(cell: Cell) -> tuple[Part, ...]:
+    """Every table of a drawer; some have no rows."""
+    record, roofline = cell.record, read_roofline(cell.record.facts)
+    bounds = list_bounds(record, roofline, cell.figure("latency_p50_ms")) if roofline else []
+    heads = ("layer", "least µs", "set by", "profiled µs; of the whole, measured")
+    return (
+        Part(title="Least time by layer", heads=heads, rows=bounds),
+        list_memory(record),
+        list_energy(record),
+        list_climate(record),
+    )
 
 
 def list_memory(record: Record) -> Part:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
-from bench.cost.roofline import Promise, explain_shortfall, promise_of
+from bench.cost.roofline import Promise, explain_shortfall, promise_of, read_roofline
 from bench.records import Record
 from bench.report.cells import Cell, group, league_of
 from bench.report.names import make_league_namer
@@ -144,7 +144,9 @@ def state_cause(cell: Cell, baseline: Record | None, promise: Promise) -> str:
     delivered, promised = cell.figure("speedup"), promise.bit_operations or promise_shown(cell, promise)
     if delivered and promised and delivered >= KEPT_SHARE * promised:
         return "keeps its promise" if delivered <= promised else "delivers more than it promised"
-    return explain_shortfall(record, baseline) or explain_nothing(record, baseline)
+    p50 = cell.figure("latency_p50_ms")
+    found = explain_shortfall(record, baseline, read_roofline(record.facts), p50 and p50 / 1e3)
+    return found or explain_nothing(record, baseline)
 
 
 def explain_nothing(record: Record, baseline: Record | None) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from fake_records import cost, record
 
-from bench.cost.roofline import explain_shortfall, promise_of
-from bench.cost.roofline.bound import Roofline, bound_layers
+from bench.cost.roofline import explain_shortfall, least_seconds, promise_of, read_roofline, time_layers
+from bench.cost.roofline.bound import FACT, Roofline, as_facts, bound_layers, describe_bound
 from bench.records import Execution, LayerTime
-from bench.types import LayerCost, Precision
+from bench.types import Conditions, LayerCost, Precision
 
 INT8 = Precision(asked="int8", delivered="int8")
 ROOFLINE = Roofline(
@@ -18,7 +19,7 @@ ROOFLINE = Roofline(
     backend="ort",
     version="1",
     macs_per_s={"float32": 1e10, "int8": 4e10},
-    bytes_per_s=1e10,
+    bandwidth=((2**10, 1e10),),
     node_s=1e-6,
     call_s=5e-6,
 )
@@ -44,6 +45,14 @@ def conv(channels, macs=100_000, weights=4_000, activations=4_000):
     )
 
 
+LAYERS = {
+    "a": ("node_a", "a_out", "relu_1"),
+    "b": ("node_b", "b_out"),
+    "c": ("node_c",),
+    "d": ("node_d", "both"),
+    "e": ("node_e", "both"),
+}
+"""Layer -> what it is called."""
 BLOCKED = times(("a_nchwc", "Conv", 40.0), ("b_nchwc", "Conv", 40.0), ("fc", "Gemm", 5.0))
 BASE = record(precision=Precision(delivered="float32"), cost=layered(conv(32), conv(32)), profile=BLOCKED)
 CASES = {
@@ -98,10 +107,10 @@ CASES = {
     ),
     "memory": (
         {"cost": layered(conv(32, macs=1_000, weights=4_000_000)), "profile": BLOCKED},
-        "memory-bound: 99 % of the least time is reading weights and activations",
+        "memory-bound: 99 % of the least time is moving weights and activations",
     ),
     "calls": (
-        {"cost": layered(conv(32, macs=500), conv(32, macs=500)), "profile": BLOCKED},
+        {"cost": layered(conv(32, macs=500, weights=100), conv(32, macs=500, weights=100)), "profile": BLOCKED},
         "call overhead: 100 % of the least time is starting 2 kernels",
     ),
     "no multiplication": (
@@ -146,12 +155,69 @@ def test_zeros_that_a_sparse_kernel_skips_are_no_reason():
 
 
 def test_a_layer_is_bound_by_the_slowest_of_arithmetic_memory_and_call():
-    cell = replace(BASE, cost=layered(conv(8, macs=10**7), conv(16, macs=1, weights=10**6), conv(24, macs=1)))
+    layers = conv(8, macs=10**7), conv(16, macs=1, weights=10**6), conv(8, macs=1), conv(8, macs=0)
+    cell = replace(BASE, cost=layered(*layers))
     found = bound_layers(cell, ROOFLINE)
     assert [one.limit for one in found] == ["arithmetic", "memory", "call"]
     assert found[0].seconds == pytest.approx(1e-3)
-    assert found[1].seconds == pytest.approx(1.004e-4)
+    assert found[1].seconds == pytest.approx((10**6 + 4 * 16 * 64) / 1e10)
     assert found[2].seconds == pytest.approx(1e-6)
+    eight = bound_layers(replace(cell, conditions=Conditions(batch=8)), ROOFLINE)
+    assert eight[0].seconds == pytest.approx(8e-3)
+    assert eight[1].seconds == pytest.approx((10**6 + 8 * 4 * 16 * 64) / 1e10)
+    narrow = bound_layers(replace(cell, precision=INT8), ROOFLINE)
+    assert narrow[0].seconds == pytest.approx(2.5e-4)
+
+
+def test_a_precision_without_a_measured_peak_has_no_bound():
+    assert bound_layers(replace(BASE, precision=Precision(asked="float16")), ROOFLINE) == []
+    assert bound_layers(replace(BASE, precision=Precision(asked="weight_only")), ROOFLINE) == bound_layers(
+        BASE, ROOFLINE
+    )
+
+
+def test_weights_are_read_as_fast_as_what_their_sum_fits_into():
+    line = replace(ROOFLINE, bandwidth=((100, 9.0), (1000, 3.0)))
+    assert [line.read_rate(size)[1] for size in (1, 100, 999, 1000, 10**9)] == [9.0, 9.0, 9.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "unsettled"), [("calls", {"a node": "apart"}), ("memory", {"weights of 1 KiB": "apart"})]
+)
+def test_no_limit_is_a_cause_that_did_not_settle_or_explains_little_of_the_measured_time(name, unsettled):
+    cell = replace(BASE, **CASES[name][0])
+    least = least_seconds(bound_layers(cell, ROOFLINE), ROOFLINE)
+    assert describe_bound(cell, ROOFLINE, 1.9 * least)
+    assert describe_bound(cell, ROOFLINE, 2.1 * least) == ""
+    assert describe_bound(cell, replace(ROOFLINE, unsettled=unsettled)) == ""
+    assert describe_bound(cell, replace(ROOFLINE, unsettled={"int8": "apart"}))
+
+
+def test_a_roofline_of_the_facts_is_read_back_and_another_kind_says_nothing():
+    facts = json.loads(json.dumps({FACT: as_facts(ROOFLINE)}))
+    assert read_roofline(facts) == ROOFLINE
+    assert read_roofline({}) is None
+    assert read_roofline({FACT: {**facts[FACT], "bandwidth": "fast"}}) is None
+
+
+def test_kernels_find_their_layers_by_name_and_never_by_guess():
+    layers = [replace(conv(8), name=name, called=called) for name, called in LAYERS.items()]
+    ran = times(
+        ("relu_1_nchwc", "Conv", 1.0),
+        ("node_b_token_7", "QLinearConv", 2.0),
+        ("node_c/WithoutBiases", "Convolution", 3.0),
+        ("both", "Conv", 4.0),
+        ("relu_1", "Relu", 5.0),
+        ("elsewhere", "Conv", 6.0),
+    )
+    assert time_layers(replace(BASE, cost=layered(*layers), profile=ran)) == [1.0, 2.0, 3.0, None, None]
+
+
+def test_kernels_of_a_tflite_file_are_told_by_their_order_where_none_is_missing():
+    cell = replace(BASE, cost=layered(conv(8), conv(16)))
+    ran = times(("0", "Convolution", 1.0), ("1", "Add", 2.0), ("2", "Fully Connected", 3.0))
+    assert time_layers(replace(cell, profile=ran)) == [1.0, 3.0]
+    assert time_layers(replace(cell, profile=ran[:2])) == [None, None]
 
 
 def test_quantization_promises_bytes_and_bit_operations_and_pruning_macs():

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bench.commands.search.answer import explain_missed
+from bench.line.probes.cuts import Shape
 from bench.search.costs import add_up
 from bench.search.goal import Goal
 from bench.search.groups import Space
-from bench.search.nouns import Group, Layer, Shape, Side, whole_choice
+from bench.search.nouns import Group, Layer, Side, whole_choice
 from bench.search.predict import by_macs, fit
 from bench.search.strategies.drawn import SEARCHED
 from bench.search.strategies.interface import Means, Scene, Tried, front, rank

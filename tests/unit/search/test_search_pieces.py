@@ -16,6 +16,7 @@ from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput
 from bench.line.plan import Request
+from bench.line.probes.board import Board
 from bench.records import PairLaunch
 from bench.search.asked import Asked, check_measurable, settle, take_suite
 from bench.search.board import narrow
@@ -23,7 +24,7 @@ from bench.search.costs import add_up, count_weights
 from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
 from bench.search.nouns import keep_text, whole_choice
-from bench.search.table import Board, measure_layers
+from bench.search.table import measure_layers
 from bench.search.validation import hold_out
 from bench.types import Artifact
 
@@ -158,7 +159,8 @@ def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: 
     """A file's time is its number of weights in microseconds, the reference's 1 ms."""
     runs = []
 
-    def build(file: Path) -> Artifact:
+    def build(file: Path, recipe: str) -> Artifact:
+        assert not recipe
         model = onnx.load(file)
         onnx.checker.check_model(model, full_check=True)
         weights = sum(int(np.prod(constant.dims)) for constant in model.graph.initializer if len(constant.dims) > 1)
