@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.cost.roofline import Roofline
 from bench.records import EnergyWindow, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record, Run
 from bench.types import Clock, Conditions, Cost, Simulation, Status
 
@@ -71,6 +72,20 @@ def record(run_id: str = "20261122-101500-cpu", **changes: object) -> Record:
         missing={"power_w": NO_METER, "energy_per_inference_mj": NO_METER},
     )
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+def roofline(**changes: Any) -> Roofline:
+    """What ONNX Runtime reaches on the imagined laptop."""
+    base = Roofline(
+        device="Imagined CPU @ 2.80GHz",
+        backend="ort",
+        version="1.31.1",
+        macs_per_s={"float32": 1e10, "int8": 4e10},
+        bandwidth=((2**10, 1e10),),
+        node_s=1e-6,
+        call_s=5e-6,
+    )
+    return replace(base, **changes)
 
 
 def on(backend: str, milliseconds: float, **changes: Any) -> Record:

@@ -23,6 +23,7 @@ from bench.device.memory import Memory
 from bench.device.timing import RunQueue
 from bench.errors import Unavailable
 from bench.line.probes.ask import Told, ask_roofline
+from bench.line.probes.roofline import LAUNCHES
 from bench.line.versus.until import Patience, half_width
 from bench.machine import machine_facts
 from bench.plugins import available
@@ -70,7 +71,7 @@ def show_rooflines(
     answers, texts = [], []
     for choice in [choose_backend(goal, backend) for backend in backends or (None,)]:
         with owned_temporary_files() as folder:
-            told = ask_roofline(goal, choice, threads, cache=cache, folder=folder, progress=progress)
+            told = ask_roofline(goal, choice, threads, cache=cache, folder=folder, progress=progress, launches=LAUNCHES)
         answers.append({**as_facts(told.roofline), "target": goal.name, "cached": told.kept})
         texts.append(describe_roofline(told))
     return {"rooflines": answers}, Group(*texts)

@@ -32,7 +32,7 @@ def describe_figures(roofline: Roofline) -> str:
 def list_bounds(record: Record, roofline: Roofline, measured_ms: float | None) -> list[tuple[str, ...]]:
     """Layer, its least time, what sets it and its profiled time in microseconds: the slowest by the least time first.
 
-    Then the layers left out, the call, and the whole inference beside its median. [] where the precision has no peak.
+    Then the layers left out, the call, and the whole inference beside its p50. [] where the precision has no peak.
     """
     bounds = bound_layers(record, roofline)
     if not bounds:
@@ -46,7 +46,7 @@ def list_bounds(record: Record, roofline: Roofline, measured_ms: float | None) -
         rows.append((f"{len(rest)} more layers", micro(sum(one.seconds for one in left)), "", after))
     rows.append(("the call", micro(roofline.call_s), "", NONE))
     measured = NONE if measured_ms is None else number(1e3 * measured_ms)
-    return [*rows, ("the whole inference", micro(least_seconds(bounds, roofline)), "", measured)]
+    return [*rows, ("the whole inference, p50", micro(least_seconds(bounds, roofline)), "", measured)]
 
 
 def micro(seconds: float) -> str:

@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_records import roofline as record_roofline
 
+from bench.cache import find_or_make
 from bench.compress.pipeline import compress
 from bench.config.target import Budget
 from bench.cost.count import cost_of
+from bench.cost.roofline.bound import FACT, as_facts, read_roofline
 from bench.device.job import MeterChoice
 from bench.device.outputs import Output
 from bench.errors import CellFailed, DiskFull, Unavailable, Unsupported
@@ -21,6 +24,7 @@ from bench.line.cell import RunState, run_cell
 from bench.line.judged.evaluation import Evaluation, make_evaluation
 from bench.line.plan import Request, make_plan
 from bench.line.prepare import Setting
+from bench.line.probes.roofline import Place
 from bench.line.stages import Stages
 from bench.line.trust import find_doubts, find_pair_doubts
 from bench.report.table import compute_rows
@@ -146,6 +150,24 @@ def test_a_good_pair_of_cells_has_samples_outputs_and_a_ratio(state):
     first, second = compute_rows([baseline, other])
     assert first["speedup"] == 1.0
     assert second["speedup"] == ratio(other.pairs).speedup.value
+
+
+def test_a_record_has_the_roofline_that_the_cache_has_of_its_device_version_and_threads(state):
+    first, _ = measured(state)
+    assert FACT not in first.facts
+    keep_roofline(state, first.device, "another version")
+    assert FACT not in measured(state)[0].facts
+    kept = keep_roofline(state, first.device, first.backend_version)
+    assert [read_roofline(cell.facts) for cell in measured(state)] == [kept, kept]
+
+
+def keep_roofline(state, device, version):
+    """Puts a roofline into the cache, as one that was measured on this device with this version."""
+    line = record_roofline(device=device, version=version)
+    choice = state.plan.cells[0].backend
+    place = Place(target=state.plan.target, choice=choice, threads=1, device=device, version=version)
+    find_or_make(state.setting.cache, "tables", place.name, lambda _: {FACT: as_facts(line)})
+    return line
 
 
 def test_a_cell_with_half_the_work_of_its_baseline_is_twice_as_fast(state):

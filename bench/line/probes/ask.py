@@ -15,7 +15,7 @@ from bench.line.measure import look_quickly, time_artifact
 from bench.line.prepare import Setting, prepare
 from bench.line.probes.board import make_board
 from bench.line.probes.cuts import write_chain
-from bench.line.probes.roofline import CHAIN_WIDTH, LAUNCHES, Place, Rig, choose_sizes, find_kept, find_or_measure
+from bench.line.probes.roofline import CHAIN_WIDTH, Place, Rig, choose_sizes, find_kept, find_or_measure
 from bench.line.stages import load_backend
 from bench.machine import machine_facts
 from bench.models.registry import resolve
@@ -42,7 +42,7 @@ def ask_roofline(
     cache: Path,
     folder: Path,
     progress: Progress,
-    launches: int = LAUNCHES,
+    launches: int,
 ) -> Told:
     """The figures of a backend. What is built for it lies in `folder` and goes with it.
 

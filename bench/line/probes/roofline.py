@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import ceil, sqrt
 from pathlib import Path
@@ -15,14 +15,14 @@ from bench.errors import BoardLost, CellFailed, PressbenchError
 from bench.line.probes.board import Board
 from bench.line.probes.cuts import Shape, write_chain, write_cut
 from bench.records import PairLaunch
-from bench.stats.latency import MIN_CLEAN, keep_clean
+from bench.stats.latency import keep_clean
 from bench.types import Artifact, Progress
 
 VERSION = 1
 """Of what an entry of the cache means."""
 LAUNCHES = 3
 SETTLED = 0.1
-"""A figure has settled where its launches differ by no more than this share of their median."""
+"""A figure has settled where the second fastest process is slower by no more than this share."""
 CHAIN, CHAIN_WIDTH = 64, 16
 """Layers of the chain that shows what one more node costs, and its channels."""
 PRECISIONS = {"int8": "int8(samples=4)", "float16": "float16()", "bfloat16": "bfloat16()"}
@@ -73,23 +73,46 @@ class Place:
 
 @dataclass(slots=True, kw_only=True)
 class Found:
-    """Figures as they are measured: name -> the value of each launch; and why others are absent."""
+    """Figures as they are measured: name -> the value of each process; and why others are absent.
+
+    What disturbs a process only slows it, so the fastest one's value counts.
+    """
 
     values: dict[str, list[float]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
     def add(self, name: str, value: float) -> None:
-        """One launch's value."""
+        """One process's value."""
         self.values.setdefault(name, []).append(value)
 
-    def settle(self, name: str) -> float:
-        """The median over launches."""
-        return median(self.values[name])
+    def by_speed(self, name: str) -> list[float]:
+        """The values, the fastest first."""
+        return sorted(self.values[name], reverse=name not in {NODE, CALL})
+
+    def best(self, name: str) -> float:
+        """Of the fastest process."""
+        return self.by_speed(name)[0]
+
+    def lag(self, name: str) -> float:
+        """By which share the second fastest process is slower; 0 for one process."""
+        first, *others = self.by_speed(name)
+        if not others:
+            return 0.0
+        least, most = sorted((first, others[0]))
+        return (most - least) / max(least, SHORTEST_S)
+
+    def is_settled(self, names: Iterable[str]) -> bool:
+        """Whether the two fastest processes agree on these figures."""
+        return all(self.lag(name) <= SETTLED for name in names)
 
     def unsettled(self) -> dict[str, str]:
-        """Figure -> how far its launches lie apart, for those that did not settle."""
-        apart = {name: (max(each) - min(each)) / abs(median(each) or 1.0) for name, each in self.values.items()}
-        return {name: f"launches differ by {100 * part:.0f} %" for name, part in apart.items() if part > SETTLED}
+        """Figure -> by how much the second fastest process is slower, for those that did not settle."""
+        lags = {name: self.lag(name) for name in self.values}
+        return {
+            name: f"the second fastest process was {100 * lag:.0f} % slower"
+            for name, lag in lags.items()
+            if lag > SETTLED
+        }
 
 
 def find_kept(cache: Path, place: Place) -> Roofline | None:
@@ -112,7 +135,8 @@ def find_or_measure(place: Place, rig: Rig, cache: Path) -> Roofline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:
-    """How the networks are made and timed: `launches` fresh processes for each figure. `folder`: for the files."""
+    """How the networks are made and timed: in `launches` fresh processes for each figure, up to twice as many until it
+    settles. `folder`: for the files."""
 
     board: Board
     sizes: Sizes
@@ -120,9 +144,17 @@ class Rig:
     launches: int
     progress: Progress
 
+    def processes(self, names: Sequence[str], found: Found) -> Iterator[int]:
+        """The number of each process that these figures need."""
+        for number in range(2 * self.launches):
+            if number >= self.launches and found.is_settled(names):
+                return
+            self.progress(f"roofline: {names[0]}", min(number / self.launches, 1.0))
+            yield number
+
 
 def measure_roofline(place: Place, rig: Rig) -> Roofline:
-    """Every figure: the median over fresh processes of each one's clean median."""
+    """Every figure: the fastest of the clean medians of fresh processes."""
     found = Found()
     time_small(rig, found)
     time_large(rig, found)
@@ -131,10 +163,10 @@ def measure_roofline(place: Place, rig: Rig) -> Roofline:
         backend=place.choice.title,
         version=place.version,
         threads=place.threads,
-        macs_per_s={name: found.settle(name) for name in ("float32", *PRECISIONS) if name in found.values},
-        bandwidth=tuple((size, found.settle(name_size(size))) for size in rig.sizes.weights),
-        node_s=max(0.0, found.settle(NODE)),
-        call_s=max(0.0, found.settle(CALL)),
+        macs_per_s={name: found.best(name) for name in ("float32", *PRECISIONS) if name in found.values},
+        bandwidth=tuple((size, found.best(name_size(size))) for size in rig.sizes.weights),
+        node_s=max(0.0, found.best(NODE)),
+        call_s=max(0.0, found.best(CALL)),
         absent=found.absent,
         unsettled=found.unsettled(),
     )
@@ -145,8 +177,7 @@ def time_small(rig: Rig, found: Found) -> None:
     *cached, _ = rig.sizes.weights
     one, chain = (build_chain(rig, layers) for layers in (1, CHAIN))
     matrices = [build_matrix(rig, size) for size in cached]
-    for number in range(rig.launches):
-        rig.progress("roofline: nodes and caches", number / rig.launches)
+    for _ in rig.processes([NODE, CALL, *map(name_size, cached)], found):
         first, *others = rig.board.compare(one, [chain, *matrices])
         node = (take_side(first, "b") - take_side(first, "a")) / (CHAIN - 1)
         found.add(NODE, node)
@@ -161,8 +192,7 @@ def time_large(rig: Rig, found: Found) -> None:
     around, pointwise = build_convolutions(rig, "")
     largest = rig.sizes.weights[-1]
     matrix = build_matrix(rig, largest)
-    for number in range(rig.launches):
-        rig.progress("roofline: float32", number / rig.launches)
+    for _ in rig.processes(["float32", name_size(largest)], found):
         first, second = rig.board.compare(around, [pointwise, matrix])
         found.add("float32", fastest(rig.sizes, take_side(first, "a"), take_side(first, "b")))
         found.add(name_size(largest), largest / take_side(second, "b"))
@@ -174,8 +204,7 @@ def try_precision(name: str, around: Artifact, rig: Rig, found: Found) -> None:
     """Both convolutions in a narrower precision, or why there is no figure: a fallback measures another precision."""
     try:
         artifacts = build_convolutions(rig, PRECISIONS[name])
-        for number in range(rig.launches):
-            rig.progress(f"roofline: {name}", number / rig.launches)
+        for _ in rig.processes([name], found):
             both = rig.board.compare(around, artifacts)
             if fallen := [reason.removeprefix("B: ") for launch in both for reason in launch.distrust]:
                 raise CellFailed(fallen[0])
@@ -194,12 +223,12 @@ def fastest(sizes: Sizes, around_s: float, pointwise_s: float) -> float:
 
 
 def take_side(launch: PairLaunch, side: str) -> float:
-    """Seconds of one inference of side "a" or "b": the median of its clean durations, of all where too few are clean."""
+    """Seconds of one inference of side "a" or "b": the median of its clean durations, of all where none is clean."""
     columns = (0, 3) if side == "a" else (1, 2)
     samples = [block[column] for block in launch.blocks_ns for column in columns]
     waits = [row[column] for row in launch.waits_ns for column in columns]
     clean, _ = keep_clean(samples, waits)  # type: ignore[arg-type]
-    return float(median(clean if len(clean) >= MIN_CLEAN else samples)) / 1e9
+    return float(median(clean if len(clean) else samples)) / 1e9
 
 
 def choose_sizes(*, accelerator: bool, cache_bytes: int = 0) -> Sizes:

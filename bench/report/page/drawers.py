@@ -241,7 +241,7 @@ def list_parts(cell: Cell) -> tuple[Part, ...]:
     """Every table of a drawer; some have no rows."""
     record, roofline = cell.record, read_roofline(cell.record.facts)
     bounds = list_bounds(record, roofline, cell.figure("latency_p50_ms")) if roofline else []
-    heads = ("layer", "least µs", "set by", "profiled µs; of the whole, measured")
+    heads = ("layer", "least µs", "set by", "took µs")
     return (
         Part(title="Least time by layer", heads=heads, rows=bounds),
         list_memory(record),

@@ -6,23 +6,15 @@ import json
 from dataclasses import replace
 
 import pytest
-from fake_records import cost, record
+from fake_records import cost, record, roofline
 
 from bench.cost.roofline import explain_shortfall, least_seconds, promise_of, read_roofline, time_layers
-from bench.cost.roofline.bound import FACT, Roofline, as_facts, bound_layers, describe_bound
+from bench.cost.roofline.bound import FACT, as_facts, bound_layers, describe_bound
 from bench.records import Execution, LayerTime
 from bench.types import Conditions, LayerCost, Precision
 
 INT8 = Precision(asked="int8", delivered="int8")
-ROOFLINE = Roofline(
-    device="d",
-    backend="ort",
-    version="1",
-    macs_per_s={"float32": 1e10, "int8": 4e10},
-    bandwidth=((2**10, 1e10),),
-    node_s=1e-6,
-    call_s=5e-6,
-)
+ROOFLINE = roofline()
 
 
 def times(*rows):

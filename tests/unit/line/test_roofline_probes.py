@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from bench.config.target import load_target
+from bench.cost.roofline.bound import NODE
 from bench.errors import InvalidInput, Unsupported
 from bench.line.probes.ask import check_askable
 from bench.line.probes.board import Board
@@ -87,10 +88,21 @@ def test_it_is_measured_once_for_a_device_backend_version_and_number_of_threads(
         assert find_kept(cache, replace(PLACE, **change)) is None
 
 
-def test_launches_that_lie_apart_are_said(tmp_path):
-    found = find_or_measure(PLACE, Fake(drift=(1.0, 1.0, 1.5)).rig(tmp_path, launches=3), tmp_path / "cache")
-    assert found.unsettled["int8"] == "launches differ by 33 %"
-    assert found.macs_per_s["int8"] == pytest.approx(INTEGERS)
+def test_the_fastest_process_counts_and_more_run_until_a_second_one_agrees(tmp_path):
+    slowed = Fake(drift=(1.5, 1.0, 2.0, 1.05, 9.0))
+    found = find_or_measure(PLACE, slowed.rig(tmp_path, launches=3), tmp_path / "cache")
+    assert found.node_s == pytest.approx(NODE_S)
+    assert found.macs_per_s["int8"] == pytest.approx(INTEGERS, rel=0.06)
+    assert found.unsettled == {}
+    assert slowed.compared > 3 * 4
+
+
+def test_a_figure_on_which_no_two_processes_agree_is_said(tmp_path):
+    slowing = Fake(drift=tuple(1.25**number for number in range(99)))
+    found = find_or_measure(PLACE, slowing.rig(tmp_path, launches=2), tmp_path / "cache")
+    assert slowing.compared == 2 * 2 * 4
+    assert found.unsettled["float32"] == "the second fastest process was 25 % slower"
+    assert NODE in found.unsettled
 
 
 def test_a_preempted_duration_does_not_count(tmp_path):

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from fake_records import launches, on, pairs, run, suite
+from fake_records import cost, launches, on, pairs, roofline, run, suite
 from numpy.random import default_rng
 
+from bench.cost.roofline.bound import FACT, as_facts
+from bench.records import LayerTime
 from bench.report.advice import advise_cells
 from bench.report.cells import make_cells
 from bench.report.page.controls import collect_budgets, describe_cells, make_controls
 from bench.report.page.drawers import kind_of, make_drawers, write_command
 from bench.report.page.promises import Scale, chart_promises, find_baselines
+from bench.report.page.render import render_page
 from bench.report.page.samples import draw_samples
-from bench.types import Clock, Conditions, Precision, Status
+from bench.types import Clock, Conditions, LayerCost, Precision, Status
 
 INT8 = Precision(asked="int8", delivered="int8")
+RAN = {"stem": 12.0, "tail": 3.0}
+"""Layer -> its profiled microseconds."""
 
 
 def chart(*records):
@@ -50,6 +55,54 @@ def test_a_cause_stands_beside_every_row_and_a_doubted_cell_says_its_reason():
 def test_places_of_a_scale_are_per_cent_and_stay_on_it():
     scale = Scale(low=0.1, high=10.0)
     assert [scale.place(value) for value in (0.01, 0.1, 1.0, 10.0, 99.0)] == [0.0, 0.0, 50.0, 100.0, 100.0]
+
+
+def bounded(**changes):
+    """A baseline of 20 microseconds and a cell of fewer MACs, both with the roofline of their device."""
+    layers = tuple(
+        LayerCost(name=name, operator="Conv", macs=macs, output_shape=(1, 8, 2, 2), called=(f"node_{name}",))
+        for name, macs in (("stem", 100_000), ("tail", 100))
+    )
+    profile = tuple(LayerTime(name=f"node_{name}", operator="Conv", mean_us=us, runs=9) for name, us in RAN.items())
+    base = {
+        "cost": replace(cost(1000, 100_100), layers=layers),
+        "profile": profile,
+        "facts": {FACT: as_facts(roofline())},
+    }
+    return on("ort", 0.02, **base, **changes)
+
+
+def test_a_drawer_has_the_least_time_of_each_layer_beside_the_profiled_and_the_figures_it_rests_on():
+    (drawer,) = make_drawers(make_cells([bounded()]), {}, [run()], {})
+    part = drawer.parts[0]
+    assert part.title == "Least time by layer"
+    assert list(part.rows)[:3] == [
+        ("stem", "10.0", "arithmetic", "12.0"),
+        ("tail", "1.00", "starting it", "3.00"),
+        ("the call", "5.00", "", "–"),
+    ]
+    name, least, _, took = part.rows[-1]
+    assert (name, least) == ("the whole inference, p50", "16.0")
+    assert float(took) == pytest.approx(20, rel=0.05)
+    assert dict(drawer.sources)["roofline"].startswith(
+        "float32 10.0 GMAC/s, int8 40.0 GMAC/s, weights of 1 KiB 10.0 GB/s"
+    )
+    assert "Least time by layer" in render_page([bounded()], [run()])
+
+
+def test_without_a_roofline_a_drawer_says_nothing_of_one():
+    (drawer,) = make_drawers(make_cells([replace(bounded(), facts={})]), {}, [run()], {})
+    assert all(part.title != "Least time by layer" for part in drawer.parts)
+    assert "roofline" not in dict(drawer.sources)
+
+
+def test_the_roofline_of_the_record_is_the_cause_where_it_rules():
+    tiny = tuple(replace(layer, macs=100) for layer in bounded().cost.layers)
+    cell = bounded(recipe="half", pairs=pairs(default_rng(0), 0.02, 1.01))
+    cell = replace(cell, cost=replace(cost(1000, 25_000), layers=tiny), launches=launches(default_rng(0), 0.01))
+    for facts, said in ((cell.facts, "call overhead: 100 % of the least time"), ({}, "multiplying layers take")):
+        (row,) = chart(bounded(), replace(cell, facts=facts))[0].rows
+        assert row.cause.startswith(said)
 
 
 def test_a_drawer_says_how_to_measure_its_cell_again():
