@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,12 +151,14 @@ class Store:
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
 
     def figures(self, run_id: str, made_by: str) -> tuple[CellFigures, ...] | None:
-        """What was kept of a run by code of this digest; None where nothing was, or a record was added since."""
+        """What was kept of a run by code of this digest; None where nothing was, it is damaged, or a record was added since."""
         query = select(FIGURES.c.body).join(RUNS, RUNS.c.run_id == FIGURES.c.run_id)
         query = query.where(FIGURES.c.run_id == run_id, FIGURES.c.made_by == made_by)
         with reading(self.engine, self.where) as connection:
             body = connection.execute(query.where(FIGURES.c.touched_at == RUNS.c.touched_at)).scalar()
-        return None if body is None else unpack_figures(body, f"{self.where}: figures of run {run_id}")
+        with suppress(InvalidInput):
+            return None if body is None else unpack_figures(body, f"{self.where}: figures of run {run_id}")
+        return None
 
     def touched_at(self, run_id: str) -> str:
         """When a record was last added to a run: `keep_figures` is given what this said before the records were read."""

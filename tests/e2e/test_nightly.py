@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,16 @@ def test_a_night_whose_network_grew_fails_and_leaves_no_lock(nightly, tmp_path):
     done = command_in(tmp_path)("compare", *nights, "--launches", "3", "--blocks", "5", "--json")
     (row,) = json.loads(done.stdout)["cells"]
     assert (done.returncode, row["way"], row["verdict"]) == (0, "side by side", "slower"), done.stderr
+
+
+def test_a_last_good_file_that_was_deleted_is_said_and_ends_no_night(nightly, tmp_path):
+    nightly(4)
+    shutil.rmtree(tmp_path / "nights" / "artifacts")
+    code, second, errors = nightly(16, "--again", "20", "--fail-on", "nothing")
+    assert code == 0, errors
+    (latency,) = (alarm for alarm in second["alarms"] if alarm["metric"] == "latency")
+    assert latency["kind"] == "inconclusive"
+    assert latency["why"].endswith("is gone: it was deleted, or never kept")
 
 
 @pytest.mark.parametrize(

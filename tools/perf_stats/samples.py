@@ -1,14 +1,17 @@
 """Real samples, measured once and kept: launches of the smoke suite, and files run side by side.
 
 FOLDER/pressbench.db   one run of the smoke suite with `LAUNCHES` launches a cell
-FOLDER/equal.json      a network beside a file of other weights, as fast
-FOLDER/slower.json     the same network beside one with a wider layer, about 2 % slower
+FOLDER/equal-N.json    a network beside a file of other weights, as fast
+FOLDER/slower-N.json   the same network beside one with a wider layer, about 2 % slower
+
+Each of these parts is kept as soon as it is measured: what is interrupted goes on there.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +29,13 @@ from bench.records import PairLaunch, Record
 from bench.store import Store
 
 LAUNCHES = 20
-PAIRS = 120
+PARTS, PAIRS = 4, 30
+"""Launches of a part."""
 BLOCKS = 20
 """Of a launch; a suite has 40 by default."""
 DEPTH, CHANNELS, WIDER, SIZE = 18, 128, 20, 16
 """1x1 convolutions of 128 channels at 16 x 16; the middle one of the slower file has 148."""
-EQUAL, SLOWER = "equal.json", "slower.json"
+EQUAL, SLOWER = "equal", "slower"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,20 +58,35 @@ class Samples:
 def find_samples(folder: Path) -> Samples:
     """The samples in the folder; what is missing is measured first (about ten minutes)."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name, wider, seed in ((EQUAL, 0, 1), (SLOWER, WIDER, 0)):
-        if not (folder / name).exists():
-            found = measure_beside(folder, wider, seed)
-            (folder / name).write_bytes(TypeAdapter(Beside).dump_json(found))
-    if not (folder / "pressbench.db").exists():
-        measure_suite(folder)
+    equal = join([find_part(folder, f"{EQUAL}-{part}", wider=0, seed=1) for part in range(PARTS)])
+    slower = join([find_part(folder, f"{SLOWER}-{part}", wider=WIDER, seed=0) for part in range(PARTS)])
     with Store.open(folder / "pressbench.db") as store:
+        if not any(run.status == "finished" for run in store.runs()):
+            measure_suite(folder, resume=any(run.status == "interrupted" for run in store.runs()))
         cells = tuple(record for record in store.records() if record.launches)
-    equal, slower = (TypeAdapter(Beside).validate_json((folder / name).read_bytes()) for name in (EQUAL, SLOWER))
     return Samples(cells=cells, equal=equal, slower=slower)
 
 
-def measure_suite(folder: Path) -> None:
-    """Runs the smoke suite with more launches than a night has."""
+def find_part(folder: Path, name: str, *, wider: int, seed: int) -> Beside:
+    """A part that is there, or measured now."""
+    place = folder / f"{name}.json"
+    if not place.exists():
+        print(f"measuring {name}", file=sys.stderr, flush=True)
+        half = place.with_suffix(".part")
+        half.write_bytes(TypeAdapter(Beside).dump_json(measure_beside(folder, wider, seed)))
+        half.rename(place)
+    return TypeAdapter(Beside).validate_json(place.read_bytes())
+
+
+def join(parts: Sequence[Beside]) -> Beside:
+    """All launches of the parts."""
+    seconds = sum(part.launch_s * len(part.pairs) for part in parts)
+    pairs = tuple(pair for part in parts for pair in part.pairs)
+    return Beside(pairs=pairs, launch_s=seconds / len(pairs))
+
+
+def measure_suite(folder: Path, *, resume: bool) -> None:
+    """Runs the smoke suite with more launches than a night has, or goes on with an interrupted run of it."""
     text = locate("suite", "smoke", PACKAGE).read_text(encoding="utf-8")
     suite = folder / "smoke-long.toml"
     suite.write_text(f"{text}time_s = 0.3\n", encoding="utf-8")
@@ -76,7 +95,7 @@ def measure_suite(folder: Path) -> None:
             Request(target="cpu", suite=str(suite), launches=LAUNCHES),
             results=folder,
             url=None,
-            resume=False,
+            resume=resume,
             report=False,
             cache=cache_folder(os.environ),
             watch=watch,

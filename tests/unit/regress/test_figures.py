@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fake_records import on, run, suite
 from nights import cell, fill, history, night, quiet
+from sqlalchemy import update
 
 from bench.errors import Unavailable
 from bench.records import Launch, Quality
@@ -14,6 +15,7 @@ from bench.regress import figures
 from bench.regress.figures import digest_samples, read_figures, take
 from bench.report.table import compute_row
 from bench.store import Store
+from bench.store.schema import FIGURES
 
 
 @pytest.fixture
@@ -65,6 +67,14 @@ def test_what_other_code_made_does_not_count(store, monkeypatch):
     assert read(store)[0][1][0].figures == ()
     monkeypatch.undo()
     assert read(store)[0][1][0].figures != ()
+
+
+def test_damaged_ones_are_made_again(store):
+    fill(store, history(quiet(2)))
+    first = read(store)
+    with store.engine.begin() as connection:
+        connection.execute(update(FIGURES).values(body=b"x"))
+    assert read(store) == first
 
 
 def test_a_run_that_goes_on_is_not_kept(store):
