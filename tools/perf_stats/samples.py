@@ -86,7 +86,7 @@ def join(parts: Sequence[Beside]) -> Beside:
 
 
 def measure_suite(folder: Path, *, resume: bool) -> None:
-    """Runs the smoke suite with more launches than a night has, or goes on with an interrupted run of it."""
+    """Runs the smoke suite with more launches than a night has, or continues an interrupted run of it."""
     text = locate("suite", "smoke", PACKAGE).read_text(encoding="utf-8")
     suite = folder / "smoke-long.toml"
     suite.write_text(f"{text}time_s = 0.3\n", encoding="utf-8")
