@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.cost.ledger import Flow, Leaf, Operand, ShapeUnknown, Step, Work, common_batch, leaves_of, total
+from bench.cost.tflite_bodies import BODIES, Bodies, count_bodies
 from bench.cost.tflite_rules import RULES, STATEFUL, Constants, View
 from bench.errors import InvalidInput
 from bench.formats.flatbuffer import Malformed
@@ -24,9 +25,10 @@ def tflite_cost(file: Path, batch: int | None = None) -> Cost:
     """The cost. Raises `InvalidInput` for a file that is not a TFLite model, is cut off, or points outside itself."""
     graph = read_tflite(file)
     unknown = [f"input {name!r} (free axes besides the batch are counted as stored)" for name in graph.free_inputs()]
-    constants, running = _constants(graph)
+    constants, running = _constants(graph, {})
+    bodies = Bodies(file=file, count=_steps, unknown=unknown)
     try:
-        steps = [_step(graph, operator, constants, unknown) for operator in running]
+        steps = [_step(graph, operator, constants, bodies) for operator in running]
     except Malformed as error:
         raise InvalidInput(f"{file}: truncated, damaged or not a TFLite model: {error}") from error
     return total(
@@ -42,9 +44,16 @@ def tflite_cost(file: Path, batch: int | None = None) -> Cost:
     )
 
 
-def _constants(graph: Graph) -> tuple[dict[int, Operand], list[Operator]]:
-    """Constant tensors (stored, or computed only from constants), and the operators that run."""
+def _steps(graph: Graph, given: Constants, bodies: Bodies) -> list[Step]:
+    """Of a body, whose inputs `given` are constants."""
+    constants, running = _constants(graph, given)
+    return [_step(graph, operator, constants, bodies) for operator in running]
+
+
+def _constants(graph: Graph, given: Constants) -> tuple[dict[int, Operand], list[Operator]]:
+    """Constant tensors (stored, `given`, or computed only from constants), and the operators that run."""
     known = {index: _stored(tensor) for index, tensor in enumerate(graph.tensors) if tensor.raw is not None}
+    known.update(given)
     running = []
     for operator in graph.operators:
         present = [index for index in operator.inputs if index >= 0]
@@ -88,26 +97,36 @@ def _computed(operator: Operator, parts: list[Operand]) -> Operand:
     return Operand(size=0, nonzero=0, leaves=leaves_of(parts), stored=stored)
 
 
-def _step(graph: Graph, operator: Operator, constants: Constants, unknown: list[str]) -> Step:
-    view, work = View(graph=graph, operator=operator, constants=constants), Work()
-    rule = RULES.get(operator.name)
-    if rule is None:
-        unknown.append(operator.name)
+def _step(graph: Graph, operator: Operator, constants: Constants, bodies: Bodies) -> Step:
+    stored = {key: size for i in operator.inputs if i in constants for key, size in constants[i].stored.items()}
+    if operator.name in BODIES:
+        inside = count_bodies(graph, operator, constants, bodies)
+        work, stored = inside.work, {**stored, **inside.stored}
     else:
-        try:
-            work = rule(view)
-        except ShapeUnknown as reason:
-            unknown.append(f"{operator.name} ({reason})")
+        work = _apply_rule(View(graph=graph, operator=operator, constants=constants), bodies.unknown)
     written = graph.tensors[operator.outputs[0]] if operator.outputs else None
     return Step(
         name=_short(written.name) if written is not None else operator.name,
         operator=operator.name,
         work=work,
-        stored={key: size for i in operator.inputs if i in constants for key, size in constants[i].stored.items()},
+        stored=stored,
         reads=tuple(str(index) for index in operator.inputs if index >= 0 and index not in constants),
         writes=tuple(str(index) for index in operator.outputs),
         output_shape=(written.shape or ()) if written is not None else (),
     )
+
+
+def _apply_rule(view: View, unknown: list[str]) -> Work:
+    name = view.operator.name
+    rule = RULES.get(name)
+    if rule is None:
+        unknown.append(name)
+        return Work()
+    try:
+        return rule(view)
+    except ShapeUnknown as reason:
+        unknown.append(f"{name} ({reason})")
+        return Work()
 
 
 def _short(name: str) -> str:
