@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from backends.tflite.bodies import find_float_bodies
 from backends.tflite.calibrate import Ranges
 from backends.tflite.graph import IDENTIFIER, Graph, Operator, count_weights, multiplying, read, stored_weight
 from backends.tflite.layers import Converted
-from bench.errors import Unsupported, unknown
+from bench.errors import InvalidInput, Unsupported, first_line, unknown
 from bench.types import Precision, QuantSpec
 
 EVERYTHING = qtyping.TFLOperationName.ALL_SUPPORTED
@@ -63,7 +64,8 @@ def quantize(
 ) -> tuple[Precision, dict[str, Any]]:
     """Writes `out`; returns its precision and what was done. `found`: tensor name -> (low, high).
 
-    Raises `Unsupported` (see `check`, and when nothing in the network can be quantized) or
+    Raises `Unsupported` (see `check`, when nothing in the network can be quantized, and for a result that LiteRT does not
+    run) or
     `InvalidInput` (`keep_float` names a layer that is not there).
     """
     check(spec)
@@ -93,7 +95,13 @@ def quantize(
         raise Unsupported(f"ai-edge-quantizer cannot do this: {str(error).splitlines()[0][:300]}") from error
     assert result.quantized_model is not None
     out.write_bytes(bytes(result.quantized_model))
-    precision, facts = _compare(out, graph, float_file, spec)
+    try:
+        precision, facts = _compare(out, graph, float_file, spec)
+    except InvalidInput as error:  # the float file was read above
+        raise Unsupported(
+            f"LiteRT does not run what ai-edge-quantizer made of this network: {first_line(error).partition('this file: ')[2]}; quantize "
+            "it with another backend, or give every output an operator of its own"
+        ) from error
     return precision, {**facts, "ranges_trained": len(trained), "ranges_not_placed": list(lost)}
 
 
@@ -110,7 +118,48 @@ def _modernize(path: Path) -> bytes:
         return content
     for code in old:
         code.builtinCode = code.deprecatedBuiltinCode
-    builder = Builder(len(content))
+    return _pack(model, len(content))
+
+
+def complete(content: bytes) -> bytes:
+    """The file with what the quantizer needs and LiteRT does not: a signature, and names that occur once.
+
+    Ranges go by name. A file may leave names out, or have one twice; those that occur once stay.
+    """
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    taken, unnamed = set[bytes](), []
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            if not tensor.name or bytes(tensor.name) in taken:
+                unnamed.append(tensor)
+            else:
+                taken.add(bytes(tensor.name))
+    if not unnamed and model.signatureDefs:
+        return content
+    numbers = count()
+    for tensor in unnamed:
+        stem = bytes(tensor.name) if tensor.name else b"tensor"
+        tensor.name = next(name for number in numbers if (name := b"%s_%d" % (stem, number)) not in taken)
+        taken.add(tensor.name)
+    model.signatureDefs = model.signatureDefs or [_sign(model.subgraphs[0])]
+    return _pack(model, len(content))
+
+
+def _sign(graph: Any) -> Any:
+    """A signature of the main graph, under the names of its tensors."""
+    signature = schema.SignatureDefT()
+    signature.signatureKey, signature.subgraphIndex = b"serving_default", 0
+    signature.inputs, signature.outputs = [], []
+    for ends, numbers in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
+        for number in numbers:
+            entry = schema.TensorMapT()
+            entry.name, entry.tensorIndex = graph.tensors[number].name, int(number)
+            ends.append(entry)
+    return signature
+
+
+def _pack(model: Any, size: int) -> bytes:
+    builder = Builder(size)
     builder.Finish(model.Pack(builder), IDENTIFIER)
     return bytes(builder.Output())
 

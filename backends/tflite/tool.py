@@ -31,10 +31,14 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
         found = run_converter(request["format"], source, request["batch"], stage)
     else:
         own = graph.read(source)
+        content = source.read_bytes()
         if spec is not None:
+            from backends.tflite.quantize import complete
+
             graph.refuse_quantized(own, source.name)
+            content = complete(content)
         found = Converted(path=stage, layers={}, layout=find_layout(own, request))
-        stage.write_bytes(source.read_bytes())
+        stage.write_bytes(content)
     facts: dict[str, Any] = {"checked_against": found.checked_against} if found.checked_against else {}
     if spec is None:
         precision = graph.read_precision(graph.read(final))

@@ -38,6 +38,7 @@ def compile_cached(
         takes, there = (" or ".join(f".{kind}" for kind in kinds) for kinds in (backend.accepts, source.files))
         raise Unsupported(
             f"{source.model}: backend {backend.name} takes {takes}, there is {there}; name another backend"
+            + (", as --backend litert" if "tflite" in source.files else "")
         )
 
     if source.quant is not None and source.quant.kind == "fixed" and not backend.fixed_point:

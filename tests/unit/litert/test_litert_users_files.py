@@ -88,3 +88,57 @@ def test_a_refusal_names_the_operator_that_litert_has_no_kernel_for():
 
 def test_the_session_judges_every_operator_that_multiplies():
     assert set(graph.MULTIPLYING) == HEAVY
+
+
+@pytest.mark.parametrize("rename", ["none", "one for all"])
+@pytest.mark.parametrize("spec", [STATIC, KINDS["dynamic"]], ids=lambda spec: spec.kind)
+def test_tensors_without_names_of_their_own_are_quantized(rename, spec, tmp_path):
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+    from flatbuffers import Builder
+
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    (tmp_path / "float").mkdir()
+    made = to_tflite(source(exported(tmp_path, network, (8,)), (8,), None), 1, tmp_path / "float", float_io=True).path
+    model = schema.ModelT.InitFromPackedBuf(made.read_bytes(), 0)
+    model.signatureDefs = None
+    for tensor in model.subgraphs[0].tensors:
+        tensor.name = None if rename == "none" else b"t"
+    builder = Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    brought = tmp_path / "brought.tflite"
+    brought.write_bytes(bytes(builder.Output()))
+    given = source(brought, (8,), spec, "" if rename == "none" else "t")
+    (tmp_path / "int8").mkdir()
+    done = to_tflite(given, 1, tmp_path / "int8", float_io=True)
+    assert "int8" in {tensor.dtype for tensor in graph.read(done.path).tensors.values()}
+    x = np.linspace(-1, 1, 8, dtype=np.float32)[None]
+    outputs = []
+    for file in (brought, done.path):
+        session = Interpreter(str(file))
+        session.allocate_tensors()
+        session.set_tensor(session.get_input_details()[0]["index"], x)
+        session.invoke()
+        outputs.append(session.get_tensor(session.get_output_details()[0]["index"]))
+    np.testing.assert_allclose(outputs[1], outputs[0], atol=0.1)
+
+
+class FeedsItsOutput(nn.Module):
+    """An output that another layer reads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(16, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        hidden = torch.relu(self.first(x))
+        return self.second(hidden), hidden
+
+
+def test_a_quantized_file_that_litert_does_not_run_is_not_blamed_on_the_network(tmp_path):
+    network = exported(tmp_path, FeedsItsOutput(), (16,))
+    with pytest.raises(
+        Unsupported, match="LiteRT does not run what ai-edge-quantizer made of this network: .*another backend"
+    ):
+        to_tflite(source(network, (16,), STATIC), 1, tmp_path, float_io=True)
