@@ -139,6 +139,6 @@ class FeedsItsOutput(nn.Module):
 def test_a_quantized_file_that_litert_does_not_run_is_not_blamed_on_the_network(tmp_path):
     network = exported(tmp_path, FeedsItsOutput(), (16,))
     with pytest.raises(
-        Unsupported, match="LiteRT does not run what ai-edge-quantizer made of this network: .*another backend"
+        Unsupported, match=r"LiteRT does not run what ai-edge-quantizer made of this network: .*another backend"
     ):
         to_tflite(source(network, (16,), STATIC), 1, tmp_path, float_io=True)
