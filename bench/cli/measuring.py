@@ -44,6 +44,12 @@ NOTHING_MEASURED = 3
 @click.option("--postprocess", help="package.module:function to time after it.")
 @click.option("--require-budget", is_flag=True, help="Exit with 1 if no trusted cell keeps the target's budget.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
+@click.option(
+    "--cluster",
+    default="",
+    metavar="ADDRESS",
+    help="Compress and compile on a Dask cluster: tcp://scheduler:8786, or local:4 for processes of this machine.",
+)
 @results_option
 @database_option
 @click.option("--no-report", is_flag=True, help="Leave cells.csv and dashboard.html out.")
@@ -56,6 +62,7 @@ def run_command(
     no_report: bool,
     data: str | None,
     dataset: str | None,
+    cluster: str,
     **chosen: Any,
 ) -> tuple[Any, Any, int]:
     """Compress, measure and store every cell of a suite on a target; then write cells.csv and dashboard.html."""
@@ -74,6 +81,7 @@ def run_command(
             cache=cache_folder(os.environ),
             watch=watch,
             require_budget=require_budget,
+            cluster=cluster,
         )
     if not done.measured:
         return done.answer, done.text, NOTHING_MEASURED

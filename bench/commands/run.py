@@ -48,8 +48,11 @@ def run_suite(
     cache: Path,
     watch: Watch,
     require_budget: bool = False,
+    cluster: str = "",
 ) -> Outcome:
     """Plans, measures, stores and, with `report`, writes cells.csv and dashboard.html into `results`.
+
+    `cluster`: where cells are made ready, "" for this process.
 
     Checks the request and the cache first: a command that is rejected creates no store.
     Raises `InvalidInput`, `Unavailable` and `DiskFull` as the stages do.
@@ -64,8 +67,7 @@ def run_suite(
     for note in plan.notes:
         watch.note(note)
     with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
-        around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
-        ended = run(plan, around, earlier=earlier)
+        ended = run(plan, _look_around(store, cache, folder, watch, cluster), earlier=earlier)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
         files = write_report(store, stored, results, "--results") if report else None
@@ -81,6 +83,18 @@ def run_suite(
         text = Group(text, Text("Not one trusted cell keeps the budget (--require-budget): exit code 1."))
     return Outcome(
         answer=answer | {"fits_budget": fits}, text=text, measured=bool(set(ended.counts) - NOT_MEASURED), fits=fits
+    )
+
+
+def _look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster: str) -> Surroundings:
+    return Surroundings(
+        store=store,
+        cache=cache,
+        folder=folder,
+        progress=watch.progress,
+        on_cell=watch.on_cell,
+        cluster=cluster,
+        note=watch.note,
     )
 
 

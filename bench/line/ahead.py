@@ -13,7 +13,7 @@ from typing import final
 
 from typing_extensions import Self
 
-from bench.line.cell import Ready, RunState, make_ready
+from bench.line.cell import Ready, RunState
 from bench.line.plan import PlannedCell
 from bench.types import Progress
 
@@ -27,7 +27,7 @@ STOP_S = 10.0
 
 @final
 class Ahead:
-    """The cells in order, each made ready once. Law: what `take` gives or raises is what `make_ready` does.
+    """The cells in order, each made ready once. Law: what `take` gives or raises is what the state's `make_ready` does.
 
     All work on networks is done by this one thread, so its random numbers are drawn in the same order as without it.
     """
@@ -74,7 +74,7 @@ class Ahead:
 
 def _fill(cell: PlannedCell, result: Future[Ready], state: RunState) -> None:
     try:
-        result.set_result(make_ready(cell, state))
+        result.set_result(state.make_ready(cell, state))
     except Exception as error:  # noqa: BLE001 - it is raised where the cell is taken
         result.set_exception(error)
 

@@ -79,6 +79,21 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     Raises what `bench.plugins.load`, `bench.compress.pipeline.compress`, `bench.line.artifacts.compile_cached` and
     `bench.reach.open.open_reach` raise.
     """
+    backend, source, artifact = make_artifact(model, recipe, choice, conditions, setting)
+    evaluation, bench = NOTHING_TO_EVALUATE, None
+    if backend.session is not None or backend.infers:
+        evaluation = _choose_samples(model, source, setting)
+    if backend.session is not None:
+        bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
+    return Prepared(
+        backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench, batch=conditions.batch
+    )
+
+
+def make_artifact(
+    model: Model, recipe: Recipe, choice: BackendChoice, conditions: Conditions, setting: Setting
+) -> tuple[Backend, Compressed, Artifact]:
+    """Compresses and compiles the model: all of `prepare` that the cache keeps. Raises as it does."""
     stages = setting.stages
     backend = stages.load_backend(choice.name)
     source = stages.compress(
@@ -94,15 +109,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     )
     check_batch(source, conditions.batch)
     setting.progress("compile", 0.0)
-    artifact = stages.compile(backend, source, conditions, choice.options, setting.cache)
-    evaluation, bench = NOTHING_TO_EVALUATE, None
-    if backend.session is not None or backend.infers:
-        evaluation = _choose_samples(model, source, setting)
-    if backend.session is not None:
-        bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
-    return Prepared(
-        backend=backend, source=source, artifact=artifact, evaluation=evaluation, bench=bench, batch=conditions.batch
-    )
+    return backend, source, stages.compile(backend, source, conditions, choice.options, setting.cache)
 
 
 def count_cost(prepared: Prepared, setting: Setting) -> Cost:

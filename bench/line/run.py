@@ -65,8 +65,9 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """Where a run keeps and says things. `folder`: temporary. `run_cell`, `open_reach`, `stages`: a test hands in
-    its own."""
+    """Where a run keeps and says things. `folder`: temporary. `cluster`: where its cells are made ready, as
+    `bench.line.cluster.open_cluster` takes it; "" for this process, and `note` says what the cluster does not do.
+    `run_cell`, `open_reach`, `stages`: a test hands in its own."""
 
     store: Store
     cache: Path
@@ -76,6 +77,8 @@ class Surroundings:
     run_cell: Callable[[PlannedCell, RunState], Record] = run_cell
     open_reach: Callable[[Target, str], Reach] = open_reach
     stages: Stages = field(default_factory=Stages)
+    cluster: str = ""
+    note: Callable[[str], None] = print
 
 
 def plan_run(request: Request, cache: Path | None = None) -> Plan:
@@ -196,6 +199,11 @@ def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundin
     state = RunState(plan=plan, run_id=run_id, setting=setting)
     waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]
     with ExitStack() as stack:
+        if around.cluster:
+            from bench.line.cluster import Cluster, open_cluster
+
+            client = stack.enter_context(open_cluster(around.cluster, plan, setting.cache))
+            state.make_ready = Cluster(client, waiting, state, around.note).take
         if _may_work_ahead(plan):
             state.make_ready = stack.enter_context(Ahead(waiting, state)).take
         for number, cell in enumerate(waiting, 1):

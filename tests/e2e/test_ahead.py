@@ -14,7 +14,6 @@ from test_cell import NETWORK, FakeBackend
 
 from bench.compress.pipeline import compress
 from bench.errors import InvalidInput, Unsupported
-from bench.line import ahead
 from bench.line.ahead import MOST_AHEAD, Ahead
 from bench.line.artifacts import compile_cached
 from bench.line.cell import RunState
@@ -184,7 +183,7 @@ def test_ctrl_c_ends_what_the_host_was_making_and_a_resumed_run_makes_the_rest(p
     assert list(second) == ["baseline", "one", "bad", "last"]
 
 
-def test_the_host_is_at_most_so_many_cells_ahead(plan, tmp_path, monkeypatch):
+def test_the_host_is_at_most_so_many_cells_ahead(plan):
     cells, taken, ahead_by = plan("cpu").cells, [], []
     state = RunState(plan=None, run_id="r", setting=Setting(**dict.fromkeys(SETTING)))
 
@@ -192,7 +191,7 @@ def test_the_host_is_at_most_so_many_cells_ahead(plan, tmp_path, monkeypatch):
         ahead_by.append(cells.index(cell) - len(taken))
         return cell
 
-    monkeypatch.setattr(ahead, "make_ready", make_ready)
+    state.make_ready = make_ready
     with Ahead(cells, state) as made:
         for cell in cells:
             assert made.take(cell, state) is cell
@@ -200,7 +199,7 @@ def test_the_host_is_at_most_so_many_cells_ahead(plan, tmp_path, monkeypatch):
     assert max(ahead_by) <= MOST_AHEAD
 
 
-def test_an_error_is_raised_where_its_cell_is_taken_and_the_next_ones_go_on(plan, monkeypatch):
+def test_an_error_is_raised_where_its_cell_is_taken_and_the_next_ones_go_on(plan):
     cells = plan("cpu").cells
     state = RunState(plan=None, run_id="r", setting=Setting(**dict.fromkeys(SETTING)))
 
@@ -209,7 +208,7 @@ def test_an_error_is_raised_where_its_cell_is_taken_and_the_next_ones_go_on(plan
             raise InvalidInput("not this one")
         return cell
 
-    monkeypatch.setattr(ahead, "make_ready", make_ready)
+    state.make_ready = make_ready
     with Ahead(cells, state) as made:
         assert made.take(cells[0], state) is cells[0]
         with pytest.raises(InvalidInput, match="not this one"):
