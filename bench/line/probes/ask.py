@@ -50,7 +50,7 @@ def ask_roofline(
     that reads no ONNX file, and what building and running one raises.
     """
     check_askable(target, choice, threads)
-    conditions = Conditions(threads=threads, device=target.devices[0] if target.devices else "")
+    conditions = Conditions(threads=threads, device=target.first_device)
     first = folder / "one.onnx"
     write_chain(first, CHAIN_WIDTH, 1)
     with Reaches() as reaches:
