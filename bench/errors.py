@@ -39,6 +39,10 @@ class Unavailable(PressbenchError):  # noqa: N818
     """Something is missing on this machine: a runtime, a device, a meter, a place to write. The text says how to get it."""
 
 
+class BoardBusy(Unavailable):
+    """Another process uses the board: it is free when that ends."""
+
+
 class DiskFull(Unavailable):
     """No space is left where something must be written. Ends the run: every later cell would fail too."""
 
@@ -55,6 +59,10 @@ class CellFailed(PressbenchError):  # noqa: N818
 
 class BoardLost(CellFailed):
     """The board does not answer any more: off, restarting, or away from the network. `--resume` tries its cells again."""
+
+
+class LeaseLost(PressbenchError):  # noqa: N818
+    """A board of a fleet was given to another holder meanwhile: what was measured on it is not stored."""
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)

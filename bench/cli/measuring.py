@@ -13,6 +13,7 @@ from bench.cli.app import command
 from bench.cli.options import (
     calibrate_option,
     database_option,
+    fleet_options,
     own_model_options,
     results_option,
     task_option,
@@ -24,7 +25,8 @@ NOTHING_MEASURED = 3
 
 
 @command("run")
-@click.option("--target", default="cpu", show_default=True, help="A shipped target or a .toml file.")
+@click.option("--target", help="A shipped target or a .toml file.  [default: cpu]")
+@fleet_options
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--model", "models", multiple=True, help="A reference network, package.module:function, or a file.")
 @click.option("--weights", help="Checkpoint of the one model given (.safetensors, or .pt, .pth, .ckpt without code).")
@@ -63,14 +65,16 @@ def run_command(
     data: str | None,
     dataset: str | None,
     cluster: str,
+    target: str | None,
     **chosen: Any,
 ) -> tuple[Any, Any, int]:
     """Compress, measure and store every cell of a suite on a target; then write cells.csv and dashboard.html."""
     from bench.commands.progress import watching
-    from bench.commands.run import run_suite
+    from bench.commands.run import name_target, run_suite
     from bench.line.plan import Request
 
-    request = Request(data=dataset, data_root=data_folder(data, os.environ), **chosen)
+    request = Request(target="cpu", data=dataset, data_root=data_folder(data, os.environ), **chosen)
+    request = name_target(request, target)
     with watching(sys.stderr) as watch:
         done = run_suite(
             request,

@@ -114,6 +114,19 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return fail_on(junit(markdown(github(function))))
 
 
+def fleet_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Which boards of a fleet measure, instead of one target."""
+    options = (
+        click.option("--fleet", type=click.Path(dir_okay=False), help="A fleet .toml file: its boards measure."),
+        click.option("--sku", help="The kind of board: the free ones of it share the cells."),
+        click.option("--tag", "tags", multiple=True, help="Only boards with this tag; several times for several."),
+        click.option("--each", is_flag=True, help="Measure every cell on each board, to see how far they differ."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def own_model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What a user says of a network of their own: whether it is trained, and what it is fed."""
     options = (train_option, shape_option, input_option, input_data_option, feedback_option, signature_option)

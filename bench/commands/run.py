@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Group
@@ -13,13 +13,14 @@ from bench.commands.progress import Watch
 from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
-from bench.line.plan import Request
+from bench.line.plan import Plan, Request
 from bench.line.run import Ended, Surroundings, find_interrupted, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
 from bench.report.advice import advise
 from bench.report.budget import KEPT
 from bench.report.cells import make_cells
+from bench.report.spread import draw_spreads, find_spreads
 from bench.report.summary import summary
 from bench.store import Store, find_absent_file
 from bench.types import Json
@@ -59,25 +60,28 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request, cache)
-    if require_budget and not plan.target.budget.limits():
-        raise InvalidInput(
-            f"--require-budget: target {plan.target.name} has no [budget]; docs/configuring.md has its keys"
-        )
+    _check_options(plan, cluster, require_budget=require_budget)
     check_writable(cache)
     for note in plan.notes:
         watch.note(note)
     with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
-        ended = run(plan, _look_around(store, cache, folder, watch, cluster), earlier=earlier)
+        ended = _run(plan, _look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
         files = write_report(store, stored, results, "--results") if report else None
         records = store.records(ended.run_id)
     advice = advise(records)
     answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts), "advice": advice}
+    if plan.request.fleet:
+        answer |= {"alarms": dict(ended.measured.alarms), "left": ended.measured.left}
+    spreads = find_spreads(records)
+    if spreads:
+        answer["spread"] = [asdict(one) for one in spreads]
     if files:
         answer |= {"csv": str(files.csv), "dashboard": str(files.dashboard)}
-    lines = [Text(f"  {line}") for line in advice]
-    text = Group(summary(records), *lines, Text(_say_next(ended, files, results, url)))
+    lines = [Text(f"  {line}") for line in (*advice, *_describe_boards(ended))]
+    beside = [draw_spreads(spreads)] if spreads else []
+    text = Group(summary(records), *beside, *lines, Text(_say_next(ended, files, results, url)))
     fits = any(cell.trusted and cell.row["budget"] == KEPT for cell in make_cells(records))
     if require_budget and not fits:
         text = Group(text, Text("Not one trusted cell keeps the budget (--require-budget): exit code 1."))
@@ -96,6 +100,43 @@ def _look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster:
         cluster=cluster,
         note=watch.note,
     )
+
+
+def _check_options(plan: Plan, cluster: str, *, require_budget: bool) -> None:
+    """Raises `InvalidInput` for options that the plan cannot have."""
+    if plan.request.fleet and cluster:
+        raise InvalidInput("--cluster beside --fleet: a run on a fleet makes its files on this host: leave one out")
+    if require_budget and not plan.target.budget.limits():
+        raise InvalidInput(
+            f"--require-budget: target {plan.target.name} has no [budget]; docs/configuring.md has its keys"
+        )
+
+
+def name_target(request: Request, target: str | None) -> Request:
+    """The request with its target: `target` of the command line, or that of its fleet's boards. Raises `InvalidInput`."""
+    if request.fleet is None and not (request.sku or request.tags or request.each):
+        return replace(request, target=target or request.target)
+    from bench.commands.fleet.measure import ask_fleet
+
+    return ask_fleet(request, target)
+
+
+def _run(plan: Plan, around: Surroundings, earlier: Run | None, watch: Watch) -> Ended:
+    """On one target, or on the boards of a fleet, whose code is imported only then."""
+    if plan.request.fleet is None:
+        return run(plan, around, earlier=earlier)
+    from bench.commands.fleet.measure import run_boards
+
+    return run_boards(plan, around, earlier, watch)
+
+
+def _describe_boards(ended: Ended) -> list[str]:
+    """What became of the boards of a fleet, where something did."""
+    measured = ended.measured
+    lines = [f"Board {name} was taken out: {why}" for name, why in measured.alarms.items()]
+    if measured.left:
+        lines.append(f"Left: {measured.left} cells that no board could take. `--resume` measures them.")
+    return lines
 
 
 def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:

@@ -86,6 +86,7 @@ def _explain_unknown(parts: Sequence[str | int], kind: type[Any]) -> str:
     """Names the nearest key of the same table, or the table that has a key of this name."""
     table = ".".join(part for part in parts[:-1] if isinstance(part, str))
     name, keys = str(parts[-1]), _keys(kind)
+    table = table if table in keys else f"{table.partition('.')[0]}.*"
     near = get_close_matches(name, keys[table], n=1, cutoff=0.5)
     elsewhere = [f"{other}.{name}" for other in keys if other and name in keys[other]]
     meant = elsewhere or near
@@ -99,11 +100,14 @@ def _place(parts: Sequence[str | int]) -> str:
 
 
 def _keys(kind: type[Any]) -> dict[str, list[str]]:
-    """Table -> its keys, sorted. "" is the file itself, "measure" the table [measure]."""
+    """Table -> its keys, sorted. "" is the file itself, "measure" the table [measure], "boards.*" every [boards.NAME]."""
     schema = TypeAdapter(kind).json_schema()
     found = {"": sorted(schema["properties"])}
     for name, value in schema["properties"].items():
-        reference = value.get("$ref") or value.get("items", {}).get("$ref")
+        named = value.get("additionalProperties")
+        of_each = named.get("$ref") if isinstance(named, dict) else None
+        reference = value.get("$ref") or value.get("items", {}).get("$ref") or of_each
         if reference:
-            found[name] = sorted(schema["$defs"][reference.rpartition("/")[2]]["properties"])
+            table = f"{name}.*" if of_each else name
+            found[table] = sorted(schema["$defs"][reference.rpartition("/")[2]]["properties"])
     return found

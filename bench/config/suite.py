@@ -84,7 +84,8 @@ class Suite:
     `data`: "random", or an .npz of arrays by input name. `inputs`, `feedback` (texts of `bench.inputs.options`),
     `signature` and `input_data` (an .npz, instead of `data`) say what the one model is fed. `task`:
     what the networks are trained for and judged by, as `bench.tasks.own.find_task` reads it. `search`: of
-    `pressbench search`; a run does not search.
+    `pressbench search`; a run does not search. `sku`: run on the boards of this kind of a fleet (`--fleet`), which share the
+    cells; with `each`, every one of them measures all.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -108,6 +109,8 @@ class Suite:
     task: str = "classification"
     measure: Measure = field(default_factory=Measure)
     search: SearchChoice = field(default_factory=SearchChoice)
+    sku: str = ""
+    each: bool = False
 
 
 SHORTEST_S = 10.0

@@ -33,7 +33,7 @@ class Ahead:
     """
 
     def __init__(self, cells: Sequence[PlannedCell], state: RunState) -> None:
-        self._state = replace(state, setting=replace(state.setting, progress=_mark(state.setting.progress)))
+        self._state = replace(state, setting=replace(state.setting, progress=mark(state.setting.progress)))
         self._made: dict[str, Future[Ready]] = {cell.key: Future() for cell in cells}
         self._todo = deque((cell, self._made[cell.key]) for cell in cells)
         self._free, self._ended = Semaphore(MOST_AHEAD), False
@@ -67,12 +67,13 @@ class Ahead:
                 self._free.acquire()
                 if self._ended:
                     return
-                _fill(*self._todo.popleft(), self._state)
+                fill(*self._todo.popleft(), self._state)
         except KeyboardInterrupt:  # of `interrupt`
             return
 
 
-def _fill(cell: PlannedCell, result: Future[Ready], state: RunState) -> None:
+def fill(cell: PlannedCell, result: Future[Ready], state: RunState) -> None:
+    """Makes a cell ready; its error is raised where the result is taken."""
     try:
         result.set_result(state.make_ready(cell, state))
     except Exception as error:  # noqa: BLE001 - it is raised where the cell is taken
@@ -85,7 +86,9 @@ def interrupt(thread: Thread) -> None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
 
 
-def _mark(progress: Progress) -> Progress:
+def mark(progress: Progress) -> Progress:
+    """The same progress, of a cell that is still to be measured."""
+
     def ahead(what: str, fraction: float) -> None:
         progress(f"next: {what}", fraction)
 

@@ -19,7 +19,7 @@ from bench.line.ahead import Ahead
 from bench.line.cell import BOARD_LOST, RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
 from bench.line.options import check_target_options
-from bench.line.plan import Plan, PlannedCell, Request, make_plan
+from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan
 from bench.line.prepare import Setting
 from bench.line.stages import Stages
 from bench.machine import machine_facts, revision
@@ -51,16 +51,33 @@ NARROWING = {
     "--task": "task",
     "--preprocess": "preprocess",
     "--postprocess": "postprocess",
+    "--fleet": "fleet",
+    "--sku": "sku",
+    "--tag": "tags",
+    "--each": "each",
 }
 """Options that say what is measured -> their fields of a request. A resumed run has its own already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How going through the cells ended. `alarms`: board of a fleet -> why it was taken out. `left`: cells that no board
+    measured."""
+
+    alarms: Mapping[str, str] = field(default_factory=dict)
+    left: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a run ended: its id, and how many cells by status, those of an earlier try included."""
+    """How a run ended: its id, and how many cells by status, those of an earlier try included.
+
+    `measured`: what became of the boards of a fleet.
+    """
 
     run_id: str
     counts: Mapping[str, int]
+    measured: Measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +105,19 @@ def plan_run(request: Request, cache: Path | None = None) -> Plan:
     whose import fails.
     """
     plan = make_plan(request, cache)
-    check_reach(plan.target)
+    for target in _targets_of(plan):
+        check_reach(target)
     check_target_options(plan.target)
     _check_functions(plan)
     find_meters(plan.target)
     return plan
+
+
+def _targets_of(plan: Plan) -> list[Target]:
+    """The target; of a fleet, that of each board, by its name."""
+    boards = find_boards(plan.request)
+    named = f"{plan.target.name} (board {{}} of {plan.request.fleet})"
+    return [replace(board.target, name=named.format(board.name)) for board in boards] or [plan.target]
 
 
 def _check_functions(plan: Plan) -> None:
@@ -144,25 +169,32 @@ def run(plan: Plan, around: Surroundings, *, earlier: Run | None = None) -> Ende
     with Reaches(around.open_reach) as reaches:
         if is_elsewhere(plan.target):
             reaches.find(plan.target, "").describe()
-        return _run_with(plan, around, reaches, earlier)
+        setting = make_setting(plan, around, reaches)
+        return keep_run(plan, around, earlier, lambda run_id, done: _run_cells(plan, run_id, done, around, setting))
 
 
-def _run_with(plan: Plan, around: Surroundings, reaches: Reaches, earlier: Run | None) -> Ended:
+def keep_run(
+    plan: Plan, around: Surroundings, earlier: Run | None, measure: Callable[[str, frozenset[str]], Measured]
+) -> Ended:
+    """Begins or continues the run in the store, measures it, and marks how it ended.
+
+    `measure` gets the run's id and the keys of the cells that need no other try. Raises what it raises.
+    """
     store = around.store
     begun = replace(earlier, status="running") if earlier else begin(plan.request)
     store.begin_run(begun)
     done = store.done_keys(begun.run_id) - (_find_lost(store, begun.run_id) if earlier else frozenset())
-    setting = make_setting(plan, around, reaches)
     try:
         with full_disk_ends(f"run {begun.run_id}"):
-            _run_cells(plan, begun.run_id, done, around, setting)
+            measured = measure(begun.run_id, done)
     except BaseException:
         with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
             store.finish_run(begun.run_id, "interrupted", now())
         raise
-    store.finish_run(begun.run_id, "interrupted" if _find_lost(store, begun.run_id) else "finished", now())
+    lost = measured.left or _find_lost(store, begun.run_id)
+    store.finish_run(begun.run_id, "interrupted" if lost else "finished", now())
     statuses = Counter(record.status.value for record in store.records(begun.run_id))
-    return Ended(run_id=begun.run_id, counts=dict(statuses))
+    return Ended(run_id=begun.run_id, counts=dict(statuses), measured=measured)
 
 
 def _find_lost(store: Store, run_id: str) -> frozenset[str]:
@@ -195,7 +227,7 @@ def _given(request: Request, field: str) -> tuple[str, ...]:
     return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(map(str, value)))
 
 
-def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> None:
+def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> Measured:
     state = RunState(plan=plan, run_id=run_id, setting=setting)
     waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]
     with ExitStack() as stack:
@@ -210,6 +242,7 @@ def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundin
             record = around.run_cell(cell, state)
             around.store.add(record)
             around.on_cell(record, number, len(waiting))
+    return Measured()
 
 
 def _may_work_ahead(plan: Plan) -> bool:

@@ -11,7 +11,7 @@ import bench
 from bench.errors import Unavailable
 from bench.records import Record, Run
 from bench.regress.environment import read_environment
-from bench.regress.series import join_cell
+from bench.regress.series import ON_BOARD, join_cell
 from bench.report.table import energy_columns, find_p50_ms, memory_columns
 from bench.store import CellFigures, Figure, Store
 from bench.types import Clock, Status
@@ -107,9 +107,11 @@ def name_record(record: Record) -> str:
 
 
 def describe_conditions(record: Record) -> str:
-    """Batch and threads, and whose clock where it is not the host's."""
+    """Batch and threads, whose clock where it is not the host's, and the board of a fleet: two boards are never one series."""
     clock = "" if record.clock is Clock.HOST else f" {record.clock.value}"
-    return f"b{record.conditions.batch} t{record.conditions.threads}{clock}"
+    named = record.conditions.device and record.clock is not Clock.SIMULATED
+    board = f"{ON_BOARD}{record.conditions.device}" if named else ""
+    return f"b{record.conditions.batch} t{record.conditions.threads}{clock}{board}"
 
 
 def explain_silence(record: Record) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from statistics import median
 
 from bench.records import Run
 from bench.regress.alarms import Alarm, Kind
-from bench.regress.series import History, Series
+from bench.regress.series import ON_BOARD, History, Series, SeriesKey
 
 LATE = 2.0
 """A group of runs is missing once so many of its usual gaps have passed, and retired after `RETIRED` of them."""
@@ -38,13 +39,18 @@ def group_runs(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         if run.status != "running":
-            narrowed = {name: run.request[name] for name in sorted(run.request) if name in NARROWED}
+            asked = run.request
+            narrowed = {
+                name: asked[name] for name in sorted(asked) if name in NARROWED or (name in ON_BOARDS and asked[name])
+            }
             found.setdefault((run.target, run.suite, str(narrowed)), []).append(run)
     return found
 
 
 NARROWED = ("models", "recipes", "backends", "data", "batch", "threads")
 """Fields of a run's request that say which cells it has."""
+ON_BOARDS = ("sku", "tags", "each")
+"""Those of a run on a fleet; requests of older versions have none."""
 
 
 def describe_stop(runs: Sequence[Run], newest: str) -> str:
@@ -70,7 +76,25 @@ def lacks(series: Series, runs: Sequence[Run], history: History) -> bool:
     if runs[-1].status == INTERRUPTED and (runs[-1].run_id, series.key.cell) not in history.silent:
         return False
     had = {point.run_id for point in series.points}
+    if _is_on_another_board(series, runs[-1], history):
+        return False
     return runs[-1].run_id not in had and bool(had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]})
+
+
+def _is_on_another_board(series: Series, run: Run, history: History) -> bool:
+    """Whether a run whose cells go to any free board of a fleet has this figure of another board."""
+    if not run.request.get("sku") or run.request.get("each"):
+        return False
+    alike = without_board(series.key)
+    return any(
+        without_board(other.key) == alike and run.run_id in {point.run_id for point in other.points}
+        for other in history.series.values()
+    )
+
+
+def without_board(key: SeriesKey) -> SeriesKey:
+    """What a series has in common with that of another board."""
+    return replace(key, device="", conditions=key.conditions.partition(ON_BOARD)[0])
 
 
 def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:

@@ -90,6 +90,10 @@ class Cell:
     higher: dict[tuple[str, str], bool] = field(default_factory=dict)
 
 
+ON_BOARD = " on "
+"""In the conditions of a series, before the board of a fleet."""
+
+
 def read_history(nights: Iterable[tuple[Run, Iterable[CellFigures]]]) -> History:
     """Series of runs given by start. A night whose samples an earlier one has too is left out: it is the same night."""
     found, cells, texts = History(), dict[tuple[str, ...], Cell](), dict[str, str]()

@@ -2,8 +2,23 @@
 
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
+from bench.store.fence import Lease
 from bench.store.figures import CellFigures, Figure
+from bench.store.leases import BoardState, Leases, Offer, Queued
 from bench.store.remeasured import Remeasured
 from bench.store.triage import STATES, Triage
 
-__all__ = ["STATES", "CellFigures", "Figure", "Remeasured", "Store", "Triage", "find_absent_file"]
+__all__ = [
+    "STATES",
+    "BoardState",
+    "CellFigures",
+    "Figure",
+    "Lease",
+    "Leases",
+    "Offer",
+    "Queued",
+    "Remeasured",
+    "Store",
+    "Triage",
+    "find_absent_file",
+]

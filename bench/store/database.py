@@ -26,6 +26,7 @@ from bench.store.codec import (
     unpack_run,
 )
 from bench.store.connect import connect, reading, writing
+from bench.store.fence import Lease, check_lease
 from bench.store.figures import CellFigures
 from bench.store.remeasured import Remeasured
 from bench.store.schema import CELLS, FIGURES, REMEASURED, RUNS, TRIAGE, prepare
@@ -113,11 +114,16 @@ class Store:
             if done.rowcount == 0:
                 raise InvalidInput(f"{self.where} has no run {run_id!r}")
 
-    def add(self, record: Record) -> None:
-        """Stores one cell in one transaction. Unavailable: disk full. InvalidInput: its run was not begun."""
+    def add(self, record: Record, lease: Lease | None = None) -> None:
+        """Stores one cell in one transaction. `lease`: of the board that measured it.
+
+        Unavailable: disk full. InvalidInput: its run was not begun. LeaseLost: the board is another holder's meanwhile.
+        """
         body = pack_record(record)
         same = (CELLS.c.run_id == record.run_id) & (CELLS.c.key == record.key)
         with writing(self.engine, self.where) as connection:
+            if lease is not None:
+                check_lease(connection, lease)
             touched = connection.execute(
                 update(RUNS).where(RUNS.c.run_id == record.run_id).values(touched_at=self.now().isoformat())
             )

@@ -6,6 +6,7 @@ Schema history:
 3  triage: what was decided about the alarms of `pressbench regress`.
 4  remeasured: suspects that were run side by side with their last good file.
 5  figures: what a history takes from the records of a run, so that a report need not read them all.
+6  boards: who has which board of a fleet, until when; queue: the runs that need boards.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from sqlalchemy import (
     Column,
     Connection,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -33,7 +35,7 @@ from sqlalchemy import (
 
 from bench.errors import InvalidInput
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 METADATA = MetaData()
 
 VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
@@ -96,6 +98,35 @@ FIGURES = Table(
 )
 """Made from the records of a run when it had this `runs.touched_at`, by code of this digest; else they do not count."""
 
+BOARDS = Table(
+    "boards",
+    METADATA,
+    Column("place", String(400), primary_key=True),
+    Column("name", String(100), nullable=False),
+    Column("sku", String(100), nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("owner", String(400), nullable=False),
+    Column("run_id", String(200), nullable=False),
+    Column("doing", Text, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("ends_at", Float, nullable=False),
+    Column("trouble", Text, nullable=False),
+    Column("trouble_at", Float, nullable=False),
+    Column("hottest_c", Float, nullable=True),
+)
+
+QUEUE = Table(
+    "queue",
+    METADATA,
+    Column("run_id", String(200), ForeignKey("runs.run_id"), primary_key=True),
+    Column("sku", String(100), nullable=False),
+    Column("boards", Integer, nullable=False),
+    Column("cells", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    Column("began_at", Float, nullable=False),
+    Column("began_with", Integer, nullable=False),
+)
+
 
 def prepare(connection: Connection, where: str) -> None:
     """Creates the tables in an empty database, or brings an older one up to date, in the open transaction.
@@ -142,10 +173,17 @@ def upgrade_to_5(connection: Connection) -> None:
     FIGURES.create(connection)
 
 
+def upgrade_to_6(connection: Connection) -> None:
+    """Adds the tables of a fleet's boards and runs, empty."""
+    BOARDS.create(connection)
+    QUEUE.create(connection)
+
+
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
     2: upgrade_to_2,
     3: upgrade_to_3,
     4: upgrade_to_4,
     5: upgrade_to_5,
+    6: upgrade_to_6,
 }
 """Version -> the step from the one before it."""

@@ -99,9 +99,10 @@ def compare_runs(texts: Sequence[str], wished: Wished) -> tuple[dict[str, Any], 
         before, after = ({name_record(one): one for one in side.store.records(side.run.run_id)} for side in (a, b))
         shared = [name for name in after if name in before and chosen(name, wished.cells)]
         if not shared:
-            raise InvalidInput(
-                f"{a.title} and {b.title} have no cell in common" + (" of that name" if wished.cells else "")
-            )
+            apart = a.run.request.get("fleet") and b.run.request.get("fleet")
+            why = ": each was measured on another board, and boards are not compared" if apart else ""
+            named = " of that name" if wished.cells else ""
+            raise InvalidInput(f"{a.title} and {b.title} have no cell in common{named}{why}")
         pairs = [(before[name], after[name]) for name in shared]
         rows = measure_rows(a, b, pairs, wished)
         lacking = {"a": [n for n in after if n not in before], "b": [n for n in before if n not in after]}
@@ -142,6 +143,8 @@ def measure_rows(a: Stored, b: Stored, pairs: Sequence[tuple[Record, Record]], w
 
 def plan_again(b: Stored, folder: Path, reaches: Reaches, wished: Wished) -> RunState | str:
     """The plan of B's run, to measure its cells again; or why there is none."""
+    if b.run.request.get("fleet"):
+        return "runs on a fleet are compared from their records, board by board"
     try:
         plan: Plan = plan_run(TypeAdapter(Request).validate_python(dict(b.run.request)), wished.asked.cache)
         around = Surroundings(

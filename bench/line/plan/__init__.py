@@ -4,8 +4,18 @@
 """
 
 from bench.line.plan.cells import make_plan, plan_recipe
-from bench.line.plan.choices import SHARED
+from bench.line.plan.choices import SHARED, find_boards
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
 
-__all__ = ["SHARED", "Plan", "PlannedCell", "Request", "cell_key", "make_plan", "plan_recipe", "subject_of"]
+__all__ = [
+    "SHARED",
+    "Plan",
+    "PlannedCell",
+    "Request",
+    "cell_key",
+    "find_boards",
+    "make_plan",
+    "plan_recipe",
+    "subject_of",
+]

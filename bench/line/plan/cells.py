@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.compress.calibration import CalibrateOn
 from bench.config.suite import Suite, load_suite
-from bench.config.target import BackendChoice, Target, load_target
+from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput
 from bench.line.options import fit_recipe
@@ -26,6 +26,7 @@ from bench.line.plan.choices import (
     find_models,
     find_recipes,
     find_shifted,
+    find_target,
     override,
 )
 from bench.line.plan.keys import cell_key, describe_feed, source_of, subject_of
@@ -41,7 +42,8 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
 
     `cache`: where a .pt2 file becomes ONNX; None: the folder that the environment names.
     """
-    suite, target = override(load_suite(request.suite), request), load_target(request.target)
+    suite = override(load_suite(request.suite), request)
+    target = find_target(request, suite)
     root = Path(request.data_root) if request.data_root else None
     said = InputOptions(inputs=suite.inputs, feedback=suite.feedback, signature=suite.signature, data=suite.input_data)
     name = "" if said.data else suite.data if request.data is None else request.data

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
+from bench.config.fleet import Board, load_fleet, spread_over
 from bench.config.suite import BASELINE, Suite, check_measure, check_smallest_effect
-from bench.config.target import BackendChoice, Target, targets, titles
+from bench.config.target import BackendChoice, Target, load_target, targets, titles
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, unknown
 from bench.line.own_models import (
@@ -25,6 +26,25 @@ from bench.plugins import available
 from bench.types import Model, Recipe
 
 SHARED = "shared:"
+
+
+def find_boards(request: Request) -> tuple[Board, ...]:
+    """The boards that a request of a fleet may use; () for a request of one target."""
+    if request.fleet is None:
+        return ()
+    return load_fleet(Path(request.fleet)).of(request.sku or "", request.tags)
+
+
+def find_target(request: Request, suite: Suite) -> Target:
+    """The target; that of a fleet has its boards as devices. Raises `InvalidInput` for a suite that asks for boards of a
+    fleet where no fleet is named."""
+    if boards := find_boards(request):
+        return spread_over(boards[0].target, boards)
+    if suite.sku:
+        raise InvalidInput(
+            f"suite {suite.name} asks for boards of SKU {suite.sku!r}: name the file that lists them, --fleet fleet.toml"
+        )
+    return load_target(request.target)
 
 
 def override(suite: Suite, request: Request) -> Suite:

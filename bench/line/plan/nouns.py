@@ -23,6 +23,7 @@ class Request:
     they are given.
     `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
     `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
+    `fleet`: a fleet file, whose boards of this `sku` with all these `tags` share the cells; or `each` measures all of them.
     """
 
     target: str
@@ -48,6 +49,10 @@ class Request:
     task: str | None = None
     preprocess: str | None = None
     postprocess: str | None = None
+    fleet: str | None = None
+    sku: str | None = None
+    tags: tuple[str, ...] = ()
+    each: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncssh
 
-from bench.errors import BoardLost, CellFailed, DiskFull, PressbenchError, Unavailable
+from bench.errors import BoardBusy, BoardLost, CellFailed, DiskFull, PressbenchError, Unavailable
 from bench.reach.ssh.address import Address
 from bench.types import Json
 
@@ -75,7 +75,7 @@ def explain_refusal(values: dict[str, Json], address: Address, python: str, fold
                 f"{address}: {folder} cannot be written ({text}): set `folder` in the target file to a place that can"
             )
         case "busy":
-            return Unavailable(f"{address} is in use by {text}: one run at a time; wait until it ends")
+            return BoardBusy(f"{address} is in use by {text}: one run at a time; wait until it ends")
         case "corrupt":
             return CellFailed(f"{address}: {text}")
     return CellFailed(f"{address}: the agent there failed: {text or values}")

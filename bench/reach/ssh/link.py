@@ -7,6 +7,7 @@ import json
 import shlex
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,7 @@ GONE_S = 5.0
 PROGRESS_S = 20.0
 """A try that lasted so long was of use, as one that connected: patience begins again."""
 MOST_TRIES = 100
+WAKE_S = 0.5
 KNOWN_HOSTS = Path("~/.ssh/known_hosts")
 PIECE = 1 << 18
 SIGNALLED = 128
@@ -125,6 +127,8 @@ class Link:
         """Runs a coroutine on the link's thread and waits for it; Ctrl-C here cancels it there."""
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
+            while not wait([future], WAKE_S).done:  # a thread is interrupted only between two waits
+                continue
             return future.result()
         except BaseException:
             future.cancel()

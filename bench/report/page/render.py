@@ -36,6 +36,7 @@ from bench.report.page.runtimes import compare_runtimes
 from bench.report.page.timelines import draw_timelines
 from bench.report.page.troubles import list_gaps, list_troubles
 from bench.report.signs import MARKS, NO_DIFFERENCE, VERDICTS
+from bench.report.spread import find_spreads
 from bench.report.text import short_percent
 from bench.report.timeline import Timeline
 from bench.types import Json
@@ -126,10 +127,11 @@ def answer(cells: Sequence[Cell], baselines: Mapping[tuple[str, str], Record], r
 
 
 def list_everything(cells: Sequence[Cell], shown: Sequence[Cell]) -> dict[str, Json]:
-    """What the lower half of the page shows: runtimes side by side, what is missing, and the table."""
+    """What the lower half of the page shows: runtimes and boards side by side, what is missing, and the table."""
     return {
         "pruned": list_pruned(shown),
         "runtimes": compare_runtimes(cells),
+        "spreads": find_spreads([cell.record for cell in shown]),
         "table": make_table(cells),
         "troubles": list_troubles(cells),
         "gaps": list_gaps(cells),

@@ -191,8 +191,7 @@ def test_an_upgraded_store_has_the_tables_of_a_new_one(tmp_path):
         Store.open(tmp_path / name).close()
         with sqlite3.connect(tmp_path / name) as opened:
             columns[name] = {
-                table: {row[1:4] for row in opened.execute(f"PRAGMA table_info({table})")}
-                for table in ("runs", "cells", "schema_version")
+                table: {row[1:4] for row in opened.execute(f"PRAGMA table_info({table})")} for table in METADATA.tables
             }
         opened.close()
     assert columns["old.db"] == columns["new.db"]

@@ -1,0 +1,171 @@
+"""Fleet TOML -> Fleet: which boards there are, of which kind (SKU), and how each is reached."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from bench.config.strict_toml import STRICT, read_toml
+from bench.config.target import OWN_KEYS, PLAIN, Target, load_target
+from bench.errors import InvalidInput, unknown
+
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
+"""What a board and a SKU may be called: the name is in the key of a cell and in every table."""
+SSH_PORT = ":22"
+OF_A_BOARD = {"ssh": "host", "adb": "serial"}
+"""Reach -> the key in which boards differ."""
+KEYS = ("host", "python", "folder", "root", "ssh_config", "serial", "benchmark_model")
+"""Keys of a board that stand in place of those of its target; "" leaves the target's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetBoard:
+    """One board. `sku`: its kind; boards of one SKU measure alike and have one target. `target`: a shipped target or a
+    .toml file beside the fleet file. `tags`: words by which a command chooses among boards of a SKU. The other keys stand in
+    place of the target's own, where they are given."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    sku: str
+    target: str
+    tags: tuple[str, ...] = ()
+    host: str = ""
+    python: str = ""
+    folder: str = ""
+    root: str = ""
+    ssh_config: str = ""
+    serial: str = ""
+    benchmark_model: str = ""
+
+    def place(self, reach: str) -> str:
+        """By what it is this board, whoever names it: its host without a user, or a phone's serial."""
+        where = str(getattr(self, OF_A_BOARD[reach])).rpartition("@")[2].lower().removesuffix(SSH_PORT)
+        return f"{reach}:{where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetFile:
+    """The file as it is written."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    boards: Mapping[str, FleetBoard]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """A board with all that a lease and a run need. `place`: as `FleetBoard.place`. `target`: with this board's address."""
+
+    name: str
+    sku: str
+    tags: tuple[str, ...]
+    place: str
+    target: Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The boards of one file, in its order. `targets`: SKU -> the name of its target."""
+
+    path: Path
+    boards: tuple[Board, ...]
+    targets: Mapping[str, str]
+
+    def of(self, sku: str, tags: tuple[str, ...] = ()) -> tuple[Board, ...]:
+        """The boards of a SKU that have all the tags. Raises `InvalidInput` naming those that there are."""
+        if sku not in self.targets:
+            raise unknown(f"SKU of {self.path}", sku, self.targets)
+        alike = [board for board in self.boards if board.sku == sku]
+        found = tuple(board for board in alike if set(tags) <= set(board.tags))
+        if not found:
+            known = ", ".join(f"{board.name}: {', '.join(board.tags) or 'none'}" for board in alike)
+            raise InvalidInput(f"{self.path}: no board of SKU {sku!r} has the tags {', '.join(tags)} (tags of {known})")
+        return found
+
+
+def load_fleet(path: Path) -> Fleet:
+    """The fleet of a .toml file. Raises `InvalidInput` naming the file and the key."""
+    if not path.is_file():
+        raise InvalidInput(f"fleet file {path}: no such file")
+    written = read_toml(path, FleetFile)
+    if not written.boards:
+        raise InvalidInput(f"{path}: key 'boards' is empty: add [boards.NAME] with sku, target and host")
+    found = [_make_board(name, board, path) for name, board in written.boards.items()]
+    _check_places(found, path)
+    targets: dict[str, tuple[str, str]] = {}
+    for name, board in written.boards.items():
+        first, target = targets.setdefault(board.sku, (name, board.target))
+        if target != board.target:
+            raise InvalidInput(
+                f"{path}: key 'boards.{name}.target': boards of one SKU have one target, and {first!r} of SKU "
+                f"{board.sku!r} has {target!r}, not {board.target!r}: give one of them another SKU"
+            )
+    named = {sku: _locate(target, path) for sku, (_, target) in targets.items()}
+    return Fleet(path=path, boards=tuple(found), targets=named)
+
+
+def _make_board(name: str, board: FleetBoard, path: Path) -> Board:
+    key = f"{path}: key 'boards.{name}"
+    for text, where in ((name, key), (board.sku, f"{key}.sku")):
+        if not NAME.fullmatch(text):
+            raise InvalidInput(f"{where}': a name of letters, digits, '.', '_' and '-', found {text!r}")
+    target = _find_target(board, path, f"{key}.target'")
+    given = {own: text for own in KEYS if (text := getattr(board, own))}
+    _check_given(given, target.reach, key)
+    return Board(
+        name=name, sku=board.sku, tags=board.tags, place=board.place(target.reach), target=replace(target, **given)
+    )
+
+
+def _find_target(board: FleetBoard, path: Path, key: str) -> Target:
+    try:
+        target = load_target(_locate(board.target, path))
+    except InvalidInput as error:
+        raise InvalidInput(f"{key}: {error}") from None
+    if target.reach not in OF_A_BOARD:
+        raise InvalidInput(
+            f"{key}: {board.target!r} is reached by {target.reach!r}: a fleet is of boards, reached by ssh or adb"
+        )
+    if target.devices:
+        raise InvalidInput(f"{key}: {board.target!r} has the key 'devices', and a fleet's devices are its boards")
+    return target
+
+
+def _check_given(given: Mapping[str, str], reach: str, key: str) -> None:
+    """Raises `InvalidInput` for a key that the reach does not have, or a value that it cannot use."""
+    for own, text in given.items():
+        if OWN_KEYS[own] != reach:
+            raise InvalidInput(f'{key}.{own}\' is for reach = "{OWN_KEYS[own]}", its target is {reach!r}')
+        if not text.isprintable():
+            raise InvalidInput(f"{key}.{own}': {text!r} has a sign that no path or name has")
+        if own in {"folder", "root"} and not text.startswith(("/", "~")):
+            raise InvalidInput(f"{key}.{own}': a path on the board that begins with / or ~, found {text!r}")
+    if OF_A_BOARD[reach] not in given:
+        raise InvalidInput(
+            f"{key}.{OF_A_BOARD[reach]}' is missing: by it this board differs from the others of its SKU"
+        )
+
+
+def _locate(target: str, fleet: Path) -> str:
+    """A shipped target by its name; a file from the folder of the fleet file."""
+    return str(fleet.parent / target) if target.endswith(".toml") else target
+
+
+def _check_places(boards: list[Board], path: Path) -> None:
+    """Two names of one board would be measured at once."""
+    seen: dict[str, str] = {}
+    for board in boards:
+        first = seen.setdefault(board.place, board.name)
+        if first != board.name:
+            raise InvalidInput(
+                f"{path}: keys 'boards.{first}' and 'boards.{board.name}' are one board ({board.place}): remove one"
+            )
+
+
+def spread_over(target: Target, boards: tuple[Board, ...]) -> Target:
+    """The target of a SKU with its boards as the devices of which each is a condition of its own."""
+    free = {key: getattr(PLAIN, key) for key in OF_A_BOARD.values()}
+    return replace(target, devices=tuple(board.name for board in boards), **free)

@@ -1,0 +1,229 @@
+"""One board of a run: waits for its turn, is checked, measures share after share, and is let go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from threading import Lock
+from typing import TypeVar
+
+from bench.config.fleet import Board
+from bench.config.target import Target
+from bench.errors import BoardBusy, BoardLost, CellFailed, LeaseLost, PressbenchError, Unavailable
+from bench.line.cell import RunState
+from bench.line.fleet.heart import Heart
+from bench.line.fleet.pantry import Pantry, bind
+from bench.line.fleet.shares import Share, Shares
+from bench.line.plan import PlannedCell
+from bench.line.run import Surroundings, make_setting
+from bench.reach.base import Reach
+from bench.reach.open import Reaches
+from bench.records import Record
+from bench.store import Lease, Leases, Offer
+
+POLL_S = 5.0
+"""How often a board that another run has is asked for again."""
+Found = TypeVar("Found")
+FindTrouble = Callable[[Target, Reach], str]
+
+
+@dataclass(slots=True, kw_only=True)
+class Together:
+    """What the boards of one run share.
+
+    `find_trouble`: why a board cannot be used, "" if it can; it may raise what a reach does. `say`: a line to the user.
+    `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out.
+    `done_before`: places that an earlier try stored.
+    """
+
+    around: Surroundings
+    state: RunState
+    shares: Shares
+    pantry: Pantry
+    leases: Leases
+    heart: Heart
+    find_trouble: FindTrouble
+    say: Callable[[str], None]
+    judging: AbstractContextManager[object]
+    poll_s: float = POLL_S
+    done_before: int = 0
+    alarms: dict[str, str] = field(default_factory=dict)
+    telling: Lock = field(default_factory=Lock)
+
+    def tell(self, text: str) -> None:
+        """One line at a time."""
+        with self.telling:
+            self.say(text)
+
+
+@dataclass(slots=True, kw_only=True)
+class Faults:
+    """The error that the device side of a cell ended with; None for none."""
+
+    found: PressbenchError | None = None
+
+    def watch(self, work: Callable[..., Found]) -> Callable[..., Found]:
+        """The same work, whose errors are noted on their way."""
+
+        def watched(*given: object) -> Found:
+            try:
+                return work(*given)
+            except (Unavailable, CellFailed) as error:
+                self.found = error
+                raise
+
+        return watched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """A board while its lease is held."""
+
+    board: Board
+    lease: Lease
+    reach: Reach
+    run: Together
+    state: RunState
+    faults: Faults
+
+
+def serve(board: Board, run: Together) -> None:
+    """Measures on one board whatever there is for it, until there is nothing more or the board is out."""
+    offer, waited = Offer(place=board.place, name=board.name, sku=board.sku), False
+    while run.shares.wait_for(board.name):
+        lease = run.leases.take([offer], run.state.run_id)
+        if lease is None:
+            busy = f"another run has it ({_find_holder(board, run.leases)})"
+        else:
+            with run.heart.holding(lease):
+                busy = _use(board, lease, run)
+        if busy and not waited:
+            run.tell(f"waiting for board {board.name}: {busy}")
+        waited = bool(busy)
+        if busy:
+            run.shares.pause(run.poll_s)
+
+
+def _find_holder(board: Board, leases: Leases) -> str:
+    return next((one.run_id for one in leases.boards() if one.place == board.place), "")
+
+
+def _use(board: Board, lease: Lease, run: Together) -> str:
+    """Checks the board and measures on it. Why it must be waited for; "" if it need not."""
+    with Reaches(lambda _target, _device: run.around.open_reach(board.target, "")) as reaches:
+        faults = Faults()
+        turn = Turn(
+            board=board,
+            lease=lease,
+            reach=reaches.find(run.state.plan.target, board.name),
+            run=run,
+            state=_make_state(board, run, reaches, faults),
+            faults=faults,
+        )
+        try:
+            trouble = _check(turn)
+        except BoardBusy as error:
+            return str(error)
+        if not _take_out(turn, trouble):
+            _measure_shares(turn)
+    return ""
+
+
+def _make_state(board: Board, run: Together, reaches: Reaches, faults: Faults) -> RunState:
+    """The state of one board: its own baselines, the rest is the run's."""
+    setting, stages = make_setting(run.state.plan, run.around, reaches), run.around.stages
+
+    def progress(what: str, fraction: float) -> None:
+        with run.telling:
+            run.around.progress(f"{board.name}: {what}", fraction)
+
+    watched = replace(stages, run=faults.watch(stages.run), compare=faults.watch(stages.compare))
+    reach = reaches.find(run.state.plan.target, board.name)
+    return replace(
+        run.state,
+        setting=replace(setting, progress=progress, stages=watched),
+        baselines={},
+        make_ready=lambda cell, _state: bind(run.pantry.take(cell), cell, reach),
+    )
+
+
+def _check(turn: Turn) -> str:
+    """Why the board cannot be used, "" if it can. Raises `BoardBusy`."""
+    try:
+        return turn.run.find_trouble(turn.board.target, turn.reach)
+    except BoardBusy:
+        raise
+    except (Unavailable, CellFailed) as error:
+        return str(error)
+
+
+def _take_out(turn: Turn, trouble: str) -> bool:
+    """Keeps what a check found; a board with a trouble is out of this run, with an alarm. Whether it is."""
+    turn.run.leases.judge(turn.lease, trouble)
+    if trouble:
+        turn.run.alarms[turn.board.name] = trouble
+        turn.run.tell(f"board {turn.board.name} was taken out: {trouble}")
+        turn.run.shares.leave(turn.board.name)
+    return bool(trouble)
+
+
+def _measure_shares(turn: Turn) -> None:
+    """Share after share, while the board and its lease last."""
+    shares, name = turn.run.shares, turn.board.name
+    while share := shares.take(name):
+        try:
+            goes_on = all(_measure(share, place, cell, turn) for place, cell in share.on(name))
+        finally:
+            shares.put(share)
+        if not goes_on:
+            return
+
+
+def _measure(share: Share, place: int, cell: PlannedCell, turn: Turn) -> bool:
+    """Measures and stores one cell; whether the board goes on. A cell that the board is to blame for is not stored."""
+    run = turn.run
+    if run.shares.stopped or run.heart.lost(turn.lease):
+        return False
+    run.leases.note(turn.lease, f"{cell.model.name} / {cell.recipe.name} on {cell.backend.title}")
+    turn.faults.found = None
+    with run.judging:
+        record = run.around.run_cell(cell, turn.state)
+    if _is_to_blame(turn):
+        return False
+    record = replace(record, device=name_device(turn.board.name, record.device))
+    try:
+        run.around.store.add(record, turn.lease)
+    except LeaseLost as error:
+        run.tell(f"board {turn.board.name}: {error}: {cell.model.name} / {cell.recipe.name} is measured again")
+        return False
+    run.shares.finish(share, place)
+    run.leases.note(turn.lease, "", find_heat(record))
+    with run.telling:
+        done = run.shares.done
+        run.leases.advance(run.state.run_id, run.done_before + done)
+        run.around.on_cell(record, done, run.shares.total)
+    return True
+
+
+def _is_to_blame(turn: Turn) -> bool:
+    """Whether the last cell ended as it did because of the board, which is then out, or another's."""
+    fault = turn.faults.found
+    if fault is None or isinstance(fault, BoardBusy):
+        return fault is not None
+    try:
+        trouble = str(fault) if isinstance(fault, BoardLost) else _check(turn)
+    except BoardBusy:
+        return True
+    return bool(trouble) and _take_out(turn, trouble)
+
+
+def name_device(board: str, device: str) -> str:
+    """The board in the column `device`, with what it says it is: boards of one model stay apart in every table."""
+    return board if device in ("", board) else f"{board} ({device})"
+
+
+def find_heat(record: Record) -> float | None:
+    """Degrees of the hottest zone when the cell ended; None where the board shows none."""
+    climates = [climate for launch in record.launches for climate in launch.climate]
+    return climates[-1].hottest_c if climates else None

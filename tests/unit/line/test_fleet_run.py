@@ -1,0 +1,304 @@
+"""Laws of a run on a fleet, with boards that only pretend: every cell once, on a board that is this run's, baseline first."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from fake_records import record
+from sqlalchemy import update
+
+from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable, Unsupported
+from bench.line.cell import BOARD_LOST
+from bench.line.fleet import run as fleet_run
+from bench.line.fleet.run import Arranged, run_fleet
+from bench.line.plan import Request, make_plan
+from bench.line.run import Surroundings
+from bench.line.stages import Stages
+from bench.reach.local import Local
+from bench.records import Climate, Launch
+from bench.store import Leases, Offer, Store
+from bench.store.schema import BOARDS
+from bench.types import Status
+
+FLEET = "".join(f'[boards.{name}]\nsku = "orin"\ntarget = "jetson"\nhost = "{name}.lab"\n' for name in ("a", "b", "c"))
+SUITE = """
+name = "two"
+data = "digits"
+models = ["lenet300_100(width=0.1)", "lenet300_100(width=0.2)"]
+[recipes]
+half = "prune(amount=0.5)"
+int8 = "dynamic_int8"
+"""
+LAUNCH = Launch(samples_ns=(1, 2), climate=(Climate(moment="after timing", at_ns=1, celsius={"cpu": 61.5}),))
+
+
+class Lab:
+    """Boards that pretend. `broken`: board -> what its check finds. `cell`: what a cell does on a board, may raise."""
+
+    def __init__(self, folder, plans):
+        self.folder, self.store, self.plans = folder, Store.open(folder / "pressbench.db"), plans
+        self.leases = Leases(store=self.store)
+        self.broken: dict[str, Exception | str] = {}
+        self.measured: list[tuple[str, str, str]] = []
+        self.said: list[str] = []
+        self.heard = lambda line: None
+        self.cell = lambda board, cell: None
+
+    def say(self, line):
+        self.said.append(line)
+        self.heard(line)
+
+    def around(self):
+        def refuse(*_given, **_named):
+            raise Unsupported("nothing is made here")
+
+        return Surroundings(
+            store=self.store,
+            cache=self.folder / "cache",
+            folder=self.folder,
+            progress=lambda what, share: None,
+            on_cell=lambda record, done, total: self.said.append(f"{done}/{total}"),
+            run_cell=self.run_cell,
+            open_reach=lambda target, device: Local(),
+            stages=Stages(compress=refuse, run=self.work),
+        )
+
+    def work(self, cell, board):
+        self.cell(board, cell)
+
+    def run_cell(self, cell, state):
+        board = cell.conditions.device
+        self.measured.append((board, cell.model.name, cell.recipe.name))
+        named = {"model": cell.model.name, "recipe": cell.recipe.name, "baseline_key": cell.baseline_key}
+        found = replace(record(state.run_id, key=cell.key, **named), conditions=cell.conditions, device="Orin")
+        try:
+            state.setting.stages.run(cell, board)
+        except (CellFailed, Unavailable) as error:
+            lost = {BOARD_LOST: True} if isinstance(error, BoardLost) else {}
+            return replace(found, status=Status.FAILED, reasons=(str(error),), facts=lost, launches=())
+        return replace(found, launches=(LAUNCH,))
+
+    def check(self, target, _reach):
+        trouble = self.broken.get(target.host.partition(".")[0], "")
+        if isinstance(trouble, Exception):
+            raise trouble
+        return trouble
+
+    def run(self, *, each=False, earlier=None):
+        arranged = Arranged(find_trouble=self.check, say=self.say, leases=self.leases, poll_s=0.01)
+        return run_fleet(self.plans[each], self.around(), arranged, earlier=earlier)
+
+    def places(self):
+        """(model, recipe) -> on how many boards it is stored."""
+        return Counter((one.model, one.recipe) for one in self.store.records())
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory):
+    """Whether each board measures everything -> the plan."""
+    folder = tmp_path_factory.mktemp("fleet")
+    (folder / "fleet.toml").write_text(FLEET)
+    (folder / "two.toml").write_text(SUITE)
+    asked = {"target": "jetson", "suite": str(folder / "two.toml"), "backends": ("ort-cpu",)}
+    fleet = {"sku": "orin", "fleet": str(folder / "fleet.toml")}
+    return {each: make_plan(Request(**asked, **fleet, each=each), folder / "cache") for each in (False, True)}
+
+
+@pytest.fixture
+def lab(tmp_path, plans):
+    made = Lab(tmp_path, plans)
+    yield made
+    made.store.close()
+
+
+def boards_of(records):
+    return {one.conditions.device for one in records}
+
+
+def test_the_free_boards_share_the_models_and_a_baseline_is_on_the_board_of_its_recipes(lab):
+    both = threading.Barrier(2, timeout=60)
+    lab.cell = lambda board, cell: both.wait() if cell.recipe.name == "baseline" else None
+    ended = lab.run()
+    assert ended.measured.left == 0
+    assert len(lab.places()) == 6
+    assert set(lab.places().values()) == {1}
+    records = lab.store.records()
+    for model in {one.model for one in records}:
+        assert len(boards_of([one for one in records if one.model == model])) == 1
+        assert [recipe for _, name, recipe in lab.measured if name == model] == ["baseline", "half", "int8"]
+    assert len(boards_of(records)) == 2  # the barrier lets none pass before another board measures
+    assert {one.device for one in records} == {f"{board} (Orin)" for board in boards_of(records)}
+    assert lab.store.runs()[0].status == "finished"
+    assert not any(one.owner for one in lab.leases.boards())
+
+
+def test_each_board_measures_every_cell_with_its_own_baseline(lab):
+    ended = lab.run(each=True)
+    assert set(lab.places().values()) == {3}
+    keys = {one.key for one in lab.store.records()}
+    assert len(keys) == 18
+    assert all(one.baseline_key in keys for one in lab.store.records())
+    assert sum(ended.counts.values()) == 18
+    assert {one.hottest_c for one in lab.leases.boards()} == {61.5}
+
+
+def test_a_board_that_dies_mid_cell_gives_its_cell_to_the_next_and_none_is_lost_or_doubled(lab):
+    died: list[str] = []
+
+    def die_once(board, cell):
+        if cell.recipe.name == "half" and not died:
+            died.append(board)
+            raise BoardLost(f"{board} was lost and did not come back")
+
+    lab.cell = die_once
+    ended = lab.run()
+    assert died
+    assert list(ended.measured.alarms) == died
+    assert "was lost and did not come back" in ended.measured.alarms[died[0]]
+    assert ended.measured.left == 0
+    recipes = {place: count for place, count in lab.places().items() if place[1] != "baseline"}
+    assert set(recipes.values()) == {1}
+    assert len(recipes) == 4
+    halves = [one for one in lab.store.records() if one.recipe == "half"]
+    assert died[0] not in boards_of(halves)
+    for one in lab.store.records():
+        assert any(other.key == one.baseline_key for other in lab.store.records())
+    assert any(f"board {died[0]} was taken out" in line for line in lab.said)
+    (out,) = (one for one in lab.leases.boards() if one.name == died[0])
+    assert "was lost" in out.trouble
+
+
+def test_a_board_that_fails_its_check_is_taken_out_with_an_alarm_and_the_others_measure(lab):
+    lab.broken = {"a": "cpu: throttled (better cooling)", "b": Unavailable("b.lab refuses connections")}
+    ended = lab.run()
+    assert dict(ended.measured.alarms) == {"a": "cpu: throttled (better cooling)", "b": "b.lab refuses connections"}
+    assert boards_of(lab.store.records()) == {"c"}
+    assert set(lab.places().values()) == {1}
+    lab.broken = {}
+    lab.run()
+    assert not any(one.trouble for one in lab.leases.boards() if one.fence > 1)
+
+
+def test_without_a_board_nothing_is_measured_and_every_reason_is_named(lab):
+    lab.broken = dict.fromkeys("abc", "no space")
+    with pytest.raises(Unavailable, match=r"no board can be used: .*a: no space"):
+        lab.run()
+    assert lab.store.runs()[0].status == "interrupted"
+
+
+def test_cells_that_no_board_is_left_for_are_measured_by_a_resumed_run(lab):
+    def lose(board, cell):
+        if cell.recipe.name == "int8":
+            raise BoardLost("gone")
+
+    lab.cell = lose
+    ended = lab.run()
+    assert ended.measured.left == 2 or ended.measured.left == 4  # a third board may take what is left, and dies of it
+    (run,) = lab.store.runs()
+    assert run.status == "interrupted"
+    lab.cell = lambda board, cell: None
+    again = lab.run(earlier=run)
+    assert again.run_id == ended.run_id
+    assert again.measured.left == 0
+    assert {place: count for place, count in lab.places().items() if place[1] == "int8"} == {
+        (model, "int8"): 1 for model in ("lenet300_100(width=0.1)", "lenet300_100(width=0.2)")
+    }
+    assert lab.store.runs()[0].status == "finished"
+
+
+def test_a_cell_that_fails_on_a_healthy_board_is_stored_as_failed_and_the_board_goes_on(lab):
+    def crash(board, cell):
+        if cell.recipe.name == "half":
+            raise CellFailed("the runtime broke")
+
+    lab.cell = crash
+    ended = lab.run()
+    assert dict(ended.measured.alarms) == {}
+    assert ended.counts["failed"] == 2
+    assert sum(ended.counts.values()) == 6
+
+
+def test_a_cell_that_fails_because_its_board_became_unfit_goes_to_another(lab):
+    died: list[str] = []
+
+    def fill_up(board, cell):
+        if not died:
+            died.append(board)
+            lab.broken[board] = "disk: little space"
+            raise Unavailable("12 MiB free, 100 MiB are needed")
+
+    lab.cell = fill_up
+    ended = lab.run()
+    assert dict(ended.measured.alarms) == {died[0]: "disk: little space"}
+    assert "failed" not in ended.counts
+    assert set(lab.places().values()) == {1}
+
+
+def test_a_lease_that_another_took_meanwhile_costs_the_cell_and_not_the_run(lab):
+    stolen: list[str] = []
+
+    def steal(board, cell):
+        if not stolen and cell.recipe.name == "half":
+            stolen.append(board)
+            with lab.store.engine.begin() as connection:  # as if this process had hung and another host had gone on
+                connection.execute(
+                    update(BOARDS).where(BOARDS.c.name == board).values(fence=BOARDS.c.fence + 1, ends_at=0.0)
+                )
+
+    lab.cell = steal
+    ended = lab.run()
+    assert ended.measured.left == 0
+    assert dict(ended.measured.alarms) == {}
+    assert any("is measured again" in line for line in lab.said)
+    assert {count for place, count in lab.places().items() if place[1] != "baseline"} == {1}
+
+
+def test_a_board_that_another_run_has_is_waited_for(lab):
+    lab.broken = dict.fromkeys("bc", "off")
+    lease = lab.leases.take([Offer(place="ssh:a.lab", name="theirs", sku="orin")], "their-run")
+    lab.heard = lambda line: lab.leases.release(lease) if "waiting" in line else None
+    ended = lab.run()
+    assert boards_of(lab.store.records()) == {"a"}
+    assert ended.measured.left == 0
+    assert "waiting for board a: another run has it (their-run)" in lab.said
+
+
+def test_a_board_that_a_run_without_leases_uses_is_waited_for_without_an_alarm(lab):
+    lab.broken = {**dict.fromkeys("bc", "off"), "a": BoardBusy("a.lab is in use by process 7")}
+    lab.heard = lambda line: lab.broken.pop("a") if "waiting" in line else None
+    ended = lab.run()
+    assert set(ended.measured.alarms) == {"b", "c"}
+    assert "waiting for board a: a.lab is in use by process 7" in lab.said
+    assert boards_of(lab.store.records()) == {"a"}
+
+
+def test_an_error_of_the_store_ends_the_run_and_is_raised(lab, monkeypatch):
+    def full(self, record, lease=None):
+        raise Unavailable("disk full")
+
+    monkeypatch.setattr(Store, "add", full)
+    with pytest.raises(Unavailable, match="disk full"):
+        lab.run()
+    assert lab.store.runs()[0].status == "interrupted"
+
+
+def test_ctrl_c_ends_every_board_and_frees_it(lab, monkeypatch):
+    def press(board, cell):
+        raise KeyboardInterrupt
+
+    lab.cell = press
+    with pytest.raises(KeyboardInterrupt):
+        lab.run()
+    assert lab.store.runs()[0].status == "interrupted"
+    assert not any(one.owner for one in lab.leases.boards())
+
+
+def test_a_host_whose_clock_is_off_is_refused(lab, monkeypatch):
+    monkeypatch.setattr(fleet_run.time, "time", lambda: datetime.now(UTC).timestamp() - 3600)
+    with pytest.raises(Unavailable, match=r"the clock here is -3600 s off that of .*: .*set-ntp true"):
+        lab.run()
+    assert lab.store.runs() == []
