@@ -122,23 +122,3 @@ def test_tensors_without_names_of_their_own_are_quantized(rename, spec, tmp_path
         session.invoke()
         outputs.append(session.get_tensor(session.get_output_details()[0]["index"]))
     np.testing.assert_allclose(outputs[1], outputs[0], atol=0.1)
-
-
-class FeedsItsOutput(nn.Module):
-    """An output that another layer reads too."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(16, 8), nn.Linear(8, 3)
-
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        hidden = torch.relu(self.first(x))
-        return self.second(hidden), hidden
-
-
-def test_a_quantized_file_that_litert_does_not_run_is_not_blamed_on_the_network(tmp_path):
-    network = exported(tmp_path, FeedsItsOutput(), (16,))
-    with pytest.raises(
-        Unsupported, match=r"LiteRT does not run what ai-edge-quantizer made of this network: .*another backend"
-    ):
-        to_tflite(source(network, (16,), STATIC), 1, tmp_path, float_io=True)
