@@ -122,9 +122,7 @@ def fleet_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--tag", "tags", multiple=True, help="Only boards with this tag; several times for several."),
         click.option("--each", is_flag=True, help="Measure every cell on each board, to see how far they differ."),
     )
-    for option in reversed(options):
-        function = option(function)
-    return function
+    return add_options(options, function)
 
 
 def own_model_options(function: Callable[..., Any]) -> Callable[..., Any]:

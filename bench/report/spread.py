@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.records import Record
 from bench.report.text import interval, number, times
 from bench.report.text_table import text_table
-from bench.stats.latency import clean_median
+from bench.stats.latency import clean_medians
 from bench.stats.ratio import Ratio, ratio_apart
 from bench.types import Clock, Status
 
@@ -63,7 +63,7 @@ def find_spreads(records: Sequence[Record]) -> list[Spread]:
             groups.setdefault(same, []).append(record)
     found = []
     for group in groups.values():
-        timed = [(record, medians) for record in group if (medians := take_medians(record))]
+        timed = [(record, medians) for record in group if (medians := clean_medians(record.launches, record.clock))]
         timed.sort(key=lambda one: one[0].conditions.device)
         if len(timed) > 1:
             found.append(make_spread(timed))
@@ -84,12 +84,6 @@ def make_spread(timed: Sequence[tuple[Record, Sequence[float]]]) -> Spread:
     ]
     conditions = f"batch {first.conditions.batch}, threads {first.conditions.threads}"
     return Spread(name=f"{first.model} / {first.recipe} on {first.backend}, {conditions}", units=tuple(units))
-
-
-def take_medians(record: Record) -> list[float]:
-    """The median of each launch in ns, of its clean samples where enough are left."""
-    found = (clean_median(launch, record.clock) for launch in record.launches)
-    return [one[0] for one in found if one]
 
 
 def draw_spreads(spreads: Sequence[Spread]) -> Table:

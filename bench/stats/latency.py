@@ -69,6 +69,11 @@ def clean_median(launch: Launch, clock: Clock) -> tuple[float, bool] | None:
     return float(np.median(kept if enough else samples)), enough
 
 
+def clean_medians(launches: Sequence[Launch], clock: Clock) -> list[float]:
+    """The median of each launch that has samples, in ns, as `clean_median` takes it."""
+    return [found[0] for launch in launches if (found := clean_median(launch, clock))]
+
+
 def latency(launches: Sequence[Launch], clock: Clock) -> Latency:
     """The latency of one cell, from launches that are each a fresh process.
 

@@ -30,7 +30,7 @@ from bench.records import Record, Run
 from bench.regress.environment import compare_environments, read_environment
 from bench.regress.figures import BELIEVED, name_record
 from bench.stats import Ratio
-from bench.stats.latency import clean_median
+from bench.stats.latency import clean_medians
 from bench.stats.ratio import ratio_apart
 from bench.store import Store
 from bench.types import Artifact, Clock
@@ -222,17 +222,11 @@ def from_records(
     note = f"not interleaved: {why}"
     if Clock.SIMULATED in (before.clock, after.clock) or before.clock is not after.clock:
         return Row(cell=name, note="estimated or timed by other clocks: no ratio", changed=changed, layers=layers)
-    one, two = (take_medians(record) for record in (before, after))
+    one, two = (clean_medians(record.launches, record.clock) for record in (before, after))
     if not one or not two:
         return Row(cell=name, note=f"{note}; and no samples are stored", changed=changed, layers=layers)
     found = ratio_apart(one, two, effect)
     return Row(cell=name, way="records", found=found, note=note, changed=changed, layers=layers)
-
-
-def take_medians(record: Record) -> list[float]:
-    """The median of each launch in ns, of its clean samples where enough are left."""
-    found = (clean_median(launch, record.clock) for launch in record.launches)
-    return [one[0] for one in found if one]
 
 
 def make_answer(
