@@ -8,13 +8,16 @@ import inspect
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bench.errors import InvalidInput, PressbenchError, unknown
 
 LIBRARIES = {"site-packages", "dist-packages"}
+TRIES = 5
+"""How often a file is parsed where that fails by chance."""
 
 
 def is_import_path(text: str) -> bool:
@@ -76,16 +79,32 @@ def find_imported(root: Path, starts: Sequence[Path]) -> list[Path]:
 
 def imported_files(path: Path, root: Path) -> Iterator[Path]:
     """Files under the root that a file imports, at its top or inside a function, but not for a type checker only."""
-    for node in ast.walk(without_type_checking(ast.parse(path.read_text(encoding="utf-8")))):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            place = path.relative_to(root).parts[: -node.level] if node.level else ()
-            module = ".".join([*place, *([node.module] if node.module else [])])
-            names = [module, *(".".join(filter(None, (module, alias.name))) for alias in node.names)]
-        for name in filter(None, names):
+    state = path.stat()
+    for level, stated, imported in _read_imports(path, state.st_mtime_ns, state.st_size):
+        place = path.relative_to(root).parts[:-level] if level else ()
+        module = ".".join([*place, *([stated] if stated else [])])
+        for name in filter(None, (module, *(".".join(filter(None, (module, one))) for one in imported))):
             yield from files_of(name, root)
+
+
+@lru_cache(maxsize=4096)
+def _read_imports(path: Path, _changed_ns: int, _size: int) -> tuple[tuple[int, str | None, tuple[str, ...]], ...]:
+    """(dots before, module, names) of each import of a file as it is now; a file is parsed once."""
+    found: list[tuple[int, str | None, tuple[str, ...]]] = []
+    for node in ast.walk(without_type_checking(_parse(path.read_text(encoding="utf-8")))):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, ()) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append((node.level, node.module, tuple(alias.name for alias in node.names)))
+    return tuple(found)
+
+
+def _parse(text: str) -> ast.Module:
+    """As `ast.parse`, which fails by chance where another thread parses too (python/cpython#106905: 3.11 before .10)."""
+    for _ in range(TRIES - 1):
+        with suppress(SystemError):
+            return ast.parse(text)
+    return ast.parse(text)
 
 
 def files_of(module: str, root: Path) -> Iterator[Path]:

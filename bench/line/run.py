@@ -21,7 +21,7 @@ from bench.line.measure import find_meters
 from bench.line.options import check_target_options
 from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan
 from bench.line.prepare import Setting
-from bench.line.stages import Stages
+from bench.line.stages import Stages, load_backend
 from bench.machine import machine_facts, revision
 from bench.reach.base import Reach
 from bench.reach.open import Reaches, check_reach, is_elsewhere, open_reach
@@ -109,6 +109,7 @@ def plan_run(request: Request, cache: Path | None = None) -> Plan:
         check_reach(target)
     check_target_options(plan.target)
     _check_functions(plan)
+    _read_device_code(plan)
     find_meters(plan.target)
     return plan
 
@@ -118,6 +119,13 @@ def _targets_of(plan: Plan) -> list[Target]:
     boards = find_boards(plan.request)
     named = f"{plan.target.name} (board {{}} of {plan.request.fleet})"
     return [replace(board.target, name=named.format(board.name)) for board in boards] or [plan.target]
+
+
+def _read_device_code(plan: Plan) -> None:
+    """Finds what travels to a device once, before threads begin: parsing in two at once can fail (`bench.own_code`)."""
+    if is_elsewhere(plan.target):
+        sessions = {load_backend(cell.backend.name).session for cell in plan.cells}
+        collect(sorted(session.partition(":")[0] for session in sessions if session))
 
 
 def _check_functions(plan: Plan) -> None:

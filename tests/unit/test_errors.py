@@ -14,7 +14,9 @@ CODES = {
     "Unavailable": 3,
     "DiskFull": 3,
     "CellFailed": 3,
+    "BoardBusy": 3,
     "BoardLost": 3,
+    "LeaseLost": 3,
     "Untrusted": 4,
 }
 KINDS = {
