@@ -76,9 +76,9 @@ def lacks(series: Series, runs: Sequence[Run], history: History) -> bool:
     if runs[-1].status == INTERRUPTED and (runs[-1].run_id, series.key.cell) not in history.silent:
         return False
     had = {point.run_id for point in series.points}
-    if _is_on_another_board(series, runs[-1], history):
+    if runs[-1].run_id in had or not had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]}:
         return False
-    return runs[-1].run_id not in had and bool(had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]})
+    return not _is_on_another_board(series, runs[-1], history)
 
 
 def _is_on_another_board(series: Series, run: Run, history: History) -> bool:
