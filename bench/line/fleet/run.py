@@ -55,12 +55,12 @@ def run_fleet(plan: Plan, around: Surroundings, arranged: Arranged, *, earlier: 
 
 
 def _measure_all(plan: Plan, around: Surroundings, arranged: Arranged, run_id: str, done: frozenset[str]) -> Measured:
-    boards, each = find_boards(plan.request), plan.request.each
-    shares = make_shares(plan, each=each, done=done)
-    planned = make_shares(plan, each=each, done=frozenset())
+    boards = find_boards(plan.request)
+    stored = [record for record in around.store.records(run_id) if record.key in done] if done else []
+    shares = make_shares(plan, [board.name for board in boards], stored)
     with ExitStack() as stack:
         run = _put_together(plan, around, arranged, run_id, shares, stack)
-        cells = sum(len(share.left) for share in planned)
+        cells = len(plan.cells)
         run.done_before = cells - run.shares.total
         count = {"boards": len(boards), "cells": cells, "done": run.done_before}
         run.leases.enqueue(run_id, sku=boards[0].sku, **count)
@@ -79,7 +79,7 @@ def _put_together(
     own = bool(plan.data and isinstance(plan.data.task, OwnTask))
     reaches = Reaches(lambda _target, _device: Local())  # of the pantry, which runs nothing
     state = RunState(plan=plan, run_id=run_id, setting=make_setting(plan, around, reaches))
-    begun = [cell for share in shares for _, cell in share.on(next(iter(share.cells)))]
+    begun = [cell for share in shares for cell in share.begun()]
     uses = len(find_boards(plan.request)) if plan.request.each else 1
     pantry = stack.enter_context(Pantry([] if own else begun, state, uses=uses))
     if own:

@@ -2,66 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from threading import Condition
-from typing import final
+from types import TracebackType
+from typing import Protocol, final
 
-from bench.line.plan import Plan, PlannedCell
+from bench.line.plan import Plan, PlannedCell, key_on, move
+from bench.records import Record
+from bench.types import Conditions
 
 LOOK_S = 0.5
 """How often one who waits looks whether the run was stopped: a signal does not wake a thread."""
+Place = tuple[str, str, str, Conditions]
+"""Model, recipe, backend and conditions of a cell, whatever board measures it."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Share:
-    """A baseline and its recipes. `cells`: as each board that may take it would measure them, in one order, the baseline
-    first. `left`: the places in that order of which no record is stored."""
+    """A baseline and its recipes. `cells`: as one of its boards measures them, the baseline first. `boards`: those that may
+    take it. `left`: the places in that order of which no record is stored."""
 
-    cells: Mapping[str, tuple[PlannedCell, ...]]
+    plan: Plan
+    cells: tuple[PlannedCell, ...]
+    boards: frozenset[str]
     left: set[int]
 
     def on(self, board: str) -> list[tuple[int, PlannedCell]]:
         """What is left, as this board measures it: the baseline again where another board or an earlier try had it."""
-        return [(place, self.cells[board][place]) for place in sorted({0, *self.left})]
+        own = self.cells[0].conditions.device == board
+        cells = self.cells if own else move(self.plan, self.cells, board)
+        return [(place, cells[place]) for place in sorted({0, *self.left})]
+
+    def begun(self) -> list[PlannedCell]:
+        """What is left, as planned: what is made of it does for each of its boards."""
+        return [cell for _, cell in self.on(self.cells[0].conditions.device)]
 
 
-def make_shares(plan: Plan, *, each: bool, done: frozenset[str]) -> list[Share]:
-    """The shares of a plan whose target's devices are its boards. `each`: every board gets all of them; else each of them
-    goes to one board. `done`: keys of stored cells; of those of one place on several boards, one is enough."""
-    groups: dict[tuple[object, ...], dict[str, list[PlannedCell]]] = {}
+def make_shares(plan: Plan, boards: Sequence[str], stored: Iterable[Record] = ()) -> list[Share]:
+    """The shares of a plan for these boards: where each is to measure all, one of its own each; else any may take any.
+
+    `stored`: records of an earlier try, each with a key that its cell has today; of several boards' records of one place,
+    one is enough. The work grows with cells and records, not with boards.
+    """
+    each = plan.request.each
+    groups: dict[tuple[object, ...], list[PlannedCell]] = {}
     for cell in plan.cells:
-        board = cell.conditions.device
-        alike = replace(cell.conditions, device="")
-        name = (cell.model.name, cell.backend.title, alike, board if each else "")
-        groups.setdefault(name, {}).setdefault(board, []).append(cell)
+        name = (cell.model.name, cell.backend.title, cell.conditions)
+        groups.setdefault(name, []).append(cell)
+    known: dict[Place, list[Record]] = {}
+    for record in stored:
+        alike = replace(record.conditions, device="")
+        known.setdefault((record.model, record.recipe, record.backend, alike), []).append(record)
     found = []
-    for group in groups.values():
-        cells = {board: tuple(own) for board, own in group.items()}
-        places = range(len(next(iter(cells.values()))))
-        left = {place for place in places if not any(own[place].key in done for own in cells.values())}
+    for cells in groups.values():
+        left = {place for place, cell in enumerate(cells) if not _is_stored(plan, cell, known)}
+        able = frozenset([cells[0].conditions.device] if each else boards)
         if left:
-            found.append(Share(cells=cells, left=left))
+            found.append(Share(plan=plan, cells=tuple(cells), boards=able, left=left))
     return found
+
+
+def _is_stored(plan: Plan, cell: PlannedCell, known: dict[Place, list[Record]]) -> bool:
+    alike = replace(cell.conditions, device="")
+    records = known.get((cell.model.name, cell.recipe.name, cell.backend.title, alike), [])
+    if plan.request.each:
+        return any(record.key == cell.key for record in records)
+    return any(record.key == key_on(plan, cell, record.conditions.device) for record in records)
+
+
+class Changed(Protocol):
+    """What `threading.Condition` does. A simulation of many boards hands in one with a clock of its own."""
+
+    def __enter__(self) -> bool: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits until `notify_all`, or so many seconds."""
+
+    def notify_all(self) -> None:
+        """Wakes all who wait."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lane:
+    """The shares of the same boards. `out`: those that a board has."""
+
+    waiting: deque[Share] = field(default_factory=deque)
+    out: int = 0
 
 
 @final
 class Shares:
-    """The shares that no board has finished. Threads of boards take them; law: a place is stored once, or stays left."""
+    """The shares that no board has finished. Threads of boards take them; law: a place is stored once, or stays left.
 
-    def __init__(self, shares: Iterable[Share]) -> None:
-        self._waiting, self._out = list(shares), list[Share]()
-        self._changed, self._stopped, self._gone = Condition(), False, set[str]()
-        self.total = sum(len(share.left) for share in self._waiting)
-        self.done = 0
+    No call grows with the number of shares, and with that of boards only where all of them are woken.
+    """
+
+    def __init__(self, shares: Iterable[Share], changed: Changed | None = None) -> None:
+        self._lanes, self._of_board = dict[frozenset[str], Lane](), dict[str, list[Lane]]()
+        self._changed, self._stopped, self._gone = changed or Condition(), False, set[str]()
+        self.total = self.done = 0
+        for share in shares:
+            self.total += len(share.left)
+            if share.boards not in self._lanes:
+                lane = self._lanes[share.boards] = Lane()
+                for board in share.boards:
+                    self._of_board.setdefault(board, []).append(lane)
+            self._lanes[share.boards].waiting.append(share)
 
     def wait_for(self, board: str) -> bool:
         """Waits for a share that this board may take. False: there will be none, or the run is stopped."""
+        lanes = self._of_board.get(board, [])
         with self._changed:
             while not self._stopped and board not in self._gone:
-                if any(board in share.cells for share in self._waiting):
+                if any(lane.waiting for lane in lanes):
                     return True
-                if not any(board in share.cells for share in self._out):
+                if not any(lane.out for lane in lanes):
                     return False
                 self._changed.wait(LOOK_S)
         return False
@@ -74,11 +133,12 @@ class Shares:
     def take(self, board: str) -> Share | None:
         """The first share that this board may take; None where there is none now, or the run is stopped."""
         with self._changed:
-            for share in self._waiting:
-                if board in share.cells and not self._stopped and board not in self._gone:
-                    self._waiting.remove(share)
-                    self._out.append(share)
-                    return share
+            if self._stopped or board in self._gone:
+                return None
+            for lane in self._of_board.get(board, []):
+                if lane.waiting:
+                    lane.out += 1
+                    return lane.waiting.popleft()
         return None
 
     def finish(self, share: Share, place: int) -> None:
@@ -89,11 +149,13 @@ class Shares:
 
     def put(self, share: Share) -> None:
         """A board is done with a share; what is left of it waits for the next board, before all others."""
+        lane = self._lanes[share.boards]
         with self._changed:
-            self._out.remove(share)
+            lane.out -= 1
             if share.left:
-                self._waiting.insert(0, share)
-            self._changed.notify_all()
+                lane.waiting.appendleft(share)
+            if share.left or not lane.out:  # to those who wait, nothing else is news
+                self._changed.notify_all()
 
     def leave(self, board: str) -> None:
         """A board takes no more: its shares are for the others."""
@@ -113,7 +175,7 @@ class Shares:
         return self._stopped
 
     def unmeasured(self) -> list[PlannedCell]:
-        """The cells that no board has measured, as the first that might have would have."""
+        """The cells that no board has measured, as planned."""
         with self._changed:
-            firsts = [(share, next(iter(share.cells.values()))) for share in self._waiting]
-            return [cells[place] for share, cells in firsts for place in sorted(share.left)]
+            waiting = [share for lane in self._lanes.values() for share in lane.waiting]
+            return [share.cells[place] for share in waiting for place in sorted(share.left)]

@@ -3,7 +3,7 @@
 `choices` looks up what is named, `keys` makes a cell's key, `cells` puts both together.
 """
 
-from bench.line.plan.cells import make_plan, plan_recipe
+from bench.line.plan.cells import key_on, make_plan, move, plan_recipe
 from bench.line.plan.choices import SHARED, find_boards
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
@@ -15,7 +15,9 @@ __all__ = [
     "Request",
     "cell_key",
     "find_boards",
+    "key_on",
     "make_plan",
+    "move",
     "plan_recipe",
     "subject_of",
 ]

@@ -67,7 +67,14 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
         cell
         for model, own_data, (own, _) in zip(models, given, chosen, strict=True)
         for cell in _cells(
-            suite, target, [*subject_of(model, own_data), *fed], model, recipes, own, own_data, calibrate
+            suite,
+            replace(target, devices=_devices(request, target)),
+            [*subject_of(model, own_data), *fed],
+            model,
+            recipes,
+            own,
+            own_data,
+            calibrate,
         )
     )
     _check_distinct(cells)
@@ -82,6 +89,11 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
         input_data=input_data,
         notes=notes,
     )
+
+
+def _devices(request: Request, target: Target) -> tuple[str, ...]:
+    """Those that the cells are planned for: of boards that share them the first, or a plan would grow with cells x boards."""
+    return target.devices[:1] if request.fleet is not None and not request.each else target.devices
 
 
 def _cells(
@@ -108,7 +120,7 @@ def _cells(
                 cell_key(suite, target, of_recipe, recipe, backend, condition)
                 for (recipe, _), of_recipe in zip(fitted, subjects, strict=True)
             ]
-            for (recipe, chosen), key in zip(fitted, keys, strict=True):
+            for (recipe, chosen), key, of_recipe in zip(fitted, keys, subjects, strict=True):
                 yield PlannedCell(
                     model=model,
                     recipe=recipe,
@@ -118,6 +130,7 @@ def _cells(
                     baseline_key=keys[0],
                     chosen=chosen,
                     data=data,
+                    subject=tuple(of_recipe),
                 )
 
 
@@ -130,7 +143,22 @@ def plan_recipe(plan: Plan, baseline: PlannedCell, recipe: Recipe) -> PlannedCel
         *source_of(recipe, baseline.data, plan.calibrate),
     ]
     key = cell_key(plan.suite, plan.target, subject, fitted, baseline.backend, baseline.conditions)
-    return replace(baseline, recipe=fitted, key=key, baseline_key=baseline.key, chosen=chosen)
+    return replace(baseline, recipe=fitted, key=key, baseline_key=baseline.key, chosen=chosen, subject=tuple(subject))
+
+
+def key_on(plan: Plan, cell: PlannedCell, board: str) -> str:
+    """The key that a cell has on another board of the fleet."""
+    conditions = replace(cell.conditions, device=board)
+    return cell_key(plan.suite, plan.target, cell.subject, cell.recipe, cell.backend, conditions)
+
+
+def move(plan: Plan, cells: Sequence[PlannedCell], board: str) -> tuple[PlannedCell, ...]:
+    """A baseline and what is compared with it, as another board of the fleet measures them."""
+    keys = [key_on(plan, cell, board) for cell in cells]
+    return tuple(
+        replace(cell, conditions=replace(cell.conditions, device=board), key=key, baseline_key=keys[0])
+        for cell, key in zip(cells, keys, strict=True)
+    )
 
 
 def _check_distinct(cells: Sequence[PlannedCell]) -> None:

@@ -9,7 +9,7 @@ from bench.compress.calibration import FROM_DATA, CalibrateOn
 from bench.config.suite import Suite
 from bench.config.target import BackendChoice, Target
 from bench.data.datasets import Dataset
-from bench.types import Conditions, Model, Recipe
+from bench.types import Conditions, Json, Model, Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,8 @@ class PlannedCell:
     """One cell to measure: a model under a recipe, by a backend, on the target, in conditions.
 
     `key` is stable between runs (`cell_key`). `baseline_key`: the cell it is compared with, itself for a baseline.
-    `chosen`: what the recipe left to the target, in words; "" if nothing. `data`: None without a data set.
+    `chosen`: what the recipe left to the target, in words; "" if nothing. `data`: None without a data set. `subject`: what
+    the model, its data set and the recipe's calibration add to the key.
     """
 
     model: Model
@@ -71,11 +72,14 @@ class PlannedCell:
     baseline_key: str
     chosen: str = ""
     data: Dataset | None = None
+    subject: tuple[Json, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """A request with everything it names looked up. `notes`: where the plan differs from the suite, and why.
+
+    `cells`: of a fleet whose boards share them, as its first board would measure them (`bench.line.plan.move`).
 
     `data`: of the run; a cell of a user's model has none where it would be a shipped suite's (`PlannedCell.data`).
     """

@@ -15,7 +15,7 @@ from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable, Unsuppor
 from bench.line.cell import BOARD_LOST
 from bench.line.fleet import run as fleet_run
 from bench.line.fleet.run import Arranged, run_fleet
-from bench.line.plan import Request, make_plan
+from bench.line.plan import Request, make_plan, move
 from bench.line.run import Surroundings
 from bench.line.stages import Stages
 from bench.reach.local import Local
@@ -113,6 +113,16 @@ def lab(tmp_path, plans):
     made = Lab(tmp_path, plans)
     yield made
     made.store.close()
+
+
+def test_a_plan_does_not_grow_with_its_boards_and_a_moved_cell_is_the_one_planned_there(plans):
+    shared, each = plans[False].cells, plans[True].cells
+    assert len(shared) == 6
+    assert {cell.conditions.device for cell in shared} == {"a"}
+    for board in ("a", "b", "c"):
+        there = [cell for cell in each if cell.conditions.device == board]
+        moved = [*move(plans[False], shared[:3], board), *move(plans[False], shared[3:], board)]
+        assert [(cell.key, cell.baseline_key) for cell in moved] == [(cell.key, cell.baseline_key) for cell in there]
 
 
 def boards_of(records):
