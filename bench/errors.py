@@ -39,6 +39,10 @@ class Unavailable(PressbenchError):  # noqa: N818
     """Something is missing on this machine: a runtime, a device, a meter, a place to write. The text says how to get it."""
 
 
+class DatabaseAway(Unavailable):
+    """A database that was there does not answer, or ended the connection: it may be back in a moment."""
+
+
 class BoardBusy(Unavailable):
     """Another process uses the board: it is free when that ends."""
 

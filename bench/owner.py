@@ -22,11 +22,13 @@ MAX_PID = 2**31 - 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """A process. A later process with the same id has another start time (seconds since 1970)."""
+    """A process. A later process with the same id has another start time (seconds since 1970). `kernel`: the boot and the
+    process namespace that its id is of; "" where that is not known."""
 
     host: str
     pid: int
     started: float
+    kernel: str = ""
 
     @property
     def text(self) -> str:
@@ -37,15 +39,24 @@ class Owner:
 def this_process() -> Owner:
     """The process that calls this."""
     process = psutil.Process()
-    return Owner(host=platform.node(), pid=process.pid, started=process.create_time())
+    return Owner(host=platform.node(), pid=process.pid, started=process.create_time(), kernel=this_kernel())
+
+
+def this_kernel() -> str:
+    """As of `Owner`. Two machines of one name, and two containers on one, differ in it."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
+    except OSError:
+        return ""
 
 
 def parse(text: str) -> Owner | None:
     """Inverse of `Owner.text`; None for text that names no owner (empty in a run of schema 1)."""
     try:
         match json.loads(text):
-            case {"host": str(host), "pid": int(pid), "started": float(started)} if 0 < pid <= MAX_PID:
-                return Owner(host=host, pid=pid, started=started)
+            case {"host": str(host), "pid": int(pid), "started": float(started), **more} if 0 < pid <= MAX_PID:
+                return Owner(host=host, pid=pid, started=started, kernel=str(more.get("kernel", "")))
     except (ValueError, RecursionError):
         pass
     return None
@@ -61,6 +72,11 @@ def lives(owner: Owner) -> bool | None:
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def has_ended(owner: Owner) -> bool:
+    """Whether a process is certainly gone. False for one that cannot be seen from here."""
+    return bool(owner.kernel) and owner.kernel == this_kernel() and lives(owner) is False
 
 
 @contextmanager

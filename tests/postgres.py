@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 DEBIAN = Path("/usr/lib/postgresql")
@@ -37,32 +38,62 @@ def missing() -> str:
     return ""
 
 
+@dataclass
+class Server:
+    """A server that can be killed and started again on the same data."""
+
+    folder: Path
+    home: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{OWNER}@/{OWNER}?host={self.home}"
+
+    @property
+    def as_owner(self) -> dict[str, object]:
+        return {"user": OWNER, "group": OWNER, "extra_groups": []} if os.geteuid() == 0 else {}
+
+    def start(self) -> None:
+        pidfile, log = self.home / "data" / "postmaster.pid", self.home / "log"
+        pidfile.unlink(missing_ok=True)  # of one that was killed
+        with log.open("a") as written:
+            command = [self.folder / "postgres", "-D", self.home / "data", "-k", self.home, *FAST]
+            self.process = subprocess.Popen(command, stderr=written, cwd=self.home, **self.as_owner)
+        wait_for(pidfile, self.process, log)
+
+    def kill(self) -> None:
+        """At once, as a crash: connections break, and the next start recovers what was committed."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(timeout=START_S)
+            self.process = None
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """Starts a server on a new, empty cluster and yields its URL. RuntimeError: it did not start."""
+def running() -> Iterator[Server]:
+    """Starts a server on a new, empty cluster. RuntimeError: it did not start."""
     folder = programs()
     if folder is None:
         raise RuntimeError(missing())
-    as_owner = {"user": OWNER, "group": OWNER, "extra_groups": []} if os.geteuid() == 0 else {}
-    home = Path(tempfile.mkdtemp(prefix="pressbench-postgres-"))
-    data, log = home / "data", home / "log"
+    server = Server(folder=folder, home=Path(tempfile.mkdtemp(prefix="pressbench-postgres-")))
     try:
-        if as_owner:
-            shutil.chown(home, OWNER, OWNER)
-        make = [folder / "initdb", "-D", data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-sync"]
-        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=home, **as_owner)
-        with log.open("w") as written:
-            process = subprocess.Popen(
-                [folder / "postgres", "-D", data, "-k", home, *FAST], stderr=written, cwd=home, **as_owner
-            )
-        try:
-            wait_for(home / "data" / "postmaster.pid", process, log)
-            yield f"postgresql://{OWNER}@/{OWNER}?host={home}"
-        finally:
-            process.send_signal(signal.SIGQUIT)  # at once: nothing is worth keeping
-            process.wait(timeout=START_S)
+        if server.as_owner:
+            shutil.chown(server.home, OWNER, OWNER)
+        make = [folder / "initdb", "-D", server.home / "data", "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=server.home, **server.as_owner)
+        server.start()
+        yield server
     finally:
-        shutil.rmtree(home, ignore_errors=True)
+        server.kill()
+        shutil.rmtree(server.home, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """The URL of a server as `running` starts it."""
+    with running() as started:
+        yield started.url
 
 
 def wait_for(pidfile: Path, process: subprocess.Popen[bytes], log: Path) -> None:

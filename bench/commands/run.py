@@ -64,7 +64,7 @@ def run_suite(
     check_writable(cache)
     for note in plan.notes:
         watch.note(note)
-    with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
+    with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
         ended = _run(plan, _look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]

@@ -197,7 +197,7 @@ def keep_run(
             measured = measure(begun.run_id, done)
     except BaseException:
         with suppress(Unavailable):  # a store that cannot take it: a run whose process is gone is interrupted anyway
-            store.finish_run(begun.run_id, "interrupted", now())
+            store.hurry().finish_run(begun.run_id, "interrupted", now())
         raise
     lost = measured.left or _find_lost(store, begun.run_id)
     store.finish_run(begun.run_id, "interrupted" if lost else "finished", now())

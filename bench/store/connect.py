@@ -8,13 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from bench.errors import InvalidInput, PressbenchError, Unavailable
+from bench.errors import DatabaseAway, InvalidInput, PressbenchError, Unavailable, first_line
 
 BUSY_TIMEOUT_S = 60.0
+NOTICED = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""Parameters of libpq by which a server whose machine is gone is noticed after half a minute (in s; the last in ms): without
+them a query may wait for a quarter of an hour. What the URL says goes first."""
+LIBPQ = {"psycopg", "psycopg2"}
+AWAY = ("08", "57P")
+"""SQLSTATE of a lost connection, and of a server that stops or starts."""
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE"}
 
 
@@ -27,7 +39,7 @@ def connect(url_or_path: str | Path) -> tuple[Engine, str]:
     text = str(url_or_path)
     url = text if "://" in text else f"sqlite:///{text}"
     try:
-        engine = create_engine(url)
+        engine = create_engine(url, connect_args=_find_arguments(make_url(url)))
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise Unavailable(f"no driver for {url.split('://', 1)[0]}: {error}; for PostgreSQL install psycopg") from error
     except ArgumentError as error:
@@ -42,6 +54,13 @@ def connect(url_or_path: str | Path) -> tuple[Engine, str]:
     event.listen(engine, "connect", prepare_sqlite)
     event.listen(engine, "begin", begin_sqlite)
     return engine, str(path)
+
+
+def _find_arguments(url: URL) -> dict[str, int]:
+    """What a connection is opened with beside the URL."""
+    if url.get_dialect().driver not in LIBPQ:
+        return {}
+    return {key: value for key, value in NOTICED.items() if key not in url.query}
 
 
 def find_absent_file(url: str) -> Path | None:
@@ -126,4 +145,14 @@ def explain_error(error: DBAPIError, where: str) -> PressbenchError:
         return Unavailable(
             f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended"
         )
-    return Unavailable(f"{where}: {cause}")
+    text = f"{where}: {first_line(cause or error)}"
+    return DatabaseAway(text) if _is_away(error) else Unavailable(text)
+
+
+def _is_away(error: DBAPIError) -> bool:
+    """Whether a database server may be back in a moment."""
+    if isinstance(error.orig, sqlite3.Error):
+        return False
+    state = str(getattr(error.orig, "sqlstate", None) or "")
+    lost = isinstance(error, OperationalError) and (not state or state.startswith(AWAY))
+    return error.connection_invalidated or lost

@@ -28,6 +28,7 @@ from bench.store.codec import (
 from bench.store.connect import connect, reading, writing
 from bench.store.fence import Lease, check_lease
 from bench.store.figures import CellFigures
+from bench.store.patience import Patience, persistent
 from bench.store.remeasured import Remeasured
 from bench.store.schema import CELLS, FIGURES, REMEASURED, RUNS, TRIAGE, prepare
 from bench.store.triage import Triage
@@ -48,18 +49,22 @@ class Store:
 
     Laws: `add` is one transaction, so a killed process loses at most the record it was adding;
     adding the same (run_id, key) again replaces it; several processes may use one store at once;
-    what is read equals what was added.
+    what is read equals what was added. A server that goes away while a run goes on is waited for as `patience` says.
     """
 
     engine: Engine
     where: str
     owner: Owner = field(default_factory=this_process)
     now: Callable[[], datetime] = utc_now
+    patience: Patience = field(default_factory=Patience)
 
     @classmethod
-    def open(cls, url_or_path: str | Path, *, now: Callable[[], datetime] = utc_now) -> Self:
+    def open(
+        cls, url_or_path: str | Path, *, now: Callable[[], datetime] = utc_now, say: Callable[[str], None] | None = None
+    ) -> Self:
         """Opens, creates or upgrades the store.
 
+        `say`: where a user is told that the database is waited for. Opening waits for none: a wrong URL is said at once.
         InvalidInput: not a store, damaged, or of a newer schema. Unavailable: no driver, no space, locked.
         """
         engine, where = connect(url_or_path)
@@ -69,7 +74,11 @@ class Store:
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine=engine, where=where, now=now)
+        return cls(engine=engine, where=where, now=now, patience=Patience(say=say) if say else Patience())
+
+    def hurry(self) -> Self:
+        """The same store, that waits for no database."""
+        return replace(self, patience=Patience(limit_s=0))
 
     def close(self) -> None:
         """Closes the connections to the database."""
@@ -81,6 +90,7 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @persistent
     def begin_run(self, run: Run) -> None:
         """Marks a run as running in this process. A known run is taken over (`--resume`).
 
@@ -105,6 +115,7 @@ class Store:
                 raise Unavailable(f"run {run.run_id} is still going on: {known.owner}")
             connection.execute(update(RUNS).where(RUNS.c.run_id == run.run_id).values(**values))
 
+    @persistent
     def finish_run(self, run_id: str, status: str, finished_at: str) -> None:
         """Marks how a run ended: "finished" or "interrupted". InvalidInput: there is no such run."""
         with writing(self.engine, self.where) as connection:
@@ -114,6 +125,7 @@ class Store:
             if done.rowcount == 0:
                 raise InvalidInput(f"{self.where} has no run {run_id!r}")
 
+    @persistent
     def add(self, record: Record, lease: Lease | None = None) -> None:
         """Stores one cell in one transaction. `lease`: of the board that measured it.
 
@@ -134,6 +146,7 @@ class Store:
                 insert(CELLS).values(run_id=record.run_id, key=record.key, status=record.status.value, body=body)
             )
 
+    @persistent
     def runs(self) -> list[Run]:
         """All runs by start. A run whose process is gone before it finished is "interrupted"."""
         with reading(self.engine, self.where) as connection:
@@ -147,6 +160,7 @@ class Store:
             for row in rows
         ]
 
+    @persistent
     def records(self, run_id: str | None = None) -> list[Record]:
         """The cells of one run, or of all, by start of the run and then as they were added."""
         query = select(CELLS).join(RUNS).order_by(RUNS.c.started_at, RUNS.c.run_id, CELLS.c.id)
@@ -166,6 +180,7 @@ class Store:
             return None if body is None else unpack_figures(body, f"{self.where}: figures of run {run_id}")
         return None
 
+    @persistent
     def touched_at(self, run_id: str) -> str:
         """When a record was last added to a run: `keep_figures` is given what this said before the records were read."""
         with reading(self.engine, self.where) as connection:
@@ -214,6 +229,7 @@ class Store:
                 return run
         return None
 
+    @persistent
     def done_keys(self, run_id: str) -> frozenset[str]:
         """Keys of the stored cells, whatever their status."""
         with reading(self.engine, self.where) as connection:

@@ -6,7 +6,7 @@ old number, and `bench.store.Store.add` refuses what it measured. Whether a cloc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -14,9 +14,11 @@ from sqlalchemy import ColumnElement, Connection, Float, delete, func, insert, l
 from sqlalchemy.exc import IntegrityError
 
 from bench.errors import InvalidInput
+from bench.owner import has_ended, parse
 from bench.store.connect import reading, writing
 from bench.store.database import Store
 from bench.store.fence import Lease, holds
+from bench.store.patience import Patience, persistent
 from bench.store.schema import BOARDS, QUEUE
 
 LIMIT_S = 60.0
@@ -84,27 +86,39 @@ class Leases:
     """The boards of one store. `limit_s`: how long a lease lasts after its last heartbeat.
 
     Laws: two holders never have one board; each time a board is taken its fence grows; a board whose holder is gone is
-    free after `limit_s`.
+    free after `limit_s`, and at once for a process of the same machine, which sees that the holder has ended. A run that
+    asks for a board that it has, lost track of it, as when the database was away: it takes it again.
     """
 
     store: Store
     limit_s: float = LIMIT_S
 
+    @property
+    def patience(self) -> Patience:
+        """The store's."""
+        return self.store.patience
+
+    def hurry(self) -> Leases:
+        """The same leases, that wait for no database."""
+        return replace(self, store=self.store.hurry())
+
+    @persistent
     def clock(self) -> float:
         """Seconds since 1970 by the database's clock."""
         with reading(self.store.engine, self.store.where) as connection:
             return float(connection.execute(select(now_in(connection))).scalar_one())
 
+    @persistent
     def take(self, offers: Sequence[Offer], run_id: str) -> Lease | None:
         """The first of these boards that is free, for this process; None while others have all of them."""
         with writing(self.store.engine, self.store.where) as connection:
             for offer in offers:
                 _know(connection, offer)
-                now = now_in(connection)
-                free = (BOARDS.c.place == offer.place) & ((BOARDS.c.owner == "") | (BOARDS.c.ends_at <= now))
+                now, left = now_in(connection), self._find_left(connection, offer, run_id)
+                free = (BOARDS.c.owner.in_(["", *left])) | (BOARDS.c.ends_at <= now)
                 taken = connection.execute(
                     update(BOARDS)
-                    .where(free)
+                    .where(BOARDS.c.place == offer.place, free)
                     .values(
                         name=offer.name,
                         sku=offer.sku,
@@ -121,15 +135,24 @@ class Leases:
                     return Lease(place=offer.place, fence=fence)
         return None
 
+    def _find_left(self, connection: Connection, offer: Offer, run_id: str) -> list[str]:
+        """The holder, where it certainly uses the board no more: none or one."""
+        row = connection.execute(select(BOARDS.c.owner, BOARDS.c.run_id).where(BOARDS.c.place == offer.place)).one()
+        if (row.owner, row.run_id) == (self.store.owner.text, run_id):
+            return [row.owner]
+        holder = parse(row.owner)
+        return [row.owner] if holder is not None and has_ended(holder) else []
+
     def beat(self, lease: Lease) -> bool:
         """Makes the lease last `limit_s` from now. False: it ended and the board was taken or released since."""
-        return self._change(lease, ends=True)
+        return self._change(lease, {}, ends=True)
 
     def note(self, lease: Lease, doing: str, hottest_c: float | None = None) -> bool:
         """Writes down what the board does, and how hot it was. False: as of `beat`."""
         heat = BOARDS.c.hottest_c if hottest_c is None else hottest_c
-        return self._change(lease, doing=doing, hottest_c=heat)
+        return self._change(lease, {"doing": doing, "hottest_c": heat})
 
+    @persistent
     def judge(self, lease: Lease, trouble: str) -> bool:
         """Keeps what a check of the board found, "" for nothing. False: as of `beat`."""
         with writing(self.store.engine, self.store.where) as connection:
@@ -139,15 +162,16 @@ class Leases:
 
     def release(self, lease: Lease) -> None:
         """Frees the board for the next one, unless it has it already."""
-        self._change(lease, owner="", run_id="", doing="", ends_at=0.0)
+        self._change(lease, {"owner": "", "run_id": "", "doing": "", "ends_at": 0.0})
 
-    def _change(self, lease: Lease, *, ends: bool = False, **values: object) -> bool:
+    @persistent
+    def _change(self, lease: Lease, values: Mapping[str, object], *, ends: bool = False) -> bool:
         with writing(self.store.engine, self.store.where) as connection:
-            if ends:
-                values["ends_at"] = now_in(connection) + self.limit_s
-            done = connection.execute(update(BOARDS).where(holds(lease)).values(**values))
+            later = {"ends_at": now_in(connection) + self.limit_s} if ends else {}
+            done = connection.execute(update(BOARDS).where(holds(lease)).values({**values, **later}))
         return done.rowcount > 0
 
+    @persistent
     def boards(self) -> list[BoardState]:
         """Every board that a run has asked for, by SKU and name."""
         with reading(self.store.engine, self.store.where) as connection:
@@ -170,6 +194,7 @@ class Leases:
             found.append(state)
         return found
 
+    @persistent
     def enqueue(self, run_id: str, *, sku: str, boards: int, cells: int, done: int) -> None:
         """Notes a run that needs boards, in place of an earlier note of it."""
         values = {"sku": sku, "boards": boards, "cells": cells, "done": done, "began_with": done}
@@ -177,11 +202,13 @@ class Leases:
             connection.execute(delete(QUEUE).where(QUEUE.c.run_id == run_id))
             connection.execute(insert(QUEUE).values(run_id=run_id, began_at=now_in(connection), **values))
 
+    @persistent
     def advance(self, run_id: str, done: int) -> None:
         """How many of its cells are stored."""
         with writing(self.store.engine, self.store.where) as connection:
             connection.execute(update(QUEUE).where(QUEUE.c.run_id == run_id).values(done=done))
 
+    @persistent
     def queue(self) -> list[Queued]:
         """The runs that go on now, by start."""
         going = {run.run_id for run in self.store.runs() if run.status == "running"}

@@ -22,7 +22,7 @@ class Heart:
     """Beats for every lease that is held."""
 
     def __init__(self, leases: Leases) -> None:
-        self._leases, self._held = leases, dict[Lease, bool]()
+        self._leases, self._held = leases.hurry(), dict[Lease, bool]()
         self._lock, self._ended = Lock(), Event()
         self._thread = Thread(target=self._work, name="pressbench-heart", daemon=True)
 
