@@ -15,7 +15,7 @@ from bench.line.ahead import STOP_S, interrupt
 from bench.line.cell import RunState
 from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry
-from bench.line.fleet.serve import POLL_S, FindTrouble, Together, serve
+from bench.line.fleet.serve import POLL_S, RECHECK_S, FindTrouble, Together, serve
 from bench.line.fleet.shares import LOOK_S, Share, Shares, make_shares
 from bench.line.plan import Plan, find_boards
 from bench.line.run import Ended, Measured, Surroundings, keep_run, make_setting
@@ -37,12 +37,13 @@ class Arranged:
     say: Callable[[str], None]
     leases: Leases
     poll_s: float = POLL_S
+    recheck_s: float = RECHECK_S
 
 
 def run_fleet(plan: Plan, around: Surroundings, arranged: Arranged, *, earlier: Run | None = None) -> Ended:
     """Measures every cell of the plan on the boards of its request; `earlier` is the interrupted run to continue.
 
-    A board that fails its check or goes away is out, and another takes its cells. Ends as `bench.line.run.run`. Raises
+    A board that fails its check or goes away is out, and another takes its cells; it is checked again while others work. Ends as `bench.line.run.run`. Raises
     `Unavailable` where the clock here is wrong, and where no board can be used and nothing was measured.
     """
     off = time.time() - arranged.leases.clock()
@@ -95,6 +96,7 @@ def _put_together(
         say=arranged.say,
         judging=Lock() if own else nullcontext(),
         poll_s=arranged.poll_s,
+        recheck_s=arranged.recheck_s,
     )
 
 

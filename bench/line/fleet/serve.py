@@ -24,6 +24,8 @@ from bench.store import Lease, Leases, Offer
 
 POLL_S = 5.0
 """How often a board that another run has is asked for again."""
+RECHECK_S = 30.0
+"""After so long a board that was taken out is checked again; each further time after twice as long."""
 Found = TypeVar("Found")
 FindTrouble = Callable[[Target, Reach], str]
 
@@ -33,8 +35,8 @@ class Together:
     """What the boards of one run share.
 
     `find_trouble`: why a board cannot be used, "" if it can; it may raise what a reach does. `say`: a line to the user.
-    `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out.
-    `done_before`: places that an earlier try stored.
+    `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out, also
+    of one that came back; `out`: of those that are out now. `done_before`: places that an earlier try stored.
     """
 
     around: Surroundings
@@ -47,8 +49,10 @@ class Together:
     say: Callable[[str], None]
     judging: AbstractContextManager[object]
     poll_s: float = POLL_S
+    recheck_s: float = RECHECK_S
     done_before: int = 0
     alarms: dict[str, str] = field(default_factory=dict)
+    out: dict[str, str] = field(default_factory=dict)
     telling: Lock = field(default_factory=Lock)
 
     def tell(self, text: str) -> None:
@@ -89,7 +93,16 @@ class Turn:
 
 
 def serve(board: Board, run: Together) -> None:
-    """Measures on one board whatever there is for it, until there is nothing more or the board is out."""
+    """Measures on one board whatever there is for it, until there is nothing more. One that is out is checked again."""
+    pause = run.recheck_s
+    _serve(board, run)
+    while run.shares.come_back(board.name, pause):
+        pause *= 2
+        _serve(board, run)
+
+
+def _serve(board: Board, run: Together) -> None:
+    """Until there is nothing more or the board is out."""
     offer, waited = Offer(place=board.place, name=board.name, sku=board.sku), False
     while run.shares.wait_for(board.name):
         lease = run.leases.take([offer], run.state.run_id)
@@ -160,11 +173,15 @@ def _check(turn: Turn) -> str:
 
 def _take_out(turn: Turn, trouble: str) -> bool:
     """Keeps what a check found; a board with a trouble is out of this run, with an alarm. Whether it is."""
-    turn.run.leases.judge(turn.lease, trouble)
+    run, name = turn.run, turn.board.name
+    run.leases.judge(turn.lease, trouble)
     if trouble:
-        turn.run.alarms[turn.board.name] = trouble
-        turn.run.tell(f"board {turn.board.name} was taken out: {trouble}")
-        turn.run.shares.leave(turn.board.name)
+        if run.out.get(name) != trouble:
+            run.tell(f"board {name} was taken out: {trouble}")
+        run.alarms[name] = run.out[name] = trouble
+        run.shares.leave(name)
+    elif run.out.pop(name, ""):
+        run.tell(f"board {name} is back")
     return bool(trouble)
 
 

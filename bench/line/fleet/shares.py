@@ -163,6 +163,24 @@ class Shares:
             self._gone.add(board)
             self._changed.notify_all()
 
+    def come_back(self, board: str, seconds: float) -> bool:
+        """Waits so long, then lets a board that left take shares again. False, and at once, where there is nothing for it
+        any more, and where no other board has work: nobody knows when the last one comes back."""
+        left = seconds
+        with self._changed:
+            while not self._stopped and self._is_wanted(board):
+                if left <= 0:
+                    self._gone.discard(board)
+                    return True
+                if not self._changed.wait(min(LOOK_S, left)):
+                    left -= LOOK_S
+        return False
+
+    def _is_wanted(self, board: str) -> bool:
+        busy = [boards for boards, lane in self._lanes.items() if lane.waiting or lane.out]
+        others = any(name != board and name not in self._gone for boards in busy for name in boards)
+        return others and any(board in boards for boards in busy)
+
     def stop(self) -> None:
         """Gives out no more."""
         with self._changed:

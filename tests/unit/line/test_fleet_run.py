@@ -88,8 +88,8 @@ class Lab:
             raise trouble
         return trouble
 
-    def run(self, *, each=False, earlier=None):
-        arranged = Arranged(find_trouble=self.check, say=self.say, leases=self.leases, poll_s=0.01)
+    def run(self, *, each=False, earlier=None, **more):
+        arranged = Arranged(find_trouble=self.check, say=self.say, leases=self.leases, poll_s=0.01, **more)
         return run_fleet(self.plans[each], self.around(), arranged, earlier=earlier)
 
     def places(self):
@@ -191,6 +191,30 @@ def test_a_board_that_fails_its_check_is_taken_out_with_an_alarm_and_the_others_
     lab.broken = {}
     lab.run()
     assert not any(one.trouble for one in lab.leases.boards() if one.fence > 1)
+
+
+def test_a_board_that_was_taken_out_is_checked_again_and_measures_when_it_is_back(lab):
+    back, lab.broken = threading.Event(), dict.fromkeys("bc", "off")
+
+    def repair(line):
+        if "board b was taken out" in line:
+            lab.broken.pop("b")
+        if "board b is back" in line:
+            back.set()
+
+    def wait(board, cell):
+        assert back.wait(60)  # the other goes on until this one is back
+        if board == "a" and cell.recipe.name == "half":
+            raise BoardLost("a is off")
+
+    lab.heard, lab.cell = repair, wait
+    ended = lab.run(recheck_s=0.01)
+    assert ended.measured.left == 0
+    assert set(ended.measured.alarms) == {"a", "b", "c"}
+    assert boards_of(one for one in lab.store.records() if one.recipe == "half") == {"b"}
+    assert len([line for line in lab.said if "board c was taken out" in line]) == 1
+    trouble = {one.name: one.trouble for one in lab.leases.boards()}
+    assert (trouble["b"], trouble["c"]) == ("", "off")
 
 
 def test_without_a_board_nothing_is_measured_and_every_reason_is_named(lab):
