@@ -69,7 +69,7 @@ def find_fact(values: Sequence[float], *, counted: bool) -> int | None:
 
 def judge_measured(series: Series, values: Sequence[float], recent: int) -> Judged:
     """By change points; without a recent one, by the newest value against its level."""
-    changes = find_changes(values, seed=seed_of(series))
+    changes = find_changes(values, seed=seed_of(series), exact_from=len(values) - recent)
     ends = [0, *(change.index for change in changes), len(values)]
     if changes and changes[-1].index >= len(values) - recent:
         newest = changes[-1]

@@ -77,7 +77,7 @@ def mark_changes(series: Series, points: Sequence[Point], values: Sequence[float
     size = 0.0
     if len(values) >= SCREENED and deviate(values) < SEEN:
         return [], 0.0
-    places = [change.index for change in find_changes(values, seed=seed_of(series), exact=False)]
+    places = [change.index for change in find_changes(values, seed=seed_of(series), exact_from=len(values))]
     bounds = [0, *places, len(values)]
     for start, place, end in zip(bounds, bounds[1:], bounds[2:], strict=False):
         level = level_ratio(values[start:place], values[place:end])

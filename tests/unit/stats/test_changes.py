@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from oracle.energy import best
 
-from bench.stats.changes import LEVEL, best_split, find_changes, make_search, permutation_p
+from bench.stats.changes import LEVEL, Orders, best_split, find_changes, search
+from bench.stats.splits import make_searches
 
 
 @pytest.mark.parametrize("size", [4, 5, 7, 12, 25])
@@ -28,11 +29,40 @@ def test_the_best_split_is_the_one_of_the_formula(size, shape):
     assert found.index == index or shape == "ties"
 
 
-def test_sums_in_32_bits_give_the_statistic_to_five_digits_at_a_years_length():
-    values = 1e3 + np.random.default_rng(0).normal(0, 0.005, 365)
-    scaled = (values - np.median(values)) / np.ptp(values)
-    exact, short = make_search(365, np.float64)(scaled), make_search(365, np.float32)(scaled)
-    assert short.statistic == pytest.approx(exact.statistic, rel=1e-4)
+@pytest.mark.parametrize("size", [4, 5, 24, 26, 60, 365])
+def test_orders_searched_together_have_the_statistic_of_each_to_five_digits(size):
+    random = np.random.default_rng(size)
+    orders = random.normal(0, 0.2, size).astype(np.float32)[np.stack([random.permutation(size) for _ in range(5)])]
+    search_all = make_searches(size, 8)
+    for _ in range(3):  # what an earlier search left behind changes nothing
+        found = search_all(orders)
+    each = [max(search(one.astype(np.float64)).statistic, 0) for one in orders]
+    assert found.tolist() == pytest.approx(each, rel=2e-5, abs=1e-7)
+    assert search_all(orders[:2]).tolist() == pytest.approx(found[:2].tolist(), rel=2e-5)
+
+
+def test_changes_whose_probability_is_not_wanted_are_the_same_changes():
+    random = np.random.default_rng(8)
+    for _ in range(20):
+        values = random.normal(1, 0.01, 60)
+        values[20:] += random.choice([0, 0.008, 0.05])
+        values[45:] += random.choice([0, 0.008, 0.05])
+        exact, quick = find_changes(values), find_changes(values, exact_from=45)
+        assert [one.index for one in quick] == [one.index for one in exact]
+        assert [one.p for one in quick if one.index >= 45] == [one.p for one in exact if one.index >= 45]
+
+
+def test_a_test_that_is_not_clear_goes_by_all_orders():
+    random = np.random.default_rng(9)
+    values = random.normal(0, 1, 40)
+    values[30:] += 0.9
+    reached, own = 0, search(values).statistic
+    for _ in range(2000):
+        reached += search(random.permutation(values)).statistic >= own
+    p = Orders(values, np.random.default_rng(0)).p(30)
+    assert 0.3 < p / (reached / 2000) < 3
+    assert Orders(values, np.random.default_rng(0)).reject(10 * p)
+    assert not Orders(values, np.random.default_rng(0)).reject(p / 10)
 
 
 def test_a_step_of_two_per_cent_is_found_where_it_is():
@@ -66,7 +96,7 @@ def test_quiet_series_reject_as_often_as_the_level_says():
 
 def test_p_is_never_below_what_chance_does_to_so_few_points():
     values = np.r_[np.random.default_rng(5).normal(1, 0.001, 20), 2.0, 2.0]
-    assert permutation_p(values, np.random.default_rng(0)) >= 2 / 231
+    assert Orders(values, np.random.default_rng(0)).p(20) >= 2 / 231
 
 
 def test_the_same_seed_gives_the_same_answer():
