@@ -60,7 +60,7 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request, cache)
-    _check_options(plan, cluster, require_budget=require_budget)
+    _check_options(plan, require_budget=require_budget)
     check_writable(cache)
     for note in plan.notes:
         watch.note(note)
@@ -102,10 +102,8 @@ def _look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster:
     )
 
 
-def _check_options(plan: Plan, cluster: str, *, require_budget: bool) -> None:
+def _check_options(plan: Plan, *, require_budget: bool) -> None:
     """Raises `InvalidInput` for options that the plan cannot have."""
-    if plan.request.fleet and cluster:
-        raise InvalidInput("--cluster beside --fleet: a run on a fleet makes its files on this host: leave one out")
     if require_budget and not plan.target.budget.limits():
         raise InvalidInput(
             f"--require-budget: target {plan.target.name} has no [budget]; docs/configuring.md has its keys"

@@ -11,9 +11,10 @@ import os
 import socket
 import sys
 import tempfile
+import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache
 from importlib import import_module
@@ -21,50 +22,97 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
+import psutil
 from pydantic import TypeAdapter
 
 import bench
-from bench.errors import InvalidInput, PressbenchError, Unavailable
+from bench.errors import InvalidInput, Unavailable
 from bench.line.cell import Ready, RunState, make_ready
-from bench.line.plan import Plan, PlannedCell, Request, make_plan
+from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan, place_of
 from bench.line.prepare import Setting, make_artifact
 from bench.line.stages import load_backend
 from bench.reach.open import is_elsewhere
+from bench.reach.ssh.address import VARIABLE, parse_address
 
 LOCAL = "local:"
+INTERNET = (socket.AF_INET, socket.AF_INET6)
 CONNECT_S = 10.0
+LOOK_S = 2.0
+"""How often the scheduler is asked whether it has workers, while a cell waits."""
+WITHOUT_WORKERS_S = 20.0
+"""After so long without any worker this host makes what is waited for. Workers that come back make the rest."""
 REMEDY = "pip install 'pressbench[cluster]'"
 
 
 @final
 class Cluster:
-    """The cells of a run as tasks. Law: what `take` gives or raises is what `make_ready` does."""
+    """The cells of a run as tasks. Law: what `take` gives or raises is what `make_ready` does.
+
+    A cluster that has no workers for `WITHOUT_WORKERS_S` is not waited for.
+    """
 
     def __init__(self, client: Any, cells: Sequence[PlannedCell], state: RunState, note: Callable[[str], None]) -> None:
-        self._note, self._gone = note, False
+        self._client, self._note, self._noted = client, note, False
+        self._looked_at = self._had_workers_at = time.monotonic()
         asked = json.dumps(asdict(state.plan.request))
         cache = str(state.setting.cache.resolve())
-        self._made: dict[str, Any] = {}
+        self._made: dict[tuple[object, ...], Any] = {}
         first: dict[tuple[str, ...], Any] = {}
         for cell in cells:
+            if place_of(cell) in self._made:
+                continue  # of another board: its files are the same
             model, recipe = (cell.model.name,), (cell.model.name, cell.recipe.name)
             before = first.get(recipe) or first.get(model)  # what makes the training that this cell needs too
             task = client.submit(
                 fill_cache, asked, cell.key, cache, str(Path.cwd()), before, key=f"{cell.key}-{uuid.uuid4()}"
             )
-            self._made[cell.key] = first[recipe] = task
+            self._made[place_of(cell)] = first[recipe] = task
             first.setdefault(model, task)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Has a function called, from another thread, whenever a task ends."""
+        for task in self._made.values():
+            task.add_done_callback(lambda _task: wake())
+
+    def is_over(self, cell: PlannedCell) -> bool:
+        """Whether nothing is to be waited for: its task has ended, there is none, or nobody would do it."""
+        task = self._made.get(place_of(cell))
+        return task is None or task.done() or self._lacks_workers()
 
     def take(self, cell: PlannedCell, state: RunState) -> Ready:
         """Waits until a worker made the files. Where none could, this host makes them, or says why they cannot be made."""
         state.setting.progress("cluster", 0.0)
+        while not self.is_over(cell):
+            with suppress(TimeoutError):
+                self._made[place_of(cell)].result(timeout=LOOK_S)
+        task = self._made.pop(place_of(cell), None)
+        if task is None:
+            return make_ready(cell, state)
+        if not task.done():
+            self._say(f"no worker for {WITHOUT_WORKERS_S:g} s")
+            return make_ready(cell, state)
         try:
-            self._made.pop(cell.key).result()
+            task.result()
         except Exception as error:  # noqa: BLE001 - whatever a worker met, making it here decides
-            if not isinstance(error, PressbenchError) and not self._gone:
-                self._gone = True
-                self._note(f"cluster: {type(error).__name__}: {error}; what it does not make is made here")
+            ready = make_ready(cell, state)
+            self._say(f"{type(error).__name__}: {error}")
+            return ready
         return make_ready(cell, state)
+
+    def _say(self, why: str) -> None:
+        if not self._noted:
+            self._note(f"cluster: {why}; what it does not make is made here")
+        self._noted = True
+
+    def _lacks_workers(self) -> bool:
+        """Asks the scheduler, now and then. One that does not answer has none."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            with suppress(Exception):  # a lost scheduler: of whatever kind its error is
+                if self._client.scheduler_info()["workers"]:
+                    self._had_workers_at = time.monotonic()
+        return self._looked_at - self._had_workers_at > WITHOUT_WORKERS_S
 
 
 @contextmanager
@@ -79,7 +127,7 @@ def open_cluster(where: str, plan: Plan, cache: Path) -> Iterator[Any]:
     except ImportError as error:
         raise Unavailable(f"--cluster: distributed cannot be imported ({error}): {REMEDY}") from error
     if where.startswith(LOCAL):
-        check_place(plan, {f"{where} of this machine": socket.gethostname()})
+        check_place(plan, {f"{where} of this machine": name_this_host()})
         with distributed.LocalCluster(
             n_workers=read_count(where), threads_per_worker=1, processes=True, dashboard_address=None
         ) as own, distributed.Client(own, set_as_default=False) as client:  # fmt: skip
@@ -127,21 +175,48 @@ def check_workers(client: Any, where: str, plan: Plan, cache: Path) -> None:
     check_place(plan, {worker: facts["host"] for worker, facts in found.items()})
 
 
-def check_place(plan: Plan, workers: Mapping[str, str]) -> None:
-    """Raises `InvalidInput` for a worker on the machine whose times are measured. `workers`: name -> host name."""
-    measured = any(load_backend(cell.backend.name).session is not None for cell in plan.cells)
-    device = plan.target.host.rpartition("@")[2] if is_elsewhere(plan.target) else socket.gethostname()
-    for worker, host in workers.items():
-        if measured and host == device:
-            raise InvalidInput(
-                f"--cluster: worker {worker} runs on {host}, which target {plan.target.name} measures: it would disturb "
-                "every time. Start workers elsewhere, or leave --cluster out"
-            )
+def check_place(plan: Plan, workers: Mapping[str, Collection[str]]) -> None:
+    """Raises `InvalidInput` for a worker on a machine whose times are measured. `workers`: name -> what its host is called."""
+    if not any(load_backend(cell.backend.name).session is not None for cell in plan.cells):
+        return
+    for device in find_devices(plan):
+        called = name_host(device)
+        for worker, names in workers.items():
+            if called & set(names):
+                raise InvalidInput(
+                    f"--cluster: worker {worker} runs on {device}, which target {plan.target.name} measures: it would "
+                    "disturb every time. Start workers elsewhere, or leave --cluster out"
+                )
+
+
+def find_devices(plan: Plan) -> list[str]:
+    """The hosts that a plan measures. A phone is none: it hangs on the one that measures it."""
+    if not is_elsewhere(plan.target):
+        return [socket.gethostname()]
+    targets = [board.target for board in find_boards(plan.request)] or [plan.target]
+    asked = os.environ.get(VARIABLE, "").strip()
+    return [parse_address(text, target.name).host for target in targets if (text := target.host or asked)]
+
+
+def name_host(host: str) -> set[str]:
+    """The names and addresses of a host. Loopback is left out: what answers there may be a tunnel to any machine."""
+    found = {host.lower()}
+    with suppress(OSError):
+        found |= {str(known[4][0]) for known in socket.getaddrinfo(host, None)}
+    return {name for name in found if name != "localhost" and not name.startswith(("127.", "::1"))}
+
+
+def name_this_host() -> list[str]:
+    """What this machine is called, and its addresses."""
+    cards = psutil.net_if_addrs().values()
+    addresses = {card.address.partition("%")[0] for cards_of in cards for card in cards_of if card.family in INTERNET}
+    names = {socket.gethostname().lower(), socket.getfqdn().lower(), *addresses}
+    return sorted(name for name in names if name != "localhost" and not name.startswith(("127.", "::1")))
 
 
 def describe_worker(probe: str) -> dict[str, Any]:
     """Runs on a worker: its versions and host, and whether it sees a file of the shared cache."""
-    return {"versions": versions(), "host": socket.gethostname(), "sees": Path(probe).exists()}
+    return {"versions": versions(), "host": name_this_host(), "sees": Path(probe).exists()}
 
 
 def versions() -> dict[str, str]:

@@ -108,7 +108,6 @@ def test_a_fleet_that_cannot_be_used_as_asked_is_refused_before_anything_is_stor
         (["--sku", "double"], "--sku chooses boards of a fleet: name its file too"),
         (["--each"], "--each chooses boards of a fleet: name its file too"),
         (["--fleet", "fleet.toml", "--sku", "double", "--target", "cpu"], "--target cpu beside --fleet"),
-        (["--fleet", "fleet.toml", "--sku", "double", "--cluster", "local:1"], "--cluster beside --fleet"),
     ):
         done = pressbench("run", *arguments, "--suite", "tiny.toml", "--results", "out")
         assert done.returncode == 2, done.stderr

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
+from itertools import islice
 from threading import Condition, Thread
 from types import TracebackType
 from typing import final
@@ -14,11 +15,13 @@ from typing_extensions import Self
 
 from bench.line.ahead import IDLE_S, MOST_AHEAD, STOP_S, fill, interrupt, mark
 from bench.line.cell import Ready, RunState
+from bench.line.cluster import Cluster
 from bench.line.fleet.shares import LOOK_S
-from bench.line.plan import PlannedCell
+from bench.line.plan import PlannedCell, place_of
 from bench.reach.base import Reach
 
-Place = tuple[object, ...]
+LOOK_AHEAD = 64
+"""How many cells are looked through for one that is due: a cluster makes them about in order."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -30,23 +33,19 @@ class Made:
     uses: int
 
 
-def place_of(cell: PlannedCell) -> Place:
-    """What a cell has in common with the same cell on another board: a file is made once for all."""
-    alike = replace(cell.conditions, device="")
-    return cell.model.name, cell.recipe.name, cell.recipe.text, cell.backend.title, alike
-
-
 @final
 class Pantry:
     """The cells of a run, made ready in order. Law: what `take` gives or raises is what `make_ready` does.
 
-    All work on networks is done by this one thread, so its random numbers are drawn by one cell after another.
+    All work on networks is done by this one thread, so its random numbers are drawn by one cell after another. With a
+    cluster, it leaves a cell to the workers as long as they make it: it would only keep the others waiting.
     """
 
     def __init__(self, cells: Sequence[PlannedCell], state: RunState, *, uses: int, ahead: int = MOST_AHEAD) -> None:
         self._state = replace(state, setting=replace(state.setting, progress=mark(state.setting.progress)))
         self._uses, self._ahead = uses, ahead
-        self._made, self._begun = dict[Place, Made](), set[Place]()
+        self._is_due: Callable[[PlannedCell], bool] = lambda _cell: True
+        self._made, self._begun = dict[tuple[object, ...], Made](), set[tuple[object, ...]]()
         self._todo, self._urgent = deque(cells), deque[Made]()
         self._changed, self._ended = Condition(), False
         self._thread = Thread(target=self._work, name="pressbench-pantry", daemon=True)
@@ -66,6 +65,15 @@ class Pantry:
                 del self._made[place_of(cell)]
             self._changed.notify_all()
         return made.result.result()
+
+    def ask(self, cluster: Cluster) -> None:
+        """Has the cells' files made by a cluster. Before the thread begins."""
+        self._state.make_ready, self._is_due = cluster.take, cluster.is_over
+        cluster.listen(self._wake)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def __enter__(self) -> Self:
         """Begins with the first cell."""
@@ -91,13 +99,17 @@ class Pantry:
 
     def _next(self) -> Made | None:
         """What to make now; None for nothing yet."""
-        while self._urgent:
-            made = self._urgent.popleft()
-            if not made.result.done():
+        self._urgent = deque(made for made in self._urgent if not made.result.done())
+        for made in self._urgent:
+            if self._is_due(made.cell):
+                self._urgent.remove(made)
                 return made
-        while self._todo and sum(made.result.done() for made in self._made.values()) < self._ahead:
-            cell = self._todo.popleft()
-            if place_of(cell) not in self._begun:
+        if sum(made.result.done() for made in self._made.values()) >= self._ahead:
+            return None
+        while self._todo and place_of(self._todo[0]) in self._begun:
+            self._todo.popleft()
+        for cell in islice(self._todo, LOOK_AHEAD):
+            if place_of(cell) not in self._begun and self._is_due(cell):
                 return self._add(cell)
         return None
 

@@ -11,12 +11,13 @@ from threading import Lock, Thread
 
 from bench.config.fleet import Board
 from bench.errors import Unavailable
-from bench.line.ahead import STOP_S, interrupt
+from bench.line.ahead import MOST_AHEAD, STOP_S, interrupt
 from bench.line.cell import RunState
+from bench.line.cluster import Cluster, open_cluster
 from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry
 from bench.line.fleet.serve import POLL_S, RECHECK_S, FindTrouble, Together, serve
-from bench.line.fleet.shares import LOOK_S, Share, Shares, make_shares
+from bench.line.fleet.shares import LOOK_S, Share, Shares, make_shares, order_ahead
 from bench.line.plan import Plan, find_boards
 from bench.line.run import Ended, Measured, Surroundings, keep_run, make_setting
 from bench.reach.local import Local
@@ -80,9 +81,15 @@ def _put_together(
     own = bool(plan.data and isinstance(plan.data.task, OwnTask))
     reaches = Reaches(lambda _target, _device: Local())  # of the pantry, which runs nothing
     state = RunState(plan=plan, run_id=run_id, setting=make_setting(plan, around, reaches))
-    begun = [cell for share in shares for cell in share.begun()]
-    uses = len(find_boards(plan.request)) if plan.request.each else 1
-    pantry = stack.enter_context(Pantry([] if own else begun, state, uses=uses))
+    boards = len(find_boards(plan.request))
+    begun = order_ahead(shares, boards)
+    pantry = Pantry(
+        [] if own else begun, state, uses=boards if plan.request.each else 1, ahead=max(MOST_AHEAD, 2 * boards)
+    )
+    if around.cluster:
+        client = stack.enter_context(open_cluster(around.cluster, plan, around.cache))
+        pantry.ask(Cluster(client, begun, state, around.note))
+    stack.enter_context(pantry)
     if own:
         arranged.say("the task's score is your own function: the boards measure one after the other")
     return Together(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from threading import Condition
 from types import TracebackType
 from typing import Protocol, final
@@ -62,6 +63,13 @@ def make_shares(plan: Plan, boards: Sequence[str], stored: Iterable[Record] = ()
         if left:
             found.append(Share(plan=plan, cells=tuple(cells), boards=able, left=left))
     return found
+
+
+def order_ahead(shares: Sequence[Share], boards: int) -> list[PlannedCell]:
+    """The cells in the order in which so many boards need them: they begin with so many shares at once."""
+    begun = [share.begun() for share in shares]
+    waves = [begun[first : first + boards] for first in range(0, len(begun), boards)]
+    return [cell for wave in waves for one_each in zip_longest(*wave) for cell in one_each if cell is not None]
 
 
 def _is_stored(plan: Plan, cell: PlannedCell, known: dict[Place, list[Record]]) -> bool:

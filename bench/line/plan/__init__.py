@@ -3,7 +3,7 @@
 `choices` looks up what is named, `keys` makes a cell's key, `cells` puts both together.
 """
 
-from bench.line.plan.cells import key_on, make_plan, move, plan_recipe
+from bench.line.plan.cells import key_on, make_plan, move, place_of, plan_recipe
 from bench.line.plan.choices import SHARED, find_boards
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
@@ -18,6 +18,7 @@ __all__ = [
     "key_on",
     "make_plan",
     "move",
+    "place_of",
     "plan_recipe",
     "subject_of",
 ]

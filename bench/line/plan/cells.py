@@ -161,6 +161,12 @@ def move(plan: Plan, cells: Sequence[PlannedCell], board: str) -> tuple[PlannedC
     )
 
 
+def place_of(cell: PlannedCell) -> tuple[object, ...]:
+    """What a cell has in common with the same cell on another board: its files are made once for all."""
+    alike = replace(cell.conditions, device="")
+    return cell.model.name, cell.recipe.name, cell.recipe.text, cell.backend.title, alike
+
+
 def _check_distinct(cells: Sequence[PlannedCell]) -> None:
     """A store keeps one record a key: of two cells that share one, the first's would be lost."""
     seen: set[str] = set()

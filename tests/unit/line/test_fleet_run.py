@@ -12,13 +12,16 @@ from fake_records import record
 from sqlalchemy import update
 
 from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable, Unsupported
-from bench.line.cell import BOARD_LOST
+from bench.line.cell import BOARD_LOST, RunState
 from bench.line.fleet import run as fleet_run
+from bench.line.fleet.pantry import Pantry
 from bench.line.fleet.run import Arranged, run_fleet
+from bench.line.fleet.shares import make_shares, order_ahead
 from bench.line.plan import Request, make_plan, move
-from bench.line.run import Surroundings
+from bench.line.run import Surroundings, make_setting
 from bench.line.stages import Stages
 from bench.reach.local import Local
+from bench.reach.open import Reaches
 from bench.records import Climate, Launch
 from bench.store import Leases, Offer, Store
 from bench.store.schema import BOARDS
@@ -123,6 +126,41 @@ def test_a_plan_does_not_grow_with_its_boards_and_a_moved_cell_is_the_one_planne
         there = [cell for cell in each if cell.conditions.device == board]
         moved = [*move(plans[False], shared[:3], board), *move(plans[False], shared[3:], board)]
         assert [(cell.key, cell.baseline_key) for cell in moved] == [(cell.key, cell.baseline_key) for cell in there]
+
+
+def test_a_cell_that_a_cluster_still_makes_keeps_no_other_waiting(lab):
+    class Workers:
+        """A cluster that has made the files of one cell."""
+
+        over = {"int8"}
+
+        def listen(self, wake):
+            self.wake = wake
+
+        def is_over(self, cell):
+            return cell.recipe.name in self.over
+
+        def take(self, cell, state):
+            assert self.is_over(cell)
+            return cell.recipe.name
+
+    around, plan, workers = lab.around(), lab.plans[False], Workers()
+    setting = make_setting(plan, around, Reaches(lambda _target, _device: Local()))
+    pantry = Pantry(plan.cells, RunState(plan=plan, run_id="r", setting=setting), uses=1)
+    pantry.ask(workers)
+    with pantry:
+        assert pantry.take(plan.cells[2]) == "int8"
+        workers.over.add("baseline")
+        workers.wake()
+        assert pantry.take(plan.cells[0]) == "baseline"
+
+
+def test_as_many_shares_are_made_ready_at_once_as_there_are_boards(lab):
+    shares = make_shares(lab.plans[False], ["a", "b"])
+    order = [(cell.model.name[-4:], cell.recipe.name) for cell in order_ahead(shares, 2)]
+    first, second = "0.1)", "0.2)"
+    assert order == [(model, recipe) for recipe in ("baseline", "half", "int8") for model in (first, second)]
+    assert order_ahead(shares, 1) == list(lab.plans[False].cells)
 
 
 def boards_of(records):
