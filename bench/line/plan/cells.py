@@ -63,18 +63,12 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
     input_data = said.file()
     calibrate = choose_calibration(suite.calibrate, input_data, recipes)
     fed = describe_feed(input_data, calibrate)
+    planned_on = replace(target, devices=_devices(request, target))
     cells = tuple(
         cell
         for model, own_data, (own, _) in zip(models, given, chosen, strict=True)
         for cell in _cells(
-            suite,
-            replace(target, devices=_devices(request, target)),
-            [*subject_of(model, own_data), *fed],
-            model,
-            recipes,
-            own,
-            own_data,
-            calibrate,
+            suite, planned_on, [*subject_of(model, own_data), *fed], model, recipes, own, own_data, calibrate
         )
     )
     _check_distinct(cells)
