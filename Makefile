@@ -12,7 +12,7 @@ LOG := $(VENV)/setup.log
 PYTEST := $(BIN)/python -m pytest
 COV = $(if $(COVERAGE),--cov --cov-append --cov-report=)
 
-.PHONY: setup bench nightly report test test-all coverage check wheel perf perf-stats search-bench papers cases cases-fast gpu arm fpga onnx2tf clean
+.PHONY: setup bench nightly report test test-all coverage check wheel perf perf-stats search-bench fleet-bench papers cases cases-fast gpu arm fpga onnx2tf clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,11 @@ perf-stats: setup
 # The strategies of `pressbench search` with equal time; SEARCH holds further options.
 search-bench: setup
 	$(BIN)/python -m tools.search_bench $(SEARCH)
+
+# A fleet of doubles whose parts are killed; what must hold is checked in the store; FLEET holds further options.
+fleet-bench: setup
+	@$(BIN)/python -c 'import distributed' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[cluster]'
+	$(BIN)/python -m tools.fleet_bench $(FLEET)
 
 papers: setup
 	$(BIN)/python -m tools.papers
