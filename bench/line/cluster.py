@@ -75,7 +75,7 @@ class Cluster:
             task.add_done_callback(lambda _task: wake())
 
     def is_over(self, cell: PlannedCell) -> bool:
-        """Whether nothing is to be waited for: its task has ended, there is none, or nobody would do it."""
+        """Whether nothing is to be waited for: its task has ended, there is none, or no worker would do it."""
         task = self._made.get(place_of(cell))
         return task is None or task.done() or self._lacks_workers()
 
@@ -190,7 +190,7 @@ def check_place(plan: Plan, workers: Mapping[str, Collection[str]]) -> None:
 
 
 def find_devices(plan: Plan) -> list[str]:
-    """The hosts that a plan measures. A phone is none: it hangs on the one that measures it."""
+    """The hosts that a plan measures. A phone has no host of its own: it hangs on the one that measures it."""
     if not is_elsewhere(plan.target):
         return [socket.gethostname()]
     targets = [board.target for board in find_boards(plan.request)] or [plan.target]

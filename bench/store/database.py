@@ -64,7 +64,7 @@ class Store:
     ) -> Self:
         """Opens, creates or upgrades the store.
 
-        `say`: where a user is told that the database is waited for. Opening waits for none: a wrong URL is said at once.
+        `say`: where a user reads that the database is waited for. Opening waits for none: a wrong URL is said at once.
         InvalidInput: not a store, damaged, or of a newer schema. Unavailable: no driver, no space, locked.
         """
         engine, where = connect(url_or_path)

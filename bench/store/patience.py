@@ -24,7 +24,7 @@ def _say_nothing(_text: str) -> None:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a database that went away is waited for, and where the user is told so."""
+    """How long a database that went away is waited for, and where the user reads so."""
 
     limit_s: float = LIMIT_S
     say: Callable[[str], None] = _say_nothing

@@ -35,7 +35,7 @@ class Kills:
 
 @contextmanager
 def disturb(lab: Lab, kills: Kills) -> Iterator[Callable[[Running | None], None]]:
-    """Kills in a thread of its own. Yields what must be told of each coordinator that is started."""
+    """Kills in a thread of its own. Yields what must hear of each coordinator that is started."""
     ended, at_work, lock = Event(), list[Running](), Lock()
 
     def hear(coordinator: Running | None) -> None:

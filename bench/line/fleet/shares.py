@@ -173,7 +173,7 @@ class Shares:
 
     def come_back(self, board: str, seconds: float) -> bool:
         """Waits so long, then lets a board that left take shares again. False, and at once, where there is nothing for it
-        any more, and where no other board has work: nobody knows when the last one comes back."""
+        any more, and where no other board has work: when the last one comes back is not known."""
         left = seconds
         with self._changed:
             while not self._stopped and self._is_wanted(board):
