@@ -12,7 +12,7 @@ from sqlalchemy import insert
 
 from bench.records import Launch, Record, Run
 from bench.regress.figures import take_all
-from bench.store import CellFigures, Store
+from bench.store import NightFigures, Store
 from bench.store.codec import pack_record, pack_run
 from bench.store.schema import CELLS, RUNS
 from bench.types import Cost
@@ -98,7 +98,7 @@ def history(latencies: Sequence[float | None], **changes: Any) -> list[tuple[Run
     return [(one, [cell(one, value, **changes)]) for one, value in ((night(n), v) for n, v in enumerate(latencies))]
 
 
-def figures(nights: Sequence[tuple[Run, Sequence[Record]]]) -> list[tuple[Run, tuple[CellFigures, ...]]]:
+def figures(nights: Sequence[tuple[Run, Sequence[Record]]]) -> list[tuple[Run, NightFigures]]:
     """What a history reads of nights."""
     return [(one, take_all(one, records)) for one, records in nights]
 

@@ -9,7 +9,8 @@ from itertools import takewhile
 from bench.records import Run
 from bench.regress.alarms import Alarm, Kind
 from bench.regress.judge import RECENT, Judged
-from bench.regress.series import Point, Series
+from bench.regress.points import Point
+from bench.regress.series import Series
 from bench.stats import Estimate, Ratio, ratio
 from bench.store import Remeasured
 
@@ -53,7 +54,7 @@ def find_good(judged: Judged, again: Sequence[Remeasured], smallest_effect: floa
     bad = {one.tonight for one in again if one.cell == cell and judge_again(one, smallest_effect) == "slower"}
     before = points[:-1]
     if before[-1].digest == tonight:
-        before = points[: judged.place] if judged.place and judged.p < 1 else ()
+        before = points[: judged.place if judged.place and judged.p < 1 else 0]
     good = next((point for point in reversed(before) if point.digest and point.digest not in bad), None)
     return good if good and good.digest != tonight else None
 
@@ -89,7 +90,7 @@ def settle(
         points, key = one.series.points, one.series.key
         if key.metric != METRIC or not points:
             continue
-        near = {point.run_id for point in points[-recent:]}
+        near = set(points[-recent:].run_ids.tolist())
         own = [
             each for each in again if (each.cell, each.tonight) == (key.cell, points[-1].digest) and each.run_id in near
         ]

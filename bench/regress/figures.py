@@ -13,29 +13,45 @@ from bench.records import Record, Run
 from bench.regress.environment import read_environment
 from bench.regress.series import ON_BOARD, join_cell
 from bench.report.table import energy_columns, find_p50_ms, memory_columns
-from bench.store import CellFigures, Figure, Store
+from bench.store import CellFigures, Figure, Identity, NightFigures, Store, gather
+from bench.store.kept_figures import Seen
 from bench.types import Clock, Status
 
 BELIEVED = {Status.OK, Status.INCONCLUSIVE}
 """Statuses whose figures stand in a history: an untrusted figure would be a change that never was."""
-CODE = ("regress", "report", "stats", "store", "device", "records.py", "types.py")
+AT_ONCE = 100
+"""Runs that the store is asked for at once."""
+CODE = (
+    "regress/figures.py",
+    "regress/environment.py",
+    "regress/series.py",
+    "report/table.py",
+    "stats",
+    "store",
+    "device",
+    "records.py",
+    "types.py",
+)
 """Our code that figures depend on: where any of it changes, they are read from the records again."""
 
 
-def read_figures(store: Store, runs: Sequence[Run]) -> Iterator[tuple[Run, tuple[CellFigures, ...]]]:
-    """The figures of each run, one run at a time. What was read from records is kept, if the store can be written."""
-    made_by, keeping = digest_code(), True
-    for run in runs:
-        cells = store.figures(run.run_id, made_by)
-        if cells is None:
-            touched_at = store.touched_at(run.run_id)
-            cells = take_all(run, store.records(run.run_id))
-            if keeping and run.status != "running":
-                try:
-                    store.keep_figures(run.run_id, cells, made_by=made_by, touched_at=touched_at)
-                except Unavailable:
-                    keeping = False
-        yield run, cells
+def read_figures(store: Store, runs: Sequence[Run]) -> Iterator[tuple[Run, NightFigures]]:
+    """The figures of each run, `AT_ONCE` runs at a time. What was read from records is kept, if the store can be written."""
+    made_by, keeping, seen = digest_code(), True, Seen()
+    for start in range(0, len(runs), AT_ONCE):
+        some = runs[start : start + AT_ONCE]
+        kept = store.figures([run.run_id for run in some], made_by, seen)
+        for run in some:
+            night = kept.get(run.run_id)
+            if night is None:
+                touched_at = store.touched_at(run.run_id)
+                night = take_all(run, store.records(run.run_id))
+                if keeping and run.status != "running":
+                    try:
+                        store.keep_figures(run.run_id, night, made_by=made_by, touched_at=touched_at)
+                    except Unavailable:
+                        keeping = False
+            yield run, night
 
 
 @cache
@@ -49,21 +65,15 @@ def digest_code() -> str:
     return found.hexdigest()
 
 
-def take_all(run: Run, records: Iterable[Record]) -> tuple[CellFigures, ...]:
+def take_all(run: Run, records: Iterable[Record]) -> NightFigures:
     """The figures of the records of a run."""
-    return tuple(take(run, record) for record in records)
+    return gather([take(run, record) for record in records])
 
 
 def take(run: Run, record: Record) -> CellFigures:
     """The figures of one record."""
     return CellFigures(
-        target=record.target,
-        device=record.device,
-        backend=record.backend,
-        model=record.model,
-        recipe=record.recipe,
-        data=record.data,
-        conditions=describe_conditions(record),
+        identity=identify(record),
         cell=record.key,
         digest=record.digest,
         samples=digest_samples(record),
@@ -71,6 +81,12 @@ def take(run: Run, record: Record) -> CellFigures:
         environment=read_environment(run, record),
         figures=tuple(measure(record)),
     )
+
+
+def identify(record: Record) -> Identity:
+    """What the series of its cell share."""
+    conditions = describe_conditions(record)
+    return record.target, record.device, record.backend, record.model, record.recipe, record.data, conditions
 
 
 def digest_samples(record: Record) -> str:

@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
+import numpy as np
+
 from bench.regress.environment import compare_environments
-from bench.regress.series import Point, Series
+from bench.regress.points import Point
+from bench.regress.series import Series
 from bench.stats import Estimate
 from bench.stats.changes import find_changes
 from bench.stats.levels import level_ratio, newest_p
@@ -45,7 +48,7 @@ def judge(series: Series, *, recent: int = RECENT) -> Judged:
     """The newest change of a series, if it lies within its `recent` newest points. Deterministic for a series."""
     points = series.points[-MOST:]
     series = Series(key=series.key, points=points, higher=series.higher, counted=series.counted)
-    values = [point.value for point in points]
+    values = points.values.tolist()
     if len(values) < 2:
         return Judged(series=series)
     place = find_fact(values, counted=series.counted)
@@ -60,11 +63,12 @@ def judge(series: Series, *, recent: int = RECENT) -> Judged:
 
 def find_fact(values: Sequence[float], *, counted: bool) -> int | None:
     """Where a figure without scatter last took another value; None where it did not, or where it scatters."""
-    steps = [place for place in range(1, len(values)) if values[place] != values[place - 1]]
-    if not steps:
+    given = np.asarray(values)
+    steps = np.flatnonzero(given[1:] != given[:-1]) + 1
+    if not len(steps):
         return None
-    constant = steps[-1] >= CONSTANT and len(set(values[: steps[0]])) == 1 and len(steps) == 1
-    return steps[-1] if counted or constant else None
+    constant = len(steps) == 1 and steps[0] >= CONSTANT
+    return int(steps[-1]) if counted or constant else None
 
 
 def judge_measured(series: Series, values: Sequence[float], recent: int) -> Judged:

@@ -10,7 +10,8 @@ from statistics import median
 
 from bench.records import Run
 from bench.regress.alarms import Alarm, Kind
-from bench.regress.series import ON_BOARD, History, Series, SeriesKey
+from bench.regress.history import History
+from bench.regress.series import ON_BOARD, Series, SeriesKey
 
 LATE = 2.0
 """A group of runs is missing once so many of its usual gaps have passed, and retired after `RETIRED` of them."""
@@ -73,9 +74,9 @@ def lacks(series: Series, runs: Sequence[Run], history: History) -> bool:
     """
     if len(runs) < 2:
         return False
-    if runs[-1].status == INTERRUPTED and (runs[-1].run_id, series.key.cell) not in history.silent:
+    if runs[-1].status == INTERRUPTED and history.explain_silence(runs[-1].run_id, series.key.cell) is None:
         return False
-    had = {point.run_id for point in series.points}
+    had = set(series.points.run_ids.tolist())
     if runs[-1].run_id in had or not had & {run.run_id for run in runs[-1 - LOOKED_BACK : -1]}:
         return False
     return not _is_on_another_board(series, runs[-1], history)
@@ -87,7 +88,7 @@ def _is_on_another_board(series: Series, run: Run, history: History) -> bool:
         return False
     alike = without_board(series.key)
     return any(
-        without_board(other.key) == alike and run.run_id in {point.run_id for point in other.points}
+        without_board(other.key) == alike and run.run_id in other.points.run_ids.tolist()
         for other in history.series.values()
     )
 
@@ -101,7 +102,7 @@ def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
     """The alarm of a series that the newest run lacks, with what that run says of its cell."""
     run, key = runs[-1], series.key
     first = find_first_lack(series, runs)
-    why = history.silent.get((run.run_id, key.cell), f"the run ({run.status}) has no such cell")
+    why = history.explain_silence(run.run_id, key.cell) or f"the run ({run.status}) has no such cell"
     return Alarm(
         kind=Kind.MISSING,
         series=key.text,
@@ -116,7 +117,7 @@ def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
 
 def find_first_lack(series: Series, runs: Sequence[Run]) -> Run:
     """The first run of the group after the last one that had the figure."""
-    had = {point.run_id for point in series.points}
+    had = set(series.points.run_ids.tolist())
     last = max(place for place, run in enumerate(runs) if run.run_id in had)
     return runs[last + 1]
 

@@ -9,9 +9,10 @@ from bench.records import Run
 from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
 from bench.regress.figures import read_figures
+from bench.regress.history import History, read_history
 from bench.regress.judge import MOST, RECENT, judge
 from bench.regress.missing import find_missing
-from bench.regress.series import History, pick_newest, read_history
+from bench.regress.series import pick_newest
 from bench.store import Store, Triage
 
 NEAR = 2

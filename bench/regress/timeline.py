@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import pairwise
 from types import MappingProxyType
 
 import numpy as np
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 
 from bench.records import SMALLEST_EFFECT, Run
 from bench.regress.environment import compare_environments
+from bench.regress.history import read_history
 from bench.regress.judge import MOST, find_fact, seed_of
-from bench.regress.series import Point, Series, read_history
+from bench.regress.points import Points
+from bench.regress.series import Series
 from bench.report.timeline import MOST_MARKS, Mark, Timeline
 from bench.stats.changes import find_changes
 from bench.stats.levels import level_ratio
-from bench.store import CellFigures
+from bench.store import NightFigures
 
 Said = dict[tuple[int, int], str]
 """Two environments, by the identity of the objects -> how they differ."""
@@ -29,7 +30,7 @@ deviations over 3 nights to 0.6 over 182, none of 40 did (least 4.95)."""
 
 
 def trace_history(
-    nights: Iterable[tuple[Run, Iterable[CellFigures]]], alarms: Mapping[str, str] = MappingProxyType({})
+    nights: Iterable[tuple[Run, NightFigures]], alarms: Mapping[str, str] = MappingProxyType({})
 ) -> list[Timeline]:
     """A time line for each series of two nights or more, of runs in the order of their start.
 
@@ -47,14 +48,14 @@ def trace_series(series: Iterable[Series], alarms: Mapping[str, str] = MappingPr
 def trace(series: Series, said: Said, alarm: str = "") -> Timeline:
     """One series with all its changes beyond the smallest effect. Deterministic."""
     points = series.points[-MOST:]
-    values = [point.value for point in points]
+    values = points.values.tolist()
     changes, size = mark_changes(series, points, values)
     environment, earlier = mark_environment(points, said)
     return Timeline(
         cell=series.key.cell,
         metric=series.key.metric,
         unit=series.key.unit,
-        at=tuple(point.at for point in points),
+        at=tuple(points.at.tolist()),
         values=tuple(values),
         changes=tuple(changes),
         environment=environment,
@@ -64,7 +65,7 @@ def trace(series: Series, said: Said, alarm: str = "") -> Timeline:
     )
 
 
-def mark_changes(series: Series, points: Sequence[Point], values: Sequence[float]) -> tuple[list[Mark], float]:
+def mark_changes(series: Series, points: Points, values: Sequence[float]) -> tuple[list[Mark], float]:
     """Each change in words, and the size of the newest."""
     fact = find_fact(values, counted=series.counted)
     if fact is not None:
@@ -75,7 +76,7 @@ def mark_changes(series: Series, points: Sequence[Point], values: Sequence[float
         return [], 0.0
     found: list[Mark] = []
     size = 0.0
-    if len(values) >= SCREENED and deviate(values) < SEEN:
+    if min(values) == max(values) or (len(values) >= SCREENED and deviate(values) < SEEN):
         return [], 0.0
     places = [change.index for change in find_changes(values, seed=seed_of(series), exact_from=len(values))]
     bounds = [0, *places, len(values)]
@@ -126,19 +127,18 @@ def percent(ratio: float) -> str:
     return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
 
 
-def mark_environment(points: Sequence[Point], said: Said) -> tuple[tuple[Mark, ...], int]:
+def mark_environment(points: Points, said: Said) -> tuple[tuple[Mark, ...], int]:
     """The facts that differ between neighbouring nights, of the newest `MOST_MARKS`, and how many more there are.
 
     `said`: what was found of two environments, which many series share.
     """
     marks = []
-    for place, (before, after) in enumerate(pairwise(points), 1):
-        if before.environment is after.environment:
-            continue
-        pair = id(before.environment), id(after.environment)
+    for place in (np.flatnonzero(np.diff(points.environments)) + 1).tolist():
+        before, after = (points.surroundings[points.environments[one]] for one in (place - 1, place))
+        pair = id(before), id(after)
         if pair not in said:
-            said[pair] = "; ".join(compare_environments(before.environment, after.environment))
+            said[pair] = "; ".join(compare_environments(before, after))
         if said[pair]:
-            marks.append((place, f"{after.at[:10]}: {said[pair]}"))
-    newest = tuple(Mark(place=place, text=text) for place, text in marks[-MOST_MARKS:])
+            marks.append((place, said[pair]))
+    newest = tuple(Mark(place=place, text=f"{points.at[place][:10]}: {text}") for place, text in marks[-MOST_MARKS:])
     return newest, len(marks) - len(newest)

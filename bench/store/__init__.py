@@ -3,7 +3,7 @@
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
 from bench.store.fence import Lease
-from bench.store.figures import CellFigures, Figure
+from bench.store.figures import CellFigures, Figure, Identity, Layout, NightFigures, State, gather
 from bench.store.leases import BoardState, Leases, Offer, Queued
 from bench.store.remeasured import Remeasured
 from bench.store.triage import STATES, Triage
@@ -13,12 +13,17 @@ __all__ = [
     "BoardState",
     "CellFigures",
     "Figure",
+    "Identity",
+    "Layout",
     "Lease",
     "Leases",
+    "NightFigures",
     "Offer",
     "Queued",
     "Remeasured",
+    "State",
     "Store",
     "Triage",
     "find_absent_file",
+    "gather",
 ]

@@ -22,7 +22,6 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from bench.errors import InvalidInput
 from bench.records import Record, Run
-from bench.store.figures import CellFigures
 from bench.store.remeasured import Remeasured
 from bench.store.upgrade import upgrade_record, upgrade_run
 
@@ -54,18 +53,9 @@ class StoredRemeasured:
     again: Remeasured
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFigures:
-    """The JSON of what a history takes from a run."""
-
-    record_version: int
-    cells: tuple[CellFigures, ...]
-
-
 RECORDS = TypeAdapter(StoredRecord)
 AGAIN = TypeAdapter(StoredRemeasured)
 RUNS = TypeAdapter(StoredRun)
-FIGURES = TypeAdapter(StoredFigures)
 
 
 def pack_record(record: Record) -> bytes:
@@ -81,16 +71,6 @@ def pack_run(run: Run) -> bytes:
 def pack_again(again: Remeasured) -> bytes:
     """The bytes of what was measured again. TypeError: as `pack_record`."""
     return pack(AGAIN, StoredRemeasured(record_version=RECORD_VERSION, again=again))
-
-
-def pack_figures(cells: tuple[CellFigures, ...]) -> bytes:
-    """The bytes of what a history takes from a run. TypeError: as `pack_record`."""
-    return pack(FIGURES, StoredFigures(record_version=RECORD_VERSION, cells=cells))
-
-
-def unpack_figures(packed: bytes, where: str) -> tuple[CellFigures, ...]:
-    """Inverse of `pack_figures`. InvalidInput: as `unpack_record`."""
-    return unpack(FIGURES, packed, where).cells
 
 
 def unpack_again(packed: bytes, where: str) -> Remeasured:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -17,17 +17,16 @@ from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
 from bench.store.codec import (
     pack_again,
-    pack_figures,
     pack_record,
     pack_run,
     unpack_again,
-    unpack_figures,
     unpack_record,
     unpack_run,
 )
 from bench.store.connect import connect, reading, writing
 from bench.store.fence import Lease, check_lease
-from bench.store.figures import CellFigures
+from bench.store.figures import NightFigures
+from bench.store.kept_figures import Seen, pack_figures, unpack_figures
 from bench.store.patience import Patience, persistent
 from bench.store.remeasured import Remeasured
 from bench.store.schema import CELLS, FIGURES, REMEASURED, RUNS, TRIAGE, prepare
@@ -170,25 +169,26 @@ class Store:
             rows = connection.execute(query).all()
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
 
-    def figures(self, run_id: str, made_by: str) -> tuple[CellFigures, ...] | None:
-        """What was kept of a run by code of this digest; None where nothing was, it is damaged, or a record was added since."""
-        query = select(FIGURES.c.body).join(RUNS, RUNS.c.run_id == FIGURES.c.run_id)
-        query = query.where(FIGURES.c.run_id == run_id, FIGURES.c.made_by == made_by)
+    def figures(self, run_ids: Sequence[str], made_by: str, seen: Seen) -> dict[str, NightFigures]:
+        """What was kept of these runs by code of this digest, without what is damaged or had a record added since."""
+        query = select(FIGURES.c.run_id, FIGURES.c.body).join(RUNS, RUNS.c.run_id == FIGURES.c.run_id)
+        query = query.where(FIGURES.c.run_id.in_(run_ids), FIGURES.c.made_by == made_by)
         with reading(self.engine, self.where) as connection:
-            body = connection.execute(query.where(FIGURES.c.touched_at == RUNS.c.touched_at)).scalar()
-        with suppress(InvalidInput):
-            return None if body is None else unpack_figures(body, f"{self.where}: figures of run {run_id}")
-        return None
+            rows = connection.execute(query.where(FIGURES.c.touched_at == RUNS.c.touched_at)).all()
+        found = {}
+        for run_id, body in rows:
+            with suppress(InvalidInput):
+                found[run_id] = unpack_figures(body, f"{self.where}: figures of run {run_id}", seen)
+        return found
 
-    @persistent
     def touched_at(self, run_id: str) -> str:
         """When a record was last added to a run: `keep_figures` is given what this said before the records were read."""
         with reading(self.engine, self.where) as connection:
             return connection.execute(select(RUNS.c.touched_at).where(RUNS.c.run_id == run_id)).scalar() or ""
 
-    def keep_figures(self, run_id: str, cells: tuple[CellFigures, ...], *, made_by: str, touched_at: str) -> None:
+    def keep_figures(self, run_id: str, night: NightFigures, *, made_by: str, touched_at: str) -> None:
         """Keeps what a history takes from a run in place of what was kept before. Unavailable: as `add`."""
-        body = pack_figures(cells)
+        body = pack_figures(night)
         with writing(self.engine, self.where) as connection:
             connection.execute(select(RUNS.c.run_id).where(RUNS.c.run_id == run_id).with_for_update())
             connection.execute(delete(FIGURES).where(FIGURES.c.run_id == run_id))

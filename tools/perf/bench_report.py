@@ -11,7 +11,8 @@ from time import perf_counter
 import numpy as np
 
 from bench.records import PairLaunch, Record
-from bench.regress.series import Point, Series, SeriesKey
+from bench.regress.points import Point, Points
+from bench.regress.series import Series, SeriesKey
 from bench.regress.timeline import trace_series
 from bench.report.page import write_dashboard
 from bench.stats import ratio
@@ -113,8 +114,8 @@ def make_series(place: int) -> Series:
         metric="latency",
         unit="ms",
     )
-    points = (
+    points = [
         Point(night=night, run_id=f"r{night}", at=f"2026-01-01T{night:04}", value=value)
         for night, value in enumerate(values.tolist())
-    )
-    return Series(key=key, points=tuple(points))
+    ]
+    return Series(key=key, points=Points.of(points))

@@ -18,8 +18,10 @@ from bench.records import Launch, PairLaunch, Record
 from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, Alarm, raise_alarms
 from bench.regress.figures import take
+from bench.regress.history import make_key
 from bench.regress.judge import judge
-from bench.regress.series import COUNTED, Point, Series, SeriesKey, make_key
+from bench.regress.points import Point, Points
+from bench.regress.series import COUNTED, Series, SeriesKey
 from bench.stats.ratio import choose_blocks
 from bench.store import Remeasured
 from tests.fake_records import record, run
@@ -43,7 +45,7 @@ class Source:
 
 
 NETWORK = Source(
-    key=make_key(take(run(), record("0", target="cpu", model="network")), "latency", "ms, host clock"),
+    key=make_key(take(run(), record("0", target="cpu", model="network")).identity, "latency", "ms, host clock"),
     cell="network",
     values=np.array([]),
     higher=False,
@@ -59,7 +61,7 @@ def make_sources(cells: Sequence[Record]) -> list[Source]:
         for start in range(len(cell.launches)):
             night = take(run(), replace(cell, launches=take_block(cell.launches, start)))
             for figure in night.figures:
-                key = make_key(night, figure.metric, figure.unit)
+                key = make_key(night.identity, figure.metric, figure.unit)
                 found.setdefault(key, []).append(figure.value)
                 about[key] = (cell.key, figure.higher)
     return [
@@ -85,11 +87,11 @@ def draw_series(sources: Sequence[Source], random: np.random.Generator, nights: 
 
 
 def make_series(source: Source, values: Values, digests: Sequence[str]) -> Series:
-    points = (
+    points = [
         Point(night=n, run_id=str(n), at=str(n), value=float(value), digest=digest, cell=source.cell)
         for n, (value, digest) in enumerate(zip(values, digests, strict=True))
-    )
-    return Series(key=source.key, points=tuple(points), higher=source.higher, counted=source.counted)
+    ]
+    return Series(key=source.key, points=Points.of(points), higher=source.higher, counted=source.counted)
 
 
 def take_sides(beside: Beside) -> tuple[Values, Values]:

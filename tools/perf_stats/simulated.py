@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from bench.records import Launch, PairLaunch
 from bench.regress.alarms import Kind, raise_alarms
 from bench.regress.judge import judge
-from bench.regress.series import Point, Series, SeriesKey
+from bench.regress.points import Point, Points
+from bench.regress.series import Series, SeriesKey
 from bench.stats import latency, median_interval, ratio
 from bench.stats.levels import level_ratio
 from bench.types import Clock
@@ -50,8 +51,8 @@ def as_series(number: int, values: Values) -> Series:
     key = SeriesKey(
         target="cpu", device="", backend="", model=str(number), recipe="", data="", conditions="", metric="", unit=""
     )
-    points = (Point(night=n, run_id=str(n), at=str(n), value=float(v)) for n, v in enumerate(values))
-    return Series(key=key, points=tuple(points))
+    points = [Point(night=n, run_id=str(n), at=str(n), value=float(v)) for n, v in enumerate(values)]
+    return Series(key=key, points=Points.of(points))
 
 
 def detection() -> Iterator[str]:

@@ -8,8 +8,9 @@ import pytest
 from nights import MACHINE, cell, figures, fill, history, night, quiet, several, stepped
 
 from bench.regress.alarms import Kind
+from bench.regress.history import read_history
 from bench.regress.night import judge_night
-from bench.regress.series import pick_newest, read_history
+from bench.regress.series import pick_newest
 from bench.store import Store
 from bench.types import Clock, Simulation, Status
 

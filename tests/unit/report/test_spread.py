@@ -14,8 +14,8 @@ from bench.commands.versus.sides import Asked
 from bench.errors import InvalidInput
 from bench.line.versus.until import Patience
 from bench.records import Launch, Run
+from bench.regress.history import read_history
 from bench.regress.missing import find_missing
-from bench.regress.series import read_history
 from bench.report.page import render_page
 from bench.report.spread import find_spreads
 from bench.store import Store
