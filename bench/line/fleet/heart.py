@@ -63,11 +63,15 @@ class Heart:
 
     def _work(self) -> None:
         while not self._ended.wait(self._leases.limit_s / BEATS):
-            with self._lock:
-                held = list(self._held)
-            for lease in held:
-                with suppress(PressbenchError):  # the next beat may reach the database again
-                    alive = self._leases.beat(lease)
-                    with self._lock:
-                        if lease in self._held:
-                            self._held[lease] = alive
+            self.beat()
+
+    def beat(self) -> None:
+        """Says once, for every lease that is held, that this process is there."""
+        with self._lock:
+            held = list(self._held)
+        for lease in held:
+            with suppress(PressbenchError):  # the next beat may reach the database again
+                alive = self._leases.beat(lease)
+                with self._lock:
+                    if lease in self._held:
+                        self._held[lease] = alive

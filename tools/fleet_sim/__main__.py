@@ -1,0 +1,56 @@
+"""What scheduling costs as a fleet grows: `make fleet-sim`, or `python -m tools.fleet_sim` with the options below.
+
+Prints for each number of boards: the cost of a cell, how busy each central step is, and the time of the run beside the least
+possible. The boards are simulated; what decides and stores is the product's own code. `record STORE` prints the table of
+durations anew, from the last run of a store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from tools.fleet_sim.durations import read_table, write_table
+from tools.fleet_sim.lab import Found, simulate
+
+MOST_MS = 1.0
+MOST_BUSY = 0.5
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.fleet_sim", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("record", nargs="*", help="`record STORE`: print the table of durations of a store's last run")
+    parser.add_argument("--boards", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--cells", type=int, default=100, help="for each board")
+    parser.add_argument("--database", help="URL of an empty database; without it a new SQLite file for each size")
+    options = parser.parse_args()
+    if options.record:
+        write_table(Path(options.record[1]))
+        return
+    for boards in options.boards:
+        with tempfile.TemporaryDirectory(prefix="pressbench-fleet-sim-") as folder:
+            database = options.database or str(Path(folder) / "pressbench.db")
+            found = simulate(
+                read_table(), boards=boards, cells=boards * options.cells, database=database, folder=Path(folder)
+            )
+        print(describe(found), flush=True)
+
+
+def describe(found: Found) -> str:
+    """A few lines."""
+    busy = {"host": found.host_s / found.took_s, "database": found.database_s / found.took_s}
+    shares = ", ".join(f"{name} {share:.1%} busy" for name, share in busy.items())
+    return (
+        f"{found.boards} boards, {found.cells} cells: {found.host_ms:.3f} ms of the host and "
+        f"{found.database_ms:.3f} ms of the database a cell ({found.transactions / found.cells:.2f} transactions)\n"
+        f"  {shares}; {found.took_s:.0f} s, the least possible {found.ideal_s:.0f} s "
+        f"({found.took_s / found.ideal_s:.3f} x); simulated in {found.real_s:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
