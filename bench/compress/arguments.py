@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
+from functools import cache
 from types import NoneType, UnionType
-from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from bench.config.grammar import Value
@@ -55,7 +55,7 @@ class Argument:
         return f"{text} {self.within}" if self.within else text
 
 
-@lru_cache(maxsize=None)
+@cache
 def arguments(cls: type) -> tuple[Argument, ...]:
     """The arguments of a step's class, in order. Raises `TypeError` for a field that a recipe's text cannot express."""
     hints = get_type_hints(cls, include_extras=True)

@@ -6,11 +6,11 @@ old number, and `bench.store.Store.add` refuses what it measured. Whether a cloc
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
-from sqlalchemy import ColumnElement, Connection, Float, delete, func, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Float, delete, func, insert, literal_column, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from bench.errors import InvalidInput
@@ -143,33 +143,44 @@ class Leases:
         holder = parse(row.owner)
         return [row.owner] if holder is not None and has_ended(holder) else []
 
-    def beat(self, lease: Lease) -> bool:
-        """Makes the lease last `limit_s` from now. False: it ended and the board was taken or released since."""
-        return self._change(lease, {}, ends=True)
+    @persistent
+    def beat(self, held: Collection[Lease]) -> frozenset[Lease]:
+        """Makes leases last `limit_s` from now, in one transaction. Those that do: of the others the board was taken or released."""
+        places = [(lease.place, lease.fence) for lease in held]
+        ours = tuple_(BOARDS.c.place, BOARDS.c.fence).in_(places) & (BOARDS.c.owner != "")
+        with writing(self.store.engine, self.store.where) as connection:
+            connection.execute(update(BOARDS).where(ours).values(ends_at=now_in(connection) + self.limit_s))
+            rows = connection.execute(select(BOARDS.c.place, BOARDS.c.fence).where(ours)).all()
+        return frozenset(Lease(place=row.place, fence=row.fence) for row in rows)
 
-    def note(self, lease: Lease, doing: str, hottest_c: float | None = None) -> bool:
-        """Writes down what the board does, and how hot it was. False: as of `beat`."""
+    @persistent
+    def note(
+        self, lease: Lease, doing: str, hottest_c: float | None = None, *, run_id: str = "", done: int = 0
+    ) -> bool:
+        """Writes down what the board does, how hot it was, and that at least `done` cells of its run are stored. False: the
+        board was taken or released since."""
         heat = BOARDS.c.hottest_c if hottest_c is None else hottest_c
-        return self._change(lease, {"doing": doing, "hottest_c": heat})
+        with writing(self.store.engine, self.store.where) as connection:
+            noted = connection.execute(update(BOARDS).where(holds(lease)).values(doing=doing, hottest_c=heat))
+            if run_id:
+                behind = (QUEUE.c.run_id == run_id) & (QUEUE.c.done < done)
+                connection.execute(update(QUEUE).where(behind).values(done=done))
+        return noted.rowcount > 0
 
     @persistent
     def judge(self, lease: Lease, trouble: str) -> bool:
-        """Keeps what a check of the board found, "" for nothing. False: as of `beat`."""
+        """Keeps what a check of the board found, "" for nothing. False: as of `note`."""
         with writing(self.store.engine, self.store.where) as connection:
             now = now_in(connection)
             done = connection.execute(update(BOARDS).where(holds(lease)).values(trouble=trouble, trouble_at=now))
         return done.rowcount > 0
 
+    @persistent
     def release(self, lease: Lease) -> None:
         """Frees the board for the next one, unless it has it already."""
-        self._change(lease, {"owner": "", "run_id": "", "doing": "", "ends_at": 0.0})
-
-    @persistent
-    def _change(self, lease: Lease, values: Mapping[str, object], *, ends: bool = False) -> bool:
         with writing(self.store.engine, self.store.where) as connection:
-            later = {"ends_at": now_in(connection) + self.limit_s} if ends else {}
-            done = connection.execute(update(BOARDS).where(holds(lease)).values({**values, **later}))
-        return done.rowcount > 0
+            free = {"owner": "", "run_id": "", "doing": "", "ends_at": 0.0}
+            connection.execute(update(BOARDS).where(holds(lease)).values(free))
 
     @persistent
     def boards(self) -> list[BoardState]:
@@ -201,12 +212,6 @@ class Leases:
         with writing(self.store.engine, self.store.where) as connection:
             connection.execute(delete(QUEUE).where(QUEUE.c.run_id == run_id))
             connection.execute(insert(QUEUE).values(run_id=run_id, began_at=now_in(connection), **values))
-
-    @persistent
-    def advance(self, run_id: str, done: int) -> None:
-        """How many of its cells are stored."""
-        with writing(self.store.engine, self.store.where) as connection:
-            connection.execute(update(QUEUE).where(QUEUE.c.run_id == run_id).values(done=done))
 
     @persistent
     def queue(self) -> list[Queued]:

@@ -14,9 +14,6 @@ from pathlib import Path
 from tools.fleet_sim.durations import read_table, write_table
 from tools.fleet_sim.lab import Found, simulate
 
-MOST_MS = 1.0
-MOST_BUSY = 0.5
-
 
 def main() -> None:
     """Reads the command line."""
@@ -42,11 +39,14 @@ def main() -> None:
 
 def describe(found: Found) -> str:
     """A few lines."""
-    busy = {"host": found.host_s / found.took_s, "database": found.database_s / found.took_s}
-    shares = ", ".join(f"{name} {share:.1%} busy" for name, share in busy.items())
+    steps = {"scheduling": found.host_s, "packing records": found.packing_s, "database": found.database_s}
+    cost = ", ".join(f"{name} {seconds / found.cells * 1e3:.2f} ms" for name, seconds in steps.items())
+    busy = {"host": found.host_s + found.packing_s, "database": found.database_s}
+    shares = ", ".join(f"{name} {seconds / found.took_s:.2%} busy" for name, seconds in busy.items())
     return (
-        f"{found.boards} boards, {found.cells} cells: {found.host_ms:.3f} ms of the host and "
-        f"{found.database_ms:.3f} ms of the database a cell ({found.transactions / found.cells:.2f} transactions)\n"
+        f"{found.boards} boards, {found.cells} cells: a cell costs {cost} "
+        f"({found.database_cpu_s / found.cells * 1e3:.2f} ms of it processor; "
+        f"{found.transactions / found.cells:.2f} transactions)\n"
         f"  {shares}; {found.took_s:.0f} s, the least possible {found.ideal_s:.0f} s "
         f"({found.took_s / found.ideal_s:.3f} x); simulated in {found.real_s:.0f} s"
     )

@@ -14,7 +14,9 @@ from types import TracebackType
 
 from sqlalchemy import Engine, event
 
-STACK_NOTE = "pressbench-sim"
+from bench.records import Record
+from bench.store import database
+from bench.store.codec import pack_record
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -31,11 +33,13 @@ class Actor:
 
 @dataclass(slots=True)
 class Meter:
-    """Real seconds: `db_wall` and `db_cpu` while a connection of the database is held, and the `statements`."""
+    """Real seconds while a connection of the database is held, and of the processor alone; `packing`: processor seconds that
+    records are made into bytes."""
 
     db_wall: float = 0.0
     db_cpu: float = 0.0
     transactions: int = 0
+    packing: float = 0.0
 
     def watch(self, engine: Engine) -> None:
         """Times each use of a connection. Only one thread runs at a time, so that one start is enough."""
@@ -49,8 +53,15 @@ class Meter:
             self.db_cpu += time.process_time() - start[1]
             self.transactions += 1
 
+        def timed(record: Record) -> bytes:
+            begun = time.process_time()
+            body = pack_record(record)
+            self.packing += time.process_time() - begun
+            return body
+
         event.listen(engine, "checkout", out)
         event.listen(engine, "checkin", back)
+        database.pack_record = timed
 
 
 @dataclass(slots=True)
@@ -80,7 +91,7 @@ class Clock:
             actor.over = True
             self._back.release()
 
-        actor = Actor(thread=Thread(target=run, daemon=True, name=STACK_NOTE), turn=Semaphore(0))
+        actor = Actor(thread=Thread(target=run, daemon=True), turn=Semaphore(0))
         self._put(actor, 0.0)
 
     def run(self) -> None:
@@ -142,7 +153,9 @@ class Changed:
     def __enter__(self) -> bool:
         return True
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
         return None
 
     def wait(self, timeout: float | None = None) -> bool:

@@ -69,9 +69,8 @@ class Heart:
         """Says once, for every lease that is held, that this process is there."""
         with self._lock:
             held = list(self._held)
-        for lease in held:
-            with suppress(PressbenchError):  # the next beat may reach the database again
-                alive = self._leases.beat(lease)
-                with self._lock:
-                    if lease in self._held:
-                        self._held[lease] = alive
+        with suppress(PressbenchError):  # the next beat may reach the database again
+            alive = self._leases.beat(held) if held else frozenset()
+            with self._lock:
+                for lease in self._held.keys() & set(held):
+                    self._held[lease] = lease in alive

@@ -16,7 +16,7 @@ from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry, bind
 from bench.line.fleet.shares import Share, Shares
 from bench.line.plan import PlannedCell
-from bench.line.run import Surroundings, make_setting
+from bench.line.run import Surroundings
 from bench.reach.base import Reach
 from bench.reach.open import Reaches
 from bench.records import Record
@@ -145,7 +145,7 @@ def _use(board: Board, lease: Lease, run: Together) -> str:
 
 def _make_state(board: Board, run: Together, reaches: Reaches, faults: Faults) -> RunState:
     """The state of one board: its own baselines, the rest is the run's."""
-    setting, stages = make_setting(run.state.plan, run.around, reaches), run.around.stages
+    setting, stages = replace(run.state.setting, reaches=reaches), run.around.stages
 
     def progress(what: str, fraction: float) -> None:
         with run.telling:
@@ -190,19 +190,29 @@ def _measure_shares(turn: Turn) -> None:
     shares, name = turn.run.shares, turn.board.name
     while share := shares.take(name):
         try:
-            goes_on = all(_measure(share, place, cell, turn) for place, cell in share.on(name))
+            goes_on = _measure_share(share, turn)
         finally:
             shares.put(share)
         if not goes_on:
             return
 
 
-def _measure(share: Share, place: int, cell: PlannedCell, turn: Turn) -> bool:
-    """Measures and stores one cell; whether the board goes on. A cell that the board is to blame for is not stored."""
+def _measure_share(share: Share, turn: Turn) -> bool:
+    """Measures what is left of a share; whether the board goes on. What was measured and what comes next is noted at once:
+    of a thousand boards, each transaction counts."""
+    cells = share.on(turn.board.name)
+    words = [f"{cell.model.name} / {cell.recipe.name} on {cell.backend.title}" for _, cell in cells]
+    turn.run.leases.note(turn.lease, words[0])
+    nexts = [*words[1:], ""]
+    return all(_measure(share, place, cell, after, turn) for (place, cell), after in zip(cells, nexts, strict=True))
+
+
+def _measure(share: Share, place: int, cell: PlannedCell, after: str, turn: Turn) -> bool:
+    """Measures and stores one cell; whether the board goes on. A cell that the board is to blame for is not stored.
+    `after`: the board's next one, in words."""
     run = turn.run
     if run.shares.stopped or run.heart.lost(turn.lease):
         return False
-    run.leases.note(turn.lease, f"{cell.model.name} / {cell.recipe.name} on {cell.backend.title}")
     turn.faults.found = None
     with run.judging:
         record = run.around.run_cell(cell, turn.state)
@@ -215,10 +225,10 @@ def _measure(share: Share, place: int, cell: PlannedCell, turn: Turn) -> bool:
         run.tell(f"board {turn.board.name}: {error}: {cell.model.name} / {cell.recipe.name} is measured again")
         return False
     run.shares.finish(share, place)
-    run.leases.note(turn.lease, "", find_heat(record))
     with run.telling:
         done = run.shares.done
-        run.leases.advance(run.state.run_id, run.done_before + done)
+        stored = run.done_before + done
+        run.leases.note(turn.lease, after, find_heat(record), run_id=run.state.run_id, done=stored)
         run.around.on_cell(record, done, run.shares.total)
     return True
 

@@ -90,16 +90,26 @@ def test_of_many_who_ask_at_once_each_board_goes_to_one(store):
 def test_a_heartbeat_keeps_a_board_and_without_one_the_next_takes_it_with_a_higher_number(store, leases):
     lease = leases.take(BOTH[:1], "r1")
     pass_time(store, 50)
-    assert leases.beat(lease)
+    assert leases.beat([lease]) == {lease}
     pass_time(store, 50)
     assert other(store).take(BOTH[:1], "r2") is None
     pass_time(store, 11)
     later = other(store).take(BOTH[:1], "r2")
     assert later.fence > lease.fence
-    assert not leases.beat(lease)
+    assert not leases.beat([lease])
     assert not leases.note(lease, "still here")
     leases.release(lease)
     assert leases.take(BOTH[:1], "r3") is None
+
+
+def test_all_leases_of_a_process_are_kept_at_once_and_one_that_was_lost_is_named(store, leases):
+    first, second = leases.take(BOTH, "r1"), leases.take(BOTH, "r2")
+    pass_time(store, 50)
+    leases.release(first)
+    assert leases.beat([first, second]) == {second}
+    pass_time(store, 50)
+    assert other(store).take(BOTH, "r3").place == first.place
+    assert other(store).take(BOTH, "r4") is None
 
 
 def test_a_holder_that_hung_and_wakes_up_cannot_write_over_the_next_one(store, leases):
@@ -123,7 +133,7 @@ def test_the_clocks_of_hosts_play_no_part(store, leases, monkeypatch):
     lease = leases.take(BOTH[:1], "r1")
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert other(store).take(BOTH[:1], "r2") is None
-    assert leases.beat(lease)
+    assert leases.beat([lease]) == {lease}
     assert leases.clock() > 1.7e9
 
 
@@ -152,7 +162,9 @@ def test_the_queue_has_the_runs_that_go_on_and_when_they_end_at_their_pace(store
     store.begin_run(run())
     leases.enqueue(RUN, sku="orin", boards=2, cells=10, done=4)
     assert [(one.cells, one.done, one.ends_in_s) for one in leases.queue()] == [(10, 4, None)]
-    leases.advance(RUN, 7)
+    lease = leases.take(BOTH[:1], RUN)
+    leases.note(lease, "", run_id=RUN, done=7)
+    leases.note(lease, "", run_id=RUN, done=6)  # of a thread that was overtaken
     (going,) = leases.queue()
     assert going.done == 7
     assert going.ends_in_s is not None

@@ -58,7 +58,7 @@ def test_a_database_that_goes_away_and_comes_back_is_waited_for(server):
         store.add(record(reasons=("again",)), lease)
         thread.join()
         assert [one.reasons for one in store.records()] == [("again",)]
-        assert leases.beat(lease)
+        assert leases.beat([lease])
         assert len(lines) == 1
         assert "the database does not answer: trying again for 60 s" in lines[0]
         stale = replace(lease, fence=lease.fence - 1)
@@ -104,7 +104,7 @@ def test_a_run_takes_again_the_board_it_has_with_a_higher_number(tmp_path):
         assert leases.take(BOARD, "r2") is None
         again = leases.take(BOARD, "r1")
         assert again.fence > first.fence
-        assert not leases.beat(first)
+        assert not leases.beat([first])
 
 
 def test_a_board_of_a_process_of_this_machine_that_has_ended_is_free_at_once(tmp_path):
