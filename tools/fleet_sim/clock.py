@@ -61,7 +61,7 @@ class Meter:
 
         event.listen(engine, "checkout", out)
         event.listen(engine, "checkin", back)
-        database.pack_record = timed
+        vars(database)["pack_record"] = timed
 
 
 @dataclass(slots=True)
