@@ -55,9 +55,13 @@ class Argument:
         return f"{text} {self.within}" if self.within else text
 
 
-@cache
 def arguments(cls: type) -> tuple[Argument, ...]:
     """The arguments of a step's class, in order. Raises `TypeError` for a field that a recipe's text cannot express."""
+    return _read(cls)
+
+
+@cache
+def _read(cls: Any) -> tuple[Argument, ...]:
     hints = get_type_hints(cls, include_extras=True)
     found = []
     for item in fields(cls):

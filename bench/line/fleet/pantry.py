@@ -46,24 +46,27 @@ class Pantry:
         self._uses, self._ahead = uses, ahead
         self._is_due: Callable[[PlannedCell], bool] = lambda _cell: True
         self._made, self._begun = dict[tuple[object, ...], Made](), set[tuple[object, ...]]()
-        self._todo, self._urgent = deque(cells), deque[Made]()
+        self._todo, self._urgent = deque(cells), list[Made]()
+        self._ready = 0
         self._changed, self._ended = Condition(), False
         self._thread = Thread(target=self._work, name="pressbench-pantry", daemon=True)
 
     def take(self, cell: PlannedCell) -> Ready:
         """Waits for a cell. Raises what making it ready raised."""
+        place = place_of(cell)
         with self._changed:
-            made = self._made.get(place_of(cell)) or self._add(cell)
+            made = self._made.get(place) or self._add(cell, place)
             if not made.result.done():
                 self._urgent.append(made)
-            self._changed.notify_all()
-        while not wait([made.result], LOOK_S).done:
+                self._changed.notify_all()
+        while not made.result.done() and not wait([made.result], LOOK_S).done:
             continue
         with self._changed:
             made.uses -= 1
-            if made.uses <= 0 and self._made.get(place_of(cell)) is made:
-                del self._made[place_of(cell)]
-            self._changed.notify_all()
+            if made.uses <= 0 and self._made.get(place) is made:
+                del self._made[place]
+                self._ready -= 1
+                self._changed.notify_all()
         return made.result.result()
 
     def ask(self, cluster: Cluster) -> None:
@@ -91,26 +94,25 @@ class Pantry:
         interrupt(self._thread)
         self._thread.join(STOP_S)
 
-    def _add(self, cell: PlannedCell) -> Made:
-        place = place_of(cell)
+    def _add(self, cell: PlannedCell, place: tuple[object, ...]) -> Made:
         self._begun.add(place)
         self._made[place] = Made(cell=cell, result=Future(), uses=self._uses)
         return self._made[place]
 
     def _next(self) -> Made | None:
         """What to make now; None for nothing yet."""
-        self._urgent = deque(made for made in self._urgent if not made.result.done())
+        self._urgent = [made for made in self._urgent if not made.result.done()]
         for made in self._urgent:
             if self._is_due(made.cell):
                 self._urgent.remove(made)
                 return made
-        if sum(made.result.done() for made in self._made.values()) >= self._ahead:
+        if self._ready >= self._ahead:
             return None
         while self._todo and place_of(self._todo[0]) in self._begun:
             self._todo.popleft()
         for cell in islice(self._todo, LOOK_AHEAD):
-            if place_of(cell) not in self._begun and self._is_due(cell):
-                return self._add(cell)
+            if (place := place_of(cell)) not in self._begun and self._is_due(cell):
+                return self._add(cell, place)
         return None
 
     def _work(self) -> None:
@@ -121,6 +123,8 @@ class Pantry:
                     if made is None:
                         self._changed.wait(LOOK_S)
                 if made is not None:
+                    with self._changed:
+                        self._ready += 1  # it counts from its beginning: this thread makes one at a time
                     fill(made.cell, made.result, self._state)
         except KeyboardInterrupt:  # of `interrupt`
             return

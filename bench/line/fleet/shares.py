@@ -130,7 +130,7 @@ class Shares:
                     return True
                 if not any(lane.out for lane in lanes):
                     return False
-                self._changed.wait()  # `stop` wakes all: 1,000 boards that looked twice a second would be work of their own
+                self._changed.wait()  # no need to look: `put`, `leave` and `stop` wake it
         return False
 
     def pause(self, seconds: float) -> None:

@@ -232,15 +232,18 @@ def test_a_board_that_fails_its_check_is_taken_out_with_an_alarm_and_the_others_
 
 
 def test_a_board_that_was_taken_out_is_checked_again_and_measures_when_it_is_back(lab):
-    back, lab.broken = threading.Event(), dict.fromkeys("bc", "off")
+    begun, back, lab.broken = threading.Event(), threading.Event(), dict.fromkeys("bc", "off")
 
     def repair(line):
         if "board b was taken out" in line:
+            assert begun.wait(60)  # or b would be back, and measure all, before a begins
             lab.broken.pop("b")
         if "board b is back" in line:
             back.set()
 
     def wait(board, cell):
+        if board == "a":
+            begun.set()
         assert back.wait(60)  # the other goes on until this one is back
         if board == "a" and cell.recipe.name == "half":
             raise BoardLost("a is off")
