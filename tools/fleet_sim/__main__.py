@@ -2,7 +2,7 @@
 
 Prints for each number of boards: the cost of a cell, how busy each central step is, and the time of the run beside the least
 possible. The boards are simulated; what decides and stores is the product's own code. `record STORE` prints the table of
-durations anew, from the last run of a store.
+durations again, from the last run of a store.
 """
 
 from __future__ import annotations

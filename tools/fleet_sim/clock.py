@@ -33,7 +33,7 @@ class Actor:
 
 @dataclass(slots=True)
 class Meter:
-    """Real seconds while a connection of the database is held, and of the processor alone; `packing`: processor seconds that
+    """Real seconds while a connection of the database is held, and processor time only; `packing`: processor seconds that
     records are made into bytes."""
 
     db_wall: float = 0.0
