@@ -133,6 +133,7 @@ def test_runtimes_stand_side_by_side_and_why_is_read_without_scrolling(watched, 
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+@pytest.mark.parametrize("watched", [1400], indirect=True)
 def test_every_point_of_the_table_is_drawn(watched, tmp_path):
     cells = [cell for cell in suite() if cell.model == "resnet8"]
     write_dashboard(cells, [run()], tmp_path / "d.html")
@@ -144,6 +145,7 @@ def test_every_point_of_the_table_is_drawn(watched, tmp_path):
     assert set(labels) == {c.recipe for c in cells if c.cost}
 
 
+@pytest.mark.parametrize("watched", [1400], indirect=True)
 def test_hostile_names_are_shown_and_never_run(watched, tmp_path):
     cells = []
     for number, name in enumerate(HOSTILE):

@@ -19,6 +19,8 @@ WORKED = {
     "own task": ("task_networks:mlp", numbers, "task_networks:Huber", "neurons(amount=0.5)"),
 }
 """What -> model, data set, task, and the step that makes it narrower."""
+SLOW = ("segmentation", "answers")
+"""tests/contract/test_steps_of_tasks.py takes the steps on them too."""
 IN_FLOAT = "float32"
 """In a reason: what the runtime kept in floats is named, and the cell untrusted."""
 
@@ -32,7 +34,9 @@ def run(*arguments, code=0):
     return quick_run.run("--backend", "ort", *arguments, code=code)
 
 
-@pytest.mark.parametrize("kind", WORKED)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow) if kind in SLOW else kind for kind in WORKED]
+)
 def test_a_users_network_is_pruned_trained_quantized_and_distilled_on_its_own_data(kind, tmp_path):
     model, make, task, narrow = WORKED[kind]
     recipes = {

@@ -28,6 +28,8 @@ NETWORKS = {
     "regression": ("x=N,8",),
     "scaled": ("scale=", "x=N,8"),
 }
+ENCODER = pytest.param("encoder", marks=pytest.mark.slow)
+"""In a matrix of steps; the others are in it quickly."""
 
 
 def model(name: str, *inputs: str) -> Model:
@@ -67,7 +69,7 @@ def test_inputs_keep_names_types_and_the_numbers_they_take(cache):
     assert (mask.name, mask.shape, mask.dtype, mask.is_mask) == ("attention_mask", (-1, 12), "int64", True)
 
 
-@pytest.mark.parametrize("name", ["encoder", "recurrent", "regression"])
+@pytest.mark.parametrize("name", [ENCODER, "recurrent", "regression"])
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -147,7 +149,7 @@ def test_outputs_that_are_not_rows_of_tensors_are_refused(monkeypatch, what, say
         build(Model(name="n", factory="several_inputs:scaled", input_shape=(8,)), 0)
 
 
-@pytest.mark.parametrize("name", ["encoder", "recurrent"])
+@pytest.mark.parametrize("name", [ENCODER, "recurrent"])
 @pytest.mark.parametrize(
     "recipe", ["threshold(value=1e-12)", "prune(amount=0.5)", "lowrank(rank_ratio=0.5)", "share(bits=3)"]
 )
