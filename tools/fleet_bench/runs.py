@@ -76,10 +76,10 @@ def run_through(lab: Lab, asked: Asked, hear: Callable[[Running | None], None] =
         try:
             process.wait(max(1.0, end - time.monotonic()))
         except subprocess.TimeoutExpired:
-            process.kill()
             raise Unavailable(f"no end after {LIMIT_S:g} s: {said(lab)}") from None
         finally:
             hear(None)
+            process.kill()
         if find_status(lab) == "finished":
             return
         if process.returncode == 2:
