@@ -62,8 +62,8 @@ def test_every_recipe_given_to_a_command_reads(page: Path) -> None:
 
 @every_page
 def test_every_make_target_named_exists(page: Path) -> None:
-    known = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = {found[1] for line in [*spans(page), *shell_lines(page)] if (found := re.match(r"make ([a-z0-9]+)", line))}
+    known = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = {found[1] for line in [*spans(page), *shell_lines(page)] if (found := re.match(r"make ([a-z0-9-]+)", line))}
     assert named <= known
 
 
