@@ -77,6 +77,10 @@ fleet-bench: setup
 	@$(BIN)/python -c 'import distributed' 2>/dev/null || $(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[cluster]'
 	$(BIN)/python -m tools.fleet_bench $(FLEET)
 
+# What scheduling costs with 10, 100 and 1,000 simulated boards; FLEET_SIM holds further options.
+fleet-sim: setup
+	$(BIN)/python -m tools.fleet_sim $(FLEET_SIM)
+
 papers: setup
 	$(BIN)/python -m tools.papers
 

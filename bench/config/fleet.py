@@ -93,7 +93,8 @@ def load_fleet(path: Path) -> Fleet:
     written = read_toml(path, FleetFile)
     if not written.boards:
         raise InvalidInput(f"{path}: key 'boards' is empty: add [boards.NAME] with sku, target and host")
-    found = [_make_board(name, board, path) for name, board in written.boards.items()]
+    read: dict[str, Target] = {}
+    found = [_make_board(name, board, path, read) for name, board in written.boards.items()]
     _check_places(found, path)
     targets: dict[str, tuple[str, str]] = {}
     for name, board in written.boards.items():
@@ -107,12 +108,15 @@ def load_fleet(path: Path) -> Fleet:
     return Fleet(path=path, boards=tuple(found), targets=named)
 
 
-def _make_board(name: str, board: FleetBoard, path: Path) -> Board:
+def _make_board(name: str, board: FleetBoard, path: Path, read: dict[str, Target]) -> Board:
+    """`read`: text of a target -> the target, of the boards before: a file for all of a SKU is read once."""
     key = f"{path}: key 'boards.{name}"
     for text, where in ((name, key), (board.sku, f"{key}.sku")):
         if not NAME.fullmatch(text):
             raise InvalidInput(f"{where}': a name of letters, digits, '.', '_' and '-', found {text!r}")
-    target = _find_target(board, path, f"{key}.target'")
+    if board.target not in read:
+        read[board.target] = _find_target(board, path, f"{key}.target'")
+    target = read[board.target]
     given = {own: text for own in KEYS if (text := getattr(board, own))}
     _check_given(given, target.reach, key)
     return Board(

@@ -1,4 +1,4 @@
-"""What scheduling costs as a fleet grows: `make fleet-sim`, or `python -m tools.fleet_sim` with the options below.
+"""What scheduling costs as a fleet grows: `make fleet-sim`, or `python -m tools.fleet_sim`.
 
 Prints for each number of boards: the cost of a cell, how busy each central step is, and the time of the run beside the least
 possible. The boards are simulated; what decides and stores is the product's own code. `record STORE` prints the table of

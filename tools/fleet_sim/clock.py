@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock, Semaphore, Thread
 from types import TracebackType
-
-from sqlalchemy import Engine, event
+from typing import TypeVar
 
 from bench.records import Record
 from bench.store import database
 from bench.store.codec import pack_record
+from bench.store.patience import Patience
+
+Found = TypeVar("Found")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -33,35 +36,42 @@ class Actor:
 
 @dataclass(slots=True)
 class Meter:
-    """Real seconds while a connection of the database is held, and processor time only; `packing`: processor seconds that
-    records are made into bytes."""
+    """Real seconds in which the database is asked something, and processor seconds of it on this side; `packing`: processor
+    seconds in which records are made into bytes."""
 
     db_wall: float = 0.0
     db_cpu: float = 0.0
     transactions: int = 0
     packing: float = 0.0
 
-    def watch(self, engine: Engine) -> None:
-        """Times each use of a connection. Only one thread runs at a time, so that one start is enough."""
-        start = [0.0, 0.0]
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Times whatever is asked of the database, through the one door of it. Only one thread runs at a time."""
+        persist = Patience.persist
 
-        def out(*_given: object) -> None:
-            start[:] = time.perf_counter(), time.process_time()
+        def timed(patience: Patience, work: Callable[[], Found]) -> Found:
+            wall, processor, packing = time.perf_counter(), time.process_time(), self.packing
+            try:
+                return persist(patience, work)
+            finally:
+                packing = self.packing - packing
+                self.db_wall += time.perf_counter() - wall - packing
+                self.db_cpu += time.process_time() - processor - packing
+                self.transactions += 1
 
-        def back(*_given: object) -> None:
-            self.db_wall += time.perf_counter() - start[0]
-            self.db_cpu += time.process_time() - start[1]
-            self.transactions += 1
-
-        def timed(record: Record) -> bytes:
+        def pack(record: Record) -> bytes:
             begun = time.process_time()
             body = pack_record(record)
             self.packing += time.process_time() - begun
             return body
 
-        event.listen(engine, "checkout", out)
-        event.listen(engine, "checkin", back)
-        vars(database)["pack_record"] = timed
+        Patience.persist = timed  # type: ignore[method-assign,assignment]
+        vars(database)["pack_record"] = pack
+        try:
+            yield
+        finally:
+            Patience.persist = persist  # type: ignore[method-assign]
+            vars(database)["pack_record"] = pack_record
 
 
 @dataclass(slots=True)

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench.config.fleet import Board
+from bench.line.ahead import MOST_AHEAD
 from bench.line.cell import RunState
 from bench.line.fleet.heart import BEATS, Heart
 from bench.line.fleet.pantry import Pantry
 from bench.line.fleet.serve import Together, serve
-from bench.line.fleet.shares import Shares, make_shares
+from bench.line.fleet.shares import Shares, make_shares, order_ahead
 from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan
 from bench.line.run import Surroundings, begin, make_setting
 from bench.reach.local import Local
@@ -60,19 +61,20 @@ def simulate(table: Sequence[Lasted], *, boards: int, cells: int, database: str,
     plan, lasted = _plan(table, boards, cells, folder)
     meter = Meter()
     clock = Clock(meter=meter)
+    boards_of = find_boards(plan.request)
+    record = make_record(sum(one.record_bytes for one in table) // len(table))
     with Store.open(database) as store:
         run = begin(plan.request)
         store.begin_run(run)
-        meter.watch(store.engine)
         start = time.process_time()
-        shares = Shares(make_shares(plan, [board.name for board in find_boards(plan.request)]), Changed(clock))
+        cut = make_shares(plan, [board.name for board in boards_of])
+        shares, ahead = Shares(cut, Changed(clock)), order_ahead(cut, boards)
         clock.host += time.process_time() - start
-        simulated = _Boards(
-            clock=clock, table=lasted, record=make_record(sum(one.record_bytes for one in table) // len(table))
-        )
-        together = _put_together(plan, run.run_id, shares, store, simulated, folder)
-        with together.pantry:
-            _go(find_boards(plan.request), together, clock)
+        simulated = _Boards(clock=clock, table=lasted, record=record)
+        together = _put_together(plan, run.run_id, store, simulated, folder, shares, ahead)
+        together.leases.enqueue(run.run_id, sku="sim", boards=boards, cells=cells, done=0)
+        with together.pantry, meter.watching():
+            _go(boards_of, together, clock)
         stored = len(store.done_keys(run.run_id))
         if (stored, shares.done) != (cells, cells):
             raise RuntimeError(f"{cells} cells, {stored} stored, {shares.done} counted")
@@ -183,7 +185,9 @@ def _draw(samples: int) -> Record:
     )
 
 
-def _put_together(plan: Plan, run_id: str, shares: Shares, store: Store, boards: _Boards, folder: Path) -> Together:
+def _put_together(
+    plan: Plan, run_id: str, store: Store, boards: _Boards, folder: Path, shares: Shares, ahead: Sequence[PlannedCell]
+) -> Together:
     around = Surroundings(
         store=store,
         cache=folder / "cache",
@@ -201,13 +205,11 @@ def _put_together(plan: Plan, run_id: str, shares: Shares, store: Store, boards:
         make_ready=lambda _cell, _state: made,
     )
     leases = Leases(store=store)
-    used = find_boards(plan.request)
-    leases.enqueue(run_id, sku="sim", boards=len(used), cells=len(plan.cells), done=0)
     return Together(
         around=around,
         state=state,
         shares=shares,
-        pantry=Pantry(plan.cells, state, uses=1),
+        pantry=Pantry(ahead, state, uses=1, ahead=max(MOST_AHEAD, 2 * len(plan.target.devices))),
         leases=leases,
         heart=Heart(leases),
         find_trouble=lambda _target, _reach: "",

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from bench.config import fleet as fleet_config
 from bench.config.fleet import load_fleet, spread_over
 from bench.config.target import load_target
 from bench.errors import InvalidInput
@@ -94,3 +95,12 @@ def test_a_target_with_devices_of_its_own_is_refused(tmp_path):
     (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\ndevices = ["x"]\n[[backend]]\nname = "ort"\n')
     with pytest.raises(InvalidInput, match="has the key 'devices', and a fleet's devices are its boards"):
         load(tmp_path, ONE.replace("jetson", "mine.toml"))
+
+
+def test_the_target_of_many_boards_is_read_once(tmp_path, monkeypatch):
+    read, real = [], fleet_config.load_target
+    monkeypatch.setattr(fleet_config, "load_target", lambda text: read.append(text) or real(text))
+    path = tmp_path / "fleet.toml"
+    path.write_text("".join(f'[boards.b{n}]\nsku = "orin"\ntarget = "jetson"\nhost = "b{n}.lab"\n' for n in range(5)))
+    assert len(load_fleet(path).boards) == 5
+    assert read == ["jetson"]
