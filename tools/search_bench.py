@@ -24,7 +24,7 @@ from bench.errors import PressbenchError
 from bench.line.plan import Request
 from bench.paths import cache_folder
 from bench.search import board
-from bench.search.asked import Asked
+from bench.search.asked import THEN, Asked
 from bench.search.strategies.interface import UNTRUSTED
 from bench.search.strategies.known import STRATEGIES
 
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--seconds", type=float, default=160.0, help="of each search")
     parser.add_argument("--max-drop", type=float, default=0.5)
+    parser.add_argument("--then", default=THEN, help="the training of every candidate, the same for all strategies")
     parser.add_argument("--family", action="append", default=[])
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
     options = parser.parse_args()
@@ -73,6 +74,7 @@ def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path)
         request=request,
         max_drop=options.max_drop,
         time_s=options.seconds,
+        then=options.then,
         strategy=strategy,
         families=tuple(options.family),
     )

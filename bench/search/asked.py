@@ -20,12 +20,15 @@ from bench.types import Json
 SUITE = "search"
 """The suite of a search's runs in the store."""
 THEN = "finetune(epochs=2)"
+LONGER = "distill(epochs=6, learning_rate=0.005)"
+"""What follows in a second round, where the user leaves both to us."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
-    `strategy`: of `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none.
+    `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
+    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none.
 
     `max_drop`: percentage points of accuracy, or of the task's own score. `max_error`: relative error of the outputs,
     where there are no labels. `minimize`: "" for the best quality within the budgets, where there are any.
@@ -38,6 +41,7 @@ class Asked:
     minimize: str = ""
     time_s: float = 3600.0
     then: str | None = None
+    longer: str = ""
     strategy: str = "widths"
     families: tuple[str, ...] = ()
 
@@ -56,7 +60,7 @@ class Asked:
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in fields.items()
-            if name not in ("request", "time_s")
+            if name not in ("request", "time_s", "longer")
         }
 
 
@@ -100,7 +104,7 @@ def _only_simulates(cell: PlannedCell) -> bool:
 
 
 def settle(asked: Asked, plan: Plan) -> Asked:
-    """With the steps that follow the narrowing: the user's, else a short training where there is a data set.
+    """With the steps that follow the narrowing: the user's, else a short and a longer training where there is a data set.
 
     Raises `InvalidInput` as `parse_recipe`, and for a family or strategy that means nothing.
     """
@@ -112,7 +116,8 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
-        return replace(asked, then=THEN if _only(plan).data is not None else "")
+        trains = _only(plan).data is not None
+        return replace(asked, then=THEN if trains else "", longer=LONGER if trains else "")
     parse_recipe("--then", asked.then)
     return asked
 

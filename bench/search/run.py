@@ -28,7 +28,7 @@ from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
 from bench.search.predict import Predictor, Timed, fit
-from bench.search.strategies.interface import Ended, Means, Scene, Tried, rank
+from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.table import Grid, measure_layers
 from bench.types import Artifact
@@ -153,11 +153,6 @@ class _Searching:
         predictor = self._predictor(space, timer, whole) if self.asked.strategy in BY_TABLE else None
         whole = replace(whole, choice=whole_choice(space.groups))
         self.tried = [whole]
-        means = Means(
-            trial=lambda choice, ms, family: self._try(space, choice, ms, family),
-            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.cost or 0.0),
-            time_left=self._time_left,
-        )
         scene = Scene(
             space=space,
             predictor=predictor,
@@ -166,7 +161,7 @@ class _Searching:
             families=("", *self.asked.families),
             seed=self.plan.suite.seed,
         )
-        ended = STRATEGIES[self.asked.strategy](scene, means)
+        ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
         ranked = tuple(rank(ended.tried, self.goal))
         finals = self._finals(ranked) if ranked else None
         return Found(
@@ -177,6 +172,17 @@ class _Searching:
             ended=ended,
             ranked=ranked,
             finals=finals,
+        )
+
+    def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
+        def trial(then: str) -> Trial:
+            return lambda choice, predicted, family: self._try(space, choice, predicted, family, then)
+
+        return Means(
+            trial=trial(self.asked.then or ""),
+            longer=trial(self.asked.longer) if self.asked.longer else None,
+            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.cost or 0.0),
+            time_left=self._time_left,
         )
 
     def say_best(self) -> None:
@@ -250,9 +256,9 @@ class _Searching:
         steps = parse_recipe("then", self.asked.then or "").steps
         return " + ".join(repr(step) for step in steps if not (isinstance(step, Compressor) and step.trains))
 
-    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str) -> Tried:
+    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
         began = self.clock()
-        trained = "" if choice == whole_choice(space.groups) else self.asked.then
+        trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
         base = self.state.plan.cells[0]
         cell = plan_recipe(self.state.plan, base, parse_recipe(f"widths-{len(self.tried)}", text))

@@ -55,12 +55,18 @@ class Tried:
         return self.counts and not {*self.over} & {*DROPS, ERROR}
 
 
+Trial = Callable[[Choice, float | None, str], Tried]
+"""Choice, its predicted cost, and family -> what it did."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `quick`:
-    costs of whole untrained candidates. `time_left`: whether another trial fits into that part of the time."""
+    """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `longer`: the
+    same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `time_left`:
+    whether another trial fits into that part of the time."""
 
-    trial: Callable[[Choice, float | None, str], Tried]
+    trial: Trial
+    longer: Trial | None = None
     quick: Callable[[Sequence[Choice]], Sequence[float]]
     time_left: Callable[[float], bool]
 

@@ -14,7 +14,7 @@ from bench.search.costs import add_up, count_weights
 from bench.search.goal import UNITS
 from bench.search.nouns import Choice, Costs, whole_choice
 from bench.search.predict import Predictor, by_macs
-from bench.search.strategies.interface import Ended, Means, Scene, Tried, number
+from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, number
 from bench.search.strategies.walk import Walk
 
 TURNS = 40
@@ -29,7 +29,8 @@ BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 
 
 def search(scene: Scene, means: Means) -> Ended:
-    """Walks each family to its border, the cheapest first, each within its part of the time.
+    """Walks each family to its border, the cheapest first, each within its part of the time; then on from there with
+    more training, where that is left open.
 
     A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
     the goal's cost counts, is not walked.
@@ -41,10 +42,15 @@ def search(scene: Scene, means: Means) -> Ended:
         tried.append(means.trial(whole_choice(scene.space.groups), None, family))
         if tried[-1].counts and (_counts_weights(scene) or _cost(tried[-1]) < _cost(scene.whole)):
             walked.append(tried[-1])
-    for place, whole in enumerate(sorted(walked, key=_cost), 1):
-        found = _walk(scene, whole, means, place / len(walked))
-        tried += found.tried[1:]
-        why = found.why
+    walks = [_Walked(scene, whole, means) for whole in sorted(walked, key=_cost)]
+    for place, one in enumerate(walks, 1):
+        why = one.go_on(means.trial, place / len(walks))
+        tried += one.tried[1:]
+    if means.longer is not None:
+        for one in sorted(walks, key=lambda one: one.best):
+            known = len(one.tried)
+            why = one.train_longer(means.longer, 1.0)
+            tried += one.tried[known:]
     return Ended(tried=tuple(tried), why=why)
 
 
@@ -64,29 +70,49 @@ def _counts_weights(scene: Scene) -> bool:
     return bool(resources) and resources <= BY_WEIGHTS
 
 
-def _walk(scene: Scene, whole: Tried, means: Means, part: float) -> Ended:
-    """Tries candidates of one family until the border between what keeps the limits and what does not is known."""
-    axis = _Axis(scene, whole)
-    walk = axis.walk()
-    tried = [whole]
-    for _ in range(TURNS):
-        share = walk.next()
-        if share is None:
-            return Ended(tried=tuple(tried), why="the border is known within 6 %")
-        choice = axis.choose(share, tried, means)
-        if choice is None:
-            if not walk.tightest:
-                return Ended(tried=tuple(tried), why=axis.explain_impossible(share))
-            walk.add(share, passes=False)
-            continue
-        known = next((one for one in tried if one.choice == choice), None)
-        if known is None and not means.time_left(part):
-            return Ended(tried=tuple(tried), why="the time is over")
-        one = known or means.trial(choice, axis.predict(choice, tried), whole.family)
-        if known is None:
-            tried.append(one)
-        walk.add(share, passes=one.fits_quality if walk.tightest else one.fits_resources)
-    return Ended(tried=tuple(tried), why=f"{TURNS} allocations were made")
+class _Walked:
+    """One family's way to the border between what keeps the limits and what does not."""
+
+    def __init__(self, scene: Scene, whole: Tried, means: Means) -> None:
+        self.axis, self.means = _Axis(scene, whole), means
+        self.walk = self.axis.walk()
+        self.tried = [whole]
+
+    @property
+    def best(self) -> float:
+        """The least cost that keeps every limit."""
+        return min((_cost(one) for one in self.tried if one.counts and not one.over), default=math.inf)
+
+    def go_on(self, trial: Trial, part: float) -> str:
+        """Tries candidates until the border is known, and says why it ended."""
+        known: dict[Choice, Tried] = {whole_choice(self.axis.space.groups): self.tried[0]}
+        for _ in range(TURNS):
+            share = self.walk.next()
+            if share is None:
+                return "the border is known within 6 %"
+            choice = self.axis.choose(share, self.tried, self.means)
+            if choice is None:
+                if not self.walk.tightest:
+                    return self.axis.explain_impossible(share)
+                self.walk.add(share, passes=False)
+                continue
+            if choice not in known:
+                if not self.means.time_left(part):
+                    return "the time is over"
+                known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
+                self.tried.append(known[choice])
+            one = known[choice]
+            self.walk.add(share, passes=one.fits_quality if self.walk.tightest else one.fits_resources)
+        return f"{TURNS} allocations were made"
+
+    def train_longer(self, trial: Trial, part: float) -> str:
+        """From the border on, where quality sets it; else the widths at the border once more, which resources set."""
+        passed = self.walk.passed
+        if self.walk.tightest:
+            self.walk = Walk(tightest=True, start=self.axis.walk().start, passed=passed)
+        elif passed:
+            self.walk = Walk(tightest=False, start=max(passed), ceiling=max(passed))
+        return self.go_on(trial, part)
 
 
 class _Axis:
@@ -125,10 +151,10 @@ class _Axis:
         return self.predictor.corrected(seen)
 
     def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:
-        """The choice of least loss at that share of the uncompressed cost. Measures candidates where the table is not
-        believed."""
+        """The choice of least loss at that share of the uncompressed cost. Measures candidates where a limit on the cost
+        is to be kept and the table is not believed."""
         predictor = self._corrected(tried)
-        if self.by_weights or not predictor.why:
+        if self.by_weights or self.goal.minimize or not predictor.why:
             return allocate(self.space.groups, self._limits(share, predictor))
         aim = share * self.base
         found = [allocate(self.space.groups, self._limits(share * part, predictor)) for part in LOOSER]
@@ -141,7 +167,10 @@ class _Axis:
         weights = self.weights.of(whole_choice(self.space.groups))
         limits = [Limit(costs=self.weights, most=share * weights)]
         if not self.by_weights:
-            limits = [Limit(costs=predictor.costs, most=predictor.most(share * self.base))]
+            most = predictor.most(share * self.base)
+            if self.goal.minimize:  # the price itself: a figure measured wrong must not make widths seem impossible
+                most = share * predictor.costs.of(whole_choice(self.space.groups))
+            limits = [Limit(costs=predictor.costs, most=most)]
             if "file_kb" in self.goal.limits and (size := number(self.whole.row, "file_bytes")):
                 spare = self.goal.limits["file_kb"] * 1e3 - (size - self.weight_bytes * weights)
                 limits.append(Limit(costs=self.weights, most=max(0.0, spare / self.weight_bytes)))

@@ -61,7 +61,19 @@ def measured(choice, predicted, goal, family="") -> Tried:
     )
 
 
-def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",)):
+def longer(goal):
+    """More training gives back two thirds of what was lost."""
+
+    def trial(choice, predicted, family):
+        less = Goal(limits=goal.limits, quality={name: 3 * most for name, most in goal.quality.items()})
+        one = measured(choice, predicted, less, family)
+        lost = one.row["accuracy_drop_pp"] / 3
+        return replace(one, row={**one.row, "accuracy_drop_pp": lost}, recipe=f"{one.recipe} longer")
+
+    return trial
+
+
+def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",), **more):
     checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
     predictor = predictor or fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
     left = iter([True] * trials)
@@ -70,6 +82,7 @@ def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="w
         quick=quick,
         time_left=lambda _: next(left, False),
     )
+    means = replace(means, **more)
     scene = Scene(
         space=SPACE, predictor=predictor, goal=goal, whole=measured(WHOLE, None, goal), families=families, seed=1
     )
@@ -92,6 +105,43 @@ def test_without_a_budget_the_fastest_within_the_drop_is_found():
     best = rank(searched(goal).tried, goal)[0]
     every = [(i, j) for i in range(4) for j in range(4)]
     assert best.cost == min(truth(one) for one in every if not measured(one, 0, goal).over)
+
+
+def test_a_first_figure_that_is_far_off_does_not_end_the_search():
+    """A neighbour made the first candidate look nearly as slow as the uncompressed network, and spoilt the table's check."""
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    poor = fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), [((0, 0), 9.0), ((1, 2), 2.0), ((2, 1), 7.0)])
+    assert poor.why
+    seen = []
+
+    def trial(choice, predicted, family):
+        one = measured(choice, predicted, goal, family)
+        seen.append(one)
+        return replace(one, row={**one.row, "latency_p50_ms": 7.9}) if len(seen) == 1 else one
+
+    best = rank(searched(goal, predictor=poor, trial=trial).tried, goal)[0]
+    every = [(i, j) for i in range(4) for j in range(4)]
+    assert best.cost == min(truth(one) for one in every if not measured(one, 0, goal).over)
+
+
+def test_time_that_is_left_is_trained_with_from_the_border_on():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    short, ended = searched(goal), searched(goal, longer=longer(goal))
+    assert [one.choice for one in ended.tried[: len(short.tried)]] == [one.choice for one in short.tried]
+    best = rank(ended.tried, goal)[0]
+    assert best.recipe.endswith("longer")
+    assert best.cost < rank(short.tried, goal)[0].cost
+    every = [(i, j) for i in range(4) for j in range(4)]
+    wider = replace(goal, quality={"accuracy_drop_pp": 9.0})
+    assert best.cost == min(truth(one) for one in every if not measured(one, 0, wider).over)
+
+
+def test_within_a_budget_the_widths_found_are_trained_longer_and_no_others():
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    ended = searched(goal, longer=longer(goal))
+    best = rank(ended.tried, goal)[0]
+    assert [one.choice for one in ended.tried if one.recipe.endswith("longer")] == [best.choice]
+    assert best.recipe.endswith("longer")
 
 
 def test_an_impossible_budget_says_by_how_much_it_is_missed_and_what_binds():
