@@ -169,6 +169,7 @@ class Store:
             rows = connection.execute(query).all()
         return [unpack_record(row.body, f"{self.where}: run {row.run_id}, cell {row.key}") for row in rows]
 
+    @persistent
     def figures(self, run_ids: Sequence[str], made_by: str, seen: Seen) -> dict[str, NightFigures]:
         """What was kept of these runs by code of this digest, without what is damaged or had a record added since."""
         query = select(FIGURES.c.run_id, FIGURES.c.body).join(RUNS, RUNS.c.run_id == FIGURES.c.run_id)
@@ -186,6 +187,7 @@ class Store:
         with reading(self.engine, self.where) as connection:
             return connection.execute(select(RUNS.c.touched_at).where(RUNS.c.run_id == run_id)).scalar() or ""
 
+    @persistent
     def keep_figures(self, run_id: str, night: NightFigures, *, made_by: str, touched_at: str) -> None:
         """Keeps what a history takes from a run in place of what was kept before. Unavailable: as `add`."""
         body = pack_figures(night)
