@@ -58,14 +58,15 @@ class Cluster:
         cache = str(state.setting.cache.resolve())
         self._made: dict[tuple[object, ...], Any] = {}
         first: dict[tuple[str, ...], Any] = {}
-        for cell in cells:
+        for number, cell in enumerate(cells):
             if place_of(cell) in self._made:
                 continue  # of another board: its files are the same
             model, recipe = (cell.model.name,), (cell.model.name, cell.recipe.name)
             before = first.get(recipe) or first.get(model)  # what makes the training that this cell needs too
-            task = client.submit(
-                fill_cache, asked, cell.key, cache, str(Path.cwd()), before, key=f"{cell.key}-{uuid.uuid4()}"
-            )
+            name = f"{cell.key}-{uuid.uuid4()}"
+            # by itself Dask goes on with what follows a task that it has just ended, before what a board waits for
+            given = (asked, cell.key, cache, str(Path.cwd()), before)
+            task = client.submit(fill_cache, *given, key=name, priority=-number)
             self._made[place_of(cell)] = first[recipe] = task
             first.setdefault(model, task)
 

@@ -121,6 +121,20 @@ def take_all(client, plan, folder: Path, monkeypatch) -> list[str]:
     return noted
 
 
+def test_workers_are_asked_for_cells_in_the_order_in_which_boards_need_them(plan, tmp_path):
+    """Without a priority Dask takes tasks that are submitted within 100 ms in any order: boards waited for the last models."""
+    asked: list[tuple[int, str]] = []
+
+    class Client:
+        def submit(self, *given, priority: int, **__: object) -> SimpleNamespace:
+            asked.append((priority, given[2]))
+            return SimpleNamespace()
+
+    state = SimpleNamespace(plan=plan, setting=SimpleNamespace(cache=tmp_path, progress=lambda *_: None))
+    cluster.Cluster(Client(), plan.cells, state, asked.append)  # type: ignore[arg-type]
+    assert [key for _, key in sorted(asked, reverse=True)] == [cell.key for cell in plan.cells]
+
+
 def test_what_a_scheduler_without_workers_would_never_make_is_made_here(plan, tmp_path, monkeypatch):
     class Idle:
         """A client whose scheduler has no workers."""
