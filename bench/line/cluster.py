@@ -64,7 +64,7 @@ class Cluster:
             model, recipe = (cell.model.name,), (cell.model.name, cell.recipe.name)
             before = first.get(recipe) or first.get(model)  # what makes the training that this cell needs too
             name = f"{cell.key}-{uuid.uuid4()}"
-            # by itself Dask goes on with what follows a task that it has just ended, before what a board waits for
+            # by itself Dask continues with what follows a task that it has just ended, before what a board waits for
             given = (asked, cell.key, cache, str(Path.cwd()), before)
             task = client.submit(fill_cache, *given, key=name, priority=-number)
             self._made[place_of(cell)] = first[recipe] = task
