@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,11 +15,12 @@ from bench.regress.figures import read_figures
 from bench.regress.judge import MOST
 from bench.regress.series import pick_newest
 from bench.regress.timeline import trace_history
+from bench.report.fleet import FleetView
 from bench.report.page import write_dashboard
 from bench.report.parquet import write_parquet
 from bench.report.table import write_csv
 from bench.report.timeline import Timeline
-from bench.store import Store, find_absent_file
+from bench.store import Leases, Store, find_absent_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,17 @@ def write_report(
     with written(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
         write_csv(records, report.csv)
-        write_dashboard(records, runs, report.dashboard, timelines)
+        write_dashboard(records, runs, report.dashboard, timelines, look_at_fleet(store, runs))
     return report
+
+
+def look_at_fleet(store: Store, runs: Sequence[Run]) -> FleetView | None:
+    """The boards that the store knows, and the runs that go on; None where none of these runs was on a fleet."""
+    if not any(run.request.get("fleet") for run in runs):
+        return None
+    leases = Leases(store=store)
+    at = datetime.fromtimestamp(leases.clock(), UTC).strftime("%Y-%m-%d %H:%M")
+    return FleetView(boards=leases.boards(), queue=leases.queue(), at=at)
 
 
 def open_existing(results: Path, url: str | None) -> Store:

@@ -10,11 +10,9 @@ from rich.console import Group
 
 from bench.commands.report import open_existing
 from bench.config.fleet import load_fleet
-from bench.owner import parse
+from bench.report.fleet import describe_check, describe_end, describe_heat, describe_use, name_state
 from bench.report.text_table import text_table
 from bench.store import BoardState, Leases, Queued
-
-FREE, OUT, NEVER = "free", "out", "never used"
 
 
 def show_status(*, fleet: Path | None, results: Path, url: str | None) -> tuple[Any, Any]:
@@ -35,40 +33,19 @@ def show_status(*, fleet: Path | None, results: Path, url: str | None) -> tuple[
     return answer, Group(_draw_boards(list(boards.values())), _draw_queue(queue) if queue else "No run goes on.")
 
 
-def name_state(board: BoardState) -> str:
-    """What a board is: "measuring" for a run, free, out of use since its last check, or never asked for."""
-    if board.owner:
-        return "measuring"
-    if board.trouble:
-        return OUT
-    return FREE if board.fence else NEVER
-
-
 def _draw_boards(boards: list[BoardState]) -> Any:
     rows = [
         (
             one.name,
             one.sku,
             name_state(one),
-            _describe_use(one),
-            "" if one.hottest_c is None else f"{one.hottest_c:.0f} °C",
-            f"{one.trouble} ({describe_time(one.trouble_s)} ago)" if one.trouble else "",
+            describe_use(one),
+            describe_heat(one),
+            describe_check(one),
         )
         for one in boards
     ]
     return text_table(("board", "SKU", "state", "for", "heat", "last check"), rows)
-
-
-def _describe_use(board: BoardState) -> str:
-    if not board.owner:
-        return ""
-    owner = parse(board.owner)
-    where = f" of {owner.host}" if owner else ""
-    doing = f": {board.doing}" if board.doing else ""
-    return (
-        f"run {board.run_id}{where}{doing}; since {describe_time(board.held_s)}, "
-        f"lease ends in {describe_time(board.left_s)} without a heartbeat"
-    )
 
 
 def _draw_queue(queue: list[Queued]) -> Any:
@@ -77,15 +54,8 @@ def _draw_queue(queue: list[Queued]) -> Any:
             one.run_id,
             one.sku,
             f"{one.done} of {one.cells}",
-            "not known yet" if one.ends_in_s is None else f"in {describe_time(one.ends_in_s)}",
+            describe_end(one),
         )
         for one in queue
     ]
     return text_table(("run", "SKU", "cells", "expected end"), rows)
-
-
-def describe_time(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever reads best."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

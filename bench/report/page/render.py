@@ -16,6 +16,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from bench.records import SMALLEST_EFFECT, Record, Run
+from bench.report import fleet as words_of_fleet
 from bench.report.advice import advise_cells
 from bench.report.cells import Cell, keep_latest, make_cells
 from bench.report.charts.axes import Figure
@@ -24,6 +25,7 @@ from bench.report.charts.heat import draw_heat
 from bench.report.charts.legend import Legend, make_legend
 from bench.report.charts.scatter import draw_accuracy, draw_errors
 from bench.report.charts.sustained import draw_sustained
+from bench.report.fleet import FleetView
 from bench.report.page.cell_table import make_table
 from bench.report.page.controls import collect_budgets, describe_cells, make_controls
 from bench.report.page.drawers import make_drawers
@@ -70,18 +72,27 @@ class Section:
 
 
 def write_dashboard(
-    records: Sequence[Record], runs: Sequence[Run], path: Path, timelines: Sequence[Timeline] = ()
+    records: Sequence[Record],
+    runs: Sequence[Run],
+    path: Path,
+    timelines: Sequence[Timeline] = (),
+    fleet: FleetView | None = None,
 ) -> None:
     """Writes the page of these records; where a cell was measured in several runs, plots show its latest.
 
-    `timelines`: the history of its store, of which the page draws what changed.
+    `timelines`: the history of its store, of which the page draws what changed. `fleet`: where boards of one measured.
 
     Names are escaped everywhere, and a content security policy forbids any script but the page's own.
     """
-    path.write_text(render_page(records, runs, timelines), encoding="utf-8")
+    path.write_text(render_page(records, runs, timelines, fleet), encoding="utf-8")
 
 
-def render_page(records: Sequence[Record], runs: Sequence[Run], timelines: Sequence[Timeline] = ()) -> str:
+def render_page(
+    records: Sequence[Record],
+    runs: Sequence[Run],
+    timelines: Sequence[Timeline] = (),
+    fleet: FleetView | None = None,
+) -> str:
     """The text of the page."""
     cells = make_cells(records)
     shown = keep_latest(cells)
@@ -102,6 +113,8 @@ def render_page(records: Sequence[Record], runs: Sequence[Run], timelines: Seque
         smallest_effects=name_smallest_effects(records),
         no_difference=NO_DIFFERENCE,
         changes=changes,
+        fleet=fleet,
+        words=words_of_fleet,
         **answer(shown, find_baselines(records), runs),
         **list_everything(cells, shown),
     )
