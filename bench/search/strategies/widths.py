@@ -167,10 +167,7 @@ class _Axis:
         weights = self.weights.of(whole_choice(self.space.groups))
         limits = [Limit(costs=self.weights, most=share * weights)]
         if not self.by_weights:
-            most = predictor.most(share * self.base)
-            if self.goal.minimize:  # the price itself: a figure measured wrong must not make widths seem impossible
-                most = share * predictor.costs.of(whole_choice(self.space.groups))
-            limits = [Limit(costs=predictor.costs, most=most)]
+            limits = [Limit(costs=predictor.costs, most=self._most(share, predictor))]
             if "file_kb" in self.goal.limits and (size := number(self.whole.row, "file_bytes")):
                 spare = self.goal.limits["file_kb"] * 1e3 - (size - self.weight_bytes * weights)
                 limits.append(Limit(costs=self.weights, most=max(0.0, spare / self.weight_bytes)))
@@ -178,9 +175,22 @@ class _Axis:
             limits.append(Limit(costs=predictor.costs, most=predictor.most(self.goal.limits[self.goal.cost])))
         return limits
 
+    def _most(self, share: float, predictor: Predictor) -> float:
+        """The largest price. Where no limit on the cost is to be kept, no correction by single figures decides what is
+        possible; and with a table that is not believed, the share is of the way from the narrowest widths."""
+        if not self.goal.minimize:
+            return predictor.most(share * self.base)
+        if not predictor.why:
+            return self.predictor.most(share * self.base)
+        least, whole = (predictor.costs.of(one) for one in (self._narrowest(), whole_choice(self.space.groups)))
+        return least + share * (whole - least)
+
+    def _narrowest(self) -> Choice:
+        return tuple(0 for _ in self.space.groups)
+
     def explain_impossible(self, share: float) -> str:
         """No choice is this cheap: says what the cheapest one costs."""
-        least = tuple(0 for _ in self.space.groups)
+        least = self._narrowest()
         if self.by_weights:
             left = self.weights.of(least) / self.weights.of(whole_choice(self.space.groups))
             return f"the narrowest widths keep {left:.0%} of the weights, and {share:.0%} were asked for"
