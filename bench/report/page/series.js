@@ -154,5 +154,5 @@
     form.hidden = false;
     form.dataset.ready = index.series.length;
   };
-  begin();
+  window.seriesRead = begin();
 })();
