@@ -197,6 +197,17 @@ class Store:
             values = {"run_id": run_id, "touched_at": touched_at, "made_by": made_by, "body": body}
             connection.execute(insert(FIGURES).values(**values))
 
+    def thinned(self) -> frozenset[str]:
+        """Runs that were marked by `mark_thinned` and had no record added since."""
+        query = select(RUNS.c.run_id).where(RUNS.c.thinned_at != "", RUNS.c.thinned_at == RUNS.c.touched_at)
+        with reading(self.engine, self.where) as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def mark_thinned(self, run_id: str, touched_at: str) -> None:
+        """Marks that all records of a run are thin. `touched_at`: what it said before they were read."""
+        with writing(self.engine, self.where) as connection:
+            connection.execute(update(RUNS).where(RUNS.c.run_id == run_id).values(thinned_at=touched_at))
+
     def triage(self) -> list[Triage]:
         """What was decided about alarms, by time."""
         with reading(self.engine, self.where) as connection:

@@ -7,6 +7,7 @@ Schema history:
 4  remeasured: suspects that were run side by side with their last good file.
 5  figures: what a history takes from the records of a run, so that a report need not read them all.
 6  boards: who has which board of a fleet, until when; queue: the runs that need boards.
+7  runs.thinned_at: runs of which no raw samples are left to thin.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from sqlalchemy import (
 
 from bench.errors import InvalidInput
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 METADATA = MetaData()
 
 VERSION = Table("schema_version", METADATA, Column("version", Integer, primary_key=True))
@@ -52,6 +53,7 @@ RUNS = Table(
     Column("body", LargeBinary, nullable=False),
     Column("owner", String(400), nullable=False, server_default=""),
     Column("touched_at", String(40), nullable=False, server_default=""),
+    Column("thinned_at", String(40), nullable=False, server_default=""),
     Index("runs_by_start", "started_at"),
 )
 
@@ -179,11 +181,17 @@ def upgrade_to_6(connection: Connection) -> None:
     QUEUE.create(connection)
 
 
+def upgrade_to_7(connection: Connection) -> None:
+    """Adds what `touched_at` was when a run was thinned; it stays empty until the next night looks."""
+    connection.execute(text("ALTER TABLE runs ADD COLUMN thinned_at VARCHAR(40) DEFAULT '' NOT NULL"))
+
+
 MIGRATIONS: Mapping[int, Callable[[Connection], None]] = {
     2: upgrade_to_2,
     3: upgrade_to_3,
     4: upgrade_to_4,
     5: upgrade_to_5,
     6: upgrade_to_6,
+    7: upgrade_to_7,
 }
 """Version -> the step from the one before it."""

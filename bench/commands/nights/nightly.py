@@ -21,6 +21,7 @@ from bench.line.versus.kept import prune_kept
 from bench.paths import written
 from bench.records import Run
 from bench.regress.alarms import Kind
+from bench.regress.figures import read_figures
 from bench.regress.night import Night, judge_night
 from bench.regress.series import name_nights
 from bench.regress.show import plain, to_json, to_page, to_terminal
@@ -195,12 +196,13 @@ def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
     for run in runs:
         of_kind.setdefault(name_nights(run), []).append(run)
     needed, thinned = {digest for one in store.remeasured() for digest in (one.good, one.tonight)}, 0
+    thin_ones = store.thinned()
     for own in of_kind.values():
-        for place, run in enumerate(reversed(own)):
-            if place >= wishes.keep_samples:
-                thinned += thin_run(store, run)
-            elif place < GOOD_NIGHTS:
-                needed |= {record.digest for record in store.records(run.run_id)}
+        newest = own[::-1]
+        for run in newest[wishes.keep_samples :]:
+            thinned += 0 if run.run_id in thin_ones else thin_run(store, run)
+        for _, night in read_figures(store, newest[:GOOD_NIGHTS]):
+            needed |= set(night.state.digests)
     removed = prune_kept(results, needed)
     if removed:
         notes.append(f"{len(removed)} kept files that no recent night has were removed")
@@ -210,13 +212,15 @@ def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
 
 
 def thin_run(store: Store, run: Run) -> int:
-    """Thins the records of a run; how many were not thin yet."""
-    count = 0
+    """Thins the records of a run; how many were not thin yet. Where none is left, the next nights do not read them."""
+    count, touched_at = 0, store.touched_at(run.run_id)
     for record in store.records(run.run_id):
         thinner = thin(record)
         if thinner != record:
             store.add(thinner)
             count += 1
+    if not count:
+        store.mark_thinned(run.run_id, touched_at)
     return count
 
 
