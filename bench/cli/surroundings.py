@@ -79,7 +79,7 @@ def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
 @click.option("--threads", type=int, default=1, show_default=True, help="Of --roofline: threads of the runtime.")
 def doctor_command(
     target: str, time_s: float | None, *, roofline: bool, backends: tuple[str, ...], threads: int
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any] | tuple[Any, Any, int]:
     """Whether this machine can measure, and how well."""
     from bench.commands.doctor import doctor, show_rooflines
     from bench.commands.progress import watching

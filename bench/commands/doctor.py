@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
+from rich.text import Text
 
 from bench.cache import check_writable
 from bench.commands.cache import size_text
@@ -21,7 +22,7 @@ from bench.cost.roofline.bound import as_facts
 from bench.device.machine import calm_cpus
 from bench.device.memory import Memory
 from bench.device.timing import RunQueue
-from bench.errors import Unavailable
+from bench.errors import DiskFull, PressbenchError, Unavailable
 from bench.line.probes.ask import Told, ask_roofline
 from bench.line.probes.roofline import LAUNCHES
 from bench.line.versus.until import Patience, half_width
@@ -60,21 +61,35 @@ def doctor(cache: Path, target: str = "cpu", time_s: float | None = None, progre
 
 def show_rooflines(
     cache: Path, target: str, backends: Sequence[str], threads: int, progress: Progress = silent
-) -> Answer:
-    """What each of these backends of a target reaches there; the target's first backend where none is named.
+) -> tuple[Any, Any, int]:
+    """What each of these backends of a target reaches there, and the exit code; the target's first where none is named.
 
-    Measured where the cache has no figures of this device, runtime, version and number of threads. Raises as
-    `bench.line.probes.ask.ask_roofline`, and `InvalidInput` for an unknown target or backend.
+    Measured where the cache has no figures of this device, runtime, version and number of threads. Of several backends,
+    one that cannot be measured has its reason in place of its figures, and the exit code is that of the first such reason.
+    Raises as `bench.line.probes.ask.ask_roofline` where one is asked for, `DiskFull`, and `InvalidInput` for an unknown
+    target or backend.
     """
     goal = load_target(target)
     check_writable(cache)
-    answers, texts = [], []
-    for choice in [choose_backend(goal, backend) for backend in backends or (None,)]:
-        with owned_temporary_files() as folder:
-            told = ask_roofline(goal, choice, threads, cache=cache, folder=folder, progress=progress, launches=LAUNCHES)
+    choices = [choose_backend(goal, backend) for backend in backends or (None,)]
+    answers, failed, texts = list[Json](), dict[str, PressbenchError](), list[Any]()
+    for choice in choices:
+        try:
+            with owned_temporary_files() as folder:
+                told = ask_roofline(
+                    goal, choice, threads, cache=cache, folder=folder, progress=progress, launches=LAUNCHES
+                )
+        except PressbenchError as error:
+            if len(choices) == 1 or isinstance(error, DiskFull):
+                raise
+            failed[choice.title] = error
+            texts.append(Text(f"no roofline of {choice.title}: {error}"))
+            continue
         answers.append({**as_facts(told.roofline), "target": goal.name, "cached": told.kept})
         texts.append(describe_roofline(told))
-    return {"rooflines": answers}, Group(*texts)
+    why: dict[str, Json] = {name: str(error) for name, error in failed.items()}
+    code = next((error.exit_code for error in failed.values()), 0)
+    return {"rooflines": answers, "failed": why}, Group(*texts), code
 
 
 def describe_roofline(told: Told) -> Group:

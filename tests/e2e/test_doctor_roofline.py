@@ -7,10 +7,22 @@ import json
 import pytest
 
 from bench.cli import main
+from bench.cost.roofline.bound import Roofline
+from bench.errors import Unavailable
 from bench.line.probes import ask
+from bench.line.probes.ask import Told
 from bench.line.probes.roofline import Sizes
 
 pytest.importorskip("onnxruntime", reason="pip install 'pressbench[ort]'")
+FOUND = Roofline(
+    device="a board",
+    backend="ort",
+    version="1.0",
+    macs_per_s={"float32": 1e9},
+    bandwidth=((1, 1e9),),
+    node_s=0,
+    call_s=0,
+)
 SMALL = Sizes(window=8, around=64, pointwise=128, weights=(2**16, 2**18, 2**22))
 
 
@@ -46,3 +58,27 @@ def test_what_onnx_runtime_reaches_is_measured_once(doctor, monkeypatch):
     assert second.pop("cached")
     assert second == first
     assert "measured before" in doctor()
+
+
+def test_a_backend_that_fails_does_not_hide_the_others(monkeypatch, capsys, tmp_path):
+    def ask_one(_target, choice, *_, **__):
+        if choice.name == "litert":
+            raise Unavailable("litert: not installed [here]")
+        return Told(roofline=FOUND, kept=True)
+
+    monkeypatch.setenv("PRESSBENCH_CACHE", str(tmp_path))
+    monkeypatch.setattr("bench.commands.doctor.ask_roofline", ask_one)
+
+    def run(*backends: str) -> tuple[int, str, str]:
+        options = [part for name in backends for part in ("--backend", name)]
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", "--roofline", *options])
+        return ended.value.code, *capsys.readouterr()
+
+    code, out, _ = run("litert", "ort")
+    assert code == Unavailable.exit_code
+    assert "no roofline of litert: litert: not installed [here]" in out
+    assert "roofline of ort 1.0 on a board" in out
+    code, out, errors = run("litert")
+    assert (code, out) == (Unavailable.exit_code, "")
+    assert "not installed [here]" in errors
