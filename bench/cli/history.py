@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from bench.cli.app import command
-from bench.cli.options import answer_options, database_option, judging_options, results_option, share_options
+from bench.cli.options import (
+    answer_options,
+    database_option,
+    fleet_options,
+    judging_options,
+    results_option,
+    share_options,
+)
 from bench.paths import cache_folder, data_folder
 
 
@@ -65,9 +72,8 @@ def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
 
 
 @command("nightly")
-@click.option(
-    "--target", "targets", multiple=True, default=("cpu",), show_default=True, help="Several times for several."
-)
+@click.option("--target", "targets", multiple=True, help="Several times for several.  [default: cpu]")
+@fleet_options
 @click.option("--suite", default="default", show_default=True, help="A shipped suite or a .toml file.")
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
 @results_option
@@ -90,20 +96,32 @@ def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
     help="Runs of a target whose raw samples stay whole; of older ones the quantiles stay.",
 )
 def nightly_command(
-    *, results: Path, url: str | None, data: str | None, suite: str, **wished: Any
+    *,
+    results: Path,
+    url: str | None,
+    data: str | None,
+    suite: str,
+    targets: tuple[str, ...],
+    fleet: str | None,
+    sku: str | None,
+    tags: tuple[str, ...],
+    each: bool,
+    **wished: Any,
 ) -> tuple[Any, Any, int]:
-    """Run a suite on targets, measure changed files again, judge and report the night: what a timer calls."""
+    """Run a suite on targets, or on a fleet, measure changed files again, judge and report the night: what a timer calls."""
     from bench.commands.nights.nightly import Wishes, run_night
     from bench.commands.progress import watching
+    from bench.commands.run import name_target
     from bench.line.plan import Request
 
-    def make_request(target: str) -> Request:
-        return Request(target=target, suite=suite, data_root=data_folder(data, os.environ))
-
+    root = data_folder(data, os.environ)
+    asked = Request(target="cpu", suite=suite, data_root=root, fleet=fleet, sku=sku, tags=tags, each=each)
+    given = targets or (None,)
+    requests = {request.target: request for request in (name_target(asked, target) for target in given)}
     with watching(sys.stderr) as watch:
         return run_night(
-            Wishes(suite=suite, **wished),
-            make_request,
+            Wishes(targets=targets or tuple(requests), suite=suite, **wished),
+            requests.__getitem__,
             results=results,
             url=url,
             cache=cache_folder(os.environ),

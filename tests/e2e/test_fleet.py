@@ -143,3 +143,29 @@ def test_a_suite_asks_for_its_boards_by_sku(pressbench):
     if set(answer["counts"]) <= {"ok", "inconclusive"}:
         (spread,) = answer["spread"]
         assert [unit["board"] for unit in spread["units"]] == ["one", "two"]
+
+
+def test_a_night_over_the_fleet_with_one_board_unplugged_ends_and_says_what_is_missing(
+    pressbench, doubles, monkeypatch
+):
+    monkeypatch.setattr("bench.reach.ssh.link.PATIENCE_S", 0.5)
+    monkeypatch.setattr("bench.reach.ssh.link.GONE_S", 0.5)
+    (pressbench.folder / "night.toml").write_text(SUITE.replace('half = "prune(amount=0.5)"', 'baseline = ""'))
+    night = ["nightly", "--fleet", "fleet.toml", "--sku", "double", "--each", "--suite", "night.toml"]
+    night += ["--results", "nights", "--again", "0", "--json"]
+    done = pressbench(*night)
+    first = json.loads(done.stdout)
+    assert (done.returncode, first["failed"], first["night_notes"]) == (0, 0, []), done.stderr
+    doubles["two"].stop()
+    try:
+        done = pressbench(*night)
+    finally:
+        doubles["two"].start()
+    second = json.loads(done.stdout)
+    assert done.returncode == 1, done.stderr
+    assert {alarm["kind"] for alarm in second["alarms"]} == {"missing"}
+    assert all(" on two" in alarm["series"] for alarm in second["alarms"])
+    assert any("board two was taken out" in note for note in second["night_notes"])
+    assert any("cells without a board: 1; the night is over without them" in note for note in second["night_notes"])
+    page = (pressbench.folder / "nights" / "dashboard.html").read_text()
+    assert '<span class="chip failed">out</span>' in page

@@ -17,6 +17,7 @@ from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
 from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
 from bench.line.plan import Request
+from bench.line.run import now
 from bench.line.versus.kept import prune_kept
 from bench.paths import written
 from bench.records import Run
@@ -141,7 +142,13 @@ def run_target(
             told.notes.append(f"{target}: an interrupted run was continued")
         done = run_suite(request, results=results, url=url, resume=resume, report=False, cache=cache, watch=watch)
         told.runs.append(done.answer["run_id"])
+        told.notes += [
+            f"{target}: board {name} was taken out: {why}" for name, why in done.answer.get("alarms", {}).items()
+        ]
         with open_existing(results, url) as store:
+            if left := done.answer.get("left", 0):
+                store.finish_run(done.answer["run_id"], "finished", now())
+                told.notes.append(f"{target}: cells without a board: {left}; the night is over without them")
             (run,) = [one for one in store.runs() if one.run_id == done.answer["run_id"]]
             told.notes += [f"{target}: {why}" for why in keep_files(store, run, results, cache)]
             if wishes.again_s and run.status == "finished":
@@ -164,6 +171,11 @@ def check_again(
         target=run.target,
     )
     if not night.suspects or night.newest.run_id != run.run_id:
+        return
+    if run.request.get("fleet"):
+        told.notes.append(
+            f"{run.target}: {len(night.suspects)} changed files were not run beside their last good ones: not done on a fleet"
+        )
         return
     count = measure_suspects(
         store,
