@@ -80,6 +80,14 @@ def fit(space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence
     return replace(found, why=_explain(found))
 
 
+def fit_in_turn(
+    space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed]
+) -> tuple[Predictor, ...]:
+    """By the table, and where that is not believed by multiply-accumulates: they do not scatter. The last one counts."""
+    by_table = fit(space, grids, whole, checked)
+    return (by_table, fit(space, {}, whole, checked)) if grids and by_table.why else (by_table,)
+
+
 def by_macs(space: Space, whole_ms: float) -> Predictor:
     """Times in proportion to multiply-accumulates, believed: what a search without a target goes by."""
     costs, by = price(space, {})

@@ -27,7 +27,7 @@ from bench.search.groups import Space, read_space
 from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
-from bench.search.predict import Predictor, Timed, fit
+from bench.search.predict import Predictor, Timed, fit_in_turn
 from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.table import Grid, measure_layers
@@ -212,14 +212,16 @@ class _Searching:
     def _predictor(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
         grids = self._grids(space, timer) if isinstance(timer, Timer) else {}
         checked = self._check(space, timer, whole)
-        found = fit(space, grids, (whole_choice(space.groups), whole.cost or 0.0), checked)
-        self.note(
-            f"{NAMES[self.goal.cost]} by {found.by}: error {found.median_error:.1%} (median), {found.worst_error:.1%} "
-            f"(worst) on {len(checked)} random networks, each predicted from the others"
-        )
-        if found.why:
-            self.note(f"{found.why}: whole candidates are measured instead")
-        return found
+        found = fit_in_turn(space, grids, (whole_choice(space.groups), whole.cost or 0.0), checked)
+        for one in found:
+            self.note(
+                f"{NAMES[self.goal.cost]} by {one.by}: error {one.median_error:.1%} (median), {one.worst_error:.1%} "
+                f"(worst) on {len(checked)} random networks, each predicted from the others"
+            )
+            if one.why:
+                instead = "whole candidates are measured" if one is found[-1] else "multiply-accumulates take its place"
+                self.note(f"{one.why}: {instead}")
+        return found[-1]
 
     def _grids(self, space: Space, timer: Timer) -> Mapping[str, Grid]:
         """The latency table; {} where there is none, with a note."""

@@ -102,7 +102,10 @@ class _Walked:
                 known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
                 self.tried.append(known[choice])
             one = known[choice]
-            self.walk.add(share, passes=one.fits_quality if self.walk.tightest else one.fits_resources)
+            passes = one.fits_quality if self.walk.tightest else one.fits_resources
+            if passes and self.walk.tightest and choice == self.axis.narrowest:
+                return "the narrowest widths keep the limit"
+            self.walk.add(share, passes=passes)
         return f"{TURNS} allocations were made"
 
     def train_longer(self, trial: Trial, part: float) -> str:
@@ -182,15 +185,17 @@ class _Axis:
             return predictor.most(share * self.base)
         if not predictor.why:
             return self.predictor.most(share * self.base)
-        least, whole = (predictor.costs.of(one) for one in (self._narrowest(), whole_choice(self.space.groups)))
+        least, whole = (predictor.costs.of(one) for one in (self.narrowest, whole_choice(self.space.groups)))
         return least + share * (whole - least)
 
-    def _narrowest(self) -> Choice:
+    @property
+    def narrowest(self) -> Choice:
+        """The fewest channels in each group."""
         return tuple(0 for _ in self.space.groups)
 
     def explain_impossible(self, share: float) -> str:
         """No choice is this cheap: says what the cheapest one costs."""
-        least = self._narrowest()
+        least = self.narrowest
         if self.by_weights:
             left = self.weights.of(least) / self.weights.of(whole_choice(self.space.groups))
             return f"the narrowest widths keep {left:.0%} of the weights, and {share:.0%} were asked for"

@@ -13,7 +13,7 @@ from bench.search.costs import add_up
 from bench.search.goal import Goal
 from bench.search.groups import Space
 from bench.search.nouns import Group, Layer, Side, whole_choice
-from bench.search.predict import by_macs, fit
+from bench.search.predict import by_macs, fit, fit_in_turn
 from bench.search.strategies.drawn import SEARCHED
 from bench.search.strategies.interface import Means, Scene, Tried, front, rank
 from bench.search.strategies.known import STRATEGIES
@@ -190,6 +190,23 @@ def test_without_a_table_multiply_accumulates_stand_in_and_are_believed_within_t
     found = fit(SPACE, {}, (WHOLE, 100.0), [(choice, exact.predict(choice)) for choice in choices])
     assert (found.by, found.why, found.worst_error < 1e-9) == ("macs", "", True)
     assert "no random network checked" in fit(SPACE, {}, (WHOLE, 100.0), []).why
+
+
+def test_multiply_accumulates_take_the_place_of_a_table_that_is_not_believed():
+    exact = by_macs(SPACE, 100.0)
+    checked = [(choice, exact.predict(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
+    noisy = {name: replace(grid, ms=grid.ms[:, ::-1]) for name, grid in GRIDS.items()}
+    assert [(one.by, bool(one.why)) for one in fit_in_turn(SPACE, noisy, (WHOLE, 100.0), checked)] == [
+        ("table", True),
+        ("macs", False),
+    ]
+    good = [(choice, truth(choice)) for choice, _ in checked]
+    assert [one.by for one in fit_in_turn(SPACE, GRIDS, (WHOLE, truth(WHOLE)), good)] == ["table"]
+
+
+def test_a_limit_that_the_narrowest_widths_keep_ends_the_search():
+    ended = searched(Goal(quality={"accuracy_drop_pp": 99.0}, minimize="latency"))
+    assert (ended.tried[-1].choice, ended.why) == ((0, 0), "the narrowest widths keep the limit")
 
 
 def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_counts_nowhere():
