@@ -13,13 +13,16 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from bench.errors import PressbenchError
+from tools.fleet_bench import pretend
 from tools.fleet_bench.figures import find_figures, read_events
 from tools.fleet_bench.killing import KINDS, Kills, disturb
-from tools.fleet_bench.lab import Lab, set_up
-from tools.fleet_bench.runs import RECIPES, Asked, compare, read_cells, run_through, tell_all
+from tools.fleet_bench.lab import set_up
+from tools.fleet_bench.runs import RECIPES, Asked, compare, read_cells, run_through, start, tell_all
 
 WALL_LIMIT, IDLE_LIMIT = 1.3, 0.05
 
@@ -37,7 +40,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--calm", type=Path, help="keeps what the undisturbed run found; read instead if it is there")
     parser.add_argument("--only", type=int, nargs="+", help="of the disturbed runs these, counted from 0")
+    parser.add_argument("--pretend", action="store_true", help="boards that only wait, and no workers: little CPU")
     options = parser.parse_args()
+    options.begin = pretend.start if options.pretend else start
+    options.workers = 0 if options.pretend else options.workers
     try:
         with tempfile.TemporaryDirectory(prefix="pressbench-fleet-bench-") as folder:
             wrong = measure(options, Path(folder))
@@ -60,10 +66,10 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
         asked = Asked(name=f"disturbed-{number}", models=range(number, options.models, options.runs))
         share = options.kills // options.runs + (number < options.kills % options.runs)
         kills = Kills(dict.fromkeys(KINDS, share), every_s=options.every, seed=options.seed + number)
-        with set_up(folder / asked.name, boards=options.boards, workers=options.workers, wait_s=options.wait) as lab:
+        with arrange(options, folder / asked.name) as lab:
             began = time.monotonic()
             with disturb(lab, kills) as coordinator:
-                run_through(lab, asked, coordinator)
+                run_through(lab, asked, coordinator, begin=options.begin)
             found = read_cells(lab)
             wrong += compare(found, expected, asked)
             print(f"{asked.name}: {kills.describe()}; {found.describe()}; {time.monotonic() - began:.0f} s", flush=True)
@@ -73,8 +79,8 @@ def measure(options: argparse.Namespace, folder: Path) -> list[str]:
 def run_calm(options: argparse.Namespace, folder: Path) -> tuple[list[str], dict[str, str]]:
     """The undisturbed run: what does not hold, and what the others are compared with."""
     calm = Asked(name="calm", models=range(options.models))
-    with set_up(folder / "calm", boards=options.boards, workers=options.workers, wait_s=options.wait) as lab:
-        run_through(lab, calm)
+    with arrange(options, folder / "calm") as lab:
+        run_through(lab, calm, begin=options.begin)
         found = read_cells(lab)
         expected = tell_all(found)
         wrong = [*compare(found, expected, calm), *print_figures(lab, options)]
@@ -83,7 +89,14 @@ def run_calm(options: argparse.Namespace, folder: Path) -> tuple[list[str], dict
     return wrong, expected
 
 
-def print_figures(lab: Lab, options: argparse.Namespace) -> list[str]:
+def arrange(options: argparse.Namespace, folder: Path) -> AbstractContextManager[Any]:
+    """The doubles, or boards that pretend."""
+    if options.pretend:
+        return pretend.set_up(folder, options)
+    return set_up(folder, boards=options.boards, workers=options.workers, wait_s=options.wait)
+
+
+def print_figures(lab: Any, options: argparse.Namespace) -> list[str]:
     """Of the undisturbed run; which limits it does not keep."""
     found = find_figures(read_events(lab.folder / "events"), options.boards)
     ratio = found.wall_s / found.critical_s

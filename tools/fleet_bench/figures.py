@@ -41,7 +41,7 @@ def find_figures(events: Sequence[Event], boards: int) -> Figures:
     kinds: dict[str, list[Event]] = defaultdict(list)
     for event in events:
         kinds[event["kind"]].append(event)
-    made = {(one["model"], one["recipe"]): one for one in kinds["made"]}
+    made = {(one["model"], one["recipe"]): {**one, "at": one.get("ready", one["at"])} for one in kinds["made"]}
     busy: dict[tuple[str, str, str], list[Event]] = defaultdict(list)
     for one in kinds["busy"]:
         busy[one["board"], one["model"], one["recipe"]].append(one)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
+from typing import Any
 
-from tools.fleet_bench.lab import Lab
-from tools.fleet_bench.runs import PATIENCE_S, Running
+from tools.fleet_bench.runs import PATIENCE_S
 
 AWAY_S = {"board": (PATIENCE_S + 1, PATIENCE_S + 4), "worker": (0.5, 2.0), "database": (0.5, 5.0)}
 """Between so many seconds a part stays away."""
@@ -34,11 +34,11 @@ class Kills:
 
 
 @contextmanager
-def disturb(lab: Lab, kills: Kills) -> Iterator[Callable[[Running | None], None]]:
+def disturb(lab: Any, kills: Kills) -> Iterator[Callable[[Any], None]]:
     """Kills in a thread of its own. Yields what must hear of each coordinator that is started."""
-    ended, at_work, lock = Event(), list[Running](), Lock()
+    ended, at_work, lock = Event(), list[Any](), Lock()
 
-    def hear(coordinator: Running | None) -> None:
+    def hear(coordinator: Any) -> None:
         with lock:
             at_work[:] = [coordinator] if coordinator else []
 
@@ -57,7 +57,7 @@ def disturb(lab: Lab, kills: Kills) -> Iterator[Callable[[Running | None], None]
         thread.join()
 
 
-def kill_all(lab: Lab, kills: Kills, kill_coordinator: Callable[[], bool], ended: Event) -> None:
+def kill_all(lab: Any, kills: Kills, kill_coordinator: Callable[[], bool], ended: Event) -> None:
     """In an order and at moments that the seed gives. What was killed is back before this returns."""
     draw = random.Random(kills.seed)
     order = [kind for kind in KINDS for _ in range(kills.asked[kind]) if kind != "worker" or lab.workers]
@@ -68,7 +68,9 @@ def kill_all(lab: Lab, kills: Kills, kill_coordinator: Callable[[], bool], ended
         if ended.wait(draw.uniform(0.2, 1.8) * kills.every_s):
             break
         if kind == "coordinator":
-            kills.done[kind] += kill_coordinator()
+            while not kill_coordinator() and not ended.wait(0.2):
+                continue  # between two processes there is none to kill
+            kills.done[kind] += not ended.is_set()
             continue
         place = draw.randrange(len(busy[kind]))
         away_s = draw.uniform(*AWAY_S[kind])
@@ -80,7 +82,7 @@ def kill_all(lab: Lab, kills: Kills, kill_coordinator: Callable[[], bool], ended
         thread.join()
 
 
-def take_away(lab: Lab, kind: str, place: int, away_s: float, busy: Lock, ended: Event) -> None:
+def take_away(lab: Any, kind: str, place: int, away_s: float, busy: Lock, ended: Event) -> None:
     """Kills one part and starts it again; one that is away already is waited for first."""
     name = list(lab.doubles)[place] if kind == "board" else ""
     with busy:

@@ -59,19 +59,26 @@ class Cells:
         return f"{len(self.places)} cells stored, {again} baselines measured again on another board"
 
 
-def ignore(_coordinator: Running | None) -> None:
+def ignore(_coordinator: Any) -> None:
     return None
 
 
-def run_through(lab: Lab, asked: Asked, hear: Callable[[Running | None], None] = ignore) -> None:
-    """Runs to the end: a run that was killed, or that ended as interrupted, is continued. `hear`: of each process."""
+def start(lab: Lab, asked: Asked, *, resume: bool) -> Running:
+    """The real command."""
     (lab.folder / "suite.toml").write_text(asked.suite)
     given = ["run", "--fleet", "fleet.toml", "--sku", "double", "--suite", "suite.toml", "--no-report"]
     given += ["--database", lab.server.url, *(["--cluster", lab.scheduler] if lab.scheduler else [])]
+    given += ["--resume"] if resume else []
+    return start_coordinator(lab, given, patience_s=PATIENCE_S, recheck_s=RECHECK_S)
+
+
+def run_through(
+    lab: Any, asked: Asked, hear: Callable[[Any], None] = ignore, begin: Callable[..., Any] = start
+) -> None:
+    """Runs to the end: a run that was killed, or that ended as interrupted, is continued. `hear`: of each process."""
     end = time.monotonic() + LIMIT_S
     for _ in range(TRIES):
-        resume = ["--resume"] if find_status(lab) == "interrupted" else []
-        process = start_coordinator(lab, [*given, *resume], patience_s=PATIENCE_S, recheck_s=RECHECK_S)
+        process = begin(lab, asked, resume=find_status(lab) == "interrupted")
         hear(process)
         try:
             process.wait(max(1.0, end - time.monotonic()))
@@ -87,11 +94,12 @@ def run_through(lab: Lab, asked: Asked, hear: Callable[[Running | None], None] =
     raise Unavailable(f"no end after {TRIES} starts: {said(lab)}")
 
 
-def said(lab: Lab) -> str:
-    return (lab.folder / "coordinator.log").read_text()[-2000:]
+def said(lab: Any) -> str:
+    log = lab.folder / "coordinator.log"
+    return str(log.read_text()[-2000:]) if log.exists() else ""
 
 
-def find_status(lab: Lab) -> str:
+def find_status(lab: Any) -> str:
     """Of the only run there; "" where none began."""
     runs = ask(lab, lambda store: store.runs())
     if len(runs) > 1:
@@ -99,7 +107,7 @@ def find_status(lab: Lab) -> str:
     return str(runs[0].status) if runs else ""
 
 
-def ask(lab: Lab, work: Callable[[Store], Any]) -> Any:
+def ask(lab: Any, work: Callable[[Store], Any]) -> Any:
     """Of a database that may be away."""
     for _ in range(100):
         with suppress(Unavailable), Store.open(lab.server.url) as store:
@@ -108,7 +116,7 @@ def ask(lab: Lab, work: Callable[[Store], Any]) -> Any:
     raise Unavailable("the database did not come back")
 
 
-def read_cells(lab: Lab) -> Cells:
+def read_cells(lab: Any) -> Cells:
     places: dict[tuple[str, str], list[Record]] = {}
     for record in ask(lab, lambda store: store.records()):
         places.setdefault((record.model, record.recipe), []).append(record)
