@@ -144,8 +144,9 @@ def pretend(cell: PlannedCell, state: RunState, log: Log) -> Record:
     """The record of a cell; a board that is lost ends it, as in `bench.line.cell.run_cell`."""
     named, began = name_cell(cell), time.time()
     log.write("made", began=0.0, ready=0.0, **named)  # there is nothing to make
-    known = {"model": cell.model.name, "recipe": cell.recipe.name, "baseline_key": cell.baseline_key}
-    found = replace(record(state.run_id, key=cell.key, **known), conditions=cell.conditions, launches=())
+    known = {"model": cell.model.name, "recipe": cell.recipe.name, "backend": cell.backend.title}
+    found = record(state.run_id, key=cell.key, baseline_key=cell.baseline_key, **known)
+    found = replace(found, conditions=cell.conditions, launches=())
     try:
         state.setting.stages.run(named["board"], None)  # type: ignore[arg-type]
     except BoardLost as error:

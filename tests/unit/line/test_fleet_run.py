@@ -77,6 +77,7 @@ class Lab:
         board = cell.conditions.device
         self.measured.append((board, cell.model.name, cell.recipe.name))
         named = {"model": cell.model.name, "recipe": cell.recipe.name, "baseline_key": cell.baseline_key}
+        named["backend"] = cell.backend.title  # by it a resumed run knows what is stored
         found = replace(record(state.run_id, key=cell.key, **named), conditions=cell.conditions, device="Orin")
         try:
             state.setting.stages.run(cell, board)
