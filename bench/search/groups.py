@@ -29,13 +29,15 @@ NARROWEST = 0.25
 class Space:
     """What a search chooses from. `fixed`: groups that cannot be narrowed -> the reason.
 
-    `criterion`: by which the step `widths` ranks channels, as the losses do.
+    `criterion`: by which the step `widths` ranks channels, as the losses do. `step`: channels that the target's kernels
+    take at a time.
     """
 
     groups: tuple[Group, ...]
     layers: tuple[Layer, ...]
     fixed: Mapping[str, str]
     criterion: str = "l2"
+    step: int = 1
 
 
 def read_space(network: Network, context: Context, step: int, progress: Progress) -> Space:
@@ -73,7 +75,8 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
         )
         for name, layer in weighted_layers(network.module).items()
     )
-    return Space(groups=tuple(groups), layers=layers, fixed=fixed, criterion="l2" if context.data is None else "taylor")
+    criterion = "l2" if context.data is None else "taylor"
+    return Space(groups=tuple(groups), layers=layers, fixed=fixed, criterion=criterion, step=step)
 
 
 def _group(ranked: Ranked, step: int) -> Group:

@@ -204,6 +204,15 @@ def test_multiply_accumulates_take_the_place_of_a_table_that_is_not_believed():
     assert [one.by for one in fit_in_turn(SPACE, GRIDS, (WHOLE, truth(WHOLE)), good)] == ["table"]
 
 
+def test_channels_below_a_step_of_the_kernels_save_nothing_by_the_prediction():
+    """A network's narrow layers may take half a step, which only a table can price."""
+    found = fit(replace(SPACE, step=8), {}, (WHOLE, 10.0), [])
+    narrow, step, whole = (found.costs.of(choice) for choice in ((0, 3), (1, 3), (3, 3)))
+    assert narrow == step == whole / 2
+    pure = by_macs(replace(SPACE, step=8), 10.0).costs
+    assert pure.of((0, 3)) == pure.of((1, 3)) / 2
+
+
 def test_a_limit_that_the_narrowest_widths_keep_ends_the_search():
     ended = searched(Goal(quality={"accuracy_drop_pp": 99.0}, minimize="latency"))
     assert (ended.tried[-1].choice, ended.why) == ((0, 0), "the narrowest widths keep the limit")
