@@ -16,6 +16,10 @@ from bench.errors import InvalidInput, unknown
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,63}")
 """What a board and a SKU may be called: the name is in the key of a cell and in every table."""
+PLACE = re.compile(r"[A-Za-z0-9_][^\s\x00-\x1f\x7f]{0,127}")
+"""What a place of labgrid may be called here: a leading "+" would be a reservation, a leading "-" an option."""
+COORDINATOR = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9_.\-]*):([0-9]{1,5})")
+MAX_PORT = 65535
 SSH_PORT = ":22"
 OF_A_BOARD = {"ssh": "host", "adb": "serial"}
 """Reach -> the key in which boards differ."""
@@ -26,13 +30,15 @@ KEYS = ("host", "python", "folder", "root", "ssh_config", "serial", "benchmark_m
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetBoard:
     """One board. `sku`: its kind; boards of one SKU measure alike and have one target. `target`: a shipped target or a
-    .toml file beside the fleet file. `tags`: words by which a command chooses among boards of a SKU. The other keys stand in
-    place of the target's own, where they are given."""
+    .toml file beside the fleet file. `tags`: words by which a command chooses among boards of a SKU. `place`: what labgrid
+    calls it, "" for a board that labgrid does not know. The other keys stand in place of the target's own, where they are
+    given."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     sku: str
     target: str
     tags: tuple[str, ...] = ()
+    place: str = ""
     host: str = ""
     python: str = ""
     folder: str = ""
@@ -41,10 +47,18 @@ class FleetBoard:
     serial: str = ""
     benchmark_model: str = ""
 
-    def place(self, reach: str) -> str:
+    def address(self, reach: str) -> str:
         """By what it is this board, whoever names it: its host without a user, or a phone's serial."""
         where = str(getattr(self, OF_A_BOARD[reach])).rpartition("@")[2].lower().removesuffix(SSH_PORT)
         return f"{reach}:{where}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labgrid:
+    """`coordinator`: HOST:PORT of the coordinator that gives out the boards' places."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    coordinator: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +67,28 @@ class FleetFile:
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     boards: Mapping[str, FleetBoard]
+    labgrid: Labgrid | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabPlace:
+    """A place of labgrid: its coordinator, HOST:PORT, and its whole name there."""
+
+    coordinator: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A board with all that a lease and a run need. `place`: as `FleetBoard.place`. `target`: with this board's address."""
+    """A board with all that a lease and a run need. `place`: as `FleetBoard.address`. `target`: with this board's address.
+    `lab`: where labgrid gives it out too; None where it does not."""
 
     name: str
     sku: str
     tags: tuple[str, ...]
     place: str
     target: Target
+    lab: LabPlace | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +119,9 @@ def load_fleet(path: Path) -> Fleet:
     if not written.boards:
         raise InvalidInput(f"{path}: key 'boards' is empty: add [boards.NAME] with sku, target and host")
     read: dict[str, Target] = {}
-    found = [_make_board(name, board, path, read) for name, board in written.boards.items()]
-    _check_places(found, path)
+    places = _find_places(written, path)
+    found = [_make_board(name, board, path, read, places.get(name)) for name, board in written.boards.items()]
+    _check_addresses(found, path)
     targets: dict[str, tuple[str, str]] = {}
     for name, board in written.boards.items():
         first, target = targets.setdefault(board.sku, (name, board.target))
@@ -108,7 +134,37 @@ def load_fleet(path: Path) -> Fleet:
     return Fleet(path=path, boards=tuple(found), targets=named)
 
 
-def _make_board(name: str, board: FleetBoard, path: Path, read: dict[str, Target]) -> Board:
+def _find_places(written: FleetFile, path: Path) -> dict[str, LabPlace]:
+    """Board -> its place of labgrid. Raises `InvalidInput` for places without a coordinator, and for one without places."""
+    named = {name: board.place for name, board in written.boards.items() if board.place}
+    if written.labgrid is None:
+        for name in named:
+            raise InvalidInput(
+                f"{path}: key 'boards.{name}.place' is a place of labgrid: name its coordinator too, "
+                '[labgrid] with coordinator = "HOST:PORT"'
+            )
+        return {}
+    coordinator, key = written.labgrid.coordinator, f"{path}: key 'labgrid.coordinator'"
+    found = COORDINATOR.fullmatch(coordinator)
+    if not found or not 0 < int(found[2]) <= MAX_PORT:
+        raise InvalidInput(f'{key}: "HOST:PORT" as of labgrid-client -x, found {coordinator!r}')
+    if not named:
+        raise InvalidInput(
+            f"{key}: no board has the key 'place': give it to the boards of labgrid, or remove [labgrid]"
+        )
+    seen: dict[str, str] = {}
+    for name, place in named.items():
+        if not PLACE.fullmatch(place):
+            raise InvalidInput(
+                f"{path}: key 'boards.{name}.place': a name without spaces that begins with a letter, a digit or '_', "
+                f"found {place!r}"
+            )
+        if (first := seen.setdefault(place, name)) != name:
+            raise InvalidInput(f"{path}: keys 'boards.{first}.place' and 'boards.{name}.place' are both {place!r}")
+    return {name: LabPlace(coordinator=coordinator, name=place) for name, place in named.items()}
+
+
+def _make_board(name: str, board: FleetBoard, path: Path, read: dict[str, Target], lab: LabPlace | None) -> Board:
     """`read`: text of a target -> the target, of the boards before: a file for all of a SKU is read once."""
     key = f"{path}: key 'boards.{name}"
     for text, where in ((name, key), (board.sku, f"{key}.sku")):
@@ -120,7 +176,12 @@ def _make_board(name: str, board: FleetBoard, path: Path, read: dict[str, Target
     given = {own: text for own in KEYS if (text := getattr(board, own))}
     _check_given(given, target.reach, key)
     return Board(
-        name=name, sku=board.sku, tags=board.tags, place=board.place(target.reach), target=replace(target, **given)
+        name=name,
+        sku=board.sku,
+        tags=board.tags,
+        place=board.address(target.reach),
+        target=replace(target, **given),
+        lab=lab,
     )
 
 
@@ -158,7 +219,7 @@ def _locate(target: str, fleet: Path) -> str:
     return str(fleet.parent / target) if target.endswith(".toml") else target
 
 
-def _check_places(boards: list[Board], path: Path) -> None:
+def _check_addresses(boards: list[Board], path: Path) -> None:
     """Two names of one board would be measured at once."""
     seen: dict[str, str] = {}
     for board in boards:

@@ -18,6 +18,7 @@ from bench.line.ahead import MOST_AHEAD
 from bench.line.cell import RunState
 from bench.line.fleet.heart import BEATS, Heart
 from bench.line.fleet.pantry import Pantry
+from bench.line.fleet.places import Places
 from bench.line.fleet.serve import Together, serve
 from bench.line.fleet.shares import Shares, make_shares, order_ahead
 from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan
@@ -212,6 +213,7 @@ def _put_together(
         pantry=Pantry(ahead, state, uses=1, ahead=max(MOST_AHEAD, 2 * len(plan.target.devices))),
         leases=leases,
         heart=Heart(leases),
+        places=Places(),
         find_trouble=lambda _target, _reach: "",
         say=lambda _line: None,
         judging=nullcontext(),

@@ -16,6 +16,7 @@ from bench.line.cell import RunState
 from bench.line.cluster import Cluster, open_cluster
 from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry
+from bench.line.fleet.places import Places
 from bench.line.fleet.serve import POLL_S, RECHECK_S, FindTrouble, Together, serve
 from bench.line.fleet.shares import LOOK_S, Share, Shares, make_shares, order_ahead
 from bench.line.plan import Plan, find_boards
@@ -45,7 +46,8 @@ def run_fleet(plan: Plan, around: Surroundings, arranged: Arranged, *, earlier: 
     """Measures every cell of the plan on the boards of its request; `earlier` is the interrupted run to continue.
 
     A board that fails its check or goes away is out, and another takes its cells; it is checked again while others work. Ends as `bench.line.run.run`. Raises
-    `Unavailable` where the clock here is wrong, and where no board can be used and nothing was measured.
+    `Unavailable` where the clock here is wrong, where labgrid's program is needed and missing, and where no board can be used
+    and nothing was measured.
     """
     off = time.time() - arranged.leases.clock()
     if abs(off) > WRONG_CLOCK_S:
@@ -53,15 +55,18 @@ def run_fleet(plan: Plan, around: Surroundings, arranged: Arranged, *, earlier: 
             f"the clock here is {off:+.0f} s off that of {around.store.where}: runs would stand in a wrong order; "
             "`sudo timedatectl set-ntp true` sets it"
         )
-    return keep_run(plan, around, earlier, partial(_measure_all, plan, around, arranged))
+    with Places(find_boards(plan.request), arranged.say) as places:
+        return keep_run(plan, around, earlier, partial(_measure_all, plan, around, arranged, places))
 
 
-def _measure_all(plan: Plan, around: Surroundings, arranged: Arranged, run_id: str, done: frozenset[str]) -> Measured:
+def _measure_all(
+    plan: Plan, around: Surroundings, arranged: Arranged, places: Places, run_id: str, done: frozenset[str]
+) -> Measured:
     boards = find_boards(plan.request)
     stored = [record for record in around.store.records(run_id) if record.key in done] if done else []
     shares = make_shares(plan, [board.name for board in boards], stored)
     with ExitStack() as stack:
-        run = _put_together(plan, around, arranged, run_id, shares, stack)
+        run = _put_together(plan, around, arranged, places, run_id, shares, stack)
         cells = len(plan.cells)
         run.done_before = cells - run.shares.total
         count = {"boards": len(boards), "cells": cells, "done": run.done_before}
@@ -74,7 +79,13 @@ def _measure_all(plan: Plan, around: Surroundings, arranged: Arranged, run_id: s
 
 
 def _put_together(
-    plan: Plan, around: Surroundings, arranged: Arranged, run_id: str, shares: Sequence[Share], stack: ExitStack
+    plan: Plan,
+    around: Surroundings,
+    arranged: Arranged,
+    places: Places,
+    run_id: str,
+    shares: Sequence[Share],
+    stack: ExitStack,
 ) -> Together:
     """The threads beside those of the boards, begun. A user's score may draw random numbers of the one generator that
     training draws from, so that one cell at a time is then made ready, measured and judged."""
@@ -99,6 +110,7 @@ def _put_together(
         pantry=pantry,
         leases=arranged.leases,
         heart=stack.enter_context(Heart(arranged.leases)),
+        places=places,
         find_trouble=arranged.find_trouble,
         say=arranged.say,
         judging=Lock() if own else nullcontext(),

@@ -14,6 +14,7 @@ from bench.errors import BoardBusy, BoardLost, CellFailed, LeaseLost, Pressbench
 from bench.line.cell import RunState
 from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry, bind
+from bench.line.fleet.places import Places
 from bench.line.fleet.shares import Share, Shares
 from bench.line.plan import PlannedCell
 from bench.line.run import Surroundings
@@ -36,7 +37,8 @@ class Together:
 
     `find_trouble`: why a board cannot be used, "" if it can; it may raise what a reach does. `say`: a line to the user.
     `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out, also
-    of one that came back; `out`: of those that are out now. `done_before`: places that an earlier try stored.
+    of one that came back; `out`: of those that are out now. `lost`: boards that died while they measured and were not
+    checked since. `done_before`: places that an earlier try stored.
     """
 
     around: Surroundings
@@ -45,6 +47,7 @@ class Together:
     pantry: Pantry
     leases: Leases
     heart: Heart
+    places: Places
     find_trouble: FindTrouble
     say: Callable[[str], None]
     judging: AbstractContextManager[object]
@@ -53,6 +56,7 @@ class Together:
     done_before: int = 0
     alarms: dict[str, str] = field(default_factory=dict)
     out: dict[str, str] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     telling: Lock = field(default_factory=Lock)
 
     def tell(self, text: str) -> None:
@@ -124,7 +128,10 @@ def _find_holder(board: Board, leases: Leases) -> str:
 
 def _use(board: Board, lease: Lease, run: Together) -> str:
     """Checks the board and measures on it. Why it must be waited for; "" if it need not."""
-    with Reaches(lambda _target, _device: run.around.open_reach(board.target, "")) as reaches:
+    with (
+        run.places.holding(board) as refused,
+        Reaches(lambda _target, _device: run.around.open_reach(board.target, "")) as reaches,
+    ):
         faults = Faults()
         turn = Turn(
             board=board,
@@ -135,7 +142,7 @@ def _use(board: Board, lease: Lease, run: Together) -> str:
             faults=faults,
         )
         try:
-            trouble = _check(turn)
+            trouble = _begin(turn, refused)
         except BoardBusy as error:
             return str(error)
         if not _take_out(turn, trouble):
@@ -159,6 +166,19 @@ def _make_state(board: Board, run: Together, reaches: Reaches, faults: Faults) -
         baselines={},
         make_ready=lambda cell, _state: bind(run.pantry.take(cell), cell, reach),
     )
+
+
+def _begin(turn: Turn, refused: Unavailable | None) -> str:
+    """As `_check`, of a board that labgrid gave, or `refused`. One that died is turned off and on before, once."""
+    run, name = turn.run, turn.board.name
+    if isinstance(refused, BoardBusy):
+        raise refused
+    if refused is not None:
+        return str(refused)
+    if name in run.lost:
+        run.lost.discard(name)
+        run.places.cycle(turn.board)
+    return _check(turn)
 
 
 def _check(turn: Turn) -> str:
@@ -238,6 +258,8 @@ def _is_to_blame(turn: Turn) -> bool:
     fault = turn.faults.found
     if fault is None or isinstance(fault, BoardBusy):
         return fault is not None
+    if isinstance(fault, BoardLost):
+        turn.run.lost.add(turn.board.name)
     try:
         trouble = str(fault) if isinstance(fault, BoardLost) else _check(turn)
     except BoardBusy:

@@ -3,113 +3,30 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from fake_records import record
+from fake_fleet import FLEET, Lab, plan_fleet
 from sqlalchemy import update
 
-from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable, Unsupported
-from bench.line.cell import BOARD_LOST, RunState
+from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable
+from bench.line.cell import RunState
 from bench.line.fleet import run as fleet_run
 from bench.line.fleet.pantry import Pantry
-from bench.line.fleet.run import Arranged, run_fleet
 from bench.line.fleet.shares import make_shares, order_ahead
-from bench.line.plan import Request, make_plan, move
-from bench.line.run import Surroundings, make_setting
-from bench.line.stages import Stages
+from bench.line.plan import move
+from bench.line.run import make_setting
 from bench.reach.local import Local
 from bench.reach.open import Reaches
-from bench.records import Climate, Launch
-from bench.store import Leases, Offer, Store
+from bench.store import Offer, Store
 from bench.store.schema import BOARDS
-from bench.types import Status
-
-FLEET = "".join(f'[boards.{name}]\nsku = "orin"\ntarget = "jetson"\nhost = "{name}.lab"\n' for name in ("a", "b", "c"))
-SUITE = """
-name = "two"
-data = "digits"
-models = ["lenet300_100(width=0.1)", "lenet300_100(width=0.2)"]
-[recipes]
-half = "prune(amount=0.5)"
-int8 = "dynamic_int8"
-"""
-LAUNCH = Launch(samples_ns=(1, 2), climate=(Climate(moment="after timing", at_ns=1, celsius={"cpu": 61.5}),))
-
-
-class Lab:
-    """Boards that pretend. `broken`: board -> what its check finds. `cell`: what a cell does on a board, may raise."""
-
-    def __init__(self, folder, plans):
-        self.folder, self.store, self.plans = folder, Store.open(folder / "pressbench.db"), plans
-        self.leases = Leases(store=self.store)
-        self.broken: dict[str, Exception | str] = {}
-        self.measured: list[tuple[str, str, str]] = []
-        self.said: list[str] = []
-        self.heard = lambda line: None
-        self.cell = lambda board, cell: None
-
-    def say(self, line):
-        self.said.append(line)
-        self.heard(line)
-
-    def around(self):
-        def refuse(*_given, **_named):
-            raise Unsupported("nothing is made here")
-
-        return Surroundings(
-            store=self.store,
-            cache=self.folder / "cache",
-            folder=self.folder,
-            progress=lambda what, share: None,
-            on_cell=lambda record, done, total: self.said.append(f"{done}/{total}"),
-            run_cell=self.run_cell,
-            open_reach=lambda target, device: Local(),
-            stages=Stages(compress=refuse, run=self.work),
-        )
-
-    def work(self, cell, board):
-        self.cell(board, cell)
-
-    def run_cell(self, cell, state):
-        board = cell.conditions.device
-        self.measured.append((board, cell.model.name, cell.recipe.name))
-        named = {"model": cell.model.name, "recipe": cell.recipe.name, "baseline_key": cell.baseline_key}
-        named["backend"] = cell.backend.title  # by it a resumed run knows what is stored
-        found = replace(record(state.run_id, key=cell.key, **named), conditions=cell.conditions, device="Orin")
-        try:
-            state.setting.stages.run(cell, board)
-        except (CellFailed, Unavailable) as error:
-            lost = {BOARD_LOST: True} if isinstance(error, BoardLost) else {}
-            return replace(found, status=Status.FAILED, reasons=(str(error),), facts=lost, launches=())
-        return replace(found, launches=(LAUNCH,))
-
-    def check(self, target, _reach):
-        trouble = self.broken.get(target.host.partition(".")[0], "")
-        if isinstance(trouble, Exception):
-            raise trouble
-        return trouble
-
-    def run(self, *, each=False, earlier=None, **more):
-        arranged = Arranged(find_trouble=self.check, say=self.say, leases=self.leases, poll_s=0.01, **more)
-        return run_fleet(self.plans[each], self.around(), arranged, earlier=earlier)
-
-    def places(self):
-        """(model, recipe) -> on how many boards it is stored."""
-        return Counter((one.model, one.recipe) for one in self.store.records())
 
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory):
     """Whether each board measures everything -> the plan."""
     folder = tmp_path_factory.mktemp("fleet")
-    (folder / "fleet.toml").write_text(FLEET)
-    (folder / "two.toml").write_text(SUITE)
-    asked = {"target": "jetson", "suite": str(folder / "two.toml"), "backends": ("ort-cpu",)}
-    fleet = {"sku": "orin", "fleet": str(folder / "fleet.toml")}
-    return {each: make_plan(Request(**asked, **fleet, each=each), folder / "cache") for each in (False, True)}
+    return {each: plan_fleet(folder, FLEET, each=each) for each in (False, True)}
 
 
 @pytest.fixture
