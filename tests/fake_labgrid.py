@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Labgrid:
     folder: Path
 
     def holder(self, place):
-        """Who has it, "" for nobody."""
+        """Who has it, "" where it is free."""
         return (self.folder / "places" / place).read_text()
 
     def give(self, place, holder):
@@ -73,8 +74,6 @@ class Labgrid:
 
     def calls(self):
         """What the program was asked for: place and command."""
-        import json
-
         lines = (self.folder / "calls").read_text().splitlines() if (self.folder / "calls").exists() else []
         return [" ".join(json.loads(line)[1:]) for line in lines]
 

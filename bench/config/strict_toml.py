@@ -106,7 +106,8 @@ def _keys(kind: type[Any]) -> dict[str, list[str]]:
     for name, value in schema["properties"].items():
         named = value.get("additionalProperties")
         of_each = named.get("$ref") if isinstance(named, dict) else None
-        reference = value.get("$ref") or value.get("items", {}).get("$ref") or of_each
+        optional = next((one["$ref"] for one in value.get("anyOf", ()) if "$ref" in one), None)
+        reference = value.get("$ref") or value.get("items", {}).get("$ref") or of_each or optional
         if reference:
             table = f"{name}.*" if of_each else name
             found[table] = sorted(schema["$defs"][reference.rpartition("/")[2]]["properties"])

@@ -26,7 +26,7 @@ from bench.line.fleet.shares import LOOK_S
 
 PROGRAM = "labgrid-client"
 ANSWER_S = 60.0
-"""How long labgrid's program may take."""
+"""How long labgrid's program may take to acquire or release."""
 CYCLE_S = 180.0
 """How long it may take to cycle the power: its drivers wait between off and on."""
 BUSY = ("already acquired", "was not reserved for")
@@ -61,11 +61,18 @@ class Places:
     Ctrl-C meets goes on in a thread that is not interrupted, so what it took is known and released.
     """
 
-    def __init__(self, boards: Sequence[Board] = (), say: Callable[[str], None] = lambda _line: None) -> None:
-        """`say`: a line to the user. Raises `Unavailable` where a board has a place and labgrid's program is missing."""
+    def __init__(
+        self,
+        boards: Sequence[Board] = (),
+        say: Callable[[str], None] = lambda _line: None,
+        *,
+        answer_s: float = ANSWER_S,
+    ) -> None:
+        """`say`: a line to the user. `answer_s`: how long labgrid's program may take. Raises `Unavailable` where a board has a place and labgrid's program is missing."""
         wanted = [board.lab for board in boards if board.lab is not None]
         self._program = _find_program(wanted[0]) if wanted else ""
         self._identity = _find_identity() if wanted else ("", "")
+        self._answer_s = answer_s
         self._say, self._held, self._lock = say, set[LabPlace](), Lock()
         self._workers = ThreadPoolExecutor(max(1, 2 * len(wanted)), thread_name_prefix="pressbench-labgrid")
 
@@ -136,8 +143,9 @@ class Places:
         else:
             self._say(f"labgrid did not release place {lab.name}: {answer.words}; by hand: {_write(lab, 'release')}")
 
-    def _ask(self, lab: LabPlace, *words: str, limit_s: float = ANSWER_S) -> Answer:
-        """Runs labgrid's program, in a session of its own: Ctrl-C in the terminal does not reach it."""
+    def _ask(self, lab: LabPlace, *words: str, limit_s: float = 0.0) -> Answer:
+        """Runs labgrid's program, in a session of its own: Ctrl-C in the terminal does not reach it. `limit_s`: in place of
+        `answer_s`."""
         host, user = self._identity
         kept = {name: text for name, text in os.environ.items() if name not in LEFT_OUT}
         try:
@@ -146,12 +154,12 @@ class Places:
                 env={**kept, "LG_HOSTNAME": host, "LG_USERNAME": user},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=limit_s,
+                timeout=limit_s or self._answer_s,
                 start_new_session=True,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            return Answer(well=False, lines=(f"no answer in {limit_s:.0f} s to {_write(lab, *words)}",))
+        except subprocess.TimeoutExpired as error:
+            return Answer(well=False, lines=(f"no answer in {error.timeout:g} s to {_write(lab, *words)}",))
         except OSError as error:
             return Answer(well=False, lines=(f"{self._program}: {error.strerror}",))
         said = (done.stdout + b"\n" + done.stderr).decode(errors="replace").splitlines()

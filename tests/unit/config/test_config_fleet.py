@@ -7,11 +7,12 @@ import re
 import pytest
 
 from bench.config import fleet as fleet_config
-from bench.config.fleet import load_fleet, spread_over
+from bench.config.fleet import LabPlace, load_fleet, spread_over
 from bench.config.target import load_target
 from bench.errors import InvalidInput
 
 ONE = '[boards.a]\nsku = "orin"\ntarget = "jetson"\nhost = "me@a"\n'
+LAB = '[labgrid]\ncoordinator = "lab:20408"\n'
 TWO = f'{ONE}[boards.b]\nsku = "orin"\ntarget = "jetson"\nhost = "b:2222"\ntags = ["desk", "fan"]\n'
 
 
@@ -29,6 +30,12 @@ def test_boards_of_a_sku_are_its_targets_with_their_own_address(tmp_path):
     assert one.target.meters == load_target("jetson").meters
     assert fleet.targets == {"orin": "jetson", "pi": "rpi5"}
     assert [board.name for board in fleet.of("orin", ("fan",))] == ["b"]
+
+
+@pytest.mark.parametrize("coordinator", ["lab:20408", "10.0.0.2:1", "[fe80::1]:65535"])
+def test_a_board_has_its_place_of_labgrid_and_one_without_has_none(tmp_path, coordinator):
+    fleet = load(tmp_path, f'{LAB}{TWO}place = "desk/orin-2"\n'.replace("lab:20408", coordinator))
+    assert [board.lab for board in fleet.boards] == [None, LabPlace(coordinator=coordinator, name="desk/orin-2")]
 
 
 def test_boards_are_the_devices_of_the_spread_target_and_no_board_is_its_host(tmp_path):
@@ -64,6 +71,27 @@ def test_a_target_file_lies_beside_the_fleet_file(tmp_path, monkeypatch):
         (f'{ONE}folder = "x"\n', "key 'boards.a.folder': a path on the board that begins with / or ~, found 'x'"),
         (f'{ONE}python = "x\\ny"\n', r"key 'boards.a.python': 'x\\ny' has a sign that no path"),
         (TWO.replace("b:2222", "you@A:22"), r"'boards.a' and 'boards.b' are one board \(ssh:a\): remove one"),
+        (
+            f'{ONE}place = "x"\n',
+            r"key 'boards.a.place' is a place of labgrid: name its coordinator too, \[labgrid\] with",
+        ),
+        (f"{LAB}{ONE}", "key 'labgrid.coordinator': no board has the key 'place'"),
+        (f'{LAB}hst = "x"\n{ONE}', r"unknown key 'labgrid.hst' \(known keys: coordinator"),
+        (f"[labgrid]\n{ONE}", "key 'labgrid.coordinator' is missing"),
+        (f'{LAB}{ONE}place = ""\n', "key 'labgrid.coordinator': no board has the key 'place'"),
+        (f'{LAB}{ONE}place = "+token"\n', "key 'boards.a.place': a name without spaces that begins with a letter"),
+        (f'{LAB}{ONE}place = "an orin"\n', "key 'boards.a.place': a name without spaces .* found 'an orin'"),
+        (f"{LAB}{ONE}place = 3\n", "key 'boards.a.place': text in quotes, found 3"),
+        (
+            f'{LAB}{TWO}place = "x"\n'.replace('me@a"\n', 'me@a"\nplace = "x"\n'),
+            "'boards.a.place' and 'boards.b.place' are both 'x'",
+        ),
+        (
+            f'{LAB}{ONE}place = "x"\n'.replace(":20408", ""),
+            "'labgrid.coordinator': \"HOST:PORT\" as of .*, found 'lab'",
+        ),
+        (f'{LAB}{ONE}place = "x"\n'.replace("20408", "99999"), "'labgrid.coordinator': .*, found 'lab:99999'"),
+        (f'{LAB}{ONE}place = "x"\n'.replace("lab:", "--lab:"), "'labgrid.coordinator': .*, found '--lab:20408'"),
         (
             f'{ONE}[boards.b]\nsku = "orin"\ntarget = "rpi5"\nhost = "b"\n',
             "key 'boards.b.target': boards of one SKU have one target, and 'a' of SKU 'orin' has 'jetson', not 'rpi5'",

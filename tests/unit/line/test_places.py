@@ -13,11 +13,11 @@ from bench.config.fleet import Board, LabPlace
 from bench.config.target import load_target
 from bench.errors import BoardBusy, BoardLost, Unavailable
 from bench.line.ahead import interrupt
-from bench.line.fleet import places as module
 from bench.line.fleet.places import Places
 
 COORDINATOR = "lab.example:20408"
 ME = "laptop/alice"
+NO_DRIVER = "labgrid-client: Error: target has no compatible resource available"
 
 
 def make_board(name="a", place="orin-1", coordinator=COORDINATOR):
@@ -104,18 +104,15 @@ def test_power_is_cycled_and_a_place_that_cannot_is_a_note(labgrid, said):
         labgrid.switch("power", on=True)
         places.cycle(make_board())
     assert said == [
-        "board a: labgrid did not cycle the power of place orin-1: "
-        "labgrid-client: Error: target has no compatible resource available",
+        f"board a: labgrid did not cycle the power of place orin-1: {NO_DRIVER}",
         "board a: labgrid has cycled the power of place orin-1",
     ]
 
 
-def test_a_program_that_hangs_is_given_up(labgrid, said, monkeypatch):
+def test_a_program_that_hangs_is_given_up(labgrid, said):
     (labgrid.folder / "labgrid-client").write_text("#!/bin/sh\nexec sleep 60\n")
-    monkeypatch.setattr(module, "ANSWER_S", 0.2)
-    monkeypatch.setattr(Places._ask, "__kwdefaults__", {"limit_s": 0.2})
-    with Places([make_board()], said.append) as places, places.holding(make_board()) as refused:
-        assert f"no answer in 0 s to `labgrid-client -x {COORDINATOR} -p orin-1 acquire`" in str(refused)
+    with Places([make_board()], said.append, answer_s=0.2) as places, places.holding(make_board()) as refused:
+        assert f"no answer in 0.2 s to `labgrid-client -x {COORDINATOR} -p orin-1 acquire`" in str(refused)
 
 
 def test_variables_that_would_take_other_places_do_not_reach_labgrid(labgrid, said, monkeypatch):
