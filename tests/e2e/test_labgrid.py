@@ -16,10 +16,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from fake_fleet import Lab, plan_fleet
 from needs import lacking
 
 from bench.config.fleet import load_fleet
-from bench.errors import BoardBusy
+from bench.errors import BoardBusy, BoardLost
 from bench.line.fleet.places import Places
 
 PROGRAMS = os.environ.get("PRESSBENCH_LABGRID", "")
@@ -106,14 +107,24 @@ def wait_for(found):
 
 
 @pytest.fixture
-def boards(client, tmp_path, monkeypatch):
-    """The boards of a fleet file: `a` at orin-1, `b` at bare."""
+def fleet(client, monkeypatch):
+    """The text of a fleet file: `a` at orin-1, `b` at bare."""
     monkeypatch.setenv("PATH", f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}")
     text = f'[labgrid]\ncoordinator = "{client.coordinator}"\n'
     for name, place in (("a", "orin-1"), ("b", "bare")):
         text += f'[boards.{name}]\nsku = "orin"\ntarget = "jetson"\nhost = "{name}.lab"\nplace = "{place}"\n'
-    (tmp_path / "fleet.toml").write_text(text)
-    return load_fleet(tmp_path / "fleet.toml").boards
+    return text
+
+
+@pytest.fixture
+def boards(fleet, tmp_path):
+    """Its boards."""
+    return read(fleet, tmp_path)
+
+
+def read(text, folder):
+    (folder / "fleet.toml").write_text(text)
+    return load_fleet(folder / "fleet.toml").boards
 
 
 def holder(client, place):
@@ -156,10 +167,58 @@ def test_a_real_place_that_was_given_on_meanwhile_is_left_to_its_holder(client, 
     assert holder(client, "bare") == "None"
 
 
-def test_a_real_coordinator_that_has_another_place_of_such_a_name_gives_none(client, boards, tmp_path):
-    text = (tmp_path / "fleet.toml").read_text().replace('"bare"', '"bar"')
-    (tmp_path / "fleet.toml").write_text(text)
-    part = load_fleet(tmp_path / "fleet.toml").boards[1]
+def test_a_real_coordinator_that_has_another_place_of_such_a_name_gives_none(client, fleet, tmp_path):
+    part = read(fleet.replace('"bare"', '"bar"'), tmp_path)[1]
     with Places([part]) as places, places.holding(part) as refused:
         assert "has no place bar; labgrid took bare" in str(refused)
         assert holder(client, "bare") == "None"
+
+
+def test_a_place_that_another_has_really_reserved_is_busy(client, boards):
+    client("-p", "bare", "set-tags", "kind=bare")
+    zoe = {"LG_USERNAME": "zoe", "LG_HOSTNAME": "desk"}
+    made = client("reserve", "--shell", "kind=bare", **zoe)
+    token = made.strip().rpartition("=")[2]
+    client("wait", token, **zoe)
+    with Places(boards) as places, places.holding(boards[1]) as refused:
+        assert isinstance(refused, BoardBusy)
+        assert "bare was not reserved for" in str(refused)
+    client("cancel-reservation", token, **zoe)
+
+
+@pytest.fixture
+def lab(fleet, tmp_path):
+    """A run whose boards pretend, and whose places do not."""
+    made = Lab(tmp_path, {False: plan_fleet(tmp_path, fleet)})
+    yield made
+    made.store.close()
+
+
+def test_a_whole_run_turns_a_board_that_died_off_and_on_and_frees_every_place(client, lab, power):
+    back, other, asked = threading.Event(), threading.Event(), len(power[1])
+
+    def die_once(board, _cell):
+        if board == "b":
+            other.set()
+        assert (other if board == "a" else back).wait(60)
+        if board == "a" and not back.is_set():
+            raise BoardLost("a was lost")
+
+    lab.cell = die_once
+    lab.heard = lambda line: back.set() if line == "board a is back" else None
+    ended = lab.run(recheck_s=0.01)
+    assert ended.measured.left == 0
+    assert dict(ended.measured.alarms) == {"a": "a was lost"}
+    assert power[1][asked:] == ["0", "1"]
+    assert (holder(client, "orin-1"), holder(client, "bare")) == ("None", "None")
+
+
+def test_ctrl_c_in_a_run_frees_every_place(client, lab):
+    def press(board, _cell):
+        assert "/" in holder(client, {"a": "orin-1", "b": "bare"}[board])
+        raise KeyboardInterrupt
+
+    lab.cell = press
+    with pytest.raises(KeyboardInterrupt):
+        lab.run()
+    assert (holder(client, "orin-1"), holder(client, "bare")) == ("None", "None")
