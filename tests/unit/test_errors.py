@@ -12,6 +12,7 @@ CODES = {
     "InvalidInput": 2,
     "Unsupported": 2,
     "Unavailable": 3,
+    "DatabaseAway": 3,
     "DiskFull": 3,
     "CellFailed": 3,
     "BoardBusy": 3,
