@@ -200,19 +200,23 @@ def find_devices(plan: Plan) -> list[str]:
 
 
 def name_host(host: str) -> set[str]:
-    """The names and addresses of a host. Loopback is left out: what answers there may be a tunnel to any machine."""
+    """The names and addresses of a host, as `leave_out_loopback` has them."""
     found = {host.lower()}
     with suppress(OSError):
         found |= {str(known[4][0]) for known in socket.getaddrinfo(host, None)}
-    return {name for name in found if name != "localhost" and not name.startswith(("127.", "::1"))}
+    return leave_out_loopback(found)
 
 
 def name_this_host() -> list[str]:
     """What this machine is called, and its addresses."""
     cards = psutil.net_if_addrs().values()
     addresses = {card.address.partition("%")[0] for cards_of in cards for card in cards_of if card.family in INTERNET}
-    names = {socket.gethostname().lower(), socket.getfqdn().lower(), *addresses}
-    return sorted(name for name in names if name != "localhost" and not name.startswith(("127.", "::1")))
+    return sorted(leave_out_loopback({socket.gethostname().lower(), socket.getfqdn().lower(), *addresses}))
+
+
+def leave_out_loopback(names: Collection[str]) -> set[str]:
+    """The other names and addresses: what answers on loopback may be a tunnel to any machine."""
+    return {name for name in names if name != "localhost" and not name.startswith(("127.", "::1"))}
 
 
 def describe_worker(probe: str) -> dict[str, Any]:

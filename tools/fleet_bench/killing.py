@@ -84,18 +84,14 @@ def kill_all(lab: Any, kills: Kills, kill_coordinator: Callable[[], bool], ended
 
 def take_away(lab: Any, kind: str, place: int, away_s: float, busy: Lock, ended: Event) -> None:
     """Kills one part and starts it again; one that is away already is waited for first."""
-    name = list(lab.doubles)[place] if kind == "board" else ""
+    board = list(lab.doubles)[place] if kind == "board" else ""
+    parts: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "board": (lambda: lab.kill_board(board), lambda: lab.start_board(board)),
+        "worker": (lambda: lab.kill_worker(place), lambda: lab.start_worker(place)),
+        "database": (lab.server.kill, lab.server.start),
+    }
+    kill, start = parts[kind]
     with busy:
-        if kind == "board":
-            lab.kill_board(name)
-        elif kind == "worker":
-            lab.kill_worker(place)
-        else:
-            lab.server.kill()
+        kill()
         ended.wait(away_s)
-        if kind == "board":
-            lab.start_board(name)
-        elif kind == "worker":
-            lab.start_worker(place)
-        else:
-            lab.server.start()
+        start()

@@ -112,7 +112,7 @@ class _Walked:
         """From the border on, where quality sets it; else the widths at the border once more, which resources set."""
         passed = self.walk.passed
         if self.walk.tightest:
-            self.walk = Walk(tightest=True, start=self.axis.walk().start, passed=passed)
+            self.walk = Walk(tightest=True, start=self.walk.start, passed=passed)
         elif passed:
             self.walk = Walk(tightest=False, start=max(passed), ceiling=max(passed))
         return self.go_on(trial, part)
