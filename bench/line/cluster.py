@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 import bench
 from bench.errors import InvalidInput, Unavailable
 from bench.line.cell import Ready, RunState, make_ready
-from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan, place_of
+from bench.line.plan import Place, Plan, PlannedCell, Request, find_boards, make_plan, place_of
 from bench.line.prepare import Setting, make_artifact
 from bench.line.stages import load_backend
 from bench.reach.open import is_elsewhere
@@ -56,7 +56,7 @@ class Cluster:
         self._looked_at = self._had_workers_at = time.monotonic()
         asked = json.dumps(asdict(state.plan.request))
         cache = str(state.setting.cache.resolve())
-        self._made: dict[tuple[object, ...], Any] = {}
+        self._made: dict[Place, Any] = {}
         first: dict[tuple[str, ...], Any] = {}
         for number, cell in enumerate(cells):
             if place_of(cell) in self._made:

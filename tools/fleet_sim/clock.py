@@ -46,23 +46,26 @@ class Meter:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Times whatever is asked of the database, through the one door of it. Only one thread runs at a time."""
+        """Times whatever is asked of the database, through the one door of it.
+
+        Only one thread asks at a time. Its own clock is read: that of a process with 1,000 threads takes 12 us a look.
+        """
         persist = Patience.persist
 
         def timed(patience: Patience, work: Callable[[], Found]) -> Found:
-            wall, processor, packing = time.perf_counter(), time.process_time(), self.packing
+            wall, processor, packing = time.perf_counter(), time.thread_time(), self.packing
             try:
                 return persist(patience, work)
             finally:
                 packing = self.packing - packing
                 self.db_wall += time.perf_counter() - wall - packing
-                self.db_cpu += time.process_time() - processor - packing
+                self.db_cpu += time.thread_time() - processor - packing
                 self.transactions += 1
 
         def pack(record: Record) -> bytes:
-            begun = time.process_time()
+            begun = time.thread_time()
             body = pack_record(record)
-            self.packing += time.process_time() - begun
+            self.packing += time.thread_time() - begun
             return body
 
         Patience.persist = timed  # type: ignore[method-assign,assignment]

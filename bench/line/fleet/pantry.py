@@ -17,7 +17,7 @@ from bench.line.ahead import IDLE_S, MOST_AHEAD, STOP_S, fill, interrupt, mark
 from bench.line.cell import Ready, RunState
 from bench.line.cluster import Cluster
 from bench.line.fleet.shares import LOOK_S
-from bench.line.plan import PlannedCell, place_of
+from bench.line.plan import Place, PlannedCell, place_of
 from bench.reach.base import Reach
 
 LOOK_AHEAD = 64
@@ -45,7 +45,7 @@ class Pantry:
         self._state = replace(state, setting=replace(state.setting, progress=mark(state.setting.progress)))
         self._uses, self._ahead = uses, ahead
         self._is_due: Callable[[PlannedCell], bool] = lambda _cell: True
-        self._made, self._begun = dict[tuple[object, ...], Made](), set[tuple[object, ...]]()
+        self._made, self._begun = dict[Place, Made](), set[Place]()
         self._todo, self._urgent = deque(cells), list[Made]()
         self._ready = 0
         self._changed, self._ended = Condition(), False
@@ -94,7 +94,7 @@ class Pantry:
         interrupt(self._thread)
         self._thread.join(STOP_S)
 
-    def _add(self, cell: PlannedCell, place: tuple[object, ...]) -> Made:
+    def _add(self, cell: PlannedCell, place: Place) -> Made:
         self._begun.add(place)
         self._made[place] = Made(cell=cell, result=Future(), uses=self._uses)
         return self._made[place]

@@ -1,6 +1,7 @@
 """Places of labgrid: acquired beside a board's lease, so that labgrid's other users keep off the board.
 
-labgrid's program is called and nothing of labgrid is imported (docs/decisions.md). A fleet without places starts no process.
+labgrid's program is called and nothing of labgrid is imported (docs/decisions.md). A fleet without places starts no
+process.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Answer:
 class Places:
     """The places of a run's boards.
 
-    Laws: a place is released in every ending but a kill of this process, and only if this run acquired it. An acquire that
-    Ctrl-C meets goes on in a thread that is not interrupted, so what it took is known and released.
+    Laws: a place is released in every ending but a kill of this process, and only if this run acquired it. An acquire
+    that Ctrl-C meets goes on in a thread that is not interrupted, so what it took is known and released.
     """
 
     def __init__(
@@ -68,7 +69,10 @@ class Places:
         *,
         answer_s: float = ANSWER_S,
     ) -> None:
-        """`say`: a line to the user. `answer_s`: how long labgrid's program may take. Raises `Unavailable` where a board has a place and labgrid's program is missing."""
+        """`say`: a line to the user. `answer_s`: how long labgrid's program may take.
+
+        Raises `Unavailable` where a board has a place and labgrid's program is missing.
+        """
         wanted = [board.lab for board in boards if board.lab is not None]
         self._program = _find_program(wanted[0]) if wanted else ""
         self._identity = _find_identity() if wanted else ("", "")
@@ -78,7 +82,7 @@ class Places:
 
     @contextmanager
     def holding(self, board: Board) -> Iterator[Unavailable | None]:
-        """The place of a board, acquired and then released. Gives why it was refused: `BoardBusy` where another has it."""
+        """The place of a board, acquired and then released. Gives why it was refused: `BoardBusy`: another has it."""
         lab = board.lab
         if lab is None:
             yield None
@@ -108,7 +112,7 @@ class Places:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
     ) -> None:
-        """Releases what a thread that was interrupted left, and what labgrid did not release when it was asked first."""
+        """Releases what an interrupted thread left, and what labgrid did not release when it was asked first."""
         self._workers.shutdown(wait=True)
         for lab in list(self._held):
             self._release(lab)
@@ -144,8 +148,10 @@ class Places:
             self._say(f"labgrid did not release place {lab.name}: {answer.words}; by hand: {_write(lab, 'release')}")
 
     def _ask(self, lab: LabPlace, *words: str, limit_s: float = 0.0) -> Answer:
-        """Runs labgrid's program, in a session of its own: Ctrl-C in the terminal does not reach it. `limit_s`: in place of
-        `answer_s`."""
+        """Runs labgrid's program, in a session of its own: Ctrl-C in the terminal does not reach it.
+
+        `limit_s`: in place of `answer_s`.
+        """
         host, user = self._identity
         kept = {name: text for name, text in os.environ.items() if name not in LEFT_OUT}
         try:
@@ -185,7 +191,7 @@ def _find_program(lab: LabPlace) -> str:
 
 
 def _find_identity() -> tuple[str, str]:
-    """Host and user as labgrid's program finds them: a reservation is of both. Raises `Unavailable` where the user has no name."""
+    """Host and user as labgrid's program finds them: a reservation is of both. `Unavailable`: the user has no name."""
     try:
         user = os.environ.get("LG_USERNAME") or getpass.getuser()
     except (KeyError, OSError) as error:

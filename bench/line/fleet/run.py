@@ -45,9 +45,9 @@ class Arranged:
 def run_fleet(plan: Plan, around: Surroundings, arranged: Arranged, *, earlier: Run | None = None) -> Ended:
     """Measures every cell of the plan on the boards of its request; `earlier` is the interrupted run to continue.
 
-    A board that fails its check or goes away is out, and another takes its cells; it is checked again while others work. Ends as `bench.line.run.run`. Raises
-    `Unavailable` where the clock here is wrong, where labgrid's program is needed and missing, and where no board can be used
-    and nothing was measured.
+    A board that fails its check or goes away is out, and another takes its cells; it is checked again while others
+    work. Ends as `bench.line.run.run`. Raises `Unavailable` where the clock here is wrong, where labgrid's program is needed
+    and missing, and where no board can be used and nothing was measured.
     """
     off = time.time() - arranged.leases.clock()
     if abs(off) > WRONG_CLOCK_S:

@@ -36,9 +36,9 @@ class Together:
     """What the boards of one run share.
 
     `find_trouble`: why a board cannot be used, "" if it can; it may raise what a reach does. `say`: a line to the user.
-    `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out, also
-    of one that came back; `out`: of those that are out now. `lost`: boards that died while they measured and were not
-    checked since. `done_before`: places that an earlier try stored.
+    `judging`: held over each cell where only one board may measure at a time. `alarms`: board -> why it was taken out,
+    also of one that came back; `out`: of those that are out now. `lost`: boards that died while they measured and were
+    not checked since. `done_before`: places that an earlier try stored.
     """
 
     around: Surroundings
@@ -218,8 +218,10 @@ def _measure_shares(turn: Turn) -> None:
 
 
 def _measure_share(share: Share, turn: Turn) -> bool:
-    """Measures what is left of a share; whether the board goes on. What was measured and what comes next is noted at once:
-    of a thousand boards, each transaction counts."""
+    """Measures what is left of a share; whether the board goes on.
+
+    What was measured and what comes next is noted at once: of a thousand boards, each transaction counts.
+    """
     cells = share.on(turn.board.name)
     words = [f"{cell.model.name} / {cell.recipe.name} on {cell.backend.title}" for _, cell in cells]
     turn.run.leases.note(turn.lease, words[0])

@@ -10,20 +10,20 @@ from threading import Condition
 from types import TracebackType
 from typing import Protocol, final
 
-from bench.line.plan import Plan, PlannedCell, key_on, move
+from bench.line.plan import Place, Plan, PlannedCell, key_on, move, place_of
 from bench.records import Record
-from bench.types import Conditions
 
 LOOK_S = 0.5
 """How often one who waits looks whether the run was stopped: a signal does not wake a thread."""
-Place = tuple[str, str, str, Conditions]
-"""Model, recipe, backend and conditions of a cell, whatever board measures it."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Share:
-    """A baseline and its recipes. `cells`: as one of its boards measures them, the baseline first. `boards`: those that may
-    take it. `left`: the places in that order of which no record is stored."""
+    """A baseline and its recipes.
+
+    `cells`: as one of its boards measures them, the baseline first. `boards`: those that may take it. `left`: the
+    places in that order of which no record is stored.
+    """
 
     plan: Plan
     cells: tuple[PlannedCell, ...]
@@ -42,10 +42,10 @@ class Share:
 
 
 def make_shares(plan: Plan, boards: Sequence[str], stored: Iterable[Record] = ()) -> list[Share]:
-    """The shares of a plan for these boards: where each is to measure all, one of its own each; else any may take any.
+    """The shares of a plan for these boards: one of its own each where each measures all; else any may take any.
 
-    `stored`: records of an earlier try, each with a key that its cell has today; of several boards' records of one place,
-    one is enough. The work grows with cells and records, not with boards.
+    `stored`: records of an earlier try, each with a key that its cell has today; of several boards' records of one
+    place, one is enough. The work grows with cells and records, not with boards.
     """
     each = plan.request.each
     groups: dict[tuple[object, ...], list[PlannedCell]] = {}
@@ -73,8 +73,7 @@ def order_ahead(shares: Sequence[Share], boards: int) -> list[PlannedCell]:
 
 
 def _is_stored(plan: Plan, cell: PlannedCell, known: dict[Place, list[Record]]) -> bool:
-    alike = replace(cell.conditions, device="")
-    records = known.get((cell.model.name, cell.recipe.name, cell.backend.title, alike), [])
+    records = known.get(place_of(cell), [])
     if plan.request.each:
         return any(record.key == cell.key for record in records)
     return any(record.key == key_on(plan, cell, record.conditions.device) for record in records)
@@ -172,8 +171,11 @@ class Shares:
             self._changed.notify_all()
 
     def come_back(self, board: str, seconds: float) -> bool:
-        """Waits so long, then lets a board that left take shares again. False, and at once, where there is nothing for it
-        any more, and where no other board has work: when the last one comes back is not known."""
+        """Waits so long, then lets a board that left take shares again.
+
+        False, and at once, where there is nothing for it any more, and where no other board has work: when the last one
+        comes back is not known.
+        """
         left = seconds
         with self._changed:
             while not self._stopped and self._is_wanted(board):

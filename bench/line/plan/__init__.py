@@ -3,13 +3,14 @@
 `choices` looks up what is named, `keys` makes a cell's key, `cells` puts both together.
 """
 
-from bench.line.plan.cells import key_on, make_plan, move, place_of, plan_recipe
+from bench.line.plan.cells import Place, key_on, make_plan, move, place_of, plan_recipe
 from bench.line.plan.choices import SHARED, find_boards
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
 
 __all__ = [
     "SHARED",
+    "Place",
     "Plan",
     "PlannedCell",
     "Request",

@@ -36,6 +36,9 @@ from bench.paths import cache_folder
 from bench.tasks.own import find_task
 from bench.types import Conditions, Json, Model, Recipe
 
+Place = tuple[str, str, str, Conditions]
+"""Model, recipe, backend and conditions of a cell, whatever board measures it. In one plan no two cells share it."""
+
 
 def make_plan(request: Request, cache: Path | None = None) -> Plan:
     """Raises `InvalidInput` for every name that does not exist, before anything is measured.
@@ -155,10 +158,9 @@ def move(plan: Plan, cells: Sequence[PlannedCell], board: str) -> tuple[PlannedC
     )
 
 
-def place_of(cell: PlannedCell) -> tuple[object, ...]:
+def place_of(cell: PlannedCell) -> Place:
     """What a cell has in common with the same cell on another board: its files are made once for all."""
-    alike = replace(cell.conditions, device="")
-    return cell.model.name, cell.recipe.name, cell.recipe.text, cell.backend.title, alike
+    return cell.model.name, cell.recipe.name, cell.backend.title, replace(cell.conditions, device="")
 
 
 def _check_distinct(cells: Sequence[PlannedCell]) -> None:
