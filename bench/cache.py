@@ -5,28 +5,29 @@
     KIND/NAME/           one entry: its files, and `entry.json` with their digests and facts under a seal
     KIND/.part-NAME/     an entry that is being made; renamed to NAME when it is whole
     KIND/.lock-NAME      held by the process that makes NAME; others wait for it
-    .in-use/             one file per process with the entries it uses: `bench.upkeep` leaves those
+    .in-use/             one file per process with the entries it uses (`bench.marks`): `bench.upkeep` leaves those
     .lock                guards `.in-use` against a `prune` of `bench.upkeep` at the same time
+
+The folder may be the local copy of a URL (`bench.shared_cache`): entries are fetched from there, or put there when made.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from bench.errors import Unavailable, full_disk_ends
-from bench.owner import lives, parse, this_process
+from bench.marks import GUARD, entries_in_use, locked, mark, own_marks
+from bench.shared_cache import Shared, find_shared
 from bench.types import Json, Progress
 
 Kind = Literal["models", "trained", "compressed", "compiled", "calibration", "inlined", "papers", "data", "tables"]
@@ -42,9 +43,9 @@ KINDS: Mapping[Kind, str] = {
     "tables": "latencies and rooflines that `search` and `doctor` measured on a target",
 }
 """What an entry can be. The kind is the first part of its place in the cache."""
+SHARED: frozenset[Kind] = frozenset({"models", "trained", "compressed", "compiled", "calibration", "inlined"})
+"""What other machines may use. The rest is not named by all it depends on: measured times, a user's own samples."""
 SIDECAR = "entry.json"
-IN_USE = ".in-use"
-GUARD = ".lock"
 LOCK = ".lock-"
 PART = ".part-"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP)
@@ -52,8 +53,6 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK,
 WAITING = "waiting for another process that makes the same file"
 PROBE_BYTES = 64 * 1024
 """How much `check_writable` writes. It finds a full disk, not one that is about to be full."""
-UNSEEN_FOR_S = 86_400.0
-"""How long the marks of a process on another machine hold."""
 
 Make = Callable[[Path], Mapping[str, Json]]
 """Writes the files of an entry into the empty folder it is given, and returns the facts to remember."""
@@ -82,7 +81,8 @@ def sha256(file: Path) -> str:
 def check_writable(cache: Path) -> None:
     """Creates the cache's folder and writes a probe into it. Call it before anything is measured.
 
-    Raises `Unavailable` for a folder that cannot be created or written, a file in its place, a full disk.
+    Raises `Unavailable` for a folder that cannot be created or written, a file in its place, a full disk; and as
+    `Shared`, which says what else is wrong with a URL.
     """
     with _writing(cache):
         cache.mkdir(parents=True, exist_ok=True)
@@ -91,6 +91,8 @@ def check_writable(cache: Path) -> None:
             probe.flush()
         with locked(cache / GUARD):
             pass
+    if shared := find_shared(cache):
+        shared.check()
 
 
 def find_or_make(cache: Path, kind: Kind, name: str, make: Make, progress: Progress | None = None) -> Entry:
@@ -102,16 +104,18 @@ def find_or_make(cache: Path, kind: Kind, name: str, make: Make, progress: Progr
 
     Raises `Unavailable` if the cache cannot be written (`DiskFull` if no space is left), and whatever else `make` raises.
     """
-    found = read(cache, kind, name)
+    found = _read(cache, kind, name)
     if found is not None:
         return found
-    folder = cache / kind / name
-    part = folder.with_name(f"{PART}{name}")
-    with _writing(cache), full_disk_ends(f"the cache at {cache} (PRESSBENCH_CACHE)"):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked_to_make(folder.with_name(f"{LOCK}{name}"), progress):
-            found = read(cache, kind, name)  # another process may have made it meanwhile
-            return found or _make(folder, part, make)
+    folder, shared = cache / kind / name, _shared(cache, kind)
+    with _making(cache, folder, progress):
+        found = _read(cache, kind, name) or _fetch(shared, folder)  # another process may have made it meanwhile
+        if found is not None:
+            return found
+        made = _make(folder, make)
+    if shared is not None:
+        shared.put(f"{kind}/{name}", folder)
+    return made
 
 
 def read(cache: Path, kind: Kind, name: str) -> Entry | None:
@@ -119,38 +123,66 @@ def read(cache: Path, kind: Kind, name: str) -> Entry | None:
 
     Damaged: the sidecar's seal or a file's digest does not match. Raises `Unavailable` if the mark cannot be written.
     """
+    found, shared = _read(cache, kind, name), _shared(cache, kind)
+    if found is not None or shared is None:
+        return found
+    folder = cache / kind / name
+    with _making(cache, folder):
+        return _read(cache, kind, name) or _fetch(shared, folder)
+
+
+def put_used(cache: Path) -> list[str]:
+    """Puts what this process has used where its cache is shared: it may have been made before. Why something is not there."""
+    used = [name for name in sorted(entries_in_use(own_marks(cache))) if (cache / name / SIDECAR).is_file()]
+    chosen = [(name, _shared(cache, cast("Kind", name.partition("/")[0]))) for name in used]
+    return list(dict.fromkeys(why for name, shared in chosen if shared and (why := shared.put(name, cache / name))))
+
+
+def _shared(cache: Path, kind: Kind) -> Shared | None:
+    return find_shared(cache) if kind in SHARED else None
+
+
+def _read(cache: Path, kind: Kind, name: str) -> Entry | None:
     folder = cache / kind / name
     if not folder.is_dir():
         return None
     with _writing(cache):
-        _mark(cache, f"{kind}/{name}")
+        mark(cache, f"{kind}/{name}")
+    found = _check(folder)
+    if found is not None:
+        with suppress(OSError):
+            os.utime(folder / SIDECAR)  # the time of its last use
+    return found
+
+
+def _check(folder: Path) -> Entry | None:
+    """What is in the folder, if its seal and all digests match."""
     try:
         sealed = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
         body = sealed["body"]
-        if sealed["seal"] != _seal(body) or any(sha256(folder / n) != d for n, d in body["digests"].items()):
+        if sealed["seal"] != _seal(body) or not set(body["digests"]) <= set(_files(folder)):
+            return None
+        if any(sha256(folder / n) != d for n, d in body["digests"].items()):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    with suppress(OSError):
-        os.utime(folder / SIDECAR)  # the time of its last use
     return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
 
 
-@contextmanager
-def locked(file: Path, *, shared: bool = False, wait: bool = True, remove: bool = False) -> Iterator[None]:
-    """Holds a lock on `file`, which is created for it; the kernel frees the lock when its process ends, however it ends.
-
-    `shared`: others may hold it in the same way at the same time. `remove`: removes the file at the end; those who
-    wait for it create it again. Raises `BlockingIOError` if not `wait` and another process holds it.
-    """
-    mode = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB)
-    descriptor = _lock(file, mode)
-    try:
-        yield
-    finally:
-        if remove:
-            file.unlink(missing_ok=True)
-        os.close(descriptor)
+def _fetch(shared: Shared | None, folder: Path) -> Entry | None:
+    """The entry from where the cache is shared. The caller holds its lock."""
+    name = f"{folder.parent.name}/{folder.name}"
+    if shared is None:
+        return None
+    with _part_of(folder) as part:
+        if not shared.fetch(name, part):
+            return None
+        found = _check(part)
+        if found is None or _files(part) != sorted([SIDECAR, *found.digests]):
+            shared.say_damaged(name, "its digests do not match")
+            return None
+        _take_place(part, folder)
+    return replace(found, folder=folder)
 
 
 @contextmanager
@@ -165,80 +197,46 @@ def _locked_to_make(lock: Path, progress: Progress | None) -> Iterator[None]:
         yield
 
 
-def _lock(file: Path, mode: int) -> int:
-    """An open descriptor of the file that is at this place, locked. Its holder may remove it while this process waits."""
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, mode)
-            if _is_open_as(descriptor, file):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+@contextmanager
+def _making(cache: Path, folder: Path, progress: Progress | None = None) -> Iterator[None]:
+    """Holds the lock of an entry. `Unavailable` and `DiskFull` for what the disk refuses."""
+    with _writing(cache), full_disk_ends(f"the cache at {cache} (PRESSBENCH_CACHE)"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked_to_make(folder.with_name(f"{LOCK}{folder.name}"), progress):
+            yield
 
 
-def _is_open_as(descriptor: int, file: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), file.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _make(folder: Path, part: Path, make: Make) -> Entry:
+def _make(folder: Path, make: Make) -> Entry:
     """Makes the entry beside its place and renames it. The caller holds the lock of this entry."""
-    shutil.rmtree(part, ignore_errors=True)  # a maker was killed
-    part.mkdir()
-    try:
+    with _part_of(folder) as part:
         facts = make(part)
-        files = sorted(path for path in part.rglob("*") if path.is_file())
-        digests = {path.relative_to(part).as_posix(): sha256(path) for path in files}
+        digests = {name: sha256(part / name) for name in _files(part)}
         body = json.loads(json.dumps({"digests": digests, "facts": dict(facts)}))
         (part / SIDECAR).write_text(json.dumps({"seal": _seal(body), "body": body}, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged entry
-        _mark(folder.parent.parent, f"{folder.parent.name}/{folder.name}")
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        _take_place(part, folder)
     return Entry(folder=folder, digests=body["digests"], facts=body["facts"])
 
 
-def _mark(cache: Path, entry: str) -> None:
-    """Notes that this process uses the entry. The first line of its file is the owner, each other line an entry."""
-    owner = this_process()
-    marks = cache / IN_USE
-    marks.mkdir(parents=True, exist_ok=True)
-    file = marks / f"{owner.pid}-{owner.started:.2f}"
-    if not file.exists():
-        with locked(cache / GUARD):  # no process is just beginning its file
-            _forget_ended(marks)
-    with locked(cache / GUARD, shared=True), file.open("a", encoding="utf-8") as stream:
-        head = "" if stream.tell() else f"{owner.text}\n"
-        stream.write(f"{head}{entry}\n")
-
-
-def _forget_ended(marks: Path) -> None:
-    """Removes the files of processes that have ended."""
-    for file in marks.iterdir():
-        if not entries_in_use(file):
-            file.unlink(missing_ok=True)
-
-
-def entries_in_use(marks: Path) -> frozenset[str]:
-    """The entries, as KIND/NAME, that the process of this file of marks uses; none if it has ended.
-
-    A process of another machine cannot be seen. It counts as running for a day after its last mark.
-    """
+@contextmanager
+def _part_of(folder: Path) -> Iterator[Path]:
+    """An empty folder beside the entry's, removed in the end unless it took its place."""
+    part = folder.with_name(f"{PART}{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)  # a maker was killed
+    part.mkdir()
     try:
-        owner_line, *entries = marks.read_text(encoding="utf-8").splitlines() or [""]
-        owner = parse(owner_line)
-        runs = lives(owner) if owner else False
-        if runs is None:
-            runs = time.time() - marks.stat().st_mtime < UNSEEN_FOR_S
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(entries if runs else ())
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _take_place(part: Path, folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # a damaged entry
+    mark(folder.parent.parent, f"{folder.parent.name}/{folder.name}")
+    part.rename(folder)
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 @contextmanager

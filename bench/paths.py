@@ -6,12 +6,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import Unavailable
+from bench.errors import InvalidInput, Unavailable
+from bench.shared_cache import EXAMPLES, VARIABLE, copy_folder
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """The folder of `bench.cache`: PRESSBENCH_CACHE, else `pressbench` in XDG_CACHE_HOME, else in ~/.cache."""
+    """The folder of `bench.cache`: PRESSBENCH_CACHE, else `pressbench` in XDG_CACHE_HOME, else in ~/.cache.
+
+    Of PRESSBENCH_CACHE_URL, the local copy, which is kept in there. Raises `InvalidInput` for what is not a folder or a URL.
+    """
+    base, url = _base_folder(environment), environment.get(VARIABLE)
+    return copy_folder(base, url) if url else base
+
+
+def cache_at(place: str, environment: Mapping[str, str]) -> Path:
+    """The folder of a cache that another machine names: a folder that is here too, or the local copy of a URL."""
+    return copy_folder(_base_folder(environment), place) if "://" in place else Path(place)
+
+
+def _base_folder(environment: Mapping[str, str]) -> Path:
     chosen = environment.get("PRESSBENCH_CACHE")
+    if chosen and "://" in chosen:
+        raise InvalidInput(f"PRESSBENCH_CACHE is a folder, not {chosen}: name a URL in {VARIABLE}, as {EXAMPLES}")
     if chosen:
         return Path(chosen).expanduser().resolve()
     base = environment.get("XDG_CACHE_HOME")

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import psutil
 
-from bench.cache import GUARD, IN_USE, KINDS, LOCK, PART, SIDECAR, entries_in_use, locked
+from bench.cache import KINDS, LOCK, PART, SIDECAR
 from bench.errors import Unavailable
+from bench.marks import GUARD, IN_USE, entries_in_use, locked
+from bench.shared_cache import COPIES
 
 ENGINES = "tensorrt"
 """Written by the backend `trt` itself, because it builds engines on the device: see `backends/trt/engines.py`."""
@@ -26,6 +28,7 @@ MEANINGS: Mapping[str, str] = {
     **{str(kind): meaning for kind, meaning in KINDS.items()},
     ENGINES: "TensorRT's engines and timings",
     TOOL: "the emulated ARM board of `make arm`",
+    COPIES: "local copies of caches at a URL",
     OTHER: "not written by this version",
 }
 GONE = ".gone-"
@@ -77,7 +80,7 @@ def _survey(cache: Path) -> list[Kept]:
         elif folder.name == ENGINES:
             found += _engines(folder)
         else:
-            kind = TOOL if folder.name == TOOL else OTHER
+            kind = folder.name if folder.name in {TOOL, COPIES} else OTHER
             found.append(_kept(kind, folder.name, (folder,), folder, prunable=False))
     return found
 

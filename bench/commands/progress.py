@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.records import Record
+from bench.shared_cache import LOG
 from bench.types import Status
 
 MARKS = {Status.OK: "ok", Status.INCONCLUSIVE: "inconclusive", Status.SKIPPED: "skipped"}
@@ -88,4 +90,23 @@ def watching(stream: TextIO) -> Iterator[Watch]:
         TextColumn("{task.fields[what]}"),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as bars:
-        yield Watch(bars)
+        watch = Watch(bars)
+        heard = Heard(watch.note)
+        LOG.addHandler(heard)
+        try:
+            yield watch
+        finally:
+            LOG.removeHandler(heard)
+
+
+@final
+class Heard(logging.Handler):
+    """What is logged deep in the code, where no one can be asked to note it, is noted."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        super().__init__()
+        self._note = note
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Notes one line."""
+        self._note(record.getMessage())

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.cache import locked
 from bench.commands.nights.again import keep_files, measure_suspects
 from bench.commands.progress import Watch
 from bench.commands.regress import FAIL_ON, judge_store, write_answers
@@ -19,6 +18,7 @@ from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
 from bench.line.plan import Request
 from bench.line.run import now
 from bench.line.versus.kept import prune_kept
+from bench.marks import locked
 from bench.paths import written
 from bench.records import Run
 from bench.regress.alarms import Kind

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, final
 
-from bench.cache import locked, sha256
+from bench.cache import sha256
 from bench.config.target import Target
 from bench.device import heat
 from bench.device.events import (
@@ -32,6 +32,7 @@ from bench.device.events import (
 )
 from bench.device.job import Job, Subject
 from bench.errors import CellFailed, PressbenchError, Unavailable, Unsupported
+from bench.marks import locked
 from bench.reach.adb.binary import check_abi, find_abi, find_binary
 from bench.reach.adb.phone import FOLDER, Phone, TimedOut, find_phone
 from bench.reach.adb.printed import Printed, explain_failure, read_printed

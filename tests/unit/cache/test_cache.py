@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import WAITING, Make, check_writable, find_or_make, key, locked, read, sha256
+from bench.cache import WAITING, Make, check_writable, find_or_make, key, read, sha256
 from bench.errors import DiskFull, Unavailable
+from bench.marks import locked
 from bench.types import Json
 
 MAKER = """

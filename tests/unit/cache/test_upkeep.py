@@ -15,8 +15,9 @@ from threading import Thread
 
 import pytest
 
-from bench.cache import IN_USE, Kind, find_or_make, locked, read
+from bench.cache import Kind, find_or_make, read
 from bench.cli import main
+from bench.marks import IN_USE, locked
 from bench.upkeep import Pruned, prune, survey
 
 NOW = 1_000_000_000.0
