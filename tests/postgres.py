@@ -18,8 +18,10 @@ DEBIAN = Path("/usr/lib/postgresql")
 OWNER = "postgres"
 """The user a server started by root runs as: PostgreSQL refuses to run as root."""
 START_S = 60
-FAST = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", "-c", "listen_addresses=")
-"""A server whose data dies with the test run needs no safety and no network."""
+SAFE = ("-c", "listen_addresses=")
+"""As PostgreSQL comes, without a network."""
+FAST = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "autovacuum=off", *SAFE)
+"""A server whose data dies with the test run needs no safety."""
 
 
 def programs() -> Path | None:
@@ -44,6 +46,7 @@ class Server:
 
     folder: Path
     home: Path
+    options: tuple[str, ...] = FAST
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -58,7 +61,7 @@ class Server:
         pidfile, log = self.home / "data" / "postmaster.pid", self.home / "log"
         pidfile.unlink(missing_ok=True)  # of one that was killed
         with log.open("a") as written:
-            command = [self.folder / "postgres", "-D", self.home / "data", "-k", self.home, *FAST]
+            command = [self.folder / "postgres", "-D", self.home / "data", "-k", self.home, *self.options]
             self.process = subprocess.Popen(command, stderr=written, cwd=self.home, **self.as_owner)
         wait_for(pidfile, self.process, log)
 
@@ -71,12 +74,13 @@ class Server:
 
 
 @contextmanager
-def running() -> Iterator[Server]:
+def running(options: tuple[str, ...] = FAST) -> Iterator[Server]:
     """Starts a server on a new, empty cluster. RuntimeError: it did not start."""
     folder = programs()
     if folder is None:
         raise RuntimeError(missing())
-    server = Server(folder=folder, home=Path(tempfile.mkdtemp(prefix="pressbench-postgres-")))
+    home = Path(tempfile.mkdtemp(prefix="pressbench-postgres-"))
+    server = Server(folder=folder, home=home, options=options)
     try:
         if server.as_owner:
             shutil.chown(server.home, OWNER, OWNER)

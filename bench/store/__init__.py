@@ -2,7 +2,7 @@
 
 from bench.store.connect import find_absent_file
 from bench.store.database import Store
-from bench.store.fence import Lease
+from bench.store.fence import Lease, Note
 from bench.store.figures import CellFigures, Figure, Identity, Layout, NightFigures, State, gather
 from bench.store.leases import BoardState, Leases, Offer, Queued
 from bench.store.remeasured import Remeasured
@@ -18,6 +18,7 @@ __all__ = [
     "Lease",
     "Leases",
     "NightFigures",
+    "Note",
     "Offer",
     "Queued",
     "Remeasured",

@@ -12,7 +12,7 @@ from typing import Any, Self, final
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from bench.errors import InvalidInput, Unavailable
+from bench.errors import InvalidInput, LeaseLost, Unavailable
 from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
 from bench.store.codec import (
@@ -24,7 +24,7 @@ from bench.store.codec import (
     unpack_run,
 )
 from bench.store.connect import connect, reading, writing
-from bench.store.fence import Lease, check_lease
+from bench.store.fence import Lease, Note, write_count, write_note
 from bench.store.figures import NightFigures
 from bench.store.kept_figures import Seen, pack_figures, unpack_figures
 from bench.store.patience import Patience, persistent
@@ -125,16 +125,16 @@ class Store:
                 raise InvalidInput(f"{self.where} has no run {run_id!r}")
 
     @persistent
-    def add(self, record: Record, lease: Lease | None = None) -> None:
-        """Stores one cell in one transaction. `lease`: of the board that measured it.
+    def add(self, record: Record, lease: Lease | None = None, note: Note | None = None) -> None:
+        """Stores one cell in one transaction. `lease`: of the board that measured it; `note`: what is noted of that board.
 
         Unavailable: disk full. InvalidInput: its run was not begun. LeaseLost: the board is another holder's meanwhile.
         """
-        body = pack_record(record)
+        body, note = pack_record(record), note or Note()
         same = (CELLS.c.run_id == record.run_id) & (CELLS.c.key == record.key)
         with writing(self.engine, self.where) as connection:
-            if lease is not None:
-                check_lease(connection, lease)
+            if lease is not None and not write_note(connection, lease, note):
+                raise LeaseLost(f"the lease of {lease.place} (number {lease.fence}) ended, and the board was given on")
             touched = connection.execute(
                 update(RUNS).where(RUNS.c.run_id == record.run_id).values(touched_at=self.now().isoformat())
             )
@@ -144,6 +144,8 @@ class Store:
             connection.execute(
                 insert(CELLS).values(run_id=record.run_id, key=record.key, status=record.status.value, body=body)
             )
+            if note.done:
+                write_count(connection, record.run_id, note.done)
 
     @persistent
     def runs(self) -> list[Run]:

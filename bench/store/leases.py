@@ -17,7 +17,7 @@ from bench.errors import InvalidInput
 from bench.owner import has_ended, parse
 from bench.store.connect import reading, writing
 from bench.store.database import Store
-from bench.store.fence import Lease, holds
+from bench.store.fence import Lease, Note, holds, write_note
 from bench.store.patience import Patience, persistent
 from bench.store.schema import BOARDS, QUEUE
 
@@ -154,18 +154,10 @@ class Leases:
         return frozenset(Lease(place=row.place, fence=row.fence) for row in rows)
 
     @persistent
-    def note(
-        self, lease: Lease, doing: str, hottest_c: float | None = None, *, run_id: str = "", done: int = 0
-    ) -> bool:
-        """Writes down what the board does, how hot it was, and that at least `done` cells of its run are stored. False: the
-        board was taken or released since."""
-        heat = BOARDS.c.hottest_c if hottest_c is None else hottest_c
+    def note(self, lease: Lease, note: Note) -> bool:
+        """Writes down what the board does. False: it was taken or released since. `Store.add` notes the same."""
         with writing(self.store.engine, self.store.where) as connection:
-            noted = connection.execute(update(BOARDS).where(holds(lease)).values(doing=doing, hottest_c=heat))
-            if run_id:
-                behind = (QUEUE.c.run_id == run_id) & (QUEUE.c.done < done)
-                connection.execute(update(QUEUE).where(behind).values(done=done))
-        return noted.rowcount > 0
+            return write_note(connection, lease, note)
 
     @persistent
     def judge(self, lease: Lease, trouble: str) -> bool:

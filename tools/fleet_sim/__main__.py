@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
+from tests import postgres
 from tools.fleet_sim.durations import read_table, write_table
 from tools.fleet_sim.lab import Found, simulate
 
@@ -24,17 +26,25 @@ def main() -> None:
     parser.add_argument("--boards", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--cells", type=int, default=100, help="for each board")
     parser.add_argument("--database", help="URL of an empty database; without it a new SQLite file for each size")
+    parser.add_argument("--postgres", action="store_true", help="a new PostgreSQL server for each size, its safety on")
     options = parser.parse_args()
     if options.record:
         write_table(Path(options.record[1]))
         return
     for boards in options.boards:
-        with tempfile.TemporaryDirectory(prefix="pressbench-fleet-sim-") as folder:
-            database = options.database or str(Path(folder) / "pressbench.db")
-            found = simulate(
-                read_table(), boards=boards, cells=boards * options.cells, database=database, folder=Path(folder)
-            )
-        print(describe(found), flush=True)
+        print(describe(_simulate(options, boards)), flush=True)
+
+
+def _simulate(options: argparse.Namespace, boards: int) -> Found:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pressbench-fleet-sim-")))
+        database, server = options.database or str(folder / "pressbench.db"), None
+        if options.postgres:
+            started = stack.enter_context(postgres.running(postgres.SAFE))
+            assert started.process is not None
+            database, server = started.url, started.process.pid
+        cells = boards * options.cells
+        return simulate(read_table(), boards=boards, cells=cells, database=database, folder=folder, server=server)
 
 
 def describe(found: Found) -> str:
@@ -43,10 +53,11 @@ def describe(found: Found) -> str:
     cost = ", ".join(f"{name} {seconds / found.cells * 1e3:.2f} ms" for name, seconds in steps.items())
     busy = {"host": found.host_s + found.packing_s, "database": found.database_s}
     shares = ", ".join(f"{name} {seconds / found.took_s:.2%} busy" for name, seconds in busy.items())
+    served = f"; PostgreSQL took {found.server_s / found.cells * 1e3:.2f} ms" if found.server_s else ""
     return (
         f"{found.boards} boards, {found.cells} cells: a cell costs {cost} "
         f"({found.database_cpu_s / found.cells * 1e3:.2f} ms of it processor; "
-        f"{found.transactions / found.cells:.2f} transactions)\n"
+        f"{found.transactions / found.cells:.2f} transactions{served})\n"
         f"  {shares}; {found.took_s:.0f} s, the least possible {found.ideal_s:.0f} s "
         f"({found.took_s / found.ideal_s:.3f} x); simulated in {found.real_s:.0f} s"
     )

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
+
 from bench.config.fleet import Board
 from bench.line.ahead import MOST_AHEAD
 from bench.line.cell import RunState
@@ -42,7 +44,7 @@ class Found:
     """A run: virtual seconds `took_s`, and `ideal_s` of a fleet that does nothing but measure; real seconds of each step.
 
     `host_s`: processor time of all that decides. `packing_s`: of records that become bytes. `database_s`: wall time of the
-    transactions, `database_cpu_s`: of it, this process's own."""
+    transactions, `database_cpu_s`: of it, this process's own. `server_s`: processor time of a database server."""
 
     boards: int
     cells: int
@@ -54,10 +56,16 @@ class Found:
     database_cpu_s: float
     transactions: int
     real_s: float
+    server_s: float = 0.0
 
 
-def simulate(table: Sequence[Lasted], *, boards: int, cells: int, database: str, folder: Path) -> Found:
-    """Measures `cells` on `boards` boards, the recorded cells again and again under new names. `database`: an empty one."""
+def simulate(
+    table: Sequence[Lasted], *, boards: int, cells: int, database: str, folder: Path, server: int | None = None
+) -> Found:
+    """Measures `cells` on `boards` boards, the recorded cells again and again under new names.
+
+    `database`: an empty one. `server`: the number of its process, where it has one here.
+    """
     begun = time.perf_counter()
     plan, lasted = _plan(table, boards, cells, folder)
     meter = Meter()
@@ -74,8 +82,10 @@ def simulate(table: Sequence[Lasted], *, boards: int, cells: int, database: str,
         simulated = _Boards(clock=clock, table=lasted, record=record)
         together = _put_together(plan, run.run_id, store, simulated, folder, shares, ahead)
         together.leases.enqueue(run.run_id, sku="sim", boards=boards, cells=cells, done=0)
+        before = read_processor_s(server)
         with together.pantry, meter.watching():
             _go(boards_of, together, clock)
+        server_s = read_processor_s(server) - before
         stored = len(store.done_keys(run.run_id))
         if (stored, shares.done) != (cells, cells):
             raise RuntimeError(f"{cells} cells, {stored} stored, {shares.done} counted")
@@ -91,7 +101,18 @@ def simulate(table: Sequence[Lasted], *, boards: int, cells: int, database: str,
         database_cpu_s=meter.db_cpu,
         transactions=meter.transactions,
         real_s=time.perf_counter() - begun,
+        server_s=server_s,
     )
+
+
+def read_processor_s(process: int | None) -> float:
+    """What a process and all that it started have used so far."""
+    if process is None:
+        return 0.0
+    parent = psutil.Process(process)
+    ended = parent.cpu_times()
+    times = [one.cpu_times() for one in (parent, *parent.children(recursive=True))]
+    return float(sum(one.user + one.system for one in times) + ended.children_user + ended.children_system)
 
 
 def _plan(table: Sequence[Lasted], boards: int, cells: int, folder: Path) -> tuple[Plan, dict[str, dict[str, Lasted]]]:

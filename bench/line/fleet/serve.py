@@ -21,7 +21,7 @@ from bench.line.run import Surroundings
 from bench.reach.base import Reach
 from bench.reach.open import Reaches
 from bench.records import Record
-from bench.store import Lease, Leases, Offer
+from bench.store import Lease, Leases, Note, Offer
 
 POLL_S = 5.0
 """How often a board that another run has is asked for again."""
@@ -220,11 +220,11 @@ def _measure_shares(turn: Turn) -> None:
 def _measure_share(share: Share, turn: Turn) -> bool:
     """Measures what is left of a share; whether the board goes on.
 
-    What was measured and what comes next is noted at once: of a thousand boards, each transaction counts.
+    What was measured is stored, and what comes next noted, in one transaction: of a thousand boards, each counts.
     """
     cells = share.on(turn.board.name)
     words = [f"{cell.model.name} / {cell.recipe.name} on {cell.backend.title}" for _, cell in cells]
-    turn.run.leases.note(turn.lease, words[0])
+    turn.run.leases.note(turn.lease, Note(doing=words[0]))
     nexts = [*words[1:], ""]
     return all(_measure(share, place, cell, after, turn) for (place, cell), after in zip(cells, nexts, strict=True))
 
@@ -241,17 +241,16 @@ def _measure(share: Share, place: int, cell: PlannedCell, after: str, turn: Turn
     if _is_to_blame(turn):
         return False
     record = replace(record, device=name_device(turn.board.name, record.device))
+    done = run.done_before + run.shares.done + (place in share.left)
+    note = Note(doing=after, hottest_c=find_heat(record), done=done)
     try:
-        run.around.store.add(record, turn.lease)
+        run.around.store.add(record, turn.lease, note)
     except LeaseLost as error:
         run.tell(f"board {turn.board.name}: {error}: {cell.model.name} / {cell.recipe.name} is measured again")
         return False
     run.shares.finish(share, place)
     with run.telling:
-        done = run.shares.done
-        stored = run.done_before + done
-        run.leases.note(turn.lease, after, find_heat(record), run_id=run.state.run_id, done=stored)
-        run.around.on_cell(record, done, run.shares.total)
+        run.around.on_cell(record, run.shares.done, run.shares.total)
     return True
 
 

@@ -270,7 +270,7 @@ def test_a_board_that_a_run_without_leases_uses_is_waited_for_without_an_alarm(l
 
 
 def test_an_error_of_the_store_ends_the_run_and_is_raised(lab, monkeypatch):
-    def full(self, record, lease=None):
+    def full(self, record, lease=None, note=None):
         raise Unavailable("disk full")
 
     monkeypatch.setattr(Store, "add", full)

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, select, update
 
 from bench.errors import InvalidInput, LeaseLost
 from bench.owner import Owner
-from bench.store import Leases, Offer, Store
+from bench.store import Leases, Note, Offer, Store
 from bench.store.connect import connect
 from bench.store.leases import now_in
 from bench.store.schema import BOARDS, METADATA
@@ -97,7 +97,7 @@ def test_a_heartbeat_keeps_a_board_and_without_one_the_next_takes_it_with_a_high
     later = other(store).take(BOTH[:1], "r2")
     assert later.fence > lease.fence
     assert not leases.beat([lease])
-    assert not leases.note(lease, "still here")
+    assert not leases.note(lease, Note(doing="still here"))
     leases.release(lease)
     assert leases.take(BOTH[:1], "r3") is None
 
@@ -146,7 +146,7 @@ def test_the_clock_is_that_of_the_statement_and_not_of_its_transaction(store):
 
 def test_what_a_board_does_and_what_took_it_out_can_be_seen(store, leases):
     lease = leases.take(BOTH[:1], "r1")
-    leases.note(lease, "lenet5 / int8", 61.5)
+    leases.note(lease, Note(doing="lenet5 / int8", hottest_c=61.5))
     leases.judge(lease, "throttled: under-voltage")
     (seen,) = leases.boards()
     assert (seen.name, seen.sku, seen.run_id, seen.doing, seen.hottest_c) == ("a", "orin", "r1", "lenet5 / int8", 61.5)
@@ -163,11 +163,13 @@ def test_the_queue_has_the_runs_that_go_on_and_when_they_end_at_their_pace(store
     leases.enqueue(RUN, sku="orin", boards=2, cells=10, done=4)
     assert [(one.cells, one.done, one.ends_in_s) for one in leases.queue()] == [(10, 4, None)]
     lease = leases.take(BOTH[:1], RUN)
-    leases.note(lease, "", run_id=RUN, done=7)
-    leases.note(lease, "", run_id=RUN, done=6)  # of a thread that was overtaken
+    store.add(record(key="one"), lease, Note(doing="lenet5 / int8", hottest_c=61.5, done=7))
+    store.add(record(key="other"), lease, Note(done=6))  # of a thread that was overtaken
     (going,) = leases.queue()
     assert going.done == 7
     assert going.ends_in_s is not None
+    (seen,) = leases.boards()
+    assert (seen.doing, seen.hottest_c) == ("", 61.5)  # a cell that shows no heat leaves the last
     store.finish_run(RUN, "finished", "later")
     assert leases.queue() == []
 
