@@ -1,0 +1,105 @@
+"""The cells of a run as tasks of a cluster, and what becomes of those that no worker makes."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, final
+
+from bench.compress.interface import Quantizer
+from bench.line.cell import Ready, RunState, make_ready
+from bench.line.cluster.fill import fill_cache
+from bench.line.plan import Place, PlannedCell, place_of
+from bench.shared_cache import find_url
+
+LOOK_S = 2.0
+"""How often the scheduler is asked whether it has workers, while a cell waits."""
+WITHOUT_WORKERS_S = 20.0
+"""After so long without any worker this host makes what is waited for. Workers that come back make the rest."""
+
+
+@final
+class Cluster:
+    """The cells of a run as tasks. Law: what `take` gives or raises is what `make_ready` does.
+
+    A cluster that has no workers for `WITHOUT_WORKERS_S` is not waited for.
+    """
+
+    def __init__(self, client: Any, cells: Sequence[PlannedCell], state: RunState, note: Callable[[str], None]) -> None:
+        self._client, self._note, self._noted = client, note, False
+        self._looked_at = self._had_workers_at = time.monotonic()
+        asked = json.dumps(asdict(state.plan.request))
+        cache = find_url(state.setting.cache) or str(state.setting.cache.resolve())
+        self._made: dict[Place, Any] = {}
+        first: dict[tuple[str, ...], Any] = {}  # what is made on the way to a file -> the task that makes it
+        for number, cell in enumerate(cells):
+            if place_of(cell) in self._made:
+                continue  # of another board: its files are the same
+            made = list_made(cell)
+            before = next((first[one] for one in reversed(made) if one in first), None)
+            name = f"{cell.key}-{uuid.uuid4()}"
+            # by itself Dask continues with what follows a task that it has just ended, before what a board waits for
+            given = (asked, cell.key, cache, str(Path.cwd()), before)
+            task = client.submit(fill_cache, *given, key=name, priority=-number)
+            self._made[place_of(cell)] = task
+            for one in made:
+                first.setdefault(one, task)
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Has a function called, from another thread, whenever a task ends."""
+        for task in self._made.values():
+            task.add_done_callback(lambda _task: wake())
+
+    def is_over(self, cell: PlannedCell) -> bool:
+        """Whether nothing is to be waited for: its task has ended, there is none, or no worker would do it."""
+        task = self._made.get(place_of(cell))
+        return task is None or task.done() or self._lacks_workers()
+
+    def take(self, cell: PlannedCell, state: RunState) -> Ready:
+        """Waits until a worker made the files. Where none could, this host makes them, or says why they cannot be made."""
+        state.setting.progress("cluster", 0.0)
+        while not self.is_over(cell):
+            with suppress(TimeoutError):
+                self._made[place_of(cell)].result(timeout=LOOK_S)
+        task = self._made.pop(place_of(cell), None)
+        if task is None:
+            return make_ready(cell, state)
+        if not task.done():
+            self._say(f"no worker for {WITHOUT_WORKERS_S:g} s")
+            return make_ready(cell, state)
+        try:
+            why = task.result()
+        except Exception as error:  # noqa: BLE001 - whatever became of a worker, making it here decides
+            why = f"{type(error).__name__}: {error}"
+        ready = make_ready(cell, state)
+        if why:
+            self._say(why)
+        return ready
+
+    def _say(self, why: str) -> None:
+        if not self._noted:
+            self._note(f"cluster: {why}; what it does not make is made here")
+        self._noted = True
+
+    def _lacks_workers(self) -> bool:
+        """Asks the scheduler, now and then. One that does not answer has none."""
+        now = time.monotonic()
+        if now - self._looked_at > LOOK_S:
+            self._looked_at = now
+            with suppress(Exception):  # a lost scheduler: of whatever kind its error is
+                if self._client.scheduler_info()["workers"]:
+                    self._had_workers_at = time.monotonic()
+        return self._looked_at - self._had_workers_at > WITHOUT_WORKERS_S
+
+
+def list_made(cell: PlannedCell) -> list[tuple[str, ...]]:
+    """What other cells may need too, in the order in which it is made: the model, each training, the compressed network."""
+    steps = [step for step in cell.recipe.steps if not isinstance(step, Quantizer)]
+    texts = [repr(step) for step in steps]
+    kept = [n for n, step in enumerate(steps, 1) if n == len(steps) or getattr(step, "trains", False)]
+    return [(cell.model.name, *texts[:n]) for n in (0, *kept)]
