@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_a_run_writes_its_report_and_says_what_to_do_next(pressbench):
     assert (again["csv"], again["dashboard"]) == ("out/cells.csv", "out/dashboard.html")
     with (pressbench.folder / "out" / "cells.csv").open() as file:
         assert {row["run_id"] for row in csv.DictReader(file)} == {again["run_id"]}
+
+
+def test_a_run_without_a_fleet_or_cluster_imports_none_of_their_libraries(pressbench):
+    absent = "{'dask', 'distributed', 'fsspec', 'labgrid', 'optuna', 'psycopg'}"
+    code = f"""
+import sys
+from bench.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print("imported", sorted({absent} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code, *run("--recipe", "baseline", "--launches", "1")]
+    done = subprocess.run(
+        command, cwd=pressbench.folder, env=pressbench.environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("imported []\n"), done.stdout + done.stderr
 
 
 def test_no_report_leaves_the_files_out_and_says_how_to_get_them(pressbench):

@@ -67,7 +67,7 @@ def simulate(
     `database`: an empty one. `server`: the number of its process, where it has one here.
     """
     begun = time.perf_counter()
-    plan, lasted = _plan(table, boards, cells, folder)
+    plan, lasted = make_sim_plan(table, boards, cells, folder)
     meter = Meter()
     clock = Clock(meter=meter)
     boards_of = find_boards(plan.request)
@@ -115,7 +115,9 @@ def read_processor_s(process: int | None) -> float:
     return float(sum(one.user + one.system for one in times) + ended.children_user + ended.children_system)
 
 
-def _plan(table: Sequence[Lasted], boards: int, cells: int, folder: Path) -> tuple[Plan, dict[str, dict[str, Lasted]]]:
+def make_sim_plan(
+    table: Sequence[Lasted], boards: int, cells: int, folder: Path
+) -> tuple[Plan, dict[str, dict[str, Lasted]]]:
     """A real plan of one network, its cells repeated under the names of as many networks as are needed; network -> recipe ->
     how long it takes."""
     fleet = folder / f"fleet-{boards}.toml"
