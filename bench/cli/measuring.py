@@ -12,6 +12,7 @@ import click
 from bench.cli.app import command
 from bench.cli.options import (
     calibrate_option,
+    cluster_option,
     database_option,
     fleet_options,
     own_model_options,
@@ -46,12 +47,7 @@ NOTHING_MEASURED = 3
 @click.option("--postprocess", help="package.module:function to time after it.")
 @click.option("--require-budget", is_flag=True, help="Exit with 1 if no trusted cell keeps the target's budget.")
 @click.option("--resume", is_flag=True, help="Continue the last interrupted run of this target and suite.")
-@click.option(
-    "--cluster",
-    default="",
-    metavar="ADDRESS",
-    help="Compress and compile on a Dask cluster: tcp://scheduler:8786, or local:4 for processes of this machine.",
-)
+@cluster_option
 @results_option
 @database_option
 @click.option("--no-report", is_flag=True, help="Leave cells.csv and dashboard.html out.")

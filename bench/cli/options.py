@@ -45,6 +45,13 @@ calibrate_option = click.option(
     "'random', whose cells are untrusted.",
 )
 
+cluster_option = click.option(
+    "--cluster",
+    default="",
+    metavar="ADDRESS",
+    help="Compress and compile on a Dask cluster: tcp://scheduler:8786, or local:4 for processes of this machine.",
+)
+
 task_option = click.option(
     "--task",
     help="What the network is trained for and judged by: classification (the default), multilabel, regression, "

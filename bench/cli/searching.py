@@ -12,6 +12,7 @@ import click
 from bench.cli.app import command
 from bench.cli.options import (
     calibrate_option,
+    cluster_option,
     database_option,
     results_option,
     shape_option,
@@ -76,6 +77,7 @@ from bench.paths import cache_folder, data_folder
     "uniform, random and optuna.",
 )
 @click.option("--resume", is_flag=True, help="Continue the last interrupted search on this target.")
+@cluster_option
 @results_option
 @database_option
 def search_command(
@@ -85,12 +87,9 @@ def search_command(
     dataset: str | None,
     data: str | None,
     backend: str | None,
-    batch: int,
-    threads: int,
-    budgets: tuple[str, ...],
-    families: tuple[str, ...],
     time_text: str | None,
     resume: bool,
+    cluster: str,
     results: Path,
     url: str | None,
     **chosen: Any,
@@ -109,18 +108,25 @@ def search_command(
         backends=(backend,) if backend else (),
         data=dataset,
         data_root=data_folder(data, os.environ),
-        batch=(batch,),
-        threads=(threads,),
+        batch=(chosen["batch"],),
+        threads=(chosen["threads"],),
         **{name: chosen[name] for name in ("target", "weights", "train", "input_shape", "task", "calibrate")},
     )
     options = {
-        "budgets": budgets or None,
-        "families": families or None,
+        **{name: chosen[name] or None for name in ("budgets", "families")},
         "time_s": parse_time(time_text) if time_text else None,
         **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy")},
     }
     given = {name: value for name, value in options.items() if value is not None}
     asked = take_suite(Asked(request=request, **given), given)
     with watching(sys.stderr) as watch:
-        done = search_best(asked, results=results, url=url, resume=resume, cache=cache_folder(os.environ), watch=watch)
+        done = search_best(
+            asked,
+            results=results,
+            url=url,
+            resume=resume,
+            cache=cache_folder(os.environ),
+            watch=watch,
+            cluster=cluster,
+        )
     return done.answer, done.text, done.code

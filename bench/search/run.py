@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.compress.interface import Compressor
 from bench.compress.pipeline import open_network
@@ -31,6 +32,7 @@ from bench.search.predict import Predictor, Timed, fit_in_turn
 from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.table import Grid, measure_layers
+from bench.search.trials_elsewhere import open_workers, send
 from bench.types import Artifact
 
 FINALISTS = "search finalists"
@@ -89,9 +91,9 @@ def find_best(
     for text in plan.notes:
         note(text)
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
-    with Reaches(around.open_reach) as reaches:
+    with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
-        searching = _Searching(settled, plan, trials, goal, around, reaches, begun.run_id, note, clock)
+        searching = _Searching(settled, plan, trials, goal, around, reaches, begun.run_id, note, clock, client)
         try:
             found = searching.find()
         except BaseException:
@@ -119,14 +121,15 @@ class _Searching:
         run_id: str,
         note: Callable[[str], None],
         clock: Callable[[], float],
+        client: Any,
     ) -> None:
         self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
-        self.reaches, self.run_id = reaches, run_id
+        self.reaches, self.run_id, self.client = reaches, run_id, client
         self.started, self.longest_s = clock(), 0.0
         self.tried: list[Tried] = []
         records = around.store.records(run_id)
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
-        self.state = self._state(trials, run_id)
+        self.state = self._state(trials, run_id, trials=True)
 
     def find(self) -> Found:
         """All stages."""
@@ -194,8 +197,12 @@ class _Searching:
         elif self.tried[1:]:
             self.note("no candidate so far keeps every limit")
 
-    def _state(self, plan: Plan, run_id: str) -> RunState:
-        return RunState(plan=plan, run_id=run_id, setting=make_setting(plan, self.around, self.reaches))
+    def _state(self, plan: Plan, run_id: str, cells: Sequence[PlannedCell] = (), *, trials: bool = False) -> RunState:
+        """`cells`: what a cluster makes at once."""
+        state = RunState(plan=plan, run_id=run_id, setting=make_setting(plan, self.around, self.reaches))
+        if self.client is not None:
+            send(self.client, cells, state, self.note, trials=trials)
+        return state
 
     def _whole(self) -> Tried:
         """The uncompressed network. Raises where it has no figures, or lacks one that a limit needs."""
@@ -298,14 +305,15 @@ class _Searching:
         """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
         begun = replace(self.asked.begin(begin(self.asked.request)), suite=FINALISTS)
         self.around.store.begin_run(begun)
-        state = self._state(self.plan, begun.run_id)
         base = self.plan.cells[0]
+        finalists = [one for one in ranked if one.recipe][:2] if ranked[0].recipe else []
+        named = zip(("winner", "runner-up"), finalists, strict=False)
+        cells = [plan_recipe(self.plan, base, parse_recipe(name, one.recipe)) for name, one in named]
+        state = self._state(self.plan, begun.run_id, [base, *cells])
         record = self._record(base, state)
         tried = [judge(record, record, self.goal)]
         artifacts = []
-        finalists = [one for one in ranked if one.recipe] if ranked[0].recipe else []
-        for name, one in zip(("winner", "runner-up"), finalists, strict=False):
-            cell = plan_recipe(self.plan, base, parse_recipe(name, one.recipe))
+        for cell, one in zip(cells, finalists, strict=True):
             judged = judge(self._record(cell, state), record, self.goal)
             tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over))
             if tried[-1].counts:

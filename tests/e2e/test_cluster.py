@@ -168,7 +168,7 @@ def test_workers_are_asked_for_cells_in_the_order_in_which_boards_need_them(plan
 
     class Client:
         def submit(self, *given, priority: int, **__: object) -> SimpleNamespace:
-            asked.append((priority, given[2]))
+            asked.append((priority, given[2][1]))
             return SimpleNamespace()
 
     state = SimpleNamespace(plan=plan, setting=SimpleNamespace(cache=tmp_path, progress=lambda *_: None))
@@ -191,9 +191,9 @@ def test_a_cell_waits_for_the_one_that_does_the_same_training(plan, tmp_path):
 
     class Client:
         def submit(self, *given: object, **__: object) -> str:
-            _function, _asked, cell, *_, waits_for = given
-            waits[names[cell]] = waits_for
-            return names[cell]
+            name = names[given[2][1]]  # type: ignore[index]
+            waits[name] = given[-1]
+            return name
 
     state = SimpleNamespace(plan=plan, setting=SimpleNamespace(cache=tmp_path, progress=lambda *_: None))
     tasks.Cluster(Client(), cells, state, print)  # type: ignore[arg-type]
@@ -290,9 +290,10 @@ def test_a_worker_that_cannot_put_its_files_says_so_before_it_trains(plan, tmp_p
 
 def test_a_cell_that_cannot_be_made_keeps_no_other_from_its_worker(plan, tmp_path):
     """Dask gives what waits for a task that raised to no worker."""
-    given = (json.dumps(asdict(plan.request)), plan.cells[3].key, str(tmp_path), str(tmp_path), None)
-    assert fill.fill_cache(*given).startswith("Unsupported: ")
-    assert fill.fill_cache(given[0], "another", *given[2:]).startswith("InvalidInput: this worker plans other cells")
+    asked, where = json.dumps(asdict(plan.request)), (str(tmp_path), str(tmp_path), None)
+    assert fill.fill_cache(asked, tasks.call_planned(plan.cells[3]), *where).startswith("Unsupported: ")
+    said = fill.fill_cache(asked, (fill.find_planned, "another"), *where)
+    assert said.startswith("InvalidInput: this worker plans other cells")
 
 
 def test_no_worker_runs_on_a_board_of_a_fleet_by_whatever_it_is_called(fleet, monkeypatch):

@@ -34,15 +34,27 @@ class Answer:
     code: int
 
 
-def search_best(asked: Asked, *, results: Path, url: str | None, resume: bool, cache: Path, watch: Watch) -> Answer:
+def search_best(
+    asked: Asked, *, results: Path, url: str | None, resume: bool, cache: Path, watch: Watch, cluster: str = ""
+) -> Answer:
     """Searches, stores every trial, and writes the winner's file, the search's page and the report into `results`.
+
+    `cluster`: where candidates are trained, "" for this process.
 
     Raises what `find_best` raises, and `InvalidInput` where there is nothing to resume.
     """
     check_writable(cache)
     earlier = _find_earlier(asked, results, url) if resume else None
     with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
-        around = Surroundings(store=store, cache=cache, folder=folder, progress=watch.progress, on_cell=watch.on_cell)
+        around = Surroundings(
+            store=store,
+            cache=cache,
+            folder=folder,
+            progress=watch.progress,
+            on_cell=watch.on_cell,
+            cluster=cluster,
+            note=watch.note,
+        )
         found = find_best(asked, around, watch.note, earlier=earlier)
         watch.finish()
         finals = found.finals

@@ -4,7 +4,8 @@ Workers and host share one cache, a folder or a URL, in which each file is made 
 only that the files are there: the host makes the cell ready as without a cluster, and finds everything made.
 """
 
+from bench.line.cluster.fill import Called, check_found
 from bench.line.cluster.tasks import Cluster
 from bench.line.cluster.workers import open_cluster
 
-__all__ = ["Cluster", "open_cluster"]
+__all__ = ["Called", "Cluster", "check_found", "open_cluster"]

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,8 +19,11 @@ from bench.line.prepare import Setting, make_artifact
 from bench.paths import cache_at
 from bench.shared_cache import find_shared
 
+Called = tuple[Callable[[Plan, str], tuple[Plan, PlannedCell]], str]
+"""A function of a module, which finds a cell in a worker's plan by a text, and the text; it gives the plan of the cell too."""
 
-def fill_cache(asked: str, key: str, cache: str, folder: str, _before: object) -> str:
+
+def fill_cache(asked: str, called: Called, cache: str, folder: str, _before: object) -> str:
     """Runs on a worker: makes the files of one cell. `cache`: a folder or a URL. `folder`: where the user's own modules lie.
 
     Why it cannot; "" if it did. It raises nothing: Dask would give the tasks that wait for this one to no worker.
@@ -27,19 +31,23 @@ def fill_cache(asked: str, key: str, cache: str, folder: str, _before: object) -
     if folder not in sys.path:
         sys.path.insert(0, folder)
     try:
-        plan = _plan(asked, cache)
-        make_files(plan, find_cell(plan, key), cache_at(cache, os.environ))
+        find, text = called
+        make_files(*find(_plan(asked, cache), text), cache_at(cache, os.environ))
     except Exception as error:  # noqa: BLE001 - making it on the host decides
         return f"{type(error).__name__}: {error}"
     return ""
 
 
-def find_cell(plan: Plan, key: str) -> PlannedCell:
-    """The cell that the host calls so. Raises `InvalidInput`."""
-    found = next((cell for cell in plan.cells if cell.key == key), None)
-    if found is None:
+def find_planned(plan: Plan, key: str) -> tuple[Plan, PlannedCell]:
+    """The cell of the plan that has this key. Raises `InvalidInput`."""
+    return plan, check_found(next((cell for cell in plan.cells if cell.key == key), None), key)
+
+
+def check_found(cell: PlannedCell | None, key: str) -> PlannedCell:
+    """The cell, if it is the host's. Raises `InvalidInput`."""
+    if cell is None or cell.key != key:
         raise InvalidInput("this worker plans other cells than the host: its data or code differs")
-    return found
+    return cell
 
 
 def make_files(plan: Plan, cell: PlannedCell, cache: Path) -> None:

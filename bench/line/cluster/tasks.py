@@ -13,7 +13,7 @@ from typing import Any, final
 
 from bench.compress.interface import Quantizer
 from bench.line.cell import Ready, RunState, make_ready
-from bench.line.cluster.fill import fill_cache
+from bench.line.cluster.fill import Called, fill_cache, find_planned
 from bench.line.plan import Place, PlannedCell, place_of
 from bench.shared_cache import find_url
 
@@ -23,32 +23,50 @@ WITHOUT_WORKERS_S = 20.0
 """After so long without any worker this host makes what is waited for. Workers that come back make the rest."""
 
 
+def call_planned(cell: PlannedCell) -> Called:
+    """How a worker finds a cell that its plan has too."""
+    return find_planned, cell.key
+
+
 @final
 class Cluster:
     """The cells of a run as tasks. Law: what `take` gives or raises is what `make_ready` does.
 
+    `cells`: to be made at once. Others are when they are taken. `call`: how a worker finds a cell.
     A cluster that has no workers for `WITHOUT_WORKERS_S` is not waited for.
     """
 
-    def __init__(self, client: Any, cells: Sequence[PlannedCell], state: RunState, note: Callable[[str], None]) -> None:
-        self._client, self._note, self._noted = client, note, False
+    def __init__(
+        self,
+        client: Any,
+        cells: Sequence[PlannedCell],
+        state: RunState,
+        note: Callable[[str], None],
+        call: Callable[[PlannedCell], Called] = call_planned,
+    ) -> None:
+        self._client, self._note, self._noted, self._call = client, note, False, call
         self._looked_at = self._had_workers_at = time.monotonic()
-        asked = json.dumps(asdict(state.plan.request))
-        cache = find_url(state.setting.cache) or str(state.setting.cache.resolve())
+        self._asked = json.dumps(asdict(state.plan.request))
+        self._cache = find_url(state.setting.cache) or str(state.setting.cache.resolve())
         self._made: dict[Place, Any] = {}
-        first: dict[tuple[str, ...], Any] = {}  # what is made on the way to a file -> the task that makes it
-        for number, cell in enumerate(cells):
-            if place_of(cell) in self._made:
+        self._first: dict[tuple[str, ...], Any] = {}  # what is made on the way to a file -> the task that makes it
+        self._given: set[Place] = set()
+        self._ask(cells)
+
+    def _ask(self, cells: Sequence[PlannedCell]) -> None:
+        for cell in cells:
+            if place_of(cell) in self._given:
                 continue  # of another board: its files are the same
             made = list_made(cell)
-            before = next((first[one] for one in reversed(made) if one in first), None)
+            before = next((self._first[one] for one in reversed(made) if one in self._first), None)
             name = f"{cell.key}-{uuid.uuid4()}"
             # by itself Dask continues with what follows a task that it has just ended, before what a board waits for
-            given = (asked, cell.key, cache, str(Path.cwd()), before)
-            task = client.submit(fill_cache, *given, key=name, priority=-number)
+            given = (self._asked, self._call(cell), self._cache, str(Path.cwd()), before)
+            task = self._client.submit(fill_cache, *given, key=name, priority=-len(self._given))
+            self._given.add(place_of(cell))
             self._made[place_of(cell)] = task
             for one in made:
-                first.setdefault(one, task)
+                self._first.setdefault(one, task)
 
     def listen(self, wake: Callable[[], None]) -> None:
         """Has a function called, from another thread, whenever a task ends."""
@@ -63,6 +81,7 @@ class Cluster:
     def take(self, cell: PlannedCell, state: RunState) -> Ready:
         """Waits until a worker made the files. Where none could, this host makes them, or says why they cannot be made."""
         state.setting.progress("cluster", 0.0)
+        self._ask([cell])
         while not self.is_over(cell):
             with suppress(TimeoutError):
                 self._made[place_of(cell)].result(timeout=LOOK_S)

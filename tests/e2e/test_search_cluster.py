@@ -1,0 +1,108 @@
+"""A search whose candidates are trained by Dask workers of this machine, and timed through a reach that stands for a board."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_network import small_data
+
+from bench.compress.recipe import parse_recipe
+from bench.compress.train.finetune import Finetune
+from bench.config.suite import Measure
+from bench.errors import InvalidInput
+from bench.line.plan import Request, plan_recipe
+from bench.line.run import Surroundings, plan_run
+from bench.models.training import trained_networks
+from bench.reach.local import Local
+from bench.search import board, plans
+from bench.search.asked import Asked
+from bench.search.run import find_best
+from bench.search.trials_elsewhere import find_candidate
+from bench.store import Store
+
+FAR = """
+name = "far"
+reach = "ssh"
+host = "someone@board.invalid"
+[[backend]]
+name = "ort"
+"""
+SUITE = """
+name = "quick"
+models = ["resnet8"]
+[measure]
+launches = 1
+pairs = 1
+blocks = 5
+warmup_s = 0.01
+time_s = 0.05
+profile_runs = 0
+"""
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> Request:
+    """A small network and its data, on a board that is far."""
+    (tmp_path / "far.toml").write_text(FAR)
+    (tmp_path / "quick.toml").write_text(SUITE)
+    data = small_data()
+    parts = {"train": data.train, "test": data.test}
+    inputs = {f"x_{name}": part.x[0] for name, part in parts.items()}  # type: ignore[attr-defined]
+    labels = {f"y_{name}": part.y for name, part in parts.items()}  # type: ignore[attr-defined]
+    np.savez(tmp_path / "quarters.npz", **inputs, **labels)
+    return Request(
+        target=str(tmp_path / "far.toml"),
+        suite=str(tmp_path / "quick.toml"),
+        models=("small_network:factory",),
+        recipes=("baseline",),
+        data=str(tmp_path / "quarters.npz"),
+        train=True,
+        batch=(1,),
+        threads=(1,),
+    )
+
+
+def test_a_worker_finds_the_cells_that_the_search_has(request_):
+    plan = plan_run(request_)
+    for own, trials in ((plan, False), (plans.for_trials(plan), True)):
+        base = own.cells[0]
+        narrow = plan_recipe(own, base, parse_recipe("widths-1", "channels(amount=0.5) + finetune(epochs=1)"))
+        for cell in (base, narrow):
+            said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}
+            _, found = find_candidate(plan, json.dumps(said))
+            assert (found.key, found.recipe.text) == (cell.key, cell.recipe.text)
+            assert found.data.digest == cell.data.digest  # type: ignore[union-attr]
+        with pytest.raises(InvalidInput, match="this worker plans other cells than the host"):
+            find_candidate(plan, json.dumps({**said, "key": "another"}))
+
+
+@pytest.mark.slow
+def test_a_search_on_a_cluster_trains_nothing_here(request_, tmp_path, monkeypatch):
+    pytest.importorskip("distributed", reason="pip install 'pressbench[cluster]'")
+    quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
+    monkeypatch.setattr(plans, "TRIAL", quick)
+    monkeypatch.setattr(board, "CHECKED", 2)
+    monkeypatch.setattr(trained_networks, "_train", lambda *_: pytest.fail("trained here"))
+    monkeypatch.setattr(Finetune, "apply", lambda *_: pytest.fail("trained here"))
+    noted: list[str] = []
+    asked = Asked(request=request_, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)", time_s=60.0)
+    with Store.open(f"sqlite:///{tmp_path / 'results.db'}") as store:
+        around = Surroundings(
+            store=store,
+            cache=tmp_path / "cache",
+            folder=tmp_path,
+            progress=lambda *_: None,
+            on_cell=lambda *_: None,
+            open_reach=lambda *_: Local(),
+            cluster="local:2",
+        )
+        (tmp_path / "cache").mkdir()
+        found = find_best(replace(asked, strategy="uniform"), around, noted.append)
+    assert not [note for note in noted if note.startswith("cluster:")]
+    assert [one for one in found.ended.tried if "finetune" in one.recipe and one.counts]
+    assert found.finals is not None
+    assert found.finals.artifact is not None
