@@ -16,7 +16,7 @@ from bench.line.prepare import Prepared
 from bench.line.probes.board import Board, make_board
 from bench.records import Record
 from bench.search.groups import Space
-from bench.search.nouns import Choice, keep_text
+from bench.search.nouns import Choice, drop_text, keep_text
 from bench.search.table import VERSION
 from bench.stats import ratio
 from bench.types import Json
@@ -91,5 +91,7 @@ def narrow(space: Space, choice: Choice, then: str) -> str:
     """The recipe's text of a choice, with the steps that follow."""
     keep = keep_text(space.groups, choice)
     ranked = "" if space.criterion == "l2" else f", criterion={space.criterion!r}"
-    step = f"widths(keep={keep!r}{ranked})" if keep else ""
-    return " + ".join(filter(None, (step, then)))
+    narrowed = f"widths(keep={keep!r}{ranked})" if keep else ""
+    drop = drop_text(space.groups, choice)
+    shortened = f"branches(drop={drop!r})" if drop else ""
+    return " + ".join(filter(None, (narrowed, shortened, then)))

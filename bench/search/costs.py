@@ -15,7 +15,7 @@ Price = Callable[[Layer, int, int], float]
 
 
 def add_up(layers: Sequence[Layer], groups: Sequence[Group], price: Price, constant: float = 0.0) -> Costs:
-    """The costs of all layers. Exact for a layer that one or two groups change.
+    """The costs of all layers. Exact for a layer that one or two groups change. One without channels costs nothing.
 
     For a layer of more groups the saving by each group, the others whole, is added up.
     """
@@ -24,7 +24,8 @@ def add_up(layers: Sequence[Layer], groups: Sequence[Group], price: Price, const
 
     def cost(layer: Layer, taken: dict[int, int]) -> float:
         gone = {group: groups[group].whole - groups[group].widths[place] for group, place in taken.items()}
-        return price(layer, layer.inputs.at(gone), layer.outputs.at(gone))
+        inputs, outputs = layer.inputs.at(gone), layer.outputs.at(gone)
+        return price(layer, inputs, outputs) if inputs and outputs else 0.0
 
     for layer in layers:
         named = layer.groups

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,10 +14,15 @@ from torch import Tensor, nn
 from bench.compress.hooks import hooked
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weight_of, weighted_layers, width_of
+from bench.compress.notes import BRANCHES
+from bench.compress.outputs import outputs_of
+from bench.compress.prune.branches import Branches
+from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.widths import Ranked, rank_groups, shares
 from bench.errors import Unsupported
 from bench.line.probes.cuts import Shape
+from bench.models.tensors import as_tensors
 from bench.search.nouns import Group, Layer, Side
 from bench.types import Progress
 
@@ -40,8 +47,9 @@ class Space:
     step: int = 1
 
 
-def read_space(network: Network, context: Context, step: int, progress: Progress) -> Space:
+def read_space(network: Network, context: Context, step: int, progress: Progress, *, short: bool = True) -> Space:
     """The groups with their widths, multiples of `step` where the group is wide enough, and the layers they change.
+    `short`: a group that is all of a residual branch may have no channels, which removes the branch.
 
     Each group loses channels once on trial, which shows what follows. Raises `Unsupported` where nothing can go.
     """
@@ -61,7 +69,7 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
         except Unsupported as error:
             fixed[group.layers[0]] = str(error)
             continue
-        groups.append(group)
+        groups.append(_with_branch(network, context, one, group, changed[-1], whole) if short else group)
     if not groups:
         raise Unsupported(f"no channel of this network can go: {next(iter(fixed.values()), 'it has no such layers')}")
     shapes = _shapes(network.module, context.example)
@@ -98,6 +106,45 @@ def _group(ranked: Ranked, step: int) -> Group:
     losses = [sum(ranked.scores[: size - count]) * size / count for count in counts]
     widths = tuple(count * blocks for count in counts)
     return Group(layers=ranked.tied.layers, widths=widths, losses=tuple(losses))
+
+
+def _with_branch(
+    network: Network,
+    context: Context,
+    ranked: Ranked,
+    group: Group,
+    follows: Mapping[str, tuple[float, float]],
+    whole: Mapping[str, tuple[int, int]],
+) -> Group:
+    """With width 0 where the group's channels are all that goes through one residual branch, else as it is.
+
+    What that costs in quality: as much more than the narrowest width as the outputs change more by it, untrained.
+    """
+    emptied = [name for name, lost in follows.items() if any(lost)]
+    ends = [name for name in emptied if not follows[name][1]]
+    if len(ends) != 1 or follows[ends[0]][0] * group.whole != whole[ends[0]][0]:
+        return group
+    try:
+        short = Branches(drop=(ends[0],)).apply(network, context)
+        if {ends[0], *itertools.chain(*short.notes[BRANCHES].values())} != {*emptied}:
+            return group
+        criterion: ChannelCriterion = "l2" if context.data is None else "taylor"
+        narrow = remove(
+            network, shares([ranked.tied], {group.layers[0]: group.widths[0]}), Cut(criterion=criterion), context
+        )
+    except Unsupported:
+        return group
+    given = context.example if context.calibration is None else as_tensors(context.calibration)
+    wanted = outputs_of(network.module, given)
+    harm = [_change(outputs_of(one.module, given), wanted) for one in (short, narrow)]
+    loss = group.losses[0] * max(1.0, harm[0] / harm[1] if harm[1] else 1.0)
+    return replace(group, widths=(0, *group.widths), losses=(loss, *group.losses), branch=ends[0])
+
+
+def _change(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:
+    """Root of the summed squares of all differences."""
+    squares = (float((one - other).double().square().sum()) for one, other in zip(got, wanted, strict=True))
+    return math.sqrt(sum(squares))
 
 
 def _follow(

@@ -19,16 +19,23 @@ class Group:
     """Layers that lose the same channels. `widths`: outputs it may have, narrowest first, the last all of them.
 
     `losses`: for each width, how much the network is expected to lose by it; only their differences and ratios count.
+    `branch`: the last layer of the residual branch that goes where the first width, 0, is taken; "" where it is not 0.
     """
 
     layers: tuple[str, ...]
     widths: tuple[int, ...]
     losses: tuple[float, ...]
+    branch: str = ""
 
     @property
     def whole(self) -> int:
         """How many outputs it has before anything goes."""
         return self.widths[-1]
+
+    @property
+    def kept(self) -> range:
+        """Places of the widths with which the group stays, narrowest first."""
+        return range(1 if self.branch else 0, len(self.widths))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,5 +96,10 @@ def keep_text(groups: Sequence[Group], choice: Sequence[int]) -> tuple[str, ...]
     return tuple(
         f"{group.layers[0]}={group.widths[taken]}"
         for group, taken in zip(groups, choice, strict=True)
-        if group.widths[taken] < group.whole
+        if 0 < group.widths[taken] < group.whole
     )
+
+
+def drop_text(groups: Sequence[Group], choice: Sequence[int]) -> tuple[str, ...]:
+    """The argument `drop` of the step `branches` for a choice; () where none goes."""
+    return tuple(group.branch for group, taken in zip(groups, choice, strict=True) if not group.widths[taken])

@@ -38,10 +38,10 @@ from bench.types import Artifact
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
 TABLE_SHARE = 0.4
-"""Of the time, at most, for the latency table."""
+"""Of the time that is left when it begins, at most, for the latency table."""
 NAMES = {LATENCY: "latency", LUTS: "LUTs"}
 RESERVE = 3.0
-"""Times the longest trial that are kept for the finalists."""
+"""Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +125,7 @@ class _Searching:
     ) -> None:
         self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
         self.reaches, self.run_id, self.client = reaches, run_id, client
-        self.started, self.longest_s = clock(), 0.0
+        self.started, self.longest_s, self.whole_s = clock(), 0.0, 0.0
         self.tried: list[Tried] = []
         records = around.store.records(run_id)
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
@@ -134,6 +134,7 @@ class _Searching:
     def find(self) -> Found:
         """All stages."""
         whole = self._whole()
+        self.whole_s = self._spent()
         cell, setting = self.state.plan.cells[0], self.state.setting
         network, context = open_network(
             cell.model,
@@ -145,7 +146,7 @@ class _Searching:
         )
         prepared = make_ready(cell, self.state).prepared
         _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
-        space = read_space(network, context, step, setting.progress)
+        space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
         for name, why in space.fixed.items():
             self.note(f"layer {name} keeps its width: {why}")
         timer = (
@@ -232,21 +233,25 @@ class _Searching:
 
     def _grids(self, space: Space, timer: Timer) -> Mapping[str, Grid]:
         """The latency table; {} where there is none, with a note."""
-        setting = self.state.setting
+        setting, began = self.state.setting, self._spent()
+        until = began + TABLE_SHARE * (self.asked.time_s - began)
         try:
-            return measure_layers(
+            found = measure_layers(
                 space,
                 timer.board(),
                 cache=setting.cache,
                 folder=setting.folder,
                 progress=setting.progress,
-                expired=lambda: self._spent() > TABLE_SHARE * self.asked.time_s,
+                expired=lambda: self._spent() > until,
             )
         except BoardLost:
             raise
         except (InvalidInput, CellFailed) as error:
             self.note(f"no latency table: {error}")
             return {}
+        if not found:
+            self.note(f"no latency table: it did not end in {TABLE_SHARE:.0%} of the time that was left")
+        return found
 
     def _check(self, space: Space, timer: Timer | Counter, whole: Tried) -> list[Timed]:
         """Random networks and their costs; [] where they cannot be found."""
@@ -298,7 +303,7 @@ class _Searching:
 
     def _time_left(self, part: float) -> bool:
         """Whether one more trial is expected to end in that part of the time, and the finalists after all of it."""
-        left = self.asked.time_s - RESERVE * self.longest_s
+        left = self.asked.time_s - RESERVE * self.longest_s - self.whole_s
         return self._spent() + self.longest_s < part * left
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:

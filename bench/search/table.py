@@ -67,11 +67,10 @@ def measure_layers(
 
 def _sampled(side: Side, space: Space) -> tuple[int, ...]:
     """Numbers of channels from the fewest to all: those that a group's widths give, at most `SAMPLED`."""
-    narrowest = {group: space.groups[group].whole - space.groups[group].widths[0] for group in side.per}
+    groups = {group: space.groups[group] for group in side.per}
+    narrowest = {place: group.whole - group.widths[group.kept[0]] for place, group in groups.items()}
     given = {
-        side.at({group: space.groups[group].whole - width})
-        for group in side.per
-        for width in space.groups[group].widths
+        side.at({place: group.whole - group.widths[kept]}) for place, group in groups.items() for kept in group.kept
     }
     known = sorted({side.whole, side.at(narrowest), *given})
     places = np.unique(np.linspace(0, len(known) - 1, SAMPLED).round().astype(int))

@@ -84,14 +84,14 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
         if known is None:
             tried.append(one)
         walk.add(share, passes=one.fits_quality if by_quality else one.fits_resources)
-        if share < min(group.widths[0] / group.whole for group in scene.space.groups):
+        if share < min(group.widths[group.kept[0]] / group.whole for group in scene.space.groups):
             break
     return Ended(tried=tuple(tried), why="the border is known within 6 %")
 
 
 def _nearest(group: Group, share: float) -> int:
-    """The width whose share of the group's channels is nearest."""
-    return min(range(len(group.widths)), key=lambda place: abs(group.widths[place] / group.whole - share))
+    """The width above 0 whose share of the group's channels is nearest."""
+    return min(group.kept, key=lambda place: abs(group.widths[place] / group.whole - share))
 
 
 def _try_until_over(

@@ -9,9 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+import torch
 from small_network import context_of, settled, small_data
+from torch import nn
 
 from bench.compress.interface import Network
+from bench.compress.recipe import parse_recipe
 from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput
@@ -153,6 +156,45 @@ def test_weights_add_up_and_a_choice_has_a_text(space):
     assert keep_text(space.groups, whole_choice(space.groups)) == ()
     assert "criterion='taylor') + int8" in narrow(space, narrow_choice, "int8")
     assert narrow(space, whole_choice(space.groups), "int8") == "int8"
+
+
+class Residual(nn.Module):
+    """One branch of one group of channels, and one that another group leaves through."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(1, 8, 3, padding=1)
+        self.first = nn.Conv2d(8, 16, 1)
+        self.last = nn.Conv2d(16, 8, 3, padding=1)
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.relu(x + self.last(torch.relu(self.first(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def test_a_group_that_is_all_of_a_branch_may_have_no_channels_and_costs_nothing_then(tmp_path):
+    torch.manual_seed(0)
+    module = Residual().eval()
+    network, context = Network(module=module), context_of(module, tmp_path)
+    space = read_space(network, context, 1, silent)
+    found = {group.layers[0]: group for group in space.groups}
+    assert {name: group.branch for name, group in found.items()} == {"first": "last", "last": ""}
+    first = found["first"]
+    assert first.widths[:2] == (0, 4)
+    assert first.losses[0] >= first.losses[1]
+    assert [first.widths[place] for place in first.kept] == list(first.widths[1:])
+
+    none = tuple(0 if group.branch else len(group.widths) - 1 for group in space.groups)
+    costs = add_up(space.layers, space.groups, count_weights)
+    assert costs.of(none) == 8 * 9 + 8 * 4
+    text = narrow(space, none, "int8")
+    assert text == "branches(drop=('last',)) + int8"
+    (step, _) = parse_recipe("r", text).steps
+    assert not hasattr(step.apply(network, context).module.last, "weight")
+    assert "first=0" not in narrow(space, tuple(0 for _ in space.groups), "")
+    assert all(not group.branch for group in read_space(network, context, 1, silent, short=False).groups)
 
 
 def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: Path):
