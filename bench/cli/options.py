@@ -121,13 +121,28 @@ def answer_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return fail_on(junit(markdown(github(function))))
 
 
+tag_option = click.option("--tag", "tags", multiple=True, help="Only boards with this tag; several times for several.")
+
+
 def fleet_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Which boards of a fleet measure, instead of one target."""
     options = (
         click.option("--fleet", type=click.Path(dir_okay=False), help="A fleet .toml file: its boards measure."),
         click.option("--sku", help="The kind of board: the free ones of it share the cells."),
-        click.option("--tag", "tags", multiple=True, help="Only boards with this tag; several times for several."),
+        tag_option,
         click.option("--each", is_flag=True, help="Measure every cell on each board, to see how far they differ."),
+    )
+    return add_options(options, function)
+
+
+def one_board_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Of which boards of a fleet one measures everything, instead of one target."""
+    options = (
+        click.option(
+            "--fleet", type=click.Path(dir_okay=False), help="A fleet .toml file: one of its boards measures."
+        ),
+        click.option("--sku", help="The kind of board: the first free one of it is taken."),
+        tag_option,
     )
     return add_options(options, function)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,7 @@ from bench.cli.options import (
     calibrate_option,
     cluster_option,
     database_option,
+    one_board_options,
     results_option,
     shape_option,
     task_option,
@@ -21,9 +23,13 @@ from bench.cli.options import (
 )
 from bench.paths import cache_folder, data_folder
 
+if TYPE_CHECKING:
+    from bench.search.asked import Asked
+
 
 @command("search")
-@click.option("--target", default="cpu", show_default=True, help="A shipped target or a .toml file.")
+@click.option("--target", help="A shipped target or a .toml file (default: cpu, or that of the fleet's boards).")
+@one_board_options
 @click.option(
     "--suite",
     default="default",
@@ -81,28 +87,36 @@ from bench.paths import cache_folder, data_folder
 @results_option
 @database_option
 def search_command(
+    *, resume: bool, cluster: str, results: Path, url: str | None, **chosen: Any
+) -> tuple[Any, Any, int]:
+    """Search the widths of channels that keep a budget, with the target in the loop."""
+    from bench.commands.progress import watching
+    from bench.commands.search.command import search_best
+
+    asked, cache = _ask(**chosen), cache_folder(os.environ)
+    with watching(sys.stderr) as watch:
+        done = search_best(asked, results=results, url=url, resume=resume, cache=cache, watch=watch, cluster=cluster)
+    return done.answer, done.text, done.code
+
+
+def _ask(
     *,
-    suite: str,
+    target: str | None,
     model: str | None,
     dataset: str | None,
     data: str | None,
     backend: str | None,
     time_text: str | None,
-    resume: bool,
-    cluster: str,
-    results: Path,
-    url: str | None,
     **chosen: Any,
-) -> tuple[Any, Any, int]:
-    """Search the widths of channels that keep a budget, with the target in the loop."""
-    from bench.commands.progress import watching
-    from bench.commands.search.command import search_best
+) -> Asked:
+    from bench.commands.run import name_target
     from bench.line.plan import Request
     from bench.search.asked import Asked, take_suite
     from bench.search.goal import parse_time
 
+    named = ("suite", "fleet", "sku", "tags", "weights", "train", "input_shape", "task", "calibrate")
     request = Request(
-        suite=suite,
+        target="cpu",
         models=(model,) if model else (),
         recipes=("baseline",),
         backends=(backend,) if backend else (),
@@ -110,23 +124,13 @@ def search_command(
         data_root=data_folder(data, os.environ),
         batch=(chosen["batch"],),
         threads=(chosen["threads"],),
-        **{name: chosen[name] for name in ("target", "weights", "train", "input_shape", "task", "calibrate")},
+        **{name: chosen[name] for name in named},
     )
+    request = replace(name_target(request, target), each=False)
     options = {
         **{name: chosen[name] or None for name in ("budgets", "families")},
         "time_s": parse_time(time_text) if time_text else None,
         **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy")},
     }
     given = {name: value for name, value in options.items() if value is not None}
-    asked = take_suite(Asked(request=request, **given), given)
-    with watching(sys.stderr) as watch:
-        done = search_best(
-            asked,
-            results=results,
-            url=url,
-            resume=resume,
-            cache=cache_folder(os.environ),
-            watch=watch,
-            cluster=cluster,
-        )
-    return done.answer, done.text, done.code
+    return take_suite(Asked(request=request, **given), given)

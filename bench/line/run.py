@@ -27,7 +27,7 @@ from bench.reach.base import Reach
 from bench.reach.open import Reaches, check_reach, is_elsewhere, open_reach
 from bench.reach.travel import collect
 from bench.records import Record, Run
-from bench.store import Store
+from bench.store import Lease, Store
 from bench.tasks.own import OwnTask
 from bench.types import Progress
 
@@ -84,7 +84,8 @@ class Ended:
 class Surroundings:
     """Where a run keeps and says things. `folder`: temporary. `cluster`: where its cells are made ready, as
     `bench.line.cluster.open_cluster` takes it; "" for this process, and `note` says what the cluster does not do.
-    `run_cell`, `open_reach`, `stages`: a test hands in its own."""
+    `lease`: of the one board of a fleet that measures everything. `run_cell`, `open_reach`, `stages`: a test hands in its
+    own."""
 
     store: Store
     cache: Path
@@ -96,6 +97,7 @@ class Surroundings:
     stages: Stages = field(default_factory=Stages)
     cluster: str = ""
     note: Callable[[str], None] = print
+    lease: Lease | None = None
 
 
 def plan_run(request: Request, cache: Path | None = None) -> Plan:

@@ -45,6 +45,10 @@ class Asked:
     strategy: str = "widths"
     families: tuple[str, ...] = ()
 
+    def on(self, board: str | None) -> Asked:
+        """The same search, on this board of its fleet."""
+        return replace(self, request=replace(self.request, board=board))
+
     def stored_request(self) -> dict[str, Json]:
         """The request as the store gives it back."""
         stored: dict[str, Json] = json.loads(json.dumps(asdict(self.request)))

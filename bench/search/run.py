@@ -292,7 +292,7 @@ class _Searching:
 
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
         record = self.around.run_cell(cell, state)
-        self.around.store.add(record)
+        self.around.store.add(record, self.around.lease)
         self.around.on_cell(record, len(self.tried) + 1, len(self.tried) + 1)
         if record.facts.get(BOARD_LOST):
             raise BoardLost(f"{'; '.join(record.reasons)}; --resume continues the search")

@@ -45,14 +45,18 @@ def ask_fleet(request: Request, target: str | None) -> Request:
 
 def run_boards(plan: Plan, around: Surroundings, earlier: Run | None, watch: Watch) -> Ended:
     """Measures the plan on the boards of its fleet. Raises as `bench.line.fleet.run.run_fleet`."""
+    return run_fleet(plan, around, arrange(plan, around, watch), earlier=earlier)
+
+
+def arrange(plan: Plan, around: Surroundings, watch: Watch) -> Arranged:
+    """Leases in the store of the results, and a check of what the plan's backends need."""
     used = {cell.backend.title for cell in plan.cells}
     choices = [choice for choice in plan.target.backend if choice.title in used]
-    arranged = Arranged(
+    return Arranged(
         find_trouble=lambda target, reach: find_trouble(target, reach, choices),
         say=watch.note,
         leases=Leases(store=around.store),
     )
-    return run_fleet(plan, around, arranged, earlier=earlier)
 
 
 def find_trouble(target: Target, reach: Reach, choices: Sequence[BackendChoice]) -> str:

@@ -41,11 +41,11 @@ def search_best(
 
     `cluster`: where candidates are trained, "" for this process.
 
-    Raises what `find_best` raises, and `InvalidInput` where there is nothing to resume.
+    Raises what `find_best` raises, of a fleet `find_on_one_board`, and `InvalidInput` where there is nothing to resume.
     """
     check_writable(cache)
     earlier = _find_earlier(asked, results, url) if resume else None
-    with owned_temporary_files() as folder, Store.open(database(results, url)) as store:
+    with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
         around = Surroundings(
             store=store,
             cache=cache,
@@ -55,7 +55,7 @@ def search_best(
             cluster=cluster,
             note=watch.note,
         )
-        found = find_best(asked, around, watch.note, earlier=earlier)
+        found = _find(asked, around, watch, earlier)
         watch.finish()
         finals = found.finals
         shown = finals.run_id if finals else found.run_id
@@ -64,6 +64,15 @@ def search_best(
     answer = {**describe(found), "files": list(map(str, files)), "dashboard": str(report.dashboard)}
     text = Group(*draw(found), Text("\n".join(f"Wrote {file}" for file in (*files, report.csv, report.dashboard))))
     return Answer(answer=answer, text=text, code=0 if _is_kept(found) else Regression.exit_code)
+
+
+def _find(asked: Asked, around: Surroundings, watch: Watch, earlier: Run | None) -> Found:
+    """On one target, or on one board of a fleet, whose code is imported only then."""
+    if asked.request.fleet is None:
+        return find_best(asked, around, watch.note, earlier=earlier)
+    from bench.commands.search.on_fleet import find_on_one_board
+
+    return find_on_one_board(asked, around, watch, earlier)
 
 
 def _write_page(found: Found, results: Path) -> Path:
@@ -89,7 +98,8 @@ def _find_earlier(asked: Asked, results: Path, url: str | None) -> Run:
         earlier = store.last_interrupted(asked.request.target, SUITE)
     if earlier is None:
         raise absent
-    wanted = asked.begin(replace(earlier, request=asked.stored_request()))
+    there = asked.on(earlier.request.get("board"))
+    wanted = asked.begin(replace(earlier, request=there.stored_request()))
     for name, value in earlier.request.items():
         if value != wanted.request.get(name):
             raise InvalidInput(

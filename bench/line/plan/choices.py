@@ -32,7 +32,13 @@ def find_boards(request: Request) -> tuple[Board, ...]:
     """The boards that a request of a fleet may use; () for a request of one target."""
     if request.fleet is None:
         return ()
-    return load_fleet(Path(request.fleet)).of(request.sku or "", request.tags)
+    boards = load_fleet(Path(request.fleet)).of(request.sku or "", request.tags)
+    if request.board is None:
+        return boards
+    named = {board.name: board for board in boards}
+    if request.board not in named:
+        raise unknown(f"board of {request.fleet}", request.board, named)
+    return (named[request.board],)
 
 
 def find_target(request: Request, suite: Suite) -> Target:

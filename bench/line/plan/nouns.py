@@ -23,7 +23,8 @@ class Request:
     they are given.
     `train`: train the networks of the user's functions, as a suite's `train` does. `inputs`, `feedback` (texts of
     `bench.inputs.options`), `signature` and `input_data` (an .npz) say what the one model is fed, as a suite's do.
-    `fleet`: a fleet file, whose boards of this `sku` with all these `tags` share the cells; or `each` measures all of them.
+    `fleet`: a fleet file, whose boards of this `sku` with all these `tags` share the cells; or `each` measures all of them,
+    or only `board` does.
     """
 
     target: str
@@ -53,6 +54,7 @@ class Request:
     sku: str | None = None
     tags: tuple[str, ...] = ()
     each: bool = False
+    board: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
