@@ -18,8 +18,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.commands.progress import watching
 from bench.commands.search.command import search_best
+from bench.data.datasets import load_data
 from bench.errors import PressbenchError
 from bench.line.plan import Request
 from bench.paths import cache_folder
@@ -46,16 +49,35 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=0.5)
     parser.add_argument("--then", default=THEN, help="the training of every candidate, the same for all strategies")
     parser.add_argument("--family", action="append", default=[])
+    parser.add_argument(
+        "--samples", type=int, default=0, help="train with the first so many samples of the data set; 0: all"
+    )
+    parser.add_argument("--out", type=Path, help="file that gets each search's answer as a line of JSON")
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
     options = parser.parse_args()
     board.CHECKED = options.networks
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
+        if options.samples:
+            options.dataset = _shorten(options.dataset, options.data, options.samples, Path(folder))
         for seed in options.seeds:
             for strategy in options.strategies:
                 found[seed, strategy] = _search(options, seed, strategy, Path(folder))
                 print(_line(seed, strategy, found[seed, strategy], options.max_drop), flush=True)
+                if options.out:
+                    with options.out.open("a") as file:
+                        file.write(json.dumps({"seed": seed, "strategy": strategy, **found[seed, strategy]}) + "\n")
     print("\n".join(_compare(options.seeds, found)))
+
+
+def _shorten(name: str, root: str, samples: int, folder: Path) -> str:
+    """A file with the first samples of the training set, and all of the test set."""
+    data = load_data(name, Path(root))
+    path = folder / f"{Path(name).stem}-{samples}.npz"
+    (x_train,), (x_test,) = data.train.inputs(slice(samples)), data.test.inputs(slice(None))
+    y_train, y_test = data.train.targets(slice(samples)), data.test.targets(slice(None))
+    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    return str(path)
 
 
 def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path) -> Mapping[str, Any]:

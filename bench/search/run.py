@@ -37,6 +37,7 @@ from bench.types import Artifact
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
+INSTEAD = {"table": "the table counts", "macs": "multiply-accumulates take its place"}
 TABLE_SHARE = 0.4
 """Of the time that is left when it begins, at most, for the latency table."""
 NAMES = {LATENCY: "latency", LUTS: "LUTs"}
@@ -227,7 +228,7 @@ class _Searching:
                 f"(worst) on {len(checked)} random networks, each predicted from the others"
             )
             if one.why:
-                instead = "whole candidates are measured" if one is found[-1] else "multiply-accumulates take its place"
+                instead = "whole candidates are measured" if one is found[-1] else INSTEAD[found[-1].by]
                 self.note(f"{one.why}: {instead}")
         return found[-1]
 

@@ -200,6 +200,10 @@ def test_multiply_accumulates_take_the_place_of_a_table_that_is_not_believed():
         ("table", True),
         ("macs", False),
     ]
+    off = [(choice, truth(choice) * scale) for (choice, _), scale in zip(checked, (0.5, 1.0, 2.0), strict=True)]
+    found = fit_in_turn(SPACE, GRIDS, (WHOLE, truth(WHOLE)), off)
+    assert all(one.why for one in found)
+    assert found[-1].share_of_bounds == min(one.share_of_bounds for one in found)
     good = [(choice, truth(choice)) for choice, _ in checked]
     assert [one.by for one in fit_in_turn(SPACE, GRIDS, (WHOLE, truth(WHOLE)), good)] == ["table"]
 
