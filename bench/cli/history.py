@@ -64,11 +64,17 @@ def energy_command(**arguments: Any) -> tuple[Any, Any]:
 @database_option
 @judging_options
 @answer_options
+@click.option(
+    "--cluster",
+    default="",
+    metavar="ADDRESS",
+    help="Search the series on a Dask cluster: tcp://scheduler:8786, or local:4 for processes of this machine.",
+)
 def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
     """What changed over the nights of a store: regressions, improvements, environments, missing series."""
     from bench.commands.regress import find_regressions
 
-    return find_regressions(**arguments)
+    return find_regressions(**arguments, note=lambda text: click.echo(f"note: {text}", err=True))
 
 
 @command("nightly")

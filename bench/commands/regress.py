@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from bench.config.suite import check_smallest_effect
 from bench.errors import InvalidInput, Regression, unknown
 from bench.paths import written
 from bench.regress.alarms import Kind
+from bench.regress.judge import Search
 from bench.regress.night import Known, Night, judge_night, make_triage
 from bench.regress.show import plain, to_annotations, to_json, to_junit, to_markdown, to_terminal
+from bench.stats.changes import answer
 from bench.store import Store, Triage
 
 FAIL_ON = {
@@ -38,16 +41,32 @@ def find_regressions(
     junit: Path | None,
     markdown: Path | None,
     github: bool,
+    cluster: str = "",
+    note: Callable[[str], None] = print,
 ) -> tuple[Any, str, int]:
     """The answer, the text and the exit code: 1 where an open alarm of a kind in `fail_on` stands.
+
+    `cluster`: where series are searched, "" for this process; `note` says what it does not do.
 
     Raises `InvalidInput` for a store or an option that cannot be used, `Unavailable` if a file cannot be written.
     """
     failing = read_fail_on(fail_on)
-    with open_existing(results, url) as store:
-        night = judge_store(store, target, false_alarms, smallest_effect, nights)
+    with open_existing(results, url) as store, _open_search(cluster, note) as search:
+        night = judge_store(store, target, false_alarms, smallest_effect, nights, search)
     extra, code = write_answers(night, failing, junit=junit, markdown=markdown, github=github)
     return {**to_json(night), "failed": night.count(failing)}, to_terminal(night) + extra, code
+
+
+@contextmanager
+def _open_search(cluster: str, note: Callable[[str], None]) -> Iterator[Search]:
+    """What finds the changes of series: this process, or a cluster, whose code is imported only then."""
+    if not cluster:
+        yield answer
+        return
+    from bench.line.cluster.series import open_searcher
+
+    with open_searcher(cluster, note) as search:
+        yield search
 
 
 def write_answers(
@@ -65,7 +84,14 @@ def write_answers(
     return annotations, Regression.exit_code if night.count(failing) else 0
 
 
-def judge_store(store: Store, target: str | None, false_alarms: float, smallest_effect: float, nights: int) -> Night:
+def judge_store(
+    store: Store,
+    target: str | None,
+    false_alarms: float,
+    smallest_effect: float,
+    nights: int,
+    search: Search = answer,
+) -> Night:
     """The newest night of a store. Raises `InvalidInput` for an option that cannot be used, or a store without runs."""
     check_smallest_effect(smallest_effect, "--smallest-effect")
     check_smallest_effect(false_alarms, "--false-alarms")
@@ -74,7 +100,9 @@ def judge_store(store: Store, target: str | None, false_alarms: float, smallest_
         raise InvalidInput(f"{store.where}: no run is stored yet; `pressbench run --target cpu` makes one")
     if target is not None and target not in targets:
         raise unknown("target of this store", target, targets)
-    return judge_night(store, rate=false_alarms, smallest_effect=smallest_effect, recent=nights, target=target)
+    return judge_night(
+        store, rate=false_alarms, smallest_effect=smallest_effect, recent=nights, target=target, search=search
+    )
 
 
 def read_fail_on(words: Sequence[str]) -> list[Kind]:

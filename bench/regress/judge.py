@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
@@ -12,7 +12,7 @@ from bench.regress.environment import compare_environments
 from bench.regress.points import Point
 from bench.regress.series import Series
 from bench.stats import Estimate
-from bench.stats.changes import find_changes
+from bench.stats.changes import Change, Question, answer
 from bench.stats.levels import level_ratio, newest_p
 
 RECENT = 14
@@ -44,21 +44,45 @@ class Judged:
         return None if self.place is None else self.series.points[self.place]
 
 
+Search = Callable[[Sequence[Question]], Sequence[Sequence[Change]]]
+"""Answers every question, as `bench.stats.changes.answer` does."""
+
+
 def judge(series: Series, *, recent: int = RECENT) -> Judged:
-    """The newest change of a series, if it lies within its `recent` newest points. Deterministic for a series."""
-    points = series.points[-MOST:]
-    series = Series(key=series.key, points=points, higher=series.higher, counted=series.counted)
-    values = points.values.tolist()
+    """As `judge_all`, of one series."""
+    return judge_all([series], recent=recent)[0]
+
+
+def judge_all(all_series: Sequence[Series], *, recent: int = RECENT, search: Search = answer) -> list[Judged]:
+    """The newest change of each series, if it lies within its `recent` newest points. Deterministic for a series."""
+    cut = [replace(series, points=series.points[-MOST:]) for series in all_series]
+    questions = {place: asked for place, series in enumerate(cut) if (asked := pose(series, recent))}
+    changes = dict(zip(questions, search(list(questions.values())), strict=True))
+    return [
+        judge_measured(series, recent, changes[place]) if place in changes else judge_fact(series, recent)
+        for place, series in enumerate(cut)
+    ]
+
+
+def pose(series: Series, recent: int) -> Question | None:
+    """What is to be searched; None where chance plays no part in the series."""
+    values = series.points.values.tolist()
+    if len(values) < 2 or series.counted or find_fact(values, counted=False) is not None:
+        return None
+    return Question(values=tuple(values), seed=seed_of(series), exact_from=len(values) - recent)
+
+
+def judge_fact(series: Series, recent: int) -> Judged:
+    """A series that takes another value only where something changed."""
+    values = series.points.values.tolist()
     if len(values) < 2:
         return Judged(series=series)
     place = find_fact(values, counted=series.counted)
-    if place is not None:
-        if place < len(values) - recent:
-            return Judged(series=series, certain=True)
-        exact = values[-1] / values[place - 1]
-        ratio = Estimate(value=exact, low=exact, high=exact, n=len(values))
-        return Judged(series=series, place=place, ratio=ratio, p=0.0, certain=True)
-    return Judged(series=series, certain=True) if series.counted else judge_measured(series, values, recent)
+    if place is None or place < len(values) - recent:
+        return Judged(series=series, certain=True)
+    exact = values[-1] / values[place - 1]
+    ratio = Estimate(value=exact, low=exact, high=exact, n=len(values))
+    return Judged(series=series, place=place, ratio=ratio, p=0.0, certain=True)
 
 
 def find_fact(values: Sequence[float], *, counted: bool) -> int | None:
@@ -71,9 +95,9 @@ def find_fact(values: Sequence[float], *, counted: bool) -> int | None:
     return int(steps[-1]) if counted or constant else None
 
 
-def judge_measured(series: Series, values: Sequence[float], recent: int) -> Judged:
+def judge_measured(series: Series, recent: int, changes: Sequence[Change]) -> Judged:
     """By change points; without a recent one, by the newest value against its level."""
-    changes = find_changes(values, seed=seed_of(series), exact_from=len(values) - recent)
+    values = series.points.values.tolist()
     ends = [0, *(change.index for change in changes), len(values)]
     if changes and changes[-1].index >= len(values) - recent:
         newest = changes[-1]

@@ -10,9 +10,10 @@ from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
 from bench.regress.figures import read_figures
 from bench.regress.history import History, read_history
-from bench.regress.judge import MOST, RECENT, judge
+from bench.regress.judge import MOST, RECENT, Search, judge_all
 from bench.regress.missing import find_missing
 from bench.regress.series import pick_newest
+from bench.stats.changes import answer
 from bench.store import Store, Triage
 
 NEAR = 2
@@ -77,11 +78,15 @@ def judge_night(
     smallest_effect: float = EFFECT,
     recent: int = RECENT,
     target: str | None = None,
+    search: Search = answer,
 ) -> Night:
-    """Reads the newest `MOST` nights of each target and suite, one at a time, and judges every series. The store has a run."""
+    """Reads the newest `MOST` nights of each target and suite, one at a time, and judges every series. The store has a run.
+
+    `search`: finds the changes of many series.
+    """
     runs = pick_newest([run for run in store.runs() if target in (None, run.target)], MOST)
     history = read_history(read_figures(store, runs))
-    judged = [judge(series, recent=recent) for _, series in sorted(history.series.items())]
+    judged = judge_all([series for _, series in sorted(history.series.items())], recent=recent, search=search)
     again = store.remeasured()
     raised = raise_alarms(judged, rate=rate, smallest_effect=smallest_effect)
     raised, cleared = settle(raised, judged, again, history.nights, smallest_effect, recent)

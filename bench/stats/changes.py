@@ -55,6 +55,20 @@ class Split:
     statistic: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """A series that is to be searched, as `find_changes` takes it."""
+
+    values: tuple[float, ...]
+    seed: int
+    exact_from: int
+
+
+def answer(questions: Sequence[Question]) -> list[list[Change]]:
+    """The changes of each series."""
+    return [find_changes(one.values, seed=one.seed, exact_from=one.exact_from) for one in questions]
+
+
 def find_changes(values: Sequence[float], *, seed: int = 0, level: float = LEVEL, exact_from: int = 0) -> list[Change]:
     """Every change point, by index. Deterministic for a seed. ValueError: a value is not finite.
 

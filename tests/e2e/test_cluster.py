@@ -14,7 +14,7 @@ import pytest
 from backends.ort.compile import OrtBackend
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unavailable
-from bench.line.cluster import fill, open_cluster, tasks, workers
+from bench.line.cluster import fill, open_cluster, tasks, waiting, workers
 from bench.line.cluster.workers import check_workers, read_count, versions
 from bench.line.fleet.run import Arranged, run_fleet
 from bench.line.plan import Request, plan_recipe
@@ -220,8 +220,8 @@ def test_what_a_scheduler_without_workers_would_never_make_is_made_here(plan, tm
         def scheduler_info(self) -> dict:
             return {"workers": {}}
 
-    monkeypatch.setattr(tasks, "LOOK_S", 0.01)
-    monkeypatch.setattr(tasks, "WITHOUT_WORKERS_S", 0.05)
+    monkeypatch.setattr(waiting, "LOOK_S", 0.01)
+    monkeypatch.setattr(waiting, "WITHOUT_WORKERS_S", 0.05)
     assert take_all(Idle(), plan, tmp_path, monkeypatch) == [
         "cluster: no worker for 0.05 s; what it does not make is made here"
     ]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, final
@@ -14,13 +12,9 @@ from typing import Any, final
 from bench.compress.interface import Quantizer
 from bench.line.cell import Ready, RunState, make_ready
 from bench.line.cluster.fill import Called, fill_cache, find_planned
+from bench.line.cluster.waiting import Waiting
 from bench.line.plan import Place, PlannedCell, place_of
 from bench.shared_cache import find_url
-
-LOOK_S = 2.0
-"""How often the scheduler is asked whether it has workers, while a cell waits."""
-WITHOUT_WORKERS_S = 20.0
-"""After so long without any worker this host makes what is waited for. Workers that come back make the rest."""
 
 
 def call_planned(cell: PlannedCell) -> Called:
@@ -33,7 +27,7 @@ class Cluster:
     """The cells of a run as tasks. Law: what `take` gives or raises is what `make_ready` does.
 
     `cells`: to be made at once. Others are when they are taken. `call`: how a worker finds a cell.
-    A cluster that has no workers for `WITHOUT_WORKERS_S` is not waited for.
+    A cluster is waited for as `Waiting` does.
     """
 
     def __init__(
@@ -45,7 +39,7 @@ class Cluster:
         call: Callable[[PlannedCell], Called] = call_planned,
     ) -> None:
         self._client, self._note, self._noted, self._call = client, note, False, call
-        self._looked_at = self._had_workers_at = time.monotonic()
+        self._waiting = Waiting(client)
         self._asked = json.dumps(asdict(state.plan.request))
         self._cache = find_url(state.setting.cache) or str(state.setting.cache.resolve())
         self._made: dict[Place, Any] = {}
@@ -76,25 +70,15 @@ class Cluster:
     def is_over(self, cell: PlannedCell) -> bool:
         """Whether nothing is to be waited for: its task has ended, there is none, or no worker would do it."""
         task = self._made.get(place_of(cell))
-        return task is None or task.done() or self._lacks_workers()
+        return task is None or self._waiting.is_over(task)
 
     def take(self, cell: PlannedCell, state: RunState) -> Ready:
         """Waits until a worker made the files. Where none could, this host makes them, or says why they cannot be made."""
         state.setting.progress("cluster", 0.0)
         self._ask([cell])
-        while not self.is_over(cell):
-            with suppress(TimeoutError):
-                self._made[place_of(cell)].result(timeout=LOOK_S)
-        task = self._made.pop(place_of(cell), None)
-        if task is None:
-            return make_ready(cell, state)
-        if not task.done():
-            self._say(f"no worker for {WITHOUT_WORKERS_S:g} s")
-            return make_ready(cell, state)
-        try:
-            why = task.result()
-        except Exception as error:  # noqa: BLE001 - whatever became of a worker, making it here decides
-            why = f"{type(error).__name__}: {error}"
+        task = self._made.get(place_of(cell))
+        why = "" if task is None else self._waiting.wait(task) or task.result()
+        self._made.pop(place_of(cell), None)
         ready = make_ready(cell, state)
         if why:
             self._say(why)
@@ -104,16 +88,6 @@ class Cluster:
         if not self._noted:
             self._note(f"cluster: {why}; what it does not make is made here")
         self._noted = True
-
-    def _lacks_workers(self) -> bool:
-        """Asks the scheduler, now and then. One that does not answer has none."""
-        now = time.monotonic()
-        if now - self._looked_at > LOOK_S:
-            self._looked_at = now
-            with suppress(Exception):  # a lost scheduler: of whatever kind its error is
-                if self._client.scheduler_info()["workers"]:
-                    self._had_workers_at = time.monotonic()
-        return self._looked_at - self._had_workers_at > WITHOUT_WORKERS_S
 
 
 def list_made(cell: PlannedCell) -> list[tuple[str, ...]]:

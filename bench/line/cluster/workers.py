@@ -6,8 +6,9 @@ import os
 import socket
 import sys
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,30 @@ REMEDY = "pip install 'pressbench[cluster]'"
 
 @contextmanager
 def open_cluster(where: str, plan: Plan, cache: Path) -> Iterator[Any]:
+    """A client of the cluster at `where`, whose workers fit the plan and share the cache.
+
+    Raises as `connect`, and `InvalidInput` for workers of another version, that cannot use the cache, or that run where
+    the cells are measured.
+    """
+    if is_local(where):
+        check_place(plan, {f"{where} of this machine": name_this_host()})
+    with connect(where) as client:
+        if not is_local(where):
+            check_workers(client, where, plan, cache)
+        yield client
+
+
+@contextmanager
+def connect(where: str) -> Iterator[Any]:
     """A client of the scheduler at `where`, as tcp://host:8786, or of N processes of this machine, as local:4.
 
-    Raises `Unavailable` without Dask or a scheduler, and `InvalidInput` for workers of another version, that do not see
-    the cache, or that run where the cells are measured.
+    Raises `Unavailable` without Dask or a scheduler.
     """
     try:
         distributed: Any = import_module("distributed")  # its calls have no types
     except ImportError as error:
         raise Unavailable(f"--cluster: distributed cannot be imported ({error}): {REMEDY}") from error
-    if where.startswith(LOCAL):
-        check_place(plan, {f"{where} of this machine": name_this_host()})
+    if is_local(where):
         with distributed.LocalCluster(
             n_workers=read_count(where), threads_per_worker=1, processes=True, dashboard_address=None
         ) as own, distributed.Client(own, set_as_default=False) as client:  # fmt: skip
@@ -57,8 +71,12 @@ def open_cluster(where: str, plan: Plan, cache: Path) -> Iterator[Any]:
             f"--cluster {where}: no scheduler answers: {error}; start one with `dask scheduler`"
         ) from error
     with client:
-        check_workers(client, where, plan, cache)
         yield client
+
+
+def is_local(where: str) -> bool:
+    """Whether it is processes of this machine."""
+    return where.startswith(LOCAL)
 
 
 def read_count(where: str) -> int:
@@ -73,10 +91,23 @@ def check_workers(client: Any, where: str, plan: Plan, cache: Path) -> None:
     """Raises as `open_cluster`."""
     place = find_url(cache) or str(cache.resolve())
     with show_probe(cache, place) as probe:
-        found: Mapping[str, Any] = client.run(describe_worker, place, probe, on_error="return")
+        found = ask_workers(client, where, partial(describe_worker, place, probe), versions())
+    for worker, facts in found.items():
+        if facts["blind"]:
+            raise InvalidInput(f"--cluster {where}: worker {worker} cannot use the cache {place}: {facts['blind']}")
+    check_place(plan, {worker: facts["host"] for worker, facts in found.items()})
+
+
+def ask_workers(
+    client: Any, where: str, describe: Callable[[], Mapping[str, Any]], ours: Mapping[str, str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """What every worker says of itself, by its name; its `versions` are `ours`.
+
+    Raises `Unavailable` without workers, and `InvalidInput` for one of another version.
+    """
+    found: Mapping[str, Any] = client.run(describe, on_error="return")
     if not found:
         raise Unavailable(f"--cluster {where}: the scheduler has no workers; start one with `dask worker {where}`")
-    ours = versions()
     for worker, facts in found.items():
         if isinstance(facts, BaseException):  # of code that is not there
             raise InvalidInput(
@@ -87,9 +118,7 @@ def check_workers(client: Any, where: str, plan: Plan, cache: Path) -> None:
         differs = [f"{name} {theirs.get(name)}, here {has}" for name, has in ours.items() if theirs.get(name) != has]
         if differs:
             raise InvalidInput(f"--cluster {where}: worker {worker} has {'; '.join(differs)}: install the same")
-        if facts["blind"]:
-            raise InvalidInput(f"--cluster {where}: worker {worker} cannot use the cache {place}: {facts['blind']}")
-    check_place(plan, {worker: facts["host"] for worker, facts in found.items()})
+    return found
 
 
 def check_place(plan: Plan, workers: Mapping[str, Collection[str]]) -> None:
