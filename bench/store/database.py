@@ -34,6 +34,8 @@ from bench.store.triage import Triage
 
 SILENT_FOR = timedelta(hours=1)
 """A run of another machine that stored nothing for so long counts as gone."""
+SILENT_FLEET = timedelta(minutes=3)
+"""A run on a fleet has a heartbeat of some seconds. Hosts' clocks may be a minute apart."""
 
 
 def utc_now() -> datetime:
@@ -63,17 +65,22 @@ class Store:
     ) -> Self:
         """Opens, creates or upgrades the store.
 
-        `say`: where a user reads that the database is waited for. Opening waits for none: a wrong URL is said at once.
+        `say`: where a user reads that the database is waited for. Without it, opening waits for none.
         InvalidInput: not a store, damaged, or of a newer schema. Unavailable: no driver, no space, locked.
         """
         engine, where = connect(url_or_path)
-        try:
+        patience = Patience(say=say) if say else Patience()
+
+        def begin() -> None:
             with writing(engine, where) as connection:
                 prepare_tables(connection, where)
+
+        try:
+            (patience if say else Patience(limit_s=0)).persist(begin)
         except BaseException:
             engine.dispose()
             raise
-        return cls(engine=engine, where=where, now=now, patience=Patience(say=say) if say else Patience())
+        return cls(engine=engine, where=where, now=now, patience=patience)
 
     def hurry(self) -> Self:
         """The same store, that waits for no database."""
@@ -146,6 +153,13 @@ class Store:
             )
             if note.done:
                 write_count(connection, record.run_id, note.done)
+
+    @persistent
+    def touch_runs(self) -> None:
+        """Notes that this process's runs still go on, where they may have no record to add for long."""
+        with writing(self.engine, self.where) as connection:
+            mine = (RUNS.c.owner == self.owner.text) & (RUNS.c.status == "running")
+            connection.execute(update(RUNS).where(mine).values(touched_at=self.now().isoformat()))
 
     @persistent
     def runs(self) -> list[Run]:
@@ -258,7 +272,9 @@ class Store:
         owner = parse(row.owner)
         alive = lives(owner) if owner else False
         if alive is None:
-            alive = bool(row.touched_at) and self.now() - datetime.fromisoformat(row.touched_at) < SILENT_FOR
+            fleet = unpack_run(row.body, f"{self.where}: run {row.run_id}").request.get("fleet")
+            most = SILENT_FLEET if fleet else SILENT_FOR
+            alive = bool(row.touched_at) and self.now() - datetime.fromisoformat(row.touched_at) < most
         return "running" if alive else "interrupted"
 
 

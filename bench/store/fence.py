@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import ColumnElement, Connection, update
 
@@ -11,10 +11,14 @@ from bench.store.schema import BOARDS, QUEUE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """A board that is this process's until it is released or its heartbeat stops. `fence`: its number."""
+    """A board that is this process's until it is released or its heartbeat stops.
+
+    `fence`: its number. `left`: whether its last holder was a process of this machine that ended without giving it back.
+    """
 
     place: str
     fence: int
+    left: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -132,7 +132,7 @@ class Leases:
                 )
                 if taken.rowcount:
                     fence = connection.execute(select(BOARDS.c.fence).where(BOARDS.c.place == offer.place)).scalar_one()
-                    return Lease(place=offer.place, fence=fence)
+                    return Lease(place=offer.place, fence=fence, left=bool({*left} - {self.store.owner.text}))
         return None
 
     def _find_left(self, connection: Connection, offer: Offer, run_id: str) -> list[str]:

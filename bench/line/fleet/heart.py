@@ -1,4 +1,4 @@
-"""Keeps the leases of a run alive: one thread that says every few seconds that this process is there."""
+"""Keeps a run and its leases alive: one thread that says every few seconds that this process is there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BEATS = 4
 
 @final
 class Heart:
-    """Beats for every lease that is held."""
+    """Beats for the runs of this process and every lease that is held."""
 
     def __init__(self, leases: Leases) -> None:
         self._leases, self._held = leases.hurry(), dict[Lease, bool]()
@@ -66,10 +66,11 @@ class Heart:
             self.beat()
 
     def beat(self) -> None:
-        """Says once, for every lease that is held, that this process is there."""
+        """Says once, for its runs and every lease that is held, that this process is there."""
         with self._lock:
             held = list(self._held)
         with suppress(PressbenchError):  # the next beat may reach the database again
+            self._leases.store.touch_runs()
             alive = self._leases.beat(held) if held else frozenset()
             with self._lock:
                 for lease in self._held.keys() & set(held):

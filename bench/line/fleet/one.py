@@ -34,7 +34,7 @@ def hold_one(
             busy = f"other runs have {', '.join(board.name for board in left)}"
             if lease is not None:
                 board = next(one for one in left if one.place == lease.place)
-                with heart.holding(lease), places.holding(board) as refused:
+                with heart.holding(lease), places.holding(board, left=lease.left) as refused:
                     trouble, busy = _check(board, refused, arranged, open_reach)
                     if not busy:
                         leases.judge(lease, trouble)

@@ -81,13 +81,16 @@ class Places:
         self._workers = ThreadPoolExecutor(max(1, 2 * len(wanted)), thread_name_prefix="pressbench-labgrid")
 
     @contextmanager
-    def holding(self, board: Board) -> Iterator[Unavailable | None]:
-        """The place of a board, acquired and then released. Gives why it was refused: `BoardBusy`: another has it."""
+    def holding(self, board: Board, *, left: bool = False) -> Iterator[Unavailable | None]:
+        """The place of a board, acquired and then released. Gives why it was refused: `BoardBusy`: another has it.
+
+        `left`: as of the board's lease. Then a place that this user has already is what that process left: it is taken over.
+        """
         lab = board.lab
         if lab is None:
             yield None
             return
-        asked = self._workers.submit(self._acquire, lab)
+        asked = self._workers.submit(self._acquire, lab, left)
         try:
             yield _wait_for(asked)
         finally:
@@ -117,13 +120,19 @@ class Places:
         for lab in list(self._held):
             self._release(lab)
 
-    def _acquire(self, lab: LabPlace) -> Unavailable | None:
+    def _acquire(self, lab: LabPlace, left: bool) -> Unavailable | None:
         if lab in self._held:  # labgrid did not answer when it was to be released
             return None
         answer = self._ask(lab, "acquire")
+        own = OWN in answer.words
+        if left and own:
+            self._say(f"labgrid's place {lab.name} was left by a run that was killed: it is taken over")
+            with self._lock:
+                self._held.add(lab)
+            return None
         if not answer.well:
             kind = BoardBusy if any(word in line for word in BUSY for line in answer.lines) else Unavailable
-            hint = f"; if no program of yours uses it: {_write(lab, 'release')}" if OWN in answer.words else ""
+            hint = f"; if no program of yours uses it: {_write(lab, 'release')}" if own else ""
             return kind(f"labgrid does not give place {lab.name} of {lab.coordinator}: {answer.words}{hint}")
         taken = next((line.removeprefix(TAKEN) for line in answer.lines if line.startswith(TAKEN)), lab.name)
         found = LabPlace(coordinator=lab.coordinator, name=taken)

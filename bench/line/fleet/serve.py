@@ -129,7 +129,7 @@ def _find_holder(board: Board, leases: Leases) -> str:
 def _use(board: Board, lease: Lease, run: Together) -> str:
     """Checks the board and measures on it. Why it must be waited for; "" if it need not."""
     with (
-        run.places.holding(board) as refused,
+        run.places.holding(board, left=lease.left) as refused,
         Reaches(lambda _target, _device: run.around.open_reach(board.target, "")) as reaches,
     ):
         faults = Faults()

@@ -66,6 +66,18 @@ def test_a_place_that_this_user_took_otherwise_is_not_released_and_the_command_f
     assert labgrid.holder("orin-1") == ME
 
 
+def test_a_place_that_a_killed_run_of_this_user_left_is_taken_over_and_released(labgrid, said):
+    labgrid.give("orin-1", ME)
+    with Places([make_board()], said.append) as places, places.holding(make_board(), left=True) as refused:
+        assert refused is None
+        assert said == ["labgrid's place orin-1 was left by a run that was killed: it is taken over"]
+    assert labgrid.holder("orin-1") == ""
+    labgrid.give("orin-1", "desk/zoe")
+    with Places([make_board()], said.append) as places, places.holding(make_board(), left=True) as refused:
+        assert isinstance(refused, BoardBusy)
+    assert labgrid.holder("orin-1") == "desk/zoe"
+
+
 def test_a_place_that_was_given_to_another_meanwhile_is_not_released(labgrid, said):
     with Places([make_board()], said.append) as places, places.holding(make_board()):
         labgrid.give("orin-1", "desk/alice")  # an administrator kicked this one

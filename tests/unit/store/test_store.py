@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -144,6 +145,20 @@ def test_a_run_of_another_machine_is_going_on_until_it_has_been_silent_for_an_ho
     assert [r.status for r in store.runs()] == ["running"]
     later = as_owner(store, store.owner, now=lambda: datetime.now(UTC) + timedelta(hours=2))
     assert [r.status for r in later.runs()] == ["interrupted"]
+
+
+def test_a_run_on_a_fleet_of_another_machine_is_over_after_minutes_without_a_heartbeat(store):
+    def pass_minutes(count):
+        return as_owner(store, store.owner, now=lambda: datetime.now(UTC) + timedelta(minutes=count))
+
+    far = Owner(host="another-machine", pid=1, started=1.0)
+    as_owner(store, far).begin_run(replace(run(), request={"fleet": "fleet.toml"}))
+    assert [one.status for one in pass_minutes(2).runs()] == ["running"]
+    assert [one.status for one in pass_minutes(4).runs()] == ["interrupted"]
+    store.touch_runs()  # of another process
+    assert [one.status for one in pass_minutes(4).runs()] == ["interrupted"]
+    as_owner(store, far, now=lambda: datetime.now(UTC) + timedelta(minutes=3)).touch_runs()
+    assert [one.status for one in pass_minutes(4).runs()] == ["running"]
 
 
 def test_a_process_id_used_again_is_not_the_process_that_had_it():
