@@ -89,7 +89,7 @@ def test_a_search_on_a_cluster_trains_nothing_here(request_, tmp_path, monkeypat
     monkeypatch.setattr(trained_networks, "_train", lambda *_: pytest.fail("trained here"))
     monkeypatch.setattr(Finetune, "apply", lambda *_: pytest.fail("trained here"))
     noted: list[str] = []
-    asked = Asked(request=request_, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)", time_s=60.0)
+    asked = Asked(request=request_, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
     with Store.open(f"sqlite:///{tmp_path / 'results.db'}") as store:
         around = Surroundings(
             store=store,
@@ -101,7 +101,7 @@ def test_a_search_on_a_cluster_trains_nothing_here(request_, tmp_path, monkeypat
             cluster="local:2",
         )
         (tmp_path / "cache").mkdir()
-        found = find_best(replace(asked, strategy="uniform"), around, noted.append)
+        found = find_best(replace(asked, strategy="uniform"), around, noted.append, clock=lambda: 0.0)
     assert not [note for note in noted if note.startswith("cluster:")]
     assert [one for one in found.ended.tried if "finetune" in one.recipe and one.counts]
     assert found.finals is not None
