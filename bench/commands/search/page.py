@@ -116,7 +116,7 @@ def _predicted(found: Found) -> Plot | None:
 
 
 def _layers(found: Found) -> list[Bar]:
-    """The layers of the network that won, or is best so far."""
+    """The layers of the network that won, or is best so far. One without inputs went with its branch."""
     finals = found.finals
     one = finals.tried[1] if finals and len(finals.tried) > 1 else None
     if one is None:
@@ -126,7 +126,7 @@ def _layers(found: Found) -> list[Bar]:
     return [
         Bar(
             name=layer.name,
-            outputs=(left := layer.outputs.at(gone)),
+            outputs=(left := layer.outputs.at(gone) if layer.inputs.at(gone) else 0),
             whole=layer.outputs.whole,
             share=round(100 * left / layer.outputs.whole, 1),
             bits=_bits(layer.name, precision),

@@ -52,6 +52,21 @@ def test_the_page_draws_every_trial_the_budgets_and_the_winners_widths_and_bits_
     assert "<b>7" not in text
 
 
+def test_the_layers_of_a_branch_that_went_have_no_outputs(tmp_path):
+    kept = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    group = SPACE.groups[0]
+    short = replace(group, widths=(0, *group.widths[1:]), branch="b")
+    assert kept.finals is not None
+    whole, winner = kept.finals.tried
+    gone = replace(
+        kept,
+        space=replace(SPACE, groups=(short, *SPACE.groups[1:])),
+        finals=replace(kept.finals, tried=(whole, replace(winner, choice=(0, 3)))),
+    )
+    text = render_page(gone, say(gone))
+    assert text.count("0 of 16 outputs</span>") == 2
+
+
 def test_a_search_without_an_answer_has_a_page_too(tmp_path):
     goal = Goal(limits={"latency_p50_ms": 0.2}, quality={"accuracy_drop_pp": 9.0})
     nothing = found(goal, tmp_path, finals=False)
