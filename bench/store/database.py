@@ -142,14 +142,15 @@ class Store:
         with writing(self.engine, self.where) as connection:
             if lease is not None and not write_note(connection, lease, note):
                 raise LeaseLost(f"the lease of {lease.place} (number {lease.fence}) ended, and the board was given on")
-            touched = connection.execute(
-                update(RUNS).where(RUNS.c.run_id == record.run_id).values(touched_at=self.now().isoformat())
-            )
-            if touched.rowcount == 0:
+            if connection.execute(select(RUNS.c.run_id).where(RUNS.c.run_id == record.run_id)).first() is None:
                 raise InvalidInput(f"{self.where} has no run {record.run_id!r}")
             connection.execute(delete(CELLS).where(same))
             connection.execute(
                 insert(CELLS).values(run_id=record.run_id, key=record.key, status=record.status.value, body=body)
+            )
+            # Last, because all boards of a run write these two rows, and each waits until the one before it has committed.
+            connection.execute(
+                update(RUNS).where(RUNS.c.run_id == record.run_id).values(touched_at=self.now().isoformat())
             )
             if note.done:
                 write_count(connection, record.run_id, note.done)
