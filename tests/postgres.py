@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 DEBIAN = Path("/usr/lib/postgresql")
 OWNER = "postgres"
@@ -54,14 +55,21 @@ class Server:
         return f"postgresql://{OWNER}@/{OWNER}?host={self.home}"
 
     @property
-    def as_owner(self) -> dict[str, object]:
+    def as_owner(self) -> dict[str, Any]:
         return {"user": OWNER, "group": OWNER, "extra_groups": []} if os.geteuid() == 0 else {}
 
     def start(self) -> None:
         pidfile, log = self.home / "data" / "postmaster.pid", self.home / "log"
         pidfile.unlink(missing_ok=True)  # of one that was killed
         with log.open("a") as written:
-            command = [self.folder / "postgres", "-D", self.home / "data", "-k", self.home, *self.options]
+            command: list[str | Path] = [
+                self.folder / "postgres",
+                "-D",
+                self.home / "data",
+                "-k",
+                self.home,
+                *self.options,
+            ]
             self.process = subprocess.Popen(command, stderr=written, cwd=self.home, **self.as_owner)
         wait_for(pidfile, self.process, log)
 
@@ -84,7 +92,18 @@ def running(options: tuple[str, ...] = FAST) -> Iterator[Server]:
     try:
         if server.as_owner:
             shutil.chown(server.home, OWNER, OWNER)
-        make = [folder / "initdb", "-D", server.home / "data", "-U", OWNER, "-A", "trust", "-E", "UTF8", "--no-sync"]
+        make: list[str | Path] = [
+            folder / "initdb",
+            "-D",
+            server.home / "data",
+            "-U",
+            OWNER,
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         subprocess.run(make, check=True, stdout=subprocess.DEVNULL, cwd=server.home, **server.as_owner)
         server.start()
         yield server

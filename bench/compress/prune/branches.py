@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers, width_of
-from bench.compress.notes import BRANCHES, merged
+from bench.compress.notes import BRANCH_MEANS, BRANCHES, merged
 from bench.compress.outputs import largest_difference, outputs_of
 from bench.compress.replace_layers import RUNNING, sites, substitute
 from bench.errors import InvalidInput, Unsupported
@@ -21,6 +21,8 @@ from bench.models.tensors import Inputs, as_tensors
 
 TOLERANCE = 1e-5
 """How much outputs may differ, relative to their largest value, where a constant is broadcast and where it is not."""
+
+RANDOM = "in the place of branches are their mean outputs for random inputs: no data set is named"
 
 
 @final
@@ -59,7 +61,8 @@ class Branches(Compressor):
         silent = {name: Constant(layer, torch.zeros(width_of(layer))) for name, layer in unneeded.items()}
         made = substitute(network, {**short, **silent}, context.example)
         _broadcast(made.module, ends, context.example)
-        return replace(made, notes=merged(made.notes, BRANCHES, {", ".join(ends): [*unneeded]}))
+        notes = merged(made.notes, BRANCHES, {", ".join(ends): [*unneeded]})
+        return replace(made, notes=notes if context.calibration is not None else {**notes, BRANCH_MEANS: RANDOM})
 
 
 class Constant(nn.Module):

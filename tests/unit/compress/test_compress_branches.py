@@ -73,15 +73,15 @@ def dropped(module: nn.Module, folder: Path, *names: str) -> Network:
 def test_a_branch_computes_the_mean_of_its_last_layer_and_its_layers_leave_the_file(whole, tmp_path):
     context = context_of(whole, tmp_path)
     short = dropped(whole, tmp_path, "last")
-    assert short.notes == {"branches": {"last": ["first"]}}
+    assert short.notes["branches"] == {"last": ["first"]}
     means: list[Tensor] = []
 
-    def replace(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    def hold(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not means:
             means.append(output.mean((0, 2, 3), keepdim=True))
         return means[0].expand_as(output)
 
-    with torch.no_grad(), hooked([(whole.last, replace)]):
+    with torch.no_grad(), hooked([(whole.last, hold)]):
         wanted = whole(*context.example)
     assert torch.allclose(short.module(*context.example), wanted, atol=1e-5)
 
@@ -123,7 +123,7 @@ def test_linear_layers_are_branches_too(tmp_path):
     torch.manual_seed(0)
     module = Gated().eval()
     short = dropped(module, tmp_path, "outer")
-    assert short.notes == {"branches": {"outer": ["inner"]}}
+    assert short.notes["branches"] == {"outer": ["inner"]}
     x = torch.rand(2, 1, 8, 8)
     rows = x[:, 0] + short.module.outer.value
     assert torch.allclose(short.module(x), module.fc(rows + module.twice(module.twice(rows))).mean(1), atol=1e-6)
