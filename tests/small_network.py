@@ -38,6 +38,21 @@ class Small(nn.Module):
         return self.fc2(torch.relu(self.fc1(x)))
 
 
+class Branched(Small):
+    """The same with a residual branch of one layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = nn.Conv2d(8, 8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.bn(self.conv(x)))
+        x = x + self.branch(x)
+        x = torch.relu(self.bn2(self.pointwise(torch.relu(self.depthwise(x)))))
+        x = nn.functional.max_pool2d(x, 4).flatten(1)
+        return self.fc2(torch.relu(self.fc1(x)))
+
+
 def small_data() -> Dataset:
     """Four classes told apart by the brightest quarter of an 8x8 image."""
     generator = np.random.default_rng(0)
@@ -87,10 +102,10 @@ def digest(module: nn.Module) -> str:
     return state.hexdigest()
 
 
-def settled() -> Small:
+def settled(kind: type[Small] = Small) -> Small:
     """Seeded weights, BatchNorm's statistics those of random images."""
     torch.manual_seed(0)
-    module = Small().train()
+    module = kind().train()
     with torch.no_grad():
         for _ in range(5):
             module(torch.rand(32, 1, 8, 8))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.compress.notes import BRANCH_MEANS, LAYOUT, OUTSIDE_LAYERS, ROUNDED
+from bench.compress.notes import LAYOUT, OUTSIDE_LAYERS, ROUNDED
 from bench.config.target import Target
 from bench.cost.roofline.bound import FACT, as_facts
 from bench.line.measure import Findings
@@ -75,7 +75,7 @@ def describe_file(prepared: Prepared) -> tuple[str, ...]:
     facts, notes = prepared.artifact.facts, prepared.source.notes
     said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
     noted = (str(note) for note in facts.get("notes", ()))
-    made = (str(notes[name]) for name in (ROUNDED, BRANCH_MEANS, LAYOUT) if notes.get(name))
+    made = (str(notes[name]) for name in (ROUNDED, LAYOUT) if notes.get(name))
     return (*made, *(f"{what} from {change}" for what, change in said if change), *noted)
 
 

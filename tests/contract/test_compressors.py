@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import context_of, digest, settled, small_data
+from small_network import Branched, Small, context_of, digest, settled, small_data
 
 from bench.compress.arguments import arguments, construct
 from bench.compress.export import export, layer_weights
@@ -27,6 +27,7 @@ from bench.plugins import available, load
 EXAMPLES = {
     "bfloat16": "bfloat16(keep_float=('fc2',))",
     "binary": "binary(epochs=1, float_ends=True)",
+    "branches": "branches(drop=('branch',))",
     "channels": "channels(amount=0.5)",
     "distill": "distill(epochs=1, features='hint')",
     "dynamic_int8": "dynamic_int8",
@@ -116,6 +117,9 @@ def narrower(before: Network, after: Network, *names: str) -> bool:
 CLAIMS: dict[str, Claim] = {
     "bfloat16": wants("bfloat16", 16),
     "binary": lambda _, after: most_values_a_filter(after, "depthwise", "pointwise", "fc1") == 2,
+    "branches": lambda before, after: (
+        {*layers(before)} - {*layers(after)} == {"branch"} and params(after) < params(before)
+    ),
     "channels": lambda before, after: narrower(before, after, "conv", "depthwise", "pointwise"),
     "distill": trained,
     "dynamic_int8": wants("dynamic", 8),
@@ -162,8 +166,11 @@ CLAIMS: dict[str, Claim] = {
 
 
 @pytest.fixture
-def network() -> Network:
-    return Network(module=settled())
+def network(request: pytest.FixtureRequest) -> Network:
+    """With a residual branch for the step that removes one."""
+    named = getattr(request.node, "callspec", None)
+    wants_branch = named is not None and named.params.get("name") == "branches"
+    return Network(module=settled(Branched if wants_branch else Small))
 
 
 @pytest.fixture

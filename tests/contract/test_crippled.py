@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ort_nets import compressed, opened
-from small_network import MODEL, Small, context_of, run, small_data, train_small
+from small_network import MODEL, Branched, context_of, run, small_data, train_small
 from test_compressors import EXAMPLES
 from torch import nn
 
@@ -33,7 +33,7 @@ FROZEN = sorted({row.name for row in describe() if not row.trains} - REPLACES)
 def crippled() -> nn.Module:
     """What a user's function makes: it learned its task, and then its answers were turned by one class."""
     torch.manual_seed(0)
-    module = Small()
+    module = Branched()
     train_small(module, epochs=30)
     with torch.no_grad():
         for value in (module.fc2.weight, module.fc2.bias):

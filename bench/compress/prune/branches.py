@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers, width_of
-from bench.compress.notes import BRANCH_MEANS, BRANCHES, merged
+from bench.compress.notes import BRANCHES, merged
 from bench.compress.outputs import largest_difference, outputs_of
 from bench.compress.replace_layers import RUNNING, sites, substitute
 from bench.errors import InvalidInput, Unsupported
@@ -21,8 +21,6 @@ from bench.models.tensors import Inputs, as_tensors
 
 TOLERANCE = 1e-5
 """How much outputs may differ, relative to their largest value, where a constant is broadcast and where it is not."""
-
-RANDOM = "in the place of branches are their mean outputs for random inputs: no data set is named"
 
 
 @final
@@ -38,6 +36,7 @@ class Branches(Compressor):
     source: ClassVar[str] = (
         "Veit et al. 2016, arXiv:1605.06431; Elkerdawy et al. 2020, To Filter Prune, or to Layer Prune, arXiv:2007.05667"
     )
+    looks_at_data: ClassVar[bool] = True
     drop: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -49,7 +48,11 @@ class Branches(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `InvalidInput` for a layer that is not there, `Unsupported` for one without which nothing of the input
-        reaches the outputs."""
+        reaches the outputs, and without a data set."""
+        if context.data is None:
+            raise Unsupported(
+                "branches looks at data for mean outputs, and this model has no data set: name one with --dataset"
+            )
         ends = weighted_layers(network.module, only=self.drop)
         runs = sites(network.module, ends, context.example)
         for name, layer in ends.items():
@@ -61,8 +64,7 @@ class Branches(Compressor):
         silent = {name: Constant(layer, torch.zeros(width_of(layer))) for name, layer in unneeded.items()}
         made = substitute(network, {**short, **silent}, context.example)
         _broadcast(made.module, ends, context.example)
-        notes = merged(made.notes, BRANCHES, {", ".join(ends): [*unneeded]})
-        return replace(made, notes=notes if context.calibration is not None else {**notes, BRANCH_MEANS: RANDOM})
+        return replace(made, notes=merged(made.notes, BRANCHES, {", ".join(ends): [*unneeded]}))
 
 
 class Constant(nn.Module):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -90,6 +92,17 @@ def test_a_branch_computes_the_mean_of_its_last_layer_and_its_layers_leave_the_f
 
     assert layers(whole) == ["beside", "down", "fc", "first", "last", "stem"]
     assert layers(short.module) == ["beside", "down", "fc", "stem"]
+
+
+def test_the_means_are_of_the_calibration_samples_and_none_are_made_up(whole, tmp_path):
+    context = context_of(whole, tmp_path)
+    (step,) = parse_recipe("r", "branches(drop=('last',))").steps
+    known = step.apply(Network(module=whole), replace(context, calibration=(np.ones((4, 1, 8, 8), np.float32),)))
+    with torch.no_grad():
+        ones = whole.last(torch.relu(whole.bn(whole.first(torch.relu(whole.stem(torch.ones(4, 1, 8, 8)))))))
+    assert torch.allclose(known.module.last.value, ones.mean((0, 2, 3)), atol=1e-5)
+    with pytest.raises(Unsupported, match="no data set"):
+        step.apply(Network(module=whole), replace(context, data=None))
 
 
 @pytest.mark.parametrize(
