@@ -105,7 +105,7 @@ def coordinate(where: str, url: str, wait_s: float, resume: bool) -> None:
     log.write("begun")
     fleet = {"fleet": str(folder / "fleet.toml"), "sku": "double", "backends": ("ort-cpu",)}
     request = Request(target="jetson", suite=str(folder / "suite.toml"), **fleet)  # type: ignore[arg-type]
-    with Store.open(url) as store:
+    with Store.open(url, say=lambda text: log.write("said", text=text)) as store:
         request, earlier = find_interrupted(request, store) if resume else (request, None)
         around = Surroundings(
             store=store,
