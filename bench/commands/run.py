@@ -65,7 +65,7 @@ def run_suite(
     for note in plan.notes:
         watch.note(note)
     with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
-        ended = _run(plan, _look_around(store, cache, folder, watch, cluster), earlier, watch)
+        ended = _run(plan, look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
         files = write_report(store, stored, results, "--results") if report else None
@@ -90,7 +90,8 @@ def run_suite(
     )
 
 
-def _look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster: str) -> Surroundings:
+def look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster: str) -> Surroundings:
+    """What a run or a search measures with, and where it says how far it is."""
     return Surroundings(
         store=store,
         cache=cache,

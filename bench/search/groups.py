@@ -16,13 +16,11 @@ from bench.compress.interface import Context, Network
 from bench.compress.layers import weight_of, weighted_layers, width_of
 from bench.compress.notes import BRANCHES
 from bench.compress.outputs import outputs_of
-from bench.compress.prune.branches import Branches
-from bench.compress.prune.channel_criteria import ChannelCriterion
+from bench.compress.prune.branches import Branches, samples_of
 from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.widths import Ranked, rank_groups, shares
 from bench.errors import Unsupported
 from bench.line.probes.cuts import Shape
-from bench.models.tensors import as_tensors
 from bench.search.nouns import Group, Layer, Side
 from bench.types import Progress
 
@@ -69,9 +67,11 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
         except Unsupported as error:
             fixed[group.layers[0]] = str(error)
             continue
-        groups.append(_with_branch(network, context, one, group, changed[-1], whole) if short else group)
+        groups.append(group)
     if not groups:
         raise Unsupported(f"no channel of this network can go: {next(iter(fixed.values()), 'it has no such layers')}")
+    if short:
+        groups = _with_branches(network, context, groups, changed, whole)
     shapes = _shapes(network.module, context.example)
     layers = tuple(
         Layer(
@@ -108,37 +108,44 @@ def _group(ranked: Ranked, step: int) -> Group:
     return Group(layers=ranked.tied.layers, widths=widths, losses=tuple(losses))
 
 
-def _with_branch(
+def _with_branches(
     network: Network,
     context: Context,
-    ranked: Ranked,
-    group: Group,
-    follows: Mapping[str, tuple[float, float]],
+    groups: Sequence[Group],
+    changed: Sequence[Mapping[str, tuple[float, float]]],
     whole: Mapping[str, tuple[int, int]],
-) -> Group:
-    """With width 0 where the group's channels are all that goes through one residual branch, else as it is.
+) -> list[Group]:
+    """With width 0 where a group's channels are all that goes through one residual branch, else as they are.
 
     What that costs in quality: as much more than the narrowest width as the outputs change more by it, untrained.
     """
-    emptied = [name for name, lost in follows.items() if any(lost)]
-    ends = [name for name in emptied if not follows[name][1]]
-    if len(ends) != 1 or follows[ends[0]][0] * group.whole != whole[ends[0]][0]:
-        return group
-    try:
-        short = Branches(drop=(ends[0],)).apply(network, context)
-        if {ends[0], *itertools.chain(*short.notes[BRANCHES].values())} != {*emptied}:
-            return group
-        criterion: ChannelCriterion = "l2" if context.data is None else "taylor"
-        narrow = remove(
-            network, shares([ranked.tied], {group.layers[0]: group.widths[0]}), Cut(criterion=criterion), context
-        )
-    except Unsupported:
-        return group
-    given = context.example if context.calibration is None else as_tensors(context.calibration)
+    ends = [_find_end(group, lost, whole) for group, lost in zip(groups, changed, strict=True)]
+    if not any(ends):
+        return [*groups]
+    given = samples_of(context)
     wanted = outputs_of(network.module, given)
-    harm = [_change(outputs_of(one.module, given), wanted) for one in (short, narrow)]
-    loss = group.losses[0] * max(1.0, harm[0] / harm[1] if harm[1] else 1.0)
-    return replace(group, widths=(0, *group.widths), losses=(loss, *group.losses), branch=ends[0])
+
+    def shorten(group: Group, lost: Mapping[str, tuple[float, float]], end: str) -> Group:
+        try:
+            short = Branches(drop=(end,)).apply(network, context)
+            if {end, *itertools.chain(*short.notes[BRANCHES].values())} != {name for name in lost if any(lost[name])}:
+                return group
+            going = dict.fromkeys(group.layers, 1 - group.widths[0] / group.whole)
+            narrow = remove(network, going, Cut(criterion="taylor"), context)
+        except Unsupported:
+            return group
+        harm = [_change(outputs_of(one.module, given), wanted) for one in (short, narrow)]
+        loss = group.losses[0] * max(1.0, harm[0] / harm[1] if harm[1] else 1.0)
+        return replace(group, widths=(0, *group.widths), losses=(loss, *group.losses), branch=end)
+
+    found = zip(groups, changed, ends, strict=True)
+    return [shorten(group, lost, end) if end else group for group, lost, end in found]
+
+
+def _find_end(group: Group, lost: Mapping[str, tuple[float, float]], whole: Mapping[str, tuple[int, int]]) -> str:
+    """The one layer that only reads what the group puts out, and nothing else; "" where there are others."""
+    ends = [name for name, (inputs, outputs) in lost.items() if inputs and not outputs]
+    return ends[0] if len(ends) == 1 and lost[ends[0]][0] * group.whole == whole[ends[0]][0] else ""
 
 
 def _change(got: Sequence[Tensor], wanted: Sequence[Tensor]) -> float:

@@ -12,6 +12,7 @@ from rich.text import Text
 from bench.cache import check_writable
 from bench.commands.progress import Watch
 from bench.commands.report import open_existing, write_report
+from bench.commands.run import look_around
 from bench.commands.search.answer import describe, draw, say
 from bench.commands.search.page import render_page
 from bench.commands.temporary import owned_temporary_files
@@ -46,15 +47,7 @@ def search_best(
     check_writable(cache)
     earlier = _find_earlier(asked, results, url) if resume else None
     with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
-        around = Surroundings(
-            store=store,
-            cache=cache,
-            folder=folder,
-            progress=watch.progress,
-            on_cell=watch.on_cell,
-            cluster=cluster,
-            note=watch.note,
-        )
+        around = look_around(store, cache, folder, watch, cluster)
         found = _find(asked, around, watch, earlier)
         watch.finish()
         finals = found.finals

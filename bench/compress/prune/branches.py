@@ -60,7 +60,7 @@ class Branches(Compressor):
                 raise Unsupported(f"branches: layer {name!r} is transposed, or does not run exactly once")
         means = _means(network.module, ends, context)
         short = {name: Constant(layer, means[name]) for name, layer in ends.items()}
-        unneeded = find_unneeded(substitute(network, short, context.example).module, context.example, ends)
+        unneeded = _find_unneeded(substitute(network, short, context.example).module, context.example, ends)
         silent = {name: Constant(layer, torch.zeros(width_of(layer))) for name, layer in unneeded.items()}
         made = substitute(network, {**short, **silent}, context.example)
         _broadcast(made.module, ends, context.example)
@@ -107,6 +107,11 @@ def _paddings(layer: Any) -> tuple[int, ...]:
     return tuple(2 * pad for pad in layer.padding)
 
 
+def samples_of(context: Context) -> Inputs:
+    """The calibration samples, or without them the example."""
+    return context.example if context.calibration is None else as_tensors(context.calibration)
+
+
 def _means(module: nn.Module, layers: Mapping[str, nn.Module], context: Context) -> dict[str, Tensor]:
     """The mean output of each layer for each channel, over the calibration samples or the example."""
     found: dict[nn.Module, Tensor] = {}
@@ -115,13 +120,12 @@ def _means(module: nn.Module, layers: Mapping[str, nn.Module], context: Context)
         axis = output.dim() - 1 if isinstance(layer, nn.Linear) else output.dim() - 1 - len(layer.kernel_size)
         found[layer] = output.transpose(axis, -1).reshape(-1, output.shape[axis]).mean(0)
 
-    given = context.example if context.calibration is None else as_tensors(context.calibration)
     with torch.no_grad(), hooked((layer, note) for layer in layers.values()):
-        module(*given)
+        module(*samples_of(context))
     return {name: found[layer] for name, layer in layers.items()}
 
 
-def find_unneeded(module: nn.Module, example: Inputs, ends: Iterable[str]) -> dict[str, nn.Module]:
+def _find_unneeded(module: nn.Module, example: Inputs, ends: Iterable[str]) -> dict[str, nn.Module]:
     """Layers with weights that no output depends on. Raises `Unsupported` where no output depends on the input."""
     layers = weighted_layers(module)
     given = tuple(one.detach().clone().requires_grad_(one.is_floating_point()) for one in example)
