@@ -52,6 +52,12 @@ def main() -> None:
     parser.add_argument(
         "--samples", type=int, default=0, help="train with the first so many samples of the data set; 0: all"
     )
+    parser.add_argument(
+        "--choose-with",
+        type=int,
+        default=0,
+        help="with --samples: validate with the next so many; 0: with a fifth of them",
+    )
     parser.add_argument("--out", type=Path, help="file that gets each search's answer as a line of JSON")
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
     options = parser.parse_args()
@@ -59,7 +65,7 @@ def main() -> None:
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
         if options.samples:
-            options.dataset = _shorten(options.dataset, options.data, options.samples, Path(folder))
+            options.dataset = _shorten(options, Path(folder))
         for seed in options.seeds:
             for strategy in options.strategies:
                 found[seed, strategy] = _search(options, seed, strategy, Path(folder))
@@ -70,13 +76,17 @@ def main() -> None:
     print("\n".join(_compare(options.seeds, found)))
 
 
-def _shorten(name: str, root: str, samples: int, folder: Path) -> str:
-    """A file with the first samples of the training set, and all of the test set."""
-    data = load_data(name, Path(root))
-    path = folder / f"{Path(name).stem}-{samples}.npz"
-    (x_train,), (x_test,) = data.train.inputs(slice(samples)), data.test.inputs(slice(None))
-    y_train, y_test = data.train.targets(slice(samples)), data.test.targets(slice(None))
-    np.savez(path, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+def _shorten(options: argparse.Namespace, folder: Path) -> str:
+    """A file with the first samples of the training set, those after them to choose with, and all of the test set."""
+    data, count = load_data(options.dataset, Path(options.data)), options.samples
+    path = folder / f"{Path(options.dataset).stem}-{count}-{options.choose_with}.npz"
+    parts = {"train": (data.train, slice(count)), "test": (data.test, slice(None))}
+    if options.choose_with:
+        parts["val"] = (data.train, slice(count, count + options.choose_with))
+    arrays: dict[str, Any] = {}
+    for name, (part, chosen) in parts.items():
+        (arrays[f"x_{name}"],), arrays[f"y_{name}"] = part.inputs(chosen), part.targets(chosen)
+    np.savez(path, **arrays)
     return str(path)
 
 

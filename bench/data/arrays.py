@@ -19,7 +19,8 @@ IN_MEMORY = 2**28
 class Arrays:
     """Inputs and targets of any source; `place` names it in messages, `names` its inputs where there are several.
 
-    `named`: whether the source gave these names. `notes`: what was chosen for the user.
+    `named`: whether the source gave these names. `notes`: what was chosen for the user. `y_val`: None where the source has
+    no samples to choose with.
     """
 
     place: str
@@ -30,28 +31,41 @@ class Arrays:
     names: tuple[str, ...] = field(default=())
     named: bool = True
     notes: tuple[str, ...] = ()
+    x_val: tuple[Array, ...] = ()
+    y_val: Array | None = None
+
+    @property
+    def parts(self) -> tuple[tuple[str, tuple[Array, ...], Array], ...]:
+        """(part, its inputs, its targets) of all parts."""
+        val = () if self.y_val is None else (("val", self.x_val, self.y_val),)
+        return (("train", self.x_train, self.y_train), ("test", self.x_test, self.y_test), *val)
 
 
-def make_parts(given: Arrays, task: Task) -> tuple[Part, Part]:
-    """The samples to train and to test with, checked. Raises `InvalidInput` naming the source and the array."""
-    parts = [
-        StoredPart(x=x, y=y, task=task, names=_names(given, part))
-        for part, x, y in (("train", given.x_train, given.y_train), ("test", given.x_test, given.y_test))
-    ]
-    for part, found in zip(("train", "test"), parts, strict=True):
+def make_parts(given: Arrays, task: Task) -> tuple[Part, ...]:
+    """The samples to train with, to test with and, where the source has any, to choose with, checked.
+
+    Raises `InvalidInput` naming the source and the array.
+    """
+    parts = [StoredPart(x=x, y=y, task=task, names=_names(given, part)) for part, x, y in given.parts]
+    for (part, _, _), found in zip(given.parts, parts, strict=True):
         _check_shapes(found)
         if len(found.x[0]) != len(found.y):
             raise InvalidInput(f"{given.place}: x_{part} has {len(found.x[0])} examples, y_{part} {len(found.y)}")
         task.take_targets(found.y[:] if found.y.nbytes <= IN_MEMORY else found.y[:1], found.names[-1])
-    check_alike(given.place, parts[0], parts[1])
+    for other in parts[1:]:
+        check_alike(given.place, parts[0], other)
     small = sum(4 * array.size for part in parts for array in (*part.x, part.y)) <= IN_MEMORY
-    return (parts[0].in_memory(), parts[1].in_memory()) if small else (parts[0], parts[1])
+    return tuple(part.in_memory() if small else part for part in parts)
 
 
-def count_classes(place: str, train: Part, test: Part) -> int:
-    """How many classes the labels name. Raises `InvalidInput` for labels that leave one out, or are not in `train`."""
-    seen, tested = (
-        np.unique(np.concatenate([np.unique(part.targets(chunk)) for chunk in part.chunks()])) for part in (train, test)
+def count_classes(place: str, train: Part, *others: Part) -> int:
+    """How many classes the labels name. `others`: the part to test with, and the one to choose with if there is any.
+
+    Raises `InvalidInput` for labels that leave one out, or are not in `train`.
+    """
+    seen, *found = (
+        np.unique(np.concatenate([np.unique(part.targets(chunk)) for chunk in part.chunks()]))
+        for part in (train, *others)
     )
     if len(seen) < 2:
         raise InvalidInput(f"{place}: y_train has {len(seen)} class, at least 2 are needed")
@@ -61,25 +75,27 @@ def count_classes(place: str, train: Part, test: Part) -> int:
             f"{place}: y_train must use every label 0..{seen[-1]}, it has {len(seen)} of them and lacks "
             f"{lacking}; labels count from 0"
         )
-    if tested[-1] >= len(seen):
-        raise InvalidInput(f"{place}: y_test has label {tested[-1]}, y_train only 0..{len(seen) - 1}")
+    for name, labels in zip(("y_test", "y_val"), found, strict=False):
+        if labels[-1] >= len(seen):
+            raise InvalidInput(f"{place}: {name} has label {labels[-1]}, y_train only 0..{len(seen) - 1}")
     return len(seen)
 
 
-def check_values(train: Part, test: Part) -> None:
+def check_values(*parts: Part) -> None:
     """Reads every sample once. Raises `InvalidInput` for values that no network takes, as the parts do."""
-    for part in (train, test):
+    for part in parts:
         for chunk in part.chunks():
             part.inputs(chunk)
             part.targets(chunk)
 
 
-def check_alike(place: str, train: StoredPart, test: StoredPart) -> None:
-    """Inputs and targets to train and to test have one shape, and both inputs are bytes or neither is."""
-    if len(train.x) != len(test.x):
-        raise InvalidInput(f"{place}: {len(train.x)} inputs to train with and {len(test.x)} to test with")
-    for name, other, one, two in zip(train.names, test.names, train.x, test.x, strict=False):
-        mine, theirs = (_short(place, text) for text in (name, other))
+def check_alike(place: str, train: StoredPart, other: StoredPart) -> None:
+    """Inputs and targets to train and to test or choose have one shape, and both inputs are bytes or neither is."""
+    if len(train.x) != len(other.x):
+        mine, theirs = (_short(place, part.names[-1]) for part in (train, other))
+        raise InvalidInput(f"{place}: {len(train.x)} inputs belong to {mine} and {len(other.x)} to {theirs}")
+    for name, named, one, two in zip(train.names, other.names, train.x, other.x, strict=False):
+        mine, theirs = (_short(place, text) for text in (name, named))
         if (one.dtype == np.uint8) != (two.dtype == np.uint8):
             raise InvalidInput(
                 f"{place}: {mine} is {one.dtype}, {theirs} {two.dtype}: "
@@ -87,8 +103,9 @@ def check_alike(place: str, train: StoredPart, test: StoredPart) -> None:
             )
         if one.shape[1:] != two.shape[1:]:
             raise InvalidInput(f"{place}: {mine} has inputs of shape {one.shape[1:]}, {theirs} {two.shape[1:]}")
-    if train.y.shape[1:] != test.y.shape[1:]:
-        raise InvalidInput(f"{place}: y_train has targets of shape {train.y.shape[1:]}, y_test {test.y.shape[1:]}")
+    if train.y.shape[1:] != other.y.shape[1:]:
+        theirs = _short(place, other.names[-1])
+        raise InvalidInput(f"{place}: y_train has targets of shape {train.y.shape[1:]}, {theirs} {other.y.shape[1:]}")
 
 
 def _names(given: Arrays, part: str) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ class Dataset:
     Inputs are float32, (N, C, H, W) or (N, H, W, C) for images (0..1 for the built-in sets, as they come for a float .npz),
     (N, C, L) for windows of L samples or (N, features); or whole numbers such as token ids. Targets are what the task
     takes: int64 labels (N,) from 0 to classes-1 for a classification. `classes`: 0 for every other task.
-    `input_names`: names of the inputs where the source has any. `notes`: what was chosen for the user.
+    `input_names`: names of the inputs where the source has any. `notes`: what was chosen for the user. `validation`:
+    samples to choose with, where the source has any.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Dataset:
     task: Task = CLASSIFICATION
     input_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    validation: Part | None = None
     _turned: dict[tuple[str, ...], Dataset] = field(default_factory=dict, repr=False)
 
     def laid_out(self, layouts: tuple[str, ...]) -> Dataset:
@@ -57,7 +59,8 @@ class Dataset:
             return self
         if layouts not in self._turned:
             train, test = (Turned(part, layouts) for part in (self.train, self.test))
-            self._turned[layouts] = replace(self, train=train, test=test, _turned={})
+            validation = self.validation and Turned(self.validation, layouts)
+            self._turned[layouts] = replace(self, train=train, test=test, validation=validation, _turned={})
         return self._turned[layouts]
 
     @cached_property
@@ -77,9 +80,17 @@ class Dataset:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, and of the task where it is not classification; the name plays no part."""
+        """SHA-256 of what to train and to test with, and of the task where it is not classification; the name plays no part."""
+        return self._digest(self.train, self.test)
+
+    @cached_property
+    def training_digest(self) -> str:
+        """As `digest`, without what to test with: training knows no more than this."""
+        return self._digest(self.train)
+
+    def _digest(self, *parts: Part) -> str:
         digest = hashlib.sha256(str(self.classes).encode())
-        for part in (self.train, self.test):
+        for part in parts:
             part.digest_into(digest)
         if not self.task.labels:
             digest.update("".join(self.task.identity()).encode())
@@ -94,6 +105,7 @@ def load_data(
     idx.gz files are looked for in `root`, `root/<name>` and `root/data/<name>`. An .npz, or a folder of .npy, holds
     x_train, y_train, x_test, y_test: inputs (N, C, H, W), (N, C, L) or (N, features), uint8 (divided
     by 255), float (kept as is) or other whole numbers (token ids), without NaN; targets are what the task takes.
+    x_val and y_val may be beside them: what a search chooses with.
     Any other folder, and images(folder=...), holds images by class. `package.module:function` gives samples, which are
     kept in the folder `cache` where they have no index.
 
@@ -104,16 +116,17 @@ def load_data(
     if Path(name).is_dir() and name not in NAMED_SETS and not is_npy_folder(Path(name)):
         return _load_images(name, ImageOptions(folder=Path(name)), task)
     given = read_own_set(name, cache) if is_import_path(name) else _read(name, root)
-    train, test = make_parts(given, task)
-    check_values(train, test)
+    train, test, *rest = make_parts(given, task)
+    check_values(train, test, *rest)
     return Dataset(
         name=name,
         train=train,
         test=test,
-        classes=count_classes(given.place, train, test) if task.labels else 0,
+        classes=count_classes(given.place, train, test, *rest) if task.labels else 0,
         task=task,
         input_names=given.names if given.named else (),
         notes=given.notes,
+        validation=rest[0] if rest else None,
     )
 
 
@@ -121,7 +134,14 @@ def _load_images(name: str, options: ImageOptions, task: Task) -> Dataset:
     if not task.labels:
         raise InvalidInput(f"{options.folder}: images by class are for classification, not for task {task.text}")
     found = read_image_folder(options)
-    return Dataset(name=name, train=found.train, test=found.test, classes=len(found.class_names), notes=found.notes)
+    return Dataset(
+        name=name,
+        train=found.train,
+        test=found.test,
+        classes=len(found.class_names),
+        notes=found.notes,
+        validation=found.validation,
+    )
 
 
 def _read(name: str, root: Path | None) -> Arrays:

@@ -1,4 +1,7 @@
-"""Images in folders by class: FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, read as they are asked for."""
+"""Images in folders by class: FOLDER/train/CLASS/*.png and FOLDER/test/CLASS/*.png, read as they are asked for.
+
+FOLDER/val/CLASS/*.png may lie beside them: the images that a search chooses with.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +84,13 @@ class ImagePart(Part):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageSet:
-    """Both parts, the names of the classes by label, and how the folder was split where it was."""
+    """The parts, the names of the classes by label, and how the folder was split where it was."""
 
     train: ImagePart
     test: ImagePart
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    validation: ImagePart | None = None
 
 
 def parse_images(call: Call) -> ImageOptions:
@@ -115,27 +119,34 @@ def read_image_folder(options: ImageOptions) -> ImageSet:
     if len(parts) == 1:
         raise InvalidInput(f"{folder}: has {parts[0].name}/ only; give both train/ and test/, or neither")
     found = _list(parts[0] if parts else folder)
-    names = tuple(sorted(found))
+    names, chosen = tuple(sorted(found)), dict[str, list[Path]]()
     notes = [_describe_labels(folder, names)]
     if len(names) < 2:
         raise InvalidInput(f"{folder}: {len(names)} class; wanted at least two folders of images, one for each class")
     if parts:
         tested = _list(parts[1])
         _check_classes(parts, found, tested)
-        notes += [f"{folder}: {name}/ is not used" for name in _folders(folder) if name not in ("train", "test")]
+        if (folder / "val").is_dir():
+            chosen = _list(folder / "val")
+            _check_classes([parts[0], folder / "val"], found, {*found, *chosen})  # it may lack some
+            notes += [f"{folder}: a search chooses with val/; nothing else uses it"]
+        notes += [f"{folder}: {name}/ is not used" for name in _folders(folder) if name not in ("train", "test", "val")]
     else:
         found, tested = _split(found, folder)
         numbers = [sum(map(len, each.values())) for each in (found, tested)]
         split = f"split by class with seed {SPLIT_SEED}, {numbers[0]} images to train and {numbers[1]} to test"
         notes += [f"{folder} has no train/ and test/: {split}"]
-    shape, turned = _shape([file for each in (found, tested) for files in each.values() for file in files], options)
+    every = [file for each in (found, tested, chosen) for files in each.values() for file in files]
+    shape, turned = _shape(every, options)
     if turned:
         notes += [f"{folder}: {turned} images are read as stored, not turned as their EXIF {TURNED} says"]
     for key, values in (("mean", options.mean), ("std", options.std)):
         if values and len(values) != shape[0]:
             raise InvalidInput(f"images({key}=...): {len(values)} numbers for {shape[0]} channels")
-    train, test = (_part(each, names, options, shape) for each in (found, tested))
-    return ImageSet(train=train, test=test, class_names=names, notes=tuple(notes))
+    train, test, validation = (_part(each, names, options, shape) for each in (found, tested, chosen))
+    return ImageSet(
+        train=train, test=test, class_names=names, notes=tuple(notes), validation=validation if chosen else None
+    )
 
 
 def _numbers(key: str, value: Value) -> tuple[float, ...]:

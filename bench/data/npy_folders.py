@@ -21,7 +21,7 @@ def read_npy_folder(folder: Path) -> Arrays:
     """Memory-mapped arrays. Raises `InvalidInput` for a file that is missing or not a plain array."""
     stems = sorted(file.stem for file in folder.glob("*.npy"))
     names = find_inputs(stems, str(folder))
-    keys = keys_of(names)
+    keys = keys_of(names, stems)
     unused = [f"{stem}.npy" for stem in stems if stem not in keys]
     return collect(str(folder), names, {key: _map(folder / f"{key}.npy") for key in keys}, unused)
 

@@ -17,7 +17,9 @@ from bench.errors import InvalidInput
 from bench.own_code import file_of, load_object, sources_of, users_code
 
 PARTS = ("train", "test")
-WANTED = "give (train, test) or {'train': ..., 'test': ...}, each an iterable of (inputs, targets)"
+VALIDATION = "val"
+"""A third part that a mapping may have: what a search chooses with."""
+WANTED = "give (train, test) or {'train': ..., 'test': ..., 'val': ...}, each an iterable of (inputs, targets); val may be left out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
     with users_code(f"{text} raised"):
         given = function()
     found, notes = {}, []
-    for part, samples in zip(PARTS, _split(given, text), strict=True):
+    for part, samples in _split(given, text).items():
         place = f"{text}: {part}"
         if hasattr(samples, "__len__") and hasattr(samples, "__getitem__"):
             found[part] = _by_index(samples, place)
@@ -75,12 +77,11 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
             notes.append(
                 f"{place} samples are kept by the content of {file}{beside}; remove {cache}/data where they change without it"
             )
-    (names, train), (tested, test) = found["train"], found["test"]
-    if names != tested and sorted(names) == sorted(tested):
-        test = (*(test[tested.index(name)] for name in names), test[-1])
-        tested = names
-    if names != tested or len(train) != len(test):
-        raise InvalidInput(f"{text}: inputs to train with are not those to test with; give both alike")
+    names, train = found["train"]
+    test = _in_order(found, "test", text)
+    val = _in_order(found, VALIDATION, text) if VALIDATION in found else None
+    if val is not None:
+        notes.append(f"{text}: a search chooses with val; nothing else uses it")
     several = len(train) > 2
     return Arrays(
         place=text,
@@ -91,23 +92,36 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
         names=names or (tuple(str(number) for number in range(len(train) - 1)) if several else ()),
         named=bool(names),
         notes=tuple(notes),
+        x_val=val[:-1] if val else (),
+        y_val=val[-1] if val else None,
     )
 
 
-def _split(given: Any, text: str) -> tuple[Any, Any]:
-    if isinstance(given, Mapping) and set(given) == set(PARTS):
-        pair = (given["train"], given["test"])
+def _in_order(
+    found: Mapping[str, tuple[tuple[str, ...], tuple[Array, ...]]], part: str, text: str
+) -> tuple[Array, ...]:
+    """The arrays of a part, its inputs in the order of those to train with."""
+    (names, train), (given, arrays) = found["train"], found[part]
+    if sorted(names) != sorted(given) or len(train) != len(arrays):
+        use = "test" if part == "test" else "choose"
+        raise InvalidInput(f"{text}: inputs to train with are not those to {use} with; give both alike")
+    return (*(arrays[given.index(name)] for name in names), arrays[-1]) if names else arrays
+
+
+def _split(given: Any, text: str) -> dict[str, Any]:
+    if isinstance(given, Mapping) and set(PARTS) <= set(given) <= {*PARTS, VALIDATION}:
+        parts = {part: given[part] for part in (*PARTS, VALIDATION) if part in given}
     elif isinstance(given, tuple | list) and len(given) == 2:
-        pair = (given[0], given[1])
+        parts = dict(zip(PARTS, given, strict=True))
     else:
         raise InvalidInput(f"{text} returned {type(given).__name__}: {WANTED}")
-    for part, samples in zip(PARTS, pair, strict=True):
+    for part, samples in parts.items():
         readable = hasattr(samples, "__iter__") or (hasattr(samples, "__len__") and hasattr(samples, "__getitem__"))
         if isinstance(samples, Mapping | str | bytes) or not readable:
             raise InvalidInput(f"{text}: {part} is {type(samples).__name__}: {WANTED}")
         if hasattr(samples, "batch_size"):
             raise InvalidInput(f"{text}: {part} gives batches; return its samples, as the .dataset of a DataLoader")
-    return pair
+    return parts
 
 
 def _by_index(samples: Any, place: str) -> tuple[tuple[str, ...], tuple[Array, ...]]:

@@ -80,7 +80,7 @@ def find_best(
 ) -> Found:
     """Searches, and measures the finalists. `earlier`: the interrupted search to continue.
 
-    Every trial is a cell of the store. Choices are made on a part of the training set; the test set is used once, by the
+    Every trial is a cell of the store. Choices are made on validation samples; the test set is used once, by the
     finalists. Raises `InvalidInput` for what cannot be searched or measured, `CellFailed` where the uncompressed network
     cannot be measured.
     """

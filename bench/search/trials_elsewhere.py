@@ -28,7 +28,7 @@ def open_workers(around: Surroundings, plan: Plan) -> Iterator[Any]:
 def send(
     client: Any, cells: Sequence[PlannedCell], state: RunState, note: Callable[[str], None], *, trials: bool
 ) -> None:
-    """Has what the state makes ready be made by the cluster, `cells` at once. `trials`: on a part of the training set."""
+    """Has what the state makes ready be made by the cluster, `cells` at once. `trials`: with validation samples."""
 
     def call(cell: PlannedCell) -> Called:
         said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}

@@ -1,4 +1,4 @@
-"""A data set whose test set is a part of its training set, so that choices never see the real one."""
+"""A data set whose test set is its samples to choose with, or a part of its training set: choices never see the real one."""
 
 from __future__ import annotations
 
@@ -38,10 +38,18 @@ class Some(Part):
 
 
 def hold_out(data: Dataset, seed: int) -> Dataset:
-    """Trains on 80 % of the training set and tests on the other 20 %, drawn with the seed.
+    """Tests on the data set's own validation samples. Where it has none it trains on 80 % of the training set and tests on
+    the other 20 %, drawn with the seed.
 
     Raises `InvalidInput` where that is too little to choose with.
     """
+    if data.validation is not None:
+        if len(data.validation) < LEAST:
+            raise InvalidInput(
+                f"data set {data.name} has {len(data.validation)} validation samples; a search needs {LEAST} or more to choose with"
+            )
+        name = f"{data.name}, its validation samples"
+        return replace(data, name=name, test=data.validation, validation=None, _turned={})
     count = round(SHARE * len(data.train))
     if count < LEAST:
         raise InvalidInput(

@@ -63,7 +63,9 @@ def _finite(value: float) -> float | None:
 def draw(found: Found) -> list[Any]:
     """The answer for the terminal."""
     unit = UNITS[found.goal.cost].strip()
-    tables = [_table("Front on the validation split (a part of the training set)", front(found.ended.tried), unit)]
+    tables = [
+        _table("Front on the validation samples, which no candidate was trained with", front(found.ended.tried), unit)
+    ]
     if found.finals:
         title = "On the test set, which no choice has seen: uncompressed, winner, runner-up"
         tables.append(_table(title, found.finals.tried, unit))

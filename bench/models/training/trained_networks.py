@@ -117,7 +117,7 @@ def _digest(model: Model, module: nn.Module, data: Dataset, seed: int, settings:
         "module": repr(module),
         "weights": weights.hexdigest(),
         "code": _code(model, module),
-        "data": data.digest,
+        "data": data.training_digest,
         "seed": seed,
         "settings": asdict(settings),
         "torch": torch.__version__,

@@ -242,7 +242,7 @@ def test_values_beyond_float32_are_not_called_infinite(tmp_path, recwarn):
 
 
 def test_arrays_that_are_not_used_are_told(tmp_path):
-    assert load_data(npz(tmp_path / "a.npz", x_val=np.zeros(3), y_val=np.zeros(3))).notes == (
-        f"{tmp_path / 'a.npz'}: not used: x_val, y_val",
+    assert load_data(npz(tmp_path / "a.npz", weights=np.zeros(3), y_val=np.zeros(3))).notes == (
+        f"{tmp_path / 'a.npz'}: not used: weights, y_val",
     )
     assert load_data(npz(tmp_path / "b.npz")).notes == ()

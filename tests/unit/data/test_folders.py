@@ -58,13 +58,13 @@ def test_classes_to_test_that_are_not_those_to_train_are_named(tmp_path, trained
 
 
 def test_what_is_not_used_and_not_turned_is_told(tmp_path):
-    for part in ("train", "test", "val"):
+    for part in ("train", "test", "more"):
         images(tmp_path / part)
     turned = Image.Exif()
     turned[0x112] = 6
     Image.new("RGB", (8, 6)).save(tmp_path / "train" / "ant" / "photo.jpg", exif=turned)
     notes = load_data(str(tmp_path)).notes
-    assert [note for note in notes if "val/ is not used" in note]
+    assert [note for note in notes if "more/ is not used" in note]
     assert [note for note in notes if "1 images are read as stored, not turned as their EXIF" in note]
 
 

@@ -156,3 +156,13 @@ def test_batches_are_refused(load):
     body = "from torch.utils.data import DataLoader\ndef give(): return [DataLoader([(x[0], 0)], batch_size=1)] * 2"
     with pytest.raises(InvalidInput, match="gives batches; return its samples"):
         load(body)
+
+
+def test_a_function_may_give_validation_samples_as_a_third_part(load):
+    data = load(GENERATORS.replace("}", ", 'val': each(slice(2, 6))}"))
+    assert data.validation is not None
+    wanted = np.random.default_rng(0).random((12, 3)).astype("float32")
+    np.testing.assert_array_equal(data.validation.inputs(slice(None))[0], wanted[2:6])
+    assert data.notes[-1] == "users_samples:give: a search chooses with val; nothing else uses it"
+    with pytest.raises(InvalidInput, match="not those to choose with"):
+        load("def give(): return {'train': each(slice(0, 8)), 'test': each(slice(8, 12)), 'val': [({'a': x[0]}, 0)]}")
