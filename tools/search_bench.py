@@ -22,12 +22,15 @@ import numpy as np
 
 from bench.commands.progress import watching
 from bench.commands.search.command import search_best
+from bench.compress.pipeline import open_network
 from bench.data.datasets import load_data
 from bench.errors import PressbenchError
 from bench.line.plan import Request
+from bench.line.run import plan_run
 from bench.paths import cache_folder
 from bench.search import board
 from bench.search.asked import THEN, Asked
+from bench.search.plans import for_trials
 from bench.search.strategies.interface import UNTRUSTED
 from bench.search.strategies.known import STRATEGIES
 
@@ -67,8 +70,10 @@ def main() -> None:
         if options.samples:
             options.dataset = _shorten(options, Path(folder))
         for seed in options.seeds:
+            request = _request(options, seed, Path(folder))
+            _train(request)
             for strategy in options.strategies:
-                found[seed, strategy] = _search(options, seed, strategy, Path(folder))
+                found[seed, strategy] = _search(options, request, strategy, Path(folder) / f"{seed}-{strategy}")
                 print(_line(seed, strategy, found[seed, strategy], options.max_drop), flush=True)
                 if options.out:
                     with options.out.open("a") as file:
@@ -90,10 +95,10 @@ def _shorten(options: argparse.Namespace, folder: Path) -> str:
     return str(path)
 
 
-def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path) -> Mapping[str, Any]:
+def _request(options: argparse.Namespace, seed: int, folder: Path) -> Request:
     suite = folder / f"seed-{seed}.toml"
     suite.write_text(f"name = 'search-bench'\nmodels = [{json.dumps(options.model)}]\nseed = {seed}\n")
-    request = Request(
+    return Request(
         target=options.target,
         suite=str(suite),
         models=(options.model,),
@@ -102,6 +107,18 @@ def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path)
         data=options.dataset,
         data_root=options.data,
     )
+
+
+def _train(request: Request) -> None:
+    """Trains the uncompressed network of trials and of finalists before any clock runs, which the first strategy would pay for."""
+    cache = cache_folder(os.environ)
+    plan = plan_run(request, cache)
+    for one in (for_trials(plan), plan):
+        (cell,) = one.cells
+        open_network(cell.model, data=cell.data, cache=cache, seed=one.suite.seed, progress=lambda *_: None)
+
+
+def _search(options: argparse.Namespace, request: Request, strategy: str, results: Path) -> Mapping[str, Any]:
     asked = Asked(
         request=request,
         max_drop=options.max_drop,
@@ -113,7 +130,6 @@ def _search(options: argparse.Namespace, seed: int, strategy: str, folder: Path)
     began = time.monotonic()
     try:
         with watching(sys.stderr) as watch:
-            results = folder / f"{seed}-{strategy}"
             done = search_best(
                 asked, results=results, url=None, resume=False, cache=cache_folder(os.environ), watch=watch
             )

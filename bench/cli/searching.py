@@ -43,7 +43,13 @@ if TYPE_CHECKING:
 @task_option
 @calibrate_option
 @click.option("--data", help="Folder of downloaded data sets (default: $PRESSBENCH_DATA).")
-@click.option("--backend", help="A backend of the target (default: its first).")
+@click.option(
+    "--backend",
+    "backends",
+    multiple=True,
+    help="A backend of the target (default: all that are not optional). Several times for several: each runs the "
+    "uncompressed network, and the search continues with the fastest.",
+)
 @click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
 @click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
 @click.option(
@@ -105,7 +111,7 @@ def _ask(
     model: str | None,
     dataset: str | None,
     data: str | None,
-    backend: str | None,
+    backends: tuple[str, ...],
     time_text: str | None,
     **chosen: Any,
 ) -> Asked:
@@ -119,7 +125,7 @@ def _ask(
         target="cpu",
         models=(model,) if model else (),
         recipes=("baseline",),
-        backends=(backend,) if backend else (),
+        backends=backends,
         data=dataset,
         data_root=data_folder(data, os.environ),
         batch=(chosen["batch"],),

@@ -89,8 +89,8 @@ def take_suite(asked: Asked, given: Collection[str]) -> Asked:
 
 
 def make_goal(asked: Asked, plan: Plan) -> Goal:
-    """The limits of the command over those of the target. Raises `InvalidInput` for an option that means nothing."""
-    cell = _only(plan)
+    """The limits of the command over those of the target, for a plan of one cell. Raises `InvalidInput` for an option that means nothing."""
+    cell = plan.cells[0]
     for option, value in (("--max-drop", asked.max_drop), ("--max-error", asked.max_error)):
         if not value >= 0:
             raise InvalidInput(f"{option} {value}: a number from 0 up")
@@ -120,27 +120,16 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
-        trains = _only(plan).data is not None
+        trains = plan.cells[0].data is not None
         return replace(asked, then=THEN if trains else "", longer=LONGER if trains else "")
     parse_recipe("--then", asked.then)
     return asked
 
 
-def _only(plan: Plan) -> PlannedCell:
-    if len(plan.cells) != 1:
-        models = ", ".join(dict.fromkeys(cell.model.name for cell in plan.cells))
-        backends = ", ".join(dict.fromkeys(cell.backend.title for cell in plan.cells))
-        raise InvalidInput(
-            f"a search has one model, backend, batch, thread count and device: name one --model of {models}, and one "
-            f"--backend of {backends}"
-        )
-    return plan.cells[0]
-
-
 def check_measurable(plan: Plan, goal: Goal) -> None:
     """Raises `InvalidInput` for a target that neither times nor counts LUTs, for energy where it has no meter, and for a
     percentile where it keeps no samples."""
-    cell = _only(plan)
+    cell = plan.cells[0]
     if plan.target.reach == "emulated" or (_only_simulates(cell) and not load_backend(cell.backend.name).infers):
         raise InvalidInput(
             f"target {plan.target.name}, backend {cell.backend.title} times nothing: a search measures latency, or counts "

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from bench.config.suite import Measure
 from bench.config.target import Budget
+from bench.data.validation import hold_out
 from bench.line.plan import Plan, plan_recipe
 from bench.line.stages import load_backend
 from bench.search.goal import DROPS, Goal
-from bench.search.validation import hold_out
 from bench.types import Recipe
 
 TRIAL = Measure(launches=2, pairs=2, blocks=20, time_s=0.5, warmup_s=0.2, profile_runs=0)

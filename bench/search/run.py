@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,21 @@ from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
-from bench.search.asked import Asked, check_measurable, make_goal, settle
+from bench.search.asked import Asked, settle
+from bench.search.backends import SHARE, choose, find_usable
 from bench.search.board import Timer, draw_choices, narrow
 from bench.search.counted import Counter
+from bench.search.found import Finals, Found
 from bench.search.goal import LATENCY, LUTS, UNITS, Goal
 from bench.search.groups import Space, read_space
 from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
 from bench.search.predict import Predictor, Timed, fit_in_turn
-from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, rank
+from bench.search.strategies.interface import Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.table import Grid, measure_layers
 from bench.search.trials_elsewhere import open_workers, send
-from bench.types import Artifact
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
@@ -43,31 +45,6 @@ TABLE_SHARE = 0.4
 NAMES = {LATENCY: "latency", LUTS: "LUTs"}
 RESERVE = 3.0
 """Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finals:
-    """What the finalists did on the test set. `tried`: the uncompressed network, the winner and the runner-up, where
-    there are any. `pairs`: winner over runner-up, fresh interleaved launches. `artifact`: the winner's file."""
-
-    run_id: str
-    tried: tuple[Tried, ...]
-    pairs: tuple[PairLaunch, ...] = ()
-    artifact: Artifact | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """All that a search knows at its end. `finals`: None where nothing keeps the limits. `predictor`: None for a
-    strategy that asks for none."""
-
-    run_id: str
-    goal: Goal
-    space: Space
-    predictor: Predictor | None
-    ended: Ended
-    ranked: tuple[Tried, ...]
-    finals: Finals | None
 
 
 def find_best(
@@ -85,18 +62,20 @@ def find_best(
     cannot be measured.
     """
     plan = plan_run(asked.request, around.cache)
-    settled, goal = settle(asked, plan), make_goal(asked, plan)
-    check_measurable(plan, goal)
-    plan = with_limits(plan, goal)
-    trials = for_trials(plan)
+    plans, goal = find_usable(asked, plan, note)
+    settled = settle(asked, plans[0])
     for text in plan.notes:
         note(text)
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
-        searching = _Searching(settled, plan, trials, goal, around, reaches, begun.run_id, note, clock, client)
+        alone = [with_limits(one, goal) for one in plans]
+        searches = [_Searching(settled, one, goal, around, reaches, begun.run_id, note, clock, client) for one in alone]
+        searching = searches[0]
         try:
-            found = searching.find()
+            named = [(one.cells[0], search) for one, search in zip(alone, searches, strict=True)]
+            searching, backends = choose(named, goal, searching.tried_enough, note)
+            found = replace(searching.find(), backends=backends)
         except BaseException:
             searching.say_best()
             with suppress(
@@ -115,7 +94,6 @@ class _Searching:
         self,
         asked: Asked,
         plan: Plan,
-        trials: Plan,
         goal: Goal,
         around: Surroundings,
         reaches: Reaches,
@@ -127,15 +105,28 @@ class _Searching:
         self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
         self.reaches, self.run_id, self.client = reaches, run_id, client
         self.started, self.longest_s, self.whole_s = clock(), 0.0, 0.0
+        self.whole: Tried | None = None
         self.tried: list[Tried] = []
         records = around.store.records(run_id)
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
-        self.state = self._state(trials, run_id, trials=True)
+        self.state = self._state(for_trials(plan), run_id, trials=True)
+
+    def try_whole(self) -> Tried:
+        """The uncompressed network, or the family of it that costs least; only families that do not train."""
+        found = [self._measure_whole()]
+        for family in self.asked.families:
+            if not any(isinstance(step, Compressor) and step.trains for step in parse_recipe("family", family).steps):
+                tried = replace(judge(self._candidate(family), self._base(), self.goal), family=family)
+                found += [tried] if tried.fits_quality else []
+        return min(found, key=lambda one: one.cost or math.inf)
+
+    def tried_enough(self) -> bool:
+        """Whether no time is left to try another backend."""
+        return self._spent() > SHARE * self.asked.time_s
 
     def find(self) -> Found:
         """All stages."""
-        whole = self._whole()
-        self.whole_s = self._spent()
+        whole = self._measure_whole()
         cell, setting = self.state.plan.cells[0], self.state.setting
         network, context = open_network(
             cell.model,
@@ -177,6 +168,7 @@ class _Searching:
             ended=ended,
             ranked=ranked,
             finals=finals,
+            backend=cell.backend.title,
         )
 
     def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
@@ -206,9 +198,11 @@ class _Searching:
             send(self.client, cells, state, self.note, trials=trials)
         return state
 
-    def _whole(self) -> Tried:
-        """The uncompressed network. Raises where it has no figures, or lacks one that a limit needs."""
-        cell = self.state.plan.cells[0]
+    def _measure_whole(self) -> Tried:
+        """The uncompressed network, once. Raises where it has no figures, or lacks one that a limit needs."""
+        if self.whole is not None:
+            return self.whole
+        began, cell = self._spent(), self.state.plan.cells[0]
         earlier = self.stored.get(cell.key)
         record = self._record(cell, self.state) if earlier is None else earlier
         if earlier is not None:  # what trials are compared with; their choice depends on the stored figures
@@ -216,6 +210,7 @@ class _Searching:
         self.stored[cell.key] = record
         whole = judge(record, record, self.goal)
         check_figures(whole, record, self.goal, self.plan.target.name)
+        self.whole, self.whole_s = whole, self._spent() - began
         return whole
 
     def _predictor(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
@@ -275,12 +270,8 @@ class _Searching:
         began = self.clock()
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
-        base = self.state.plan.cells[0]
-        cell = plan_recipe(self.state.plan, base, parse_recipe(f"widths-{len(self.tried)}", text))
-        record = self.stored.get(cell.key) or self._record(cell, self.state)
-        judged = judge(record, self.stored[base.key], self.goal)
         tried = replace(
-            judged,
+            judge(self._candidate(text), self._base(), self.goal),
             choice=choice,
             recipe=text,
             predicted=predicted,
@@ -290,6 +281,18 @@ class _Searching:
         self.tried.append(tried)
         self.longest_s = max(self.longest_s, self.clock() - began)
         return tried
+
+    def _base(self) -> Record:
+        """The uncompressed network's."""
+        return self.stored[self.state.plan.cells[0].key]
+
+    def _candidate(self, text: str) -> Record:
+        """That of a recipe, measured where it is not stored."""
+        plan = self.state.plan
+        cell = plan_recipe(plan, plan.cells[0], parse_recipe(f"widths-{len(self.tried)}", text))
+        if cell.key not in self.stored:
+            self.stored[cell.key] = self._record(cell, self.state)
+        return self.stored[cell.key]
 
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
         record = self.around.run_cell(cell, state)

@@ -12,6 +12,7 @@ from bench.line.cell import RunState
 from bench.line.cluster import Called, Cluster, check_found, open_cluster
 from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings
+from bench.search.backends import find_one
 from bench.search.plans import for_trials
 
 
@@ -32,7 +33,7 @@ def send(
 
     def call(cell: PlannedCell) -> Called:
         said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}
-        return find_candidate, json.dumps(said)
+        return find_candidate, json.dumps({**said, "backend": cell.backend.title})
 
     state.make_ready = Cluster(client, cells, state, note, call).take
 
@@ -40,6 +41,7 @@ def send(
 def find_candidate(plan: Plan, text: str) -> tuple[Plan, PlannedCell]:
     """Runs on a worker: the cell of a candidate, and its plan. Raises `InvalidInput` where it is not the host's."""
     said = json.loads(text)
+    plan = find_one(plan, said["backend"])
     plan = for_trials(plan) if said["trials"] else plan
     base = plan.cells[0]
     cell = base if said["key"] == base.key else plan_recipe(plan, base, parse_recipe(said["name"], said["text"]))

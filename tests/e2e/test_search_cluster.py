@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from bench.models.training import trained_networks
 from bench.reach.local import Local
 from bench.search import board, plans
 from bench.search.asked import Asked
+from bench.search.backends import split
 from bench.search.run import find_best
 from bench.search.trials_elsewhere import find_candidate
 from bench.store import Store
@@ -30,6 +32,8 @@ reach = "ssh"
 host = "someone@board.invalid"
 [[backend]]
 name = "ort"
+[[backend]]
+name = "pytorch"
 """
 SUITE = """
 name = "quick"
@@ -59,6 +63,7 @@ def request_(tmp_path: Path) -> Request:
         suite=str(tmp_path / "quick.toml"),
         models=("small_network:factory",),
         recipes=("baseline",),
+        backends=("ort",),
         data=str(tmp_path / "quarters.npz"),
         train=True,
         batch=(1,),
@@ -67,12 +72,14 @@ def request_(tmp_path: Path) -> Request:
 
 
 def test_a_worker_finds_the_cells_that_the_search_has(request_):
-    plan = plan_run(request_)
-    for own, trials in ((plan, False), (plans.for_trials(plan), True)):
+    plan = plan_run(replace(request_, backends=("ort", "pytorch")))
+    for one, trials in itertools.product(split(plan), (False, True)):
+        own = plans.for_trials(one) if trials else one
         base = own.cells[0]
         narrow = plan_recipe(own, base, parse_recipe("widths-1", "channels(amount=0.5) + finetune(epochs=1)"))
         for cell in (base, narrow):
             said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}
+            said["backend"] = cell.backend.title
             _, found = find_candidate(plan, json.dumps(said))
             assert (found.key, found.recipe.text) == (cell.key, cell.recipe.text)
             assert found.data.digest == cell.data.digest  # type: ignore[union-attr]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from bench.search.found import Found
 from bench.search.goal import LATENCY, LUTS, UNITS, Goal
-from bench.search.run import Found
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
@@ -26,6 +27,8 @@ def describe(found: Found) -> dict[str, Json]:
         "finals_run_id": finals.run_id if finals else None,
         "trials": [_plain(one) for one in found.ended.tried],
         "ended": found.ended.why,
+        "backend": found.backend,
+        "backends": [asdict(one) for one in found.backends],
         "predictor": None
         if (predictor := found.predictor) is None
         else {
@@ -75,6 +78,9 @@ def draw(found: Found) -> list[Any]:
 def say(found: Found) -> list[str]:
     """The answer in sentences."""
     said = [f"{len(found.ended.tried) - 1} candidates measured; ended because {found.ended.why}."]
+    if found.backends:
+        each = "; ".join(one.text(UNITS[found.goal.cost]) for one in found.backends)
+        said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {found.backend}.")
     if not found.finals:
         return [*said, explain_missed(found.ended.tried, found.goal)]
     tried = found.finals.tried

@@ -21,7 +21,8 @@ from bench.line.run import Surroundings
 from bench.paths import database, written
 from bench.records import Run
 from bench.search.asked import SUITE, Asked
-from bench.search.run import Finals, Found, find_best
+from bench.search.found import Finals, Found
+from bench.search.run import find_best
 from bench.store import Store, find_absent_file
 from bench.types import Json
 

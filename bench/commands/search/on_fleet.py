@@ -13,7 +13,8 @@ from bench.line.plan import PlannedCell, find_boards
 from bench.line.run import Surroundings, begin, plan_run
 from bench.records import Record, Run
 from bench.search.asked import Asked
-from bench.search.run import Found, find_best
+from bench.search.found import Found
+from bench.search.run import find_best
 
 
 def find_on_one_board(asked: Asked, around: Surroundings, watch: Watch, earlier: Run | None) -> Found:

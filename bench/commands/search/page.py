@@ -10,9 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.commands.search.plots import Dot, Plot, draw
 from bench.report.text import number as show
+from bench.search.found import Found
 from bench.search.goal import DROPS, ERROR, LATENCY, LUTS, MINIMIZED, UNITS
 from bench.search.nouns import gone_from
-from bench.search.run import Found
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.types import Precision
 

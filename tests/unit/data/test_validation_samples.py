@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bench.data.datasets import load_data
+from bench.data.validation import hold_out
 from bench.errors import InvalidInput
-from bench.search.validation import hold_out
 from tests.unit.data.test_data import npz
 from tests.unit.data.test_folders import images
 

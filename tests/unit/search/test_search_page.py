@@ -9,8 +9,8 @@ from test_search_loop import SPACE, searched
 
 from bench.commands.search.answer import say
 from bench.commands.search.page import render_page
+from bench.search.found import Finals, Found
 from bench.search.goal import Goal
-from bench.search.run import Finals, Found
 from bench.search.strategies.interface import rank
 from bench.types import Artifact, Precision
 

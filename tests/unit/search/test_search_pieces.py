@@ -17,6 +17,7 @@ from bench.compress.interface import Network
 from bench.compress.recipe import parse_recipe
 from bench.config.target import Budget
 from bench.data.parts import ArrayPart
+from bench.data.validation import hold_out
 from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.line.probes.board import Board
@@ -28,7 +29,6 @@ from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
 from bench.search.nouns import keep_text, whole_choice
 from bench.search.table import measure_layers
-from bench.search.validation import hold_out
 from bench.types import Artifact
 
 
