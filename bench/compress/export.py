@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import permutations
 from typing import Any
 
 import onnx
 import torch
+from onnxscript import ir, optimizer
 from torch import nn
 
 from bench.errors import Unsupported, first_line
@@ -78,7 +80,10 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
                 one if axis is None else one.narrow(axis, 0, 1) for one, axis in zip(example, ends.axes, strict=True)
             )
             program = _export_fixed(module, tuple(first))
-        proto = _to_onnx(program, ends)
+        exported = _to_onnx(program, ends)
+    if any(not (value.requires_grad or value.any()) for value in module.parameters()):
+        _drop_idle(exported.model)
+    proto = exported.model_proto
     _strip(program)
     pt2 = io.BytesIO()
     torch.export.save(program, pt2, extra_files=_name_outputs(program, ends))
@@ -94,7 +99,7 @@ def write_onnx(program: torch.export.ExportedProgram, ends: Ends) -> bytes:
     torch numbers free sizes (`s31`): that of the first input's first axis becomes `batch`.
     """
     with _quiet():
-        proto = _to_onnx(program, ends)
+        proto = _to_onnx(program, ends).model_proto
     _name_layers(proto.graph)
     first = proto.graph.input[0].type.tensor_type.shape.dim
     _tidy(proto, free_batch=bool(first and UNNAMED.fullmatch(first[0].dim_param)))
@@ -128,7 +133,7 @@ def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedPr
         raise Unsupported(f"the network cannot be exported by torch.export: {first_line(error)}") from error
 
 
-def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelProto:
+def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ONNXProgram:
     try:
         with _collecting_once():
             exported = torch.onnx.export(
@@ -137,7 +142,41 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> onnx.ModelPro
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     assert exported is not None
-    return exported.model_proto
+    return exported
+
+
+def _drop_idle(model: ir.Model) -> None:
+    """Takes out, in place, additions of zero and a Relu behind a Relu: a removed branch leaves them.
+
+    Only for a network that holds a zero which training leaves. In others a zero is a weight that is not trained yet.
+    """
+    for node in [*model.graph]:
+        source = _unchanged(node)
+        if source is not None and not node.outputs[0].is_graph_output():
+            ir.convenience.replace_all_uses_with(node.outputs[0], source)
+    optimizer.remove_unused_nodes(model)
+
+
+def _unchanged(node: ir.Node) -> ir.Value | None:
+    """The input that the node gives as it came in; None where it computes something."""
+    inputs, shape = [one for one in node.inputs if one is not None], node.outputs[0].shape
+    if node.op_type == "Relu" and _made_by("Relu", inputs[0]):
+        return inputs[0]
+    if node.op_type == "Add" and shape is not None and all(isinstance(size, int) or size.value for size in shape):
+        pairs = permutations(inputs)
+        return next((one for one, other in pairs if _is_zero(other) and one.shape == shape), None)
+    return None
+
+
+def _is_zero(value: ir.Value) -> bool:
+    expand = _made_by("Expand", value)
+    given = expand.inputs[0] if expand else value
+    return given is not None and given.const_value is not None and not given.const_value.numpy().any()
+
+
+def _made_by(operator: str, value: ir.Value) -> ir.Node | None:
+    maker = value.producer()
+    return maker if maker is not None and maker.op_type == operator else None
 
 
 def _strip(program: torch.export.ExportedProgram) -> None:

@@ -15,6 +15,8 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+ANY_NORMS = (*NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 Granularity = Literal["weight", "channel", "neuron"]
 """What is removed: single weights of any layer, whole channels of convolutions, or whole neurons of linear layers."""

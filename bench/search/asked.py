@@ -7,6 +7,8 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from bench.compress.interface import Compressor
+from bench.compress.prune.branches import Keep
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import load_suite
 from bench.errors import InvalidInput, unknown
@@ -15,7 +17,7 @@ from bench.line.stages import load_backend
 from bench.records import Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
 from bench.search.strategies.known import STRATEGIES
-from bench.types import Json
+from bench.types import Json, Step
 
 SUITE = "search"
 """The suite of a search's runs in the store."""
@@ -45,6 +47,17 @@ class Asked:
     strategy: str = "widths"
     families: tuple[str, ...] = ()
 
+    @property
+    def untrained(self) -> str:
+        """The steps after the narrowing that do not train: their kernels count for the latency."""
+        steps = parse_recipe("then", self.then or "").steps
+        return " + ".join(repr(step) for step in steps if not _trains(step))
+
+    @property
+    def left(self) -> Keep:
+        """What a branch that goes leaves: nothing where training follows, which makes up for its mean."""
+        return "nothing" if trains(self.then or "") else "mean"
+
     def on(self, board: str | None) -> Asked:
         """The same search, on this board of its fleet."""
         return replace(self, request=replace(self.request, board=board))
@@ -66,6 +79,15 @@ class Asked:
             for name, value in fields.items()
             if name not in ("request", "time_s", "longer")
         }
+
+
+def trains(steps: str) -> bool:
+    """Whether one of the steps of this text trains."""
+    return any(map(_trains, parse_recipe("steps", steps).steps))
+
+
+def _trains(step: Step) -> bool:
+    return isinstance(step, Compressor) and step.trains
 
 
 def take_suite(asked: Asked, given: Collection[str]) -> Asked:

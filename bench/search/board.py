@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.cache import find_or_make, key
+from bench.compress.prune.branches import Branches
 from bench.compress.recipe import parse_recipe
 from bench.line.cell import RunState, make_ready
 from bench.line.plan import PlannedCell
@@ -59,19 +60,15 @@ class Timer:
         `untrained`: the steps that follow the narrowing without training, as a recipe's text.
         """
         setting = self.state.setting
-        name = key(
-            version=VERSION,
-            board=self.identity(),
-            network=self.prepared.artifact.digest,
-            choices=choices,
-            rest=untrained,
-        )
+        recipes = [narrow(space, choice, untrained) for choice in choices]
+        digest = self.prepared.artifact.digest
+        name = key(version=VERSION, board=self.identity(), network=digest, recipes=recipes)
 
         def make(_folder: Path) -> Mapping[str, Json]:
             artifacts = []
-            for place, choice in enumerate(choices):
-                setting.progress("check networks", place / len(choices))
-                recipe = parse_recipe("check", narrow(space, choice, untrained))
+            for place, text in enumerate(recipes):
+                setting.progress("check networks", place / len(recipes))
+                recipe = parse_recipe("check", text)
                 artifacts.append(make_ready(replace(self.cell, recipe=recipe), self.state).prepared.artifact)
             launches = self.board().compare(self.prepared.artifact, artifacts)
             return {"ratios": [ratio([launch]).ratio for launch in launches]}
@@ -93,5 +90,5 @@ def narrow(space: Space, choice: Choice, then: str) -> str:
     ranked = "" if space.criterion == "l2" else f", criterion={space.criterion!r}"
     narrowed = f"widths(keep={keep!r}{ranked})" if keep else ""
     drop = drop_text(space.groups, choice)
-    shortened = f"branches(drop={drop!r})" if drop else ""
+    shortened = repr(Branches(drop=drop, keep=space.left)) if drop else ""
     return " + ".join(filter(None, (narrowed, shortened, then)))

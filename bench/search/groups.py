@@ -16,7 +16,7 @@ from bench.compress.interface import Context, Network
 from bench.compress.layers import weight_of, weighted_layers, width_of
 from bench.compress.notes import BRANCHES
 from bench.compress.outputs import outputs_of
-from bench.compress.prune.branches import Branches, samples_of
+from bench.compress.prune.branches import Branches, Keep, samples_of
 from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.widths import Ranked, rank_groups, shares
 from bench.errors import Unsupported
@@ -35,7 +35,7 @@ class Space:
     """What a search chooses from. `fixed`: groups that cannot be narrowed -> the reason.
 
     `criterion`: by which the step `widths` ranks channels, as the losses do. `step`: channels that the target's kernels
-    take at a time.
+    take at a time. `left`: what a branch leaves that goes.
     """
 
     groups: tuple[Group, ...]
@@ -43,6 +43,7 @@ class Space:
     fixed: Mapping[str, str]
     criterion: str = "l2"
     step: int = 1
+    left: Keep = "mean"
 
 
 def read_space(network: Network, context: Context, step: int, progress: Progress, *, short: bool = True) -> Space:
@@ -117,7 +118,8 @@ def _with_branches(
 ) -> list[Group]:
     """With width 0 where a group's channels are all that goes through one residual branch, else as they are.
 
-    What that costs in quality: as much more than the narrowest width as the outputs change more by it, untrained.
+    What that costs in quality: as much more than the narrowest width as the outputs change more by it, untrained and
+    with the branch's mean in its place.
     """
     ends = [_find_end(group, lost, whole) for group, lost in zip(groups, changed, strict=True)]
     if not any(ends):

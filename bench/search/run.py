@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.compress.interface import Compressor
 from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
 from bench.errors import BoardLost, CellFailed, InvalidInput, Unavailable
@@ -21,7 +20,7 @@ from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
-from bench.search.asked import Asked, settle
+from bench.search.asked import Asked, settle, trains
 from bench.search.backends import SHARE, choose, find_usable
 from bench.search.board import Timer, draw_choices, narrow
 from bench.search.counted import Counter
@@ -115,7 +114,7 @@ class _Searching:
         """The uncompressed network, or the family of it that costs least; only families that do not train."""
         found = [self._measure_whole()]
         for family in self.asked.families:
-            if not any(isinstance(step, Compressor) and step.trains for step in parse_recipe("family", family).steps):
+            if not trains(family):
                 tried = replace(judge(self._candidate(family), self._base(), self.goal), family=family)
                 found += [tried] if tried.fits_quality else []
         return min(found, key=lambda one: one.cost or math.inf)
@@ -139,6 +138,7 @@ class _Searching:
         prepared = make_ready(cell, self.state).prepared
         _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
         space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
+        space = replace(space, left=self.asked.left)
         for name, why in space.fixed.items():
             self.note(f"layer {name} keeps its width: {why}")
         timer = (
@@ -178,7 +178,7 @@ class _Searching:
         return Means(
             trial=trial(self.asked.then or ""),
             longer=trial(self.asked.longer) if self.asked.longer else None,
-            quick=lambda choices: timer.networks(space, choices, self._untrained(), whole.cost or 0.0),
+            quick=lambda choices: timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0),
             time_left=self._time_left,
         )
 
@@ -253,18 +253,13 @@ class _Searching:
         """Random networks and their costs; [] where they cannot be found."""
         choices = draw_choices(space, self.state.setting.seed)
         try:
-            times = timer.networks(space, choices, self._untrained(), whole.cost or 0.0)
+            times = timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0)
         except BoardLost:
             raise
         except (InvalidInput, CellFailed) as error:
             self.note(f"no random network was measured: {error}")
             return []
         return list(zip(choices, times, strict=True))
-
-    def _untrained(self) -> str:
-        """The steps after the narrowing that do not train: their kernels count for the latency."""
-        steps = parse_recipe("then", self.asked.then or "").steps
-        return " + ".join(repr(step) for step in steps if not (isinstance(step, Compressor) and step.trains))
 
     def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
         began = self.clock()

@@ -1,17 +1,17 @@
-"""Removes residual branches: what is left of one is the mean that it added, so none of its layers is computed."""
+"""Removes residual branches: what is left of one is the mean that it added, or nothing. None of its layers is computed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, final
+from typing import Any, ClassVar, Literal, final
 
 import torch
 from torch import Tensor, nn
 
 from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers, width_of
+from bench.compress.layers import ANY_NORMS, TRANSPOSED, weight_of, weighted_layers, width_of
 from bench.compress.notes import BRANCHES, merged
 from bench.compress.outputs import largest_difference, outputs_of
 from bench.compress.replace_layers import RUNNING, sites, substitute
@@ -19,6 +19,8 @@ from bench.errors import InvalidInput, Unsupported
 from bench.models.calls import tensors_of
 from bench.models.tensors import Inputs, as_tensors
 
+Keep = Literal["mean", "nothing"]
+"""What is left of a branch: the mean output of its last layer for each channel, or zero, which no file adds."""
 TOLERANCE = 1e-5
 """How much outputs may differ, relative to their largest value, where a constant is broadcast and where it is not."""
 
@@ -28,8 +30,9 @@ TOLERANCE = 1e-5
 class Branches(Compressor):
     """Removes the branch that ends in each named layer, as the last convolution of a residual block.
 
-    The layer's mean output for each channel takes its place. Layers whose outputs nothing needs then go too. Training may
-    change the means. Fine-tune afterwards.
+    The layer's mean output for each channel takes its place (`keep='mean'`), and training may change it. With
+    `keep='nothing'` it is zero, and a normalization right behind the layer goes: exported files add nothing, which is
+    faster. Layers whose outputs nothing needs then go too. Fine-tune afterwards.
     """
 
     name: ClassVar[str] = "branches"
@@ -38,6 +41,7 @@ class Branches(Compressor):
     )
     looks_at_data: ClassVar[bool] = True
     drop: tuple[str, ...]
+    keep: Keep = "mean"
 
     def __post_init__(self) -> None:
         Compressor.__post_init__(self)
@@ -48,23 +52,31 @@ class Branches(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `InvalidInput` for a layer that is not there, `Unsupported` for one without which nothing of the input
-        reaches the outputs, and without a data set."""
-        if context.data is None:
+        reaches the outputs, and for means without a data set."""
+        if self.keep == "mean" and context.data is None:
             raise Unsupported(
-                "branches looks at data for mean outputs, and this model has no data set: name one with --dataset"
+                "branches looks at data for mean outputs, and this model has no data set: name one with --dataset, or "
+                "write keep='nothing'"
             )
         ends = weighted_layers(network.module, only=self.drop)
         runs = sites(network.module, ends, context.example)
         for name, layer in ends.items():
             if isinstance(layer, TRANSPOSED) or name not in runs or runs[name].calls > 1:
                 raise Unsupported(f"branches: layer {name!r} is transposed, or does not run exactly once")
-        means = _means(network.module, ends, context)
-        short = {name: Constant(layer, means[name]) for name, layer in ends.items()}
+        short = self._short(network.module, ends, context)
         unneeded = _find_unneeded(substitute(network, short, context.example).module, context.example, ends)
-        silent = {name: Constant(layer, torch.zeros(width_of(layer))) for name, layer in unneeded.items()}
+        silent = {name: _silence(layer) for name, layer in unneeded.items()}
         made = substitute(network, {**short, **silent}, context.example)
         _broadcast(made.module, ends, context.example)
         return replace(made, notes=merged(made.notes, BRANCHES, {", ".join(ends): [*unneeded]}))
+
+    def _short(self, module: nn.Module, ends: Mapping[str, nn.Module], context: Context) -> dict[str, nn.Module]:
+        """What takes the places of the last layers, and of normalizations where these go."""
+        if self.keep == "nothing":
+            norms = dict.fromkeys(_norms_behind(module, ends.values(), context.example), nn.Identity())
+            return {**norms, **{name: _silence(layer) for name, layer in ends.items()}}
+        means = _means(module, ends, context)
+        return {name: Constant(layer, means[name]) for name, layer in ends.items()}
 
 
 class Constant(nn.Module):
@@ -96,6 +108,11 @@ class Constant(nn.Module):
         return value.expand(*x.shape[: x.dim() - 1 - behind], -1, *sizes).clone()
 
 
+def _silence(layer: nn.Module) -> Constant:
+    """Zero, which training leaves as it is."""
+    return Constant(layer, torch.zeros(width_of(layer))).requires_grad_(requires_grad=False)
+
+
 def _paddings(layer: Any) -> tuple[int, ...]:
     """Of both sides together, for each axis."""
     if layer.padding == "same":
@@ -123,6 +140,21 @@ def _means(module: nn.Module, layers: Mapping[str, nn.Module], context: Context)
     with torch.no_grad(), hooked((layer, note) for layer in layers.values()):
         module(*samples_of(context))
     return {name: found[layer] for name, layer in layers.items()}
+
+
+def _norms_behind(module: nn.Module, layers: Iterable[nn.Module], example: Inputs) -> list[str]:
+    """Normalizations that see nothing but these layers' outputs, unchanged."""
+    outputs: list[Tensor] = []
+    seen: dict[nn.Module, bool] = {}
+
+    def note(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen[norm] = seen.get(norm, True) and any(torch.equal(inputs[0], one) for one in outputs)
+
+    norms: dict[nn.Module, str] = {norm: name for name, norm in module.named_modules() if isinstance(norm, ANY_NORMS)}
+    leaving = ((layer, lambda _layer, _inputs, output: outputs.append(output.clone())) for layer in layers)
+    with torch.no_grad(), hooked(leaving, entering=((norm, note) for norm in norms)):
+        module(*example)
+    return [norms[norm] for norm, behind in seen.items() if behind]
 
 
 def _find_unneeded(module: nn.Module, example: Inputs, ends: Iterable[str]) -> dict[str, nn.Module]:

@@ -184,6 +184,8 @@ def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, con
             "largest value from those with the channels at zero",
             units=units,
         )
+    for name, kept in whole.named_parameters():
+        module.get_parameter(name).requires_grad_(kept.requires_grad)
     sizes = [len(one.scores) * one.blocks for one in found]
     asked = sum(one.amount * size for one, size in zip(found, sizes, strict=True))
     total = max(1, sum(sizes))

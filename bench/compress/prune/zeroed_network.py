@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.compress.hooks import hooked
-from bench.compress.layers import CONVOLUTIONS, NORMS, weight_of
+from bench.compress.layers import ANY_NORMS, CONVOLUTIONS, weight_of
 from bench.compress.outputs import largest_difference, outputs_of, shapes_text
 from bench.compress.replace_layers import RUNNING
 from bench.models.tensors import Inputs
 
 TOLERANCE = 1e-4
 """The largest difference that counts as none, relative to the largest value of an output."""
-INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +110,7 @@ def _zero(module: nn.Module, gone: Gone) -> None:
     layer = module.get_submodule(gone.name)
     if isinstance(layer, (*CONVOLUTIONS, nn.Linear)):
         _zero_weighted(layer, indices, outputs=gone.outputs)
-    elif isinstance(layer, (*NORMS, *INSTANCE_NORMS, nn.GroupNorm, nn.LayerNorm)):
+    elif isinstance(layer, ANY_NORMS):
         for value in (layer.weight, layer.bias, getattr(layer, "running_mean", None)):
             if value is not None:
                 value.data.index_fill_(-1, indices, 0.0)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from small_network import context_of
+from small_network import context_of, run
 from torch import Tensor, nn
 
 from bench.compress.export import export
@@ -18,6 +18,7 @@ from bench.compress.interface import Network
 from bench.compress.prune.branches import Constant
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, Unsupported
+from bench.models.networks.mlperf_tiny import TinyBlock
 
 
 class Residual(nn.Module):
@@ -67,8 +68,8 @@ def whole() -> nn.Module:
     return module.eval()
 
 
-def dropped(module: nn.Module, folder: Path, *names: str) -> Network:
-    (step,) = parse_recipe("r", f"branches(drop={names})").steps
+def dropped(module: nn.Module, folder: Path, *names: str, keep: str = "mean") -> Network:
+    (step,) = parse_recipe("r", f"branches(drop={names}, keep={keep!r})").steps
     return step.apply(Network(module=module), context_of(module, folder))
 
 
@@ -103,6 +104,87 @@ def test_the_means_are_of_the_calibration_samples_and_none_are_made_up(whole, tm
     assert torch.allclose(known.module.last.value, ones.mean((0, 2, 3)), atol=1e-5)
     with pytest.raises(Unsupported, match="no data set"):
         step.apply(Network(module=whole), replace(context, data=None))
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_branch_that_leaves_nothing_leaves_no_addition_in_the_file_before_and_after_training(
+    in_place, whole, tmp_path
+):
+    whole.in_place = in_place
+    context = context_of(whole, tmp_path)
+    (step,) = parse_recipe("r", "branches(drop=('last',), keep='nothing')").steps
+    short = step.apply(Network(module=whole), replace(context, data=None))
+    assert short.notes["branches"] == {"last": ["first"]}
+    x = context.example[0]
+    with torch.no_grad():
+        y = torch.relu(whole.stem(x))
+        y = torch.cat([y, whole.beside(y)], 1)
+        wanted = whole.fc(torch.relu(whole.down(y)).mean((2, 3)))
+    assert torch.allclose(short.module(x), wanted, atol=1e-6)
+    for network in (short, run("finetune(epochs=1)", short, context)):
+        exported = export(network.module, context.example)
+        proto = onnx.load_from_string(exported.onnx)
+        assert "Add" not in {node.op_type for node in proto.graph.node}
+        got = onnx.reference.ReferenceEvaluator(proto).run(None, {"input": x.numpy()})[0]
+        assert torch.allclose(torch.from_numpy(got), network.module(x), atol=1e-5)
+
+
+def test_a_relu_behind_a_block_that_left_nothing_is_not_computed_twice(tmp_path):
+    block = TinyBlock(4, 4, 1, project=False)
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), block, nn.Flatten(), nn.Linear(144, 4)).eval()
+    short = dropped(module, tmp_path, "2.conv2", keep="nothing")
+    proto = onnx.load_from_string(export(short.module, context_of(module, tmp_path).example).onnx)
+    assert [node.op_type for node in proto.graph.node if node.op_type != "Reshape"] == ["Conv", "Relu", "Gemm"]
+
+
+def test_a_normalization_that_sees_more_than_the_branch_stays(tmp_path):
+    """With `y += x` before it, a norm reads the tensor that the branch's last layer gave, but not its values."""
+
+    class Behind(Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.stem(x))
+            y = self.last(torch.relu(self.bn(self.first(x))))
+            y += x
+            y = self.bn2(y)
+            return self.fc(torch.relu(self.down(torch.cat([y, self.beside(y)], 1))).mean((2, 3)))
+
+    torch.manual_seed(0)
+    short = dropped(Behind().eval(), tmp_path, "last", keep="nothing").module
+    assert isinstance(short.bn2, nn.BatchNorm2d)
+
+
+def test_zero_stays_zero_where_channels_go_before_training(whole, tmp_path):
+    context = context_of(whole, tmp_path)
+    short = dropped(whole, tmp_path, "last", keep="nothing")
+    trained = run("channels(amount=0.5, round_to=1) + finetune(epochs=1)", short, context).module
+    assert trained.stem.out_channels < 8
+    assert not trained.last.value.any()
+    assert "Add" not in {
+        node.op_type for node in onnx.load_from_string(export(trained, context.example).onnx).graph.node
+    }
+
+
+def test_a_sum_with_zeros_that_are_larger_stays_in_the_file():
+    class Grown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.zeros = nn.Parameter(torch.zeros(3, 1), requires_grad=False)
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x[:, None] + self.zeros)
+
+    module, x = Grown().eval(), torch.rand(2, 4)
+    proto = onnx.load_from_string(export(module, (x,)).onnx)
+    got = onnx.reference.ReferenceEvaluator(proto).run(None, {"input": x.numpy()})[0]
+    assert got.shape == (2, 3, 4)
+
+
+def test_a_zero_that_training_may_change_is_added_in_the_file(whole, tmp_path):
+    context = context_of(whole, tmp_path)
+    short = dropped(whole, tmp_path, "last", keep="nothing").module.requires_grad_()
+    proto = onnx.load_from_string(export(short, context.example).onnx)
+    assert "Add" in {node.op_type for node in proto.graph.node}
 
 
 @pytest.mark.parametrize(
@@ -161,6 +243,7 @@ def test_what_is_no_branch_is_refused(make, name, said, tmp_path):
         ("branches(drop=())", "name the last layer"),
         ("branches(drop=('a', 'a'))", "named twice"),
         ("branches(drop=('lost',))", "nearest: last"),
+        ("branches(drop=('last',), keep='zero')", "keep must be"),
     ],
 )
 def test_bad_names_are_refused(text, said, whole, tmp_path):
@@ -168,9 +251,10 @@ def test_bad_names_are_refused(text, said, whole, tmp_path):
         parse_recipe("r", text).steps[0].apply(Network(module=whole), context_of(whole, tmp_path))
 
 
+@pytest.mark.parametrize("keep", ["mean", "nothing"])
 @pytest.mark.parametrize("text", ["channels(amount=0.5, round_to=1)", "widths(keep=('down=4',))", "prune(amount=0.5)"])
-def test_later_steps_see_the_shorter_network(text, whole, tmp_path):
-    short = dropped(whole, tmp_path, "last")
+def test_later_steps_see_the_shorter_network(text, keep, whole, tmp_path):
+    short = dropped(whole, tmp_path, "last", keep=keep)
     context = context_of(whole, tmp_path)
     made = parse_recipe("r", text).steps[0].apply(short, context)
     assert made.module(*context.example).shape == (2, 4)

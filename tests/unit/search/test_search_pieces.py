@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,19 @@ def test_a_family_or_strategy_that_means_nothing_is_refused(changed, said):
         settle(Asked(request=Request(target="cpu"), **changed), SimpleNamespace(cells=()))
 
 
+@pytest.mark.parametrize(
+    ("then", "untrained", "left"),
+    [
+        (None, "", "mean"),
+        ("prune(amount=0.5)", "prune(amount=0.5)", "mean"),
+        ("finetune(epochs=2) + int8", "int8", "nothing"),
+    ],
+)
+def test_a_branch_leaves_nothing_only_where_training_follows(then, untrained, left):
+    asked = Asked(request=Request(target="cpu"), then=then)
+    assert (asked.untrained, asked.left) == (untrained, left)
+
+
 def test_times_are_read_and_no_time_is_refused():
     assert [parse_time(text) for text in ("90", "90s", "1.5m", "2h")] == [90, 90, 90, 7200]
     for text in ("0", "0h", "soon", "-1m", ""):
@@ -191,6 +205,8 @@ def test_a_group_that_is_all_of_a_branch_may_have_no_channels_and_costs_nothing_
     assert costs.of(none) == 8 * 9 + 8 * 4
     text = narrow(space, none, "int8")
     assert text == "branches(drop=('last',)) + int8"
+    left = narrow(replace(space, left="nothing"), none, "int8")
+    assert left == "branches(drop=('last',), keep='nothing') + int8"
     (step, _) = parse_recipe("r", text).steps
     assert not hasattr(step.apply(network, context).module.last, "weight")
     assert "first=0" not in narrow(space, tuple(0 for _ in space.groups), "")
