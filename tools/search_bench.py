@@ -24,7 +24,7 @@ from bench.commands.progress import watching
 from bench.commands.search.command import search_best
 from bench.compress.pipeline import open_network
 from bench.data.datasets import load_data
-from bench.errors import PressbenchError
+from bench.errors import InvalidInput, PressbenchError
 from bench.line.plan import Request
 from bench.line.run import plan_run
 from bench.paths import cache_folder
@@ -64,6 +64,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file that gets each search's answer as a line of JSON")
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
     options = parser.parse_args()
+    if options.choose_with and not options.samples:
+        parser.error("--choose-with: it counts the samples behind those of --samples; give both")
     board.CHECKED = options.networks
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
@@ -84,8 +86,14 @@ def main() -> None:
 def _shorten(options: argparse.Namespace, folder: Path) -> str:
     """A file with the first samples of the training set, those after them to choose with, and all of the test set."""
     data, count = load_data(options.dataset, Path(options.data)), options.samples
+    if count + options.choose_with > len(data.train):
+        raise InvalidInput(
+            f"--samples {count} --choose-with {options.choose_with}: {options.dataset} has {len(data.train)}"
+        )
     path = folder / f"{Path(options.dataset).stem}-{count}-{options.choose_with}.npz"
     parts = {"train": (data.train, slice(count)), "test": (data.test, slice(None))}
+    if data.validation is not None:
+        parts["val"] = (data.validation, slice(None))
     if options.choose_with:
         parts["val"] = (data.train, slice(count, count + options.choose_with))
     arrays: dict[str, Any] = {}

@@ -15,6 +15,7 @@ from functools import cache, partial
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from onnxscript import ir, optimizer
@@ -81,7 +82,8 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
             )
             program = _export_fixed(module, tuple(first))
         exported = _to_onnx(program, ends)
-    if any(not (value.requires_grad or value.any()) for value in module.parameters()):
+    frozen = [value for value in module.parameters() if not value.requires_grad]
+    if any(bool((torch.signbit(value) & (value == 0)).all()) for value in frozen):
         _drop_idle(exported.model)
     proto = exported.model_proto
     _strip(program)
@@ -146,9 +148,9 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ON
 
 
 def _drop_idle(model: ir.Model) -> None:
-    """Takes out, in place, additions of zero and a Relu behind a Relu: a removed branch leaves them.
+    """Takes out, in place, additions of -0.0 and a Relu behind a Relu: a removed branch leaves them.
 
-    Only for a network that holds a zero which training leaves. In others a zero is a weight that is not trained yet.
+    Any other zero is a weight that is not trained yet.
     """
     for node in [*model.graph]:
         source = _unchanged(node)
@@ -164,14 +166,17 @@ def _unchanged(node: ir.Node) -> ir.Value | None:
         return inputs[0]
     if node.op_type == "Add" and shape is not None and all(isinstance(size, int) or size.value for size in shape):
         pairs = permutations(inputs)
-        return next((one for one, other in pairs if _is_zero(other) and one.shape == shape), None)
+        return next((one for one, other in pairs if _is_idle(other) and one.shape == shape), None)
     return None
 
 
-def _is_zero(value: ir.Value) -> bool:
+def _is_idle(value: ir.Value) -> bool:
     expand = _made_by("Expand", value)
     given = expand.inputs[0] if expand else value
-    return given is not None and given.const_value is not None and not given.const_value.numpy().any()
+    if given is None or given.const_value is None:
+        return False
+    values = given.const_value.numpy()
+    return values.dtype.kind == "f" and bool((np.signbit(values) & (values == 0)).all())
 
 
 def _made_by(operator: str, value: ir.Value) -> ir.Node | None:

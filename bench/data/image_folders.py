@@ -128,7 +128,11 @@ def read_image_folder(options: ImageOptions) -> ImageSet:
         _check_classes(parts, found, tested)
         if (folder / "val").is_dir():
             chosen = _list(folder / "val")
-            _check_classes([parts[0], folder / "val"], found, {*found, *chosen})  # it may lack some
+            if not chosen or {*chosen} - {*found}:
+                odd = ", ".join(map(repr, sorted({*chosen} - {*found})[:NAMES_SHOWN])) or "no class at all"
+                raise InvalidInput(
+                    f"{folder / 'val'} has {odd}: give it folders of classes of {parts[0]}, or remove it"
+                )
             notes += [f"{folder}: a search chooses with val/; nothing else uses it"]
         notes += [f"{folder}: {name}/ is not used" for name in _folders(folder) if name not in ("train", "test", "val")]
     else:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.config.suite import Measure
 from bench.config.target import Budget
 from bench.data.validation import hold_out
-from bench.line.plan import Plan, plan_recipe
+from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.stages import load_backend
 from bench.search.goal import DROPS, Goal
 from bench.types import Recipe
@@ -31,14 +31,18 @@ def with_limits(plan: Plan, goal: Goal) -> Plan:
 
 
 def for_trials(plan: Plan) -> Plan:
-    """The plan with the data set that choices are made on, measured quickly, or simulated by the quick options."""
-    (base,) = plan.cells
-    choice = base.backend
-    quick = replace(choice, options={**choice.options, **load_backend(choice.name).quick_options})
+    """The plan of one model, on any backends, with the data set that choices are made on, measured quickly, or simulated by the quick options."""
     careful = plan.suite.measure
     measure = replace(TRIAL, energy_s=careful.energy_s, smallest_effect=careful.smallest_effect)
     suite = replace(plan.suite, measure=measure, shifts=False)
-    data = None if base.data is None else hold_out(base.data, plan.suite.seed)
+    given = plan.cells[0].data
+    data = None if given is None else hold_out(given, plan.suite.seed)
     changed = replace(plan, suite=suite, data=data, shifted_data=None)
-    cell = plan_recipe(changed, replace(base, data=data, backend=quick), Recipe(name="baseline"))
-    return replace(changed, cells=(replace(cell, baseline_key=cell.key),))
+
+    def quickly(base: PlannedCell) -> PlannedCell:
+        choice = base.backend
+        quick = replace(choice, options={**choice.options, **load_backend(choice.name).quick_options})
+        cell = plan_recipe(changed, replace(base, data=data, backend=quick), Recipe(name="baseline"))
+        return replace(cell, baseline_key=cell.key)
+
+    return replace(changed, cells=tuple(map(quickly, plan.cells)))

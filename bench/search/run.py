@@ -21,7 +21,7 @@ from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
 from bench.search.asked import Asked, settle, trains
-from bench.search.backends import SHARE, choose, find_usable
+from bench.search.backends import CANDIDATE, SHARE, choose, find_usable, keep_begun, split
 from bench.search.board import Timer, draw_choices, narrow
 from bench.search.counted import Counter
 from bench.search.found import Finals, Found
@@ -61,19 +61,26 @@ def find_best(
     cannot be measured.
     """
     plan = plan_run(asked.request, around.cache)
-    plans, goal = find_usable(asked, plan, note)
-    settled = settle(asked, plans[0])
+    usable, goal = find_usable(asked, plan, note)
+    settled = settle(asked, plan)
     for text in plan.notes:
         note(text)
+    if earlier is not None:
+        usable = keep_begun(usable, around.store.records(earlier.run_id), note)
+    usable = with_limits(usable, goal)
+    parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
-        alone = [with_limits(one, goal) for one in plans]
-        searches = [_Searching(settled, one, goal, around, reaches, begun.run_id, note, clock, client) for one in alone]
+        searches = [
+            _Searching(settled, one, trials, goal, around, reaches, begun.run_id, note, clock, client)
+            for one, trials in parts
+        ]
         searching = searches[0]
         try:
-            named = [(one.cells[0], search) for one, search in zip(alone, searches, strict=True)]
-            searching, backends = choose(named, goal, searching.tried_enough, note)
+            named = [(one.plan.cells[0].backend.title, one) for one in searches]
+            searching, backends = choose(named, goal, SHARE * asked.time_s, note, clock)
+            searching.whole_s = max(one.whole_s for one in searches)  # the first one trained the network for all
             found = replace(searching.find(), backends=backends)
         except BaseException:
             searching.say_best()
@@ -93,6 +100,7 @@ class _Searching:
         self,
         asked: Asked,
         plan: Plan,
+        trials: Plan,
         goal: Goal,
         around: Surroundings,
         reaches: Reaches,
@@ -108,20 +116,17 @@ class _Searching:
         self.tried: list[Tried] = []
         records = around.store.records(run_id)
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
-        self.state = self._state(for_trials(plan), run_id, trials=True)
+        self.state = self._state(trials, run_id, trials=True)
 
     def try_whole(self) -> Tried:
         """The uncompressed network, or the family of it that costs least; only families that do not train."""
         found = [self._measure_whole()]
-        for family in self.asked.families:
-            if not trains(family):
-                tried = replace(judge(self._candidate(family), self._base(), self.goal), family=family)
-                found += [tried] if tried.fits_quality else []
+        families = [family for family in self.asked.families if found[0].counts and not trains(family)]
+        for place, family in enumerate(families, 1):
+            record = self._candidate(f"family-{place}", family)
+            tried = replace(judge(record, self._base(), self.goal), family=family)
+            found += [tried] if tried.fits_quality else []
         return min(found, key=lambda one: one.cost or math.inf)
-
-    def tried_enough(self) -> bool:
-        """Whether no time is left to try another backend."""
-        return self._spent() > SHARE * self.asked.time_s
 
     def find(self) -> Found:
         """All stages."""
@@ -266,7 +271,7 @@ class _Searching:
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
         tried = replace(
-            judge(self._candidate(text), self._base(), self.goal),
+            judge(self._candidate(f"{CANDIDATE}{len(self.tried)}", text), self._base(), self.goal),
             choice=choice,
             recipe=text,
             predicted=predicted,
@@ -281,10 +286,10 @@ class _Searching:
         """The uncompressed network's."""
         return self.stored[self.state.plan.cells[0].key]
 
-    def _candidate(self, text: str) -> Record:
+    def _candidate(self, name: str, text: str) -> Record:
         """That of a recipe, measured where it is not stored."""
         plan = self.state.plan
-        cell = plan_recipe(plan, plan.cells[0], parse_recipe(f"widths-{len(self.tried)}", text))
+        cell = plan_recipe(plan, plan.cells[0], parse_recipe(name, text))
         if cell.key not in self.stored:
             self.stored[cell.key] = self._record(cell, self.state)
         return self.stored[cell.key]

@@ -41,8 +41,7 @@ def send(
 def find_candidate(plan: Plan, text: str) -> tuple[Plan, PlannedCell]:
     """Runs on a worker: the cell of a candidate, and its plan. Raises `InvalidInput` where it is not the host's."""
     said = json.loads(text)
-    plan = find_one(plan, said["backend"])
-    plan = for_trials(plan) if said["trials"] else plan
+    plan = find_one(for_trials(plan) if said["trials"] else plan, said["backend"])
     base = plan.cells[0]
     cell = base if said["key"] == base.key else plan_recipe(plan, base, parse_recipe(said["name"], said["text"]))
     return plan, check_found(cell, said["key"])

@@ -58,6 +58,20 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(board, "CHECKED", 2)
 
 
+def write_data(folder: Path) -> None:
+    """The suite and the data set of `ask`."""
+    (folder / "quick.toml").write_text(SUITE)
+    data = small_data()
+    np.savez(
+        folder / "quarters.npz",
+        **{
+            f"{kind}_{part}": getattr(getattr(data, part), kind)[0] if kind == "x" else getattr(data, part).y
+            for part in ("train", "test")
+            for kind in "xy"
+        },
+    )
+
+
 def ask(folder: Path) -> Asked:
     """A small network on a file of its own, under a suite and a size that only a narrower one has."""
     request = Request(
@@ -91,16 +105,7 @@ def trials_of(done: Answer) -> list:
 @pytest.mark.slow
 def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_network(tmp_path: Path, monkeypatch):
     hurry(monkeypatch)
-    (tmp_path / "quick.toml").write_text(SUITE)
-    data = small_data()
-    np.savez(
-        tmp_path / "quarters.npz",
-        **{
-            f"{kind}_{part}": getattr(getattr(data, part), kind)[0] if kind == "x" else getattr(data, part).y
-            for part in ("train", "test")
-            for kind in "xy"
-        },
-    )
+    write_data(tmp_path)
     asked = ask(tmp_path)
     child = f"import sys; sys.path[:0] = {sys.path!r}; import test_search, pathlib; "
     child += f"test_search.search_until_killed(pathlib.Path({str(tmp_path)!r}))"
@@ -132,3 +137,39 @@ def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_net
     assert [one.recipe_text for one in trials][1:] == [one["recipe"] for one in done.answer["trials"]][1:]
     assert all("a fifth of its training set" in one.data for one in trials)
     assert "random networks, each predicted from the others" in said.getvalue()
+
+
+@pytest.mark.slow
+def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_c_with_the_same(tmp_path, monkeypatch):
+    hurry(monkeypatch)
+    write_data(tmp_path)
+    asked = ask(tmp_path)
+    asked = replace(
+        asked, request=replace(asked.request, backends=("pytorch", "ort")), families=("share(clusters=16)",)
+    )
+    said, results, cache = io.StringIO(), tmp_path / "results", tmp_path / "cache"
+
+    def interrupt(record: Record, _done: int, _total: int) -> None:
+        if record.recipe == "widths-1":
+            raise KeyboardInterrupt
+
+    with watching(said) as watch, pytest.raises(KeyboardInterrupt):
+        monkeypatch.setattr(watch, "on_cell", interrupt)
+        search_best(asked, results=results, url=None, resume=False, cache=cache, watch=watch)
+    with Store.open(results / "pressbench.db") as store:
+        (run,) = store.runs()
+        before = store.records(run.run_id)
+    assert {(one.backend, one.recipe) for one in before if not one.recipe.startswith("widths")} == {
+        (backend, recipe) for backend in ("pytorch", "ort") for recipe in ("baseline", "family-1")
+    }
+    (chosen,) = {one.backend for one in before if one.recipe.startswith("widths")}
+    assert f"the search continues with {chosen}" in said.getvalue()
+    with watching(said) as watch:
+        done = search_best(asked, results=results, url=None, resume=True, cache=cache, watch=watch)
+    assert done.answer["backend"] == chosen
+    assert f"--resume: the search continues on backend {chosen}" in said.getvalue()
+    with Store.open(results / "pressbench.db") as store:
+        after = store.records(run.run_id)
+    assert {one.key for one in before} <= {one.key for one in after}
+    assert len({one.key for one in after}) == len(after), "nothing is measured twice"
+    assert {one.backend for one in after[len(before) :]} <= {chosen}

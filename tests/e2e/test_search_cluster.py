@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -73,8 +72,8 @@ def request_(tmp_path: Path) -> Request:
 
 def test_a_worker_finds_the_cells_that_the_search_has(request_):
     plan = plan_run(replace(request_, backends=("ort", "pytorch")))
-    for one, trials in itertools.product(split(plan), (False, True)):
-        own = plans.for_trials(one) if trials else one
+    each = [(plan, False), (plans.for_trials(plan), True)]
+    for own, trials in ((one, quick) for whole, quick in each for one in split(whole)):
         base = own.cells[0]
         narrow = plan_recipe(own, base, parse_recipe("widths-1", "channels(amount=0.5) + finetune(epochs=1)"))
         for cell in (base, narrow):

@@ -31,7 +31,7 @@ class Branches(Compressor):
     """Removes the branch that ends in each named layer, as the last convolution of a residual block.
 
     The layer's mean output for each channel takes its place (`keep='mean'`), and training may change it. With
-    `keep='nothing'` it is zero, and a normalization right behind the layer goes: exported files add nothing, which is
+    `keep='nothing'` it is zero, and a normalization right behind the layer goes: an .onnx adds nothing, which is
     faster. Layers whose outputs nothing needs then go too. Fine-tune afterwards.
     """
 
@@ -109,8 +109,8 @@ class Constant(nn.Module):
 
 
 def _silence(layer: nn.Module) -> Constant:
-    """Zero, which training leaves as it is."""
-    return Constant(layer, torch.zeros(width_of(layer))).requires_grad_(requires_grad=False)
+    """Zero, which training leaves as it is; -0.0, by which `export` knows it from a weight that is not trained yet."""
+    return Constant(layer, torch.full((width_of(layer),), -0.0)).requires_grad_(requires_grad=False)
 
 
 def _paddings(layer: Any) -> tuple[int, ...]:

@@ -259,3 +259,21 @@ def test_later_steps_see_the_shorter_network(text, keep, whole, tmp_path):
     made = parse_recipe("r", text).steps[0].apply(short, context)
     assert made.module(*context.example).shape == (2, 4)
     assert set(export(made.module, context.example).layers) == {"beside", "down", "fc", "stem"}
+
+
+def test_a_weight_of_zero_that_is_not_trained_yet_stays_in_the_file():
+    """A bias of a linear layer of sequences is an addition of its own."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(4, 4)
+            nn.init.zeros_(self.line.bias)
+            self.nothing = nn.Parameter(torch.full((4,), -0.0), requires_grad=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(torch.relu(self.line(x)) + self.nothing)
+
+    proto = onnx.load_from_string(export(Both(), (torch.rand(2, 3, 4),)).onnx)
+    assert [node.op_type for node in proto.graph.node] == ["MatMul", "Add", "Relu", "Tanh"]
+    assert "line.bias" in {one.name for one in proto.graph.initializer}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -78,5 +80,9 @@ def test_images_of_val_are_to_choose_with_and_need_the_same_classes(tmp_path):
     assert (len(data.train), len(data.test), len(data.validation)) == (10, 10, 24)
     assert data.notes[-1] == f"{tmp_path}: a search chooses with val/; nothing else uses it"
     images(tmp_path / "val", classes=("dog",))
-    with pytest.raises(InvalidInput, match=r"val: class 'dog' is not in .*train"):
+    with pytest.raises(InvalidInput, match=r"val has 'dog': give it folders of classes of .*train"):
+        load_data(str(tmp_path))
+    shutil.rmtree(tmp_path / "val")
+    (tmp_path / "val" / ".hidden").mkdir(parents=True)
+    with pytest.raises(InvalidInput, match="val has no class at all"):
         load_data(str(tmp_path))

@@ -8,32 +8,33 @@ from types import SimpleNamespace
 import pytest
 from test_search_loop import WHOLE, measured
 
-from bench.errors import CellFailed, InvalidInput
-from bench.line.plan import Request
+from bench.errors import BoardLost, CellFailed, InvalidInput
+from bench.line.plan import Plan, Request
 from bench.line.run import plan_run
 from bench.search.asked import Asked
-from bench.search.backends import choose, find_one, find_usable, split
+from bench.search.backends import choose, find_one, find_usable, keep_begun, split
 from bench.search.goal import Goal
+from bench.search.plans import for_trials
 
 GOAL = Goal(quality={"accuracy_drop_pp": 1.0}, minimize="latency")
 
 
-def on(title: str, ms: float | Exception, family: str = ""):
+def on(title: str, ms: float | Exception, family: str = "", **row):
     """A search on a backend that takes this long, or cannot run the network."""
 
     def try_whole():
         if isinstance(ms, Exception):
             raise ms
         one = measured(WHOLE, None, GOAL)
-        return replace(one, row={**one.row, "latency_p50_ms": ms}, family=family)
+        return replace(one, row={**one.row, "latency_p50_ms": ms, **row}, family=family)
 
-    return SimpleNamespace(backend=SimpleNamespace(title=title)), SimpleNamespace(try_whole=try_whole, title=title)
+    return title, SimpleNamespace(try_whole=try_whole)
 
 
 def test_the_fastest_backend_is_gone_on_with_and_the_others_are_told():
     said: list[str] = []
     there = [on("ort", 0.4), on("litert", 0.2, "int8()"), on("openvino", CellFailed("it crashed")), on("pytorch", 0.9)]
-    found, each = choose(there, GOAL, lambda: False, said.append)
+    found, each = choose(there, GOAL, 60.0, said.append)
     assert found is there[1][1]
     assert [(one.backend, one.cost, one.family) for one in each] == [
         ("ort", 0.4, ""),
@@ -43,19 +44,50 @@ def test_the_fastest_backend_is_gone_on_with_and_the_others_are_told():
     ]
     assert said == [f"uncompressed: {'; '.join(one.text(' ms') for one in each)}: the search continues with litert"]
     assert each[1].text(" ms") == "litert 0.2 ms with int8()"
-    assert each[2].text(" ms") == "openvino not searched: it crashed"
+    assert each[2].text(" ms") == "openvino (not searched: it crashed)"
 
 
 def test_without_time_no_further_backend_is_tried_but_one_always_is():
-    there = [on("ort", CellFailed("no")), on("litert", 0.3), on("openvino", 0.1)]
-    found, each = choose(there, GOAL, lambda: True, lambda _: None)
-    assert found is there[1][1]
-    assert each[2].why == "not tried: 25% of the time was over"
+    there = [on("ort", CellFailed("no")), on("litert", 0.3), on("pytorch", 0.2), on("openvino", 0.1)]
+    seconds = iter((0.0, 10.0, 20.0, 40.0, 75.0, 90.0))
+    found, each = choose(there, GOAL, 60.0, lambda _: None, lambda: next(seconds))
+    assert found is there[2][1], "the time of the first one does not count: it trains the network"
+    assert each[3].why == "not tried: 25% of the time was over"
+
+
+def test_a_board_that_is_lost_ends_the_search():
+    with pytest.raises(BoardLost):
+        choose([on("ort", 0.4), on("litert", BoardLost("gone"))], GOAL, 60.0, lambda _: None)
+
+
+def test_a_backend_that_is_not_believed_or_less_accurate_is_taken_only_where_there_is_no_other():
+    wrong = {"status": "untrusted", "reason": "its outputs differ"}
+    there = [on("ort", 0.4, accuracy=0.9), on("odd", 0.1, **wrong), on("bfloat16", 0.2, accuracy=0.88)]
+    found, each = choose(there, GOAL, 60.0, lambda _: None)
+    assert found is there[0][1]
+    assert [one.why for one in each] == [
+        "",
+        "not believed: its outputs differ",
+        "2.00 points less accurate than the best, 1 allowed",
+    ]
+    found, _ = choose([on("odd", 0.1, **wrong), on("litert", CellFailed("no"))], GOAL, 60.0, lambda _: None)
+    assert found.try_whole().row["status"] == "untrusted"
+
+
+def test_a_search_is_continued_on_the_backend_that_has_candidates():
+    cells = [SimpleNamespace(backend=SimpleNamespace(title=title)) for title in ("ort", "litert")]
+    plan = Plan(request=None, suite=None, target=None, data=None, shifted_data=None, cells=tuple(cells))
+    tried = [SimpleNamespace(backend="ort", recipe="baseline"), SimpleNamespace(backend="ort", recipe="family-1")]
+    assert keep_begun(plan, tried, lambda _: None) is plan
+    said: list[str] = []
+    begun = keep_begun(plan, [*tried, SimpleNamespace(backend="litert", recipe="widths-1")], said.append)
+    assert begun.cells == (cells[1],)
+    assert said == ["--resume: the search continues on backend litert, which has candidates"]
 
 
 def test_where_no_backend_runs_the_network_the_first_reason_is_raised():
     with pytest.raises(CellFailed, match="one"):
-        choose([on("a", CellFailed("one")), on("b", InvalidInput("two"))], GOAL, lambda: False, lambda _: None)
+        choose([on("a", CellFailed("one")), on("b", InvalidInput("two"))], GOAL, 60.0, lambda _: None)
 
 
 def test_a_plan_is_split_by_backends_and_by_nothing_else():
@@ -67,8 +99,11 @@ def test_a_plan_is_split_by_backends_and_by_nothing_else():
     assert find_one(plan, "pytorch").cells == plan.cells[1:]
     with pytest.raises(InvalidInput, match="no backend litert"):
         find_one(plan, "litert")
-    plans, goal = find_usable(Asked(request=request), plan, lambda _: None)
-    assert ([len(one.cells) for one in plans], goal.minimize) == ([1, 1], "latency")
+    usable, goal = find_usable(Asked(request=request), plan, lambda _: None)
+    assert (usable.cells, goal.minimize) == (plan.cells, "latency")
+    trials = [one.cells[0] for one in split(for_trials(usable))]
+    assert [one.backend.title for one in trials] == ["ort", "pytorch"]
+    assert [one.baseline_key for one in trials] == [one.key for one in trials]
     with pytest.raises(InvalidInput, match="name one --model of lenet5, resnet8"):
         split(plan_run(replace(request, models=("lenet5", "resnet8"))))
     with pytest.raises(InvalidInput, match="one model, batch"):
