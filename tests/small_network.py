@@ -17,6 +17,18 @@ from bench.data.parts import ArrayPart
 from bench.models.training.fit import Schedule, fit
 from bench.types import Model
 
+QUICK = """
+name = "quick"
+models = ["resnet8"]
+[measure]
+launches = 1
+pairs = 1
+blocks = 5
+warmup_s = 0.01
+time_s = 0.05
+profile_runs = 0
+"""
+
 
 class Small(nn.Module):
     """Every kind of layer a step meets: plain, depthwise and grouped convolution, BatchNorm, two linear layers."""
@@ -66,6 +78,17 @@ def small_data() -> Dataset:
         train=ArrayPart((images[:128],), labels[:128]),
         test=ArrayPart((images[128:],), labels[128:]),
         classes=4,
+    )
+
+
+def write_quarters(folder: Path) -> None:
+    """That data set as quarters.npz, and quick.toml, a suite that measures for a moment."""
+    (folder / "quick.toml").write_text(QUICK)
+    data = small_data()
+    parts = {"train": data.train, "test": data.test}
+    inputs = {f"x_{name}": part.inputs(slice(None))[0] for name, part in parts.items()}
+    np.savez(
+        folder / "quarters.npz", **inputs, **{f"y_{name}": part.targets(slice(None)) for name, part in parts.items()}
     )
 
 

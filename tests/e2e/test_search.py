@@ -10,9 +10,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from small_network import small_data
+from small_network import write_quarters
 
 from bench.commands.progress import watching
 from bench.commands.search.command import Answer, search_best
@@ -23,18 +22,6 @@ from bench.records import Record
 from bench.search import board, plans
 from bench.search.asked import Asked
 from bench.store import Store
-
-SUITE = """
-name = "quick"
-models = ["resnet8"]
-[measure]
-launches = 1
-pairs = 1
-blocks = 5
-warmup_s = 0.01
-time_s = 0.05
-profile_runs = 0
-"""
 
 
 def interrupt_third(record: Record, done: int, total: int) -> None:
@@ -56,20 +43,6 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
     patch.setattr(plans, "TRIAL", quick)
     patch.setattr(board, "CHECKED", 2)
-
-
-def write_data(folder: Path) -> None:
-    """The suite and the data set of `ask`."""
-    (folder / "quick.toml").write_text(SUITE)
-    data = small_data()
-    np.savez(
-        folder / "quarters.npz",
-        **{
-            f"{kind}_{part}": getattr(getattr(data, part), kind)[0] if kind == "x" else getattr(data, part).y
-            for part in ("train", "test")
-            for kind in "xy"
-        },
-    )
 
 
 def ask(folder: Path) -> Asked:
@@ -105,7 +78,7 @@ def trials_of(done: Answer) -> list:
 @pytest.mark.slow
 def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_network(tmp_path: Path, monkeypatch):
     hurry(monkeypatch)
-    write_data(tmp_path)
+    write_quarters(tmp_path)
     asked = ask(tmp_path)
     child = f"import sys; sys.path[:0] = {sys.path!r}; import test_search, pathlib; "
     child += f"test_search.search_until_killed(pathlib.Path({str(tmp_path)!r}))"
@@ -142,7 +115,7 @@ def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_net
 @pytest.mark.slow
 def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_c_with_the_same(tmp_path, monkeypatch):
     hurry(monkeypatch)
-    write_data(tmp_path)
+    write_quarters(tmp_path)
     asked = ask(tmp_path)
     asked = replace(
         asked, request=replace(asked.request, backends=("pytorch", "ort")), families=("share(clusters=16)",)

@@ -6,9 +6,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from small_network import small_data
+from small_network import write_quarters
 
 from bench.compress.recipe import parse_recipe
 from bench.compress.train.finetune import Finetune
@@ -34,29 +33,13 @@ name = "ort"
 [[backend]]
 name = "pytorch"
 """
-SUITE = """
-name = "quick"
-models = ["resnet8"]
-[measure]
-launches = 1
-pairs = 1
-blocks = 5
-warmup_s = 0.01
-time_s = 0.05
-profile_runs = 0
-"""
 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> Request:
     """A small network and its data, on a board that is far."""
     (tmp_path / "far.toml").write_text(FAR)
-    (tmp_path / "quick.toml").write_text(SUITE)
-    data = small_data()
-    parts = {"train": data.train, "test": data.test}
-    inputs = {f"x_{name}": part.x[0] for name, part in parts.items()}  # type: ignore[attr-defined]
-    labels = {f"y_{name}": part.y for name, part in parts.items()}  # type: ignore[attr-defined]
-    np.savez(tmp_path / "quarters.npz", **inputs, **labels)
+    write_quarters(tmp_path)
     return Request(
         target=str(tmp_path / "far.toml"),
         suite=str(tmp_path / "quick.toml"),
