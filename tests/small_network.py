@@ -17,9 +17,7 @@ from bench.data.parts import ArrayPart
 from bench.models.training.fit import Schedule, fit
 from bench.types import Model
 
-QUICK = """
-name = "quick"
-models = ["resnet8"]
+MEASURE = """
 [measure]
 launches = 1
 pairs = 1
@@ -28,6 +26,11 @@ warmup_s = 0.01
 time_s = 0.05
 profile_runs = 0
 """
+"""The table of a suite that measures for a moment."""
+QUICK = f"""
+name = "quick"
+models = ["resnet8"]
+{MEASURE}"""
 
 
 class Small(nn.Module):

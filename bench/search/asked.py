@@ -111,7 +111,10 @@ def take_suite(asked: Asked, given: Collection[str]) -> Asked:
 
 
 def make_goal(asked: Asked, plan: Plan) -> Goal:
-    """The limits of the command over those of the target, for a plan of one cell. Raises `InvalidInput` for an option that means nothing."""
+    """The limits of the command over those of the target, for a plan of one cell.
+
+    Raises `InvalidInput` for an option that means nothing.
+    """
     cell = plan.cells[0]
     for option, value in (("--max-drop", asked.max_drop), ("--max-error", asked.max_error)):
         if not value >= 0:
@@ -142,8 +145,8 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
-        trains = plan.cells[0].data is not None
-        return replace(asked, then=THEN if trains else "", longer=LONGER if trains else "")
+        has_data = plan.cells[0].data is not None
+        return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
     parse_recipe("--then", asked.then)
     return asked
 

@@ -72,26 +72,26 @@ def find_usable(asked: Asked, plan: Plan, note: Callable[[str], None]) -> tuple[
     """
     usable: list[PlannedCell] = []
     goals: list[Goal] = []
-    reasons: list[tuple[str, InvalidInput]] = []
+    refused: list[InvalidInput] = []
+    why: dict[str, str] = {}
     for one in split(plan):
         (cell,) = one.cells
         try:
             goal = make_goal(asked, one)
             check_measurable(one, goal)
         except InvalidInput as error:
-            reasons.append((cell.backend.title, error))
+            refused.append(error)
+            why[cell.backend.title] = str(error)
             continue
         if goals and goal != goals[0]:
-            reasons.append(
-                (cell.backend.title, InvalidInput(f"{usable[0].backend.title} is searched for another figure"))
-            )
+            why[cell.backend.title] = f"{usable[0].backend.title} is searched for another figure"
             continue
         usable.append(cell)
         goals.append(goal)
     if not goals:
-        raise reasons[0][1]
-    for title, why in reasons:
-        note(f"backend {title} is left out: {why}")
+        raise refused[0]
+    for title, text in why.items():
+        note(f"backend {title} is left out: {text}")
     return replace(plan, cells=tuple(usable)), goals[0]
 
 

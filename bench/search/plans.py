@@ -31,7 +31,10 @@ def with_limits(plan: Plan, goal: Goal) -> Plan:
 
 
 def for_trials(plan: Plan) -> Plan:
-    """The plan of one model, on any backends, with the data set that choices are made on, measured quickly, or simulated by the quick options."""
+    """The plan of one model, on any backends, with the data set that choices are made on.
+
+    It is measured quickly, or simulated by the quick options.
+    """
     careful = plan.suite.measure
     measure = replace(TRIAL, energy_s=careful.energy_s, smallest_effect=careful.smallest_effect)
     suite = replace(plan.suite, measure=measure, shifts=False)

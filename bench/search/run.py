@@ -65,15 +65,14 @@ def find_best(
     settled = settle(asked, plan)
     for text in plan.notes:
         note(text)
-    if earlier is not None:
-        usable = keep_begun(usable, around.store.records(earlier.run_id), note)
-    usable = with_limits(usable, goal)
+    records = around.store.records(earlier.run_id) if earlier else []
+    usable = with_limits(keep_begun(usable, records, note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
         searches = [
-            _Searching(settled, one, trials, goal, around, reaches, begun.run_id, note, clock, client)
+            _Searching(settled, one, trials, goal, around, reaches, begun.run_id, records, note, clock, client)
             for one, trials in parts
         ]
         searching = searches[0]
@@ -105,6 +104,7 @@ class _Searching:
         around: Surroundings,
         reaches: Reaches,
         run_id: str,
+        records: Sequence[Record],
         note: Callable[[str], None],
         clock: Callable[[], float],
         client: Any,
@@ -114,7 +114,6 @@ class _Searching:
         self.started, self.longest_s, self.whole_s = clock(), 0.0, 0.0
         self.whole: Tried | None = None
         self.tried: list[Tried] = []
-        records = around.store.records(run_id)
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
         self.state = self._state(trials, run_id, trials=True)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from small_network import MEASURE
 
 from backends.ort.compile import OrtBackend
 from bench.compress.recipe import parse_recipe
@@ -30,7 +31,7 @@ host = "someone@board.invalid"
 [[backend]]
 name = "ort"
 """
-SUITE = """
+SUITE = f"""
 name = "quick"
 models = ["lenet300_100(width=0.1)"]
 data = "digits"
@@ -39,14 +40,7 @@ baseline = ""
 pruned = "neurons(amount=0.5) + finetune(epochs=1)"
 int8 = "int8(calibration='minmax')"
 odd = "fixed(width=8)"
-[measure]
-launches = 1
-pairs = 1
-blocks = 5
-warmup_s = 0.01
-time_s = 0.05
-profile_runs = 0
-"""
+{MEASURE}"""
 
 
 @pytest.fixture

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 from small_network import write_quarters
+from test_search import hurry
 
 from bench.compress.recipe import parse_recipe
 from bench.compress.train.finetune import Finetune
-from bench.config.suite import Measure
 from bench.errors import InvalidInput
 from bench.line.plan import Request, plan_recipe
 from bench.line.run import Surroundings, plan_run
 from bench.models.training import trained_networks
 from bench.reach.local import Local
-from bench.search import board, plans
+from bench.search import plans
 from bench.search.asked import Asked
 from bench.search.backends import split
 from bench.search.run import find_best
@@ -72,9 +72,7 @@ def test_a_worker_finds_the_cells_that_the_search_has(request_):
 @pytest.mark.slow
 def test_a_search_on_a_cluster_trains_nothing_here(request_, tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason="pip install 'pressbench[cluster]'")
-    quick = Measure(launches=1, pairs=1, blocks=5, warmup_s=0.01, time_s=0.05, profile_runs=0)
-    monkeypatch.setattr(plans, "TRIAL", quick)
-    monkeypatch.setattr(board, "CHECKED", 2)
+    hurry(monkeypatch)
     monkeypatch.setattr(trained_networks, "_train", lambda *_: pytest.fail("trained here"))
     monkeypatch.setattr(Finetune, "apply", lambda *_: pytest.fail("trained here"))
     noted: list[str] = []

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
+from test_data import npz
+from test_folders import images
 
 from bench.data.datasets import load_data
 from bench.data.validation import hold_out
 from bench.errors import InvalidInput
-from tests.unit.data.test_data import npz
-from tests.unit.data.test_folders import images
 
 
 def some(count, seed=1):
