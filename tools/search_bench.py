@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.commands.progress import watching
 from bench.commands.search.command import search_best
@@ -61,11 +62,16 @@ def main() -> None:
         default=0,
         help="with --samples: validate with the next so many; 0: with a fifth of them",
     )
+    parser.add_argument(
+        "--pool", type=int, default=1, help="with --samples: images shrunk by means of so many pixels a side, as for an FPGA"
+    )
     parser.add_argument("--out", type=Path, help="file that gets each search's answer as a line of JSON")
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
     options = parser.parse_args()
     if options.choose_with and not options.samples:
         parser.error("--choose-with: it counts the samples behind those of --samples; give both")
+    if options.pool < 1 or (options.pool > 1 and not options.samples):
+        parser.error("--pool: from 1 up, and together with --samples")
     board.CHECKED = options.networks
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
@@ -90,7 +96,7 @@ def _shorten(options: argparse.Namespace, folder: Path) -> str:
         raise InvalidInput(
             f"--samples {count} --choose-with {options.choose_with}: {options.dataset} has {len(data.train)}"
         )
-    path = folder / f"{Path(options.dataset).stem}-{count}-{options.choose_with}.npz"
+    path = folder / f"{Path(options.dataset).stem}-{count}-{options.choose_with}-{options.pool}.npz"
     parts = {"train": (data.train, slice(count)), "test": (data.test, slice(None))}
     if data.validation is not None:
         parts["val"] = (data.validation, slice(None))
@@ -98,9 +104,17 @@ def _shorten(options: argparse.Namespace, folder: Path) -> str:
         parts["val"] = (data.train, slice(count, count + options.choose_with))
     arrays: dict[str, Any] = {}
     for name, (part, chosen) in parts.items():
-        (arrays[f"x_{name}"],), arrays[f"y_{name}"] = part.inputs(chosen), part.targets(chosen)
+        (images,), arrays[f"y_{name}"] = part.inputs(chosen), part.targets(chosen)
+        arrays[f"x_{name}"] = _pool(images, options.pool)
     np.savez(path, **arrays)
     return str(path)
+
+
+def _pool(images: NDArray[Any], side: int) -> NDArray[Any]:
+    """Images (samples, channels, height, width) by means of blocks of `side` x `side` pixels; what is over is cut off."""
+    height, width = (size // side for size in images.shape[2:])
+    cut = images[:, :, : height * side, : width * side]
+    return cut.reshape(*images.shape[:2], height, side, width, side).mean((3, 5), dtype=images.dtype)
 
 
 def _request(options: argparse.Namespace, seed: int, folder: Path) -> Request:
