@@ -29,9 +29,9 @@ from bench.errors import InvalidInput, PressbenchError
 from bench.line.plan import Request
 from bench.line.run import plan_run
 from bench.paths import cache_folder
-from bench.search import board
 from bench.search.asked import THEN, Asked
 from bench.search.plans import for_trials
+from bench.search.prediction import board
 from bench.search.strategies.interface import UNTRUSTED
 from bench.search.strategies.known import STRATEGIES
 
@@ -63,7 +63,10 @@ def main() -> None:
         help="with --samples: validate with the next so many; 0: with a fifth of them",
     )
     parser.add_argument(
-        "--pool", type=int, default=1, help="with --samples: images shrunk by means of so many pixels a side, as for an FPGA"
+        "--pool",
+        type=int,
+        default=1,
+        help="with --samples: images shrunk by means of so many pixels a side, as for an FPGA",
     )
     parser.add_argument("--out", type=Path, help="file that gets each search's answer as a line of JSON")
     parser.add_argument("--networks", type=int, default=board.CHECKED, help="random networks that check the table")
@@ -114,7 +117,8 @@ def _pool(images: NDArray[Any], side: int) -> NDArray[Any]:
     """Images (samples, channels, height, width) by means of blocks of `side` x `side` pixels; what is over is cut off."""
     height, width = (size // side for size in images.shape[2:])
     cut = images[:, :, : height * side, : width * side]
-    return cut.reshape(*images.shape[:2], height, side, width, side).mean((3, 5), dtype=images.dtype)
+    blocks = cut.reshape(*images.shape[:2], height, side, width, side)
+    return np.asarray(blocks.mean((3, 5)), images.dtype)
 
 
 def _request(options: argparse.Namespace, seed: int, folder: Path) -> Request:

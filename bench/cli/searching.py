@@ -84,6 +84,13 @@ if TYPE_CHECKING:
     "times for several.",
 )
 @click.option(
+    "--recipe",
+    "recipes",
+    multiple=True,
+    help="A candidate as it is written: a recipe of the suite, or steps, as \"student(model='lenet5') + distill(epochs=6)\". "
+    "Several times for several.",
+)
+@click.option(
     "--strategy",
     help="How candidates are chosen: widths (by a latency table of the target, the default), or the baselines macs, "
     "uniform, random and optuna.",
@@ -134,7 +141,7 @@ def _ask(
     )
     request = replace(name_target(request, target), each=False)
     options = {
-        **{name: chosen[name] or None for name in ("budgets", "families")},
+        **{name: chosen[name] or None for name in ("budgets", "families", "recipes")},
         "time_s": parse_time(time_text) if time_text else None,
         **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy")},
     }

@@ -59,7 +59,7 @@ class Measure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchChoice:
     """Table `[search]`: what `pressbench search` takes from its suite where its options say nothing. The keys are its options;
-    `budgets`: as `--budget`, key -> number; `families`: the texts of `--family`. None or empty: the command's default."""
+    `budgets`: as `--budget`, key -> number; `families`, `recipes`: the texts of `--family` and `--recipe`. None or empty: the command's default."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     budgets: Mapping[str, float] = field(default_factory=dict)
@@ -69,6 +69,7 @@ class SearchChoice:
     time: str = ""
     then: str | None = None
     families: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
     strategy: str = ""
 
 

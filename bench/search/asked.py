@@ -12,12 +12,12 @@ from bench.compress.prune.branches import Keep
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import load_suite
 from bench.errors import InvalidInput, unknown
-from bench.line.plan import Plan, PlannedCell, Request
+from bench.line.plan import Plan, PlannedCell, Request, find_recipes
 from bench.line.stages import load_backend
 from bench.records import Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
 from bench.search.strategies.known import STRATEGIES
-from bench.types import Json, Step
+from bench.types import Json, Recipe, Step
 
 SUITE = "search"
 """The suite of a search's runs in the store."""
@@ -30,7 +30,8 @@ LONGER = "distill(epochs=6, learning_rate=0.005)"
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
     `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
-    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none.
+    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none. `recipes`: of the
+    suite by name, or steps, that are candidates as they are written.
 
     `max_drop`: percentage points of accuracy, or of the task's own score. `max_error`: relative error of the outputs,
     where there are no labels. `minimize`: "" for the best quality within the budgets, where there are any.
@@ -46,6 +47,7 @@ class Asked:
     longer: str = ""
     strategy: str = "widths"
     families: tuple[str, ...] = ()
+    recipes: tuple[str, ...] = ()
 
     @property
     def untrained(self) -> str:
@@ -103,6 +105,7 @@ def take_suite(asked: Asked, given: Collection[str]) -> Asked:
         "time_s": parse_time(said.time) if said.time else None,
         "then": said.then,
         "families": said.families,
+        "recipes": said.recipes,
         "strategy": said.strategy,
     }
     return replace(
@@ -144,11 +147,24 @@ def settle(asked: Asked, plan: Plan) -> Asked:
             raise InvalidInput(f"--family {text!r} is given twice")
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
+    find_own(asked, plan)
     if asked.then is None:
         has_data = plan.cells[0].data is not None
         return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
     parse_recipe("--then", asked.then)
     return asked
+
+
+def find_own(asked: Asked, plan: Plan) -> list[Recipe]:
+    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, and for one given
+    twice."""
+    if not asked.recipes:
+        return []
+    found = find_recipes(replace(asked.request, recipes=asked.recipes), plan.suite)[1:]
+    for place, one in enumerate(found):
+        if not one.steps or one.steps in [other.steps for other in found[:place]]:
+            raise InvalidInput(f"--recipe {one.name}: {'it is given twice' if one.steps else 'it has no steps'}")
+    return found
 
 
 def check_measurable(plan: Plan, goal: Goal) -> None:

@@ -8,7 +8,7 @@ from bench.records import PairLaunch
 from bench.search.backends import OnBackend
 from bench.search.goal import Goal
 from bench.search.groups import Space
-from bench.search.predict import Predictor
+from bench.search.prediction.predict import Predictor
 from bench.search.strategies.interface import Ended, Tried
 from bench.types import Artifact
 

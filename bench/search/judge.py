@@ -14,7 +14,7 @@ from bench.types import Status
 def judge(record: Record, base: Record, goal: Goal) -> Tried:
     """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out.
 
-    `base`: the record of the uncompressed network. Choice and recipe are left empty.
+    `base`: the record of the uncompressed network. Choice and recipe are left open.
     """
     row = compute_row(record, base)
     base_ms = number(compute_row(base, base), LATENCY)
@@ -24,7 +24,7 @@ def judge(record: Record, base: Record, goal: Goal) -> Tried:
     if record.pairs and base_ms is not None and speedup:
         row = {**row, LATENCY: base_ms / speedup}
     over = goal.over(row)
-    return Tried(choice=(), recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost)
+    return Tried(choice=None, recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost)
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:

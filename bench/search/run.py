@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost, CellFailed, InvalidInput, Unavailable
+from bench.errors import BoardLost, Unavailable
 from bench.line.cell import BOARD_LOST, RunState, make_ready
 from bench.line.measure import measure_pairs
 from bench.line.options import find_width_step
@@ -20,28 +20,24 @@ from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
-from bench.search.asked import Asked, settle, trains
+from bench.search.asked import Asked, find_own, settle, trains
 from bench.search.backends import CANDIDATE, SHARE, choose, find_usable, keep_begun, split
-from bench.search.board import Timer, draw_choices, narrow
-from bench.search.counted import Counter
 from bench.search.found import Finals, Found
-from bench.search.goal import LATENCY, LUTS, UNITS, Goal
+from bench.search.goal import UNITS, Goal
 from bench.search.groups import Space, read_space
 from bench.search.judge import check_figures, judge
 from bench.search.nouns import Choice, whole_choice
 from bench.search.plans import for_trials, with_limits
-from bench.search.predict import Predictor, Timed, fit_in_turn
+from bench.search.prediction.board import Timer, narrow
+from bench.search.prediction.build import Builder
+from bench.search.prediction.counted import Counter
+from bench.search.prediction.predict import Predictor
 from bench.search.strategies.interface import Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
-from bench.search.table import Grid, measure_layers
 from bench.search.trials_elsewhere import open_workers, send
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
-INSTEAD = {"table": "the table counts", "macs": "multiply-accumulates take its place"}
-TABLE_SHARE = 0.4
-"""Of the time that is left when it begins, at most, for the latency table."""
-NAMES = {LATENCY: "latency", LUTS: "LUTs"}
 RESERVE = 3.0
 """Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took."""
 
@@ -150,9 +146,10 @@ class _Searching:
             if prepared.bench is None
             else Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
         )
-        predictor = self._predictor(space, timer, whole) if self.asked.strategy in BY_TABLE else None
         whole = replace(whole, choice=whole_choice(space.groups))
         self.tried = [whole]
+        own = self._try_recipes()
+        predictor = self._predict(space, timer, whole) if self.asked.strategy in BY_TABLE else None
         scene = Scene(
             space=space,
             predictor=predictor,
@@ -162,6 +159,7 @@ class _Searching:
             seed=self.plan.suite.seed,
         )
         ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
+        ended = replace(ended, tried=(whole, *own, *ended.tried[1:]))
         ranked = tuple(rank(ended.tried, self.goal))
         finals = self._finals(ranked) if ranked else None
         return Found(
@@ -174,6 +172,19 @@ class _Searching:
             finals=finals,
             backend=cell.backend.title,
         )
+
+    def _predict(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
+        return Builder(
+            space=space,
+            timer=timer,
+            untrained=self.asked.untrained,
+            cost=self.goal.cost,
+            whole=whole.cost or 0.0,
+            time_s=self.asked.time_s - self._spent(),
+            setting=self.state.setting,
+            note=self.note,
+            clock=self.clock,
+        ).build()
 
     def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
         def trial(then: str) -> Trial:
@@ -217,66 +228,28 @@ class _Searching:
         self.whole, self.whole_s = whole, self._spent() - began
         return whole
 
-    def _predictor(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
-        grids = self._grids(space, timer) if isinstance(timer, Timer) else {}
-        checked = self._check(space, timer, whole)
-        found = fit_in_turn(space, grids, (whole_choice(space.groups), whole.cost or 0.0), checked)
-        for one in found:
-            self.note(
-                f"{NAMES[self.goal.cost]} by {one.by}: error {one.median_error:.1%} (median), {one.worst_error:.1%} "
-                f"(worst) on {len(checked)} random networks, each predicted from the others"
-            )
-            if one.why:
-                instead = "whole candidates are measured" if one is found[-1] else INSTEAD[found[-1].by]
-                self.note(f"{one.why}: {instead}")
-        return found[-1]
-
-    def _grids(self, space: Space, timer: Timer) -> Mapping[str, Grid]:
-        """The latency table; {} where there is none, with a note."""
-        setting, began = self.state.setting, self._spent()
-        until = began + TABLE_SHARE * (self.asked.time_s - began)
-        try:
-            found = measure_layers(
-                space,
-                timer.board(),
-                cache=setting.cache,
-                folder=setting.folder,
-                progress=setting.progress,
-                expired=lambda: self._spent() > until,
-            )
-        except BoardLost:
-            raise
-        except (InvalidInput, CellFailed) as error:
-            self.note(f"no latency table: {error}")
-            return {}
-        if not found:
-            self.note(f"no latency table: it did not end in {TABLE_SHARE:.0%} of the time that was left")
-        return found
-
-    def _check(self, space: Space, timer: Timer | Counter, whole: Tried) -> list[Timed]:
-        """Random networks and their costs; [] where they cannot be found."""
-        choices = draw_choices(space, self.state.setting.seed)
-        try:
-            times = timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0)
-        except BoardLost:
-            raise
-        except (InvalidInput, CellFailed) as error:
-            self.note(f"no random network was measured: {error}")
-            return []
-        return list(zip(choices, times, strict=True))
-
     def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
-        began = self.clock()
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
-        tried = replace(
-            judge(self._candidate(f"{CANDIDATE}{len(self.tried)}", text), self._base(), self.goal),
-            choice=choice,
-            recipe=text,
-            predicted=predicted,
-            family=family,
-            at_s=self.clock() - self.started,
-        )
+        tried = self._measure(f"{CANDIDATE}{len(self.tried)}", text)
+        self.tried[-1] = replace(tried, choice=choice, predicted=predicted, family=family)
+        return self.tried[-1]
+
+    def _try_recipes(self) -> list[Tried]:
+        """Those that are candidates as they are written."""
+        found = []
+        for recipe in find_own(self.asked, self.plan):
+            if self._time_left(1.0):
+                found.append(self._measure(recipe.name, recipe.text))
+            else:
+                self.note(f"recipe {recipe.name} is not tried: the time is over")
+        return found
+
+    def _measure(self, name: str, text: str) -> Tried:
+        """A candidate, which joins those that were tried."""
+        began = self.clock()
+        judged = judge(self._candidate(name, text), self._base(), self.goal)
+        tried = replace(judged, recipe=text, at_s=self.clock() - self.started)
         self.tried.append(tried)
         self.longest_s = max(self.longest_s, self.clock() - began)
         return tried

@@ -19,8 +19,9 @@ from bench.config.suite import Measure
 from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.records import Record
-from bench.search import board, plans
+from bench.search import plans
 from bench.search.asked import Asked
+from bench.search.prediction import board
 from bench.store import Store
 
 

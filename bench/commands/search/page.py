@@ -116,10 +116,10 @@ def _predicted(found: Found) -> Plot | None:
 
 
 def _layers(found: Found) -> list[Bar]:
-    """The layers of the network that won, or is best so far. One without inputs went with its branch."""
+    """The layers of the network that won; none where that is a recipe as it was written. One without inputs went with its branch."""
     finals = found.finals
     one = finals.tried[1] if finals and len(finals.tried) > 1 else None
-    if one is None:
+    if one is None or one.choice is None:
         return []
     gone = gone_from(found.space.groups, one.choice)
     precision = finals.artifact.precision if finals and finals.artifact else None

@@ -4,7 +4,7 @@
 """
 
 from bench.line.plan.cells import Place, key_on, make_plan, move, place_of, plan_recipe
-from bench.line.plan.choices import SHARED, find_boards
+from bench.line.plan.choices import SHARED, find_boards, find_recipes
 from bench.line.plan.keys import cell_key, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
 
@@ -16,6 +16,7 @@ __all__ = [
     "Request",
     "cell_key",
     "find_boards",
+    "find_recipes",
     "key_on",
     "make_plan",
     "move",

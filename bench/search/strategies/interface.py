@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.search.goal import DROPS, ERROR, LATENCY, MINIMIZED, Goal
 from bench.search.groups import Space
 from bench.search.nouns import Choice
-from bench.search.predict import Predictor
+from bench.search.prediction.predict import Predictor
 
 Row = Mapping[str, str | float | int | None]
 UNTRUSTED = ("failed", "skipped", "untrusted")
@@ -17,14 +17,14 @@ UNTRUSTED = ("failed", "skipped", "untrusted")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
+    """A candidate that was measured. `choice`: None for a recipe that is a candidate as it is written. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
 
     `column`: of the row, what the search makes smaller. `predicted`: that figure before it was measured; None where
     nothing predicts. `recipe`: its text. `family`: the steps that
     end it, one of `Scene.families`. `at_s`: seconds of the search when it was known.
     """
 
-    choice: Choice
+    choice: Choice | None
     recipe: str
     key: str
     row: Row

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.search.allocate import Limit, allocate
-from bench.search.costs import add_up, count_weights
-from bench.search.goal import UNITS
+from bench.search.goal import MINIMIZED, UNITS
 from bench.search.nouns import Choice, Costs, whole_choice
-from bench.search.predict import Predictor, by_macs
-from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, number
+from bench.search.prediction.costs import add_up, count_weights
+from bench.search.prediction.predict import Predictor, by_macs
+from bench.search.strategies.gaps import Gap, Point, find_gap
+from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, number, quality_loss
 from bench.search.strategies.walk import Walk
 
 TURNS = 40
@@ -22,7 +23,8 @@ TURNS = 40
 LOOSER = (1.0, 0.9, 0.8)
 """Shares of the aim at which candidates are allocated where the table is not believed."""
 FLOAT_BYTES = 4
-
+WIDE = 10.0
+"""Times the limit of quality up to which the front is of interest."""
 
 BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 """What weights decide, and not time: limits, and what is minimized."""
@@ -30,7 +32,7 @@ BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 
 def search(scene: Scene, means: Means) -> Ended:
     """Walks each family to its border, the cheapest first, each within its part of the time; then on from there with
-    more training, where that is left open.
+    more training, where that is left open. What time is left goes where the front of the best one is least known.
 
     A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
     the goal's cost counts, is not walked.
@@ -51,6 +53,11 @@ def search(scene: Scene, means: Means) -> Ended:
             known = len(one.tried)
             why = one.train_longer(means.longer, 1.0)
             tried += one.tried[known:]
+    if scene.goal.minimize:
+        best = min(walks, key=lambda one: one.best)
+        known = len(best.tried)
+        why = best.fill_front(means.longer or means.trial) or why
+        tried += best.tried[known:]
     return Ended(tried=tuple(tried), why=why)
 
 
@@ -77,6 +84,7 @@ class _Walked:
         self.axis, self.means = _Axis(scene, whole), means
         self.walk = self.axis.walk()
         self.tried = [whole]
+        self.aimed = [(1.0, whole)]
 
     @property
     def best(self) -> float:
@@ -102,6 +110,7 @@ class _Walked:
                 known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
                 self.tried.append(known[choice])
             one = known[choice]
+            self.aimed.append((share, one))
             passes = one.fits_quality if self.walk.tightest else one.fits_resources
             if passes and self.walk.tightest and choice == self.axis.narrowest:
                 return "the narrowest widths keep the limit"
@@ -116,6 +125,34 @@ class _Walked:
         elif passed:
             self.walk = Walk(tightest=False, start=max(passed), ceiling=max(passed))
         return self.go_on(trial, part)
+
+    def fill_front(self, trial: Trial) -> str:
+        """Tries candidates between neighbours of the front, and says why it ended; "" where nothing is unknown."""
+        closed: set[Gap] = set()
+        why = ""
+        while (gap := find_gap(self._points(), closed)) is not None:
+            why = "the front is known"
+            share = sum(gap) / 2
+            choice = self.axis.choose(share, self.tried, self.means)
+            if choice is None or any(one.choice == choice for one in self.tried):
+                closed.add(gap)
+                continue
+            if not self.means.time_left(1.0):
+                return "the time is over"
+            self.tried.append(trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family))
+            self.aimed.append((share, self.tried[-1]))
+        return why
+
+    def _points(self) -> list[Point]:
+        """What was tried, and the narrowest widths, of which no more is known than what they cost."""
+        most = WIDE * max(self.axis.goal.quality.values(), default=0.0)
+        least = self.axis.least
+        points = [Point(share=least, cost=least, loss=1.0)]
+        for share, one in self.aimed:
+            if one.counts and most > 0:
+                loss = max(0.0, quality_loss(one)) / most
+                points.append(Point(share=share, cost=self.axis.minimized(one), loss=loss))
+        return points
 
 
 class _Axis:
@@ -150,7 +187,7 @@ class _Axis:
         return self._corrected(tried).predict(choice)
 
     def _corrected(self, tried: Sequence[Tried]) -> Predictor:
-        seen = [(one.choice, one.cost) for one in tried[1:] if one.counts and one.cost is not None]
+        seen = [(one.choice, one.cost) for one in tried[1:] if one.choice and one.counts and one.cost is not None]
         return self.predictor.corrected(seen)
 
     def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:
@@ -187,6 +224,19 @@ class _Axis:
             return self.predictor.most(share * self.base)
         least, whole = (predictor.costs.of(one) for one in (self.narrowest, whole_choice(self.space.groups)))
         return least + share * (whole - least)
+
+    def minimized(self, one: Tried) -> float:
+        """What is made smaller, over that of the uncompressed network; infinite where it is not known."""
+        column = MINIMIZED[self.goal.minimize]
+        value, whole = number(one.row, column), number(self.whole.row, column)
+        return math.inf if value is None or not whole else value / whole
+
+    @property
+    def least(self) -> float:
+        """The share at which the narrowest widths are expected; 0 where the predictor is not believed."""
+        if self.by_weights:
+            return self.weights.of(self.narrowest) / self.weights.of(whole_choice(self.space.groups))
+        return 0.0 if self.predictor.why else max(0.0, self.predictor.predict(self.narrowest) / self.base)
 
     @property
     def narrowest(self) -> Choice:

@@ -8,11 +8,11 @@ import pytest
 
 from bench.config.target import Budget, load_target
 from bench.errors import CellFailed, InvalidInput
-from bench.search import counted
 from bench.search.asked import Asked, check_measurable, make_goal
-from bench.search.counted import Counter
 from bench.search.groups import Space
 from bench.search.nouns import Group
+from bench.search.prediction import counted
+from bench.search.prediction.counted import Counter
 from bench.types import Conditions
 
 SPACE = Space(groups=(Group(layers=("fc1",), widths=(8, 16), losses=(1.0, 0.0)),), layers=(), fixed={})

@@ -9,15 +9,15 @@ import pytest
 
 from bench.commands.search.answer import explain_missed
 from bench.line.probes.cuts import Shape
-from bench.search.costs import add_up
 from bench.search.goal import Goal
 from bench.search.groups import Space
 from bench.search.nouns import Group, Layer, Side, whole_choice
-from bench.search.predict import by_macs, fit, fit_in_turn
+from bench.search.prediction.costs import add_up
+from bench.search.prediction.predict import by_macs, fit, fit_in_turn
+from bench.search.prediction.table import Grid
 from bench.search.strategies.drawn import SEARCHED
 from bench.search.strategies.interface import Means, Scene, Tried, front, rank
 from bench.search.strategies.known import STRATEGIES
-from bench.search.table import Grid
 
 WIDTHS = (4, 8, 12, 16)
 GROUPS = tuple(

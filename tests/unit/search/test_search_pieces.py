@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.compress.interface import Network
 from bench.compress.recipe import parse_recipe
+from bench.config.suite import Suite
 from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.data.validation import hold_out
@@ -23,13 +24,13 @@ from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.line.probes.board import Board
 from bench.records import PairLaunch
-from bench.search.asked import Asked, check_measurable, settle, take_suite
-from bench.search.board import narrow
-from bench.search.costs import add_up, count_weights
+from bench.search.asked import Asked, check_measurable, find_own, settle, take_suite
 from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
 from bench.search.nouns import keep_text, whole_choice
-from bench.search.table import measure_layers
+from bench.search.prediction.board import narrow
+from bench.search.prediction.costs import add_up, count_weights
+from bench.search.prediction.table import measure_layers
 from bench.types import Artifact
 
 
@@ -81,12 +82,13 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     suite = tmp_path / "s.toml"
     suite.write_text(
         'name = "s"\nmodels = ["lenet5"]\n[search]\ntime = "2m"\nmax_drop = 0.5\nstrategy = "random"\n'
-        'families = ["float16()"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
+        'families = ["float16()"]\nrecipes = ["channels50"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
     )
     asked = Asked(request=Request(target="cpu", suite=str(suite)), max_drop=3.0)
     taken = take_suite(asked, {"max_drop"})
     assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, 0.1, 120.0, "random")
     assert (taken.budgets, taken.families) == (("latency_ms=5", "file_kb=7.5"), ("float16()",))
+    assert taken.recipes == ("channels50",)
     assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
     suite.write_text('name = "s"\nmodels = ["lenet5"]\n[search]\nminimize = "speed"\n')
     with pytest.raises(InvalidInput, match="minimize 'speed'"):
@@ -99,11 +101,24 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
         ({"families": ("",)}, "--family: name steps"),
         ({"families": ("float16()", "float16()")}, "given twice"),
         ({"strategy": "luck"}, "--strategy 'luck'"),
+        ({"recipes": ("halff",)}, "did you mean 'half'"),
+        ({"recipes": ("prune(amount=2)",)}, "amount"),
+        ({"recipes": ("half", "prune(amount=0.5)")}, "--recipe prune.*it is given twice"),
+        ({"recipes": ("nothing",)}, "--recipe nothing: it has no steps"),
     ],
 )
-def test_a_family_or_strategy_that_means_nothing_is_refused(changed, said):
+def test_a_family_strategy_or_recipe_that_means_nothing_is_refused(changed, said):
+    suite = Suite(name="s", models=("lenet5",), recipes={"half": "prune(amount=0.5)", "nothing": ""})
     with pytest.raises(InvalidInput, match=said):
-        settle(Asked(request=Request(target="cpu"), **changed), SimpleNamespace(cells=()))
+        settle(Asked(request=Request(target="cpu"), **changed), SimpleNamespace(cells=(), suite=suite))
+
+
+def test_recipes_of_the_suite_and_steps_are_candidates_as_they_are_written():
+    suite = Suite(name="s", models=("lenet5",), recipes={"half": "prune(amount=0.5)", "unused": "int8"})
+    student = "student(model='lenet5') + distill(epochs=1)"
+    asked = Asked(request=Request(target="cpu"), recipes=("half", student))
+    found = find_own(asked, SimpleNamespace(suite=suite))
+    assert [(one.name, one.text) for one in found] == [("half", "prune(amount=0.5)"), (student, student)]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +251,7 @@ def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: 
             cache=tmp_path / "cache",
             folder=tmp_path,
             progress=silent,
-            expired=lambda: False,
+            late=lambda _: False,
         )
 
     grids = table()

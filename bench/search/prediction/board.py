@@ -18,7 +18,7 @@ from bench.line.probes.board import Board, make_board
 from bench.records import Record
 from bench.search.groups import Space
 from bench.search.nouns import Choice, drop_text, keep_text
-from bench.search.table import VERSION
+from bench.search.prediction.table import VERSION
 from bench.stats import ratio
 from bench.types import Json
 

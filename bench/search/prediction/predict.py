@@ -8,10 +8,10 @@ from math import ceil, prod
 
 import numpy as np
 
-from bench.search.costs import add_up, count_weights
 from bench.search.groups import Space
 from bench.search.nouns import Choice, Costs, Layer, Side, whole_choice
-from bench.search.table import Grid
+from bench.search.prediction.costs import add_up, count_weights
+from bench.search.prediction.table import Grid
 
 Timed = tuple[Choice, float]
 """A choice and what the whole network costs: its latency in ms, or its LUTs."""

@@ -41,28 +41,34 @@ class Grid:
 
 
 def measure_layers(
-    space: Space, board: Board, *, cache: Path, folder: Path, progress: Progress, expired: Callable[[], bool]
+    space: Space, board: Board, *, cache: Path, folder: Path, progress: Progress, late: Callable[[float], bool]
 ) -> Mapping[str, Grid]:
     """Layer -> its times, for all that can be cut out. Layers alike are timed once, and kept for other networks.
 
-    {} where `expired` says so before all are timed. Raises what building and running a file raises.
+    {} as soon as `late` says so, asked before each layer with the share of the cuts that are timed. Raises what building
+    and running a file raises.
     """
     reference = board.build(_write(folder, REFERENCE, REFERENCE_WIDTH, REFERENCE_WIDTH), "")
+    timed = [(layer, *_widths(layer, space)) for layer in space.layers if layer.shape is not None]
+    total, done = sum(len(inputs) * len(outputs) for _, inputs, outputs in timed), 0
     found: dict[str, tuple[tuple[int, ...], tuple[int, ...], Mapping[str, Json]]] = {}
-    timed = [layer for layer in space.layers if layer.shape is not None]
-    for place, layer in enumerate(timed):
-        if expired():
+    for layer, inputs, outputs in timed:
+        if late(done / total):
             return {}
-        progress("latency table", place / len(timed))
-        outputs = _sampled(layer.outputs, space)
-        depthwise = layer.shape is not None and layer.shape.depthwise
-        inputs = (0,) if depthwise else _sampled(layer.inputs, space)
+        progress("latency table", done / total)
         found[layer.name] = inputs, outputs, _entry(layer, inputs, outputs, board, reference, cache, folder)
+        done += len(inputs) * len(outputs)
     reference_ms = float(np.median([entry["reference_ms"] for _, _, entry in found.values()])) if found else 0.0
     return {
         name: Grid(inputs=inputs, outputs=outputs, ms=np.array(entry["ratios"]) * reference_ms)
         for name, (inputs, outputs, entry) in found.items()
     }
+
+
+def _widths(layer: Layer, space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The widths that are run on both sides. A depthwise layer has as many inputs as outputs, which 0 stands for."""
+    depthwise = layer.shape is not None and layer.shape.depthwise
+    return (0,) if depthwise else _sampled(layer.inputs, space), _sampled(layer.outputs, space)
 
 
 def _sampled(side: Side, space: Space) -> tuple[int, ...]:

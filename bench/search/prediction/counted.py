@@ -9,9 +9,9 @@ from bench.compress.recipe import parse_recipe
 from bench.errors import CellFailed
 from bench.line.cell import RunState, make_ready
 from bench.line.plan import PlannedCell
-from bench.search.board import narrow
 from bench.search.groups import Space
 from bench.search.nouns import Choice, whole_choice
+from bench.search.prediction.board import narrow
 from bench.types import Recipe
 
 

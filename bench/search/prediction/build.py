@@ -1,0 +1,96 @@
+"""The predictor of a search: a latency table where there is time for one, checked on random networks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from bench.errors import BoardLost, CellFailed, InvalidInput
+from bench.line.prepare import Setting
+from bench.search.goal import LATENCY, LUTS
+from bench.search.groups import Space
+from bench.search.nouns import whole_choice
+from bench.search.prediction.board import Timer, draw_choices
+from bench.search.prediction.counted import Counter
+from bench.search.prediction.predict import Predictor, Timed, fit_in_turn
+from bench.search.prediction.table import Grid, measure_layers
+
+TABLE_SHARE = 0.4
+"""Of the time that is left when it begins, at most, for the latency table."""
+SURE = 0.1
+"""Of that time, after which the rest of the table is expected to take as long as what is done."""
+INSTEAD = {"table": "the table counts", "macs": "multiply-accumulates take its place"}
+NAMES = {LATENCY: "latency", LUTS: "LUTs"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Builds the predictor of a space. `untrained`: the steps after the narrowing that do not train. `cost`: the column
+    that is predicted, `whole` its figure of the uncompressed network. `time_s`: what the search has left."""
+
+    space: Space
+    timer: Timer | Counter
+    untrained: str
+    cost: str
+    whole: float
+    time_s: float
+    setting: Setting
+    note: Callable[[str], None]
+    clock: Callable[[], float] = time.monotonic
+
+    def build(self) -> Predictor:
+        """By the table, or by multiply-accumulates: each is noted with its error."""
+        grids = self._grids(self.timer) if isinstance(self.timer, Timer) else {}
+        checked = self._check()
+        found = fit_in_turn(self.space, grids, (whole_choice(self.space.groups), self.whole), checked)
+        for one in found:
+            self.note(
+                f"{NAMES[self.cost]} by {one.by}: error {one.median_error:.1%} (median), {one.worst_error:.1%} "
+                f"(worst) on {len(checked)} random networks, each predicted from the others"
+            )
+            if one.why:
+                instead = "whole candidates are measured" if one is found[-1] else INSTEAD[found[-1].by]
+                self.note(f"{one.why}: {instead}")
+        return found[-1]
+
+    def _grids(self, timer: Timer) -> Mapping[str, Grid]:
+        """The latency table; {} where there is none, with a note."""
+        began, most = self.clock(), TABLE_SHARE * self.time_s
+
+        def late(done: float) -> bool:
+            """Whether the table takes too long. `done`: the share of its cuts that are timed."""
+            spent = self.clock() - began
+            return spent > most or (spent > SURE * most and spent > most * done)
+
+        try:
+            found = measure_layers(
+                self.space,
+                timer.board(),
+                cache=self.setting.cache,
+                folder=self.setting.folder,
+                progress=self.setting.progress,
+                late=late,
+            )
+        except BoardLost:
+            raise
+        except (InvalidInput, CellFailed) as error:
+            self.note(f"no latency table: {error}")
+            return {}
+        if not found:
+            self.note(
+                f"no latency table: it would take longer than {most:.0f} s, {TABLE_SHARE:.0%} of the time that is left"
+            )
+        return found
+
+    def _check(self) -> list[Timed]:
+        """Random networks and their costs; [] where they cannot be found."""
+        choices = draw_choices(self.space, self.setting.seed)
+        try:
+            costs = self.timer.networks(self.space, choices, self.untrained, self.whole)
+        except BoardLost:
+            raise
+        except (InvalidInput, CellFailed) as error:
+            self.note(f"no random network was measured: {error}")
+            return []
+        return list(zip(choices, costs, strict=True))
