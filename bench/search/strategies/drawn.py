@@ -10,12 +10,11 @@ import numpy as np
 from bench.errors import Unavailable
 from bench.search.goal import MINIMIZED
 from bench.search.nouns import Choice, Group, whole_choice
-from bench.search.strategies.interface import Ended, Means, Scene, Tried, number, quality_loss
+from bench.search.strategies.interface import OVER, Ended, Means, Scene, Tried, number, quality_loss
 from bench.search.strategies.walk import Walk
 
 MISSES = 50
 """Candidates in a row that are known already, after which the space counts as searched."""
-OVER = "the time is over"
 SEARCHED = f"{MISSES} candidates in a row were known"
 STARTUP = 6
 """Random trials of Optuna before its model decides."""

@@ -13,6 +13,7 @@ from bench.search.prediction.predict import Predictor
 
 Row = Mapping[str, str | float | int | None]
 UNTRUSTED = ("failed", "skipped", "untrusted")
+OVER = "the time is over"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 STEP = 0.8
-"""How much tighter each step is until one fails."""
+"""How much tighter each step is, where nothing else is said."""
 CLOSE = 1.06
 """Two shares whose quotient is below this are not told apart."""
 
@@ -16,12 +16,13 @@ class Walk:
     """Looks for the border between shares that pass and shares that fail.
 
     `tightest`: small shares fail and the smallest that passes is wanted. Otherwise large shares fail, and the largest
-    that passes is wanted, at most `ceiling`.
+    that passes is wanted, at most `ceiling`. `step`: how much tighter the next one is while none fails, or none passes.
     """
 
     tightest: bool
     start: float
     ceiling: float = 1.0
+    step: float = STEP
     passed: list[float] = field(default_factory=list)
     failed: list[float] = field(default_factory=list)
 
@@ -35,7 +36,7 @@ class Walk:
             return self.start
         low, high = self._bounds()
         if low is None:
-            return high * STEP
+            return high * self.step
         return None if high / low < CLOSE else math.sqrt(low * high)
 
     def _bounds(self) -> tuple[float | None, float]:

@@ -15,14 +15,17 @@ from bench.search.nouns import Choice, Costs, whole_choice
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.predict import Predictor, by_macs
 from bench.search.strategies.gaps import Gap, Point, find_gap
-from bench.search.strategies.interface import Ended, Means, Scene, Trial, Tried, number, quality_loss
-from bench.search.strategies.walk import Walk
+from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, number, quality_loss
+from bench.search.strategies.walk import STEP, Walk
 
 TURNS = 40
 """Allocations at most: several can be one choice, which is measured once."""
 LOOSER = (1.0, 0.9, 0.8)
 """Shares of the aim at which candidates are allocated where the table is not believed."""
 FLOAT_BYTES = 4
+FIRST, FAST = 0.6, 0.64
+"""The share of the uncompressed cost that is tried first where quality sets the border, and how much tighter each step is
+until one fails. Trained networks often lose nothing down to a half, and each step there costs a training."""
 WIDE = 10.0
 """Times the limit of quality up to which the front is of interest."""
 
@@ -40,7 +43,7 @@ def search(scene: Scene, means: Means) -> Ended:
     tried, walked, why = [scene.whole], [scene.whole], ""
     for family in scene.families[1:]:
         if not means.time_left(1.0):
-            return Ended(tried=tuple(tried), why="the time is over")
+            return Ended(tried=tuple(tried), why=OVER)
         tried.append(means.trial(whole_choice(scene.space.groups), None, family))
         if tried[-1].counts and (_counts_weights(scene) or _cost(tried[-1]) < _cost(scene.whole)):
             walked.append(tried[-1])
@@ -53,7 +56,7 @@ def search(scene: Scene, means: Means) -> Ended:
             known = len(one.tried)
             why = one.train_longer(means.longer, 1.0)
             tried += one.tried[known:]
-    if scene.goal.minimize:
+    if scene.goal.minimize and why != OVER:
         best = min(walks, key=lambda one: one.best)
         known = len(best.tried)
         why = best.fill_front(means.longer or means.trial) or why
@@ -106,7 +109,7 @@ class _Walked:
                 continue
             if choice not in known:
                 if not self.means.time_left(part):
-                    return "the time is over"
+                    return OVER
                 known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
                 self.tried.append(known[choice])
             one = known[choice]
@@ -121,7 +124,7 @@ class _Walked:
         """From the border on, where quality sets it; else the widths at the border once more, which resources set."""
         passed = self.walk.passed
         if self.walk.tightest:
-            self.walk = Walk(tightest=True, start=self.walk.start, passed=passed)
+            self.walk = replace(self.walk, passed=passed, failed=[], step=STEP)
         elif passed:
             self.walk = Walk(tightest=False, start=max(passed), ceiling=max(passed))
         return self.go_on(trial, part)
@@ -138,7 +141,7 @@ class _Walked:
                 closed.add(gap)
                 continue
             if not self.means.time_left(1.0):
-                return "the time is over"
+                return OVER
             self.tried.append(trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family))
             self.aimed.append((share, self.tried[-1]))
         return why
@@ -173,7 +176,7 @@ class _Axis:
         """From the limits where they say where the border is, else from the uncompressed network."""
         limits = self.goal.limits
         if self.goal.minimize:
-            return Walk(tightest=True, start=0.8)
+            return Walk(tightest=True, start=FIRST, step=FAST)
         ceiling = 1.0
         if self.by_weights and "file_kb" in limits:
             ceiling = limits["file_kb"] * 1e3 / (number(self.whole.row, "file_bytes") or math.inf)

@@ -110,7 +110,7 @@ def test_without_a_budget_the_fastest_within_the_drop_is_found():
 def test_a_first_figure_that_is_far_off_does_not_end_the_search():
     """A neighbour made the first candidate look nearly as slow as the uncompressed network, and spoilt the table's check.
     Each cut layer took ten times as long to call as to run."""
-    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    goal = Goal(quality={"accuracy_drop_pp": 6.5}, minimize="latency")
     called = {name: replace(grid, ms=grid.ms + 30.0) for name, grid in GRIDS.items()}
     poor = fit(SPACE, called, (WHOLE, truth(WHOLE)), [((0, 0), 9.0), ((1, 2), 2.0), ((2, 1), 7.0)])
     assert poor.why
@@ -129,7 +129,10 @@ def test_a_first_figure_that_is_far_off_does_not_end_the_search():
 def test_time_that_is_left_is_trained_with_from_the_border_on():
     goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
     short, ended = searched(goal), searched(goal, longer=longer(goal))
-    assert [one.choice for one in ended.tried[: len(short.tried)]] == [one.choice for one in short.tried]
+    first = [one.choice for one in ended.tried if not one.recipe.endswith("longer")]
+    assert (
+        [one.choice for one in ended.tried[: len(first)]] == first == [one.choice for one in short.tried[: len(first)]]
+    )
     best = rank(ended.tried, goal)[0]
     assert best.recipe.endswith("longer")
     assert best.cost < rank(short.tried, goal)[0].cost
