@@ -58,7 +58,13 @@ def ask(folder: Path) -> Asked:
         batch=(1,),
         threads=(1,),
     )
-    return Asked(request=request, budgets=("file_kb=5.4",), max_drop=60.0, then="finetune(epochs=1)")
+    return Asked(
+        request=request,
+        budgets=("file_kb=5.4",),
+        max_drop=60.0,
+        then="finetune(epochs=1)",
+        recipes=("prune(amount=0.3)",),
+    )
 
 
 def search_until_killed(folder: Path) -> None:
@@ -98,6 +104,7 @@ def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_net
         done = search_best(asked, results=results, url=None, resume=True, cache=cache, watch=watch)
     winner = done.answer["winner"]
     assert winner["recipe"].startswith("widths(keep=(")
+    assert done.answer["trials"][1]["recipe"] == "prune(amount=0.3)"
     assert winner["file_bytes"] <= 5400 < done.answer["finals"][0]["file_bytes"]
     assert {Path(file).name for file in done.answer["files"]} == {"winner.onnx", "recipe.txt", "search.html"}
     page = next(Path(file) for file in done.answer["files"] if file.endswith(".html")).read_text()
@@ -119,7 +126,10 @@ def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_
     write_quarters(tmp_path)
     asked = ask(tmp_path)
     asked = replace(
-        asked, request=replace(asked.request, backends=("pytorch", "ort")), families=("share(clusters=16)",)
+        asked,
+        request=replace(asked.request, backends=("pytorch", "ort")),
+        families=("share(clusters=16)",),
+        recipes=(),
     )
     said, results, cache = io.StringIO(), tmp_path / "results", tmp_path / "cache"
 

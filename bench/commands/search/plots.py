@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 560, 300
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 14, 44
+LEFT, RIGHT, TOP, BOTTOM = 80, 16, 14, 44
 ROOM = 0.06
 """Of the span, left free at both ends."""
 
@@ -56,7 +56,7 @@ class Span:
         step = next(step * part for part in (1, 0.5, 0.25, 0.2, 0.1) if (self.high - self.low) / (step * part) >= 4)
         first = math.ceil(self.low / step)
         places = (step * number for number in range(first, math.floor(self.high / step) + 1))
-        return tuple((self.at(value), f"{round(value, 12):.4g}") for value in places)
+        return tuple((self.at(value), f"{round(value, 12):.10g}") for value in places)
 
 
 def span(values: Sequence[float], first: float, last: float) -> Span:

@@ -9,6 +9,7 @@ from test_search_loop import SPACE, searched
 
 from bench.commands.search.answer import say
 from bench.commands.search.page import render_page
+from bench.commands.search.plots import span
 from bench.search.found import Finals, Found
 from bench.search.goal import Goal
 from bench.search.strategies.interface import rank
@@ -65,6 +66,26 @@ def test_the_layers_of_a_branch_that_went_have_no_outputs(tmp_path):
     )
     text = render_page(gone, say(gone))
     assert text.count("0 of 16 outputs</span>") == 2
+
+
+def test_a_winner_that_is_a_recipe_as_it_was_written_has_no_widths_to_draw(tmp_path):
+    kept = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    whole, winner = kept.finals.tried
+    own = replace(winner, choice=None, recipe="student(model='lenet5')")
+    text = render_page(written := replace(kept, finals=replace(kept.finals, tried=(whole, own))), say(written))
+    assert "Winner: student(model=&#39;lenet5&#39;)" in text
+    assert "outputs</span>" not in text
+
+
+def test_ticks_of_large_counts_are_written_out():
+    assert [text for _, text in span([8000.0, 48000.0], 0, 100).ticks()] == [
+        "10000",
+        "20000",
+        "30000",
+        "40000",
+        "50000",
+    ]
+    assert "0.0225" in [text for _, text in span([0.0205, 0.024], 0, 100).ticks()]
 
 
 def test_a_search_without_an_answer_has_a_page_too(tmp_path):
