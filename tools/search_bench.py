@@ -115,6 +115,12 @@ def _shorten(options: argparse.Namespace, folder: Path) -> str:
 
 def _pool(images: NDArray[Any], side: int) -> NDArray[Any]:
     """Images (samples, channels, height, width) by means of blocks of `side` x `side` pixels; what is over is cut off."""
+    if side == 1:
+        return images
+    if images.ndim != 4 or min(images.shape[2:]) < side:
+        raise InvalidInput(
+            f"--pool {side}: samples of shape {images.shape[1:]} are not images of that many pixels a side"
+        )
     height, width = (size // side for size in images.shape[2:])
     cut = images[:, :, : height * side, : width * side]
     blocks = cut.reshape(*images.shape[:2], height, side, width, side)

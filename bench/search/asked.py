@@ -156,14 +156,18 @@ def settle(asked: Asked, plan: Plan) -> Asked:
 
 
 def find_own(asked: Asked, plan: Plan) -> list[Recipe]:
-    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, and for one given
-    twice."""
-    if not asked.recipes:
-        return []
-    found = find_recipes(replace(asked.request, recipes=asked.recipes), plan.suite)[1:]
-    for place, one in enumerate(found):
-        if not one.steps or one.steps in [other.steps for other in found[:place]]:
-            raise InvalidInput(f"--recipe {one.name}: {'it is given twice' if one.steps else 'it has no steps'}")
+    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, for one given twice or as
+    a family too, and for one without steps, which is the uncompressed network."""
+    known = {parse_recipe("--family", text).steps: "is a --family too" for text in asked.families}
+    found = []
+    for text in asked.recipes:
+        named = find_recipes(replace(asked.request, recipes=(text,)), plan.suite)[1:]
+        if not (named and named[0].steps):
+            raise InvalidInput(f"--recipe {text}: it has no steps; the uncompressed network is always measured")
+        if named[0].steps in known:
+            raise InvalidInput(f"--recipe {text}: it {known[named[0].steps]}")
+        known[named[0].steps] = "is given twice"
+        found += named
     return found
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
+from bench.config.suite import BASELINE
 from bench.errors import BoardLost, CellFailed, InvalidInput, Unsupported
 from bench.line.plan import Plan, PlannedCell
 from bench.records import Record
@@ -17,8 +18,8 @@ from bench.search.strategies.interface import Tried, number
 
 SHARE = 0.25
 """Of the search's time, from the end of the first one on, after which no further backend is tried."""
-CANDIDATE = "widths-"
-"""How the names of candidates begin; those of families of the uncompressed network begin otherwise."""
+CANDIDATE, FAMILY = "widths-", "family-"
+"""How the names of candidates begin, and those of families of the uncompressed network, which every backend runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,7 @@ def find_usable(asked: Asked, plan: Plan, note: Callable[[str], None]) -> tuple[
 
 def keep_begun(plan: Plan, records: Sequence[Record], note: Callable[[str], None]) -> Plan:
     """The plan with the backend of the candidates that are stored, of a search that is continued; else as it is."""
-    begun = {one.backend for one in records if one.recipe.startswith(CANDIDATE)}
+    begun = {one.backend for one in records if one.recipe != BASELINE and not one.recipe.startswith(FAMILY)}
     cells = tuple(cell for cell in plan.cells if cell.backend.title in begun)
     if not cells or len(plan.cells) == 1:
         return plan

@@ -21,7 +21,7 @@ from bench.line.run import Surroundings, begin, make_setting, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record, Run
 from bench.search.asked import Asked, find_own, settle, trains
-from bench.search.backends import CANDIDATE, SHARE, choose, find_usable, keep_begun, split
+from bench.search.backends import CANDIDATE, FAMILY, SHARE, choose, find_usable, keep_begun, split
 from bench.search.found import Finals, Found
 from bench.search.goal import UNITS, Goal
 from bench.search.groups import Space, read_space
@@ -32,9 +32,10 @@ from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
-from bench.search.strategies.interface import Means, Scene, Trial, Tried, rank
+from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.trials_elsewhere import open_workers, send
+from bench.types import Step
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
@@ -107,7 +108,7 @@ class _Searching:
     ) -> None:
         self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
         self.reaches, self.run_id, self.client = reaches, run_id, client
-        self.started, self.longest_s, self.whole_s = clock(), 0.0, 0.0
+        self.started, self.longest_s, self.own_s, self.whole_s = clock(), 0.0, 0.0, 0.0
         self.whole: Tried | None = None
         self.tried: list[Tried] = []
         self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
@@ -118,7 +119,7 @@ class _Searching:
         found = [self._measure_whole()]
         families = [family for family in self.asked.families if found[0].counts and not trains(family)]
         for place, family in enumerate(families, 1):
-            record = self._candidate(f"family-{place}", family)
+            record = self._candidate(f"{FAMILY}{place}", family)
             tried = replace(judge(record, self._base(), self.goal), family=family)
             found += [tried] if tried.fits_quality else []
         return min(found, key=lambda one: one.cost or math.inf)
@@ -126,6 +127,40 @@ class _Searching:
     def find(self) -> Found:
         """All stages."""
         whole = self._measure_whole()
+        space, timer = self._look()
+        whole = replace(whole, choice=whole_choice(space.groups))
+        self.tried = [whole]
+        own = tuple(self._try_recipes())
+        late = not self._time_left(1.0)
+        predictor = None if late or self.asked.strategy not in BY_TABLE else self._predict(space, timer, whole)
+        scene = Scene(
+            space=space,
+            predictor=predictor,
+            goal=self.goal,
+            whole=whole,
+            own=own,
+            families=("", *self.asked.families),
+            seed=self.plan.suite.seed,
+        )
+        ended = Ended(tried=(whole,), why=OVER)
+        if not late:
+            ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
+        ended = replace(ended, tried=(whole, *own, *ended.tried[1:]))
+        ranked = tuple(rank(ended.tried, self.goal))
+        finals = self._finals(ranked) if ranked else None
+        return Found(
+            run_id=self.run_id,
+            goal=self.goal,
+            space=space,
+            predictor=predictor,
+            ended=ended,
+            ranked=ranked,
+            finals=finals,
+            backend=self.state.plan.cells[0].backend.title,
+        )
+
+    def _look(self) -> tuple[Space, Timer | Counter]:
+        """What can be narrowed, and what says the cost of it."""
         cell, setting = self.state.plan.cells[0], self.state.setting
         network, context = open_network(
             cell.model,
@@ -146,32 +181,7 @@ class _Searching:
             if prepared.bench is None
             else Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
         )
-        whole = replace(whole, choice=whole_choice(space.groups))
-        self.tried = [whole]
-        own = self._try_recipes()
-        predictor = self._predict(space, timer, whole) if self.asked.strategy in BY_TABLE else None
-        scene = Scene(
-            space=space,
-            predictor=predictor,
-            goal=self.goal,
-            whole=whole,
-            families=("", *self.asked.families),
-            seed=self.plan.suite.seed,
-        )
-        ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
-        ended = replace(ended, tried=(whole, *own, *ended.tried[1:]))
-        ranked = tuple(rank(ended.tried, self.goal))
-        finals = self._finals(ranked) if ranked else None
-        return Found(
-            run_id=self.run_id,
-            goal=self.goal,
-            space=space,
-            predictor=predictor,
-            ended=ended,
-            ranked=ranked,
-            finals=finals,
-            backend=cell.backend.title,
-        )
+        return space, timer
 
     def _predict(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
         return Builder(
@@ -231,7 +241,9 @@ class _Searching:
     def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
+        began = self.clock()
         tried = self._measure(f"{CANDIDATE}{len(self.tried)}", text)
+        self.longest_s = max(self.longest_s, self.clock() - began)
         self.tried[-1] = replace(tried, choice=choice, predicted=predicted, family=family)
         return self.tried[-1]
 
@@ -239,19 +251,19 @@ class _Searching:
         """Those that are candidates as they are written."""
         found = []
         for recipe in find_own(self.asked, self.plan):
-            if self._time_left(1.0):
-                found.append(self._measure(recipe.name, recipe.text))
-            else:
-                self.note(f"recipe {recipe.name} is not tried: the time is over")
+            began = self.clock()
+            if not self._time_left(1.0, self.own_s):
+                self.note(f"recipe {recipe.name} is not tried: {OVER}")
+                continue
+            found.append(self._measure(recipe.name, recipe.text))
+            self.own_s = max(self.own_s, self.clock() - began)
         return found
 
     def _measure(self, name: str, text: str) -> Tried:
         """A candidate, which joins those that were tried."""
-        began = self.clock()
         judged = judge(self._candidate(name, text), self._base(), self.goal)
         tried = replace(judged, recipe=text, at_s=self.clock() - self.started)
         self.tried.append(tried)
-        self.longest_s = max(self.longest_s, self.clock() - began)
         return tried
 
     def _base(self) -> Record:
@@ -277,17 +289,24 @@ class _Searching:
     def _spent(self) -> float:
         return self.clock() - self.started
 
-    def _time_left(self, part: float) -> bool:
-        """Whether one more trial is expected to end in that part of the time, and the finalists after all of it."""
-        left = self.asked.time_s - RESERVE * self.longest_s - self.whole_s
-        return self._spent() + self.longest_s < part * left
+    def _time_left(self, part: float, longest_s: float | None = None) -> bool:
+        """Whether one more trial is expected to end in that part of the time, and the finalists after all of it.
+
+        `longest_s`: how long that trial may take; as the longest by a strategy, where nothing is said.
+        """
+        left = self.asked.time_s - RESERVE * max(self.longest_s, self.own_s) - self.whole_s
+        return self._spent() + (self.longest_s if longest_s is None else longest_s) < part * left
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:
         """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
         begun = replace(self.asked.begin(begin(self.asked.request)), suite=FINALISTS)
         self.around.store.begin_run(begun)
         base = self.plan.cells[0]
-        finalists = [one for one in ranked if one.recipe][:2] if ranked[0].recipe else []
+        different: dict[tuple[Step, ...], Tried] = {}  # a recipe as it is written may be what the search found too
+        for one in ranked:
+            different.setdefault(parse_recipe("finalist", one.recipe).steps, one)
+        finalists = [*different.values()][:2] if ranked[0].recipe else []
+        finalists = [one for one in finalists if one.recipe]
         named = zip(("winner", "runner-up"), finalists, strict=False)
         cells = [plan_recipe(self.plan, base, parse_recipe(name, one.recipe)) for name, one in named]
         state = self._state(self.plan, begun.run_id, [base, *cells])

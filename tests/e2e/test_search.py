@@ -120,6 +120,19 @@ def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_net
     assert "random networks, each predicted from the others" in said.getvalue()
 
 
+def test_without_time_for_a_recipe_it_is_said_and_no_table_is_begun(tmp_path: Path, monkeypatch):
+    hurry(monkeypatch)
+    write_quarters(tmp_path)
+    asked, said = replace(ask(tmp_path), time_s=0.001), io.StringIO()
+    with watching(said) as watch:
+        done = search_best(
+            asked, results=tmp_path / "results", url=None, resume=False, cache=tmp_path / "cache", watch=watch
+        )
+    assert "recipe prune(amount=0.3) is not tried: the time is over" in said.getvalue()
+    assert (done.answer["ended"], done.answer["predictor"], len(done.answer["trials"])) == ("the time is over", None, 1)
+    assert "random networks" not in said.getvalue()
+
+
 @pytest.mark.slow
 def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_c_with_the_same(tmp_path, monkeypatch):
     hurry(monkeypatch)
@@ -129,12 +142,11 @@ def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_
         asked,
         request=replace(asked.request, backends=("pytorch", "ort")),
         families=("share(clusters=16)",),
-        recipes=(),
     )
     said, results, cache = io.StringIO(), tmp_path / "results", tmp_path / "cache"
 
     def interrupt(record: Record, _done: int, _total: int) -> None:
-        if record.recipe == "widths-1":
+        if record.recipe.startswith("widths"):
             raise KeyboardInterrupt
 
     with watching(said) as watch, pytest.raises(KeyboardInterrupt):
@@ -143,7 +155,7 @@ def test_a_search_of_several_backends_continues_with_one_of_them_and_after_ctrl_
     with Store.open(results / "pressbench.db") as store:
         (run,) = store.runs()
         before = store.records(run.run_id)
-    assert {(one.backend, one.recipe) for one in before if not one.recipe.startswith("widths")} == {
+    assert {(one.backend, one.recipe) for one in before if not one.recipe.startswith(("widths", "prune"))} == {
         (backend, recipe) for backend in ("pytorch", "ort") for recipe in ("baseline", "family-1")
     }
     (chosen,) = {one.backend for one in before if one.recipe.startswith("widths")}

@@ -56,13 +56,10 @@ class Builder:
 
     def _grids(self, timer: Timer) -> Mapping[str, Grid]:
         """The latency table; {} where there is none, with a note."""
-        began, most = self.clock(), TABLE_SHARE * self.time_s
-
-        def late(done: float) -> bool:
-            """Whether the table takes too long. `done`: the share of its cuts that are timed."""
-            spent = self.clock() - began
-            return spent > most or (spent > SURE * most and spent > most * done)
-
+        if all(layer.shape is None for layer in self.space.layers):
+            self.note("no latency table: no layer of this network can be cut out")
+            return {}
+        most = TABLE_SHARE * self.time_s
         try:
             found = measure_layers(
                 self.space,
@@ -70,7 +67,7 @@ class Builder:
                 cache=self.setting.cache,
                 folder=self.setting.folder,
                 progress=self.setting.progress,
-                late=late,
+                late=expect_late(most, self.clock),
             )
         except BoardLost:
             raise
@@ -94,3 +91,22 @@ class Builder:
             self.note(f"no random network was measured: {error}")
             return []
         return list(zip(choices, costs, strict=True))
+
+
+def expect_late(most_s: float, clock: Callable[[], float]) -> Callable[[float], bool]:
+    """Whether something takes longer than `most_s` seconds, or will: asked with the share that is done, 0 to 1.
+
+    From a tenth of the time on the rest is expected to go as fast as what was done since it was first asked.
+    """
+    began = clock()
+    first: tuple[float, float] | None = None
+
+    def late(done: float) -> bool:
+        nonlocal first
+        now = clock()
+        first = first or (now, done)
+        since, known = now - first[0], done - first[1]
+        whole = now - began + since * (1 - done) / known if known > 0 else 0.0
+        return now - began > most_s or (since > SURE * most_s and whole > most_s)
+
+    return late

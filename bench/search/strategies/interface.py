@@ -85,12 +85,14 @@ class Scene:
     """What a strategy searches in. `families`: steps that may end a candidate, the first "" (none).
 
     `predictor`: None for a strategy that does not ask for one. `whole`: the uncompressed network.
+    `own`: recipes that were tried as they are written.
     """
 
     space: Space
     predictor: Predictor | None
     goal: Goal
     whole: Tried
+    own: tuple[Tried, ...] = ()
     families: tuple[str, ...] = ("",)
     seed: int = 0
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from bench.errors import CellFailed
 from bench.search.allocate import Limit, allocate
 from bench.search.goal import MINIMIZED, UNITS
 from bench.search.nouns import Choice, Costs, whole_choice
@@ -86,16 +87,19 @@ class _Walked:
     def __init__(self, scene: Scene, whole: Tried, means: Means) -> None:
         self.axis, self.means = _Axis(scene, whole), means
         self.walk = self.axis.walk()
-        self.tried = [whole]
-        self.aimed = [(1.0, whole)]
+        self.tried, self.latest, self.own = [whole], [whole], scene.own
+        self.aimed: dict[Choice | None, list[float]] = {whole.choice: [1.0]}
 
     @property
     def best(self) -> float:
-        """The least cost that keeps every limit."""
-        return min((_cost(one) for one in self.tried if one.counts and not one.over), default=math.inf)
+        """The least of what is minimized, else of the cost, that keeps every limit."""
+        column = MINIMIZED.get(self.axis.goal.minimize, self.axis.goal.cost)
+        kept = (number(one.row, column) for one in self.tried if one.counts and not one.over)
+        return min((value for value in kept if value is not None), default=math.inf)
 
     def go_on(self, trial: Trial, part: float) -> str:
         """Tries candidates until the border is known, and says why it ended."""
+        self.latest = self.tried[:1]
         known: dict[Choice, Tried] = {whole_choice(self.axis.space.groups): self.tried[0]}
         for _ in range(TURNS):
             share = self.walk.next()
@@ -112,8 +116,9 @@ class _Walked:
                     return OVER
                 known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
                 self.tried.append(known[choice])
+                self.latest.append(known[choice])
             one = known[choice]
-            self.aimed.append((share, one))
+            self.aimed.setdefault(choice, []).append(share)
             passes = one.fits_quality if self.walk.tightest else one.fits_resources
             if passes and self.walk.tightest and choice == self.axis.narrowest:
                 return "the narrowest widths keep the limit"
@@ -132,29 +137,38 @@ class _Walked:
     def fill_front(self, trial: Trial) -> str:
         """Tries candidates between neighbours of the front, and says why it ended; "" where nothing is unknown."""
         closed: set[Gap] = set()
+        filled: set[Choice | None] = {one.choice for one in self.latest}
         why = ""
         while (gap := find_gap(self._points(), closed)) is not None:
             why = "the front is known"
-            share = sum(gap) / 2
-            choice = self.axis.choose(share, self.tried, self.means)
-            if choice is None or any(one.choice == choice for one in self.tried):
-                closed.add(gap)
-                continue
             if not self.means.time_left(1.0):
                 return OVER
-            self.tried.append(trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family))
-            self.aimed.append((share, self.tried[-1]))
+            share = sum(gap) / 2
+            try:
+                choice = self.axis.choose(share, self.tried, self.means)
+            except CellFailed:  # the solver found nothing in time: the front is as good as it is
+                choice = None
+            if choice is None or choice in filled:
+                closed.add(gap)
+            else:
+                filled.add(choice)
+                self.tried.append(trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family))
+            self.aimed.setdefault(self.axis.narrowest if choice is None else choice, []).append(share)
         return why
 
     def _points(self) -> list[Point]:
         """What was tried, and the narrowest widths, of which no more is known than what they cost."""
         most = WIDE * max(self.axis.goal.quality.values(), default=0.0)
+        if not most:
+            return []
         least = self.axis.least
-        points = [Point(share=least, cost=least, loss=1.0)]
-        for share, one in self.aimed:
-            if one.counts and most > 0:
+        points = [Point(low=least, high=max(self.aimed.get(self.axis.narrowest, [least])), cost=least, loss=1.0)]
+        for one in (*self.tried, *self.own):
+            cost = self.axis.minimized(one)
+            if one.counts and math.isfinite(cost):
+                shares = self.aimed.get(one.choice, [cost])
                 loss = max(0.0, quality_loss(one)) / most
-                points.append(Point(share=share, cost=self.axis.minimized(one), loss=loss))
+                points.append(Point(low=min(shares), high=max(shares), cost=cost, loss=loss))
         return points
 
 
@@ -190,7 +204,11 @@ class _Axis:
         return self._corrected(tried).predict(choice)
 
     def _corrected(self, tried: Sequence[Tried]) -> Predictor:
-        seen = [(one.choice, one.cost) for one in tried[1:] if one.choice and one.counts and one.cost is not None]
+        seen = [
+            (one.choice, one.cost)
+            for one in tried[1:]
+            if one.choice is not None and one.counts and one.cost is not None
+        ]
         return self.predictor.corrected(seen)
 
     def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:

@@ -82,6 +82,8 @@ def test_a_search_is_continued_on_the_backend_that_has_candidates():
     said: list[str] = []
     begun = keep_begun(plan, [*tried, SimpleNamespace(backend="litert", recipe="widths-1")], said.append)
     assert begun.cells == (cells[1],)
+    own = SimpleNamespace(backend="litert", recipe="channels50")
+    assert keep_begun(plan, [*tried, own], lambda _: None).cells == (cells[1],)
     assert said == ["--resume: the search continues on backend litert, which has candidates"]
 
 

@@ -73,7 +73,7 @@ def longer(goal):
     return trial
 
 
-def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",), **more):
+def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",), own=(), **more):
     checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
     predictor = predictor or fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
     left = iter([True] * trials)
@@ -84,7 +84,13 @@ def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="w
     )
     means = replace(means, **more)
     scene = Scene(
-        space=SPACE, predictor=predictor, goal=goal, whole=measured(WHOLE, None, goal), families=families, seed=1
+        space=SPACE,
+        predictor=predictor,
+        goal=goal,
+        whole=measured(WHOLE, None, goal),
+        own=own,
+        families=families,
+        seed=1,
     )
     return STRATEGIES[strategy](scene, means)
 

@@ -104,6 +104,9 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
         ({"recipes": ("halff",)}, "did you mean 'half'"),
         ({"recipes": ("prune(amount=2)",)}, "amount"),
         ({"recipes": ("half", "prune(amount=0.5)")}, "--recipe prune.*it is given twice"),
+        ({"recipes": ("half", "half")}, "--recipe half: it is given twice"),
+        ({"recipes": ("half",), "families": ("prune(amount=0.5)",)}, "--recipe half: it is a --family too"),
+        ({"recipes": ("baseline",)}, "--recipe baseline: it has no steps"),
         ({"recipes": ("nothing",)}, "--recipe nothing: it has no steps"),
     ],
 )

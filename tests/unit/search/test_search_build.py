@@ -1,0 +1,87 @@
+"""When a latency table is given up, and what is said then."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+from test_search_loop import GRIDS, SPACE, WHOLE, truth
+
+from bench.search.goal import LATENCY
+from bench.search.prediction import build
+from bench.search.prediction.board import Timer
+from bench.search.prediction.build import Builder, expect_late
+
+
+class Clock:
+    """Seconds that the test sets."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.mark.parametrize(
+    ("asked", "late"),
+    [
+        ([(0.0, 0.0), (2.0, 0.1), (10.0, 0.5)], [False, False, False]),  # as fast as it must be
+        ([(0.0, 0.0), (0.9, 0.001), (2.1, 0.05)], [False, False, True]),  # after a tenth of the time: 40 s in all
+        ([(9.0, 0.0), (9.5, 0.1), (10.5, 0.4)], [False, False, False]),  # the reference took long, layers do not
+        ([(9.0, 0.0), (12.0, 0.1)], [False, True]),
+        ([(0.0, 0.0), (20.1, 0.99)], [False, True]),
+    ],
+)
+def test_what_will_take_too_long_is_known_after_a_tenth_of_its_time(asked, late):
+    clock = Clock()
+    expected = expect_late(20.0, clock)
+    found = []
+    for clock.now, done in asked:
+        found.append(expected(done))
+    assert found == late
+
+
+def built(monkeypatch, measure, space=SPACE):
+    """What is noted, and the predictor, of a timer that is right."""
+    noted: list[str] = []
+
+    class Right(Timer):
+        def __init__(self):
+            pass
+
+        def board(self):
+            return None
+
+        def networks(self, space, choices, untrained, whole_ms):
+            return [truth(choice) for choice in choices]
+
+    monkeypatch.setattr(build, "measure_layers", measure)
+    setting = SimpleNamespace(cache=None, folder=None, progress=lambda *_: None, seed=1)
+    builder = Builder(
+        space=space,
+        timer=Right(),
+        untrained="",
+        cost=LATENCY,
+        whole=truth(WHOLE),
+        time_s=100.0,
+        setting=setting,
+        note=noted.append,
+        clock=Clock(),
+    )
+    return builder.build(), noted
+
+
+def test_the_table_is_taken_where_it_is_right_and_its_error_is_noted(monkeypatch):
+    found, noted = built(monkeypatch, lambda *_, late, **__: {} if late(0.0) else GRIDS)
+    assert (found.by, found.why) == ("table", "")
+    assert [one for one in noted if "latency by table: error 0.0% (median)" in one]
+
+
+def test_a_table_that_is_given_up_and_one_that_cannot_be_are_said_and_not_in_the_same_words(monkeypatch):
+    found, noted = built(monkeypatch, lambda *_, **__: {})
+    assert found.by == "macs"
+    assert noted[0] == "no latency table: it would take longer than 40 s, 40% of the time that is left"
+    whole = replace(SPACE, layers=tuple(replace(layer, shape=None) for layer in SPACE.layers))
+    _, noted = built(monkeypatch, lambda *_, **__: pytest.fail("nothing can be timed"), whole)
+    assert noted[0] == "no latency table: no layer of this network can be cut out"
