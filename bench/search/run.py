@@ -1,46 +1,24 @@
-"""A whole search: the uncompressed network, the table, the trials on a validation split, then the finalists, once."""
+"""A whole search: its run in the store, the backends, then all stages on one of them."""
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from functools import partial
 
-from bench.compress.pipeline import open_network
-from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost, Unavailable
-from bench.line.cell import BOARD_LOST, RunState, make_ready
-from bench.line.measure import measure_pairs
-from bench.line.options import find_width_step
-from bench.line.plan import Plan, PlannedCell, plan_recipe
-from bench.line.run import Surroundings, begin, make_setting, now, plan_run
+from bench.errors import Unavailable
+from bench.line.run import Surroundings, begin, now, plan_run
 from bench.reach.open import Reaches
-from bench.records import PairLaunch, Record, Run
-from bench.search.asked import Asked, find_own, settle, trains
-from bench.search.backends import CANDIDATE, FAMILY, SHARE, choose, find_usable, keep_begun, split
-from bench.search.found import Finals, Found
-from bench.search.goal import UNITS, Goal
-from bench.search.groups import Space, read_space
-from bench.search.judge import check_figures, judge
-from bench.search.nouns import Choice, whole_choice
+from bench.records import Run
+from bench.search.asked import Asked, settle
+from bench.search.backends import SHARE, choose, find_usable, keep_begun, split
+from bench.search.found import Found
 from bench.search.plans import for_trials, with_limits
-from bench.search.prediction.board import Timer, narrow
-from bench.search.prediction.build import Builder
-from bench.search.prediction.counted import Counter
-from bench.search.prediction.predict import Predictor
-from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
-from bench.search.strategies.known import BY_TABLE, STRATEGIES
-from bench.search.trials_elsewhere import open_workers, send
-from bench.types import Step
-
-FINALISTS = "search finalists"
-"""The suite of the finalists' run in the store."""
-RESERVE = 3.0
-"""Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took."""
+from bench.search.searching import Searching
+from bench.search.trials_elsewhere import open_workers
+from bench.store import Store
 
 
 def find_best(
@@ -68,10 +46,19 @@ def find_best(
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
-        searches = [
-            _Searching(settled, one, trials, goal, around, reaches, begun.run_id, records, note, clock, client)
-            for one, trials in parts
-        ]
+        on = partial(
+            Searching,
+            asked=settled,
+            goal=goal,
+            around=around,
+            reaches=reaches,
+            run_id=begun.run_id,
+            records=records,
+            note=note,
+            clock=clock,
+            client=client,
+        )
+        searches = [on(plan=one, trials=trials) for one, trials in parts]
         searching = searches[0]
         try:
             named = [(one.plan.cells[0].backend.title, one) for one in searches]
@@ -80,247 +67,13 @@ def find_best(
             found = replace(searching.find(), backends=backends)
         except BaseException:
             searching.say_best()
-            with suppress(
-                Unavailable
-            ):  # a store that cannot take it: a run whose process is gone is interrupted anyway
-                around.store.finish_run(begun.run_id, "interrupted", now())
+            _interrupt(around.store, begun.run_id)
             raise
         around.store.finish_run(begun.run_id, "finished", now())
     return found
 
 
-class _Searching:
-    """One search: its clock, its trials so far, and the stages in order."""
-
-    def __init__(
-        self,
-        asked: Asked,
-        plan: Plan,
-        trials: Plan,
-        goal: Goal,
-        around: Surroundings,
-        reaches: Reaches,
-        run_id: str,
-        records: Sequence[Record],
-        note: Callable[[str], None],
-        clock: Callable[[], float],
-        client: Any,
-    ) -> None:
-        self.asked, self.plan, self.goal, self.around, self.note, self.clock = asked, plan, goal, around, note, clock
-        self.reaches, self.run_id, self.client = reaches, run_id, client
-        self.started, self.longest_s, self.own_s, self.whole_s = clock(), 0.0, 0.0, 0.0
-        self.whole: Tried | None = None
-        self.tried: list[Tried] = []
-        self.stored = {record.key: record for record in records if not record.facts.get(BOARD_LOST)}
-        self.state = self._state(trials, run_id, trials=True)
-
-    def try_whole(self) -> Tried:
-        """The uncompressed network, or the family of it that costs least; only families that do not train."""
-        found = [self._measure_whole()]
-        families = [family for family in self.asked.families if found[0].counts and not trains(family)]
-        for place, family in enumerate(families, 1):
-            record = self._candidate(f"{FAMILY}{place}", family)
-            tried = replace(judge(record, self._base(), self.goal), family=family)
-            found += [tried] if tried.fits_quality else []
-        return min(found, key=lambda one: one.cost or math.inf)
-
-    def find(self) -> Found:
-        """All stages."""
-        whole = self._measure_whole()
-        space, timer = self._look()
-        whole = replace(whole, choice=whole_choice(space.groups))
-        self.tried = [whole]
-        own = tuple(self._try_recipes())
-        late = not self._time_left(1.0)
-        predictor = None if late or self.asked.strategy not in BY_TABLE else self._predict(space, timer, whole)
-        scene = Scene(
-            space=space,
-            predictor=predictor,
-            goal=self.goal,
-            whole=whole,
-            own=own,
-            families=("", *self.asked.families),
-            seed=self.plan.suite.seed,
-        )
-        ended = Ended(tried=(whole,), why=OVER)
-        if not late:
-            ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
-        ended = replace(ended, tried=(whole, *own, *ended.tried[1:]))
-        ranked = tuple(rank(ended.tried, self.goal))
-        finals = self._finals(ranked) if ranked else None
-        return Found(
-            run_id=self.run_id,
-            goal=self.goal,
-            space=space,
-            predictor=predictor,
-            ended=ended,
-            ranked=ranked,
-            finals=finals,
-            backend=self.state.plan.cells[0].backend.title,
-        )
-
-    def _look(self) -> tuple[Space, Timer | Counter]:
-        """What can be narrowed, and what says the cost of it."""
-        cell, setting = self.state.plan.cells[0], self.state.setting
-        network, context = open_network(
-            cell.model,
-            data=setting.data_for(cell.model),
-            cache=setting.cache,
-            seed=setting.seed,
-            progress=setting.progress,
-            data_asked=setting.data_asked,
-        )
-        prepared = make_ready(cell, self.state).prepared
-        _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
-        space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
-        space = replace(space, left=self.asked.left)
-        for name, why in space.fixed.items():
-            self.note(f"layer {name} keeps its width: {why}")
-        timer = (
-            Counter(cell=cell, state=self.state)
-            if prepared.bench is None
-            else Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
-        )
-        return space, timer
-
-    def _predict(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
-        return Builder(
-            space=space,
-            timer=timer,
-            untrained=self.asked.untrained,
-            cost=self.goal.cost,
-            whole=whole.cost or 0.0,
-            time_s=self.asked.time_s - self._spent(),
-            setting=self.state.setting,
-            note=self.note,
-            clock=self.clock,
-        ).build()
-
-    def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
-        def trial(then: str) -> Trial:
-            return lambda choice, predicted, family: self._try(space, choice, predicted, family, then)
-
-        return Means(
-            trial=trial(self.asked.then or ""),
-            longer=trial(self.asked.longer) if self.asked.longer else None,
-            quick=lambda choices: timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0),
-            time_left=self._time_left,
-        )
-
-    def say_best(self) -> None:
-        """The best so far, where a search ends early."""
-        if best := rank(self.tried[1:], self.goal):
-            self.note(
-                f"best so far, on the validation split: {best[0].recipe!r}, {best[0].cost:.4g}{UNITS[self.goal.cost]}"
-            )
-        elif self.tried[1:]:
-            self.note("no candidate so far keeps every limit")
-
-    def _state(self, plan: Plan, run_id: str, cells: Sequence[PlannedCell] = (), *, trials: bool = False) -> RunState:
-        """`cells`: what a cluster makes at once."""
-        state = RunState(plan=plan, run_id=run_id, setting=make_setting(plan, self.around, self.reaches))
-        if self.client is not None:
-            send(self.client, cells, state, self.note, trials=trials)
-        return state
-
-    def _measure_whole(self) -> Tried:
-        """The uncompressed network, once. Raises where it has no figures, or lacks one that a limit needs."""
-        if self.whole is not None:
-            return self.whole
-        began, cell = self._spent(), self.state.plan.cells[0]
-        earlier = self.stored.get(cell.key)
-        record = self._record(cell, self.state) if earlier is None else earlier
-        if earlier is not None:  # what trials are compared with; their choice depends on the stored figures
-            self.around.run_cell(cell, self.state)
-        self.stored[cell.key] = record
-        whole = judge(record, record, self.goal)
-        check_figures(whole, record, self.goal, self.plan.target.name)
-        self.whole, self.whole_s = whole, self._spent() - began
-        return whole
-
-    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
-        trained = "" if choice == whole_choice(space.groups) else then
-        text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
-        began = self.clock()
-        tried = self._measure(f"{CANDIDATE}{len(self.tried)}", text)
-        self.longest_s = max(self.longest_s, self.clock() - began)
-        self.tried[-1] = replace(tried, choice=choice, predicted=predicted, family=family)
-        return self.tried[-1]
-
-    def _try_recipes(self) -> list[Tried]:
-        """Those that are candidates as they are written."""
-        found = []
-        for recipe in find_own(self.asked, self.plan):
-            began = self.clock()
-            if not self._time_left(1.0, self.own_s):
-                self.note(f"recipe {recipe.name} is not tried: {OVER}")
-                continue
-            found.append(self._measure(recipe.name, recipe.text))
-            self.own_s = max(self.own_s, self.clock() - began)
-        return found
-
-    def _measure(self, name: str, text: str) -> Tried:
-        """A candidate, which joins those that were tried."""
-        judged = judge(self._candidate(name, text), self._base(), self.goal)
-        tried = replace(judged, recipe=text, at_s=self.clock() - self.started)
-        self.tried.append(tried)
-        return tried
-
-    def _base(self) -> Record:
-        """The uncompressed network's."""
-        return self.stored[self.state.plan.cells[0].key]
-
-    def _candidate(self, name: str, text: str) -> Record:
-        """That of a recipe, measured where it is not stored."""
-        plan = self.state.plan
-        cell = plan_recipe(plan, plan.cells[0], parse_recipe(name, text))
-        if cell.key not in self.stored:
-            self.stored[cell.key] = self._record(cell, self.state)
-        return self.stored[cell.key]
-
-    def _record(self, cell: PlannedCell, state: RunState) -> Record:
-        record = self.around.run_cell(cell, state)
-        self.around.store.add(record, self.around.lease)
-        self.around.on_cell(record, len(self.tried) + 1, len(self.tried) + 1)
-        if record.facts.get(BOARD_LOST):
-            raise BoardLost(f"{'; '.join(record.reasons)}; --resume continues the search")
-        return record
-
-    def _spent(self) -> float:
-        return self.clock() - self.started
-
-    def _time_left(self, part: float, longest_s: float | None = None) -> bool:
-        """Whether one more trial is expected to end in that part of the time, and the finalists after all of it.
-
-        `longest_s`: how long that trial may take; as the longest by a strategy, where nothing is said.
-        """
-        left = self.asked.time_s - RESERVE * max(self.longest_s, self.own_s) - self.whole_s
-        return self._spent() + (self.longest_s if longest_s is None else longest_s) < part * left
-
-    def _finals(self, ranked: Sequence[Tried]) -> Finals:
-        """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
-        begun = replace(self.asked.begin(begin(self.asked.request)), suite=FINALISTS)
-        self.around.store.begin_run(begun)
-        base = self.plan.cells[0]
-        different: dict[tuple[Step, ...], Tried] = {}  # a recipe as it is written may be what the search found too
-        for one in ranked:
-            different.setdefault(parse_recipe("finalist", one.recipe).steps, one)
-        finalists = [*different.values()][:2] if ranked[0].recipe else []
-        finalists = [one for one in finalists if one.recipe]
-        named = zip(("winner", "runner-up"), finalists, strict=False)
-        cells = [plan_recipe(self.plan, base, parse_recipe(name, one.recipe)) for name, one in named]
-        state = self._state(self.plan, begun.run_id, [base, *cells])
-        record = self._record(base, state)
-        tried = [judge(record, record, self.goal)]
-        artifacts = []
-        for cell, one in zip(cells, finalists, strict=True):
-            judged = judge(self._record(cell, state), record, self.goal)
-            tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over))
-            if tried[-1].counts:
-                artifacts.append(make_ready(cell, state).prepared)
-        pairs: tuple[PairLaunch, ...] = ()
-        if len(artifacts) == 2 and (bench := artifacts[0].bench) is not None:
-            pairs = measure_pairs(bench, artifacts[1].artifact, artifacts[0].artifact)
-        self.around.store.finish_run(begun.run_id, "finished", now())
-        won = artifacts[0].artifact if artifacts and tried[1].counts else None
-        return Finals(run_id=begun.run_id, tried=tuple(tried), pairs=pairs, artifact=won)
+def _interrupt(store: Store, run_id: str) -> None:
+    """Says so in the store. Where that cannot take it: a run whose process is gone is interrupted anyway."""
+    with suppress(Unavailable):
+        store.finish_run(run_id, "interrupted", now())
