@@ -139,7 +139,8 @@ class QuantSpec:
     (name, low, high) of quantization-aware training; a name is `input` or, of several inputs, `input:0` and so
     on, a tensor of the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
     `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none. `integer_bits`: of fixed
-    point, with the sign; None: as each tensor's values need.
+    point, with the sign; None: as each tensor's values need. `layer_bits`: (layer, bits of its weights) where they are
+    others than `weight_bits`, of fixed point.
     """
 
     kind: str
@@ -153,6 +154,7 @@ class QuantSpec:
     samples: int = 256
     block_size: int = 0
     integer_bits: int | None = None
+    layer_bits: tuple[tuple[str, int], ...] = ()
     keep_float: tuple[str, ...] = ()
     ranges: tuple[tuple[str, float, float], ...] = ()
 

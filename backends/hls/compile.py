@@ -134,4 +134,9 @@ def _read(source: Compressed) -> tuple[Typed, str, tuple[str, ...]]:
     default = (
         "the uncompressed network is computed in hls4ml's default, fixed<16,6>, rounded, and saturated at -32 and 32"
     )
-    return typed, f"fixed{spec.weight_bits}", () if source.quant else (default,)
+    said = () if source.quant else (default,)
+    if spec.layer_bits:
+        said = (
+            f"bits of weights: {', '.join(f'{name} {bits}' for name, bits in spec.layer_bits)}; others {spec.weight_bits}",
+        )
+    return typed, f"fixed{spec.weight_bits}", said

@@ -73,7 +73,14 @@ def make_design(source: Compressed, spec: QuantSpec, work: Path) -> Typed:
     )
     turned = design.turn(samples)
     _check_layout(design, ready, samples[:CHECKED], turned[:CHECKED])
-    typed = assign(design, turned, width=spec.weight_bits, integer=spec.integer_bits, trained=read_trained(spec))
+    typed = assign(
+        design,
+        turned,
+        width=spec.activation_bits,
+        integer=spec.integer_bits,
+        trained=read_trained(spec),
+        weights=dict(spec.layer_bits),
+    )
     return typed if source.calibration is not None else replace(typed, overflows=(), ranges={})
 
 

@@ -32,20 +32,26 @@ def assign(
     width: int,
     integer: int | None,
     trained: Mapping[str, int] | None = None,
+    weights: Mapping[str, int] | None = None,
 ) -> Typed:
     """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
 
-    Weights and values are `width` bits wide; a bias lies on the grid of the products that it is added to. A layer that
+    Weights and values are `width` bits wide, the weights of a layer (its title) in `weights` as many as stand there; a bias lies on the grid of the products that it is added to. A layer that
     only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
     training settled.
-    Raises `Unsupported` where sums need more bits than can be simulated exactly.
+    Raises `Unsupported` for bits of a layer that is not there, and where sums need more bits than can be simulated exactly.
     """
     values = evaluate(design, samples, fixed=False)
     names = name_values(design)
     done: dict[str, Node] = {}
     overflows: list[str] = []
+    layers = {node.title for node in design.nodes if node.weight is not None}
+    if unknown := {*(weights or {})} - layers:
+        raise Unsupported(
+            f"no layer {', '.join(sorted(unknown))} of the design has weights (it has {', '.join(layers)})"
+        )
     for node in design.nodes:
-        typed = _weights(node, done, width, integer, trained or {}, overflows)
+        typed = _weights(node, done, (weights or {}).get(node.title, width), integer, trained or {}, overflows)
         exact = _is_exact(typed, design)
         if exact:
             typed = replace(typed, result=_exact(typed, done), exact=True)

@@ -42,6 +42,7 @@ EXAMPLES = {
     "int8_weights": "int8_weights(per_channel=False)",
     "iterative": "iterative(to=0.8, steps=2, criterion='taylor', scope='layer')",
     "lowrank": "lowrank(method='tucker', rank_ratio=0.4)",
+    "mixed_fixed": "mixed_fixed(max_drop_pp=20.0)",
     "mixed_int8": "mixed_int8(max_drop_pp=0.1)",
     "neurons": "neurons(amount=0.5)",
     "nm": "nm(n=2, m=4)",
@@ -134,6 +135,7 @@ CLAIMS: dict[str, Claim] = {
     "int8_weights": wants("weight_only", 8),
     "iterative": sparser(0.79, 0.81),
     "lowrank": lambda before, after: params(after) < params(before) and bool(after.notes["factorized"]),
+    "mixed_fixed": lambda before, after: wants("fixed", 8)(before, after) and bool(after.quant.layer_bits),  # type: ignore[union-attr]
     "mixed_int8": wants("static", 8),
     "neurons": lambda before, after: narrower(before, after, "fc1"),
     "nm": lambda _, after: all(

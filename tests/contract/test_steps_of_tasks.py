@@ -24,6 +24,7 @@ STEPS = {
     "finetune": "finetune(epochs=1)",
     "fixed_qat": "fixed_qat(epochs=1, alpha=0.5)",
     "iterative": "iterative(to=0.5, steps=2, criterion='hessian')",
+    "mixed_fixed": "mixed_fixed(max_drop_pp=90.0)",
     "mixed_int8": "mixed_int8(max_drop_pp=90.0)",
     "qat": "qat(epochs=1, alpha=0.5)",
     "regularize": "regularize(epochs=1)",
@@ -31,7 +32,11 @@ STEPS = {
     "ternary": "ternary(epochs=1)",
 }
 """A recipe of one step each."""
-JUDGING = [name for name in available("compressor") if load("compressor", name).trains] + ["mixed_int8", "sensitivity"]
+JUDGING = [name for name in available("compressor") if load("compressor", name).trains] + [
+    "mixed_fixed",
+    "mixed_int8",
+    "sensitivity",
+]
 
 
 def context_of(task: str, kind: str, folder: Path) -> tuple[nn.Module, Context]:

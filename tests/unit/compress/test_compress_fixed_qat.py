@@ -16,7 +16,8 @@ from backends.hls.ranges import assign
 from bench.compress.interface import Network
 from bench.compress.layers import weighted_layers
 from bench.compress.quantize.fixed_graph import read_graph, running
-from bench.compress.quantize.fixed_qat import FixedQat, integer_bits, on_grid
+from bench.compress.quantize.fixed_grids import integer_bits, on_grid
+from bench.compress.quantize.fixed_qat import FixedQat
 from bench.errors import Unsupported
 from bench.types import QuantSpec
 from tests.fpga_nets import design_of

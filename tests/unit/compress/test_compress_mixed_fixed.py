@@ -1,0 +1,124 @@
+"""Bits for each layer of an FPGA's design: within the drop, as the design computes them, blind to the test set."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_network import context_of, small_data, train_small
+from test_compress_fixed_qat import Convolutional
+from torch import nn
+
+from backends.hls.evaluate import evaluate
+from backends.hls.flow import read_trained
+from backends.hls.ranges import assign
+from bench.compress.interface import Network
+from bench.compress.layers import weighted_layers
+from bench.compress.quantize.mixed_fixed import MixedFixed, take_bits
+from bench.data.parts import ArrayPart
+from bench.errors import InvalidInput, Unsupported
+from tests.fpga_nets import design_of
+
+STEP = MixedFixed(max_drop_pp=5.0, width=8, samples=64, held_out=64)
+
+
+@pytest.fixture(scope="module")
+def trained() -> nn.Module:
+    torch.manual_seed(0)
+    network = Convolutional()
+    train_small(network, epochs=80)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def found(trained: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Network:
+    context, data = context_of(trained, tmp_path_factory.mktemp("mixed")), small_data()
+    unseen = ArrayPart((np.full_like(data.test.x[0], np.nan),), data.test.y)
+    return STEP.apply(Network(module=trained), replace(context, data=replace(data, test=unseen)))
+
+
+def test_layers_have_fewer_bits_each_its_own_and_the_score_keeps_the_drop(found: Network) -> None:
+    assert found.quant is not None
+    notes = found.notes["mixed_fixed"]
+    bits = notes["weight_bits"]
+    assert dict(found.quant.layer_bits) == {name: count for name, count in bits.items() if count != 8}
+    assert set(bits) == {"conv", "inner", "outer", "fc1", "fc2"}
+    assert max(bits.values()) < 8
+    assert len(set(bits.values())) > 1
+    scores = notes["held_out_score"]
+    assert 100 * (scores["float32"] - scores["mixed"]) <= 5.0
+    assert scores["float32"] > 0.9
+
+
+def test_the_design_scores_what_was_judged(found: Network, tmp_path: Path) -> None:
+    """Its weights have these bits, and its score on the held-out samples is the one that the notes have."""
+    spec, data = found.quant, small_data()
+    assert spec is not None
+    design = design_of(found.module, (1, 8, 8), tmp_path)
+    turned = design.turn(data.train.x[0])
+    bits = dict(spec.layer_bits)
+    assigned = assign(design, turned, width=8, integer=None, trained=read_trained(spec), weights=bits)
+    assert not any("training did not settle" in said for said in assigned.overflows)
+    for node in assigned.design.nodes:
+        if node.weight is not None:
+            assert node.weight_type is not None
+            assert node.weight_type.width == bits.get(node.title, 8)
+            assert len(np.unique(node.weight)) <= 2 ** bits.get(node.title, 8)
+    held_out = np.random.default_rng(0).permutation(len(data.train))[-64:]
+    outputs = evaluate(assigned.design, turned[held_out], fixed=True)[assigned.design.nodes[-1].name]
+    score = (outputs.argmax(axis=1) == data.train.targets(held_out)).mean()
+    assert score == found.notes["mixed_fixed"]["held_out_score"]["mixed"]
+
+
+def test_the_network_stays_as_it_was(trained: nn.Module, tmp_path: Path) -> None:
+    before = copy.deepcopy(trained.state_dict())
+    made = replace(STEP, narrowest=7).apply(Network(module=trained), context_of(trained, tmp_path))
+    assert made.module is trained
+    assert isinstance(trained.bn, nn.BatchNorm2d)
+    assert all(torch.equal(value, before[name]) for name, value in trained.state_dict().items())
+
+
+def test_bits_of_a_layer_that_is_not_there_are_refused(trained: nn.Module, tmp_path: Path) -> None:
+    design = design_of(trained, (1, 8, 8), tmp_path)
+    with pytest.raises(Unsupported, match="no layer fc3 of the design has weights"):
+        assign(design, design.turn(small_data().train.x[0]), width=8, integer=None, weights={"fc3": 4})
+
+
+def test_what_loses_too_much_with_every_bit_is_refused_and_so_are_more_bits_than_there_are(
+    trained: nn.Module, tmp_path: Path
+) -> None:
+    context = context_of(trained, tmp_path)
+    with pytest.raises(Unsupported, match="2 bits for all weights drop more"):
+        replace(STEP, width=2, max_drop_pp=0.1).apply(Network(module=trained), context)
+    with pytest.raises(Unsupported, match="no data set"):
+        STEP.apply(Network(module=trained), replace(context, data=None))
+    with pytest.raises(InvalidInput, match="narrowest is at most width"):
+        MixedFixed(width=4, narrowest=5)
+
+
+def test_the_cheapest_bit_goes_first_and_a_layer_that_costs_too_much_is_left() -> None:
+    """`b` loses little for each multiplication; `a` may lose one bit; `c` none."""
+    alone = {("a", 4): 0.0, ("a", 3): 1.0, ("a", 2): 5.0, ("b", 4): 0.0, ("b", 3): 2.0, ("b", 2): 4.0}
+    alone |= {("c", 4): 0.0, ("c", 3): 9.0, ("c", 2): 10.0}
+    tried: list[dict[str, int]] = []
+
+    def fits(bits) -> bool:
+        tried.append(dict(bits))
+        return bits["a"] >= 3 and bits["c"] == 4
+
+    found = take_bits({"a": 4, "b": 4, "c": 4}, 2, alone, {"a": 10, "b": 100, "c": 10}, fits)
+    assert found == {"a": 3, "b": 2, "c": 4}
+    assert tried[:3] == [{"a": 4, "b": 3, "c": 4}, {"a": 4, "b": 2, "c": 4}, {"a": 3, "b": 2, "c": 4}]
+    assert len(tried) == 5
+
+
+def test_the_notes_have_every_loss_that_was_measured(found: Network) -> None:
+    assert set(weighted_layers(found.module)) == set(found.notes["mixed_fixed"]["loss_alone"])
+    assert all(
+        set(losses) == {str(bits) for bits in range(2, 8)}
+        for losses in found.notes["mixed_fixed"]["loss_alone"].values()
+    )
