@@ -159,6 +159,12 @@ class QuantSpec:
     ranges: tuple[tuple[str, float, float], ...] = ()
 
     @staticmethod
+    def read(fields: Mapping[str, Any]) -> QuantSpec:
+        """What `asdict` made a dictionary of, perhaps by way of JSON."""
+        pairs = {name: tuple(map(tuple, fields[name])) for name in ("ranges", "layer_bits")}
+        return QuantSpec(**{**fields, "keep_float": tuple(fields["keep_float"]), **pairs})
+
+    @staticmethod
     def input_place(name: str) -> int | None:
         """The position of the network's input that a name of `ranges` means; None where it means something else."""
         first, _, place = name.partition(":")
@@ -352,7 +358,7 @@ class Backend(ABC):
     session: ClassVar[str | None]
     """`module:Class` of the device side; None for a backend that only simulates."""
     fixed_point: ClassVar[bool] = False
-    """Whether it computes in fixed point, as the steps `fixed` and `fixed_qat` ask."""
+    """Whether it computes in fixed point, as the steps `fixed`, `mixed_fixed` and `fixed_qat` ask."""
     infers: ClassVar[bool] = False
     """Whether a backend without a session computes outputs all the same (`infer`), so that they are judged."""
     options: ClassVar[Mapping[str, tuple[Scalar, ...]]]

@@ -139,4 +139,5 @@ def _read(source: Compressed) -> tuple[Typed, str, tuple[str, ...]]:
         said = (
             f"bits of weights: {', '.join(f'{name} {bits}' for name, bits in spec.layer_bits)}; others {spec.weight_bits}",
         )
-    return typed, f"fixed{spec.weight_bits}", said
+    least = min((bits for _, bits in spec.layer_bits), default=spec.weight_bits)
+    return typed, f"fixed{spec.weight_bits}" if least == spec.weight_bits else f"fixed{least}-{spec.weight_bits}", said

@@ -73,6 +73,10 @@ def make_design(source: Compressed, spec: QuantSpec, work: Path) -> Typed:
     )
     turned = design.turn(samples)
     _check_layout(design, ready, samples[:CHECKED], turned[:CHECKED])
+    if spec.weight_bits != spec.activation_bits:
+        raise Unsupported(
+            f"fixed point of {spec.weight_bits} bits for weights and {spec.activation_bits} for values: name equal ones"
+        )
     typed = assign(
         design,
         turned,

@@ -36,19 +36,25 @@ def assign(
 ) -> Typed:
     """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
 
-    Weights and values are `width` bits wide, the weights of a layer (its title) in `weights` as many as stand there; a bias lies on the grid of the products that it is added to. A layer that
+    Weights and values are `width` bits wide; `weights` has other bits for layers by their titles. A bias lies on the grid of the products that it is added to. A layer that
     only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
     training settled.
-    Raises `Unsupported` for bits of a layer that is not there, and where sums need more bits than can be simulated exactly.
+    Raises `Unsupported` for bits and grids of what is not in the design, and where sums need more bits than can be simulated exactly.
     """
     values = evaluate(design, samples, fixed=False)
     names = name_values(design)
     done: dict[str, Node] = {}
     overflows: list[str] = []
-    layers = {node.title for node in design.nodes if node.weight is not None}
-    if unknown := {*(weights or {})} - layers:
+    layers = [node.title for node in design.nodes if node.weight is not None]
+    if unknown := {*(weights or {})}.difference(layers):
         raise Unsupported(
             f"no layer {', '.join(sorted(unknown))} of the design has weights (it has {', '.join(layers)})"
+        )
+    gridded = {*names.values(), *(f"{title}:weight" for title in layers)}
+    if unknown := {*(trained or {})} - gridded:
+        raise Unsupported(
+            f"the design has no {', '.join(sorted(unknown))}, whose grid the recipe chose: what it computes differs from the "
+            "network that was judged (a BatchNorm behind a dropout, a sum or product that is not a layer)"
         )
     for node in design.nodes:
         typed = _weights(node, done, (weights or {}).get(node.title, width), integer, trained or {}, overflows)
@@ -58,7 +64,7 @@ def assign(
         else:
             settled = (trained or {}).get(names[node.name], integer)
             if trained and settled is None:
-                overflows.append(f"{node.title}: training did not settle its grid, calibration data did")
+                overflows.append(f"{node.title}: the recipe did not settle its grid, calibration data did")
             chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)
             if settled is not None:
                 overflows += _overflow(node.title, values[node.name], chosen)

@@ -25,7 +25,7 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     from backends.tflite import graph
 
     source, final = Path(request["source"]), folder / "model.tflite"
-    spec = read_spec(request["quant"]) if request["quant"] else None
+    spec = QuantSpec.read(request["quant"]) if request["quant"] else None
     stage = final if spec is None else folder / "float.tflite"
     if request["format"] in ("pt2", "onnx"):
         found = run_converter(request["format"], source, request["batch"], stage)
@@ -117,17 +117,6 @@ def find_layout(found: Any, request: dict[str, Any]) -> str:
     if wanted == [(shape[0], shape[-1], *shape[1:-1]) if len(shape) == 4 else shape for shape in own]:
         return "channels_last"
     raise InvalidInput(f"the .tflite takes inputs of shape {own}, the model was declared with {wanted}")
-
-
-def read_spec(data: dict[str, Any]) -> QuantSpec:
-    """The QuantSpec that `asdict` made a dictionary of."""
-    return QuantSpec(
-        **{
-            **data,
-            "keep_float": tuple(data["keep_float"]),
-            "ranges": tuple((name, low, high) for name, low, high in data["ranges"]),
-        }
-    )
 
 
 def count_kinds(kinds: list[str]) -> dict[str, int]:

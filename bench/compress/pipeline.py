@@ -58,8 +58,8 @@ def compress(
 
     A torch network becomes an `onnx` and a `pt2` file, with its coded weights where that saves bytes. So does an .onnx
     file, if the recipe has steps of ours. Any other file stays as it is. `data_asked`: the user named this data set, so
-    steps of ours refuse a file that it does not fit. `calibrate`: where a static quantization has its ranges from; `qat`
-    and `mixed_int8` always use the training set. `batch`: what a free batch axis of a .tflite file becomes.
+    steps of ours refuse a file that it does not fit. `calibrate`: where a static quantization has its ranges from; `qat`,
+    `mixed_int8` and `mixed_fixed` always use the training set. `batch`: what a free batch axis of a .tflite file becomes.
 
     Raises `Unsupported` for a step that this network cannot take, or nothing to calibrate on; `InvalidInput` for a damaged
     file, a layer name that matches nothing, training that diverged; `Unavailable` where the cache cannot be written.
@@ -265,7 +265,7 @@ def _from_torch(
         layers=tuple(found.facts["layers"]),
         entropy_bytes=found.facts["entropy_bytes"],
         notes=said,
-        quant=_spec_from(found.facts["quant"]),
+        quant=QuantSpec.read(quant) if (quant := found.facts["quant"]) else None,
     )
 
 
@@ -285,13 +285,6 @@ def _write_files(network: Network, start: Start, folder: Path) -> Mapping[str, J
         "notes": dict(network.notes),
         "quant": asdict(network.quant) if network.quant else None,
     }
-
-
-def _spec_from(fields: dict[str, Json] | None) -> QuantSpec | None:
-    if fields is None:
-        return None
-    ranges = tuple((str(name), float(low), float(high)) for name, low, high in fields["ranges"])
-    return QuantSpec(**{**fields, "keep_float": tuple(fields["keep_float"]), "ranges": ranges})
 
 
 def _check_quant(quant: QuantSpec, base: Base, model: Model) -> None:

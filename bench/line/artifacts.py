@@ -43,7 +43,7 @@ def compile_cached(
 
     if source.quant is not None and source.quant.kind == "fixed" and not backend.fixed_point:
         raise Unsupported(
-            f"{source.model}: backend {backend.name} does not compute in the fixed point of fixed and fixed_qat: "
+            f"{source.model}: backend {backend.name} does not compute in the fixed point of fixed, mixed_fixed and fixed_qat: "
             "target fpga does (pressbench run --target fpga)"
         )
 

@@ -59,6 +59,7 @@ def test_a_step_takes_every_task(tmp_path, name, kind):
         outputs = found.module.eval()(*context.example)
     assert outputs.shape == module(*context.example).shape
     assert torch.isfinite(outputs).all()
+    assert (found.quant is not None) == step.quantizes
     assert BUILT_IN[kind].score(outputs, torch.from_numpy(context.data.train.targets(slice(0, 2)))) >= 0
 
 

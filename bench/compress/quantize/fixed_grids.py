@@ -20,6 +20,8 @@ from bench.models.tensors import Inputs
 
 SEARCHED = 4
 """How many integer bits fewer than the largest value needs are tried, as the FPGA backend tries them."""
+WIDE = 64
+"""Bits that hold any bias on its grid: a design takes as many as it needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +42,13 @@ class Grids:
         """Weights on their grids, biases on that of the products that they are added to."""
         found = {}
         for name, layer in weighted_layers(module).items():
+            if name not in self.sources:  # the network does not compute with it
+                continue
             width, integer = self.weights.get(name, self.width), self.integer[f"{name}:weight"]
             found[f"{name}.weight"] = on_grid(weight_of(layer), width, integer)
             if isinstance(layer.bias, nn.Parameter):
                 fraction = width - integer + self.width - self.integer[self.sources[name]]
-                found[f"{name}.bias"] = on_grid(layer.bias, 32, 32 - fraction)
+                found[f"{name}.bias"] = on_grid(layer.bias, WIDE, WIDE - fraction)
         return found
 
     @property

@@ -50,8 +50,9 @@ class FixedQat(Compressor):
         module, graph = fold(self, network.module, context.example)
         seen = gather(module, graph, as_tensors(drawn(data, self.samples, context.seed)))
         values = {name: integer_bits(value, self.width) for name, value in seen.items()}
-        layers = weighted_layers(module).items()
-        bits = {f"{name}:weight": integer_bits(weight_of(layer), self.width) for name, layer in layers} | values
+        layers = {name: layer for name, layer in weighted_layers(module).items() if name in graph.sources}
+        weights = {f"{name}:weight": integer_bits(weight_of(layer), self.width) for name, layer in layers.items()}
+        bits = weights | values
         grids = Grids(width=self.width, integer=bits, sources=graph.sources)
         with running(module, graph, grids.value):
             fit_replaced(self, module, network, context, grids.parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -15,9 +15,11 @@ from bench.compress.arguments import Count, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weight_of, weighted_layers
 from bench.compress.notes import MIXED_FIXED
-from bench.compress.quantize.fixed_graph import running
+from bench.compress.quantize.fixed_graph import FixedGraph, running
 from bench.compress.quantize.fixed_grids import Grids, fold, gather, integer_bits
 from bench.compress.quantize.mixed import multiplications
+from bench.data.datasets import Dataset
+from bench.data.parts import Array
 from bench.errors import InvalidInput, Unsupported
 from bench.models.tensors import as_tensors
 from bench.models.training.judge import Judgement, judge
@@ -26,8 +28,6 @@ from bench.types import QuantSpec
 
 Bits = Mapping[str, int]
 """Layer -> bits of its weights."""
-Look = Callable[[Bits], Judgement]
-"""(bits) -> how well the network does on the held-out samples then."""
 
 
 @final
@@ -37,8 +37,8 @@ class MixedFixed(Compressor):
 
     Simulates the design in torch, on the grids that the FPGA gets, and judges it on `held_out` examples of the training set
     that set no grid, never on the test set. Points are as in sensitivity. Values have `width` bits. Weights begin with as
-    many and lose them one by one, down to `narrowest`: first the bit whose loss, with the other layers whole, rises least for
-    each multiplication. A layer whose next bit costs too much is left as it is. The notes have every figure.
+    many and lose them one by one, down to `narrowest`: first the bit by which the loss, with the other layers at `width` bits,
+    rises least for each multiplication. A layer whose next bit costs too much is left as it is. The notes have every figure.
     """
 
     name: ClassVar[str] = "mixed_fixed"
@@ -64,11 +64,10 @@ class MixedFixed(Compressor):
         and where `width` bits everywhere drop too much already."""
         if context.data is None:
             raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
-        module, look, grids = self._simulate(network.module, context)
-        layers = weighted_layers(module)
-        task, whole = context.data.task, look({})
-        wide = dict.fromkeys(layers, self.width)
-        everything = look(wide)
+        design = self._simulate(network.module, context)
+        task, whole = context.data.task, design.look({})
+        wide = dict.fromkeys(design.layers, self.width)
+        everything = design.look(wide)
 
         def fits(found: Judgement) -> bool:
             return task.drop(whole.score, found.score) <= self.max_drop_pp
@@ -77,61 +76,79 @@ class MixedFixed(Compressor):
             raise Unsupported(
                 f"{self!r}: {self.width} bits for all weights drop more; allow more bits or a larger drop"
             )
-        alone = {
-            (name, bits): look({**wide, name: bits}).loss
-            for name in layers
-            for bits in range(self.width - 1, self.narrowest - 1, -1)
-        } | {(name, self.width): everything.loss for name in layers}
-        macs = multiplications(module, layers, context.example)
-        bits = take_bits(wide, self.narrowest, alone, macs, lambda asked: fits(look(asked)))
-        scores = {"float32": whole.score, "fixed": everything.score, "mixed": look(bits).score}
-        losses = {
-            name: {str(count): alone[name, count] for count in range(self.narrowest, self.width)} for name in layers
-        }
-        notes = {"weight_bits": bits, "held_out_score": scores, "loss_alone": losses}
+        alone = {(name, self.width): everything.loss for name in wide}
+        for turn, name in enumerate(wide):
+            context.progress(f"{self!r}: {name} by itself", turn / len(wide))
+            for bits in range(self.width - 1, self.narrowest - 1, -1):
+                alone[name, bits] = design.look({**wide, name: bits}).loss
+        macs = multiplications(design.module, weighted_layers(design.module), context.example)
+        taken = take_bits(wide, self.narrowest, alone, macs, lambda asked: fits(design.look(asked)))
+        scores = {"float32": whole.score, "fixed": everything.score, "mixed": design.look(taken).score}
+        losses = {name: {str(bits): alone[name, bits] for bits in range(self.narrowest, self.width)} for name in wide}
+        notes = {"weight_bits": taken, "held_out_score": scores, "loss_alone": losses}
         spec = QuantSpec(
             kind="fixed",
             weight_bits=self.width,
             activation_bits=self.width,
             per_channel=False,
             samples=self.samples,
-            ranges=grids(bits).ranges,
-            layer_bits=tuple((name, count) for name, count in bits.items() if count != self.width),
+            ranges=design.grids(taken).ranges,
+            layer_bits=tuple((name, bits) for name, bits in taken.items() if bits != self.width),
         )
         return replace(network, quant=spec, notes={**network.notes, MIXED_FIXED: notes})
 
-    def _simulate(self, module: nn.Module, context: Context) -> tuple[nn.Module, Look, Callable[[Bits], Grids]]:
-        """The network with its BatchNorms folded, what judges it with some bits ({}: in float32), and the grids of these.
-
-        Grids are of the first inputs of a seeded order, scores of the last.
-        """
+    def _simulate(self, module: nn.Module, context: Context) -> _Design:
+        """Grids are of the first inputs of a seeded order, scores of the last."""
         data = context.data
         assert data is not None
         order = np.random.default_rng(context.seed).permutation(len(data.train))
-        chosen = order[-min(self.held_out, len(order) // 2) :]
-        module, graph = fold(self, module, context.example)
+        folded, graph = fold(self, module, context.example)
         given = as_tensors(data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
-        values = {name: integer_bits(value, self.width) for name, value in gather(module, graph, given).items()}
+        values = {name: integer_bits(value, self.width) for name, value in gather(folded, graph, given).items()}
+        chosen = order[-min(self.held_out, len(order) // 2) :]
+        return _Design(module=folded, graph=graph, values=values, width=self.width, data=data, chosen=chosen)
 
-        def grids(bits: Bits) -> Grids:
-            layers = weighted_layers(module).items()
-            weights = {f"{name}:weight": integer_bits(weight_of(layer), bits[name]) for name, layer in layers}
-            return Grids(width=self.width, integer=weights | values, sources=graph.sources, weights=bits)
 
-        def look(bits: Bits) -> Judgement:
-            if not bits:
-                return judge(module, data.train, chosen, data.task)
-            found = grids(bits)
-            with torch.no_grad(), running(module, graph, found.value):
-                parameters = found.parameters(module)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Design:
+    """A network with its BatchNorms folded, as the FPGA computes it. `values`: value -> its integer bits. `chosen`: the
+    samples of the training set that judge."""
 
-                def forward(*inputs: Tensor) -> Outputs:
-                    outputs: Outputs = functional_call(module, parameters, inputs)
-                    return outputs
+    module: nn.Module
+    graph: FixedGraph
+    values: Mapping[str, int]
+    width: int
+    data: Dataset
+    chosen: Array
+    found: dict[tuple[str, int], int] = field(default_factory=dict)
 
-                return judge(forward, data.train, chosen, data.task)
+    @property
+    def layers(self) -> list[str]:
+        """Those that the network computes with."""
+        return [name for name in weighted_layers(self.module) if name in self.graph.sources]
 
-        return module, look, grids
+    def grids(self, bits: Bits) -> Grids:
+        """Of these bits of the layers' weights."""
+        layers = weighted_layers(self.module)
+        for one in bits.items():
+            if one not in self.found:
+                self.found[one] = integer_bits(weight_of(layers[one[0]]), one[1])
+        weights = {f"{name}:weight": self.found[name, count] for name, count in bits.items()}
+        return Grids(width=self.width, integer={**weights, **self.values}, sources=self.graph.sources, weights=bits)
+
+    def look(self, bits: Bits) -> Judgement:
+        """How well the network does with these bits; {}: in float32."""
+        if not bits:
+            return judge(self.module, self.data.train, self.chosen, self.data.task)
+        grids = self.grids(bits)
+        with torch.no_grad(), running(self.module, self.graph, grids.value):
+            parameters = grids.parameters(self.module)
+
+            def forward(*inputs: Tensor) -> Outputs:
+                outputs: Outputs = functional_call(self.module, parameters, inputs)
+                return outputs
+
+            return judge(forward, self.data.train, self.chosen, self.data.task)
 
 
 def take_bits(

@@ -78,7 +78,7 @@ def test_the_trained_network_is_the_design_to_the_bit(trained: tuple[Network, Qu
     inputs = design.turn(data.train.x[0])
     assigned = assign(design, inputs, width=6, integer=None, trained=read_trained(spec))
     typed = assigned.design
-    assert not any("training did not settle" in said for said in assigned.overflows)
+    assert not any("the recipe did not settle" in said for said in assigned.overflows)
     found = evaluate(typed, design.turn(data.test.x[0]), fixed=True)[typed.nodes[-1].name]
     assert np.array_equal(found, simulate(network.module, spec, data.test.x[0]))
     assert (found.argmax(axis=1) == data.test.targets(slice(None))).mean() > 0.9
