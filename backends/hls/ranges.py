@@ -36,33 +36,35 @@ def assign(
 ) -> Typed:
     """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
 
-    Weights and values are `width` bits wide; `weights` has other bits for layers by their titles. A bias lies on the grid of the products that it is added to. A layer that
-    only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
+    Weights and values are `width` bits wide; `weights` has other bits for layers by their titles. A bias lies on the grid
+    of the products that it is added to. A layer that only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
     training settled.
-    Raises `Unsupported` for bits and grids of what is not in the design, and where sums need more bits than can be simulated exactly.
+    Raises `Unsupported` for bits and grids of what is not in the design, and where sums need more bits than can be
+    simulated exactly.
     """
+    trained, weights = trained or {}, weights or {}
     values = evaluate(design, samples, fixed=False)
     names = name_values(design)
     done: dict[str, Node] = {}
     overflows: list[str] = []
     layers = [node.title for node in design.nodes if node.weight is not None]
-    if unknown := {*(weights or {})}.difference(layers):
+    if unknown := {*weights}.difference(layers):
         raise Unsupported(
             f"no layer {', '.join(sorted(unknown))} of the design has weights (it has {', '.join(layers)})"
         )
     gridded = {*names.values(), *(f"{title}:weight" for title in layers)}
-    if unknown := {*(trained or {})} - gridded:
+    if unknown := {*trained} - gridded:
         raise Unsupported(
             f"the design has no {', '.join(sorted(unknown))}, whose grid the recipe chose: what it computes differs from the "
             "network that was judged (a BatchNorm behind a dropout, a sum or product that is not a layer)"
         )
     for node in design.nodes:
-        typed = _weights(node, done, (weights or {}).get(node.title, width), integer, trained or {}, overflows)
+        typed = _weights(node, done, weights.get(node.title, width), integer, trained, overflows)
         exact = _is_exact(typed, design)
         if exact:
             typed = replace(typed, result=_exact(typed, done), exact=True)
         else:
-            settled = (trained or {}).get(names[node.name], integer)
+            settled = trained.get(names[node.name], integer)
             if trained and settled is None:
                 overflows.append(f"{node.title}: the recipe did not settle its grid, calibration data did")
             chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)

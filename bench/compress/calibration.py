@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.cache import find_or_make, key
-from bench.compress.interface import Quantizer
+from bench.compress.interface import Context, Quantizer
 from bench.compress.notes import LAYOUT
 from bench.data.datasets import Dataset
 from bench.device.stored import write_npz
@@ -126,6 +126,21 @@ def write_samples(
 def pool(data: Dataset | None, seed: int) -> tuple[Array, ...] | None:
     """Up to `POOL` samples of the training set, an array for each input, a seeded choice; None without a data set."""
     return None if data is None else drawn(data, POOL, seed)
+
+
+def scored_data(step: object, context: Context) -> Dataset:
+    """The data set. Raises `Unsupported`, naming the step, for a model without one."""
+    if context.data is None:
+        raise Unsupported(f"{step!r} looks at the score, and this model has no data set; name one with --dataset")
+    return context.data
+
+
+def divide(data: Dataset, samples: int, held_out: int, seed: int) -> tuple[Array, Array]:
+    """Numbers of training samples that set ranges, and of others that judge: the first and the last of a seeded order, at
+    most half each."""
+    order = _choose(len(data.train), len(data.train), seed)
+    half = len(order) // 2
+    return order[: min(samples, len(order) - half)], order[-min(held_out, half) :]
 
 
 def drawn(data: Dataset, samples: int, seed: int) -> tuple[Array, ...]:

@@ -200,10 +200,10 @@ class Searching:
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
         began = self.clock()
-        tried = self._measure(f"{CANDIDATE}{len(self.tried)}", text)
+        name = f"{CANDIDATE}{len(self.tried)}"
+        tried = self._measure(name, text, choice=choice, predicted=predicted, family=family)
         self.longest_s = max(self.longest_s, self.clock() - began)
-        self.tried[-1] = replace(tried, choice=choice, predicted=predicted, family=family)
-        return self.tried[-1]
+        return tried
 
     def _try_recipes(self) -> list[Tried]:
         """Those that are candidates as they are written."""
@@ -217,10 +217,10 @@ class Searching:
             self.own_s = max(self.own_s, self.clock() - began)
         return found
 
-    def _measure(self, name: str, text: str) -> Tried:
-        """A candidate, which joins those that were tried."""
+    def _measure(self, name: str, text: str, **known: Any) -> Tried:
+        """A candidate, which joins those that were tried. `known`: more of its fields."""
         judged = judge(self._candidate(name, text), self._base(), self.goal)
-        tried = replace(judged, recipe=text, at_s=self.clock() - self.started)
+        tried = replace(judged, recipe=text, at_s=self._spent(), **known)
         self.tried.append(tried)
         return tried
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from bench.compress import notes
 from bench.compress.arguments import Count, Positive
+from bench.compress.calibration import scored_data
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import Granularity, companions, weight_of
 from bench.compress.prune.channel_criteria import ChannelCriterion
@@ -60,11 +61,10 @@ class Sensitivity(WeightPruner):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, or if no layer can lose anything within the drop."""
-        if context.data is None:
-            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
-        task = context.data.task
+        data = scored_data(self, context)
+        task = data.task
         layers = layers_of(self, network.module, self.granularity, only=self.only, skip=self.skip)
-        look = _looker(context.data, self.samples, context.seed)
+        look = _looker(data, self.samples, context.seed)
         whole = look(network.module)
         groups, pruned = self._ways(network, layers, context)
         found: dict[str, float] = {}

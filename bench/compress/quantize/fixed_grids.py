@@ -17,6 +17,7 @@ from bench.compress.quantize.activations import trace
 from bench.compress.quantize.fixed_graph import FixedGraph, read_graph, running
 from bench.errors import Unsupported
 from bench.models.tensors import Inputs
+from bench.types import QuantSpec
 
 SEARCHED = 4
 """How many integer bits fewer than the largest value needs are tried, as the FPGA backend tries them."""
@@ -41,9 +42,7 @@ class Grids:
     def parameters(self, module: nn.Module) -> dict[str, Tensor]:
         """Weights on their grids, biases on that of the products that they are added to."""
         found = {}
-        for name, layer in weighted_layers(module).items():
-            if name not in self.sources:  # the network does not compute with it
-                continue
+        for name, layer in used_layers(module, self.sources).items():
             width, integer = self.weights.get(name, self.width), self.integer[f"{name}:weight"]
             found[f"{name}.weight"] = on_grid(weight_of(layer), width, integer)
             if isinstance(layer.bias, nn.Parameter):
@@ -51,10 +50,17 @@ class Grids:
                 found[f"{name}.bias"] = on_grid(layer.bias, WIDE, WIDE - fraction)
         return found
 
-    @property
-    def ranges(self) -> tuple[tuple[str, float, float], ...]:
-        """As `QuantSpec.ranges`."""
-        return tuple((name, -(2.0 ** (count - 1)), 2.0 ** (count - 1)) for name, count in self.integer.items())
+    def spec(self, samples: int) -> QuantSpec:
+        """What the FPGA is asked for. `samples`: how many calibrate what these grids leave open."""
+        return QuantSpec(
+            kind="fixed",
+            weight_bits=self.width,
+            activation_bits=self.width,
+            per_channel=False,
+            samples=samples,
+            ranges=tuple((name, -(2.0 ** (bits - 1)), 2.0 ** (bits - 1)) for name, bits in self.integer.items()),
+            layer_bits=tuple((name, bits) for name, bits in self.weights.items() if bits != self.width),
+        )
 
 
 def fold(step: object, module: nn.Module, example: Inputs) -> tuple[nn.Module, FixedGraph]:
@@ -68,6 +74,11 @@ def fold(step: object, module: nn.Module, example: Inputs) -> tuple[nn.Module, F
     if len(layers) < len(weighted_layers(module)):
         raise Unsupported(f"{step!r}: layers share their weights, whose grids may differ")
     return module, read_graph(module, example, frozenset(layers))
+
+
+def used_layers(module: nn.Module, sources: Mapping[str, str]) -> dict[str, nn.Module]:
+    """The layers with weights that the network computes with. `sources`: as of `FixedGraph`."""
+    return {name: layer for name, layer in weighted_layers(module).items() if name in sources}
 
 
 class _Rounding(torch.autograd.Function):
@@ -105,8 +116,8 @@ def integer_bits(values: Tensor, width: int) -> int:
     return min(errors, key=lambda bits: errors[bits])
 
 
-def gather(module: nn.Module, graph: FixedGraph, inputs: Inputs) -> dict[str, Tensor]:
-    """Name -> the values that are rounded, for these inputs, without any rounding."""
+def value_bits(module: nn.Module, graph: FixedGraph, inputs: Inputs, width: int) -> dict[str, int]:
+    """Name -> integer bits of the values that are rounded, as these inputs give them without any rounding."""
     seen: dict[str, Tensor] = {}
 
     def see(name: str, value: Tensor) -> Tensor:
@@ -115,7 +126,7 @@ def gather(module: nn.Module, graph: FixedGraph, inputs: Inputs) -> dict[str, Te
 
     with torch.no_grad(), running(module, graph, see):
         module(*inputs)
-    return seen
+    return {name: integer_bits(value, width) for name, value in seen.items()}
 
 
 def _fold_norms(module: nn.Module, norms: Mapping[str, str]) -> None:

@@ -10,13 +10,12 @@ import torch
 from bench.compress.arguments import Count, Positive, Within
 from bench.compress.calibration import drawn
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import weight_of, weighted_layers
+from bench.compress.layers import weight_of
 from bench.compress.quantize.fixed_graph import running
-from bench.compress.quantize.fixed_grids import Grids, fold, gather, integer_bits
+from bench.compress.quantize.fixed_grids import Grids, fold, integer_bits, used_layers, value_bits
 from bench.compress.quantize.straight_through import fit_replaced
 from bench.compress.train.finetune import training_data
 from bench.models.tensors import as_tensors
-from bench.types import QuantSpec
 
 
 @final
@@ -48,23 +47,13 @@ class FixedQat(Compressor):
         """Raises `Unsupported` without a data set, or if torch.export cannot trace the network."""
         data = training_data(self, context)
         module, graph = fold(self, network.module, context.example)
-        seen = gather(module, graph, as_tensors(drawn(data, self.samples, context.seed)))
-        values = {name: integer_bits(value, self.width) for name, value in seen.items()}
-        layers = {name: layer for name, layer in weighted_layers(module).items() if name in graph.sources}
-        weights = {f"{name}:weight": integer_bits(weight_of(layer), self.width) for name, layer in layers.items()}
-        bits = weights | values
-        grids = Grids(width=self.width, integer=bits, sources=graph.sources)
+        values = value_bits(module, graph, as_tensors(drawn(data, self.samples, context.seed)), self.width)
+        layers = used_layers(module, graph.sources).items()
+        weights = {f"{name}:weight": integer_bits(weight_of(layer), self.width) for name, layer in layers}
+        grids = Grids(width=self.width, integer=weights | values, sources=graph.sources)
         with running(module, graph, grids.value):
             fit_replaced(self, module, network, context, grids.parameters)
         with torch.no_grad():
             for name, value in grids.parameters(module).items():
                 module.get_parameter(name).copy_(value)
-        spec = QuantSpec(
-            kind="fixed",
-            weight_bits=self.width,
-            activation_bits=self.width,
-            per_channel=False,
-            samples=self.samples,
-            ranges=grids.ranges,
-        )
-        return replace(network, module=module, quant=spec)
+        return replace(network, module=module, quant=grids.spec(self.samples))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.compress.arguments import Count, Positive
+from bench.compress.calibration import divide, scored_data
 from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
@@ -59,7 +59,7 @@ class MixedInt8(Compressor):
         """Raises `Unsupported` without a data set, if torch.export cannot trace the network, and if no layer can be
         int8 within the drop."""
         layers = weighted_layers(network.module)
-        data = self._data(context)
+        data = scored_data(self, context)
         task, look = data.task, self._looker(network.module, data, context)
         whole = look(frozenset())
         everything = look(frozenset(layers))
@@ -89,17 +89,11 @@ class MixedInt8(Compressor):
         }
         return replace(network, quant=self._spec(tuple(kept)), notes={**network.notes, MIXED_INT8: found})
 
-    def _data(self, context: Context) -> Dataset:
-        if context.data is None:
-            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
-        return context.data
-
     def _looker(self, module: nn.Module, data: Dataset, context: Context) -> Look:
         """A function that judges sets of int8 layers. Calibrates on the first inputs of a seeded order, judges on the last."""
-        order = np.random.default_rng(context.seed).permutation(len(data.train))
-        chosen = order[-min(self.held_out, len(order) // 2) :]
+        calibrated_on, chosen = divide(data, self.samples, self.held_out, context.seed)
         traced = trace(module, context.example)
-        ranges = calibrate(module, traced, data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
+        ranges = calibrate(module, traced, data.train.inputs(calibrated_on))
         grid = Grid(per_channel=self.per_channel, symmetric=self.symmetric)
 
         def look(int8: frozenset[str]) -> Judgement:

@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, final
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from bench.compress.arguments import Count, Positive, Within
+from bench.compress.calibration import divide, scored_data
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import weight_of, weighted_layers
+from bench.compress.layers import weight_of
 from bench.compress.notes import MIXED_FIXED
 from bench.compress.quantize.fixed_graph import FixedGraph, running
-from bench.compress.quantize.fixed_grids import Grids, fold, gather, integer_bits
+from bench.compress.quantize.fixed_grids import Grids, fold, integer_bits, used_layers, value_bits
 from bench.compress.quantize.mixed import multiplications
 from bench.data.datasets import Dataset
 from bench.data.parts import Array
@@ -24,7 +24,6 @@ from bench.errors import InvalidInput, Unsupported
 from bench.models.tensors import as_tensors
 from bench.models.training.judge import Judgement, judge
 from bench.tasks.base import Outputs
-from bench.types import QuantSpec
 
 Bits = Mapping[str, int]
 """Layer -> bits of its weights."""
@@ -62,10 +61,9 @@ class MixedFixed(Compressor):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, if torch.export cannot trace the network, for layers that share weights,
         and where `width` bits everywhere drop too much already."""
-        if context.data is None:
-            raise Unsupported(f"{self!r} looks at the score, and this model has no data set; name one with --dataset")
-        design = self._simulate(network.module, context)
-        task, whole = context.data.task, design.look({})
+        data = scored_data(self, context)
+        design = self._simulate(network.module, data, context)
+        task, whole = data.task, design.look({})
         wide = dict.fromkeys(design.layers, self.width)
         everything = design.look(wide)
 
@@ -81,31 +79,19 @@ class MixedFixed(Compressor):
             context.progress(f"{self!r}: {name} by itself", turn / len(wide))
             for bits in range(self.width - 1, self.narrowest - 1, -1):
                 alone[name, bits] = design.look({**wide, name: bits}).loss
-        macs = multiplications(design.module, weighted_layers(design.module), context.example)
+        macs = multiplications(design.module, design.layers, context.example)
         taken = take_bits(wide, self.narrowest, alone, macs, lambda asked: fits(design.look(asked)))
         scores = {"float32": whole.score, "fixed": everything.score, "mixed": design.look(taken).score}
         losses = {name: {str(bits): alone[name, bits] for bits in range(self.narrowest, self.width)} for name in wide}
         notes = {"weight_bits": taken, "held_out_score": scores, "loss_alone": losses}
-        spec = QuantSpec(
-            kind="fixed",
-            weight_bits=self.width,
-            activation_bits=self.width,
-            per_channel=False,
-            samples=self.samples,
-            ranges=design.grids(taken).ranges,
-            layer_bits=tuple((name, bits) for name, bits in taken.items() if bits != self.width),
+        return replace(
+            network, quant=design.grids(taken).spec(self.samples), notes={**network.notes, MIXED_FIXED: notes}
         )
-        return replace(network, quant=spec, notes={**network.notes, MIXED_FIXED: notes})
 
-    def _simulate(self, module: nn.Module, context: Context) -> _Design:
-        """Grids are of the first inputs of a seeded order, scores of the last."""
-        data = context.data
-        assert data is not None
-        order = np.random.default_rng(context.seed).permutation(len(data.train))
+    def _simulate(self, module: nn.Module, data: Dataset, context: Context) -> _Design:
+        calibrated_on, chosen = divide(data, self.samples, self.held_out, context.seed)
         folded, graph = fold(self, module, context.example)
-        given = as_tensors(data.train.inputs(order[: min(self.samples, -(-len(order) // 2))]))
-        values = {name: integer_bits(value, self.width) for name, value in gather(folded, graph, given).items()}
-        chosen = order[-min(self.held_out, len(order) // 2) :]
+        values = value_bits(folded, graph, as_tensors(data.train.inputs(calibrated_on)), self.width)
         return _Design(module=folded, graph=graph, values=values, width=self.width, data=data, chosen=chosen)
 
 
@@ -123,13 +109,13 @@ class _Design:
     found: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @property
-    def layers(self) -> list[str]:
+    def layers(self) -> Mapping[str, nn.Module]:
         """Those that the network computes with."""
-        return [name for name in weighted_layers(self.module) if name in self.graph.sources]
+        return used_layers(self.module, self.graph.sources)
 
     def grids(self, bits: Bits) -> Grids:
         """Of these bits of the layers' weights."""
-        layers = weighted_layers(self.module)
+        layers = self.layers
         for one in bits.items():
             if one not in self.found:
                 self.found[one] = integer_bits(weight_of(layers[one[0]]), one[1])

@@ -18,9 +18,9 @@ OVER = "the time is over"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """A candidate that was measured. `choice`: None for a recipe that is a candidate as it is written. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
+    """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
 
-    `column`: of the row, what the search makes smaller. `predicted`: that figure before it was measured; None where
+    `choice`: None for a recipe that is a candidate as it is written. `column`: of the row, what the search makes smaller. `predicted`: that figure before it was measured; None where
     nothing predicts. `recipe`: its text. `family`: the steps that
     end it, one of `Scene.families`. `at_s`: seconds of the search when it was known.
     """
