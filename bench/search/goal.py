@@ -18,6 +18,8 @@ UNITS = {LATENCY: " ms", LUTS: " LUTs"}
 ALIASES = {"latency_ms": LATENCY}
 DROPS = ("accuracy_drop_pp", "score_drop")
 """Limits of quality. `--max-drop` sets one of them."""
+MOST_MARGIN = 0.5
+"""Part of that limit which the drop's standard error takes at most: few samples leave something to choose."""
 ERROR = "output_relative_rms"
 """The limit of quality where there are no labels: a column of cells.csv."""
 MINIMIZED: Mapping[str, str] = {
@@ -50,13 +52,18 @@ class Goal:
         """Whether a choice depends on energy."""
         return self.minimize == "energy" or "energy_mj" in self.limits
 
-    def over(self, row: Mapping[str, str | float | None]) -> dict[str, float]:
-        """Limit -> figure over limit, for each that a row exceeds; infinite where it has no such figure."""
+    def over(self, row: Mapping[str, str | float | None], error: float = 0.0) -> dict[str, float]:
+        """Limit -> figure over limit, for each that a row exceeds; infinite where it has no such figure.
+
+        `error`: the standard error of the drop, in the limit's unit. It is added to the drop, up to MOST_MARGIN of the limit.
+        """
         found = {}
         for name, most in {**self.limits, **self.quality}.items():
             column, factor = MEASURED_BY.get(name, (name, 1.0))
             value = row.get(column)
             used = math.inf if value is None or isinstance(value, str) else value * factor
+            if name in DROPS:
+                used += min(error, MOST_MARGIN * most)
             if used > most:
                 found[name] = used
         return found

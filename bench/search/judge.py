@@ -7,14 +7,20 @@ from bench.records import Record
 from bench.report.budget import MEASURED_BY
 from bench.report.table import compute_row
 from bench.search.goal import ERROR, LATENCY, MINIMIZED, Goal
-from bench.search.strategies.interface import Tried, number
+from bench.search.strategies.interface import Row, Tried, number
+from bench.stats.quality import Z
 from bench.types import Status
 
+INTERVALS = (("accuracy_drop_low_pp", "accuracy_drop_high_pp"), ("score_drop_low", "score_drop_high"))
+"""The columns of a drop's 95 % interval, in the order of DROPS."""
 
-def judge(record: Record, base: Record, goal: Goal) -> Tried:
+
+def judge(record: Record, base: Record, goal: Goal, *, careful: bool = False) -> Tried:
     """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out.
 
-    `base`: the record of the uncompressed network. Choice and recipe are left open.
+    `base`: the record of the uncompressed network. `careful`: a choice depends on it. Then a drop keeps its limit only with
+    one standard error on top: the fastest of several within a limit is one that the samples flatter. Choice and recipe
+    are left open.
     """
     row = compute_row(record, base)
     base_ms = number(compute_row(base, base), LATENCY)
@@ -23,8 +29,20 @@ def judge(record: Record, base: Record, goal: Goal) -> Tried:
     speedup = number(row, "speedup")
     if record.pairs and base_ms is not None and speedup:
         row = {**row, LATENCY: base_ms / speedup}
-    over = goal.over(row)
-    return Tried(choice=None, recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost)
+    error = standard_error(row)
+    over = goal.over(row, error if careful else 0.0)
+    return Tried(
+        choice=None, recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost, error=error
+    )
+
+
+def standard_error(row: Row) -> float:
+    """Of the drop, in its unit: half of its interval over the normal quantile; 0 where there is none."""
+    for ends in INTERVALS:
+        low, high = (number(row, end) for end in ends)
+        if low is not None and high is not None:
+            return (high - low) / (2 * Z)
+    return 0.0
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:

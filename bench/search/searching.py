@@ -78,7 +78,7 @@ class Searching:
         families = [family for family in self.asked.families if found[0].counts and not trains(family)]
         for place, family in enumerate(families, 1):
             record = self._candidate(f"{FAMILY}{place}", family)
-            tried = replace(judge(record, self._base(), self.goal), family=family)
+            tried = replace(judge(record, self._base(), self.goal, careful=True), family=family)
             found += [tried] if tried.fits_quality else []
         return min(found, key=lambda one: one.cost or math.inf)
 
@@ -219,7 +219,7 @@ class Searching:
 
     def _measure(self, name: str, text: str, **known: Any) -> Tried:
         """A candidate, which joins those that were tried. `known`: more of its fields."""
-        judged = judge(self._candidate(name, text), self._base(), self.goal)
+        judged = judge(self._candidate(name, text), self._base(), self.goal, careful=True)
         tried = replace(judged, recipe=text, at_s=self._spent(), **known)
         self.tried.append(tried)
         return tried
@@ -273,7 +273,7 @@ class Searching:
         artifacts = []
         for cell, one in zip(cells, finalists, strict=True):
             judged = judge(self._record(cell, state), record, self.goal)
-            tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over))
+            tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over, error=judged.error))
             if tried[-1].counts:
                 artifacts.append(make_ready(cell, state).prepared)
         pairs: tuple[PairLaunch, ...] = ()

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.search.found import Found
-from bench.search.goal import LATENCY, LUTS, UNITS, Goal
+from bench.search.goal import LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
@@ -52,6 +52,7 @@ def _plain(one: Tried) -> dict[str, Json]:
         "lut": one.row.get(LUTS),
         "predicted": one.predicted,
         "quality_loss": _finite(quality_loss(one)),
+        "quality_error": one.error,
         "file_bytes": one.row.get("file_bytes"),
         "memory_peak_bytes": one.row.get("memory_peak_bytes"),
         "energy_mj": one.row.get("energy_per_inference_mj"),
@@ -87,6 +88,8 @@ def say(found: Found) -> list[str]:
     if len(tried) == 1:
         return [*said, "The uncompressed network is the best that keeps every limit."]
     said.append(f"Winner: {tried[1].recipe}")
+    if (chosen := found.ranked[0]).error:
+        said.append(_how_sure(chosen, found.goal))
     if found.finals.pairs:
         said.append(_against_runner_up(found))
     if not tried[1].counts:
@@ -94,6 +97,15 @@ def say(found: Found) -> list[str]:
     if tried[1].over:
         said.append(f"On the test set the winner misses {_misses(tried[1].over, found.goal)}: exit code 1.")
     return said
+
+
+def _how_sure(chosen: Tried, goal: Goal) -> str:
+    """The drop that the choice was made by, and whether the samples were enough for it."""
+    (most,) = goal.quality.values()
+    said = f"On the validation samples it loses {quality_loss(chosen):.2g}, with a standard error of {chosen.error:.2g}"
+    if chosen.error > MOST_MARGIN * most:
+        return f"{said}: too few samples for a limit of {most:g}. More would say whether it keeps it."
+    return f"{said}, of {most:g}."
 
 
 def _against_runner_up(found: Found) -> str:
@@ -112,12 +124,18 @@ def _table(title: str, rows: Sequence[Tried], unit: str) -> Table:
         table.add_row(
             _figure(one.cost),
             _figure(one.predicted),
-            _figure(_finite(quality_loss(one))),
+            loss_text(one),
             _figure(size / 1e3 if isinstance(size, (int, float)) else None),
             ", ".join(one.over),
             Text(one.recipe or "(uncompressed)"),
         )
     return table
+
+
+def loss_text(one: Tried) -> str:
+    """With its standard error, where it has one."""
+    error = f" ±{one.error:.2g}" if one.error else ""
+    return f"{_figure(_finite(quality_loss(one)))}{error}"
 
 
 def _figure(value: float | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from bench.commands.search.answer import loss_text
 from bench.commands.search.plots import Dot, Plot, draw
 from bench.report.text import number as show
 from bench.search.found import Found
@@ -147,7 +148,7 @@ def _row(one: Tried) -> dict[str, str]:
         "at": f"{one.at_s:.0f}",
         "cost": show(one.cost),
         "predicted": show(one.predicted),
-        "loss": show(value) if math.isfinite(value := quality_loss(one)) else "",
+        "loss": loss_text(one),
         "status": str(one.row["status"]),
         "over": ", ".join(one.over),
     }

@@ -1,0 +1,69 @@
+"""How a search judges a candidate: its drop counts with one standard error on top, but not that of a finalist."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from fake_records import on
+from test_search_page import found
+
+from bench.commands.search.answer import loss_text, say
+from bench.records import Quality
+from bench.search.goal import Goal
+from bench.search.judge import judge, standard_error
+
+GOAL = Goal(quality={"accuracy_drop_pp": 0.5}, minimize="latency")
+
+
+def accurate(lost: int | None, gained: int | None, samples: int) -> Quality:
+    """Of a network that has this many of the baseline's samples wrong, and that many of its errors right."""
+    right = 0.9 * samples - (lost or 0) + (gained or 0)
+    return Quality(samples=samples, labelled=samples, lost=lost, gained=gained, accuracy=right / samples)
+
+
+def judged(lost: int, gained: int, samples: int, *, careful: bool = True, goal: Goal = GOAL):
+    base = on("ort", 1.0, quality=accurate(None, None, samples))
+    return judge(on("ort", 0.5, recipe="narrow", quality=accurate(lost, gained, samples)), base, goal, careful=careful)
+
+
+@pytest.mark.parametrize(
+    ("lost", "gained", "samples", "counted"),
+    [
+        (60, 20, 10_000, 0.4 + 0.0895),  # few samples differ: the drop is known well
+        (640, 600, 10_000, 0.4 + 0.25),  # many differ: 0.35 points of error, of which half the limit counts
+        (3, 3, 100, 0.25),  # too few samples to say anything: half of the limit is left
+    ],
+)
+def test_the_drop_of_a_candidate_counts_with_its_standard_error_up_to_half_the_limit(lost, gained, samples, counted):
+    one = judged(lost, gained, samples, goal=Goal(quality={"accuracy_drop_pp": 0.5}))
+    assert one.error == pytest.approx(100 * ((lost + gained + 2) / samples**2) ** 0.5, rel=0.03)
+    assert ("accuracy_drop_pp" in one.over) == (counted > 0.5)
+    if one.over:
+        assert one.over["accuracy_drop_pp"] == pytest.approx(counted, abs=0.002)
+
+
+def test_a_finalist_is_held_to_what_was_measured():
+    assert judged(640, 600, 10_000).over
+    assert not judged(640, 600, 10_000, careful=False).over
+
+
+def test_the_error_of_outputs_has_no_margin():
+    goal = Goal(quality={"output_relative_rms": 0.1})
+    assert goal.over({"output_relative_rms": 0.09}, error=1.0) == {}
+    assert goal.over({"output_relative_rms": 0.11}, error=1.0) == {"output_relative_rms": 0.11}
+
+
+def test_a_task_of_its_own_has_the_interval_of_its_score():
+    row = {"score_drop_low": -0.98, "score_drop_high": 0.98}
+    assert standard_error(row) == pytest.approx(0.5, rel=1e-3)
+    assert standard_error({}) == 0.0
+
+
+@pytest.mark.parametrize(("error", "said"), [(0.2, "a standard error of 0.2, of 9."), (5.0, "too few samples")])
+def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, error, said):
+    done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    done = replace(done, ranked=(replace(done.ranked[0], error=error),))
+    assert said in " ".join(say(done))
+    assert loss_text(done.ranked[0]).endswith(f"±{error:.2g}")
+    assert "standard error" not in " ".join(say(replace(done, ranked=(replace(done.ranked[0], error=0.0),))))
