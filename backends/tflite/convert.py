@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from backends.tflite import served
 from bench.errors import CellFailed, InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.types import Artifact, Compressed, Precision
 
 ACCEPTS = ("tflite", "pt2", "onnx")
-LIMIT_S = 900.0
 INSTALL = "pip install 'pressbench[litert]'"
 
 COMPILERS = ("ai-edge-litert", "ai-edge-quantizer", "litert-converter", "litert-torch", "onnx", "onnxruntime", "torch")
@@ -71,21 +68,7 @@ def find_needed(kind: str, *, quantized: bool) -> tuple[str, ...]:
 def _ask(request: Mapping[str, Any], out: Path) -> dict[str, Any]:
     path, reply, log = out / "request.json", out / "reply.json", out / "convert.log"
     path.write_text(json.dumps(request), encoding="utf-8")
-    environment = {**os.environ, "LITERT_TORCH_SHOW_PROGRESS": "n", "TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-m", "backends.tflite.tool", str(path)]
-    try:
-        with log.open("wb") as stream:
-            code = subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                timeout=LIMIT_S,
-                check=False,
-            ).returncode
-    except subprocess.TimeoutExpired:
-        raise CellFailed(f"the conversion to .tflite did not end within {LIMIT_S:.0f} s") from None
+    code = served.run(request["format"], path, log)
     if code or not reply.exists():
         raise _explain_death(code, request, log)
     answer: dict[str, Any] = json.loads(reply.read_text(encoding="utf-8"))

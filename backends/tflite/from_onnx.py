@@ -11,8 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 
 from backends.tflite.graph import describe, open_plain
 from backends.tflite.layers import Converted, match_layers
-from bench.errors import CellFailed, Unavailable, Unsupported
+from backends.tflite.served import run_forked
+from bench.errors import Unavailable, Unsupported
 
 PACKAGES = (
     "onnx2tf==2.6.9",
@@ -35,7 +37,6 @@ PACKAGES = (
 )
 """What onnx2tf imports beyond this environment, in versions that work together."""
 INSTALL = "python -m backends.tflite.from_onnx"
-LIMIT_S = 600.0
 TOLERANCE = 1e-3
 Arrays = Sequence[NDArray[np.generic]]
 
@@ -69,6 +70,14 @@ def folder() -> Path:
     return Path(sys.prefix) / "share" / "pressbench" / "onnx2tf"
 
 
+def load() -> Callable[[], int | None]:
+    """onnx2tf's command, which reads `sys.argv`. Its packages join the path of this process, which does nothing else."""
+    if (packages := str(folder())) not in sys.path:
+        sys.path.append(packages)
+    command: Callable[[], int | None] = import_module("onnx2tf.onnx2tf").main
+    return command
+
+
 def _check_packages(packages: Path) -> None:
     """Raises `Unavailable` unless every package is there in the version that this code was tried with."""
     found = {entry.name.lower().replace("_", "-"): entry.version for entry in distributions(path=[str(packages)])}
@@ -96,29 +105,20 @@ def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]],
 
 
 def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> None:
-    command = [
-        *(sys.executable, "-m", "onnx2tf", "-i", str(copy), "-o", str(copy.parent / "made")),
-        *("-b", str(batch), "-n", "-osd"),
-    ]
+    made, log = copy.parent / "made", copy.parent / "onnx2tf.log"
+    options = ["-i", str(copy), "-o", str(made), "-b", str(batch), "-n", "-osd"]
     if as_they_are:
-        command += ["-kat", *as_they_are]
-    environment = {**os.environ, "PYTHONPATH": str(packages), "TQDM_DISABLE": "1"}
-    try:
-        done = subprocess.run(
-            command,
-            cwd=copy.parent,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise CellFailed(f"onnx2tf did not end within {LIMIT_S:.0f} s") from None
-    if done.returncode or not (copy.parent / "made" / "model_float32.tflite").exists():
-        said = [line.strip() for line in done.stdout.splitlines() if "rror" in line] or ["it said nothing of why"]
+        options += ["-kat", *as_they_are]
+
+    def work() -> int:
+        os.chdir(copy.parent)
+        os.environ["PYTHONPATH"] = str(packages)  # of the programs that it starts
+        sys.argv = ["onnx2tf", *options]
+        return load()() or 0
+
+    if run_forked(work, log) or not (made / "model_float32.tflite").exists():
+        printed = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        said = [line.strip() for line in printed if "rror" in line] or ["it said nothing of why"]
         raise Unsupported(f"onnx2tf cannot convert this network: {said[-1][:300]}")
 
 

@@ -1,13 +1,8 @@
-"""The process that converts: reads a request, writes a .tflite and a reply.
-
-`python -m backends.tflite.tool REQUEST.json`. A process of its own because the converters want
-environment variables, log to standard output, keep gigabytes and can crash on a bad file.
-"""
+"""What a converting process does: reads a request, writes a .tflite and a reply."""
 
 from __future__ import annotations
 
 import json
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -124,10 +119,20 @@ def count_kinds(kinds: list[str]) -> dict[str, int]:
     return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
 
 
-def main(arguments: list[str]) -> int:
+def load(kind: str) -> None:
+    """Imports what the conversion of this format needs, for all that follow. Raises `ImportError`."""
+    if kind == "pt2":
+        from backends.tflite import network  # noqa: F401
+    elif kind == "onnx":
+        from backends.tflite import from_onnx
+
+        from_onnx.load()
+    from backends.tflite import calibrate, quantize  # noqa: F401
+
+
+def main(path: Path) -> int:
     """Writes `reply.json` beside the request: what `convert` returns, or the error to raise."""
     warnings.simplefilter("ignore")
-    path = Path(arguments[0])
     try:
         reply = convert(json.loads(path.read_text(encoding="utf-8")), path.parent)
     except PressbenchError as error:
@@ -136,7 +141,3 @@ def main(arguments: list[str]) -> int:
         reply = {"error": "Unavailable", "message": f"{error}; pip install 'pressbench[litert]'"}
     (path.parent / "reply.json").write_text(json.dumps(reply), encoding="utf-8")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
