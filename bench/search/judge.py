@@ -29,11 +29,22 @@ def judge(record: Record, base: Record, goal: Goal, *, careful: bool = False) ->
     speedup = number(row, "speedup")
     if record.pairs and base_ms is not None and speedup:
         row = {**row, LATENCY: base_ms / speedup}
+    row = {**row, **_drop_from_float(row, base)}
     error = standard_error(row)
     over = goal.over(row, error if careful else 0.0)
     return Tried(
         choice=None, recipe="", key=record.key, row=row, over=over, predicted=None, column=goal.cost, error=error
     )
+
+
+def _drop_from_float(row: Row, base: Record) -> Row:
+    """The drop against the float network, where the uncompressed one on the target is not believed: an FPGA's default
+    precision can be too coarse for it, and a drop from what is broken keeps any limit."""
+    reference = base.quality.reference_accuracy if base.quality else None
+    accuracy = number(row, "accuracy")
+    if base.status is not Status.UNTRUSTED or reference is None or accuracy is None:
+        return {}
+    return {"accuracy_drop_pp": 100 * (reference - accuracy)}
 
 
 def standard_error(row: Row) -> float:
@@ -46,11 +57,16 @@ def standard_error(row: Row) -> float:
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:
-    """Raises where the uncompressed network lacks what the search makes smaller, or a figure that a limit needs."""
+    """Raises where the uncompressed network lacks what the search makes smaller, or a figure that a limit needs, and where its
+    times are not believed."""
     row = whole.row
     if whole.cost is None:
         why = "; ".join(record.reasons) or str(record.missing.get(goal.cost, f"it has no {goal.cost}"))
         raise (Unsupported if record.status is Status.SKIPPED else CellFailed)(f"the uncompressed network: {why}")
+    if not whole.counts and goal.cost == LATENCY:
+        raise CellFailed(
+            f"the uncompressed network is not believed, and every candidate is compared with it: {'; '.join(record.reasons)}"
+        )
     wanted = {name: MEASURED_BY[name][0] for name in goal.limits}
     if goal.minimize:
         wanted["minimize"] = MINIMIZED[goal.minimize]

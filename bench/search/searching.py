@@ -193,6 +193,10 @@ class Searching:
         self.stored[cell.key] = record
         whole = judge(record, record, self.goal)
         check_figures(whole, record, self.goal, self.plan.target.name)
+        if not whole.counts:
+            self.note(
+                f"the uncompressed network is not believed: {'; '.join(record.reasons)}. Drops are from the float network"
+            )
         self.whole, self.whole_s = whole, self._spent() - began
         return whole
 

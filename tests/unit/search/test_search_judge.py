@@ -9,9 +9,11 @@ from fake_records import on
 from test_search_page import found
 
 from bench.commands.search.answer import loss_text, say
+from bench.errors import CellFailed
 from bench.records import Quality
 from bench.search.goal import Goal
-from bench.search.judge import judge, standard_error
+from bench.search.judge import check_figures, judge, standard_error
+from bench.types import Status
 
 GOAL = Goal(quality={"accuracy_drop_pp": 0.5}, minimize="latency")
 
@@ -46,6 +48,30 @@ def test_the_drop_of_a_candidate_counts_with_its_standard_error_up_to_half_the_l
 def test_a_finalist_is_held_to_what_was_measured():
     assert judged(640, 600, 10_000).over
     assert not judged(640, 600, 10_000, careful=False).over
+
+
+@pytest.fixture
+def broken():
+    """An uncompressed network that the target computes wrongly: 80 % of its answers are right, the float network's are 90 %."""
+    quality = Quality(samples=100, labelled=100, accuracy=0.8, reference_accuracy=0.9)
+    return on("ort", 1.0, quality=quality, status=Status.UNTRUSTED, reasons=("output 'y' differs",))
+
+
+def test_the_drop_from_an_uncompressed_network_that_is_not_believed_is_that_from_the_float_network(broken):
+    narrow = on(
+        "ort", 0.5, recipe="narrow", quality=Quality(samples=100, labelled=100, accuracy=0.85, lost=2, gained=7)
+    )
+    assert judge(narrow, broken, GOAL).over == pytest.approx({"accuracy_drop_pp": 5.0})
+    assert judge(narrow, replace(broken, status=Status.OK), GOAL).over == {}
+    assert judge(broken, broken, GOAL).over == pytest.approx({"accuracy_drop_pp": 10.0})
+
+
+def test_a_search_by_time_from_an_uncompressed_network_that_is_not_believed_is_refused_one_by_luts_is_not(broken):
+    with pytest.raises(CellFailed, match="not believed, and every candidate is compared with it: output 'y' differs"):
+        check_figures(judge(broken, broken, GOAL), broken, GOAL, "cpu")
+    counted = replace(GOAL, cost="lut", minimize="lut")
+    whole = judge(broken, broken, counted)
+    check_figures(replace(whole, row={**whole.row, "lut": 9.0}), broken, counted, "fpga")
 
 
 def test_the_error_of_outputs_has_no_margin():
