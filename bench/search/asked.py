@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,14 +24,18 @@ SUITE = "search"
 THEN = "finetune(epochs=2)"
 LONGER = "distill(epochs=6, learning_rate=0.005)"
 """What follows in a second round, where the user leaves both to us."""
+NONE = "none"
+INT8, FIXED = ("int8",), ("fixed(width=8)",)
+"""Families that are usual on a target that runs networks, and on an FPGA, where there are samples to calibrate with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
     `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
-    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none. `recipes`: of the
-    suite by name, or steps, that are candidates as they are written.
+    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none; None for those that
+    are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or steps, that are candidates as they are
+    written.
 
     `max_drop`: percentage points of accuracy, or of the task's own score. `max_error`: relative error of the outputs,
     where there are no labels. `minimize`: "" for the best quality within the budgets, where there are any.
@@ -46,7 +50,7 @@ class Asked:
     then: str | None = None
     longer: str = ""
     strategy: str = "widths"
-    families: tuple[str, ...] = ()
+    families: tuple[str, ...] | None = None
     recipes: tuple[str, ...] = ()
 
     @property
@@ -136,18 +140,16 @@ def _only_simulates(cell: PlannedCell) -> bool:
 
 
 def settle(asked: Asked, plan: Plan) -> Asked:
-    """With the steps that follow the narrowing: the user's, else a short and a longer training where there is a data set.
+    """With families, and with the steps that follow the narrowing: the user's, else a short and a longer training where there is
+    a data set.
 
     Raises `InvalidInput` as `parse_recipe`, and for a family or strategy that means nothing.
     """
-    for place, text in enumerate(asked.families):
-        if not parse_recipe("--family", text).steps:
-            raise InvalidInput("--family: name steps, as int8(calibration='minmax'); none is always tried")
-        if text in asked.families[:place]:
-            raise InvalidInput(f"--family {text!r} is given twice")
+    given = replace(asked, families=_check_families(asked.families or ()))
+    own = find_own(given, plan)
+    asked = given if asked.families is not None else replace(given, families=_find_usual(asked, plan, own))
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
-    find_own(asked, plan)
     if asked.then is None:
         has_data = plan.cells[0].data is not None
         return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
@@ -155,10 +157,36 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     return asked
 
 
+def _check_families(families: tuple[str, ...]) -> tuple[str, ...]:
+    if families == (NONE,):
+        return ()
+    for place, text in enumerate(families):
+        if not parse_recipe("--family", text).steps:
+            raise InvalidInput(f"--family: name steps, as int8, or {NONE}")
+        if text in families[:place]:
+            raise InvalidInput(f"--family {text!r} is given twice")
+    return families
+
+
+def _find_usual(asked: Asked, plan: Plan, own: Sequence[Recipe]) -> tuple[str, ...]:
+    """The families that are usual on the target, may follow `--then` and are not a `--recipe` too."""
+    cell = plan.cells[0]
+    usual = () if cell.data is None else FIXED if _only_simulates(cell) else INT8
+    return tuple(text for text in usual if _may_end(text, asked.then or "", own))
+
+
+def _may_end(family: str, then: str, own: Sequence[Recipe]) -> bool:
+    try:
+        parse_recipe("--family", " + ".join(filter(None, (then, family))))
+    except InvalidInput:
+        return False
+    return parse_recipe("--family", family).steps not in {one.steps for one in own}
+
+
 def find_own(asked: Asked, plan: Plan) -> list[Recipe]:
     """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, for one given twice or as
     a family too, and for one without steps, which is the uncompressed network."""
-    known = {parse_recipe("--family", text).steps: "is a --family too" for text in asked.families}
+    known = {parse_recipe("--family", text).steps: "is a --family too" for text in asked.families or ()}
     found = []
     for text in asked.recipes:
         named = find_recipes(replace(asked.request, recipes=(text,)), plan.suite)[1:]

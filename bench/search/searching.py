@@ -36,8 +36,9 @@ from bench.types import Step
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
-RESERVE = 3.0
-"""Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took."""
+RESERVE, KNOWN_RESERVE = 3.0, 1.0
+"""Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took: where they are
+trained again with all samples, and where a data set with validation samples leaves trials all of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,7 +76,7 @@ class Searching:
     def try_whole(self) -> Tried:
         """The uncompressed network, or the family of it that costs least; only families that do not train."""
         found = [self._measure_whole()]
-        families = [family for family in self.asked.families if found[0].counts and not trains(family)]
+        families = [family for family in self._families if found[0].counts and not trains(family)]
         for place, family in enumerate(families, 1):
             record = self._candidate(f"{FAMILY}{place}", family)
             tried = replace(judge(record, self._base(), self.goal, careful=True), family=family)
@@ -97,7 +98,7 @@ class Searching:
             goal=self.goal,
             whole=whole,
             own=own,
-            families=("", *self.asked.families),
+            families=("", *self._families),
             seed=self.plan.suite.seed,
         )
         ended = Ended(tried=(whole,), why=OVER)
@@ -228,6 +229,11 @@ class Searching:
         self.tried.append(tried)
         return tried
 
+    @property
+    def _families(self) -> tuple[str, ...]:
+        assert self.asked.families is not None  # `settle` has filled them in
+        return self.asked.families
+
     def _base(self) -> Record:
         """The uncompressed network's."""
         return self.stored[self.state.plan.cells[0].key]
@@ -256,7 +262,9 @@ class Searching:
 
         `longest_s`: how long that trial may take; as the longest by a strategy, where nothing is said.
         """
-        left = self.asked.time_s - RESERVE * max(self.longest_s, self.own_s) - self.whole_s
+        data = self.plan.cells[0].data
+        again = RESERVE if data is None or data.validation is None else KNOWN_RESERVE
+        left = self.asked.time_s - again * max(self.longest_s, self.own_s) - self.whole_s
         return self._spent() + (self.longest_s if longest_s is None else longest_s) < part * left
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:

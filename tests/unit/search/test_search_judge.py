@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from fake_records import on
@@ -13,6 +14,7 @@ from bench.errors import CellFailed
 from bench.records import Quality
 from bench.search.goal import Goal
 from bench.search.judge import check_figures, judge, standard_error
+from bench.search.searching import Searching
 from bench.types import Status
 
 GOAL = Goal(quality={"accuracy_drop_pp": 0.5}, minimize="latency")
@@ -93,3 +95,11 @@ def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, erro
     assert said in " ".join(say(done))
     assert loss_text(done.ranked[0]).endswith(f"±{error:.2g}")
     assert "standard error" not in " ".join(say(replace(done, ranked=(replace(done.ranked[0], error=0.0),))))
+
+
+@pytest.mark.parametrize(("validation", "left"), [(None, False), ("its own", True)])
+def test_time_is_kept_for_finalists_that_are_trained_again_and_less_where_the_trials_saw_all_samples(validation, left):
+    plan = SimpleNamespace(cells=(SimpleNamespace(data=SimpleNamespace(validation=validation)),))
+    asked = SimpleNamespace(time_s=100.0)
+    search = SimpleNamespace(plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0, _spent=lambda: 50.0)
+    assert Searching._time_left(search, 1.0) is left  # 20 s more: until 70 of 35, or of 75

@@ -23,6 +23,7 @@ from bench.data.validation import hold_out
 from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.line.probes.board import Board
+from bench.line.run import plan_run
 from bench.records import PairLaunch
 from bench.search.asked import Asked, check_measurable, find_own, settle, take_suite
 from bench.search.goal import Goal, parse_budgets, parse_time
@@ -113,7 +114,37 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
 def test_a_family_strategy_or_recipe_that_means_nothing_is_refused(changed, said):
     suite = Suite(name="s", models=("lenet5",), recipes={"half": "prune(amount=0.5)", "nothing": ""})
     with pytest.raises(InvalidInput, match=said):
-        settle(Asked(request=Request(target="cpu"), **changed), SimpleNamespace(cells=(), suite=suite))
+        settle(
+            Asked(request=Request(target="cpu"), **changed),
+            SimpleNamespace(cells=(SimpleNamespace(data=None),), suite=suite),
+        )
+
+
+INT8 = ("int8",)
+
+
+@pytest.mark.parametrize(
+    ("target", "changed", "families"),
+    [
+        ("cpu", {}, INT8),
+        ("fpga", {}, ("fixed(width=8)",)),
+        ("cpu", {"families": ("none",)}, ()),
+        ("cpu", {"families": ()}, ()),
+        ("cpu", {"families": ("float16()",)}, ("float16()",)),
+        ("cpu", {"then": "finetune(epochs=1) + int8()"}, ()),
+        ("cpu", {"then": "finetune(epochs=1)"}, INT8),
+        ("cpu", {"recipes": INT8}, ()),
+    ],
+)
+def test_without_family_those_that_are_usual_on_the_target_are_tried(target, changed, families):
+    request = Request(target=target, models=("lenet5",), recipes=("baseline",), data="digits", batch=(1,), threads=(1,))
+    asked = Asked(**{"request": request, **changed})
+    plan = plan_run(asked.request)
+    settled = settle(asked, plan)
+    assert settled.families == families
+    assert len(find_own(settled, plan)) == len(settled.recipes)
+    unknown = replace(plan, cells=tuple(replace(cell, data=None) for cell in plan.cells))
+    assert settle(asked, unknown).families == (asked.families if asked.families == ("float16()",) else ())
 
 
 def test_recipes_of_the_suite_and_steps_are_candidates_as_they_are_written():
