@@ -51,14 +51,14 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     _check_packages(packages)
     from backends.onnx_tools.native import ort  # here, so that a missing ONNX Runtime is the caller's error
 
-    session = _open_reference(source)
+    _open_reference(source)  # refuses it early; no session is open, with its threads, while onnx2tf runs in a fork
     shapes, weights, nodes = _read(source)
-    with tempfile.TemporaryDirectory(prefix="pressbench-onnx2tf-") as work:
+    with tempfile.TemporaryDirectory(prefix="onnx2tf-", dir=out.parent) as work:
         copy = Path(work) / "model.onnx"
         shutil.copyfile(source, copy)  # onnx2tf overwrites its input
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
-    layout = _find_layout(source, session, out)
+    layout = _find_layout(source, _open_reference(source), out)
     version = f"onnxruntime {ort.__version__}"
     return Converted(
         path=out, layers=match_layers(out, weights), layout=layout, other_names=nodes, checked_against=version
@@ -73,7 +73,7 @@ def folder() -> Path:
 def load() -> Callable[[], int | None]:
     """onnx2tf's command, which reads `sys.argv`. Its packages join the path of this process, which does nothing else."""
     if (packages := str(folder())) not in sys.path:
-        sys.path.append(packages)
+        sys.path.insert(0, packages)
     command: Callable[[], int | None] = import_module("onnx2tf.onnx2tf").main
     return command
 

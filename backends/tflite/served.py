@@ -14,10 +14,12 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from io import RawIOBase
 from pathlib import Path
 
 from bench.errors import CellFailed
@@ -25,8 +27,11 @@ from bench.errors import CellFailed
 LIMIT_S = 900.0
 IDLE_S = 30.0
 """Without a request for so long, a process ends: what it has imported takes most of a gigabyte."""
+LOOK_S = 0.05
+"""How often both sides look whether they should stop."""
 
 _idle: dict[str, list[_Process]] = {}
+_busy: set[_Process] = set()
 
 
 def run(kind: str, request: Path, log: Path) -> int:
@@ -36,8 +41,12 @@ def run(kind: str, request: Path, log: Path) -> int:
     """
     log.touch()
     while True:
-        process = waiting.pop() if (waiting := _idle.get(kind)) else _Process(kind)
-        code = process.run(request, log)
+        process = waiting.pop() if (waiting := _idle.get(kind)) else _Process(kind, log)
+        _busy.add(process)
+        try:
+            code = process.run(request, log)
+        finally:
+            _busy.discard(process)
         if code is None:  # it ended because it was idle
             continue
         if process.lives:
@@ -48,22 +57,24 @@ def run(kind: str, request: Path, log: Path) -> int:
 class _Process:
     """The side that asks."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, log: Path) -> None:
+        """`log`: gets what it says while it starts."""
         environment = {
             **os.environ,
             "LITERT_TORCH_SHOW_PROGRESS": "n",
             "TF_CPP_MIN_LOG_LEVEL": "2",
             "TQDM_DISABLE": "1",
         }
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "backends.tflite.served", kind],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-            start_new_session=True,
-        )
+        with log.open("ab") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "backends.tflite.served", kind],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                bufsize=0,
+                start_new_session=True,
+            )
 
     @property
     def lives(self) -> bool:
@@ -76,14 +87,19 @@ class _Process:
         assert self.process.stdout is not None
         try:
             self.process.stdin.write(json.dumps([str(request), str(log)]).encode() + b"\n")
-            in_time = select.select([self.process.stdout], [], [], LIMIT_S)[0]
-            answer = self.process.stdout.readline() if in_time else b""
+            end = time.monotonic() + LIMIT_S
+            while not (answered := select.select([self.process.stdout], [], [], LOOK_S)[0]):
+                if (
+                    time.monotonic() > end
+                ):  # looked at often: an exception from another thread arrives between two looks
+                    break
+            answer = self.process.stdout.readline() if answered else b""
         except BrokenPipeError:
             return None
         except BaseException:
             self.end()
             raise
-        if not in_time:
+        if not answered:
             self.end()
             raise CellFailed(f"the conversion to .tflite did not end within {LIMIT_S:.0f} s")
         return int(answer) if answer else self.process.wait() or None
@@ -96,21 +112,35 @@ class _Process:
 
 
 def _end_all() -> None:
-    for process in [one for waiting in _idle.values() for one in waiting]:
+    for process in [*_busy, *(one for waiting in _idle.values() for one in waiting)]:
         process.end()
 
 
+def _forget_all() -> None:
+    _idle.clear()
+    _busy.clear()
+
+
 atexit.register(_end_all)
-os.register_at_fork(after_in_child=_idle.clear)
+os.register_at_fork(after_in_child=_forget_all)
 
 
-def run_forked(work: Callable[[], int], log: Path) -> int:
-    """Does `work` in a fork, and returns its exit code, below 0 for a signal. What it prints goes into `log`."""
+def run_forked(work: Callable[[], int], log: Path, asks: RawIOBase | None = None) -> int:
+    """Does `work` in a fork, and returns its exit code, below 0 for a signal. What it prints goes into `log`.
+
+    `asks`: says nothing while it waits for the answer. Once it ends, this process and its forks do too.
+    """
     child = os.fork()
     if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        while asks is not None and not (done := os.waitpid(child, os.WNOHANG))[0]:
+            if select.select([asks], [], [], LOOK_S)[0]:
+                os.killpg(0, signal.SIGKILL)
+        if asks is None:
+            done = os.waitpid(child, 0)
+        return os.waitstatus_to_exitcode(done[1])
     code = 1
     try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         _print_into(log)
         code = work()
     except SystemExit as ended:
@@ -140,7 +170,7 @@ def serve(kind: str) -> None:
         request, log = map(Path, json.loads(line))
         with suppress(Exception):  # the fork says what is wrong
             tool.load(kind)
-        os.write(answers, b"%d\n" % run_forked(partial(tool.main, request), log))
+        os.write(answers, b"%d\n" % run_forked(partial(tool.main, request), log, requests))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def identity(model: Model, module: nn.Module, data: Dataset | None, example: Inp
         "factory": digests(network_files(model.factory or "")),
         "weights": state.hexdigest(),
         "input": [[str(one.dtype), *one.shape[1:]] for one in example],
-        "data": data.digest if data else "",
+        "data": data.training_digest if data else "",
         "seed": seed,
         "versions": {name: installed_version(name) for name in PACKAGES},
     }

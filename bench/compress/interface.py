@@ -49,7 +49,7 @@ class Context:
     """What a step may use.
 
     `teacher`: the uncompressed, trained network; never change it. `data`: None for a model without a data
-    set; steps that need one raise `Unsupported`. `example`: one batch of two samples, a
+    set; steps that need one raise `Unsupported`. Its test set refuses to be read. `example`: one batch of two samples, a
     tensor for each input. `cache`: folder for what is worth keeping. `calibration`: up to 512 samples of the
     training set, an array for each input.
     """

@@ -227,7 +227,7 @@ def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, 
 def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Context:
     return Context(
         teacher=start.network,
-        data=start.data,
+        data=start.data and start.data.to_train_with,
         example=start.example,
         seed=seed,
         cache=cache,

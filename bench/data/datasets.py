@@ -20,7 +20,7 @@ from bench.data.image_folders import ImageOptions, parse_images, read_image_fold
 from bench.data.npy_folders import is_npy_folder, read_npy_folder
 from bench.data.npz_sets import read_npz_set
 from bench.data.own_sets import read_own_set
-from bench.data.parts import Part
+from bench.data.parts import Part, Unseen
 from bench.data.turned import Turned
 from bench.errors import InvalidInput
 from bench.own_code import is_import_path
@@ -77,6 +77,11 @@ class Dataset:
     def target_shape(self) -> tuple[int, ...]:
         """Shape of one sample's target."""
         return tuple(int(size) for size in self.train.targets(slice(0, 1)).shape[1:])
+
+    @cached_property
+    def to_train_with(self) -> Dataset:
+        """Without the samples to test and to choose with: what steps of recipes get."""
+        return replace(self, test=Unseen(), validation=None, _turned={})
 
     @cached_property
     def digest(self) -> str:

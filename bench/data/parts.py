@@ -54,6 +54,28 @@ class Part(ABC):
 
 
 @final
+class Unseen(Part):
+    """Samples that judge, for what must not look at them: raises `InvalidInput`."""
+
+    def __len__(self) -> int:
+        raise self._refusal
+
+    def inputs(self, chosen: Choice) -> tuple[Array, ...]:
+        """Raises."""
+        del chosen
+        raise self._refusal
+
+    def targets(self, chosen: Choice) -> Array:
+        """Raises."""
+        del chosen
+        raise self._refusal
+
+    @property
+    def _refusal(self) -> InvalidInput:
+        return InvalidInput("a step of a recipe may not look at the test set, which judges it: use data.train")
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayPart(Part):
     """Samples in memory, as the network takes them: `x` has one array for each input."""

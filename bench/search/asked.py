@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -146,8 +146,8 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     Raises `InvalidInput` as `parse_recipe`, and for a family or strategy that means nothing.
     """
     given = replace(asked, families=_check_families(asked.families or ()))
-    own = find_own(given, plan)
-    asked = given if asked.families is not None else replace(given, families=_find_usual(asked, plan, own))
+    find_own(given, plan)
+    asked = given if asked.families is not None else replace(given, families=_find_usual(asked, plan))
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
@@ -168,19 +168,19 @@ def _check_families(families: tuple[str, ...]) -> tuple[str, ...]:
     return families
 
 
-def _find_usual(asked: Asked, plan: Plan, own: Sequence[Recipe]) -> tuple[str, ...]:
-    """The families that are usual on the target, may follow `--then` and are not a `--recipe` too."""
+def _find_usual(asked: Asked, plan: Plan) -> tuple[str, ...]:
+    """The families that are usual on the target and may follow `--then`."""
     cell = plan.cells[0]
     usual = () if cell.data is None else FIXED if _only_simulates(cell) else INT8
-    return tuple(text for text in usual if _may_end(text, asked.then or "", own))
+    return tuple(text for text in usual if _may_follow(text, asked.then or ""))
 
 
-def _may_end(family: str, then: str, own: Sequence[Recipe]) -> bool:
+def _may_follow(family: str, then: str) -> bool:
     try:
         parse_recipe("--family", " + ".join(filter(None, (then, family))))
     except InvalidInput:
         return False
-    return parse_recipe("--family", family).steps not in {one.steps for one in own}
+    return True
 
 
 def find_own(asked: Asked, plan: Plan) -> list[Recipe]:

@@ -115,8 +115,9 @@ def choose(
 ) -> tuple[S, tuple[OnBackend, ...]]:
     """The search whose backend runs the uncompressed network fastest, and what each did. `searches`: by the backend's title.
 
-    No other is tried once `seconds` have passed since the first one ran. A backend that loses more accuracy than the limit
-    against the best one is taken only where there is no other. Raises what the first raised, where none can run it.
+    No other is tried once `seconds` have passed since the first one ran. A backend that is not believed, or that loses more
+    accuracy than the limit against the best one, is taken only where there is no other. Raises what the first raised,
+    where none can run it.
     """
     if len(searches) == 1:
         return searches[0][1], ()
@@ -146,11 +147,12 @@ def choose(
 
 
 def _reasons_against(tried: Mapping[str, Tried], goal: Goal) -> dict[str, str]:
-    """Backend -> that it is less accurate than the limit allows."""
-    accuracy = {title: number(one.row, "accuracy") for title, one in tried.items()}
+    """Backend -> why its figures do not count, or that it is less accurate than the limit allows."""
+    found = {title: f"not believed: {one.row['reason']}" for title, one in tried.items() if not one.counts}
+    accuracy = {title: number(one.row, "accuracy") for title, one in tried.items() if title not in found}
     known = {title: 100 * value for title, value in accuracy.items() if value is not None}
     most = goal.quality.get("accuracy_drop_pp", math.inf)
-    return {
+    return found | {
         title: f"{max(known.values()) - value:.2f} points less accurate than the best, {most:g} allowed"
         for title, value in known.items()
         if max(known.values()) - value > most

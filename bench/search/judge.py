@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.records import Record
 from bench.report.budget import MEASURED_BY
@@ -22,14 +24,13 @@ def judge(record: Record, base: Record, goal: Goal, *, careful: bool = False) ->
     one standard error on top: the fastest of several within a limit is one that the samples flatter. Choice and recipe
     are left open.
     """
-    row = compute_row(record, base)
+    row = compute_row(*_from_float(record, base))
     base_ms = number(compute_row(base, base), LATENCY)
     if record is base:
         row = {**row, ERROR: row.get(ERROR) or 0.0}
     speedup = number(row, "speedup")
     if record.pairs and base_ms is not None and speedup:
         row = {**row, LATENCY: base_ms / speedup}
-    row = {**row, **_drop_from_float(row, base)}
     error = standard_error(row)
     over = goal.over(row, error if careful else 0.0)
     return Tried(
@@ -37,14 +38,19 @@ def judge(record: Record, base: Record, goal: Goal, *, careful: bool = False) ->
     )
 
 
-def _drop_from_float(row: Row, base: Record) -> Row:
-    """The drop against the float network, where the uncompressed one on the target is not believed: an FPGA's default
-    precision can be too coarse for it, and a drop from what is broken keeps any limit."""
-    reference = base.quality.reference_accuracy if base.quality else None
-    accuracy = number(row, "accuracy")
-    if base.status is not Status.UNTRUSTED or reference is None or accuracy is None:
-        return {}
-    return {"accuracy_drop_pp": 100 * (reference - accuracy)}
+def _from_float(record: Record, base: Record) -> tuple[Record, Record]:
+    """Both, with the drop from the float network where the uncompressed one on the target is not believed: an FPGA's default
+    precision can be too coarse for it, and a drop from what is broken keeps any limit.
+
+    Which samples only one of them has right is not known then, so an accuracy's drop has no interval.
+    """
+    wrong, found = base.quality, record.quality
+    if base.status is not Status.UNTRUSTED or wrong is None or found is None:
+        return record, base
+    if wrong.reference_accuracy is None and wrong.reference_score is None:
+        return record, base
+    right = replace(wrong, accuracy=wrong.reference_accuracy, score=wrong.reference_score)
+    return replace(record, quality=replace(found, lost=None, gained=None)), replace(base, quality=right)
 
 
 def standard_error(row: Row) -> float:

@@ -37,7 +37,7 @@ def find_best(
     """
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, note)
-    settled = settle(asked, plan)
+    settled = settle(asked, usable)
     for text in plan.notes:
         note(text)
     records = around.store.records(earlier.run_id) if earlier else []

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.search.found import Found
-from bench.search.goal import LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
+from bench.search.goal import DROPS, LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
@@ -95,7 +95,7 @@ def say(found: Found) -> list[str]:
     if not tried[1].counts:
         said.append(f"Its figures are {tried[1].row['status']}: {tried[1].row['reason']}")
     if tried[1].over:
-        said.append(f"On the test set the winner misses {_misses(tried[1].over, found.goal)}: exit code 1.")
+        said.append(f"On the test set the winner misses {_misses(tried[1], found.goal)}: exit code 1.")
     return said
 
 
@@ -152,7 +152,7 @@ def explain_missed(tried: Sequence[Tried], goal: Goal) -> str:
     binding = max(shares, key=lambda name: shares[name])
     return (
         f"Nothing keeps every limit. The nearest is {nearest.recipe or 'the uncompressed network'}: it misses "
-        f"{_misses(nearest.over, goal)}; {binding} binds."
+        f"{_misses(nearest, goal)}; {binding} binds."
     )
 
 
@@ -161,5 +161,11 @@ def excess(over: Mapping[str, float], goal: Goal) -> dict[str, float]:
     return {name: used / goal.most(name) if goal.most(name) else math.inf for name, used in over.items()}
 
 
-def _misses(over: Mapping[str, float], goal: Goal) -> str:
-    return ", ".join(f"{name} ({used:.4g} of {goal.most(name):g})" for name, used in over.items())
+def _misses(one: Tried, goal: Goal) -> str:
+    def figure(name: str, used: float) -> str:
+        measured = number(one.row, name)
+        if name in DROPS and measured is not None and used > measured:
+            return f"{measured:.4g}, with a margin for its standard error {used:.4g}"
+        return f"{used:.4g}"
+
+    return ", ".join(f"{name} ({figure(name, used)} of {goal.most(name):g})" for name, used in one.over.items())

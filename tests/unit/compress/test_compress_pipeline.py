@@ -22,7 +22,7 @@ import bench.models
 from bench import plugins
 from bench.compress import cache_key
 from bench.compress.calibration import FROM_DATA, RANDOM, CalibrateOn, misfit
-from bench.compress.pipeline import compress, reference
+from bench.compress.pipeline import compress, open_network, reference
 from bench.compress.recipe import parse_recipe
 from bench.data.datasets import Dataset
 from bench.data.parts import ArrayPart
@@ -158,6 +158,21 @@ def test_what_the_result_follows_from_is_in_its_name(make: Make, other):
         make("prune(amount=0.5, criterion='random')").files
         != make("prune(amount=0.5, criterion='random')", **other).files
     )
+
+
+def test_another_test_set_makes_nothing_again_because_no_step_may_read_it(make: Make, model: Model, folder: Path):
+    first = make("prune(amount=0.5) + finetune(epochs=1)")
+    count, known = len(make.made), small_data()
+    other = replace(known, test=ArrayPart((known.test.x[0][:20],), known.test.y[:20]))
+    assert make("prune(amount=0.5) + finetune(epochs=1)", data=other).files == first.files
+    assert len(make.made) == count
+    _, context = open_network(model, data=known, cache=folder, seed=0, progress=lambda *_: None)
+    assert context.data is not None
+    test = context.data.test
+    for read in (lambda: len(test), lambda: test.inputs(slice(1)), lambda: test.targets(slice(1))):
+        with pytest.raises(InvalidInput, match="may not look at the test set"):
+            read()
+    assert context.data.train is known.train
 
 
 def test_other_weights_make_other_files(make: Make, model: Model, tmp_path: Path):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from waiting import is_alive, wait_until
 
 from backends.tflite import served
 from bench.errors import CellFailed
@@ -24,7 +27,7 @@ loads = []
 tool.load = loads.append
 
 def main(request):
-    print("said", len(loads), os.getppid(), flush=True)
+    print("said", len(loads), os.getppid(), os.getpid(), flush=True)
     word = request.read_text()
     if word == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
@@ -54,6 +57,7 @@ def ask(tmp_path: Path, monkeypatch):
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(served, "_idle", {})
+    monkeypatch.setattr(served, "_busy", set())
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
 
     def asked(word: str, kind: str = "onnx") -> tuple[int, list[str]]:
@@ -63,6 +67,7 @@ def ask(tmp_path: Path, monkeypatch):
         code = served.run(kind, request, log)
         return code, log.read_text().split()
 
+    asked.log = tmp_path / "log"  # type: ignore[attr-defined]
     yield asked
     served._end_all()
 
@@ -89,8 +94,8 @@ def test_a_conversion_over_the_limit_ends_with_its_process(ask, monkeypatch):
     monkeypatch.setattr(served, "LIMIT_S", 0.5)
     with pytest.raises(CellFailed, match="did not end within 0 s"):
         ask("slow")
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.process.pid, 0)
+    assert process.process.poll() == -signal.SIGKILL
+    wait_until(lambda: not is_alive(int(ask.log.read_text().split()[3])))
 
 
 def test_a_process_that_ended_because_it_was_idle_is_begun_again(ask, monkeypatch):
@@ -99,6 +104,47 @@ def test_a_process_that_ended_because_it_was_idle_is_begun_again(ask, monkeypatc
     (process,) = served._idle["onnx"]
     process.process.wait(20)
     assert ask("fine")[:1] == (0,)
+
+
+def in_a_thread(ask, word: str) -> tuple[threading.Thread, list[object]]:
+    """Asks there, and waits until the fork does its work."""
+    found: list[object] = []
+
+    def work() -> None:
+        try:
+            found.append(ask(word)[0])
+        except KeyboardInterrupt as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    wait_until(lambda: served._busy and ask.log.exists() and "said" in ask.log.read_text())
+    return thread, found
+
+
+def test_a_thread_that_is_interrupted_stops_its_conversion_at_once(ask):
+    thread, found = in_a_thread(ask, "slow")
+    (process,) = served._busy
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
+    thread.join(20)
+    assert isinstance(found[0], KeyboardInterrupt)
+    assert process.process.poll() == -signal.SIGKILL
+    assert not served._busy
+
+
+def test_a_conversion_does_not_outlive_those_that_asked_for_it(ask):
+    thread, found = in_a_thread(ask, "slow")
+    (process,) = served._busy
+    process.process.stdin.close()  # as the end of this process does
+    thread.join(20)
+    assert found == [-signal.SIGKILL]
+    wait_until(lambda: not is_alive(int(ask.log.read_text().split()[3])))
+
+
+def test_a_process_that_cannot_start_says_why(ask, tmp_path):
+    (tmp_path / "double.py").write_text("raise SystemExit('there is no converter')")
+    code, said = ask("fine")
+    assert (code, said[-2:]) == (1, ["no", "converter"])
 
 
 def test_a_process_that_is_killed_counts_as_a_crash_of_its_conversion(ask):

@@ -60,13 +60,18 @@ def test_a_board_that_is_lost_ends_the_search():
         choose([on("ort", 0.4), on("litert", BoardLost("gone"))], GOAL, 60.0, lambda _: None)
 
 
-def test_a_backend_that_is_less_accurate_is_taken_only_where_there_is_no_other():
-    there = [on("ort", 0.4, accuracy=0.9), on("bfloat16", 0.2, accuracy=0.88)]
+def test_a_backend_that_is_not_believed_or_less_accurate_is_taken_only_where_there_is_no_other():
+    wrong = {"status": "untrusted", "reason": "its outputs differ"}
+    there = [on("ort", 0.4, accuracy=0.9), on("odd", 0.1, **wrong), on("bfloat16", 0.2, accuracy=0.88)]
     found, each = choose(there, GOAL, 60.0, lambda _: None)
     assert found is there[0][1]
-    assert [one.why for one in each] == ["", "2.00 points less accurate than the best, 1 allowed"]
-    found, _ = choose([on("ort", CellFailed("no")), there[1]], GOAL, 60.0, lambda _: None)
-    assert found is there[1][1]
+    assert [one.why for one in each] == [
+        "",
+        "not believed: its outputs differ",
+        "2.00 points less accurate than the best, 1 allowed",
+    ]
+    found, _ = choose([on("odd", 0.1, **wrong), on("litert", CellFailed("no"))], GOAL, 60.0, lambda _: None)
+    assert found.try_whole().row["status"] == "untrusted"
 
 
 def test_a_search_is_continued_on_the_backend_that_has_candidates():

@@ -9,7 +9,7 @@ import pytest
 from fake_records import on
 from test_search_page import found
 
-from bench.commands.search.answer import loss_text, say
+from bench.commands.search.answer import explain_missed, loss_text, say
 from bench.errors import CellFailed
 from bench.records import Quality
 from bench.search.goal import Goal
@@ -64,6 +64,9 @@ def test_the_drop_from_an_uncompressed_network_that_is_not_believed_is_that_from
         "ort", 0.5, recipe="narrow", quality=Quality(samples=100, labelled=100, accuracy=0.85, lost=2, gained=7)
     )
     assert judge(narrow, broken, GOAL).over == pytest.approx({"accuracy_drop_pp": 5.0})
+    assert judge(narrow, broken, GOAL, careful=True).error == 0.0, (
+        "who has which sample right is known against the broken one only"
+    )
     assert judge(narrow, replace(broken, status=Status.OK), GOAL).over == {}
     assert judge(broken, broken, GOAL).over == pytest.approx({"accuracy_drop_pp": 10.0})
 
@@ -88,6 +91,11 @@ def test_a_task_of_its_own_has_the_interval_of_its_score():
     assert standard_error({}) == 0.0
 
 
+def test_what_misses_a_limit_is_said_as_measured_and_with_its_margin():
+    text = explain_missed([judged(640, 600, 10_000)], GOAL)
+    assert "accuracy_drop_pp (0.4, with a margin for its standard error 0.65 of 0.5)" in text
+
+
 @pytest.mark.parametrize(("error", "said"), [(0.2, "a standard error of 0.2, of 9."), (5.0, "too few samples")])
 def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, error, said):
     done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
@@ -101,5 +109,7 @@ def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, erro
 def test_time_is_kept_for_finalists_that_are_trained_again_and_less_where_the_trials_saw_all_samples(validation, left):
     plan = SimpleNamespace(cells=(SimpleNamespace(data=SimpleNamespace(validation=validation)),))
     asked = SimpleNamespace(time_s=100.0)
-    search = SimpleNamespace(plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0, _spent=lambda: 50.0)
+    search = SimpleNamespace(
+        goal=GOAL, plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0, _spent=lambda: 50.0
+    )
     assert Searching._time_left(search, 1.0) is left  # 20 s more: until 70 of 35, or of 75
