@@ -54,15 +54,18 @@ class Timer:
             "threads": conditions.threads,
         }
 
-    def networks(self, space: Space, choices: Sequence[Choice], untrained: str, whole_ms: float) -> list[float]:
+    def networks(
+        self, space: Space, choices: Sequence[Choice], untrained: str, whole_ms: float, *, again: bool = False
+    ) -> list[float]:
         """Latencies in ms of whole candidates, untrained, from turns with the uncompressed network.
 
-        `untrained`: the steps that follow the narrowing without training, as a recipe's text.
+        `untrained`: the steps that follow the narrowing without training, as a recipe's text. `again`: figures that are
+        kept are left alone, and new ones are kept beside them.
         """
         setting = self.state.setting
         recipes = [narrow(space, choice, untrained) for choice in choices]
         digest = self.prepared.artifact.digest
-        name = key(version=VERSION, board=self.identity(), network=digest, recipes=recipes)
+        name = key(version=VERSION, board=self.identity(), network=digest, recipes=[*recipes, *["again"] * again])
 
         def make(_folder: Path) -> Mapping[str, Json]:
             artifacts = []
