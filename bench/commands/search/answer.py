@@ -96,6 +96,8 @@ def say(found: Found) -> list[str]:
         said.append(f"Its figures are {tried[1].row['status']}: {tried[1].row['reason']}")
     if tried[1].over:
         said.append(f"On the test set the winner misses {_misses(tried[1], found.goal)}: exit code 1.")
+        if len(tried) > 2 and tried[2].counts and not tried[2].over:
+            said.append(f"The runner-up keeps every limit there: {tried[2].recipe}")
     return said
 
 

@@ -94,3 +94,14 @@ def test_a_search_without_an_answer_has_a_page_too(tmp_path):
     text = render_page(nothing, say(nothing))
     assert "latency_p50_ms binds" in text
     assert "outputs</span>" not in text
+
+
+def test_where_the_winner_misses_a_limit_on_the_test_set_a_runner_up_that_keeps_all_is_named(tmp_path):
+    done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    assert done.finals is not None
+    whole, won = done.finals.tried
+    missed = replace(won, over={"accuracy_drop_pp": 9.5})
+    for second, named in ((replace(won, recipe="other", over={}), True), (replace(missed, recipe="other"), False)):
+        said = say(replace(done, finals=replace(done.finals, tried=(whole, missed, second))))
+        assert any("exit code 1" in text for text in said)
+        assert ("The runner-up keeps every limit there: other" in said) is named
