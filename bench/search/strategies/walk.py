@@ -15,8 +15,8 @@ CLOSE = 1.06
 class Walk:
     """Looks for the border between shares that pass and shares that fail.
 
-    `tightest`: small shares fail and the smallest that passes is wanted. Otherwise large shares fail, and the largest
-    that passes is wanted, at most `ceiling`. `step`: how much tighter the next one is while none fails, or none passes.
+    `tightest`: small shares fail and the smallest that passes is wanted, if it is below `ceiling`. Otherwise large shares
+    fail, and the largest that passes is wanted, at most `ceiling`. `step`: how much tighter the next one is while none fails, or none passes.
     """
 
     tightest: bool
@@ -42,5 +42,5 @@ class Walk:
     def _bounds(self) -> tuple[float | None, float]:
         """The border lies between them; no lower one where nothing small enough was tried."""
         if self.tightest:
-            return max(self.failed, default=None), min(self.passed, default=1.0)
+            return max(self.failed, default=None), min(self.passed, default=self.ceiling)
         return max(self.passed, default=None), min(self.failed, default=self.ceiling)

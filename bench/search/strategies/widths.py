@@ -27,6 +27,8 @@ FLOAT_BYTES = 4
 FIRST, FAST = 0.6, 0.64
 """The share of the uncompressed cost that is tried first where quality sets the border, and how much tighter each step is
 until one fails. Trained networks often lose nothing down to a half, and each step there costs a training."""
+BETTER = 0.95
+"""Of the best cost of another family: the share at which a dearer one begins. Where that loses too much, it ends there."""
 WIDE = 10.0
 """Times the limit of quality up to which the front is of interest."""
 
@@ -50,6 +52,7 @@ def search(scene: Scene, means: Means) -> Ended:
             walked.append(tried[-1])
     walks = [_Walked(scene, whole, means) for whole in sorted(walked, key=_cost)]
     for place, one in enumerate(walks, 1):
+        one.beat(min((other.best for other in walks[: place - 1]), default=math.inf))
         why = one.go_on(means.trial, place / len(walks))
         tried += one.tried[1:]
     if means.longer is not None:
@@ -96,6 +99,13 @@ class _Walked:
         column = MINIMIZED.get(self.axis.goal.minimize, self.axis.goal.cost)
         kept = (number(one.row, column) for one in self.tried if one.counts and not one.over)
         return min((value for value in kept if value is not None), default=math.inf)
+
+    def beat(self, best: float) -> None:
+        """Looks for nothing dearer than `best`, which another family has reached, where it is the same that both make smaller."""
+        goal = self.axis.goal
+        if MINIMIZED.get(goal.minimize) == goal.cost and best < self.axis.base:
+            most = best / self.axis.base
+            self.walk = replace(self.walk, start=min(self.walk.start, BETTER * most), ceiling=most)
 
     def go_on(self, trial: Trial, part: float) -> str:
         """Tries candidates until the border is known, and says why it ended."""

@@ -240,6 +240,17 @@ def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_count
     assert untrusted not in rank([whole, good, untrusted], goal)
 
 
+def test_a_dearer_family_is_tried_only_below_what_a_cheaper_one_reached():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    ended = searched(goal, families=("", "half"), trials=12)
+    best = min(one.cost for one in ended.tried if one.family == "half" and not one.over)
+    plain = [one for one in ended.tried[1:] if not one.family]
+    first = plain[: next((place for place, one in enumerate(plain) if one.over), len(plain)) + 1]
+    assert first, "it has its trial"
+    assert all(one.predicted <= best for one in first)
+    assert len(first) <= 2
+
+
 def test_families_are_walked_with_times_of_their_own_and_one_that_is_not_believed_is_not():
     goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
     ended = searched(goal, families=("", "half", "odd"))
