@@ -127,7 +127,7 @@ INT8 = ("int8",)
     ("target", "changed", "families"),
     [
         ("cpu", {}, INT8),
-        ("fpga", {}, ("fixed(width=8)",)),
+        ("fpga", {}, ("fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + fixed(width=8)")),
         ("cpu", {"families": ("none",)}, ()),
         ("cpu", {"families": ()}, ()),
         ("cpu", {"families": ("float16()",)}, ("float16()",)),
