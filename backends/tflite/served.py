@@ -21,6 +21,7 @@ from contextlib import suppress
 from functools import partial
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
 from bench.errors import CellFailed
 
@@ -88,11 +89,9 @@ class _Process:
         try:
             self.process.stdin.write(json.dumps([str(request), str(log)]).encode() + b"\n")
             end = time.monotonic() + LIMIT_S
-            while not (answered := select.select([self.process.stdout], [], [], LOOK_S)[0]):
-                if (
-                    time.monotonic() > end
-                ):  # looked at often: an exception from another thread arrives between two looks
-                    break
+            answered: list[Any] = []
+            while not answered and time.monotonic() < end:  # an exception from another thread arrives between two looks
+                answered = select.select([self.process.stdout], [], [], LOOK_S)[0]
             answer = self.process.stdout.readline() if answered else b""
         except BrokenPipeError:
             return None
