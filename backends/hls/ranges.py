@@ -37,8 +37,8 @@ def assign(
     """Types for every node: `width` bits, `integer` of them before the point, or as the values of `samples` need.
 
     Weights and values are `width` bits wide; `weights` has other bits for layers by their titles. A bias lies on the grid
-    of the products that it is added to. A layer that only a ReLU reads is rounded after it. `trained`: a name of `name_values`, or `title:weight` -> integer bits that
-    training settled.
+    of the products that it is added to. A layer that only a ReLU reads is rounded after it. `trained`: a name of
+    `name_values`, or `title:weight` -> integer bits that training settled.
     Raises `Unsupported` for bits and grids of what is not in the design, and where sums need more bits than can be
     simulated exactly.
     """

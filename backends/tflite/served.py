@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -124,19 +123,15 @@ atexit.register(_end_all)
 os.register_at_fork(after_in_child=_forget_all)
 
 
-def run_forked(work: Callable[[], int], log: Path, asks: RawIOBase | None = None) -> int:
-    """Does `work` in a fork, and returns its exit code, below 0 for a signal. What it prints goes into `log`.
+def run_forked(work: Callable[[], int], log: Path) -> int:
+    """Does `work` in a fork, and returns its exit code, below 0 for a signal. What it prints goes into `log`."""
+    return os.waitstatus_to_exitcode(os.waitpid(_fork(work, log), 0)[1])
 
-    `asks`: says nothing while it waits for the answer. Once it ends, this process and its forks do too.
-    """
-    child = os.fork()
-    if child:
-        while asks is not None and not (done := os.waitpid(child, os.WNOHANG))[0]:
-            if select.select([asks], [], [], LOOK_S)[0]:
-                os.killpg(0, signal.SIGKILL)
-        if asks is None:
-            done = os.waitpid(child, 0)
-        return os.waitstatus_to_exitcode(done[1])
+
+def _fork(work: Callable[[], int], log: Path) -> int:
+    """The process that does `work`."""
+    if child := os.fork():
+        return child
     code = 1
     try:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -169,7 +164,11 @@ def serve(kind: str) -> None:
         request, log = map(Path, json.loads(line))
         with suppress(Exception):  # the fork says what is wrong
             tool.load(kind)
-        os.write(answers, b"%d\n" % run_forked(partial(tool.main, request), log, requests))
+        child = _fork(partial(tool.main, request), log)
+        while not (done := os.waitpid(child, os.WNOHANG))[0]:
+            if select.select([requests], [], [], LOOK_S)[0]:  # who asked has gone
+                os.killpg(0, signal.SIGKILL)
+        os.write(answers, b"%d\n" % os.waitstatus_to_exitcode(done[1]))
 
 
 if __name__ == "__main__":

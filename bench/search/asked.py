@@ -145,11 +145,14 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     """With families, and with the steps that follow the narrowing: the user's, else a short and a longer training where there is
     a data set.
 
-    Raises `InvalidInput` as `parse_recipe`, and for a family or strategy that means nothing.
+    Raises `InvalidInput` as `find_own`, for a family or strategy that means nothing, and for a recipe that is a family too.
     """
-    given = replace(asked, families=_check_families(asked.families or ()))
-    find_own(given, plan)
-    asked = given if asked.families is not None else replace(given, families=_find_usual(asked, plan))
+    families = _check_families(asked.families or ())
+    given = {parse_recipe("--family", text).steps for text in families}
+    for text, recipe in zip(asked.recipes, find_own(asked, plan), strict=True):
+        if recipe.steps in given:
+            raise InvalidInput(f"--recipe {text}: it is a --family too")
+    asked = replace(asked, families=_find_usual(asked, plan) if asked.families is None else families)
     if asked.strategy not in STRATEGIES:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
@@ -186,17 +189,15 @@ def _may_follow(family: str, then: str) -> bool:
 
 
 def find_own(asked: Asked, plan: Plan) -> list[Recipe]:
-    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, for one given twice or as
-    a family too, and for one without steps, which is the uncompressed network."""
-    known = {parse_recipe("--family", text).steps: "is a --family too" for text in asked.families or ()}
-    found = []
+    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, for one given twice, and for
+    one without steps, which is the uncompressed network."""
+    found: list[Recipe] = []
     for text in asked.recipes:
         named = find_recipes(replace(asked.request, recipes=(text,)), plan.suite)[1:]
         if not (named and named[0].steps):
             raise InvalidInput(f"--recipe {text}: it has no steps; the uncompressed network is always measured")
-        if named[0].steps in known:
-            raise InvalidInput(f"--recipe {text}: it {known[named[0].steps]}")
-        known[named[0].steps] = "is given twice"
+        if any(named[0].steps == one.steps for one in found):
+            raise InvalidInput(f"--recipe {text}: it is given twice")
         found += named
     return found
 

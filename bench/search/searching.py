@@ -223,7 +223,7 @@ class Searching:
     def _try_recipes(self) -> list[Tried]:
         """Those that are candidates as they are written."""
         found = []
-        for recipe in find_own(replace(self.asked, families=()), self.plan):  # one may be a usual family too
+        for recipe in find_own(self.asked, self.plan):
             began = self.clock()
             if not self._time_left(1.0, self.own_s):
                 self.note(f"recipe {recipe.name} is not tried: {OVER}")

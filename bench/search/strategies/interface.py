@@ -20,9 +20,10 @@ OVER = "the time is over"
 class Tried:
     """A candidate that was measured. `row`: of cells.csv. `over`: limit -> its figure, for each that it exceeds.
 
-    `choice`: None for a recipe that is a candidate as it is written. `column`: of the row, what the search makes smaller. `predicted`: that figure before it was measured; None where
-    nothing predicts. `recipe`: its text. `family`: the steps that end it, one of `Scene.families`. `at_s`: seconds of the
-    search when it was known. `error`: the standard error of its drop, in the drop's unit; 0 where there is none.
+    `choice`: None for a recipe that is a candidate as it is written. `column`: of the row, what the search makes smaller.
+    `predicted`: that figure before it was measured; None where nothing predicts. `recipe`: its text. `family`: the steps that
+    end it, one of `Scene.families`. `at_s`: seconds of the search when it was known. `error`: the standard error of its drop,
+    in the drop's unit; 0 where there is none.
     """
 
     choice: Choice | None

@@ -16,7 +16,8 @@ class Walk:
     """Looks for the border between shares that pass and shares that fail.
 
     `tightest`: small shares fail and the smallest that passes is wanted, if it is below `ceiling`. Otherwise large shares
-    fail, and the largest that passes is wanted, at most `ceiling`. `step`: how much tighter the next one is while none fails, or none passes.
+    fail, and the largest that passes is wanted, at most `ceiling`. `step`: how much tighter the next one is while none fails,
+    or none passes.
     """
 
     tightest: bool
