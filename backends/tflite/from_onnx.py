@@ -54,8 +54,8 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     _open_reference(source)  # refuses it early; no session is open, with its threads, while onnx2tf runs in a fork
     shapes, weights, nodes = _read(source)
     with tempfile.TemporaryDirectory(prefix="onnx2tf-", dir=out.parent) as work:
-        copy = Path(work) / "model.onnx"
-        shutil.copyfile(source, copy)  # onnx2tf overwrites its input
+        copy = Path(work) / "model.onnx"  # onnx2tf overwrites its input
+        copy.write_bytes(_with_batch(source, batch))
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
     layout = _find_layout(source, _open_reference(source), out)
@@ -102,6 +102,23 @@ def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]],
         if node.name and name in stored
     }
     return ranks, stored, nodes
+
+
+def _with_batch(source: Path, batch: int) -> bytes:
+    """The file with its free batch fixed. Where it is free, onnx2tf guards every padding against an empty batch: with ten operators,
+    which take longer than the convolution behind them.
+
+    As it is where another axis is free too, or the file has another batch.
+    """
+    from backends.onnx_tools.graph import fix_batch, hide_weights, read
+
+    model = read(source)
+    hide_weights(model)
+    try:
+        content: bytes = fix_batch(model, batch, source).SerializeToString()
+    except Unsupported:
+        return source.read_bytes()
+    return content
 
 
 def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> None:

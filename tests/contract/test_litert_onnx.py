@@ -94,6 +94,27 @@ def test_an_image_that_comes_out_has_its_channels_first(
     assert np.sqrt(((found - expected) ** 2).mean()) <= error * expected.std()
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("axis", ["batch", ""])
+def test_a_padding_is_one_operator_where_the_batch_is_free(tmp_path: Path, batch: int, axis: str) -> None:
+    """onnx2tf guards paddings against an empty batch where the file leaves it free: the copy that it converts does not."""
+    path = tmp_path / "net.onnx"
+    weight = np.random.default_rng(0).standard_normal((8, 3, 3, 3)).astype(np.float32)
+    strided = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [2, 2]}
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["input", "weight"], ["image"], **strided)],
+        "strided",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [axis or None, 3, 8, 8])],
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [axis or None, 8, 4, 4])],
+        [numpy_helper.from_array(weight, "weight")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), str(path))
+    from_onnx.convert(path, batch, tmp_path / "net.tflite")
+    made = read(tmp_path / "net.tflite")
+    assert [operator.kind for operator in made.operators] == ["PAD", "CONV_2D"]
+    assert made.tensors[made.inputs[0]].shape == (batch, 8, 8, 3)
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])

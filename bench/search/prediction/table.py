@@ -22,7 +22,7 @@ SAMPLED = 4
 """Widths that are run on each side of a layer. Those between are interpolated."""
 REFERENCE = Shape(window=(16, 16), kernel=(3, 3), stride=(1, 1), padding=(1, 1), dilation=(1, 1))
 REFERENCE_WIDTH = 32
-VERSION = 1
+VERSION = 2
 """Of what an entry of the cache means."""
 
 
