@@ -1,10 +1,12 @@
-"""Code that a user brings as `package.module:name`: how it is found, and how its errors are named."""
+"""Code that a user brings as `package.module:name`: how it is found, how its errors are named, and how it is kept out of processes
+that run ours."""
 
 from __future__ import annotations
 
 import ast
 import importlib
 import inspect
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from typing import Any
 from bench.errors import InvalidInput, PressbenchError, unknown
 
 LIBRARIES = {"site-packages", "dist-packages"}
+OURS = str(Path(__file__).resolve().parents[1])
 TRIES = 5
 """How often a file is parsed where that fails by chance."""
 
@@ -146,3 +149,15 @@ def _place(error: BaseException) -> str:
     )
     frame = next(theirs, None)
     return f"{frame.filename}, line {frame.lineno}" if frame else ""
+
+
+def command_of(module: str, *arguments: str) -> list[str]:
+    """Runs a module of ours. `python -m` looks first where the user stands, whose project may have packages of our names."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def environment_of_ours() -> dict[str, str]:
+    """For `command_of`: this process's, importing from where it does, but for the folder where the user stands."""
+    here = str(Path.cwd())
+    places = [place for place in sys.path if place and (place == OURS or place != here)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}

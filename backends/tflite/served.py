@@ -67,7 +67,7 @@ class _Process:
         }
         with log.open("ab") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "backends.tflite.served", kind],
+                [sys.executable, "-P", "-m", "backends.tflite.served", kind],
                 env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

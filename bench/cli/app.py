@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def _can_resume(given: list[str]) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
     given = sys.argv[1:] if arguments is None else arguments
+    import_module("backends")  # ours, even where the user's project has a package of that name
     sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:
         pressbench.main(args=given, standalone_mode=False)

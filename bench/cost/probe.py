@@ -7,7 +7,6 @@ code may do has a known bound: on some graphs that look harmless it crashes or t
 from __future__ import annotations
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import sys
 from pathlib import Path
 
 from bench.errors import InvalidInput, PressbenchError, Unsupported
+from bench.own_code import command_of, environment_of_ours
 
 MEMORY_BYTES = 2 * 2**30
 """Address space of the child, besides what the file itself needs."""
@@ -33,8 +33,8 @@ def probe(file: Path, *, memory_bytes: int = MEMORY_BYTES, cpu_s: int = CPU_S) -
     more than its limits: `memory_bytes` and `COPIES` times the bytes on disk, `cpu_s` and 0.2 s per MB.
     """
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "bench.cost.probe", str(file), str(memory_bytes), str(cpu_s)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"},
+        command_of("bench.cost.probe", str(file), str(memory_bytes), str(cpu_s)),
+        env={**environment_of_ours(), "OPENBLAS_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=False,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.own_code import command_of, environment_of_ours
 
 LIMIT_S = 300.0
 NEEDED = ("ai_edge_litert", "flatbuffers")
@@ -38,7 +39,8 @@ def rewrite(file: Path, out: Path, *, signature: str, shapes: Sequence[Sequence[
     asked = {"file": str(file), "out": str(out), "signature": signature, "shapes": [list(shape) for shape in shapes]}
     request.write_text(json.dumps(asked), encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "bench.inputs.rewrite_tflite", str(request)],
+        command_of("bench.inputs.rewrite_tflite", str(request)),
+        env=environment_of_ours(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

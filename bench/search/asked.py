@@ -165,6 +165,8 @@ def settle(asked: Asked, plan: Plan) -> Asked:
 def _check_families(families: tuple[str, ...]) -> tuple[str, ...]:
     if families == (NONE,):
         return ()
+    if NONE in families:
+        raise InvalidInput(f"--family {NONE}: it stands alone; a candidate without a family is always tried")
     for place, text in enumerate(families):
         if not parse_recipe("--family", text).steps:
             raise InvalidInput(f"--family: name steps, as int8, or {NONE}")

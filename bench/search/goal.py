@@ -63,10 +63,15 @@ class Goal:
             value = row.get(column)
             used = math.inf if value is None or isinstance(value, str) else value * factor
             if name in DROPS:
-                used += min(error, MOST_MARGIN * most)
+                used += self.margin(error)
             if used > most:
                 found[name] = used
         return found
+
+    def margin(self, error: float) -> float:
+        """What counts on top of a drop with that standard error, in its unit; nothing where no drop is limited."""
+        most = next((self.quality[name] for name in DROPS if name in self.quality), 0.0)
+        return min(error, MOST_MARGIN * most)
 
     def most(self, name: str) -> float:
         """A limit."""

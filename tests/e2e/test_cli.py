@@ -168,6 +168,20 @@ def linear(path: Path, **changes) -> str:
     return str(path)
 
 
+@pytest.mark.parametrize("backend", ["ort", "litert"])
+def test_packages_of_our_names_where_the_user_stands_are_left_alone(pressbench, suite, backend):
+    """`bench` and `backends` are names that a project may have: none of its code is ours."""
+    pytest.importorskip("litert_torch" if backend == "litert" else "onnxruntime")
+    for name in ("bench", "backends"):
+        (pressbench.folder / name).mkdir()
+        (pressbench.folder / name / "__init__.py").write_text("raise SystemExit('code of the user')")
+    asked = ("--target", "cpu", "--suite", suite, "--backend", backend, "--recipe", "baseline", "--results", "out")
+    done = pressbench.process("run", *asked)
+    assert "code of the user" not in done.stdout + done.stderr
+    (row,) = csv.DictReader((pressbench.folder / "out" / "cells.csv").open())
+    assert float(row["latency_p50_ms"]) > 0
+
+
 def test_a_custom_operator_fails_its_cells_and_the_rest_goes_on(pressbench, suite):
     unknown, good = custom_operator(pressbench.folder / "magic.onnx"), linear(pressbench.folder / "good.onnx")
     arguments = ["--target", "cpu", "--suite", suite, "--results", "out", "--recipe", "int8", "--calibrate", "random"]

@@ -70,15 +70,17 @@ def _quality_axis(found: Found) -> str:
 
 
 def _front(found: Found) -> Plot:
+    """With the margin above each drop: what misses the limit only by that is seen to."""
     usable = _usable(found)
     dots = [Dot(x=one.cost or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
     line = [(one.cost or 0.0, quality_loss(one)) for one in front(usable)]
     across = next((found.goal.quality[name] for name in (*DROPS, ERROR) if name in found.goal.quality), None)
+    margins = [(dot, found.goal.margin(one.error)) for dot, one in zip(dots, usable, strict=True) if one.recipe]
     return draw(
         "Quality against cost, on the validation split",
         (AXES[found.goal.cost][0], _quality_axis(found)),
         dots,
-        [("front", line)],
+        [("front", line), *(("margin", [(dot.x, dot.y), (dot.x, dot.y + extra)]) for dot, extra in margins if extra)],
         (found.goal.limits.get(found.goal.cost), across),
     )
 

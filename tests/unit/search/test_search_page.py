@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+import pytest
 from test_search_loop import SPACE, searched
 
 from bench.commands.search.answer import say
@@ -51,6 +52,22 @@ def test_the_page_draws_every_trial_the_budgets_and_the_winners_widths_and_bits_
     assert "16 of 16 outputs</span><span>float32" in text
     assert "Winner: &lt;i&gt;half" in text
     assert "<b>7" not in text
+
+
+def test_the_margin_of_a_drop_is_drawn_up_to_half_the_limit(tmp_path):
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    known = found(goal, tmp_path)
+    one = known.ended.tried[1]
+    heights = []
+    for error in (0.0, 2.0, 4.0, 6.0):
+        tried = (known.ended.tried[0], replace(one, error=error))
+        text = render_page(replace(known, ended=replace(known.ended, tried=tried)), [])
+        (line,) = re.findall(r'class="margin" points="\S+?,(\S+) \S+?,(\S+)"', text) or [("0", "0")]
+        scale = re.findall(r'<polyline class="budget" points="\S+?,(\S+) ', text)[1]
+        heights.append((float(line[0]) - float(line[1])) / (float(line[0]) - float(scale)) if error else 0.0)
+    assert heights[0] == 0
+    assert heights[2] == pytest.approx(2 * heights[1], rel=0.05)
+    assert heights[3] == pytest.approx(heights[1] * 4.5 / 2, rel=0.05)
 
 
 def test_the_layers_of_a_branch_that_went_have_no_outputs(tmp_path):

@@ -101,6 +101,7 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     [
         ({"families": ("",)}, "--family: name steps"),
         ({"families": ("float16()", "float16()")}, "given twice"),
+        ({"families": ("none", "int8")}, "--family none: it stands alone"),
         ({"strategy": "luck"}, "--strategy 'luck'"),
         ({"recipes": ("halff",)}, "did you mean 'half'"),
         ({"recipes": ("prune(amount=2)",)}, "amount"),
