@@ -1,5 +1,5 @@
-"""Code that a user brings as `package.module:name`: how it is found, how its errors are named, and how it is kept out of processes
-that run ours."""
+"""Code that a user brings as `package.module:name`: how it is found, how its errors are named, and how processes that run
+ours keep it out."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from bench.errors import InvalidInput, PressbenchError, unknown
 
 LIBRARIES = {"site-packages", "dist-packages"}
 OURS = str(Path(__file__).resolve().parents[1])
+"""The folder that our packages are imported from."""
 TRIES = 5
 """How often a file is parsed where that fails by chance."""
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ from backends.tflite.graph import describe, open_plain
 from backends.tflite.layers import Converted, match_layers
 from backends.tflite.served import run_forked
 from bench.errors import Unavailable, Unsupported
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 PACKAGES = (
     "onnx2tf==2.6.9",
@@ -52,10 +55,13 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     from backends.onnx_tools.native import ort  # here, so that a missing ONNX Runtime is the caller's error
 
     _open_reference(source)  # refuses it early; no session is open, with its threads, while onnx2tf runs in a fork
-    shapes, weights, nodes = _read(source)
+    from backends.onnx_tools.graph import read
+
+    model = read(source)
+    shapes, weights, nodes = _describe(model)
     with tempfile.TemporaryDirectory(prefix="onnx2tf-", dir=out.parent) as work:
         copy = Path(work) / "model.onnx"  # onnx2tf overwrites its input
-        copy.write_bytes(_with_batch(source, batch))
+        copy.write_bytes(_with_batch(model, source, batch))
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
     layout = _find_layout(source, _open_reference(source), out)
@@ -86,13 +92,11 @@ def _check_packages(packages: Path) -> None:
         raise Unavailable(f"converting an ONNX file to .tflite needs {missing[0]} in a folder of its own: {INSTALL}")
 
 
-def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]], dict[str, str]]:
+def _describe(model: ModelProto) -> tuple[dict[str, int], dict[str, NDArray[np.generic]], dict[str, str]]:
     """Rank of each input, the stored weights by name, and the layer of each node that has a weight."""
     from onnx import numpy_helper
 
-    from backends.onnx_tools.graph import read
-
-    graph = read(source).graph
+    graph = model.graph
     stored = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     ranks = {item.name: len(item.type.tensor_type.shape.dim) for item in graph.input if item.name not in stored}
     nodes = {
@@ -104,15 +108,14 @@ def _read(source: Path) -> tuple[dict[str, int], dict[str, NDArray[np.generic]],
     return ranks, stored, nodes
 
 
-def _with_batch(source: Path, batch: int) -> bytes:
-    """The file with its free batch fixed. Where it is free, onnx2tf guards every padding against an empty batch: with ten operators,
-    which take longer than the convolution behind them.
+def _with_batch(model: ModelProto, source: Path, batch: int) -> bytes:
+    """The file with its free batch fixed. Where it is free, onnx2tf guards every padding against an empty batch: with ten
+    operators, which take longer than the convolution behind them.
 
-    As it is where another axis is free too, or the file has another batch.
+    As it is where another axis is free too, or the file has another batch. Takes weights off the model's list of inputs.
     """
-    from backends.onnx_tools.graph import fix_batch, hide_weights, read
+    from backends.onnx_tools.graph import fix_batch, hide_weights
 
-    model = read(source)
     hide_weights(model)
     try:
         content: bytes = fix_batch(model, batch, source).SerializeToString()
