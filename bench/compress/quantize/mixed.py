@@ -18,6 +18,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
 from bench.compress.notes import MIXED_INT8
 from bench.compress.quantize.activations import trace
+from bench.compress.quantize.bits import Bits, fewest_bits
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
@@ -29,6 +30,9 @@ from bench.types import QuantSpec
 Look = Callable[[frozenset[str]], Judgement]
 """(layers that are int8) -> how well the network does on the held-out samples then."""
 
+INT8, FLOAT = 8, 32
+"""Bits of a layer's weights and inputs."""
+
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -37,16 +41,13 @@ class MixedInt8(Compressor):
 
     Simulates int8 in torch, with min-max ranges of `samples` inputs, and judges it on `held_out` other examples
     of the training set, never on the test set. Points are as in sensitivity. A network that knows those examples by heart drops less on them.
-    All layers start as int8. While the drop is too large, one more layer stays in float: first the one whose
-    own int8 raises the loss most per multiplication. At the end each float layer is tried in int8 again, the
-    most expensive first. The notes have every figure.
+    Where int8 everywhere drops too much, how much each layer's own int8 raises the loss is measured. An integer program then
+    chooses the least loss for a number of multiplications in float, which shrinks until the score drops too much. Single
+    layers that can still be int8, are. The notes have every figure.
     """
 
     name: ClassVar[str] = "mixed_int8"
-    source: ClassVar[str] = (
-        "Dong et al. 2019, HAWQ, arXiv:1905.03696, its sensitivities measured; greedy search as Wu et al. 2020, "
-        "arXiv:2004.09602, section 5.2"
-    )
+    source: ClassVar[str] = "Yao et al. 2021, HAWQ-V3, arXiv:2011.10680, its sensitivities measured"
     looks_at_data: ClassVar[bool] = True
     quantizes: ClassVar[bool] = True
     max_drop_pp: Positive = 0.5
@@ -74,8 +75,9 @@ class MixedInt8(Compressor):
                 context.progress(f"{self!r}: {name} by itself", turn / len(layers))
                 alone[name] = look(frozenset({name})).loss - whole.loss
             macs = multiplications(network.module, layers, context.example)
-            order = sorted(layers, key=lambda name: alone[name] / max(macs[name], 1), reverse=True)
-            kept = fewest_in_float(order, macs, lambda float_: fits(look(frozenset(layers) - float_)))
+            rises = {name: {INT8: added, FLOAT: 0.0} for name, added in alone.items()}
+            bits = fewest_bits(rises, macs, lambda asked: fits(look(_int8(asked))))
+            kept = [name for name in layers if bits[name] == FLOAT]
         if len(kept) == len(layers):
             raise Unsupported(f"{self!r}: not one layer can be int8 within this drop; allow a larger one")
         found = {
@@ -118,21 +120,8 @@ class MixedInt8(Compressor):
         )
 
 
-def fewest_in_float(order: list[str], macs: Mapping[str, int], fits: Callable[[frozenset[str]], bool]) -> list[str]:
-    """The layers to keep in float: none of them could go back to int8 by itself.
-
-    Layers join in `order` until `fits`. Then each is tried without, the one with the most `macs` first.
-    """
-    kept: list[str] = []
-    for name in order:
-        kept.append(name)
-        if fits(frozenset(kept)):
-            break
-    for name in sorted(kept, key=lambda name: macs[name], reverse=True):
-        rest = [other for other in kept if other != name]
-        if rest and fits(frozenset(rest)):
-            kept = rest
-    return kept
+def _int8(bits: Bits) -> frozenset[str]:
+    return frozenset(name for name, count in bits.items() if count == INT8)
 
 
 def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, final
 
@@ -15,6 +15,7 @@ from bench.compress.calibration import divide, scored_data
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weight_of
 from bench.compress.notes import MIXED_FIXED
+from bench.compress.quantize.bits import Bits, fewest_bits
 from bench.compress.quantize.fixed_graph import FixedGraph, running
 from bench.compress.quantize.fixed_grids import Grids, fold, integer_bits, used_layers, value_bits
 from bench.compress.quantize.mixed import multiplications
@@ -25,9 +26,6 @@ from bench.models.tensors import as_tensors
 from bench.models.training.judge import Judgement, judge
 from bench.tasks.base import Outputs
 
-Bits = Mapping[str, int]
-"""Layer -> bits of its weights."""
-
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -35,14 +33,15 @@ class MixedFixed(Compressor):
     """Fixed point as `fixed`, with as few bits for each layer's weights as hold the score within `max_drop_pp` points of float32.
 
     Simulates the design in torch, on the grids that the FPGA gets, and judges it on `held_out` examples of the training set
-    that set no grid, never on the test set. Points are as in sensitivity. Values have `width` bits. Weights begin with as
-    many and lose them one by one, down to `narrowest`: first the bit by which the loss, with the other layers at `width` bits,
-    rises least for each multiplication. A layer whose next bit costs too much is left as it is. The notes have every figure.
+    that set no grid, never on the test set. Points are as in sensitivity. Values have `width` bits. Weights have at most as
+    many, and at least `narrowest`. How much each layer's bits raise the loss, with the other layers at `width` bits, is
+    measured. An integer program then chooses the least loss for a number of multiplied bits, which shrinks until the score
+    drops too much. Single bits that can still go, go. The notes have every figure.
     """
 
     name: ClassVar[str] = "mixed_fixed"
     source: ClassVar[str] = (
-        "Dong et al. 2019, HAWQ, arXiv:1905.03696, its sensitivities measured; bits of each layer on FPGAs: Coelho et al. 2021, "
+        "Yao et al. 2021, HAWQ-V3, arXiv:2011.10680, its sensitivities measured; bits of each layer on FPGAs: Coelho et al. 2021, "
         "arXiv:2006.10159"
     )
     looks_at_data: ClassVar[bool] = True
@@ -74,15 +73,19 @@ class MixedFixed(Compressor):
             raise Unsupported(
                 f"{self!r}: {self.width} bits for all weights drop more; allow more bits or a larger drop"
             )
-        alone = {(name, self.width): everything.loss for name in wide}
+        alone: dict[str, dict[int, float]] = {}
         for turn, name in enumerate(wide):
             context.progress(f"{self!r}: {name} by itself", turn / len(wide))
-            for bits in range(self.width - 1, self.narrowest - 1, -1):
-                alone[name, bits] = design.look({**wide, name: bits}).loss
+            fewer = range(self.narrowest, self.width)
+            alone[name] = {bits: design.look({**wide, name: bits}).loss for bits in fewer}
+        rises = {
+            name: {**{bits: loss - everything.loss for bits, loss in losses.items()}, self.width: 0.0}
+            for name, losses in alone.items()
+        }
         macs = multiplications(design.module, design.layers, context.example)
-        taken = take_bits(wide, self.narrowest, alone, macs, lambda asked: fits(design.look(asked)))
+        taken = fewest_bits(rises, macs, lambda asked: fits(design.look(asked)))
         scores = {"float32": whole.score, "fixed": everything.score, "mixed": design.look(taken).score}
-        losses = {name: {str(bits): alone[name, bits] for bits in range(self.narrowest, self.width)} for name in wide}
+        losses = {name: {str(bits): loss for bits, loss in found.items()} for name, found in alone.items()}
         notes = {"weight_bits": taken, "held_out_score": scores, "loss_alone": losses}
         return replace(
             network, quant=design.grids(taken).spec(self.samples), notes={**network.notes, MIXED_FIXED: notes}
@@ -135,27 +138,3 @@ class _Design:
                 return outputs
 
             return judge(forward, self.data.train, self.chosen, self.data.task)
-
-
-def take_bits(
-    wide: Bits,
-    narrowest: int,
-    alone: Mapping[tuple[str, int], float],
-    macs: Mapping[str, int],
-    fits: Callable[[Bits], bool],
-) -> dict[str, int]:
-    """The bits of each layer once no further one can go. `alone`: (layer, bits) -> the loss with only this layer changed."""
-    bits, open_ = dict(wide), {name for name, count in wide.items() if count > narrowest}
-
-    def price(name: str) -> tuple[float, str]:
-        """How much the loss rises for each multiplication that loses a bit; names settle what is equal."""
-        return (alone[name, bits[name] - 1] - alone[name, bits[name]]) / max(macs[name], 1), name
-
-    while open_:
-        name = min(open_, key=price)
-        asked = {**bits, name: bits[name] - 1}
-        if fits(asked):
-            bits = asked
-        if bits != asked or bits[name] == narrowest:
-            open_.discard(name)
-    return bits

@@ -14,7 +14,7 @@ from torch import nn
 
 from bench.compress.interface import Context, Network
 from bench.compress.layers import weighted_layers
-from bench.compress.quantize.mixed import MixedInt8, fewest_in_float, multiplications
+from bench.compress.quantize.mixed import MixedInt8, multiplications
 from bench.data.parts import ArrayPart
 from bench.errors import Unsupported
 
@@ -96,18 +96,6 @@ def test_a_network_that_no_int8_layer_leaves_right_is_refused(tmp_path):
     context = replace(context_of(module, tmp_path), data=data, example=(torch.from_numpy(x[:2]),))
     with pytest.raises(Unsupported, match="not one layer can be int8 within this drop"):
         MixedInt8().apply(Network(module=module), context)
-
-
-def test_layers_join_in_order_until_it_fits_and_those_that_need_not_leave_again():
-    tried: list[frozenset[str]] = []
-
-    def fits(kept: frozenset[str]) -> bool:
-        tried.append(kept)
-        return {"b", "d"} <= kept
-
-    assert fewest_in_float(["a", "b", "c", "d", "e"], {"a": 1, "b": 2, "c": 3, "d": 4, "e": 5}, fits) == ["b", "d"]
-    assert tried[:4] == [frozenset("a"), frozenset("ab"), frozenset("abc"), frozenset("abcd")]
-    assert frozenset("abcde") not in tried
 
 
 def test_multiplications_are_those_of_the_layers_formulas():

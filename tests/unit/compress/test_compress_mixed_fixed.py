@@ -22,7 +22,7 @@ from bench.compress.interface import Network
 from bench.compress.layers import weighted_layers
 from bench.compress.quantize.fixed_graph import running
 from bench.compress.quantize.fixed_grids import Grids, fold
-from bench.compress.quantize.mixed_fixed import MixedFixed, take_bits
+from bench.compress.quantize.mixed_fixed import MixedFixed
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.types import QuantSpec
@@ -163,22 +163,6 @@ def test_what_loses_too_much_with_every_bit_is_refused_and_so_are_more_bits_than
         STEP.apply(Network(module=trained), replace(context, data=None))
     with pytest.raises(InvalidInput, match="narrowest is at most width"):
         MixedFixed(width=4, narrowest=5)
-
-
-def test_the_cheapest_bit_goes_first_and_a_layer_that_costs_too_much_is_left() -> None:
-    """`b` loses little for each multiplication; `a` may lose one bit; `c` none."""
-    alone = {("a", 4): 0.0, ("a", 3): 1.0, ("a", 2): 5.0, ("b", 4): 0.0, ("b", 3): 2.0, ("b", 2): 4.0}
-    alone |= {("c", 4): 0.0, ("c", 3): 9.0, ("c", 2): 10.0}
-    tried: list[dict[str, int]] = []
-
-    def fits(bits) -> bool:
-        tried.append(dict(bits))
-        return bits["a"] >= 3 and bits["c"] == 4
-
-    found = take_bits({"a": 4, "b": 4, "c": 4}, 2, alone, {"a": 10, "b": 100, "c": 10}, fits)
-    assert found == {"a": 3, "b": 2, "c": 4}
-    assert tried[:3] == [{"a": 4, "b": 3, "c": 4}, {"a": 4, "b": 2, "c": 4}, {"a": 3, "b": 2, "c": 4}]
-    assert len(tried) == 5
 
 
 def test_the_notes_have_every_loss_that_was_measured(found: Network) -> None:
