@@ -165,6 +165,7 @@ class Searching:
             longer=trial(self.asked.longer) if self.asked.longer else None,
             quick=lambda choices: timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0),
             time_left=self._time_left,
+            spent=lambda: self._spent() / self._time_for_trials,
         )
 
     def say_best(self) -> None:
@@ -268,15 +269,20 @@ class Searching:
         return self.clock() - self.started
 
     def _time_left(self, part: float, longest_s: float | None = None) -> bool:
-        """Whether one more trial is expected to end in that part of the time, and the finalists after all of it.
+        """Whether one more trial is expected to end in that part of the time for trials.
 
         `longest_s`: how long that trial may take; as the longest by a strategy, where nothing is said.
         """
+        longest = self.longest_s if longest_s is None else longest_s
+        return self._spent() + longest < part * self._time_for_trials
+
+    @property
+    def _time_for_trials(self) -> float:
+        """Seconds from the beginning after which the finalists' time begins."""
         data = self.plan.cells[0].data
         known = data is not None and data.validation is not None and self.goal.cost == LATENCY
         again = KNOWN_RESERVE if known else RESERVE
-        left = self.asked.time_s - again * max(self.longest_s, self.own_s) - self.whole_s
-        return self._spent() + (self.longest_s if longest_s is None else longest_s) < part * left
+        return max(1e-9, self.asked.time_s - again * max(self.longest_s, self.own_s) - self.whole_s)
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:
         """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""

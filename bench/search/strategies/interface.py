@@ -66,12 +66,13 @@ Trial = Callable[[Choice, float | None, str], Tried]
 class Means:
     """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `longer`: the
     same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `time_left`:
-    whether another trial fits into that part of the time."""
+    whether another trial fits into that part of the time. `spent`: the part of it that is over."""
 
     trial: Trial
     longer: Trial | None = None
     quick: Callable[[Sequence[Choice]], Sequence[float]]
     time_left: Callable[[float], bool]
+    spent: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 
 
 def search(scene: Scene, means: Means) -> Ended:
-    """Walks each family to its border, the cheapest first, each within its part of the time; then on from there with
+    """Walks each family to its border, the cheapest first, each within its part of the time that is left; then on from there with
     more training, where that is left open. What time is left goes where the front of the best one is least known.
 
     A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
@@ -51,9 +51,10 @@ def search(scene: Scene, means: Means) -> Ended:
         if tried[-1].counts and (_counts_weights(scene) or _cost(tried[-1]) < _cost(scene.whole)):
             walked.append(tried[-1])
     walks = [_Walked(scene, whole, means) for whole in sorted(walked, key=_cost)]
+    begun = min(1.0, means.spent())
     for place, one in enumerate(walks, 1):
         one.beat(min((other.best for other in walks[: place - 1]), default=math.inf))
-        why = one.go_on(means.trial, place / len(walks))
+        why = one.go_on(means.trial, begun + (1 - begun) * place / len(walks))
         tried += one.tried[1:]
     if means.longer is not None:
         for one in sorted(walks, key=lambda one: one.best):

@@ -109,7 +109,7 @@ def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, erro
 def test_time_is_kept_for_finalists_that_are_trained_again_and_less_where_the_trials_saw_all_samples(validation, left):
     plan = SimpleNamespace(cells=(SimpleNamespace(data=SimpleNamespace(validation=validation)),))
     asked = SimpleNamespace(time_s=100.0)
-    search = SimpleNamespace(
-        goal=GOAL, plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0, _spent=lambda: 50.0
-    )
+    search = SimpleNamespace(goal=GOAL, plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0)
+    search._time_for_trials = Searching._time_for_trials.fget(search)
+    search._spent = lambda: 50.0
     assert Searching._time_left(search, 1.0) is left  # 20 s more: until 70 of 35, or of 75

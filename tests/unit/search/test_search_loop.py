@@ -81,6 +81,7 @@ def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="w
         trial=lambda choice, ms, family: measured(choice, ms, goal, family),
         quick=quick,
         time_left=lambda _: next(left, False),
+        spent=lambda: 0.0,
     )
     means = replace(means, **more)
     scene = Scene(
@@ -260,6 +261,25 @@ def test_families_are_walked_with_times_of_their_own_and_one_that_is_not_believe
     assert (best.family, best.cost) == ("half", ideal)
     assert best.predicted == pytest.approx(ideal, rel=0.1)
     assert [one.choice for one in ended.tried if one.family == "odd"] == [WHOLE]
+
+
+def test_the_cheapest_family_has_a_part_of_what_the_others_uncompressed_networks_left():
+    """Of 100 s each trial takes 15; two families take 30, a third of the time."""
+    goal, took = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency"), []
+
+    def trial(choice, predicted, family):
+        took.append(15.0)
+        return measured(choice, predicted, goal, family)
+
+    ended = searched(
+        goal,
+        families=("", "half", "odd"),
+        trial=trial,
+        time_left=lambda part: sum(took) + 15 < 100 * part,
+        spent=lambda: sum(took) / 100,
+    )
+    assert [one.family for one in ended.tried[3:4]] == ["half"]
+    assert sum(took) <= 100
 
 
 @pytest.mark.parametrize("strategy", ["macs", "uniform", "random", "optuna"])
