@@ -131,6 +131,13 @@ def read(cache: Path, kind: Kind, name: str) -> Entry | None:
         return _read(cache, kind, name) or _fetch(shared, folder)
 
 
+def forget(cache: Path, kind: Kind, name: str) -> None:
+    """Removes an entry, where it is, so that the next who asks makes it. Raises `Unavailable` if the cache cannot be written."""
+    folder = cache / kind / name
+    with _making(cache, folder):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def put_used(cache: Path) -> list[str]:
     """Puts what this process has used where its cache is shared: it may have been made before. Why something is not there."""
     used = [name for name in sorted(entries_in_use(own_marks(cache))) if (cache / name / SIDECAR).is_file()]

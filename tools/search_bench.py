@@ -33,7 +33,7 @@ from bench.search.asked import THEN, Asked
 from bench.search.plans import for_trials
 from bench.search.prediction import board
 from bench.search.strategies.interface import UNTRUSTED
-from bench.search.strategies.known import STRATEGIES
+from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
 
 WORST_LOSS = 5.0
 """Percentage points at which the hypervolume ends; on the other axis it ends at the uncompressed cost."""
@@ -157,7 +157,7 @@ def _search(options: argparse.Namespace, request: Request, strategy: str, result
         time_s=options.seconds,
         then=options.then,
         strategy=strategy,
-        families=tuple(options.family),
+        families=() if strategy in WITHOUT_FAMILIES else tuple(options.family),
     )
     began = time.monotonic()
     try:

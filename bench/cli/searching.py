@@ -62,12 +62,12 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop",
     type=float,
-    help="Percentage points of accuracy that may go; of another task's score, in its own unit (default: 1).",
+    help="Percentage points of accuracy that may go; of another task's score, in its own unit (default: the target's limit, else 1).",
 )
 @click.option(
     "--max-error",
     type=float,
-    help="Relative error of the outputs that is allowed where there are no labels (default: 0.1).",
+    help="Relative error of the outputs that is allowed where there is no data set (default: 0.1).",
 )
 @click.option(
     "--minimize",
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     "families",
     multiple=True,
     help="Steps that may end a candidate, each tried beside none: mixed_int8(), qat(epochs=2). Several times for several "
-    "(default: int8; on an FPGA fixed(width=8), and that with six of ten weights zero; none: no family).",
+    "(default: int8; on an FPGA fixed(width=8), mixed_fixed(width=8), and that with six of ten weights zero; none: no family).",
 )
 @click.option(
     "--recipe",

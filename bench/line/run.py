@@ -83,7 +83,7 @@ class Ended:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """Where a run keeps and says things. `folder`: temporary. `cluster`: where its cells are made ready, as
-    `bench.line.cluster.open_cluster` takes it; "" for this process, and `note` says what the cluster does not do.
+    `bench.line.cluster.open_cluster` takes it; "" for this process. `note` takes what the user should know.
     `lease`: of the one board of a fleet that measures everything. `run_cell`, `open_reach`, `stages`: a test hands in its
     own."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -16,7 +17,7 @@ from bench.line.plan import Plan, PlannedCell, Request, find_recipes
 from bench.line.stages import load_backend
 from bench.records import Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
-from bench.search.strategies.known import STRATEGIES
+from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
 from bench.types import Json, Recipe, Step
 
 SUITE = "search"
@@ -24,11 +25,12 @@ SUITE = "search"
 THEN = "finetune(epochs=2)"
 LONGER = "distill(epochs=6, learning_rate=0.005)"
 """What follows in a second round, where the user leaves both to us."""
+USUAL_DROP, USUAL_ERROR = 1.0, 0.1
 NONE = "none"
 INT8 = ("int8",)
-FIXED = ("fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + fixed(width=8)")
-"""Families that are usual on a target that runs networks, and on an FPGA, where a weight that is zero costs no logic, where
-there are samples to calibrate with."""
+FIXED = ("fixed(width=8)", "mixed_fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + mixed_fixed(width=8)")
+"""Families that are usual on a target that runs networks, and on an FPGA, where each bit of a weight costs logic and a zero none,
+where there are samples to calibrate with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +41,15 @@ class Asked:
     are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or steps, that are candidates as they are
     written.
 
-    `max_drop`: percentage points of accuracy, or of the task's own score. `max_error`: relative error of the outputs,
-    where there are no labels. `minimize`: "" for the best quality within the budgets, where there are any.
+    `max_drop`: percentage points of accuracy, or of the task's own score; None for the target's own limit, else 1.
+    `max_error`: relative error of the outputs, where there is no data set; None for 0.1. `minimize`: "" for the best quality
+    within the budgets, where there are any.
     """
 
     request: Request
     budgets: tuple[str, ...] = ()
-    max_drop: float = 1.0
-    max_error: float = 0.1
+    max_drop: float | None = None
+    max_error: float | None = None
     minimize: str = ""
     time_s: float = 3600.0
     then: str | None = None
@@ -125,16 +128,30 @@ def make_goal(asked: Asked, plan: Plan) -> Goal:
     Raises `InvalidInput` for an option that means nothing.
     """
     cell = plan.cells[0]
-    for option, value in (("--max-drop", asked.max_drop), ("--max-error", asked.max_error)):
-        if not value >= 0:
-            raise InvalidInput(f"{option} {value}: a number from 0 up")
-    quality = {ERROR: asked.max_error}
-    if cell.data is not None:
-        quality = {"accuracy_drop_pp" if cell.data.task.labels else "score_drop": asked.max_drop}
+    quality = _limit_quality(asked, plan)
     limits = parse_budgets(asked.budgets, plan.target.budget)
     cost = LUTS if _only_simulates(cell) else LATENCY
     usual = "" if limits else "lut" if cost == LUTS else "latency"
     return Goal(limits=limits, quality=quality, minimize=asked.minimize or usual, cost=cost)
+
+
+def _limit_quality(asked: Asked, plan: Plan) -> dict[str, float]:
+    """The command's limit, else the target's, else the usual one."""
+    data = plan.cells[0].data
+    given = {"--max-drop": asked.max_drop, "--max-error": asked.max_error}
+    for option, value in given.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise InvalidInput(f"{option} {value}: a number from 0 up")
+    unused, why = ("--max-drop", "there is no data set; --max-error limits the change of the outputs")
+    if data is not None:
+        unused, why = ("--max-error", "there is a data set; --max-drop limits the drop of its score")
+    if given[unused] is not None:
+        raise InvalidInput(f"{unused} {given[unused]:g}: {why}")
+    if data is None:
+        return {ERROR: USUAL_ERROR if asked.max_error is None else asked.max_error}
+    name = "accuracy_drop_pp" if data.task.labels else "score_drop"
+    of_target = plan.target.budget.limits().get(name, USUAL_DROP)
+    return {name: of_target if asked.max_drop is None else asked.max_drop}
 
 
 def _only_simulates(cell: PlannedCell) -> bool:
@@ -145,16 +162,17 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     """With families, and with the steps that follow the narrowing: the user's, else a short and a longer training where there is
     a data set.
 
-    Raises `InvalidInput` as `find_own`, for a family or strategy that means nothing, and for a recipe that is a family too.
+    Raises `InvalidInput` as `find_own`, for a family or strategy that means nothing, for a family that cannot follow those
+    steps or that the strategy does not try, and for a recipe that is a family too.
     """
-    families = _check_families(asked.families or ())
+    if asked.strategy not in STRATEGIES:
+        raise unknown("--strategy", asked.strategy, STRATEGIES)
+    families = _check_families(asked)
     given = {parse_recipe("--family", text).steps for text in families}
     for text, recipe in zip(asked.recipes, find_own(asked, plan), strict=True):
         if recipe.steps in given:
             raise InvalidInput(f"--recipe {text}: it is a --family too")
     asked = replace(asked, families=_find_usual(asked, plan) if asked.families is None else families)
-    if asked.strategy not in STRATEGIES:
-        raise unknown("--strategy", asked.strategy, STRATEGIES)
     if asked.then is None:
         has_data = plan.cells[0].data is not None
         return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
@@ -162,7 +180,8 @@ def settle(asked: Asked, plan: Plan) -> Asked:
     return asked
 
 
-def _check_families(families: tuple[str, ...]) -> tuple[str, ...]:
+def _check_families(asked: Asked) -> tuple[str, ...]:
+    families = asked.families or ()
     if families == (NONE,):
         return ()
     if NONE in families:
@@ -172,19 +191,32 @@ def _check_families(families: tuple[str, ...]) -> tuple[str, ...]:
             raise InvalidInput(f"--family: name steps, as int8, or {NONE}")
         if text in families[:place]:
             raise InvalidInput(f"--family {text!r} is given twice")
+        if asked.strategy in WITHOUT_FAMILIES:
+            raise InvalidInput(f"--family {text}: --strategy {asked.strategy} tries none; end --then with it")
+        try:
+            _join(asked.then, text)
+        except InvalidInput as error:
+            raise InvalidInput(f"--family {text}: it cannot follow --then {asked.then}: {error}") from error
     return families
+
+
+def _join(then: str | None, family: str) -> None:
+    """Raises `InvalidInput` where the family cannot follow those steps."""
+    parse_recipe("steps", " + ".join(filter(None, (then, family))))
 
 
 def _find_usual(asked: Asked, plan: Plan) -> tuple[str, ...]:
     """The families that are usual on the target and may follow `--then`."""
     cell = plan.cells[0]
-    usual = () if cell.data is None else FIXED if _only_simulates(cell) else INT8
+    if cell.data is None or asked.strategy in WITHOUT_FAMILIES:
+        return ()
+    usual = FIXED if _only_simulates(cell) else INT8
     return tuple(text for text in usual if _may_follow(text, asked.then or ""))
 
 
 def _may_follow(family: str, then: str) -> bool:
     try:
-        parse_recipe("--family", " + ".join(filter(None, (then, family))))
+        _join(then, family)
     except InvalidInput:
         return False
     return True

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from bench.errors import CellFailed, InvalidInput, Unsupported
 from bench.records import Record
 from bench.report.budget import MEASURED_BY
 from bench.report.table import compute_row
-from bench.search.goal import ERROR, LATENCY, MINIMIZED, Goal
-from bench.search.strategies.interface import Row, Tried, number
+from bench.search.goal import ERROR, LATENCY, MINIMIZED, UNITS, Goal
+from bench.search.strategies.interface import Row, Tried, number, quality_loss
 from bench.stats.quality import Z
 from bench.types import Status
 
@@ -60,6 +61,20 @@ def standard_error(row: Row) -> float:
         if low is not None and high is not None:
             return (high - low) / (2 * Z)
     return 0.0
+
+
+def describe(one: Tried) -> str:
+    """What a candidate costs and loses, and which limits it misses."""
+    predicted = "" if one.predicted is None else f" ({one.predicted:.4g} predicted)"
+    cost = "no figure" if one.cost is None else f"{one.cost:.4g}{UNITS[one.column]}"
+    missed = f"; misses {', '.join(one.over)}" if one.over else ""
+    return f"{cost}{predicted}, loss {loss_text(one) or 'unknown'}{missed}"
+
+
+def loss_text(one: Tried) -> str:
+    """With its standard error, where it has one; "" where it is not known."""
+    loss, error = quality_loss(one), f" ±{one.error:.2g}" if one.error else ""
+    return f"{loss:.4g}{error}" if math.isfinite(loss) else ""
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:

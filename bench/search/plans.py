@@ -30,14 +30,28 @@ def with_limits(plan: Plan, goal: Goal) -> Plan:
     )
 
 
+def _quickly(plan: Plan) -> Measure:
+    """As TRIAL, with the suite's own limits of time and of an effect; with its launches too where a 99th percentile is limited,
+    which few samples do not give."""
+    careful = plan.suite.measure
+    quick = replace(TRIAL, energy_s=careful.energy_s, smallest_effect=careful.smallest_effect, limit_s=careful.limit_s)
+    if "latency_p99_ms" not in plan.target.budget.limits():
+        return quick
+    return replace(
+        quick,
+        launches=careful.launches,
+        time_s=careful.time_s,
+        width=careful.width,
+        max_samples=careful.max_samples,
+    )
+
+
 def for_trials(plan: Plan) -> Plan:
     """The plan of one model, on any backends, with the data set that choices are made on.
 
     It is measured quickly, or simulated by the quick options.
     """
-    careful = plan.suite.measure
-    measure = replace(TRIAL, energy_s=careful.energy_s, smallest_effect=careful.smallest_effect)
-    suite = replace(plan.suite, measure=measure, shifts=False)
+    suite = replace(plan.suite, measure=_quickly(plan), shifts=False)
     given = plan.cells[0].data
     data = None if given is None else hold_out(given, plan.suite.seed)
     changed = replace(plan, suite=suite, data=data, shifted_data=None)

@@ -24,24 +24,23 @@ from bench.store import Store
 def find_best(
     asked: Asked,
     around: Surroundings,
-    note: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     earlier: Run | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Found:
-    """Searches, and measures the finalists. `earlier`: the interrupted search to continue.
+    """Searches, and measures the finalists. `say` takes what each candidate did. `earlier`: the interrupted search to continue.
 
-    Every trial is a cell of the store. Choices are made on validation samples; the test set is used once, by the
-    finalists. Raises `InvalidInput` for what cannot be searched or measured, `CellFailed` where the uncompressed network
-    cannot be measured.
+    Every trial is a cell of the store. Choices are made on validation samples; the test set is used once, by the finalists.
+    Raises `InvalidInput` for what cannot be searched or measured, `CellFailed` where the uncompressed network cannot be.
     """
     plan = plan_run(asked.request, around.cache)
-    usable, goal = find_usable(asked, plan, note)
+    usable, goal = find_usable(asked, plan, around.note)
     settled = settle(asked, usable)
     for text in plan.notes:
-        note(text)
+        around.note(text)
     records = around.store.records(earlier.run_id) if earlier else []
-    usable = with_limits(keep_begun(usable, records, note), goal)
+    usable = with_limits(keep_begun(usable, records, around.note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
     begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
@@ -54,7 +53,8 @@ def find_best(
             reaches=reaches,
             run_id=begun.run_id,
             records=records,
-            note=note,
+            note=around.note,
+            say=say,
             clock=clock,
             client=client,
         )
@@ -62,8 +62,8 @@ def find_best(
         searching = searches[0]
         try:
             named = [(one.plan.cells[0].backend.title, one) for one in searches]
-            searching, backends = choose(named, goal, SHARE * asked.time_s, note, clock)
-            searching.whole_s = max(one.whole_s for one in searches)  # the first one trained the network for all
+            searching, backends = choose(named, goal, SHARE * asked.time_s, around.note, clock)
+            searching.pace.whole_s = max(one.pace.whole_s for one in searches)  # the first trained it for all
             found = replace(searching.find(), backends=backends)
         except BaseException:
             searching.say_best()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost
+from bench.errors import BoardLost, Unsupported
 from bench.line.cell import BOARD_LOST, RunState, make_ready
 from bench.line.measure import measure_pairs
 from bench.line.options import find_width_step
@@ -21,24 +22,23 @@ from bench.records import PairLaunch, Record
 from bench.search.asked import Asked, find_own, trains
 from bench.search.backends import CANDIDATE, FAMILY
 from bench.search.found import Finals, Found
-from bench.search.goal import LATENCY, UNITS, Goal
+from bench.search.goal import LATENCY, Goal
 from bench.search.groups import Space, read_space
-from bench.search.judge import check_figures, judge
+from bench.search.judge import check_figures, describe, judge
 from bench.search.nouns import Choice, whole_choice
+from bench.search.pace import KNOWN_RESERVE, RESERVE, Pace
 from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
 from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
+from bench.search.strategies.widths import try_families
 from bench.search.trials_elsewhere import send
 from bench.types import Status, Step
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
-RESERVE, KNOWN_RESERVE = 3.0, 1.0
-"""Times the longest trial that are kept for the finalists, besides the time that the uncompressed network took: where they are
-trained again with all samples or synthesised, and where a data set with validation samples leaves trials all of them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +46,7 @@ class Searching:
     """One search on one backend: its clock, its trials so far, and the stages in order.
 
     `plan`: of the finalists. `trials`: of the candidates. `records`: of an interrupted search. `client`: of a cluster.
+    `say`: takes a line for each candidate.
     """
 
     asked: Asked
@@ -57,19 +58,19 @@ class Searching:
     run_id: str
     records: Sequence[Record]
     note: Callable[[str], None]
+    say: Callable[[str], None]
     clock: Callable[[], float]
     client: Any
-    started: float = field(init=False)
-    longest_s: float = field(init=False, default=0.0)
-    own_s: float = field(init=False, default=0.0)
-    whole_s: float = field(init=False, default=0.0)
+    pace: Pace = field(init=False)
     whole: Tried | None = field(init=False, default=None)
     tried: list[Tried] = field(init=False, default_factory=list)
     stored: dict[str, Record] = field(init=False)
     state: RunState = field(init=False)
 
     def __post_init__(self) -> None:
-        self.started = self.clock()
+        data = self.plan.cells[0].data
+        known = data is not None and data.validation is not None and self.goal.cost == LATENCY
+        self.pace = Pace(clock=self.clock, time_s=self.asked.time_s, reserve=KNOWN_RESERVE if known else RESERVE)
         self.stored = {record.key: record for record in self.records if not record.facts.get(BOARD_LOST)}
         self.state = self._state(self.trials, self.run_id, trials=True)
 
@@ -90,8 +91,9 @@ class Searching:
         whole = replace(whole, choice=whole_choice(space.groups))
         self.tried = [whole]
         own = tuple(self._try_recipes())
-        late = not self._time_left(1.0)
-        predictor = None if late or self.asked.strategy not in BY_TABLE else self._predict(space, timer, whole)
+        late = not self.pace.time_left(1.0)
+        tabled = space.groups and self.asked.strategy in BY_TABLE
+        predictor = None if late or not tabled else self._predict(space, timer, whole)
         scene = Scene(
             space=space,
             predictor=predictor,
@@ -103,7 +105,8 @@ class Searching:
         )
         ended = Ended(tried=(whole,), why=OVER)
         if not late:
-            ended = STRATEGIES[self.asked.strategy](scene, self._means(space, timer, whole))
+            strategy = STRATEGIES[self.asked.strategy] if space.groups else try_families
+            ended = strategy(scene, self._means(space, timer, whole))
         known = {one.key for one in own}
         ended = replace(ended, tried=(whole, *own, *(one for one in ended.tried[1:] if one.key not in known)))
         ranked = tuple(rank(ended.tried, self.goal))
@@ -132,7 +135,13 @@ class Searching:
         )
         prepared = make_ready(cell, self.state).prepared
         _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
-        space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
+        try:
+            space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
+        except Unsupported as error:
+            if not (self.asked.recipes or self._families):
+                raise
+            self.note(f"no layer is narrowed, and only --recipe and --family are tried: {error}")
+            space = Space(groups=(), layers=(), fixed={})
         space = replace(space, left=self.asked.left)
         for name, why in space.fixed.items():
             self.note(f"layer {name} keeps its width: {why}")
@@ -150,30 +159,28 @@ class Searching:
             untrained=self.asked.untrained,
             cost=self.goal.cost,
             whole=whole.cost or 0.0,
-            time_s=self.asked.time_s - self._spent(),
+            time_s=self.asked.time_s - self.pace.spent_s(),
             setting=self.state.setting,
             note=self.note,
             clock=self.clock,
         ).build()
 
     def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
-        def trial(then: str) -> Trial:
-            return lambda choice, predicted, family: self._try(space, choice, predicted, family, then)
+        def trial(*, longer: bool) -> Trial:
+            return lambda choice, predicted, family: self._try(space, choice, predicted, family, longer=longer)
 
         return Means(
-            trial=trial(self.asked.then or ""),
-            longer=trial(self.asked.longer) if self.asked.longer else None,
+            trial=trial(longer=False),
+            longer=trial(longer=True) if self.asked.longer else None,
             quick=lambda choices: timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0),
-            time_left=self._time_left,
-            spent=lambda: self._spent() / self._time_for_trials,
+            time_left=self.pace.time_left,
+            spent=self.pace.spent,
         )
 
     def say_best(self) -> None:
         """The best so far, where a search ends early."""
         if best := rank(self.tried[1:], self.goal):
-            self.note(
-                f"best so far, on the validation split: {best[0].recipe!r}, {best[0].cost:.4g}{UNITS[self.goal.cost]}"
-            )
+            self.note(f"best so far, on the validation split: {best[0].recipe!r}, {describe(best[0])}")
         elif self.tried[1:]:
             self.note("no candidate so far keeps every limit")
 
@@ -188,16 +195,14 @@ class Searching:
         """The uncompressed network, once. Raises where it has no figures, or lacks one that a limit needs."""
         if self.whole is not None:
             return self.whole
-        began, cell = self._spent(), self.state.plan.cells[0]
+        began, cell = self.pace.spent_s(), self.state.plan.cells[0]
         earlier = self.stored.get(cell.key)
-        if earlier is not None and self._is_doubted(earlier):
-            earlier = None
-        record = self._record(cell, self.state) if earlier is None else earlier
-        if earlier is not None:  # what trials are compared with; their choice depends on the stored figures
-            self.around.run_cell(cell, self.state)
-        elif self._is_doubted(record):
-            self.note(f"the uncompressed network is measured once more: {'; '.join(record.reasons)}")
-            record = self._record(cell, self.state)
+        if earlier is None or self._is_doubted(earlier):
+            record = self._record_surely(cell, self.state)
+        else:  # trials are compared with what runs now; their choice depends on the stored figures
+            again = self._surely(cell, partial(self.around.run_cell, cell, self.state))
+            check_figures(judge(again, again, self.goal), again, self.goal, self.plan.target.name)
+            record = earlier
         self.stored[cell.key] = record
         whole = judge(record, record, self.goal)
         check_figures(whole, record, self.goal, self.plan.target.name)
@@ -205,39 +210,55 @@ class Searching:
             self.note(
                 f"the uncompressed network is not believed: {'; '.join(record.reasons)}. Drops are from the float network"
             )
-        self.whole, self.whole_s = whole, self._spent() - began
+        self.whole, self.pace.whole_s = whole, self.pace.spent_s() - began
         return whole
+
+    def _record_surely(self, cell: PlannedCell, state: RunState) -> Record:
+        return self._surely(cell, partial(self._record, cell, state))
+
+    def _surely(self, cell: PlannedCell, measure: Callable[[], Record]) -> Record:
+        """The record, measured once more where it is doubted."""
+        record = measure()
+        if self._is_doubted(record):
+            what = "the uncompressed network" if cell.key == cell.baseline_key else f"the {cell.recipe.name}"
+            self.note(f"{what} is measured once more: {'; '.join(record.reasons)}")
+            record = measure()
+        return record
 
     def _is_doubted(self, record: Record) -> bool:
         """Whether its times are not believed, which may pass: another load, or a board that was still getting warm."""
         return record.status is Status.UNTRUSTED and self.goal.cost == LATENCY
 
-    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, then: str) -> Tried:
+    def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, *, longer: bool) -> Tried:
+        then = self.asked.longer if longer else self.asked.then
         trained = "" if choice == whole_choice(space.groups) else then
         text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
-        began = self.clock()
+        began = self.pace.spent_s()
         name = f"{CANDIDATE}{len(self.tried)}"
         tried = self._measure(name, text, choice=choice, predicted=predicted, family=family)
-        self.longest_s = max(self.longest_s, self.clock() - began)
+        self.pace.add(began, longer=longer)
         return tried
 
     def _try_recipes(self) -> list[Tried]:
         """Those that are candidates as they are written."""
         found = []
         for recipe in find_own(self.asked, self.plan):
-            began = self.clock()
-            if not self._time_left(1.0, self.own_s):
+            began = self.pace.spent_s()
+            if not self.pace.time_for_own():
                 self.note(f"recipe {recipe.name} is not tried: {OVER}")
                 continue
             found.append(self._measure(recipe.name, recipe.text))
-            self.own_s = max(self.own_s, self.clock() - began)
+            self.pace.add(began, own=True)
         return found
 
     def _measure(self, name: str, text: str, **known: Any) -> Tried:
         """A candidate, which joins those that were tried. `known`: more of its fields."""
         judged = judge(self._candidate(name, text), self._base(), self.goal, careful=True)
-        tried = replace(judged, recipe=text, at_s=self._spent(), **known)
+        tried = replace(judged, recipe=text, at_s=self.pace.spent_s(), **known)
         self.tried.append(tried)
+        if tried.counts:
+            best = tried in rank(self.tried[1:], self.goal)[:1]
+            self.say(f"{'':12}  {describe(tried)}{', the best so far' if best else ''}")
         return tried
 
     @property
@@ -252,10 +273,17 @@ class Searching:
     def _candidate(self, name: str, text: str) -> Record:
         """That of a recipe, measured where it is not stored."""
         plan = self.state.plan
-        cell = plan_recipe(plan, plan.cells[0], parse_recipe(name, text))
+        base = plan.cells[0]
+        cell = plan_recipe(plan, base, parse_recipe(name, text))
         if cell.key not in self.stored:
-            self.stored[cell.key] = self._record(cell, self.state)
+            self.stored[cell.key] = self._find_stored(base.key, text) or self._record(cell, self.state)
         return self.stored[cell.key]
+
+    def _find_stored(self, baseline: str, text: str) -> Record | None:
+        """The record of the same steps under another name: a search that is continued has more time, and counts otherwise."""
+        steps = parse_recipe("stored", text).steps
+        same = (one for one in self.stored.values() if one.baseline_key == baseline and one.recipe_text)
+        return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
 
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
         record = self.around.run_cell(cell, state)
@@ -264,25 +292,6 @@ class Searching:
         if record.facts.get(BOARD_LOST):
             raise BoardLost(f"{'; '.join(record.reasons)}; --resume continues the search")
         return record
-
-    def _spent(self) -> float:
-        return self.clock() - self.started
-
-    def _time_left(self, part: float, longest_s: float | None = None) -> bool:
-        """Whether one more trial is expected to end in that part of the time for trials.
-
-        `longest_s`: how long that trial may take; as the longest by a strategy, where nothing is said.
-        """
-        longest = self.longest_s if longest_s is None else longest_s
-        return self._spent() + longest < part * self._time_for_trials
-
-    @property
-    def _time_for_trials(self) -> float:
-        """Seconds from the beginning after which the finalists' time begins."""
-        data = self.plan.cells[0].data
-        known = data is not None and data.validation is not None and self.goal.cost == LATENCY
-        again = KNOWN_RESERVE if known else RESERVE
-        return max(1e-9, self.asked.time_s - again * max(self.longest_s, self.own_s) - self.whole_s)
 
     def _finals(self, ranked: Sequence[Tried]) -> Finals:
         """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
@@ -297,11 +306,11 @@ class Searching:
         named = zip(("winner", "runner-up"), finalists, strict=False)
         cells = [plan_recipe(self.plan, base, parse_recipe(name, one.recipe)) for name, one in named]
         state = self._state(self.plan, begun.run_id, [base, *cells])
-        record = self._record(base, state)
+        record = self._record_surely(base, state)
         tried = [judge(record, record, self.goal)]
         artifacts = []
         for cell, one in zip(cells, finalists, strict=True):
-            judged = judge(self._record(cell, state), record, self.goal)
+            judged = judge(self._record_surely(cell, state), record, self.goal)
             tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over, error=judged.error))
             if tried[-1].counts:
                 artifacts.append(make_ready(cell, state).prepared)

@@ -118,6 +118,8 @@ def test_a_search_goes_on_after_kill_9_and_after_ctrl_c_and_finds_a_narrower_net
     assert [one.recipe_text for one in trials][1:] == [one["recipe"] for one in done.answer["trials"]][1:]
     assert all("a fifth of its training set" in one.data for one in trials)
     assert "random networks, each predicted from the others" in said.getvalue()
+    assert said.getvalue().count(" ms") >= len(trials_of(done)), "each candidate has a line"
+    assert ", the best so far" in said.getvalue()
 
 
 def test_without_time_for_a_recipe_it_is_said_and_no_table_is_begun(tmp_path: Path, monkeypatch):

@@ -86,6 +86,7 @@ def test_a_search_on_a_cluster_trains_nothing_here(request_, tmp_path, monkeypat
             on_cell=lambda *_: None,
             open_reach=lambda *_: Local(),
             cluster="local:2",
+            note=noted.append,
         )
         (tmp_path / "cache").mkdir()
         found = find_best(replace(asked, strategy="uniform"), around, noted.append, clock=lambda: 0.0)

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bench.search.found import Found
 from bench.search.goal import DROPS, LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
+from bench.search.judge import loss_text
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
@@ -132,12 +133,6 @@ def _table(title: str, rows: Sequence[Tried], unit: str) -> Table:
             Text(one.recipe or "(uncompressed)"),
         )
     return table
-
-
-def loss_text(one: Tried) -> str:
-    """With its standard error, where it has one."""
-    error = f" ±{one.error:.2g}" if one.error else ""
-    return f"{_figure(_finite(quality_loss(one)))}{error}"
 
 
 def _figure(value: float | None) -> str:

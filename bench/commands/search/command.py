@@ -63,7 +63,7 @@ def search_best(
 def _find(asked: Asked, around: Surroundings, watch: Watch, earlier: Run | None) -> Found:
     """On one target, or on one board of a fleet, whose code is imported only then."""
     if asked.request.fleet is None:
-        return find_best(asked, around, watch.note, earlier=earlier)
+        return find_best(asked, around, watch.say, earlier=earlier)
     from bench.commands.search.on_fleet import find_on_one_board
 
     return find_on_one_board(asked, around, watch, earlier)
@@ -79,8 +79,11 @@ def _write_page(found: Found, results: Path) -> Path:
 
 
 def _is_kept(found: Found) -> bool:
-    """Whether what is shipped keeps every limit: the winner, or the uncompressed network where nothing is better."""
-    return bool(found.finals and not found.finals.tried[-1 if len(found.finals.tried) == 1 else 1].over)
+    """Whether what is shipped is believed and keeps every limit: the winner, or the uncompressed network where nothing is better."""
+    if found.finals is None:
+        return False
+    shipped = found.finals.tried[:2][-1]
+    return (shipped.counts or not shipped.recipe) and not shipped.over
 
 
 def _find_earlier(asked: Asked, results: Path, url: str | None) -> Run:

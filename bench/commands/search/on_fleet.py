@@ -44,4 +44,4 @@ def find_on_one_board(asked: Asked, around: Surroundings, watch: Watch, earlier:
             open_reach=lambda _target, _device: around.open_reach(board.target, ""),
         )
         begun = earlier or asked.begin(replace(fresh, request=asked.stored_request()))
-        return find_best(asked, there, watch.note, earlier=begun)
+        return find_best(asked, there, watch.say, earlier=begun)

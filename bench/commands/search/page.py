@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from bench.commands.search.answer import loss_text
 from bench.commands.search.plots import Dot, Plot, draw
 from bench.report.text import number as show
 from bench.search.found import Found
 from bench.search.goal import DROPS, ERROR, LATENCY, LUTS, MINIMIZED, UNITS
+from bench.search.judge import loss_text
 from bench.search.nouns import gone_from
 from bench.search.strategies.interface import Tried, front, number, quality_loss
 from bench.types import Precision
@@ -69,9 +69,10 @@ def _quality_axis(found: Found) -> str:
     return next((names[name] for name in DROPS if name in found.goal.quality), "relative error of the outputs")
 
 
-def _front(found: Found) -> Plot:
-    """With the margin above each drop: what misses the limit only by that is seen to."""
-    usable = _usable(found)
+def _front(found: Found) -> Plot | None:
+    """With the margin above each drop: what misses the limit only by that is seen to. None where nothing is believed."""
+    if not (usable := _usable(found)):
+        return None
     dots = [Dot(x=one.cost or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
     line = [(one.cost or 0.0, quality_loss(one)) for one in front(usable)]
     across = next((found.goal.quality[name] for name in (*DROPS, ERROR) if name in found.goal.quality), None)
@@ -86,7 +87,8 @@ def _front(found: Found) -> Plot:
 
 
 def _over_time(found: Found) -> Plot | None:
-    """What is minimized (else the latency) of each trial, and the best so far of those that keep every limit."""
+    """What is minimized (else the latency) of each trial, and the best so far of those that keep every limit. None where nothing
+    is believed."""
     title, factor = AXES[column := MINIMIZED.get(found.goal.minimize, found.goal.cost)]
     best, line = math.inf, list[tuple[float, float]]()
     dots = []
@@ -99,7 +101,9 @@ def _over_time(found: Found) -> Plot | None:
             line += [(one.at_s, best)] if line else []
             best = value * factor
             line.append((one.at_s, best))
-    if line and dots:
+    if not dots:
+        return None
+    if line:
         line.append((dots[-1].x, best))
     return draw("Trials over time, and the best that keeps every limit", ("seconds", title), dots, [("front", line)])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cache import find_or_make, key
+from bench.cache import find_or_make, forget, key
 from bench.compress.prune.branches import Branches
 from bench.compress.recipe import parse_recipe
 from bench.line.cell import RunState, make_ready
@@ -18,7 +18,7 @@ from bench.line.probes.board import Board, make_board
 from bench.records import Record
 from bench.search.groups import Space
 from bench.search.nouns import Choice, drop_text, keep_text
-from bench.search.prediction.table import VERSION
+from bench.search.prediction.table import VERSION, forget_layers
 from bench.stats import ratio
 from bench.types import Json
 
@@ -42,6 +42,10 @@ class Timer:
         backend, setting = self.prepared.backend, self.state.setting
         return make_board(self.identity(), backend, cell.backend, cell.conditions, bench, setting)
 
+    def forget_layers(self, space: Space) -> None:
+        """Leaves no latency table of this network's layers in the cache."""
+        forget_layers(space, self.identity(), self.state.setting.cache)
+
     def identity(self) -> Json:
         """Device, runtime, options and conditions: a table holds for these only."""
         conditions = self.cell.conditions
@@ -59,13 +63,14 @@ class Timer:
     ) -> list[float]:
         """Latencies in ms of whole candidates, untrained, from turns with the uncompressed network.
 
-        `untrained`: the steps that follow the narrowing without training, as a recipe's text. `again`: figures that are
-        kept are left alone, and new ones are kept beside them.
+        `untrained`: the steps that follow the narrowing without training, as a recipe's text. `again`: new figures take the
+        place of those that are kept.
         """
         setting = self.state.setting
         recipes = [narrow(space, choice, untrained) for choice in choices]
-        digest = self.prepared.artifact.digest
-        name = key(version=VERSION, board=self.identity(), network=digest, recipes=[*recipes, *["again"] * again])
+        name = key(version=VERSION, board=self.identity(), network=self.prepared.artifact.digest, recipes=recipes)
+        if again:
+            forget(setting.cache, "tables", name)
 
         def make(_folder: Path) -> Mapping[str, Json]:
             artifacts = []

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from bench.errors import BoardLost, CellFailed, InvalidInput
+from bench.errors import BoardLost, CellFailed, DiskFull, InvalidInput, Unavailable
 from bench.line.prepare import Setting
 from bench.search.goal import LATENCY, LUTS
 from bench.search.groups import Space
@@ -43,7 +43,8 @@ class Builder:
     def build(self) -> Predictor:
         """By the table, or by multiply-accumulates: each is noted with its error.
 
-        Networks by which a table is not believed are timed once more: another load can have been the reason.
+        Networks by which a table is not believed are timed once more: another load can have been the reason. A table that is not
+        believed then is not kept: the next search times it.
         """
         grids = self._grids(self.timer) if isinstance(self.timer, Timer) else {}
         whole = (whole_choice(self.space.groups), self.whole)
@@ -53,6 +54,8 @@ class Builder:
             self.note(f"{doubts[0].why}: the networks are timed once more")
             checked = self._check(partial(self.timer.networks, again=True))
             found = fit_in_turn(self.space, grids, whole, checked)
+            if any(one.by == "table" and one.why for one in found):
+                self.timer.forget_layers(self.space)
         for one in found:
             self.note(
                 f"{NAMES[self.cost]} by {one.by}: error {one.median_error:.1%} (median), {one.worst_error:.1%} "
@@ -78,9 +81,9 @@ class Builder:
                 progress=self.setting.progress,
                 late=expect_late(most, self.clock),
             )
-        except BoardLost:
+        except (BoardLost, DiskFull):
             raise
-        except (InvalidInput, CellFailed) as error:
+        except (InvalidInput, CellFailed, Unavailable) as error:
             self.note(f"no latency table: {error}")
             return {}
         if not found:
@@ -94,9 +97,9 @@ class Builder:
         choices = draw_choices(self.space, self.setting.seed)
         try:
             costs = networks(self.space, choices, self.untrained, self.whole)
-        except BoardLost:
+        except (BoardLost, DiskFull):
             raise
-        except (InvalidInput, CellFailed) as error:
+        except (InvalidInput, CellFailed, Unavailable) as error:
             self.note(f"no random network was measured: {error}")
             return []
         return list(zip(choices, costs, strict=True))

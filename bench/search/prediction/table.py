@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cache import find_or_make, key
+from bench.cache import find_or_make, forget, key
 from bench.line.probes.board import Board
 from bench.line.probes.cuts import Shape, write_cut
 from bench.records import PairLaunch
@@ -66,6 +66,17 @@ def measure_layers(
     }
 
 
+def forget_layers(space: Space, identity: Json, cache: Path) -> None:
+    """Removes the table of these layers from the cache, so that another search times them."""
+    for layer in space.layers:
+        if layer.shape is not None:
+            forget(cache, "tables", _name(identity, layer.shape, *_widths(layer, space)))
+
+
+def _name(identity: Json, shape: Shape, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> str:
+    return key(version=VERSION, board=identity, shape=asdict(shape), inputs=inputs, outputs=outputs)
+
+
 def _widths(layer: Layer, space: Space) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The widths that are run on both sides. A depthwise layer has as many inputs as outputs, which 0 stands for."""
     depthwise = layer.shape is not None and layer.shape.depthwise
@@ -96,7 +107,7 @@ def _entry(
     """The times of one layer over those of the reference, and the reference's own, from the cache or measured now."""
     shape = layer.shape
     assert shape is not None
-    name = key(version=VERSION, board=board.identity, shape=asdict(shape), inputs=inputs, outputs=outputs)
+    name = _name(board.identity, shape, inputs, outputs)
 
     def make(_folder: Path) -> Mapping[str, Json]:
         files = [_write(folder, shape, one or other, other) for one in inputs for other in outputs]

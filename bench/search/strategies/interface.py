@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from bench.search.goal import DROPS, ERROR, LATENCY, MINIMIZED, Goal
 from bench.search.groups import Space
@@ -62,16 +63,23 @@ Trial = Callable[[Choice, float | None, str], Tried]
 """Choice, its predicted cost, and family -> what it did."""
 
 
+class TimeLeft(Protocol):
+    """Asked before each trial."""
+
+    def __call__(self, part: float, *, longer: bool = False) -> bool:
+        """Whether another trial fits into that part of the time; `longer`: one with more training."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `longer`: the
-    same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `time_left`:
-    whether another trial fits into that part of the time. `spent`: the part of it that is over."""
+    same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `spent`: the
+    part of the time that is over."""
 
     trial: Trial
     longer: Trial | None = None
     quick: Callable[[Sequence[Choice]], Sequence[float]]
-    time_left: Callable[[float], bool]
+    time_left: TimeLeft
     spent: Callable[[], float]
 
 

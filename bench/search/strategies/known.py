@@ -17,3 +17,5 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 BY_TABLE = frozenset({"widths"})
 """Those that ask for a latency table. The others have its time for trials."""
+WITHOUT_FAMILIES = frozenset({"uniform"})
+"""Those that try candidates without one only."""

@@ -43,18 +43,17 @@ def search(scene: Scene, means: Means) -> Ended:
     A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
     the goal's cost counts, is not walked.
     """
-    tried, walked, why = [scene.whole], [scene.whole], ""
-    for family in scene.families[1:]:
-        if not means.time_left(1.0):
-            return Ended(tried=tuple(tried), why=OVER)
-        tried.append(means.trial(whole_choice(scene.space.groups), None, family))
-        if tried[-1].counts and (_counts_weights(scene) or _cost(tried[-1]) < _cost(scene.whole)):
-            walked.append(tried[-1])
+    begun = try_families(scene, means)
+    if begun.why == OVER:
+        return begun
+    tried, why = [*begun.tried], ""
+    cheaper = (one for one in tried[1:] if one.counts and (_counts_weights(scene) or _cost(one) < _cost(scene.whole)))
+    walked = [scene.whole, *cheaper]
     walks = [_Walked(scene, whole, means) for whole in sorted(walked, key=_cost)]
-    begun = min(1.0, means.spent())
+    over = min(1.0, means.spent())
     for place, one in enumerate(walks, 1):
         one.beat(min((other.best for other in walks[: place - 1]), default=math.inf))
-        why = one.go_on(means.trial, begun + (1 - begun) * place / len(walks))
+        why = one.go_on(means.trial, over + (1 - over) * place / len(walks))
         tried += one.tried[1:]
     if means.longer is not None:
         for one in sorted(walks, key=lambda one: one.best):
@@ -67,6 +66,16 @@ def search(scene: Scene, means: Means) -> Ended:
         why = best.fill_front(means.longer or means.trial) or why
         tried += best.tried[known:]
     return Ended(tried=tuple(tried), why=why)
+
+
+def try_families(scene: Scene, means: Means) -> Ended:
+    """The steps of each family on the uncompressed network, while there is time: all there is where no layer can be narrowed."""
+    tried = [scene.whole]
+    for family in scene.families[1:]:
+        if not means.time_left(1.0):
+            return Ended(tried=tuple(tried), why=OVER)
+        tried.append(means.trial(whole_choice(scene.space.groups), None, family))
+    return Ended(tried=tuple(tried), why="no layer of this network can be narrowed")
 
 
 def search_by_macs(scene: Scene, means: Means) -> Ended:
@@ -123,7 +132,7 @@ class _Walked:
                 self.walk.add(share, passes=False)
                 continue
             if choice not in known:
-                if not self.means.time_left(part):
+                if not self.means.time_left(part, longer=trial is self.means.longer):
                     return OVER
                 known[choice] = trial(choice, self.axis.predict(choice, self.tried), self.axis.whole.family)
                 self.tried.append(known[choice])
@@ -152,7 +161,7 @@ class _Walked:
         why = ""
         while (gap := find_gap(self._points(), closed)) is not None:
             why = "the front is known"
-            if not self.means.time_left(1.0):
+            if not self.means.time_left(1.0, longer=trial is self.means.longer):
                 return OVER
             share = sum(gap) / 2
             try:
@@ -192,8 +201,8 @@ class _Axis:
         self.space, self.goal, self.whole = scene.space, scene.goal, whole
         self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
         self.by_weights = _counts_weights(scene)
-        self.base = whole.cost
-        self.predictor = scene.predictor.scaled(self.base / _cost(scene.whole))
+        self.base, self.float_base = whole.cost, _cost(scene.whole)
+        self.predictor = scene.predictor.scaled(self.base / self.float_base)
         sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]
         self.weight_bytes = FLOAT_BYTES * sizes[0] / sizes[1] if math.inf not in sizes else FLOAT_BYTES
 
@@ -223,16 +232,15 @@ class _Axis:
         return self.predictor.corrected(seen)
 
     def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:
-        """The choice of least loss at that share of the uncompressed cost. Measures candidates where a limit on the cost
-        is to be kept and the table is not believed."""
+        """The choice of least loss at that share of the uncompressed cost. Measures candidates, without the family, where a limit
+        on the cost is to be kept and the table is not believed."""
         predictor = self._corrected(tried)
         if self.by_weights or self.goal.minimize or not predictor.why:
             return allocate(self.space.groups, self._limits(share, predictor))
-        aim = share * self.base
         found = [allocate(self.space.groups, self._limits(share * part, predictor)) for part in LOOSER]
         candidates = list(dict.fromkeys(choice for choice in found if choice is not None))
         times = dict(zip(candidates, means.quick(candidates), strict=True)) if len(candidates) > 1 else {}
-        fitting = [choice for choice in candidates if times.get(choice, 0.0) <= aim]
+        fitting = [choice for choice in candidates if times.get(choice, 0.0) <= share * self.float_base]
         return next(iter(fitting), None) or min(candidates, key=lambda one: times.get(one, 0.0), default=None)
 
     def _limits(self, share: float, predictor: Predictor) -> list[Limit]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cache import WAITING, Make, check_writable, find_or_make, key, read, sha256
+from bench.cache import WAITING, Make, check_writable, find_or_make, forget, key, read, sha256
 from bench.errors import DiskFull, Unavailable
 from bench.marks import locked
 from bench.types import Json
@@ -85,6 +85,14 @@ def test_an_entry_is_made_once_and_read_back_equal(tmp_path: Path):
 def test_what_is_not_there_reads_as_none_and_leaves_no_trace(tmp_path: Path):
     assert read(tmp_path / "cache", "compiled", "it") is None
     assert not (tmp_path / "cache").exists()
+
+
+def test_an_entry_that_is_forgotten_is_made_by_the_next_who_asks(tmp_path: Path):
+    find_or_make(tmp_path, "tables", "it", writing("x", said="busy"))
+    forget(tmp_path, "tables", "it")
+    forget(tmp_path, "tables", "another")
+    assert read(tmp_path, "tables", "it") is None
+    assert find_or_make(tmp_path, "tables", "it", writing("x", said="idle")).facts == {"said": "idle"}
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone", "facts", "no sidecar", "sidecar of another kind"])

@@ -54,6 +54,9 @@ def built(monkeypatch, measure, space=SPACE, off=lambda place: 1.0, again=1.0):
         def board(self):
             return None
 
+        def forget_layers(self, space):
+            noted.append(f"{len(space.layers)} layers are forgotten")
+
         def networks(self, space, choices, untrained, whole_ms, **more):
             del space, untrained, whole_ms
             factors = [again if more.get("again") else off(place) for place in range(len(choices))]
@@ -105,3 +108,4 @@ def test_a_table_that_is_not_believed_a_second_time_is_not_timed_a_third_time(mo
     _, noted = built(monkeypatch, lambda *_, **__: GRIDS, off=disturbed, again=3.0)
     assert len([one for one in noted if "once more" in one]) == 1
     assert not [one for one in noted if "error 0.0%" in one]
+    assert f"{len(SPACE.layers)} layers are forgotten" in noted, "the next search times them"

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from fake_records import on
 from test_search_page import found
 
-from bench.commands.search.answer import explain_missed, loss_text, say
+from bench.commands.search.answer import explain_missed, say
 from bench.errors import CellFailed
 from bench.records import Quality
 from bench.search.goal import Goal
-from bench.search.judge import check_figures, judge, standard_error
-from bench.search.searching import Searching
+from bench.search.judge import check_figures, describe, judge, loss_text, standard_error
 from bench.types import Status
 
 GOAL = Goal(quality={"accuracy_drop_pp": 0.5}, minimize="latency")
@@ -105,11 +103,9 @@ def test_the_answer_says_how_well_the_drop_of_its_winner_is_known(tmp_path, erro
     assert "standard error" not in " ".join(say(replace(done, ranked=(replace(done.ranked[0], error=0.0),))))
 
 
-@pytest.mark.parametrize(("validation", "left"), [(None, False), ("its own", True)])
-def test_time_is_kept_for_finalists_that_are_trained_again_and_less_where_the_trials_saw_all_samples(validation, left):
-    plan = SimpleNamespace(cells=(SimpleNamespace(data=SimpleNamespace(validation=validation)),))
-    asked = SimpleNamespace(time_s=100.0)
-    search = SimpleNamespace(goal=GOAL, plan=plan, asked=asked, longest_s=20.0, own_s=0.0, whole_s=5.0)
-    search._time_for_trials = Searching._time_for_trials.fget(search)
-    search._spent = lambda: 50.0
-    assert Searching._time_left(search, 1.0) is left  # 20 s more: until 70 of 35, or of 75
+def test_a_line_says_what_a_candidate_costs_and_loses_and_what_it_misses():
+    one = replace(judged(60, 20, 10_000), predicted=0.5)
+    assert describe(one) == f"{one.cost:.4g} ms (0.5 predicted), loss 0.4 ±{one.error:.2g}"
+    assert describe(judged(640, 600, 10_000)).endswith("; misses accuracy_drop_pp")
+    unknown = replace(one, row={"latency_p50_ms": None}, recipe="narrow", predicted=None, error=0.0)
+    assert describe(unknown) == "no figure, loss unknown"

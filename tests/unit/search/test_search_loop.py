@@ -16,8 +16,9 @@ from bench.search.prediction.costs import add_up
 from bench.search.prediction.predict import by_macs, fit, fit_in_turn
 from bench.search.prediction.table import Grid
 from bench.search.strategies.drawn import SEARCHED
-from bench.search.strategies.interface import Means, Scene, Tried, front, rank
+from bench.search.strategies.interface import OVER, Means, Scene, Tried, front, rank
 from bench.search.strategies.known import STRATEGIES
+from bench.search.strategies.widths import try_families
 
 WIDTHS = (4, 8, 12, 16)
 GROUPS = tuple(
@@ -80,7 +81,7 @@ def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="w
     means = Means(
         trial=lambda choice, ms, family: measured(choice, ms, goal, family),
         quick=quick,
-        time_left=lambda _: next(left, False),
+        time_left=lambda _part, *, longer=False: next(left, False),
         spent=lambda: 0.0,
     )
     means = replace(means, **more)
@@ -192,6 +193,39 @@ def test_a_table_with_large_errors_is_not_believed_and_whole_candidates_are_time
     assert rank(ended.tried, goal)[0].cost <= 5.0
 
 
+def test_whole_candidates_are_timed_without_the_family_and_held_against_the_uncompressed_network():
+    """The family takes half of the time; its candidates at the border of the budget are not taken for too slow."""
+    checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
+    doubted = replace(fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked), why="it is not believed")
+    goal = Goal(limits={"latency_p50_ms": 2.5}, quality={"accuracy_drop_pp": 9.0})
+    quick = [truth(choice) for choice in ((0, 0), (1, 2), (2, 1))]
+    assert max(quick) > 2.5, "without the family none keeps the budget"
+    ended = searched(
+        goal, predictor=doubted, families=("", "half"), quick=lambda choices: [truth(choice) for choice in choices]
+    )
+    halves = [(i, j) for i in range(4) for j in range(4) if truth((i, j)) / 2 <= 0.97 * 2.5]
+    ideal = min(halves, key=lambda one: measured(one, 0, goal, "half").row["accuracy_drop_pp"])
+    assert ideal == next(one.choice for one in ended.tried if one.family == "half" and one.choice != WHOLE)
+
+
+def test_of_a_network_that_cannot_be_narrowed_each_family_is_tried():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    means = Means(
+        trial=lambda choice, ms, family: measured(WHOLE, ms, goal, family),
+        quick=lambda _: [],
+        time_left=lambda _part, *, longer=False: True,
+        spent=lambda: 0.0,
+    )
+    empty = replace(SPACE, groups=(), layers=())
+    scene = Scene(
+        space=empty, predictor=None, goal=goal, whole=measured(WHOLE, None, goal), families=("", "half", "odd")
+    )
+    ended = try_families(scene, means)
+    assert [one.family for one in ended.tried] == ["", "half", "odd"]
+    assert ended.why == "no layer of this network can be narrowed"
+    assert try_families(scene, replace(means, time_left=lambda _part, *, longer=False: False)).why == OVER
+
+
 def test_without_a_table_multiply_accumulates_stand_in_and_are_believed_within_the_same_bounds():
     choices = ((0, 0), (1, 2), (2, 1))
     found = fit(SPACE, {}, (WHOLE, 10.0), list(zip(choices, (9.0, 2.0, 7.0), strict=True)))
@@ -275,7 +309,7 @@ def test_the_cheapest_family_has_a_part_of_what_the_others_uncompressed_networks
         goal,
         families=("", "half", "odd"),
         trial=trial,
-        time_left=lambda part: sum(took) + 15 < 100 * part,
+        time_left=lambda part, *, longer=False: sum(took) + 15 < 100 * part,
         spent=lambda: sum(took) / 100,
     )
     assert [one.family for one in ended.tried[3:4]] == ["half"]

@@ -9,6 +9,7 @@ import pytest
 from test_search_loop import SPACE, searched
 
 from bench.commands.search.answer import say
+from bench.commands.search.command import _is_kept
 from bench.commands.search.page import render_page
 from bench.commands.search.plots import span
 from bench.search.found import Finals, Found
@@ -68,6 +69,28 @@ def test_the_margin_of_a_drop_is_drawn_up_to_half_the_limit(tmp_path):
     assert heights[0] == 0
     assert heights[2] == pytest.approx(2 * heights[1], rel=0.05)
     assert heights[3] == pytest.approx(heights[1] * 4.5 / 2, rel=0.05)
+
+
+def test_where_nothing_is_believed_the_page_has_no_plot_and_says_why(tmp_path):
+    known = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path, finals=False)
+    tried = tuple(replace(one, row={**one.row, "status": "untrusted"}) for one in known.ended.tried)
+    nothing = replace(known, ended=replace(known.ended, tried=tried), ranked=())
+    text = render_page(nothing, say(nothing))
+    assert "<circle" not in text
+    assert "No candidate has figures that may be believed" in text
+    assert text.count("untrusted") >= len(tried)
+
+
+@pytest.mark.parametrize(
+    ("status", "over", "kept"), [("ok", {}, True), ("untrusted", {}, False), ("ok", {"accuracy_drop_pp": 9.5}, False)]
+)
+def test_a_winner_is_shipped_where_it_is_believed_and_keeps_every_limit(status, over, kept, tmp_path):
+    known = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    whole, winner = known.finals.tried
+    winner = replace(winner, row={**winner.row, "status": status}, over=over)
+    assert _is_kept(replace(known, finals=replace(known.finals, tried=(whole, winner, whole)))) is kept
+    assert _is_kept(replace(known, finals=replace(known.finals, tried=(replace(whole, over=over),)))) is not bool(over)
+    assert not _is_kept(replace(known, finals=None))
 
 
 def test_the_layers_of_a_branch_that_went_have_no_outputs(tmp_path):

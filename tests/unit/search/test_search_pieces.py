@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -16,19 +17,20 @@ from torch import nn
 
 from bench.compress.interface import Network
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import Suite
+from bench.config.suite import Measure, Suite
 from bench.config.target import Budget
 from bench.data.parts import ArrayPart
 from bench.data.validation import hold_out
 from bench.errors import InvalidInput
-from bench.line.plan import Request
+from bench.line.plan import Plan, Request
 from bench.line.probes.board import Board
 from bench.line.run import plan_run
 from bench.records import PairLaunch
-from bench.search.asked import Asked, check_measurable, find_own, settle, take_suite
+from bench.search.asked import FIXED, Asked, check_measurable, find_own, make_goal, settle, take_suite
 from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
 from bench.search.nouns import keep_text, whole_choice
+from bench.search.plans import TRIAL, for_trials, with_limits
 from bench.search.prediction.board import narrow
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.table import measure_layers
@@ -87,7 +89,7 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     )
     asked = Asked(request=Request(target="cpu", suite=str(suite)), max_drop=3.0)
     taken = take_suite(asked, {"max_drop"})
-    assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, 0.1, 120.0, "random")
+    assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, None, 120.0, "random")
     assert (taken.budgets, taken.families) == (("latency_ms=5", "file_kb=7.5"), ("float16()",))
     assert taken.recipes == ("channels50",)
     assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
@@ -102,6 +104,11 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
         ({"families": ("",)}, "--family: name steps"),
         ({"families": ("float16()", "float16()")}, "given twice"),
         ({"families": ("none", "int8")}, "--family none: it stands alone"),
+        (
+            {"families": ("mixed_int8()",), "then": "finetune(epochs=2) + int8"},
+            r"--family mixed_int8\(\): it cannot follow --then",
+        ),
+        ({"families": ("float16()",), "strategy": "uniform"}, "--strategy uniform tries none"),
         ({"strategy": "luck"}, "--strategy 'luck'"),
         ({"recipes": ("halff",)}, "did you mean 'half'"),
         ({"recipes": ("prune(amount=2)",)}, "amount"),
@@ -128,13 +135,14 @@ INT8 = ("int8",)
     ("target", "changed", "families"),
     [
         ("cpu", {}, INT8),
-        ("fpga", {}, ("fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + fixed(width=8)")),
+        ("fpga", {}, FIXED),
         ("cpu", {"families": ("none",)}, ()),
         ("cpu", {"families": ()}, ()),
         ("cpu", {"families": ("float16()",)}, ("float16()",)),
         ("cpu", {"then": "finetune(epochs=1) + int8()"}, ()),
         ("cpu", {"then": "finetune(epochs=1)"}, INT8),
         ("cpu", {"recipes": INT8}, INT8),
+        ("cpu", {"strategy": "uniform"}, ()),
     ],
 )
 def test_without_family_those_that_are_usual_on_the_target_are_tried(target, changed, families):
@@ -145,6 +153,56 @@ def test_without_family_those_that_are_usual_on_the_target_are_tried(target, cha
     assert settled.families == families
     unknown = replace(plan, cells=tuple(replace(cell, data=None) for cell in plan.cells))
     assert settle(asked, unknown).families == (asked.families if asked.families == ("float16()",) else ())
+
+
+def one_cell(data: str | None) -> Plan:
+    """A plan of LeNet-5 on one backend."""
+    request = Request(target="cpu", models=("lenet5",), recipes=("baseline",), data="digits", backends=("ort",))
+    plan = plan_run(request)
+    return plan if data else replace(plan, cells=tuple(replace(cell, data=None) for cell in plan.cells))
+
+
+@pytest.mark.parametrize(
+    ("changed", "of_target", "quality"),
+    [
+        ({}, {}, {"accuracy_drop_pp": 1.0}),
+        ({}, {"accuracy_drop_pp": 0.3}, {"accuracy_drop_pp": 0.3}),
+        ({"max_drop": 2.0}, {"accuracy_drop_pp": 0.3}, {"accuracy_drop_pp": 2.0}),
+        ({"data": None}, {"accuracy_drop_pp": 0.3}, {"output_relative_rms": 0.1}),
+        ({"data": None, "max_error": 0.0}, {}, {"output_relative_rms": 0.0}),
+    ],
+)
+def test_the_drop_is_limited_by_the_command_else_by_the_target(changed, of_target, quality):
+    given = {"data": "digits", **changed}
+    plan = one_cell(given.pop("data"))
+    plan = replace(plan, target=replace(plan.target, budget=Budget(**of_target)))
+    assert make_goal(Asked(request=Request(target="cpu"), **given), plan).quality == quality
+
+
+@pytest.mark.parametrize(
+    ("data", "changed", "said"),
+    [
+        ("digits", {"max_drop": math.inf}, "--max-drop inf: a number from 0 up"),
+        ("digits", {"max_drop": math.nan}, "--max-drop nan"),
+        (None, {"max_error": -1.0}, "--max-error -1"),
+        ("digits", {"max_error": 0.2}, "--max-error 0.2: there is a data set; --max-drop"),
+        (None, {"max_drop": 0.5}, "--max-drop 0.5: there is no data set; --max-error"),
+    ],
+)
+def test_a_limit_of_quality_that_means_nothing_here_is_refused(data, changed, said):
+    with pytest.raises(InvalidInput, match=said):
+        make_goal(Asked(request=Request(target="cpu"), **changed), one_cell(data))
+
+
+def test_trials_are_stopped_as_the_suite_says_and_have_samples_for_a_percentile_that_is_limited():
+    plan = one_cell("digits")
+    careful = Measure(launches=4, time_s=7.0, limit_s=2000.0, max_samples=900)
+    plan = replace(plan, suite=replace(plan.suite, measure=careful))
+    usual = for_trials(plan).suite.measure
+    assert (usual.launches, usual.time_s, usual.limit_s) == (TRIAL.launches, TRIAL.time_s, 2000.0)
+    limited = with_limits(plan, Goal(limits={"latency_p99_ms": 5.0}))
+    found = for_trials(limited).suite.measure
+    assert (found.launches, found.time_s, found.max_samples, found.pairs) == (4, 7.0, 900, TRIAL.pairs)
 
 
 def test_recipes_of_the_suite_and_steps_are_candidates_as_they_are_written():
