@@ -23,12 +23,13 @@ MAX_PID = 2**31 - 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """A process. A later process with the same id has another start time (seconds since 1970). `kernel`: the boot and the
-    process namespace that its id is of; "" where that is not known."""
+    process namespace that its id is of; `machine`: the id of its system, whatever its name; "" where that is not known."""
 
     host: str
     pid: int
     started: float
     kernel: str = ""
+    machine: str = ""
 
     @property
     def text(self) -> str:
@@ -39,7 +40,21 @@ class Owner:
 def this_process() -> Owner:
     """The process that calls this."""
     process = psutil.Process()
-    return Owner(host=platform.node(), pid=process.pid, started=process.create_time(), kernel=this_kernel())
+    return Owner(
+        host=platform.node(),
+        pid=process.pid,
+        started=process.create_time(),
+        kernel=this_kernel(),
+        machine=this_machine(),
+    )
+
+
+def this_machine() -> str:
+    """As of `Owner`."""
+    try:
+        return Path("/etc/machine-id").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def this_kernel() -> str:
@@ -56,15 +71,16 @@ def parse(text: str) -> Owner | None:
     try:
         match json.loads(text):
             case {"host": str(host), "pid": int(pid), "started": float(started), **more} if 0 < pid <= MAX_PID:
-                return Owner(host=host, pid=pid, started=started, kernel=str(more.get("kernel", "")))
+                known = {name: str(more.get(name, "")) for name in ("kernel", "machine")}
+                return Owner(host=host, pid=pid, started=started, **known)
     except (ValueError, RecursionError):
         pass
     return None
 
 
 def lives(owner: Owner) -> bool | None:
-    """Whether the process still runs; None if it runs on another machine, where it cannot be seen."""
-    if owner.host != platform.node():
+    """Whether the process still runs; None if it runs on another machine or in another container, where it cannot be seen."""
+    if owner.host != platform.node() or _is_apart(owner):
         return None
     try:
         process = psutil.Process(owner.pid)
@@ -72,6 +88,14 @@ def lives(owner: Owner) -> bool | None:
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def _is_apart(owner: Owner) -> bool:
+    """Whether it is of another system of this name, or of another process namespace of this boot."""
+    if owner.machine and this_machine() and owner.machine != this_machine():
+        return True
+    (boot, _, space), (our_boot, _, our_space) = owner.kernel.partition(":"), this_kernel().partition(":")
+    return bool(boot) and boot == our_boot and space != our_space
 
 
 def has_ended(owner: Owner) -> bool:

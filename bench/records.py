@@ -377,6 +377,10 @@ class Record:
     facts: Mapping[str, Json] = field(default_factory=dict)
 
 
+SEARCH = "search"
+"""In the request of the runs of a search, whose cells of one name are other networks each time."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One `pressbench run`: its request, the machine it ran on, and how it ended.

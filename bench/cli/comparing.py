@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bench.cli.app import command
 from bench.cli.options import (
@@ -124,16 +125,46 @@ def compare_command(
     from bench.commands.versus.runs import check_runs, names_run
 
     if sides and model is None and any(map(names_run, sides)):
-        options = {"--recipe": recipes, "--backend": backends, "--python": pythons, "--revision": revisions}
-        check_runs(sides, [option for option, values in options.items() if values])
+        check_runs(sides, given_options(OF_RUNS))
         found, text = compare_stored(sides, chosen, results=results, url=url, cells=cells, measure=not records)
         return found, text, exit_code(found, fail_on)
+    if unused := [option for option in ("--records", "--cell") if option in given_options(())]:
+        raise click.UsageError(f"{unused[0]}: it chooses of two stored runs; leave it out")
     need_target(chosen)
     variants = name_sides(sides, model, recipes, backends, pythons, revisions)
     with watching(sys.stderr) as watch:
         asked = read_asked(chosen, watch.progress, layers=not no_layers)
         answer = compare_variants(variants, asked, repository)
     return answer, describe(answer), exit_code(answer, fail_on)
+
+
+OF_RUNS = frozenset(
+    {
+        "sides",
+        "as_json",
+        "results",
+        "url",
+        "cells",
+        "records",
+        "fail_on",
+        "smallest_effect",
+        "width",
+        "time_s",
+        "launches",
+    }
+)
+"""Parameters of `compare` that two stored runs take; they have the others already."""
+
+
+def given_options(taken: Collection[str]) -> list[str]:
+    """The options of the command line whose parameters are not `taken`."""
+    context = click.get_current_context()
+    given = [
+        one
+        for one in context.command.params
+        if context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+    ]
+    return [one.opts[0] for one in given if one.name not in taken and one.name != "sides"]
 
 
 def compare_stored(

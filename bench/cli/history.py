@@ -59,6 +59,12 @@ def energy_command(**arguments: Any) -> tuple[Any, Any]:
     return add_trace(**arguments)
 
 
+def _check_github(*, github: bool) -> None:
+    """Raises click's error for annotations, which are text, beside `--json`."""
+    if github and click.get_current_context().params["as_json"]:
+        raise click.UsageError("--github prints annotations, which are not JSON: leave --json out, or --github")
+
+
 @command("regress")
 @results_option
 @database_option
@@ -74,6 +80,7 @@ def regress_command(**arguments: Any) -> tuple[Any, Any, int]:
     """What changed over the nights of a store: regressions, improvements, environments, missing series."""
     from bench.commands.regress import find_regressions
 
+    _check_github(github=arguments["github"])
     return find_regressions(**arguments, note=lambda text: click.echo(f"note: {text}", err=True))
 
 
@@ -120,6 +127,7 @@ def nightly_command(
     from bench.commands.run import name_target
     from bench.line.plan import Request
 
+    _check_github(github=wished["github"])
     root = data_folder(data, os.environ)
     asked = Request(target="cpu", suite=suite, data_root=root, fleet=fleet, sku=sku, tags=tags, each=each)
     given = targets or (None,)

@@ -15,6 +15,7 @@ from bench.paths import written
 from bench.regress.alarms import Kind
 from bench.regress.judge import Search
 from bench.regress.night import Known, Night, judge_night, make_triage
+from bench.regress.series import pick_newest
 from bench.regress.show import plain, to_annotations, to_json, to_junit, to_markdown, to_terminal
 from bench.stats.changes import answer
 from bench.store import Store, Triage
@@ -95,7 +96,7 @@ def judge_store(
     """The newest night of a store. Raises `InvalidInput` for an option that cannot be used, or a store without runs."""
     check_smallest_effect(smallest_effect, "--smallest-effect")
     check_smallest_effect(false_alarms, "--false-alarms")
-    targets = {run.target for run in store.runs()}
+    targets = {run.target for run in pick_newest(store.runs(), 1)}
     if not targets:
         raise InvalidInput(f"{store.where}: no run is stored yet; `pressbench run --target cpu` makes one")
     if target is not None and target not in targets:

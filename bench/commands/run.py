@@ -14,7 +14,7 @@ from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
 from bench.line.plan import Plan, Request
-from bench.line.run import Ended, Surroundings, find_interrupted, nothing_to_resume, plan_run, run
+from bench.line.run import Ended, Surroundings, find_interrupted, is_of_this_code, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
 from bench.report.advice import advise
@@ -58,7 +58,7 @@ def run_suite(
     Checks the request and the cache first: a command that is rejected creates no store.
     Raises `InvalidInput`, `Unavailable` and `DiskFull` as the stages do.
     """
-    request, earlier = _find_earlier(request, results, url) if resume else (request, None)
+    request, earlier = _find_earlier(request, results, url, watch) if resume else (request, None)
     plan = plan_run(request, cache)
     _check_options(plan, require_budget=require_budget)
     check_writable(cache)
@@ -138,11 +138,18 @@ def _describe_boards(ended: Ended) -> list[str]:
     return lines
 
 
-def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:
+def _find_earlier(request: Request, results: Path, url: str | None, watch: Watch) -> tuple[Request, Run]:
+    """As `find_interrupted`, with a note where the run was begun by other code."""
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         raise nothing_to_resume(request)
     with open_existing(results, url) as store:
-        return find_interrupted(request, store)
+        asked, earlier = find_interrupted(request, store)
+    if not is_of_this_code(earlier):
+        watch.note(
+            f"run {earlier.run_id} was begun by pressbench {earlier.version} {earlier.revision}, this is another: its finished "
+            "cells stay as they were measured"
+        )
+    return asked, earlier
 
 
 def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None) -> str:

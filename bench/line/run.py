@@ -42,6 +42,9 @@ NARROWING = {
     "--input-shape": "input_shape",
     "--batch": "batch",
     "--threads": "threads",
+    "--launches": "launches",
+    "--time": "time_s",
+    "--smallest-effect": "smallest_effect",
     "--train": "train",
     "--calibrate": "calibrate",
     "--input": "inputs",
@@ -232,9 +235,14 @@ def _given(request: Request, field: str) -> tuple[str, ...]:
     value = getattr(request, field)
     if isinstance(value, bool):
         return ("given",) if value else ()
-    if value is None or isinstance(value, str):
-        return () if value is None else (value or "''",)
+    if value is None or isinstance(value, str | int | float):
+        return () if value is None else (str(value) or "''",)
     return tuple(map(str, value)) if field == "input_shape" else tuple(sorted(map(str, value)))
+
+
+def is_of_this_code(earlier: Run) -> bool:
+    """Whether a run was begun by the version and revision of pressbench that runs now."""
+    return (earlier.version, earlier.revision) == (bench.__version__, revision(Path(bench.__file__).parent))
 
 
 def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> Measured:
@@ -248,8 +256,14 @@ def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundin
             state.make_ready = Cluster(client, waiting, state, around.note).take
         if _may_work_ahead(plan):
             state.make_ready = stack.enter_context(Ahead(waiting, state)).take
+        known = {one.key: one.digest for one in around.store.records(run_id)} if done else {}
         for number, cell in enumerate(waiting, 1):
             record = around.run_cell(cell, state)
+            if record.digest and known.get(cell.key, record.digest) not in ("", record.digest):
+                around.note(
+                    f"{record.model} on {record.backend}: the uncompressed network is another one than when run {run_id} was "
+                    "begun, and its finished cells are of the earlier one: leave --resume out to measure all of them"
+                )
             around.store.add(record)
             around.on_cell(record, number, len(waiting))
     return Measured()

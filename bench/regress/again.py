@@ -12,7 +12,8 @@ from bench.regress.judge import RECENT, Judged
 from bench.regress.points import Point
 from bench.regress.series import Series
 from bench.stats import Estimate, Ratio, ratio
-from bench.store import Remeasured
+from bench.store import Remeasured, Triage
+from bench.store.triage import EXPECTED
 
 METRIC = "latency"
 """What is measured again: two files side by side in one process differ in nothing but themselves."""
@@ -29,29 +30,46 @@ class Suspect:
 
 
 def find_suspects(
-    judged: Sequence[Judged], again: Sequence[Remeasured], newest: Run, smallest_effect: float
+    judged: Sequence[Judged],
+    again: Sequence[Remeasured],
+    newest: Run,
+    smallest_effect: float,
+    decided: Sequence[Triage] = (),
 ) -> list[Suspect]:
     """The cells of the newest run to measure again, the likeliest change first.
 
     Every changed file is one, whatever its latency: side by side 2 % show that the scatter of nights hides. A file that is
     the last night's is one where the history changed with the file on an earlier night. A pair of files is measured once.
+    `decided`: a slower file that is expected is good from then on.
     """
     found = []
     for one in judged:
         points = one.series.points
         if one.series.key.metric != METRIC or len(points) < 2 or points[-1].run_id != newest.run_id:
             continue
-        good, tonight = find_good(one, again, smallest_effect), points[-1]
+        good, tonight = find_good(one, again, smallest_effect, find_expected(one, decided)), points[-1]
         if good and tonight.digest and not is_measured(one.series, good, tonight, again):
             found.append(Suspect(series=one.series, good=good, tonight=tonight, p=min(one.p, one.newest_p)))
     return sorted(found, key=lambda suspect: (suspect.p, suspect.series.key))
 
 
-def find_good(judged: Judged, again: Sequence[Remeasured], smallest_effect: float) -> Point | None:
-    """The last point before tonight with another file that was not found slower; None where nothing asks for it."""
+def find_expected(judged: Judged, decided: Sequence[Triage]) -> frozenset[str]:
+    """The files of the nights whose regression was called expected."""
+    nights = {one.run_id for one in decided if one.series == judged.series.key.text and one.state == EXPECTED}
+    return (
+        frozenset(point.digest for point in judged.series.points if point.run_id in nights) if nights else frozenset()
+    )
+
+
+def find_good(
+    judged: Judged, again: Sequence[Remeasured], smallest_effect: float, expected: frozenset[str] = frozenset()
+) -> Point | None:
+    """The last point before tonight with another file that was not found slower, or is `expected` to be; None where nothing
+    asks for it."""
     points, cell = judged.series.points, judged.series.key.cell
     tonight = points[-1].digest
     bad = {one.tonight for one in again if one.cell == cell and judge_again(one, smallest_effect) == "slower"}
+    bad -= expected
     before = points[:-1]
     if before[-1].digest == tonight:
         before = points[: judged.place if judged.place and judged.p < 1 else 0]

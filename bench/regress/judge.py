@@ -91,7 +91,7 @@ def find_fact(values: Sequence[float], *, counted: bool) -> int | None:
     steps = np.flatnonzero(given[1:] != given[:-1]) + 1
     if not len(steps):
         return None
-    constant = len(steps) == 1 and steps[0] >= CONSTANT
+    constant = bool(np.all(np.diff(steps, prepend=0) >= CONSTANT))
     return int(steps[-1]) if counted or constant else None
 
 

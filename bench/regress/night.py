@@ -100,7 +100,7 @@ def judge_night(
         groups=tuple(group_alarms(alarms)),
         known=tuple(known),
         notes=tuple(dict.fromkeys([*history.notes, *cleared])),
-        suspects=tuple(find_suspects(judged, again, runs[-1], smallest_effect)),
+        suspects=tuple(find_suspects(judged, again, runs[-1], smallest_effect, store.triage())),
         rate=rate,
         smallest_effect=smallest_effect,
     )

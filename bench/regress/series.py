@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records import Run
+from bench.records import SEARCH, Run
 from bench.regress.points import Points
 
 COUNTED = {"size", "macs", "instructions"}
@@ -64,9 +64,9 @@ def name_nights(run: Run) -> tuple[str, str]:
 
 
 def pick_newest(runs: Sequence[Run], most: int) -> list[Run]:
-    """The newest `most` nights of each target and suite, in the order given."""
+    """The newest `most` nights of each target and suite, in the order given; a search is not a night."""
     seen, kept = Counter[tuple[str, str]](), list[Run]()
-    for run in reversed(runs):
+    for run in reversed([one for one in runs if SEARCH not in one.request]):
         seen[name_nights(run)] += 1
         if seen[name_nights(run)] <= most:
             kept.append(run)

@@ -15,12 +15,12 @@ from bench.config.suite import load_suite
 from bench.errors import InvalidInput, unknown
 from bench.line.plan import Plan, PlannedCell, Request, find_recipes
 from bench.line.stages import load_backend
-from bench.records import Run
+from bench.records import SEARCH, Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
 from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
 from bench.types import Json, Recipe, Step
 
-SUITE = "search"
+SUITE = SEARCH
 """The suite of a search's runs in the store."""
 THEN = "finetune(epochs=2)"
 LONGER = "distill(epochs=6, learning_rate=0.005)"
@@ -80,7 +80,7 @@ class Asked:
 
     def begin(self, run: Run) -> Run:
         """The run of the store, which `--resume` compares with what is asked."""
-        return replace(run, suite=SUITE, request={**run.request, SUITE: self.described()})
+        return replace(run, suite=SUITE, request={**run.request, SEARCH: self.described()})
 
     def described(self) -> dict[str, Json]:
         """All that decides what is tried."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STATES = ("new", "acknowledged", "expected", "fixed")
+EXPECTED = "expected"
+STATES = ("new", "acknowledged", EXPECTED, "fixed")
 """`acknowledged`: known, with a note. `expected`: it stays. `fixed`: the next nights should not have it."""
 
 

@@ -108,3 +108,19 @@ def test_two_nights_never_work_on_one_folder(nightly, tmp_path):
         code, _, errors = nightly(4)
     assert code == 3
     assert "another `pressbench nightly` is at work" in errors
+
+
+def test_a_night_that_measures_nothing_fails_and_says_so(tmp_path):
+    (tmp_path / "small.toml").write_text(SUITE)
+    (tmp_path / "net.py").write_text("def build():\n    raise RuntimeError('gone')\n")
+    done = command_in(tmp_path)("nightly", "--suite", "small.toml", "--results", "nights", "--json")
+    answer = json.loads(done.stdout)
+    assert done.returncode == 3, done.stderr
+    assert answer["without_run"] == {"cpu": "no cell could be measured; column `reason` of cells.csv says why"}
+    assert len(answer["runs_tonight"]) == 1
+
+
+def test_annotations_beside_json_are_refused(nightly):
+    code, _, errors = nightly(4, "--github")
+    assert code == 2
+    assert "--github prints annotations" in errors

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from bench import owner
 from bench.owner import Owner, lives, parse, remove_abandoned, temporary_folder, this_process
 
 HOLDER = """
@@ -86,6 +88,17 @@ def test_a_process_is_told_from_a_later_one_with_its_id_by_its_start():
     assert lives(mine) is True
     assert lives(Owner(host=mine.host, pid=mine.pid, started=mine.started - 60)) is False
     assert lives(Owner(host="elsewhere", pid=mine.pid, started=mine.started)) is None
+
+
+def test_a_process_of_another_machine_or_container_of_this_name_cannot_be_seen(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(owner, "this_machine", lambda: "ours")
+    monkeypatch.setattr(owner, "this_kernel", lambda: "boot:7")
+    gone = Owner(host=platform.node(), pid=os.getpid(), started=1.0)
+    assert lives(gone) is False
+    assert lives(replace(gone, machine="ours", kernel="boot:7")) is False
+    assert lives(replace(gone, machine="theirs", kernel="another boot:7")) is None
+    assert lives(replace(gone, machine="ours", kernel="boot:8")) is None, "another container on this machine"
+    assert lives(replace(gone, machine="ours", kernel="the boot before:8")) is False, "this machine was restarted"
 
 
 def test_a_process_that_has_ended_but_was_not_waited_for_is_gone():

@@ -16,7 +16,7 @@ from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
 from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
 from bench.line.plan import Request
-from bench.line.run import now
+from bench.line.run import is_of_this_code, now
 from bench.line.versus.kept import prune_kept
 from bench.marks import locked
 from bench.paths import written
@@ -142,6 +142,8 @@ def run_target(
             told.notes.append(f"{target}: an interrupted run was continued")
         done = run_suite(request, results=results, url=url, resume=resume, report=False, cache=cache, watch=watch)
         told.runs.append(done.answer["run_id"])
+        if not done.measured:
+            raise Unavailable("no cell could be measured; column `reason` of cells.csv says why")
         told.notes += [
             f"{target}: board {name} was taken out: {why}" for name, why in done.answer.get("alarms", {}).items()
         ]
@@ -193,12 +195,12 @@ def check_again(
 
 
 def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
-    """Whether an interrupted run of this target and suite waits, no finished one being newer."""
+    """Whether an interrupted run of this target and suite waits, of this version and revision, no finished one being newer."""
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         return False
     with open_existing(results, url) as store:
         runs = [run for run in store.runs() if (run.target, run.suite) == (request.target, request.suite)]
-        return bool(runs) and runs[-1].status == "interrupted"
+        return bool(runs) and runs[-1].status == "interrupted" and is_of_this_code(runs[-1])
 
 
 def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:

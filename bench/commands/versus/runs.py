@@ -33,7 +33,7 @@ from bench.stats import Ratio
 from bench.stats.latency import clean_medians
 from bench.stats.ratio import ratio_apart
 from bench.store import Store
-from bench.types import Artifact, Clock
+from bench.types import Artifact, Clock, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,13 +162,14 @@ def plan_again(b: Stored, folder: Path, reaches: Reaches, wished: Wished) -> Run
 def compare_cell(
     a: Stored, b: Stored, before: Record, after: Record, state: RunState | str, folder: Path, wished: Wished
 ) -> Row:
-    """One cell. A failure to measure it falls back to the records and is said."""
+    """One cell. A failure to measure it falls back to the records and is said. One that B lost has that for a reason, and one
+    that is not believed."""
     name = name_record(after)
     for title, record in (("A", before), ("B", after)):
         if record.status not in BELIEVED:
-            return Row(
-                cell=name, note=f"{title} is {record.status.value}: {'; '.join(record.reasons) or 'no reason kept'}"
-            )
+            note = f"{title} is {record.status.value}: {'; '.join(record.reasons) or 'no reason kept'}"
+            worse = Status.UNTRUSTED in (before.status, after.status) or before.status in BELIEVED
+            return Row(cell=name, note=note, reasons=(f"{name}: {note}",) if worse else ())
     changed = tuple(compare_environments(read_environment(a.run, before), read_environment(b.run, after)))
     layers = put_beside(before.profile, after.profile) if before.profile and after.profile else None
     try:

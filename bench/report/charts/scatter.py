@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log10
+from math import isfinite, log10
 
 from bench.report.cells import Cell, find_front, group, league_of
 from bench.report.charts.axes import Figure, describe_cell, error_bars, log_axis, log_range, padded_range
@@ -34,11 +34,17 @@ def draw_errors(cells: Sequence[Cell], legend: Legend) -> list[Figure]:
     name_league = make_league_namer(timed)
     found = []
     for at, members in group(timed, league_of).items():
-        shown = [cell for cell in members if cell.baseline or cell.figure(ERROR) is not None]
+        shown = [cell for cell in members if cell.baseline or _has_error(cell)]
         if any(cell.figure("score") is not None for cell in members) or all(cell.baseline for cell in shown):
             continue
         found.append(draw_front(shown, legend, title=at.model, note=f"no labels, {name_league(at)}", axis=ERRORS))
     return found
+
+
+def _has_error(cell: Cell) -> bool:
+    """Whether a plot can have it: an output that is zero throughout makes the relative error infinite, which the tables show."""
+    error = cell.figure(ERROR)
+    return error is not None and isfinite(error)
 
 
 def draw_front(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,12 +66,14 @@ def make_controls(cells: Sequence[Cell]) -> Controls:
 
 
 def spend(cell: Cell, limit: Limit) -> float | None:
-    """A cell's figure in the unit of a limit. A baseline loses nothing to itself."""
+    """A cell's figure in the unit of a limit. A baseline loses nothing to itself. An infinite one is the largest that JSON holds."""
     if limit.id == "drop":
-        return 0.0 if cell.baseline and cell.figure("score") is not None else cell.lost_pp
-    column, factor = MEASURED_BY[limit.budget]
-    value = cell.figure(column)
-    return None if value is None else factor * value
+        value = 0.0 if cell.baseline and cell.figure("score") is not None else cell.lost_pp
+    else:
+        column, factor = MEASURED_BY[limit.budget]
+        found = cell.figure(column)
+        value = None if found is None else factor * found
+    return None if value is None else max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def describe_cells(cells: Sequence[Cell], advices: Sequence[Advice]) -> list[Json]:

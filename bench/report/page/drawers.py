@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 
 from bench.cost.roofline import read_roofline
@@ -18,6 +19,7 @@ from bench.report.page.samples import Histogram, draw_samples
 from bench.report.roofline import describe_figures, list_bounds
 from bench.report.signs import MARKS, VERDICTS
 from bench.report.text import NONE, count, interval, number, percent, signed, size, times
+from bench.types import Json
 
 STEPS = re.compile(r" \+ (?=[a-z_0-9]+\()")
 TOP_LAYERS = 12
@@ -31,9 +33,30 @@ KINDS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("element by element", re.compile(r"add|mul|relu|clip|clamp|sigmoid|softmax|norm|tanh|silu|swish", re.IGNORECASE)),
 )
 """Kinds of operators, in the order in which they are tried: runtimes call them by names of their own."""
-SHARED = ("suite", "data", "data_root", "weights", "calibrate", "input_data", "task", "launches")
-"""Keys of a run's request that its command repeats, as `--suite` and so on."""
-OPTIONS = {"data": "--dataset", "data_root": "--data", "input_data": "--input-data"}
+REPEATED = {
+    "suite": "--suite",
+    "data": "--dataset",
+    "data_root": "--data",
+    "weights": "--weights",
+    "input_shape": "--input-shape",
+    "inputs": "--input",
+    "feedback": "--feedback",
+    "signature": "--signature",
+    "calibrate": "--calibrate",
+    "input_data": "--input-data",
+    "task": "--task",
+    "launches": "--launches",
+    "time_s": "--time",
+    "smallest_effect": "--smallest-effect",
+    "preprocess": "--preprocess",
+    "postprocess": "--postprocess",
+    "fleet": "--fleet",
+    "sku": "--sku",
+    "tags": "--tag",
+    "train": "--train",
+    "each": "--each",
+}
+"""Keys of a run's request -> the options by which its command repeats them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,19 +172,30 @@ def bounds(cell: Cell, low: str, high: str, scale: float = 1.0) -> str:
 def write_command(record: Record, run: Run | None) -> str:
     """The command line that measures this cell again, as its run asked for it."""
     asked = dict(run.request) if run else {}
-    words = ["pressbench", "run", "--target", str(asked.get("target") or record.target)]
-    for name in SHARED:
-        value = asked.get(name)
-        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
-            words += [OPTIONS.get(name, f"--{name}"), str(value)]
-    if asked.get("train"):
-        words.append("--train")
+    words = ["pressbench", "run"]
+    if not asked.get("fleet"):
+        words += ["--target", str(asked.get("target") or record.target)]
+    for name, option in REPEATED.items():
+        words += _repeat(name, option, asked.get(name))
     models = asked.get("models")
-    own = models[0] if isinstance(models, list | tuple) and len(models) == 1 else record.model
+    given = [str(one) for one in models] if isinstance(models, list | tuple) else []
+    own = given[0] if len(given) == 1 else next((one for one in given if Path(one).name == record.model), record.model)
     named = record.recipe if run and not asked.get("recipes") else record.recipe_text or "baseline"
     words += ["--model", str(own), "--recipe", named, "--backend", record.backend]
     words += ["--batch", str(record.conditions.batch), "--threads", str(record.conditions.threads)]
     return shlex.join(words)
+
+
+def _repeat(name: str, option: str, value: Json) -> list[str]:
+    """The words of one option; [] where it was not given. A data set of "" counts: it leaves out that of the suite."""
+    if value is None or value is False or (value == "" and name != "data"):
+        return []
+    if value is True:
+        return [option]
+    if name == "input_shape" and isinstance(value, list | tuple):
+        return [option, ",".join(map(str, value))] if value else []
+    each = value if isinstance(value, list | tuple) else [value]
+    return [word for one in each for word in (option, str(one))]
 
 
 def list_sources(record: Record) -> list[tuple[str, str]]:

@@ -112,6 +112,8 @@ def test_when_to_stop_that_cannot_be_is_refused(compare, capsys, options, words)
     ("sides", "words"),
     [
         (("a.onnx",), "1 sides: name two model files"),
+        (("a.onnx", "b.onnx", "--records"), "--records: it chooses of two stored runs"),
+        (("a.onnx", "b.onnx", "--cell", "x"), "--cell: it chooses of two stored runs"),
         (("a.onnx", "b.onnx", "--python", "x"), "two files differ already"),
         (("a.onnx", "--model", "m.onnx", "--recipe", "a"), "is both sides: leave a.onnx out"),
         (("--model", "m.onnx"), "give exactly one of --recipe, --backend, --python, --revision twice"),

@@ -115,6 +115,29 @@ def test_cells_that_are_not_believed_and_estimates_have_no_ratio(compare):
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        (Status.OK, Status.UNTRUSTED, 4),
+        (Status.UNTRUSTED, Status.OK, 4),
+        (Status.OK, Status.FAILED, 4),
+        (Status.OK, Status.SKIPPED, 4),
+        (Status.FAILED, Status.FAILED, 0),
+        (Status.SKIPPED, Status.SKIPPED, 0),
+    ],
+)
+def test_a_cell_that_b_lost_or_that_is_not_believed_ends_with_4(compare, first, second, expected):
+    def cells(status):
+        return lambda of: [
+            timed(of, 1.0, status=status, reasons=("it was throttled",) if status is not Status.OK else ())
+        ]
+
+    code, found, _ = compare(cells(first), cells(second), "--fail-on", "slower")
+    assert code == expected
+    assert bool(found["reasons"]) == (expected == 4)
+    assert all("it was throttled" in reason for reason in found["reasons"])
+
+
+@pytest.mark.parametrize(
     ("sides", "options", "words"),
     [
         (("night-000-cpu", "night-009-cpu"), (), "has no run night-009-cpu; the latest is night-001-cpu"),
@@ -122,6 +145,8 @@ def test_cells_that_are_not_believed_and_estimates_have_no_ratio(compare):
         (("night-000-cpu", "a.onnx"), (), "name two model files or two runs"),
         (("night-000-cpu",), (), "name two model files or two runs"),
         (("night-000-cpu", "night-001-cpu"), ("--backend", "ort"), "--backend: two runs have theirs already"),
+        (("night-000-cpu", "night-001-cpu"), ("--threads", "2"), "--threads: two runs have theirs already"),
+        (("night-000-cpu", "night-001-cpu"), ("--dataset", "digits"), "--dataset: two runs have theirs already"),
         (("night-000-cpu", "night-001-cpu"), ("--cell", "nothing"), "have no cell in common of that name"),
         (("night-000-cpu", "/"), (), "no pressbench.db in this folder"),
     ],

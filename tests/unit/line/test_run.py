@@ -21,7 +21,7 @@ def store(tmp_path):
         yield store
 
 
-def begin(store, tmp_path, request=REQUEST, *, resume=False, failing=None):
+def begin(store, tmp_path, request=REQUEST, *, resume=False, failing=None, digest="", note=print):
     """Runs a request whose cells only note that they were asked for; raises `failing` from the third on."""
     asked = []
 
@@ -29,7 +29,7 @@ def begin(store, tmp_path, request=REQUEST, *, resume=False, failing=None):
         asked.append(cell)
         if failing and len(asked) > 2:
             raise failing
-        return record(state.run_id, key=cell.key)
+        return record(state.run_id, key=cell.key, digest=digest)
 
     around = Surroundings(
         store=store,
@@ -38,14 +38,15 @@ def begin(store, tmp_path, request=REQUEST, *, resume=False, failing=None):
         progress=lambda *_: None,
         on_cell=lambda *_: None,
         run_cell=cell_of,
+        note=note,
     )
     request, earlier = find_interrupted(request, store) if resume else (request, None)
     return run(plan_run(request), around, earlier=earlier)
 
 
-def interrupted(store, tmp_path):
+def interrupted(store, tmp_path, **options):
     with pytest.raises(KeyboardInterrupt):
-        begin(store, tmp_path, failing=KeyboardInterrupt())
+        begin(store, tmp_path, failing=KeyboardInterrupt(), **options)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,9 @@ def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_p
         ({"recipes": ("int8",)}, "begun with --recipe float16, int8, now"),
         ({"backends": ("litert",)}, "begun with no --backend, now --backend is litert"),
         ({"data": ""}, "begun with no --dataset"),
+        ({"launches": 10}, "begun with no --launches, now --launches is 10"),
+        ({"time_s": 5.0}, "begun with no --time, now --time is 5.0"),
+        ({"smallest_effect": 0.05}, "now --smallest-effect is 0.05"),
         ({"input_shape": (3, 8, 8)}, "now --input-shape is 3, 8, 8"),
     ],
 )
@@ -77,6 +81,15 @@ def test_a_resumed_run_takes_no_other_options_in_silence(store, tmp_path, change
     with pytest.raises(InvalidInput, match=words):
         begin(store, tmp_path, Request(target="cpu", suite="smoke", **change), resume=True)
     assert [run.status for run in store.runs()] == ["interrupted"]
+
+
+@pytest.mark.parametrize(("now", "noted"), [("one", 0), ("another", 1), ("", 0)])
+def test_a_network_that_changed_while_its_run_was_interrupted_is_noted(store, tmp_path, now, noted):
+    """Its finished cells are compared with the baseline that runs again."""
+    interrupted(store, tmp_path, digest="one")
+    said: list[str] = []
+    begin(store, tmp_path, resume=True, digest=now, note=said.append)
+    assert len([one for one in said if "the uncompressed network is another one than when run" in one]) == noted
 
 
 def test_a_full_disk_interrupts_the_run_and_what_is_left_is_measured_later(store, tmp_path):

@@ -9,7 +9,7 @@ from nights import cell, fill, history, night, quiet, stepped
 
 from bench.records import PairLaunch
 from bench.regress.alarms import Kind
-from bench.regress.night import judge_night
+from bench.regress.night import judge_night, make_triage
 from bench.store import Remeasured, Store
 
 CELL = "cpu / ort / lenet5 / baseline / b1 t1"
@@ -105,6 +105,24 @@ def test_the_last_good_file_is_none_that_was_found_slower(judge):
     nights[-1] = (nights[-1][0], [replace(one, digest="third") for one in nights[-1][1]])
     (one,) = judge(nights, beside(1.02, of=57)).suspects
     assert (one.good.digest, one.tonight.digest) == ("old", "third")
+
+
+def test_a_slower_file_that_is_expected_is_the_last_good_one_for_the_next(judge):
+    nights = changed(quiet(60), 57)
+    nights[-1] = (nights[-1][0], [replace(one, digest="third") for one in nights[-1][1]])
+    again = beside(1.02, of=57)
+    with Store.open("sqlite:///:memory:") as store:
+        fill(store, nights)
+        store.add_remeasured(again)
+        store.decide(make_triage(known_of(judge, nights[:-1], again), "expected", "", "now"))
+        (one,) = judge_night(store).suspects
+    assert (one.good.digest, one.tonight.digest) == ("new", "third")
+
+
+def known_of(judge, nights, again):
+    """The one alarm of these nights."""
+    (one,) = judge(nights, again).known
+    return one
 
 
 def test_a_suspect_that_is_as_fast_is_cleared_with_a_note(judge):

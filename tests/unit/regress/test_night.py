@@ -134,6 +134,28 @@ def test_accuracy_that_falls_is_a_regression(judge):
     assert told(judge(nights)) == [(Kind.REGRESSION, "accuracy")]
 
 
+def test_accuracy_that_falls_one_night_is_a_regression_after_an_earlier_step_too(judge):
+    from bench.records import Quality
+
+    nights = []
+    for number, latency in enumerate(quiet(31)):
+        run, accuracy = night(number), 0.95 if number < 15 else 0.96 if number < 30 else 0.9
+        nights.append((run, [cell(run, latency, quality=Quality(samples=9, accuracy=accuracy))]))
+    assert told(judge(nights)) == [(Kind.REGRESSION, "accuracy")]
+
+
+def test_searches_are_no_nights(judge):
+    """The winner of another search is another network."""
+    nights = history(quiet(3))
+    searches = [
+        (one, [cell(one, 1.0, size=1000 * number, recipe="winner")])
+        for number in (1, 2)
+        for one in [night(9 + number, suite="search finalists", request={"search": {}})]
+    ]
+    found = judge([*nights, *searches])
+    assert (found.known, found.runs, found.newest.run_id) == ((), 3, night(2).run_id)
+
+
 def test_one_odd_night_is_only_a_suspect(judge):
     found = judge(history([*quiet(40), 1.2]))
     (one,) = found.known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from dataclasses import replace
 from html import unescape
@@ -353,6 +354,23 @@ def test_outputs_without_labels_are_drawn_by_their_error():
     assert figure.layout["yaxis"]["title"]["text"] == "relative output error (lower is better)"
     labelled = make_cells(suite())
     assert draw_errors(labelled, make_legend(labelled)) == []
+
+
+def test_an_output_that_is_zero_throughout_leaves_the_page_whole():
+    """Its relative error is infinite, which JSON does not hold."""
+
+    def quality(relative):
+        return Quality(samples=9, outputs=(OutputQuality(name="y", rows=9, compared=9, relative_rms=relative),))
+
+    records = [
+        on("ort", 1.0, model="own", quality=quality(0.0)),
+        on("ort", 0.5, recipe="int8", model="own", quality=quality(math.inf)),
+        on("ort", 0.6, recipe="float16", model="own", quality=quality(0.1)),
+    ]
+    cells = make_cells(records)
+    (figure,) = draw_errors(cells, make_legend(cells))
+    assert figure.data[1]["y"] == [0.0, 0.1]
+    assert "inf" in render_page(records, [run()])
 
 
 def test_every_figure_is_one_plotly_accepts(page):

@@ -114,6 +114,22 @@ def test_a_drawer_says_how_to_measure_its_cell_again():
     )
     assert "--recipe 'channels(amount=0.5)'" in write_command(cell, None)
     assert "--model my.onnx" in write_command(cell, run(request={"models": ["my.onnx"]}))
+    asked = {
+        "target": "cpu",
+        "data": "",
+        "models": ["nets/a.onnx", "nets/lenet5"],
+        "input_shape": [3, 8, 8],
+        "inputs": ["x=N,3", "y=N,4"],
+        "time_s": 2.5,
+        "tags": ["lab"],
+        "fleet": "f.toml",
+        "each": True,
+        "train": False,
+    }
+    assert write_command(cell, run(request=asked)) == (
+        "pressbench run --dataset '' --input-shape 3,8,8 --input x=N,3 --input y=N,4 --time 2.5 --fleet f.toml --tag lab --each "
+        "--model nets/lenet5 --recipe half --backend ort --batch 8 --threads 1"
+    )
 
 
 def test_a_drawer_has_time_beside_cost_and_the_baseline():
