@@ -73,7 +73,7 @@ def test_a_night_whose_network_grew_fails_and_leaves_no_lock(nightly, tmp_path):
         nights = [f"nights/{run.run_id}" for run in store.runs()]
     assert {again.good, again.tonight} == kept
     assert again.pairs
-    done = command_in(tmp_path)("compare", *nights, "--launches", "3", "--blocks", "5", "--json")
+    done = command_in(tmp_path)("compare", *nights, "--launches", "3", "--json")
     (row,) = json.loads(done.stdout)["cells"]
     assert (done.returncode, row["way"], row["verdict"]) == (0, "side by side", "slower"), done.stderr
 
