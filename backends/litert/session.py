@@ -11,7 +11,7 @@ from typing import Any, ClassVar, final
 import numpy as np
 
 from bench.device.inputs import check_feed
-from bench.device.precision import find_stayed_float
+from bench.device.precision import find_stayed_float, find_unpacked
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.records import Execution, LayerTime
@@ -85,19 +85,6 @@ class Port:
         if not self.scale:
             return back
         return (back.astype(np.float32) - np.float32(self.zero_point)) * np.float32(self.scale)
-
-
-BITS = {"int8": 8, "int16": 16, "float16": 16, "float32": 32}
-
-
-def find_fallbacks(precision: Precision) -> tuple[str, ...]:
-    """Where the file multiplies in a wider type than its recipe asks for, beyond the layers the recipe keeps."""
-    asked, delivered = precision.asked, precision.delivered
-    wide = asked in BITS and delivered in BITS and BITS[delivered] > BITS[asked]
-    return (
-        *([f"asked for {asked}, LiteRT's kernels unpack the weights and multiply in {delivered}"] if wide else []),
-        *find_stayed_float(precision),
-    )
 
 
 @final
@@ -183,7 +170,11 @@ class LitertSession(Session):
             layout="" if self._layout == "model" else "channels_last",
             converted_outside=tuple(integer),
         )
-        fallbacks = (*find_fallbacks(self._precision), *self._find_heavy(left))
+        fallbacks = (
+            *find_unpacked(self._precision, "LiteRT"),
+            *find_stayed_float(self._precision),
+            *self._find_heavy(left),
+        )
         return SessionFacts(version=version("ai-edge-litert"), fallbacks=fallbacks, execution=execution)
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:

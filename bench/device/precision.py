@@ -11,6 +11,18 @@ from bench.types import Precision
 
 NAMES = 8
 """Names that a message lists before it only counts."""
+BITS = {"int8": 8, "int16": 16, "float16": 16, "float32": 32}
+
+
+def find_unpacked(precision: Precision, library: str) -> tuple[str, ...]:
+    """The fallback of a file whose kernels multiply in a wider type than its recipe asks for; () of any other.
+
+    `library`: whose kernels.
+    """
+    asked, delivered = precision.asked, precision.delivered
+    if asked not in BITS or BITS.get(delivered, 0) <= BITS[asked]:
+        return ()
+    return (f"asked for {asked}, {library}'s kernels unpack the weights and multiply in {delivered}",)
 
 
 def find_stayed_float(precision: Precision) -> tuple[str, ...]:

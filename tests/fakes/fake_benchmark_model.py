@@ -20,6 +20,10 @@ if told.get("hang"):
     time.sleep(600)
 count = told.get("count", 400)
 more = f" p5={us - 10} median={us + 1} p95={us + 30}" if told.get("median", True) else ""
+delegate = """INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+INFO: XNNPACK delegate created.
+INFO: Explicitly applied XNNPACK delegate, and the model graph will be completely executed by the delegate."""
+delegate = told.get("delegate", delegate if flags["use_xnnpack"] == "true" else "")
 runs = f"count={count} first={us + 40} curr={us} min={us - 20} max={us + 50} avg={us + 2:.6g} std={told.get('std', 5)}{more}"
 text = f"""INFO: STARTING!
 INFO: Log parameter values verbosely: [0]
@@ -27,7 +31,7 @@ INFO: Min num runs: [{flags["num_runs"]}]
 INFO: Num threads: [{flags["num_threads"]}]
 INFO: Graph: [{flags["graph"]}]
 INFO: Loaded model {flags["graph"]}
-INFO: Created TensorFlow Lite XNNPACK delegate for CPU.
+{delegate}
 INFO: The input model file size (MB): {size / 1e6}
 INFO: Initialized session in 8.75ms.
 INFO: Running benchmark for at least 1 iterations and at least 0.5 seconds but terminate if exceeding 150 seconds.

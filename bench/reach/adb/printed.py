@@ -22,7 +22,9 @@ UNKNOWN_OPERATOR = re.compile(
     r"^.*(?:unresolved custom op|Didn't find op for builtin|Op builtin_code out of range).*$", re.MULTILINE
 )
 XNNPACK = re.compile(r"XNNPACK delegate")
+TAKEN = re.compile(r"Explicitly applied XNNPACK delegate, and the model graph will be (completely|partially) executed")
 PARTITIONS = re.compile(r"partially executed by the delegate w/ ([0-9]{1,6}) delegate kernels")
+REFUSED = re.compile(r"Though XNNPACK delegate is explicitly applied, the model graph will not be executed")
 MIB = 1 << 20
 US = 1000.0
 ROUNDING = 1e-5
@@ -32,7 +34,8 @@ ROUNDING = 1e-5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Printed:
     """Of one process: times in ns. `loaded_bytes`, `peak_bytes`: how far its resident memory had grown since its
-    start, at most, when the model was loaded and at the end; None where it prints neither."""
+    start, at most, when the model was loaded and at the end; None where it prints neither. `delegated`: how much of the
+    file XNNPACK took, "completely", "partially" or "not"; "" where it does not say."""
 
     summary: TimeSummary
     warmup: int
@@ -42,6 +45,7 @@ class Printed:
     peak_bytes: int | None
     library: str
     partitions: int | None
+    delegated: str
 
 
 def read_printed(text: str) -> Printed:
@@ -52,7 +56,7 @@ def read_printed(text: str) -> Printed:
         raise CellFailed(f"benchmark_model printed no timings but: {_tail(text)}")
     warmup, timed = counts
     memory = MEMORY.search(text)
-    partitions = PARTITIONS.search(text)
+    partitions, taken, refused = (pattern.search(text) for pattern in (PARTITIONS, TAKEN, REFUSED))
     grown = [_positive(float(value)) for value in memory.groups()] if memory else []
     return Printed(
         summary=_summarize(timed),
@@ -61,8 +65,9 @@ def read_printed(text: str) -> Printed:
         first_ns=_positive(float(timings[2])) * US,
         loaded_bytes=round(grown[0] * MIB) if grown else None,
         peak_bytes=round(max(grown) * MIB) if grown else None,
-        library="XNNPACK" if XNNPACK.search(text) else "",
+        library="XNNPACK" if XNNPACK.search(text) and not refused else "",
         partitions=int(partitions[1]) if partitions else None,
+        delegated="not" if refused else taken[1] if taken else "",
     )
 
 

@@ -21,29 +21,21 @@ from bench.device.events import (
     Condition,
     End,
     Event,
-    LayerProfile,
-    Loaded,
     MachineFacts,
-    MemoryRead,
     PairTimed,
-    SessionReport,
-    Started,
-    TimedRuns,
 )
 from bench.device.job import Job, Subject
 from bench.errors import CellFailed, PressbenchError, Unavailable, Unsupported
 from bench.marks import locked
 from bench.reach.adb.binary import check_abi, find_abi, find_binary
+from bench.reach.adb.findings import find_kernels, make_events
 from bench.reach.adb.phone import FOLDER, Phone, TimedOut, find_phone
 from bench.reach.adb.printed import Printed, explain_failure, read_printed
 from bench.reach.base import Ended, Reach
-from bench.records import Climate, ColdStart, Execution, MemoryPhase, PairLaunch
-from bench.types import Clock
+from bench.records import Climate, PairLaunch
 
 KERNELS = {"xnnpack": "true", "any": "true", "builtin": "false"}
 """Option `kernels` of the backend litert -> the flag `--use_xnnpack`."""
-SURE = 1.96
-"""Standard errors to each side that hold 95 % of a normal mean."""
 END_S = 20.0
 """How long starting and ending may take beside the inferences."""
 NOT_EXECUTABLE = 126
@@ -93,7 +85,7 @@ class Adb(Reach):
         opened = self._open()
         before = self._read_climate(opened.phone, workdir / "before", "before timing")
         if job.task == "measure":
-            found: list[Event] = _measured(self._launch(job, job.subjects[0], limit_s, job.limits.time_s), job)
+            found: list[Event] = make_events(self._launch(job, job.subjects[0], limit_s, job.limits.time_s), job)
         else:
             found = [self._compare(job, limit_s)]
         after = self._read_climate(opened.phone, workdir / "after", "after timing")
@@ -227,7 +219,7 @@ def make_flags(job: Job, subject: Subject, model: str, limit_s: float, time_s: f
         "max_secs": limit_s,
         "warmup_runs": 1,
         "warmup_min_secs": job.limits.warmup_s,
-        "use_xnnpack": KERNELS[str(subject.options.get("kernels", "xnnpack"))],
+        "use_xnnpack": KERNELS[find_kernels(subject)],
     }
     return [f"--{name}={value}" for name, value in flags.items()]
 
@@ -240,7 +232,7 @@ def check_job(job: Job) -> None:
                 f"{Path(subject.path).name}: benchmark_model runs .tflite files only: take the backend litert on this "
                 'target ([[backend]] name = "litert"), which makes one'
             )
-        kernels = str(subject.options.get("kernels", "xnnpack"))
+        kernels = find_kernels(subject)
         if kernels not in KERNELS:
             raise Unsupported(f"kernels = {kernels!r}: benchmark_model has {', '.join(KERNELS)}")
     if job.task not in ("measure", "compare"):
@@ -248,41 +240,6 @@ def check_job(job: Job) -> None:
     asked = {"sustain_s": job.sustain_s, "--preprocess": job.preprocess, "--postprocess": job.postprocess}
     if given := [name for name, value in asked.items() if value]:
         raise Unsupported(f"{', '.join(given)}: only benchmark_model runs on a phone: leave it out there")
-
-
-def _measured(printed: Printed, job: Job) -> list[Event]:
-    """The events of one launch. Memory is counted from the start of the process."""
-    summary = printed.summary
-    error = SURE * summary.std_ns / summary.count**0.5 + summary.unit_ns / 2
-    loaded, peak = printed.loaded_bytes, printed.peak_bytes
-    phases: tuple[MemoryPhase, ...] = ()
-    if loaded is not None and peak is not None:
-        phases = (_phase("imported", 0, 0), _phase("loaded", 0, loaded), _phase("steady", loaded, peak))
-    return [
-        Started(cold=ColdStart(start_ms=None, runtime_ms=None, first_ms=printed.first_ns / 1e6)),
-        Loaded(load_ms=printed.load_ns / 1e6, steal_ns=None),
-        TimedRuns(
-            clock=Clock.HOST,
-            samples_ns=(),
-            waits_ns=(),
-            device_ns=(),
-            warmup=printed.warmup,
-            steady=True,
-            stopped="converged" if error <= job.limits.width * summary.mean_ns else "time limit",
-            summary=summary,
-        ),
-        MemoryRead(phases=phases, reason="" if phases else "this benchmark_model prints no memory"),
-        LayerProfile(layers=(), reason="layer times of benchmark_model are not read"),
-        SessionReport(
-            version="benchmark_model",
-            fallbacks=(),
-            execution=Execution(library=printed.library, partitions=printed.partitions),
-        ),
-    ]
-
-
-def _phase(name: str, start: int, end: int) -> MemoryPhase:
-    return MemoryPhase(name=name, start_bytes=start, peak_bytes=end, end_bytes=end)
 
 
 def _find_pid(text: str) -> str:

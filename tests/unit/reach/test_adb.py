@@ -20,7 +20,7 @@ from bench.reach.adb.reach import Adb, open_adb
 from bench.reach.open import check_reach
 from bench.stats import ratio
 from bench.stats.summaries import summarize
-from bench.types import Artifact, Conditions
+from bench.types import Artifact, Conditions, Precision
 
 HEAD = "Inference timings in us: Init: 8750, First inference: 20311, Warmup (avg): 17354.4, Inference (avg): 16893.6\n"
 WARM = "count=29 first=20311 curr=16878 min=16839 max=20311 avg=17354.4 std=656\n"
@@ -114,6 +114,46 @@ def test_flags_carry_threads_times_and_kernels(phone, connect, tmp_path):
     (run,) = [command for command in phone.commands if "--graph" in command]
     for flag in ("--num_threads=2", "--min_secs=0.2", "--max_secs=60", "--warmup_min_secs=0.1", "--use_xnnpack=false"):
         assert f" {flag}" in run
+
+
+CREATED = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.\nINFO: XNNPACK delegate created.\n"
+APPLIED = "INFO: Explicitly applied XNNPACK delegate, and the model graph will be"
+
+
+@pytest.mark.parametrize(
+    ("precision", "words"),
+    [
+        (Precision(asked="float16", delivered="float32"), "asked for float16, LiteRT's kernels unpack the weights"),
+        (Precision(asked="int8", delivered="int8", stayed_float=("fc",)), "stayed float32 although keep_float"),
+    ],
+)
+def test_what_the_conversion_left_wider_than_asked_is_a_fallback_here_too(connect, tmp_path, precision, words):
+    made = replace(artifact(tmp_path), precision=precision)
+    (reason,) = measure_artifact(bench(connect(), launches=1), made).distrust
+    assert words in reason
+
+
+@pytest.mark.parametrize(
+    ("said", "library", "words"),
+    [
+        (f"{CREATED}{APPLIED} completely executed by the delegate.", "XNNPACK", ""),
+        (f"{CREATED}{APPLIED} partially executed by the delegate w/ 3 delegate kernels.", "XNNPACK", "in 3 partitions"),
+        (
+            f"{CREATED}INFO: Though XNNPACK delegate is explicitly applied, the model graph will not be executed by it.",
+            "",
+            "took no operator",
+        ),
+        ("", "", "took no operator"),
+        (CREATED, "XNNPACK", "does not say whether XNNPACK ran the whole file"),
+    ],
+)
+def test_what_xnnpack_did_not_run_is_a_fallback_unless_any_kernels_do(phone, connect, tmp_path, said, library, words):
+    phone.behave = {"delegate": said}
+    rig = bench(connect(), launches=1)
+    found = measure_artifact(rig, artifact(tmp_path))
+    assert found.execution.library == library
+    assert [words in reason for reason in found.distrust] == [True] * bool(words)
+    assert measure_artifact(replace(rig, options={"kernels": "any"}), artifact(tmp_path)).distrust == ()
 
 
 @pytest.mark.parametrize(
