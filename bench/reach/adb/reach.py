@@ -8,7 +8,7 @@ import shlex
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, final
@@ -28,7 +28,7 @@ from bench.device.job import Job, Subject
 from bench.errors import CellFailed, PressbenchError, Unavailable, Unsupported
 from bench.marks import locked
 from bench.reach.adb.binary import check_abi, find_abi, find_binary
-from bench.reach.adb.findings import find_kernels, make_events
+from bench.reach.adb.findings import find_kernels, make_events, make_report
 from bench.reach.adb.phone import FOLDER, Phone, TimedOut, find_phone
 from bench.reach.adb.printed import Printed, explain_failure, read_printed
 from bench.reach.base import Ended, Reach
@@ -87,7 +87,7 @@ class Adb(Reach):
         if job.task == "measure":
             found: list[Event] = make_events(self._launch(job, job.subjects[0], limit_s, job.limits.time_s), job)
         else:
-            found = [self._compare(job, limit_s)]
+            found = [event for subject in job.subjects[1:] for event in self._compare(job, subject, limit_s)]
         after = self._read_climate(opened.phone, workdir / "after", "after timing")
         return Ended(
             events=(
@@ -168,22 +168,26 @@ class Adb(Reach):
         phone.read_climate_files(folder)
         return heat.read_climate(folder, moment)
 
-    def _compare(self, job: Job, limit_s: float) -> PairTimed:
-        """One (a, b, b, a) block of means, each of a process of its own; (b, a, a, b) where B comes first."""
+    def _compare(self, job: Job, candidate: Subject, limit_s: float) -> list[Event]:
+        """One (a, b, b, a) block of means, each of a process of its own; (b, a, a, b) where B comes first.
+
+        A is the first subject, B the candidate. After the block, what each of them says.
+        """
         each = job.limits.time_s / 4
         order = "abba" if job.first == "a" else "baab"
-        ran = [self._launch(job, job.subjects["ab".index(side)], limit_s, each) for side in order]
-        means: dict[str, list[float]] = {"a": [], "b": []}
-        for side, printed in zip(order, ran, strict=True):
-            means[side].append(printed.summary.mean_ns)
-        (a_first, a_last), (b_first, b_last) = means["a"], means["b"]
-        return PairTimed(
+        sides = {"a": job.subjects[0], "b": candidate}
+        ran: dict[str, list[Printed]] = {"a": [], "b": []}
+        for side in order:
+            ran[side].append(self._launch(job, sides[side], limit_s, each))
+        (a_first, a_last), (b_first, b_last) = ([one.summary.mean_ns for one in ran[side]] for side in "ab")
+        timed = PairTimed(
             launch=PairLaunch(
                 blocks_ns=((a_first, b_first, b_last, a_last),),
                 first=job.first,
-                loops=min(printed.summary.count for printed in ran),
+                loops=min(one.summary.count for side in "ab" for one in ran[side]),
             )
         )
+        return [timed, *(replace(make_report(ran[side][0], sides[side]), side=side) for side in "ab")]
 
     def _launch(self, job: Job, subject: Subject, limit_s: float, time_s: float) -> Printed:
         """One process of benchmark_model. Nothing of it is left running."""

@@ -14,7 +14,7 @@ import pytest
 from bench.config.suite import Measure
 from bench.config.target import load_target
 from bench.errors import BoardLost, CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported
-from bench.line.measure import Bench, measure_artifact, measure_pairs
+from bench.line.measure import Bench, look_quickly, measure_artifact, measure_pairs, pairs_with_first
 from bench.reach.adb.printed import read_printed
 from bench.reach.adb.reach import Adb, open_adb
 from bench.reach.open import check_reach
@@ -107,6 +107,21 @@ def test_a_pair_alternates_processes_and_gives_a_ratio_of_means(phone, connect, 
     graphs = [found[1] for command in phone.commands if (found := re.search(r"--graph=\S*/(\w{4})", command))]
     a, b = graphs[0], graphs[1]
     assert graphs == [a, b, b, a, b, a, a, b, a, b, b, a]
+
+
+def test_every_candidate_of_a_search_is_timed_and_says_what_it_fell_back_to(phone, connect, tmp_path):
+    rig = look_quickly(bench(connect()))
+    phone.behave["fast"] = len(b"half as long")
+    halved = Precision(asked="float16", delivered="float32")
+    candidates = [
+        artifact(tmp_path, "same.tflite"),
+        replace(artifact(tmp_path, "b.tflite", b"half as long"), precision=halved),
+    ]
+    for others in (candidates, candidates[1:]):
+        pairs = pairs_with_first(rig, artifact(tmp_path), others)
+        assert [pair.blocks_ns[0][1] for pair in pairs] == [1_002_000.0, 502_000.0][-len(others) :]
+        assert [bool(pair.distrust) for pair in pairs] == [False, True][-len(others) :]
+        assert pairs[-1].distrust[0].startswith("B: asked for float16")
 
 
 def test_flags_carry_threads_times_and_kernels(phone, connect, tmp_path):
