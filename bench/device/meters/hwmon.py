@@ -6,8 +6,8 @@ Format: Linux `Documentation/hwmon/sysfs-interface.rst`: `energyN_input` counts 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns
 from typing import ClassVar, final
@@ -29,7 +29,10 @@ REMEDY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sensor:
-    """One input: `chip:label`, or `chip:powerN` without a label; its file; whether it counts energy."""
+    """One input: `chip:label`, or `chip:powerN` without a label; its file; whether it counts energy.
+
+    Where several had the same name, the folder or the file in which they differ follows: `chip:label:hwmon2`.
+    """
 
     name: str
     path: Path
@@ -94,7 +97,10 @@ class Hwmon(Meter):
 
 
 def find_sensors(root: Path) -> list[Sensor]:
-    """Every energy counter, then every power input of a chip without one; an INA3221 has its own meter."""
+    """Every energy counter, then every power input of a chip without one; an INA3221 has its own meter.
+
+    No two have the same name.
+    """
     sensors: list[Sensor] = []
     for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         chip = read_or(folder / "name", folder.name)
@@ -102,7 +108,18 @@ def find_sensors(root: Path) -> list[Sensor]:
         powers = sorted([*folder.glob("power*_input"), *folder.glob("power*_average")])
         if chip != "ina3221":
             sensors += [_make_sensor(chip, path) for path in counters or powers]
-    return sensors
+    return _mark_equals(_mark_equals(sensors, lambda path: path.parent.name), lambda path: path.name)
+
+
+def _mark_equals(sensors: Sequence[Sensor], mark: Callable[[Path], str]) -> list[Sensor]:
+    """With the mark of its file behind the name of each sensor that another one has too, where their marks differ."""
+    marks: dict[str, set[str]] = {}
+    for sensor in sensors:
+        marks.setdefault(sensor.name, set()).add(mark(sensor.path))
+    return [
+        replace(sensor, name=f"{sensor.name}:{mark(sensor.path)}") if len(marks[sensor.name]) > 1 else sensor
+        for sensor in sensors
+    ]
 
 
 def _make_sensor(chip: str, path: Path) -> Sensor:

@@ -185,6 +185,19 @@ def test_several_sensors_are_never_summed_but_named(tmp_path):
         Hwmon.open(tmp_path / "sys")
 
 
+def test_sensors_of_the_same_name_carry_the_folder_or_the_file_in_which_they_differ(tmp_path):
+    chips = tmp_path / "sys/class/hwmon"
+    write(chips / "hwmon2", name="ina226", power1_input=2_000_000)
+    write(chips / "hwmon3", name="ina226", power1_input=1)
+    with pytest.raises(Unavailable, match=r"sensors here: ina226:power1:hwmon2, ina226:power1:hwmon3"):
+        Hwmon.open(tmp_path)
+    meter = Hwmon.open(tmp_path, {"sensor": "ina226:power1:hwmon2"})
+    assert meter._sensor.path == chips / "hwmon2/power1_input"
+    write(tmp_path / "gpu/sys/class/hwmon/hwmon0", name="amdgpu", power1_input=1, power1_average=2, power1_label="PPT")
+    with pytest.raises(Unavailable, match=r"amdgpu:PPT:power1_average, amdgpu:PPT:power1_input\)"):
+        Hwmon.open(tmp_path / "gpu")
+
+
 def test_a_counter_goes_on_growing_past_32_and_64_bits(tmp_path):
     folder = write(tmp_path / "sys/class/hwmon/hwmon0", name="scmi", energy1_input=2**32 - 500_000, energy1_label="pkg")
     meter = Hwmon.open(tmp_path, {"sensor": "scmi:pkg"})
