@@ -133,7 +133,7 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
         _, first_ms = lasts(lambda: session.run(feed))
     channel.send(Started(cold=ColdStart(start_ms=start_ms, runtime_ms=runtime_ms, first_ms=first_ms)))
     with watched(meters, channel, root), memory.phase("steady"):
-        send_timed(job, channel, session, feed, root)
+        fitting = send_timed(job, channel, session, feed, root)
     stolen = machine.steal_ns(root)
     stolen = None if stolen is None or steal is None else stolen - steal
     channel.send(Loaded(load_ms=load_ms, steal_ns=stolen))
@@ -145,7 +145,7 @@ def measure_one(job: Job, channel: Channel, root: Path, *, start_ms: float | Non
     send_outputs(job, channel, session, compared=COMPARED)
     channel.send(describe(session))
     if job.profile_runs:
-        send_profile(job, channel, session, feed)
+        send_profile(channel, session, feed, min(job.profile_runs, fitting))
     if job.preprocess or job.postprocess:
         send_processed(job, channel, session, feed, root)
     if job.sustain_s:
@@ -181,8 +181,8 @@ def watched(meters: Sequence[Meter], channel: Channel, root: Path) -> Iterator[N
         channel.send(Condition(meter=meter.name, distrust=tuple(meter.condition().distrust)))
 
 
-def send_timed(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> None:
-    """Warm-up and samples of the bound inference."""
+def send_timed(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> int:
+    """Warm-up and samples of the bound inference. Returns how many such inferences fit into the job's time, 1 at least."""
     queue = RunQueue(root)
     device = session.device_ns if session.clock is Clock.DEVICE else None
     timed = measure(session.bind(feed), queue, job.limits, device=device)
@@ -198,6 +198,7 @@ def send_timed(job: Job, channel: Channel, session: Session, feed: Feed, root: P
             stopped=timed.stopped,
         )
     )
+    return max(1, int(job.limits.time_s * 1e9 / max(1.0, timed.samples.elapsed_ns.mean())))
 
 
 def send_sustained(job: Job, channel: Channel, session: Session, feed: Feed, root: Path) -> None:
@@ -244,12 +245,12 @@ def send_outputs(job: Job, channel: Channel, session: Session, compared: int = 0
     channel.send(OutputsWritten(samples=samples, inexact=inexact))
 
 
-def send_profile(job: Job, channel: Channel, session: Session, feed: Feed) -> None:
-    """Sends times by layer. An error here costs only the profile: everything else has been measured."""
+def send_profile(channel: Channel, session: Session, feed: Feed, runs: int) -> None:
+    """Sends times by layer of `runs` inferences. An error here costs only the profile: everything else has been measured."""
     layers: tuple[LayerTime, ...] = ()
     reason = ""
     try:
-        layers = tuple(session.profile(feed, job.profile_runs))
+        layers = tuple(session.profile(feed, runs))
     except (PressbenchError, MemoryError) as error:
         reason = str(error) or "out of memory"
     channel.send(LayerProfile(layers=layers, reason=reason))

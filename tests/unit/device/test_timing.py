@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gc
 import os
+import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bench.device.job import Job, Limits, MeterChoice, Subject
 from bench.device.timing import RunQueue, collect, drop_preempted, measure, median_width, repeat, warm_up
+from bench.device.worker import send_timed
 from bench.errors import InvalidInput
+from bench.types import Clock as Whose
 from bench.types import Precision
 
 
@@ -135,6 +140,31 @@ def test_a_quiet_inference_converges_and_a_wild_one_meets_the_time_limit(no_queu
     wild = np.random.default_rng(0).integers(1_000_000, 90_000_000, 5000).tolist()
     loud = measure(Work(clock, wild), no_queue, Limits(time_s=1.0, width=0.001), now=clock)
     assert loud.stopped == "time limit"
+
+
+@pytest.mark.parametrize(("seconds", "most_s"), [(0.04, 3.75), (0.3, 3.75), (1, 4), (7, 7)])
+def test_a_slow_inference_keeps_the_time_that_a_launch_has(no_queue, seconds, most_s):
+    clock = Clock()
+    work = Work(clock, [int(seconds * 1e9)])
+    timed = measure(work, no_queue, Limits(time_s=3.0, warmup_s=0.5), now=clock)
+    assert timed.stopped == "time limit"
+    assert len(timed.samples.elapsed_ns) == work.calls - timed.warmup
+    assert 3.0 <= len(timed.samples.elapsed_ns) * seconds <= most_s
+
+
+def test_the_fifth_chunk_of_samples_ends_where_it_began_in_time(no_queue):
+    clock = Clock()
+    timed = measure(Work(clock, [31_000_000]), no_queue, Limits(time_s=3.0), now=clock)
+    assert (timed.stopped, len(timed.samples.elapsed_ns)) == ("converged", 120)
+
+
+def test_the_profile_of_a_slow_inference_gets_as_many_runs_as_fit_in_time(tmp_path):
+    said: list[object] = []
+    session = SimpleNamespace(clock=Whose.HOST, bind=lambda _: partial(time.sleep, 0.04))
+    job = Job(task="measure", session="a:B", subjects=(), limits=Limits(time_s=0.1, warmup_s=0.0))
+    assert send_timed(job, SimpleNamespace(send=said.append), session, {}, tmp_path) in (1, 2)
+    (timed,) = said
+    assert 2 <= len(timed.samples_ns) <= 4
 
 
 def test_no_sample_is_dropped_between_the_chunks(no_queue):
