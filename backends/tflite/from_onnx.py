@@ -25,6 +25,7 @@ from backends.tflite.graph import describe, open_plain
 from backends.tflite.layers import Converted, match_layers
 from backends.tflite.served import run_forked
 from bench.errors import Unavailable, Unsupported
+from bench.types import TensorSpec
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -44,10 +45,10 @@ TOLERANCE = 1e-3
 Arrays = Sequence[NDArray[np.generic]]
 
 
-def convert(source: Path, batch: int, out: Path) -> Converted:
+def convert(source: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = ()) -> Converted:
     """Writes `out` at a fixed batch, images channel-last; its outputs are compared with ONNX Runtime's.
 
-    Raises `Unavailable` (no onnx2tf, or no ONNX Runtime to check it by), `InvalidInput` (ONNX Runtime does not take
+    `specs`: what is known of its inputs; one that is not there has its batch first. Raises `Unavailable` (no onnx2tf, or no ONNX Runtime to check it by), `InvalidInput` (ONNX Runtime does not take
     the file), `Unsupported` (onnx2tf cannot convert it, or what it made computes something else).
     """
     packages = folder()
@@ -61,7 +62,7 @@ def convert(source: Path, batch: int, out: Path) -> Converted:
     shapes, weights, nodes = _describe(model)
     with tempfile.TemporaryDirectory(prefix="onnx2tf-", dir=out.parent) as work:
         copy = Path(work) / "model.onnx"  # onnx2tf overwrites its input
-        copy.write_bytes(_with_batch(model, source, batch))
+        copy.write_bytes(_with_batch(model, source, specs, batch))
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
     layout = _find_layout(source, _open_reference(source), out)
@@ -108,7 +109,7 @@ def _describe(model: ModelProto) -> tuple[dict[str, int], dict[str, NDArray[np.g
     return ranks, stored, nodes
 
 
-def _with_batch(model: ModelProto, source: Path, batch: int) -> bytes:
+def _with_batch(model: ModelProto, source: Path, specs: Sequence[TensorSpec], batch: int) -> bytes:
     """The file with its free batch fixed. Where it is free, onnx2tf guards every padding against an empty batch: with ten
     operators, which take longer than the convolution behind them.
 
@@ -118,7 +119,7 @@ def _with_batch(model: ModelProto, source: Path, batch: int) -> bytes:
 
     hide_weights(model)
     try:
-        content: bytes = fix_batch(model, batch, source).SerializeToString()
+        content: bytes = fix_batch(model, batch, source, specs).SerializeToString()
     except Unsupported:
         return source.read_bytes()
     return content

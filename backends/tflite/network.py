@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -10,18 +12,19 @@ import torch
 
 from backends.tflite.layers import Converted, match_layers
 from bench.errors import InvalidInput, Unsupported, first_line
+from bench.types import TensorSpec
 
 
-def convert(archive: Path, batch: int, out: Path) -> Converted:
+def convert(archive: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = ()) -> Converted:
     """Writes `out` from a torch.export archive at a fixed batch, images channel-last ("channels_last") where there are any.
 
-    Raises `Unsupported` when litert-torch has no lowering or the archive's batch is fixed at another value.
+    `specs`: what is known of its inputs, in call order; one that is not there has its batch first. Raises `Unsupported` when litert-torch has no lowering or the archive's batch is fixed at another value.
     """
     try:
         program = torch.export.load(archive)
     except (RuntimeError, ValueError, KeyError, OSError, BadZipFile) as error:
         raise InvalidInput(f"{archive.name}: this is not an archive of torch.export: {_line(error)}") from error
-    examples = _examples(program, batch)
+    examples = _examples(program, specs, batch)
     images = [index for index, example in enumerate(examples) if example.ndim == 4]
     module = litert_torch.to_channel_last_io(program.module(), args=images) if images else program.module()
     feed = tuple(example.permute(0, 2, 3, 1).contiguous() if example.ndim == 4 else example for example in examples)
@@ -45,16 +48,17 @@ def convert(archive: Path, batch: int, out: Path) -> Converted:
     )
 
 
-def _examples(program: torch.export.ExportedProgram, batch: int) -> list[torch.Tensor]:
+def _examples(program: torch.export.ExportedProgram, specs: Sequence[TensorSpec], batch: int) -> list[torch.Tensor]:
     inputs = [node for node in program.graph.nodes if node.op == "placeholder"]
     names = set(program.graph_signature.user_inputs)
     values = [node.meta["val"] for node in inputs if node.name in names]
     examples = []
-    for value in values:
-        first = value.shape[0]
-        if isinstance(first, int) and first != batch:
-            raise Unsupported(f"the network's batch is fixed at {first}, batch {batch} was asked")
-        shape = [batch, *(int(size) for size in value.shape[1:])]
+    for place, value in enumerate(values):
+        known = specs[place] if place < len(specs) else TensorSpec(name="", shape=())
+        axis = replace(known, shape=tuple(value.shape)).axis
+        if axis is not None and isinstance(value.shape[axis], int) and value.shape[axis] != batch:
+            raise Unsupported(f"the network's batch is fixed at {value.shape[axis]}, batch {batch} was asked")
+        shape = [batch if number == axis else int(size) for number, size in enumerate(value.shape)]
         examples.append(torch.zeros(shape, dtype=value.dtype))
     return examples
 

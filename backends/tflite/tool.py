@@ -12,7 +12,7 @@ import numpy as np
 
 from backends.tflite.layers import INPUTS_TURNED, Converted
 from bench.errors import InvalidInput, PressbenchError
-from bench.types import Precision, QuantSpec
+from bench.types import Precision, QuantSpec, TensorSpec
 
 
 def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     spec = QuantSpec.read(request["quant"]) if request["quant"] else None
     stage = final if spec is None else folder / "float.tflite"
     if request["format"] in ("pt2", "onnx"):
-        found = run_converter(request["format"], source, request["batch"], stage)
+        found = run_converter(request, source, stage)
     else:
         own = graph.read(source)
         content = source.read_bytes()
@@ -48,15 +48,17 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return {"precision": asdict(precision), "layout": found.layout, "facts": facts}
 
 
-def run_converter(kind: str, source: Path, batch: int, out: Path) -> Converted:
+def run_converter(request: dict[str, Any], source: Path, out: Path) -> Converted:
     """Converts with the converter of this format; each is imported only when it is needed."""
-    if kind == "onnx":
+    places = zip(request["names"], request["inputs"], request["axes"], strict=True)
+    specs = [TensorSpec(name=name, shape=tuple(shape), batch_axis=axis) for name, shape, axis in places]
+    if request["format"] == "onnx":
         from backends.tflite import from_onnx
 
-        return from_onnx.convert(source, batch, out)
+        return from_onnx.convert(source, request["batch"], out, specs)
     from backends.tflite import network
 
-    return network.convert(source, batch, out)
+    return network.convert(source, request["batch"], out, specs)
 
 
 def quantize_file(

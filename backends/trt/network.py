@@ -97,9 +97,7 @@ class Network:
         self.context = self._runtime_cache = self._runtime_config = self.engine = self.runtime = None
 
 
-def open_network(
-    path: Path, batch: int, tensorrt: TensorRT, device: Device, folder: Path, settings: Settings
-) -> Network:
+def open_network(path: Path, tensorrt: TensorRT, device: Device, folder: Path, settings: Settings) -> Network:
     """The engine of an ONNX file from `folder`, built and stored there where it is not or no longer holds."""
     content = read_kept(path)
     if not content:
@@ -120,7 +118,6 @@ def open_network(
         refused = {"kept_engine_refused": True} if found else {}
         network.facts = {**built.facts, **refused, "from_cache": False, "bytes": len(built.plan)}
     network.start()
-    _check_batch(path.name, network.inputs, batch)
     return network
 
 
@@ -140,9 +137,3 @@ def _tensor(trt: Any, engine: Any, name: str) -> Tensor:
     spec = TensorSpec(name=str(name), shape=shape, dtype=dtype.name)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     return Tensor(spec=spec, size=size, is_input=engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
-
-
-def _check_batch(file: str, inputs: tuple[Tensor, ...], batch: int) -> None:
-    first = inputs[0].spec.shape if inputs else ()
-    if first and first[0] != batch:
-        raise InvalidInput(f"{file}: its batch is fixed to {first[0]}, {batch} was asked for")

@@ -55,13 +55,13 @@ class TrtSession(Session):
         """Builds the engine, or takes the one this device built before (`load` includes building).
 
         Raises `Unavailable` (no driver, no TensorRT), `Unsupported` (the nodes TensorRT refuses),
-        `InvalidInput` (no ONNX file, another batch), `CellFailed` (out of device memory).
+        `InvalidInput` (no ONNX file), `CellFailed` (out of device memory).
         """
-        del threads
+        del threads, batch  # the file is fixed to one, on whichever axis
         device = open_device()
         tensorrt = load(str(options.get("flavour", "auto")))
         folder = cache_folder(str(options.get("cache") or ""), os.environ, path.parent)
-        network = open_network(path, batch, tensorrt, device, folder, read_settings(options))
+        network = open_network(path, tensorrt, device, folder, read_settings(options))
         return cls(network, path.name, options, precision)
 
     def inputs(self) -> tuple[TensorSpec, ...]:

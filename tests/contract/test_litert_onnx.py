@@ -115,6 +115,36 @@ def test_a_padding_is_one_operator_where_the_batch_is_free(tmp_path: Path, batch
     assert made.tensors[made.inputs[0]].shape == (batch, 8, 8, 3)
 
 
+def test_a_batch_on_another_axis_is_fixed_where_the_request_says_it_lies(tmp_path: Path) -> None:
+    """And a scalar has none. Without the request the state's axis 1 is a free size, and the file is left as it is."""
+    path, shapes = tmp_path / "net.onnx", {"x": ["n", 8], "state": [2, "n", 8], "rate": []}
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["state", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Mul", ["x", "rate"], ["scaled"]),
+            helper.make_node("Add", ["scaled", "sum"], ["y"]),
+        ],
+        "stateful",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 8])],
+        [numpy_helper.from_array(np.array([0], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    onnx.save(model, str(path))
+    specs = [
+        TensorSpec(name="x", shape=(3, 8)),
+        TensorSpec(name="state", shape=(2, 3, 8), batch_axis=1),
+        TensorSpec(name="rate", shape=(), batch_axis=None),
+    ]
+    fixed = onnx.load_from_string(from_onnx._with_batch(model, path, specs, 3))
+    assert [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in fixed.graph.input] == [
+        [3, 8],
+        [2, 3, 8],
+        [],
+    ]
+    assert from_onnx._with_batch(model, path, [], 3) == path.read_bytes()
+
+
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("method", ["minmax", "percentile", "entropy", "mse"])

@@ -266,6 +266,43 @@ def test_a_max_pool_that_pads_with_minus_infinity_is_calibrated_without_it(tmp_p
     assert relative_rms(outputs(opened(artifact), images), reference(path, images)) < 0.05
 
 
+class Stateful(torch.nn.Module):
+    """A batch on axis 0, one on axis 1, an input without one, and a scalar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = torch.nn.Linear(16, 16)
+
+    def forward(self, x, state, memory, rate):
+        return self.fc(x) * rate + state.sum(0) + memory.sum(0)
+
+
+def test_the_batch_lies_where_each_input_has_it(tmp_path: Path) -> None:
+    """A state with its batch on axis 1 or with none, and a scalar, are converted at any batch."""
+    torch.manual_seed(0)
+    net, batch = Stateful().eval(), torch.export.Dim("batch", min=1)
+    example = (torch.randn(5, 16), torch.randn(2, 5, 16), torch.randn(2, 16), torch.tensor(0.5))
+    path = tmp_path / "stateful.pt2"
+    torch.export.save(torch.export.export(net, example, dynamic_shapes=({0: batch}, {1: batch}, None, None)), path)
+    made = Compressed(
+        model="net",
+        recipe="r",
+        files={"pt2": path},
+        inputs=(
+            TensorSpec(name="x", shape=(-1, 16)),
+            TensorSpec(name="state", shape=(2, -1, 16), batch_axis=1),
+            TensorSpec(name="memory", shape=(2, 16), batch_axis=None),
+            TensorSpec(name="rate", shape=(), batch_axis=None),
+        ),
+        digest="d",
+    )
+    session = opened(to_tflite(made, 3, tmp_path, float_io=True))
+    fed = (example[0][:3], example[1][:, :3], *example[2:])
+    assert [spec.shape for spec in session.inputs()] == [tuple(array.shape) for array in fed]
+    (found,) = session.run({spec.name: array.numpy() for spec, array in zip(session.inputs(), fed, strict=True)})
+    assert relative_rms(found, net(*fed).detach().numpy()) < 1e-5
+
+
 class Attending(torch.nn.Module):
     """A product of two activations, which dynamic int8 does not reach."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from backends.trt import session as module
 from backends.trt.compile import TrtBackend
 from backends.trt.cuda.driver import driver_version
 from backends.trt.session import WARM_UP, TrtSession
+from bench.device.inputs import input_specs
+from bench.device.job import Job
 from bench.device.session import Session
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
 from bench.records import Execution
-from bench.types import Clock, Precision, Scalar
+from bench.types import Clock, Precision, Scalar, TensorSpec
 
 
 class Bench:
@@ -120,9 +123,13 @@ def test_a_wrong_shape_is_named(bench):
         session.run({"input": np.ones((1, 3), np.float32)})
 
 
-def test_another_batch_than_the_files_is_refused(bench):
-    with pytest.raises(InvalidInput, match="fixed to 2, 4 was asked"):
-        bench.open(batch=4)
+def test_the_batch_is_judged_on_the_axis_that_the_job_names(bench):
+    session = bench.open(batch=3)
+    job = Job(task="measure", session="", subjects=(), batch=3, inputs=(TensorSpec(name="input", shape=(2, -1)),))
+    with pytest.raises(InvalidInput, match="its batch is not the 3 that was asked for"):
+        input_specs(job, session)
+    (known,) = input_specs(replace(job, inputs=(replace(job.inputs[0], batch_axis=1),)), session)
+    assert (known.shape, known.axis) == ((2, 3), 1)
 
 
 def test_a_file_that_is_not_there_is_invalid(bench):
