@@ -60,9 +60,9 @@ class VelaBackend(Backend):
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out`/model.tflite with integer inputs and outputs. Raises `Unsupported` for a float or dynamic
-        network: an Ethos-U computes integers only.
+        network: an Ethos-U computes integers only; `InvalidInput` unless `sram_kib` is a number.
         """
-        del options  # they are for the estimate
+        _read_sram(options)  # the others are for the estimate
         kind = source.quant.kind if source.quant else None
         if source.quant is not None and kind != "static":
             raise Unsupported(f"an Ethos-U runs static int8 only: a {kind} network would stay on the CPU entirely")
@@ -107,8 +107,8 @@ def _run(model: Path, accelerator: str, options: Mapping[str, Scalar], folder: P
         *("--output-dir", str(folder)),
         "--verbose-performance",
     ]
-    if options.get("sram_kib"):
-        command += ["--arena-cache-size", str(int(str(options["sram_kib"])) * 1024)]
+    if sram := _read_sram(options):
+        command += ["--arena-cache-size", str(sram)]
     try:
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=LIMIT_S, check=False
@@ -121,6 +121,16 @@ def _run(model: Path, accelerator: str, options: Mapping[str, Scalar], folder: P
         if "CliOptionError" in line or "ConfigOptionError" in line:
             raise InvalidInput(f"Vela refuses its options: {line.partition(': ')[2]}")
         raise CellFailed(f"Vela ended with exit code {done.returncode}: {line}")
+
+
+def _read_sram(options: Mapping[str, Scalar]) -> int:
+    """SRAM in bytes, 0 for the memory mode's own. Raises `InvalidInput` for anything but a number of KiB."""
+    kib = options.get("sram_kib", 0)
+    if isinstance(kib, bool) or not isinstance(kib, int) or kib < 0:
+        raise InvalidInput(
+            f"option sram_kib is {kib!r}; it is a whole number of KiB, 0 for as much as the memory mode has"
+        )
+    return kib * 1024
 
 
 def _make_simulation(found: Estimate, accelerator: str) -> Simulation:

@@ -31,7 +31,7 @@ class MeterLine:
         self._data = bytearray()
         self._arrivals: list[tuple[float, int]] = []
         self._stop = Flag()
-        self._descriptor = open_line(port, int(options.get("baud") or DEFAULT_BAUD))
+        self._descriptor = open_line(port, options.get("baud", DEFAULT_BAUD))
         self._thread = Thread(target=self._listen, daemon=True)
         self._thread.start()
 
@@ -73,12 +73,14 @@ class MeterLine:
                 self._arrivals.append((time.time(), len(self._data)))
 
 
-def open_line(port: Path, baud: int) -> int:
+def open_line(port: Path, baud: Scalar) -> int:
     """Descriptor of a serial line without echo or translation. Raises `Unavailable` or `InvalidInput`."""
-    speed = getattr(termios, f"B{baud}", None)
+    whole = isinstance(baud, int) and not isinstance(baud, bool) and baud > 0
+    speed = getattr(termios, f"B{baud}", None) if whole else None
     if speed is None:
         raise InvalidInput(
-            f"meter external: option baud = {baud}: this system has no such speed; 115200 and 921600 exist"
+            f"meter external: option baud is {baud!r}; it is a speed of this system's serial lines in bits per second, "
+            "as 115200 or 921600"
         )
     try:
         descriptor = os.open(port, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK)

@@ -48,8 +48,9 @@ def test_a_line_that_does_not_open_says_what_to_do(tmp_path):
         open_line(tmp_path / "ttyACM0", 115200)
     with pytest.raises(Unavailable, match="not a serial line"):
         open_line(tmp_path / "file", 115200)
-    with pytest.raises(InvalidInput, match="baud = 12"):
-        open_line(tmp_path / "file", 12)
+    for baud in (12, 0, -1, 115200.0, "115200", "fast", True):
+        with pytest.raises(InvalidInput, match=rf"option baud is {baud!r}; .* as 115200 or 921600"):
+            open_line(tmp_path / "file", baud)
     with listening({}) as line:
         assert line is None
 

@@ -90,6 +90,16 @@ def test_a_network_that_does_not_fit_says_how_much_it_needs(tflite_cases: Path, 
         estimate(tflite_cases, "pretrainedResnet_quant", tmp_path, sram_kib=16)
 
 
+@pytest.mark.parametrize("kib", [384.0, "512k", "512", -1, True])
+def test_sram_that_is_no_number_of_kib_is_invalid_before_anything_is_made(
+    tflite_cases: Path, tmp_path: Path, kib: object
+) -> None:
+    """The message names the option and what it may be."""
+    with pytest.raises(InvalidInput, match=rf"option sram_kib is {kib!r}; it is a whole number of KiB"):
+        VelaBackend().compile(source(tflite_cases, "vww_96_int8"), Conditions(), {"sram_kib": kib}, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_memory_mode_that_vela_has_not_is_invalid_input(tflite_cases: Path, tmp_path: Path) -> None:
     """The message names it."""
     with pytest.raises(InvalidInput, match="Nowhere"):
