@@ -14,6 +14,9 @@ from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bench.errors import InvalidInput, Unavailable
 from bench.formats.power_trace import EEMBC_HEAD, EEMBC_MARK, LPM01A, MOST_BYTES, Trace, read_trace
 from bench.types import Scalar
@@ -46,20 +49,17 @@ class MeterLine:
 
         A sample arrives after it was taken, never before: the earliest arrival relative to its time sets the clock.
         """
-        found = read_trace(bytes(self._data), str(self._port), self._options)
+        data = cut_line(bytes(self._data))
+        found = read_trace(data, str(self._port), self._options)
         if found.absolute:
             return found
-        counts = [(at, self._samples(end)) for at, end in self._arrivals]
-        late = [at - found.seconds[min(count, len(found.seconds)) - 1] for at, count in counts if count]
-        return replace(found, seconds=found.seconds + min(late), absolute=True)
-
-    def _samples(self, end: int) -> int:
-        """How many samples were complete after the first `end` bytes."""
-        if self._data[0] == EEMBC_MARK:
-            return (end - EEMBC_HEAD) // 4 + 1 if end > EEMBC_HEAD + 3 else 0
-        lines = self._data[:end].decode("utf-8", errors="replace").splitlines()
-        currents = sum(1 for line in lines if LPM01A.match(line))
-        return currents or sum(1 for line in lines if line[:1].isdigit())
+        at, ends = (np.array(column) for column in zip(*self._arrivals, strict=True))
+        counts = np.minimum(count_samples(data, ends), len(found.seconds))
+        some = counts > 0
+        if not some.any():
+            raise InvalidInput(f"{self._port}: no line begins with a digit: its samples cannot be put on a clock")
+        late = float((at[some] - found.seconds[counts[some] - 1]).min())
+        return replace(found, seconds=found.seconds + late, absolute=True)
 
     def _listen(self) -> None:
         while not self._stop.is_set() and len(self._data) <= MOST_BYTES:
@@ -71,6 +71,24 @@ class MeterLine:
             if chunk:
                 self._data += chunk
                 self._arrivals.append((time.time(), len(self._data)))
+
+
+def cut_line(data: bytes) -> bytes:
+    """Without a last line that was received only in part: half a number is another number. EEMBC's recording has no lines."""
+    if data[:1] == bytes([EEMBC_MARK]):
+        return data
+    return data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+
+
+def count_samples(data: bytes, ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many samples of a recording were complete after the first `ends[i]` bytes, for each i."""
+    if data[0] == EEMBC_MARK:
+        return np.where(ends > EEMBC_HEAD + 3, (ends - EEMBC_HEAD) // 4 + 1, 0)
+    lines = data.splitlines(keepends=True)
+    currents = np.array([bool(LPM01A.match(line.decode("utf-8", errors="replace"))) for line in lines])
+    samples = currents if currents.any() else np.array([line[:1].isdigit() for line in lines])
+    complete = np.cumsum([len(line) for line in lines])[samples]
+    return np.searchsorted(complete, ends, side="right")
 
 
 def open_line(port: Path, baud: Scalar) -> int:

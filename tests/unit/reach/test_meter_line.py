@@ -6,6 +6,7 @@ import os
 import pty
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,36 @@ def test_samples_get_the_clock_of_their_earliest_arrival():
     assert trace.seconds[-1] <= after
     os.close(ours)
     os.close(theirs)
+
+
+def receive(chunks: list[bytes]) -> MeterLine:
+    """What a line received, one chunk a millisecond from second 1000 on."""
+    line = MeterLine.__new__(MeterLine)
+    line._port, line._options, line._data = Path("/dev/ttyACM0"), {"rate": 1000, "volts": 2}, bytearray()
+    line._arrivals = []
+    for number, chunk in enumerate(chunks):
+        line._data += chunk
+        line._arrivals.append((1000.0 + number / 1000, len(line._data)))
+    return line
+
+
+def test_a_last_line_received_in_part_is_no_sample():
+    trace = receive([b"1000-03\r\n", b"1000-03\r\n", b"1000-03\r\n", b"1000-0"]).trace()
+    assert trace.seconds.tolist() == pytest.approx([1000.0, 1000.001, 1000.002])
+    assert trace.joules[-1] == pytest.approx(0.004)
+    table = receive([b"time(s),power(W)\n", b"0.000,2.0\n", b"0.001,2", b".0\n0.002,2.0\n0.003,20"]).trace()
+    assert table.seconds.tolist() == pytest.approx([1000.001, 1000.002, 1000.003])
+    with pytest.raises(InvalidInput, match="no line begins with a digit"):
+        receive([b"time(s),power(W)\n", b" 0.5,2.0\n 0.6,2.0\n"]).trace()
+
+
+def test_a_text_of_many_chunks_is_read_once():
+    chunks = [b"1000-03\n"] * 20_000
+    began = time.process_time()
+    trace = receive(chunks).trace()
+    assert len(trace.seconds) == 20_000
+    assert trace.seconds[0] == pytest.approx(1000.0)
+    assert time.process_time() - began < 5
 
 
 def test_a_line_that_does_not_open_says_what_to_do(tmp_path):
