@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from torch import nn
@@ -11,7 +10,7 @@ import bench.models
 from bench import cache
 from bench.compress.interface import Compressor
 from bench.data.datasets import Dataset
-from bench.models.sources import class_digests, digests, network_files, package_digests
+from bench.models.sources import class_digests, describe_network, digests, network_files, package_digests
 from bench.models.tensors import Inputs
 from bench.plugins import installed_version
 from bench.types import Json, Model
@@ -25,18 +24,15 @@ CODE = (Path(__file__).parent, Path(bench.models.__file__).parent)
 """
 
 
-def identity(model: Model, module: nn.Module, data: Dataset | None, example: Inputs, seed: int) -> Json:
-    """Everything but the steps that the files depend on: structure, source files of the network, weights, shape
-    of the input, data, seed, versions of libraries."""
-    state = hashlib.sha256()
-    for name, value in module.state_dict().items():
-        state.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        state.update(value.contiguous().numpy().tobytes())
+def identity(
+    model: Model, module: nn.Module, data: Dataset | None, example: Inputs, seed: int, *, content: str = ""
+) -> Json:
+    """Everything but the steps that the files depend on: the network, its source files, shape of the input, data, seed,
+    versions of libraries. `content`: digest of the file that the network was made of; its layers do not show the graph."""
     return {
-        "structure": repr(module),
-        "sources": class_digests(type(part) for part in module.modules()),
+        "network": describe_network(module),
+        "file": content,
         "factory": digests(network_files(model.factory or "")),
-        "weights": state.hexdigest(),
         "input": [[str(one.dtype), *one.shape[1:]] for one in example],
         "data": data.training_digest if data else "",
         "seed": seed,

@@ -180,7 +180,10 @@ def _digest(base: Base, quant: QuantSpec | None, calibration: Path | None, model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What the steps begin with. `data`: None where the network does not fit the data set. `masks`: as in `Network`."""
+    """What the steps begin with. `data`: None where the network does not fit the data set. `masks`: as in `Network`.
+
+    `content`: as in `FileNetwork`, "" for a network that no file was made into.
+    """
 
     network: nn.Module
     example: Inputs
@@ -188,6 +191,7 @@ class Start:
     masks: Mapping[str, Tensor] = field(default_factory=dict)
     ends: Ends = PLAIN_ENDS
     notes: Mapping[str, Json] = field(default_factory=dict)
+    content: str = ""
 
 
 def _start(
@@ -221,6 +225,7 @@ def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, 
             inputs=tuple(spec.name for spec in found.inputs), outputs=found.outputs, axes=(0,) * len(found.inputs)
         ),
         notes={notes.CONVERTED: "the file became a torch network of equal outputs and was written again by torch"},
+        content=found.content,
     )
 
 
@@ -239,7 +244,7 @@ def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Contex
 def _from_torch(
     model: Model, start: Start, steps: tuple[Compressor, ...], *, cache: Path, seed: int, progress: Progress
 ) -> Base:
-    base = identity(model, start.network, start.data, start.example, seed)
+    base = identity(model, start.network, start.data, start.example, seed, content=start.content)
     if start.masks:
         base = {**base, "masked": sorted(start.masks)}
 

@@ -4,13 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
 
 from bench.config.grammar import parse_calls
 from bench.models.catalogue import MODELS
 from bench.models.factory import load_factory
 from bench.own_code import file_of
+from bench.types import Json
+
+SETTINGS = (bool, int, float, str)
+"""Types of attributes that decide what a layer computes; `repr` shows those of torch's own layers only."""
+
+
+def describe_network(module: nn.Module) -> Json:
+    """What decides the outputs of a network, for the names of cached results.
+
+    Its layers as text, the code of traced graphs, settings, the files of its classes, and a digest of its tensors, also of
+    those that state_dict() leaves out.
+    """
+    tensors = hashlib.sha256()
+    for name, value in _tensors(module):
+        tensors.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
+        tensors.update(_content(value))
+    return {
+        "structure": repr(module),
+        "graphs": [part.code for part in module.modules() if isinstance(part, fx.GraphModule)],
+        "settings": [_settings(part) for part in module.modules()],
+        "sources": class_digests(type(part) for part in module.modules()),
+        "weights": tensors.hexdigest(),
+    }
+
+
+def _settings(part: nn.Module) -> dict[str, str]:
+    return {name: repr(value) for name, value in vars(part).items() if isinstance(value, SETTINGS)}
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    for place, part in module.named_modules(remove_duplicate=False):
+        owned = {**dict(part.named_parameters(recurse=False)), **dict(part.named_buffers(recurse=False))}
+        for name, value in {**vars(part), **owned}.items():
+            if isinstance(value, Tensor):
+                yield f"{place}.{name}", value
+
+
+def _content(value: Tensor) -> bytes:
+    """The values as they lie in memory; nothing of a tensor that has no plain ones."""
+    if value.layout != torch.strided or value.is_quantized or value.is_meta:
+        return b""
+    plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    return plain.reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def package_digests(folder: Path) -> list[str]:

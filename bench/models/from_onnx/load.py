@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,11 +23,15 @@ from bench.types import Model, TensorSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileNetwork:
-    """A network made of a file. `inputs` and `outputs` are the file's own; it gives one tensor, or a tuple of them."""
+    """A network made of a file. `inputs` and `outputs` are the file's own; it gives one tensor, or a tuple of them.
+
+    `content`: SHA-256 of the file as it was converted: its external data taken in, its sizes fixed, its functions expanded.
+    """
 
     module: nn.Module
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    content: str
 
 
 def load_network(file: Path, model: Model) -> FileNetwork:
@@ -48,11 +53,17 @@ def load_network(file: Path, model: Model) -> FileNetwork:
             f"{odd[0].shape} has them {'nowhere' if odd[0].axis is None else f'on axis {odd[0].axis}'}; "
             f"{describe_rest(file)}"
         )
+    content = expand_functions(proto, file).SerializeToString(deterministic=True)
     try:
-        module = copy.deepcopy(_convert_once(expand_functions(proto, file).SerializeToString(deterministic=True)))
+        module = copy.deepcopy(_convert_once(content))
     except Unsupported as error:
         raise Unsupported(f"{file}: {error}; {describe_rest(file)}") from error
-    return FileNetwork(module=module, inputs=inputs, outputs=tuple(item.name for item in proto.graph.output))
+    return FileNetwork(
+        module=module,
+        inputs=inputs,
+        outputs=tuple(item.name for item in proto.graph.output),
+        content=hashlib.sha256(content).hexdigest(),
+    )
 
 
 @lru_cache(maxsize=1)

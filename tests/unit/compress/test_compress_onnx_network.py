@@ -49,6 +49,48 @@ def run(file: Path, x: np.ndarray) -> np.ndarray:
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
+def acting_file(folder: Path, activation: str) -> Path:
+    """A linear layer of the same weights and names, with this between it and the output."""
+    node = onnx.helper.make_node
+    nodes = {
+        "relu": [node("Relu", ["a"], ["y"])],
+        "leaky relu": [node("LeakyRelu", ["a"], ["y"], alpha=0.2)],
+        "another slope": [node("LeakyRelu", ["a"], ["y"], alpha=0.4)],
+        "softmax": [node("Softmax", ["a"], ["y"], axis=1)],
+        "doubled": [node("Mul", ["a", "two"], ["y"])],
+        "tripled": [node("Mul", ["a", "three"], ["y"])],
+        "limited": [node("Clip", ["a", "", "two"], ["y"])],
+        "skipped": [node("Relu", ["a"], ["b"]), node("Add", ["b", "x"], ["y"])],
+    }[activation]
+    rng = np.random.default_rng(0)
+    arrays = {"fc.weight": rng.normal(size=(4, 4)), "fc.bias": rng.normal(size=4), "two": 2.0, "three": 3.0}
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y"))
+    used = {name for one in nodes for name in one.input} | {"fc.weight", "fc.bias"}
+    graph = onnx.helper.make_graph(
+        [node("Gemm", ["x", "fc.weight", "fc.bias"], ["a"]), *nodes], "g", [x], [y],
+        [onnx.numpy_helper.from_array(np.float32(arrays[name]), name) for name in sorted(used & set(arrays))],
+    )  # fmt: skip
+    path = folder / f"{activation.replace(' ', '_')}.onnx"
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=9),
+        path,
+    )
+    return path
+
+
+def test_files_of_the_same_weights_and_other_graphs_are_compressed_each_for_itself(tmp_path, cache):
+    x = np.random.default_rng(1).standard_normal((3, 4), np.float32) * 3
+    found = set()
+    kinds = ("relu", "leaky relu", "another slope", "softmax", "doubled", "tripled", "limited", "skipped")
+    for activation in kinds:
+        path = acting_file(tmp_path, activation)
+        done = made("threshold(value=1e-12)", path, cache)
+        np.testing.assert_allclose(run(done.files["onnx"], x), run(path, x), rtol=1e-4, atol=1e-6, err_msg=activation)
+        assert made("threshold(value=1e-12)", path, cache).files == done.files
+        found.add(done.files["onnx"])
+    assert len(found) == len(kinds)
+
+
 def test_half_of_the_weights_go_and_the_names_stay(file, cache):
     done = made("prune(amount=0.5)", file, cache)
     graph = onnx.load(done.files["onnx"]).graph
