@@ -59,15 +59,24 @@ def file_of(path: str, found: object) -> Path | None:
 
 
 def sources_of(path: str, file: Path) -> list[Path]:
-    """The file of `package.module:name`, and every module that it imports from the folder it was found in.
+    """The file of `package.module:name`, its packages, and every module that it imports from the folder it was found in.
 
     Only the file where it is in an installed package. Raises `InvalidInput` for a module that cannot be parsed.
     """
     if LIBRARIES & set(file.parts):
         return [file]
-    root = file.resolve().parents[path.partition(":")[0].count(".")]
+    place, file = path.partition(":")[0], file.resolve()
+    root = _root_of(place, file)
+    inside = {*files_of(place, root), *([file] if file.is_relative_to(root) else [])}
     with users_code(f"what {path} imports cannot be read:"):
-        return find_imported(root, [file.resolve()])
+        return sorted({file, *find_imported(root, sorted(inside))})
+
+
+def _root_of(place: str, file: Path) -> Path:
+    """The folder that a module was imported from. `file`: of an object in it, which another module may have written."""
+    named = getattr(sys.modules.get(place), "__file__", None)
+    file = Path(named).resolve() if named else file
+    return file.parents[place.count(".") + (file.name == "__init__.py")]
 
 
 def find_imported(root: Path, starts: Sequence[Path]) -> list[Path]:

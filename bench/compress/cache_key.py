@@ -7,8 +7,9 @@ from pathlib import Path
 from torch import nn
 
 import bench.models
+import bench.tasks
 from bench import cache
-from bench.compress.interface import Compressor
+from bench.compress.interface import Compressor, Context
 from bench.data.datasets import Dataset
 from bench.models.sources import class_digests, describe_network, digests, network_files, package_digests
 from bench.models.tensors import Inputs
@@ -17,8 +18,9 @@ from bench.types import Json, Model
 
 PACKAGES = ("numpy", "onnx", "onnxscript", "scipy", "tensorly", "torch", "torch-pruning")
 """Libraries whose version is part of every name."""
-CODE = (Path(__file__).parent, Path(bench.models.__file__).parent)
-"""Our packages whose code is part of every name: all that compresses, and all that builds and trains networks.
+CODE = (Path(__file__).parent, Path(bench.models.__file__).parent, Path(bench.tasks.__file__).parent)
+"""Our packages whose code is part of every name: all that compresses, and all that builds and trains networks, with the
+losses that they are trained by.
 
 `bench.data` is not here because a data set counts by its content, `bench.formats` because a model file does.
 """
@@ -40,9 +42,11 @@ def identity(
     }
 
 
-def key_of(base: Json, steps: tuple[Compressor, ...]) -> str:
-    """The name of what these steps make of a network with this `identity`."""
-    return cache.key(base=base, steps=[repr(step) for step in steps], code=code_digests(steps))
+def key_of(base: Json, steps: tuple[Compressor, ...], context: Context) -> str:
+    """The name of what these steps make of a network with this `identity`. Builds the networks that the steps bring in."""
+    code = code_digests(steps)
+    brought = [describe_network(module) for step in steps for module in step.networks(context)]
+    return cache.key(base=base, steps=[repr(step) for step in steps], code=code, brought=brought)
 
 
 def code_digests(steps: tuple[Compressor, ...]) -> list[str]:

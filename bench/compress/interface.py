@@ -103,6 +103,14 @@ class Compressor(ABC):
         """Files that the result depends on besides the step's own, as the source of a network it builds."""
         return ()
 
+    def networks(self, context: Context) -> tuple[nn.Module, ...]:
+        """Networks that the step brings in and that a user's function makes: it may load weights from files of any name.
+
+        The result depends on these weights too. A file's network is not among them, nor one of ours.
+        """
+        del context
+        return ()
+
     def renew_notes(self, before: Network, after: Network, step: Compressor) -> Mapping[str, Json]:
         """The notes of `after`, once a later `step` of the recipe has turned `before` into it.
 

@@ -131,7 +131,8 @@ def open_network(
             f"{model.name}: a {model.file.suffix} file is compressed as it is: bring the network or .onnx"
         )
     start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
-    return Network(module=start.network, masks=start.masks), _context(start, seed, cache, progress)
+    context = replace(_context(start, seed, cache, progress), calibration=pool(start.data, seed))
+    return Network(module=start.network, masks=start.masks), context
 
 
 def example_of(model: Model, data: Dataset | None, seed: int, module: nn.Module) -> Inputs:
@@ -150,7 +151,7 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
         context.progress(f"{label}: {step!r}", position / len(steps))
         before = network
         if step.trains:
-            network = apply_or_load(step, before, context, key_of(base, steps[: position + 1]))
+            network = apply_or_load(step, before, context, key_of(base, steps[: position + 1], context))
         else:
             network = step.apply(before, context)
         for earlier in steps[:position]:
@@ -230,6 +231,7 @@ def _start_from_file(file: Path, model: Model, data: Dataset | None, seed: int, 
 
 
 def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Context:
+    """What the steps may use, but for the samples to calibrate on."""
     return Context(
         teacher=start.network,
         data=start.data and start.data.to_train_with,
@@ -237,7 +239,6 @@ def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Contex
         seed=seed,
         cache=cache,
         progress=progress,
-        calibration=pool(start.data, seed),
     )
 
 
@@ -247,14 +248,15 @@ def _from_torch(
     base = identity(model, start.network, start.data, start.example, seed, content=start.content)
     if start.masks:
         base = {**base, "masked": sorted(start.masks)}
+    context = _context(start, seed, cache, progress)
 
     def make(folder: Path) -> Mapping[str, Json]:
-        context = _context(start, seed, cache, progress)
-        network = apply_steps(Network(module=start.network, masks=start.masks), steps, context, model.name, base)
+        ready = replace(context, calibration=pool(start.data, seed))
+        network = apply_steps(Network(module=start.network, masks=start.masks), steps, ready, model.name, base)
         progress(f"{model.name}: exporting", 0.9)
         return _write_files(network, start, folder)
 
-    found = find_or_make(cache, "compressed", key_of([base, asdict(start.ends)], steps), make, progress)
+    found = find_or_make(cache, "compressed", key_of([base, asdict(start.ends)], steps, context), make, progress)
     fixed_batch = found.facts["fixed_batch"]
     said = {
         **start.notes,

@@ -13,9 +13,11 @@ from torch import Tensor, fx, nn
 from bench.config.grammar import parse_calls
 from bench.models.catalogue import MODELS
 from bench.models.factory import load_factory
-from bench.own_code import file_of
+from bench.own_code import file_of, sources_of
 from bench.types import Json
 
+OURS = frozenset(entry.factory for entry in MODELS.values())
+"""Factories of reference networks. All of `bench.models` is in the names of what they make."""
 SETTINGS = (bool, int, float, str)
 """Types of attributes that decide what a layer computes; `repr` shows those of torch's own layers only."""
 
@@ -76,10 +78,10 @@ def digests(files: Iterable[Path]) -> list[str]:
 
 
 def network_files(model: str) -> tuple[Path, ...]:
-    """The file that holds a network's factory; () for a text that names no network.
+    """The file that holds a network's factory, of a user's also those that it imports; () for a text that names no network.
 
     `model`: a reference network (`lenet5`, `resnet8(width=0.5)`) or `package.module:function`.
-    Raises `InvalidInput` for a function that cannot be imported.
+    Raises `InvalidInput` for a function that cannot be imported, and as `bench.own_code.sources_of`.
     """
     factory = model
     if ":" not in model:
@@ -89,4 +91,6 @@ def network_files(model: str) -> tuple[Path, ...]:
             return ()
         factory = entry.factory
     file = file_of(factory, load_factory(factory))
-    return (file,) if file else ()
+    if file is None:
+        return ()
+    return (file,) if factory in OURS else tuple(sources_of(factory, file))

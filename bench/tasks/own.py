@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 
 from bench.errors import InvalidInput, unknown
-from bench.own_code import file_of, is_import_path, load_object, users_code
+from bench.own_code import file_of, is_import_path, load_object, sources_of, users_code
 from bench.tasks.base import Array, Forward, Outputs, ScoreKind, Task, check_numbers
 from bench.tasks.builtin import BUILT_IN
 
@@ -67,8 +67,9 @@ class OwnTask(Task):
         return targets.astype(np.float32 if kind == "f" else np.bool_ if kind == "b" else np.int64, copy=False)
 
     def identity(self) -> list[str]:
-        """Its text and the content of the file it is written in."""
-        return [self.text, *([hashlib.sha256(self.file.read_bytes()).hexdigest()] if self.file else [])]
+        """Its text, and the content of the file it is written in and of those that it imports from its folder."""
+        sources = sources_of(self.text, self.file) if self.file else []
+        return [self.text, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in sources)]
 
     def _check_loss(self, what: str, value: object) -> Tensor:
         from torch import Tensor

@@ -84,6 +84,12 @@ class Distill(Compressor):
         """The files that hold the teacher's network."""
         return files_of(self.teacher)
 
+    def networks(self, context: Context) -> tuple[nn.Module, ...]:
+        """The teacher of a user's function."""
+        if not self.teacher or context.data is None:
+            return ()
+        return own_networks(resolve(self.teacher, context.data), context)
+
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, and for a teacher with other outputs or features that cannot be
         compared; `InvalidInput` for names that match nothing, and when the loss diverges."""
@@ -158,6 +164,10 @@ class Student(Compressor):
         """The files that hold the network."""
         return files_of(self.model)
 
+    def networks(self, context: Context) -> tuple[nn.Module, ...]:
+        """The student of a user's function."""
+        return own_networks(self._model(context), context)
+
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` if it is not the first step, or for a network with other outputs."""
         if network.module is not context.teacher:
@@ -194,6 +204,11 @@ def files_of(text: str) -> tuple[Path, ...]:
     if not file.is_file():
         raise InvalidInput(f"model file {text} does not exist")
     return (file, *(data_files(load_onnx(file), file) if file.suffix == ".onnx" else ()))
+
+
+def own_networks(model: Model, context: Context) -> tuple[nn.Module, ...]:
+    """The network of a user's function, with the weights that it loads; () for a reference network and for a file."""
+    return () if model.file is not None or is_reference(model) else (build(model, context.seed),)
 
 
 def load_file(model: Model, context: Context) -> nn.Module:

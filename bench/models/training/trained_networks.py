@@ -12,20 +12,21 @@ import torch
 from safetensors.torch import load_model, save_model
 from torch import nn
 
+import bench.tasks
 from bench.cache import find_or_make
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
 from bench.models.catalogue import Training, is_reference, training_of
 from bench.models.checkpoint import load_weights
 from bench.models.factory import build
-from bench.models.sources import class_digests, digests, network_files, package_digests
+from bench.models.sources import describe_network, digests, network_files, package_digests
 from bench.models.training.batchnorm import settle
 from bench.models.training.fit import Objective, Schedule, cross_entropy, fit
 from bench.types import Json, Model, Progress
 
 WEIGHTS = "weights.safetensors"
-CODE = Path(__file__).parent.parent
-"""`bench.models`: the code that builds and trains networks."""
+CODE = (Path(__file__).parent.parent, Path(bench.tasks.__file__).parent)
+"""`bench.models` and `bench.tasks`: the code that builds and trains networks, and the losses it trains them by."""
 
 
 def train_or_load(
@@ -109,23 +110,14 @@ def _slug(name: str) -> str:
 
 def _digest(model: Model, module: nn.Module, data: Dataset, seed: int, settings: Training) -> str:
     """Covers everything the trained weights depend on: network, first weights, code, data, seed, settings, torch."""
-    weights = hashlib.sha256()
-    for value in module.state_dict().values():
-        weights.update(value.numpy(force=True).tobytes())
     parts = {
         "model": asdict(replace(model, data=None)),
-        "module": repr(module),
-        "weights": weights.hexdigest(),
-        "code": _code(model, module),
+        "network": describe_network(module),
+        "code": [digest for folder in CODE for digest in package_digests(folder)],
+        "factory": digests(network_files(model.factory or "")),
         "data": data.training_digest,
         "seed": seed,
         "settings": asdict(settings),
         "torch": torch.__version__,
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
-
-
-def _code(model: Model, module: nn.Module) -> list[str]:
-    """Digests of `bench.models`, of the factory's file, and of the files of every layer's class."""
-    factory = digests(network_files(model.factory or ""))
-    return package_digests(CODE) + factory + class_digests(type(layer) for layer in module.modules())

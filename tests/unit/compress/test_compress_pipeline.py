@@ -19,6 +19,7 @@ from small_network import MODEL, settled, small_data
 
 import bench.compress
 import bench.models
+import bench.tasks
 from bench import plugins
 from bench.compress import cache_key
 from bench.compress.calibration import FROM_DATA, RANDOM, CalibrateOn, misfit
@@ -228,6 +229,7 @@ def test_changed_code_of_any_wing_makes_other_files(make: Make, monkeypatch: pyt
         "models/catalogue.py",
         "models/networks/resnet.py",
         "models/training/fit.py",
+        "tasks/builtin.py",
     )
     names = [cache_key.code_digests(())]
     for changed in wings:
@@ -238,8 +240,8 @@ def test_changed_code_of_any_wing_makes_other_files(make: Make, monkeypatch: pyt
     assert make("prune(amount=0.5)").files["onnx"] != found
 
 
-def test_the_code_in_a_name_is_all_of_compress_and_all_of_models():
-    packages = (bench.compress, bench.models)
+def test_the_code_in_a_name_is_all_that_compresses_builds_and_trains():
+    packages = (bench.compress, bench.models, bench.tasks)
     assert tuple(Path(package.__file__).parent for package in packages) == cache_key.CODE
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from bench.models.sources import describe_network
+from bench.models.sources import describe_network, network_files
 
 
 class Holds(nn.Module):
@@ -57,3 +57,21 @@ def test_traced_networks_of_the_same_layers_and_another_graph_are_not_the_same()
     relu, again, leaky, slope = (describe_network(fx.symbolic_trace(Acts(act))) for act in acts)
     assert relu == again
     assert len({str(one) for one in (relu, leaky, slope)}) == 3
+
+
+def test_the_files_of_a_users_function_are_those_that_it_imports_also_behind_a_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    package = tmp_path / "sourced_nets"
+    package.mkdir()
+    (package / "__init__.py").write_text("from sourced_nets.small import make\n")
+    (package / "small.py").write_text(
+        "from torch import nn\nfrom .blocks import width\n\n\ndef make():\n    return nn.Linear(8, width)\n"
+    )
+    (package / "blocks.py").write_text("from sourced_widths import width\n")
+    (tmp_path / "sourced_widths.py").write_text("width = 3\n")
+    wanted = ["__init__.py", "blocks.py", "small.py", "sourced_widths.py"]
+    for text in ("sourced_nets:make", "sourced_nets.small:make"):
+        assert sorted(file.name for file in network_files(text)) == wanted
+    assert [file.name for file in network_files("lenet5(width=0.5)")] == ["lenet.py"]
+    assert [file.name for file in network_files("bench.models.networks.lenet:lenet5")] == ["lenet.py"]
+    assert [file.suffix for file in network_files("torch.nn:Linear")] == [".py"]

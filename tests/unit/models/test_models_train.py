@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import bench.models
+import bench.tasks
 from bench.data.datasets import Dataset, load_data
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
@@ -405,19 +406,27 @@ def test_an_edited_layer_of_a_users_network_is_trained_anew(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "changed", ["training/fit.py", "training/constraints.py", "networks/layers.py", "catalogue.py", "registry.py"]
+    "changed",
+    [
+        "models/training/fit.py",
+        "models/training/constraints.py",
+        "models/networks/layers.py",
+        "models/catalogue.py",
+        "models/registry.py",
+        "tasks/builtin.py",
+    ],
 )
 def test_changed_code_that_builds_or_trains_networks_trains_them_again(tmp_path, digits, monkeypatch, changed):
-    copied = shutil.copytree(trained_networks.CODE, tmp_path / "models")
-    monkeypatch.setattr(trained_networks, "CODE", copied)
+    copies = [shutil.copytree(folder, tmp_path / folder.name) for folder in trained_networks.CODE]
+    monkeypatch.setattr(trained_networks, "CODE", tuple(copies))
     model, cache = resolve("lenet300_100(width=0.05)", digits), tmp_path / "cache"
     assert [counted(model, digits, cache)[1] for _ in range(2)] == [True, False]
-    (copied / changed).write_text((copied / changed).read_text() + "# changed\n")
+    (tmp_path / changed).write_text((tmp_path / changed).read_text() + "# changed\n")
     assert counted(model, digits, cache)[1]
 
 
-def test_the_code_of_a_trained_networks_name_is_all_of_models():
-    assert Path(bench.models.__file__).parent == trained_networks.CODE
+def test_the_code_of_a_trained_networks_name_is_all_of_models_and_all_of_tasks():
+    assert tuple(Path(package.__file__).parent for package in (bench.models, bench.tasks)) == trained_networks.CODE
 
 
 def test_convolutions_of_volumes_train():

@@ -108,6 +108,19 @@ def test_a_users_task_is_a_class_or_a_function(name):
     assert len(task.identity()) == 2
 
 
+def test_what_a_users_task_imports_from_its_folder_is_part_of_its_identity(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "losing.py").write_text("def lose(outputs, targets):\n    return (outputs - targets).abs().mean()\n")
+    (tmp_path / "judging_task.py").write_text(
+        "from losing import lose\n\n\nclass Task:\n    loss = score = staticmethod(lose)\n"
+    )
+    task = find_task("judging_task:Task")
+    before = task.identity()
+    assert task.identity() == before
+    (tmp_path / "losing.py").write_text("def lose(outputs, targets):\n    return (outputs - targets).square().mean()\n")
+    assert task.identity() != before
+
+
 def test_a_users_own_step_is_taken():
     inputs = (torch.tensor([[1.0], [2.0]]),)
     assert float(find_task("task_networks:Stepping").step(lambda x: x, inputs, inputs[0][:, 0])) == pytest.approx(
