@@ -20,13 +20,15 @@ WANTS_NUMBERS = ("argument #1 'indices'", "tensors used as indices")
 """How torch says that an index is a float."""
 OTHER_TYPE = ("must have the same dtype", "expected scalar type", "should be the same")
 """How torch says that inputs and weights are of two types."""
+FLOATS = (torch.float16, torch.float32, torch.float64)
+"""The floats that every library here reads: numpy has no others."""
 
 
 def adapt(model: Model, module: nn.Module) -> None:
     """Runs the network once on zeros; from here on it takes tensors in order and gives a tensor or a tuple of tensors.
 
     Raises `InvalidInput` for a network that takes other inputs, or whose outputs are not tensors, one row per sample;
-    and as `bench.models.plain_function.check_plain`.
+    for state that is not tensors of plain numbers; and as `bench.models.plain_function.check_plain`.
     """
     inputs = example.zeros(model)
     _check_names(model, module, len(inputs))
@@ -40,6 +42,7 @@ def adapt(model: Model, module: nn.Module) -> None:
                 f"{who} does not take inputs of {_describe(model)}: {error}{_hint(model, module, error)}"
             ) from None
         flatten_outputs(module, outputs, who)
+        _check_state(module, who)
         check_plain(module, inputs, who)
     _check_outputs(model, module, outputs)
 
@@ -123,6 +126,30 @@ def _hint_type(model: Model, module: nn.Module) -> str:
     if any(item.dtype not in {"", "float32"} for item in model.inputs):
         return "; it computes with floats: give them as float32" + (" in the data set" if model.data else "")
     return ""
+
+
+def _check_state(module: nn.Module, who: str) -> None:
+    """Weights are named in the cache by their values and written as numpy arrays."""
+    with users_code(f"state_dict() of {who} raised"):
+        state = module.state_dict()
+    for name, value in state.items():
+        if odd := _odd_kind(value):
+            raise InvalidInput(
+                f"{who}: {name!r} of its state_dict() is {odd}; wanted tensors of plain numbers: return the float network, as it "
+                "was before it was quantized, and without extra state"
+            )
+        if value.is_floating_point() and value.dtype not in FLOATS:
+            raise InvalidInput(
+                f"{who}: its {name!r} is {str(value.dtype).removeprefix('torch.')}, which numpy lacks: call .float() on the "
+                "network before the function returns it"
+            )
+
+
+def _odd_kind(value: object) -> str:
+    """What a value is instead of a tensor of plain numbers; "" where it is one."""
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return "a quantized tensor" if value.is_quantized else "" if value.layout == torch.strided else "a sparse tensor"
 
 
 def _check_outputs(model: Model, module: nn.Module, outputs: Any) -> None:

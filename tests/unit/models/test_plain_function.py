@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.errors import InvalidInput
 from bench.models.factory import build
-from bench.types import Model
+from bench.types import AskedInput, Model
 
 
 class Counts(nn.Module):
@@ -90,11 +90,29 @@ class DrawsNoise(nn.Module):
         return self.layer(x + torch.randn_like(x))
 
 
-def built(make, monkeypatch, seed=0):
+class ExtraState(nn.Linear):
+    def get_extra_state(self):
+        return {"version": 1}
+
+    def set_extra_state(self, state):
+        pass
+
+
+class SparseMask(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+        self.register_buffer("mask", torch.eye(8).to_sparse())
+
+    def forward(self, x):
+        return self.layer(x * self.mask.to_dense()[0])
+
+
+def built(make, monkeypatch, seed=0, inputs=()):
     module = ModuleType("brought")
     module.make = make
     monkeypatch.setitem(sys.modules, "brought", module)
-    return build(Model(name="m", factory="brought:make", input_shape=(8,)), seed)
+    return build(Model(name="m", factory="brought:make", input_shape=(8,), inputs=inputs), seed)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +124,8 @@ def built(make, monkeypatch, seed=0):
         (WritesInput, "changes its inputs in place"),
         (HidesLayers, r"a weight of shape \(8, 8\) that is not among its parameters.*ModuleList"),
         (lambda: nn.Linear(8, 3).half(), r"its weights are float16: call \.float\(\)"),
+        (lambda: ExtraState(8, 3), r"'_extra_state' of its state_dict\(\) is dict; wanted tensors of plain numbers"),
+        (SparseMask, r"'mask' of its state_dict\(\) is a sparse tensor"),
     ],
 )
 def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypatch):
@@ -125,6 +145,21 @@ def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypa
 )
 def test_networks_whose_calls_are_alike_are_taken(make, monkeypatch):
     built(make, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
+def test_weights_that_numpy_cannot_hold_are_refused_where_inputs_are_not_floats(kind, monkeypatch):
+    def make():
+        return nn.Sequential(nn.Embedding(10, 8), nn.Flatten(), nn.Linear(32, 3)).to(kind)
+
+    ids = (AskedInput(name="ids", sizes=(None, 4), dtype="int64"),)
+    if kind != torch.bfloat16:
+        assert built(make, monkeypatch, inputs=ids)[0].weight.dtype == kind
+        return
+    with pytest.raises(
+        InvalidInput, match=r"brought:make: its '0\.weight' is bfloat16, .*: call \.float\(\) on the network"
+    ):
+        built(make, monkeypatch, inputs=ids)
 
 
 def test_weights_that_the_first_call_draws_are_seeded(monkeypatch):
