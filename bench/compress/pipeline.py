@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from bench.cache import find_or_make, key, sha256
@@ -33,6 +32,7 @@ from bench.formats.quantized import refuse_unquantizable
 from bench.inputs.of_file import settle_onnx
 from bench.models.calls import input_names, output_names
 from bench.models.example import draw, draw_like
+from bench.models.finite import find_broken
 from bench.models.from_onnx.load import load_network
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.trained_networks import train_or_load
@@ -145,7 +145,7 @@ def example_of(model: Model, data: Dataset | None, seed: int, module: nn.Module)
 def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Context, label: str, base: Json) -> Network:
     """Applies the steps in order. What they train is cached under `base`, the `identity` of network and context.
 
-    Raises `InvalidInput` naming the step that left NaN or infinite weights.
+    Raises `InvalidInput` naming the step that made weights NaN or infinite.
     """
     for position, step in enumerate(steps):
         context.progress(f"{label}: {step!r}", position / len(steps))
@@ -156,8 +156,8 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
             network = step.apply(before, context)
         for earlier in steps[:position]:
             network = replace(network, notes=earlier.renew_notes(before, network, step))
-        if not all(bool(torch.isfinite(value).all()) for value in network.module.state_dict().values()):
-            raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}")
+        if broken := find_broken(network.module, before.module, trained=step.trains):
+            raise InvalidInput(f"{step!r} left weights that are NaN or infinite in {label}: {broken}")
     found = network.notes
     if (network.masks or network.clusters) and (left := outside_layers(network.module)):
         found = {**found, notes.OUTSIDE_LAYERS: left}

@@ -75,7 +75,8 @@ def _check_tensor(tensor: Tensor, wanted: Tensor, place: str) -> None:
             f"{place} holds {_show_type(tensor)}, the network {_show_type(wanted)}: as such it would be another number; save "
             "the network's own weights, not quantized or packed ones"
         )
-    if not torch.isfinite(tensor.to(wanted.dtype)).all():
+    values = tensor.to(wanted.dtype)
+    if bool((~torch.isfinite(values) & (values != wanted)).any()):  # a mask of -inf is the network's own
         raise InvalidInput(f"{place} holds NaN or infinite values")
 
 

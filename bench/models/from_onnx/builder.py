@@ -79,7 +79,10 @@ class Builder:
     batch_of: str = ""
 
     def value(self, name: str) -> Any:
-        """The fx value of a name; a constant becomes a number or a parameter of the network when it is first used."""
+        """The fx value of a name; a constant becomes a number or a parameter of the network when it is first used.
+
+        One with infinities, as a mask has, becomes a buffer: training cannot change it.
+        """
         if name not in self.values:
             self.values[name] = self._constant(name)
         return self.values[name]
@@ -185,7 +188,8 @@ class Builder:
             return found.item()
         own = self.free_name(f"constant_{ODD.sub('_', name).replace('.', '_').strip('_')}")
         tensor = as_tensor(found)
-        if tensor.is_floating_point() and tensor.numel() > 1:
+        trainable = tensor.is_floating_point() and tensor.numel() > 1 and bool(torch.isfinite(tensor).all())
+        if trainable:
             self.root.register_parameter(own, nn.Parameter(tensor))
         else:
             self.root.register_buffer(own, tensor)

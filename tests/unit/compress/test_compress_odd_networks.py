@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_network import context_of
+from small_network import context_of, settled
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -14,7 +14,7 @@ from bench.compress.interface import Network
 from bench.compress.pipeline import apply_steps
 from bench.compress.prune.weight_criteria import saliency
 from bench.compress.recipe import parse_recipe
-from bench.errors import Unsupported
+from bench.errors import InvalidInput, Unsupported
 
 
 class Tied(nn.Module):
@@ -70,6 +70,20 @@ class Attending(nn.Module):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
 
 
+class Masked(nn.Module):
+    """Causal attention over the rows of an image, with a mask of infinities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 4)
+        self.register_buffer("mask", torch.full((8, 8), -torch.inf).triu(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1, 2)
+        scores = self.query(x) @ self.key(x).transpose(1, 2) + self.mask
+        return self.head((scores.softmax(-1) @ x).mean(1))
+
+
 def run(text: str, module: nn.Module, folder: Path) -> Network:
     return apply_steps(Network(module=module), parse_recipe("r", text).steps, context_of(module, folder), "odd", {})
 
@@ -105,6 +119,26 @@ def test_tied_weights_are_not_replaced_since_they_would_remain(tmp_path: Path):
     found = run("lowrank(rank_ratio=0.3)", seeded(Tied), tmp_path)
     assert set(found.notes["factorized"]) == {"head"}
     assert "another layer's" in found.notes["not_factorized"]["second"]
+
+
+@pytest.mark.parametrize(
+    "step", ["prune(amount=0.5)", "finetune(epochs=1)", "lowrank(rank_ratio=0.5)", "share(bits=2)", "qat(epochs=1)"]
+)
+def test_a_mask_of_infinities_is_not_taken_for_weights_that_a_step_broke(step: str, tmp_path: Path):
+    module = seeded(Masked)
+    found = run(step, module, tmp_path)
+    assert torch.equal(found.module.mask, module.mask)
+
+
+def test_a_step_that_breaks_weights_is_named_also_beside_a_mask_of_infinities(tmp_path: Path):
+    with pytest.raises(InvalidInput, match=r"finetune\(epochs=1, learning_rate=1e\+30\)"):
+        run("prune(amount=0.5) + finetune(epochs=1, learning_rate=1e30)", seeded(Masked), tmp_path)
+
+
+def test_a_student_may_bring_a_mask_of_infinities(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("bench.models.factory.load_factory", lambda _path: Masked)
+    found = run("student(model='test_compress_odd_networks:Masked') + prune(amount=0.5)", settled(), tmp_path)
+    assert isinstance(found.module, Masked)
 
 
 def test_activation_names_a_layer_whose_input_it_cannot_see(tmp_path: Path):

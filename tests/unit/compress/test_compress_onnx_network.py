@@ -15,6 +15,7 @@ from torch import nn
 from bench.compress.pipeline import compress
 from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
+from bench.models.from_onnx.load import load_network
 from bench.types import Compressed, Model
 
 ort = pytest.importorskip("onnxruntime")
@@ -61,9 +62,11 @@ def acting_file(folder: Path, activation: str) -> Path:
         "tripled": [node("Mul", ["a", "three"], ["y"])],
         "limited": [node("Clip", ["a", "", "two"], ["y"])],
         "skipped": [node("Relu", ["a"], ["b"]), node("Add", ["b", "x"], ["y"])],
+        "masked": [node("Add", ["a", "mask"], ["b"]), node("Softmax", ["b"], ["y"], axis=1)],
     }[activation]
     rng = np.random.default_rng(0)
     arrays = {"fc.weight": rng.normal(size=(4, 4)), "fc.bias": rng.normal(size=4), "two": 2.0, "three": 3.0}
+    arrays["mask"] = [0, -np.inf, 0, 0]
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "y"))
     used = {name for one in nodes for name in one.input} | {"fc.weight", "fc.bias"}
     graph = onnx.helper.make_graph(
@@ -89,6 +92,17 @@ def test_files_of_the_same_weights_and_other_graphs_are_compressed_each_for_itse
         assert made("threshold(value=1e-12)", path, cache).files == done.files
         found.add(done.files["onnx"])
     assert len(found) == len(kinds)
+
+
+@pytest.mark.parametrize("recipe", ["prune(amount=0.5)", "share(bits=2)", "lowrank(rank_ratio=0.25)"])
+def test_a_mask_of_infinities_in_a_file_stays_and_is_never_trained(recipe, tmp_path, cache):
+    path = acting_file(tmp_path, "masked")
+    module = load_network(path, Model(name="masked", file=path)).module
+    assert {name for name, _ in module.named_parameters()} == {"fc.weight", "fc.bias"}
+    assert not torch.isfinite(module.get_buffer("constant_mask")).all()
+    outputs = run(made(recipe, path, cache).files["onnx"], np.ones((2, 4), np.float32))
+    assert (outputs[:, 1] == 0).all()
+    np.testing.assert_allclose(outputs.sum(1), 1, rtol=1e-5)
 
 
 def test_half_of_the_weights_go_and_the_names_stay(file, cache):

@@ -129,6 +129,38 @@ def test_what_does_not_fit_is_refused_and_nothing_is_changed(tmp_path, change, m
     assert same(target, untouched)
 
 
+def masked(value=-torch.inf, place=2):
+    module = nn.Linear(3, 3)
+    mask = torch.zeros(3)
+    mask[place] = value
+    module.register_buffer("mask", mask)
+    return module
+
+
+def test_infinities_that_the_networks_own_tensor_has_too_are_loaded(tmp_path):
+    source, target = masked(), masked()
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert same(source, target)
+
+
+@pytest.mark.parametrize(
+    ("given", "own"),
+    [
+        (masked(), masked(0.0)),
+        (masked(torch.inf), masked()),
+        (masked(place=1), masked()),
+        (masked(torch.nan), masked()),
+        (masked(torch.nan), masked(torch.nan)),
+    ],
+    ids=["finite", "other sign", "other place", "NaN", "NaN in both"],
+)
+def test_other_infinities_and_nan_are_refused(tmp_path, given, own):
+    torch.save(given.state_dict(), tmp_path / "w.pt")
+    with pytest.raises(InvalidInput, match="mask holds NaN or infinite values"):
+        load_weights(own, tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize("name", ["w.pt", "w.pth", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04" + b"\0" * 50, b"\xff" * 64])
 def test_a_damaged_file_is_refused(tmp_path, name, content):
