@@ -15,14 +15,23 @@ from bench.types import Model
 if TYPE_CHECKING:
     from torch import nn
 
+ONLY = "only input_shape and classes are given, by name: give every other parameter a default"
+HOW_TO_GIVE = {
+    "input_shape": "its value comes from --dataset or --input-shape: name one of them, or give input_shape a default",
+    "classes": "its value comes from a data set for classification: name one with --dataset, or give classes a default",
+}
+"""Parameter of a user's function -> what to do where it is required and not known."""
+
 
 def build(model: Model, seed: int) -> nn.Module:
     """The torch module with seeded weights, in eval mode. The caller's random state is left as it was.
 
-    A function of the user's own gets `input_shape` and `classes` if it has parameters of these names.
+    A function of the user's own gets `input_shape` and `classes` if it has parameters of these names and they are known:
+    one shape of inputs, and a data set that has classes. Else its own defaults hold.
 
-    Raises `InvalidInput`: a file model; a factory that cannot be imported or called, or that returns
-    something other than an nn.Module; outputs that do not fit the data set's classes.
+    Raises `InvalidInput`: a file model; a factory that cannot be imported or called, or whose parameter without a
+    default is not known; one that returns something other than an nn.Module; outputs that do not fit the data set's
+    classes.
     """
     import torch
 
@@ -57,10 +66,14 @@ def _accepted(model: Model, factory: Callable[..., object]) -> dict[str, object]
         signature = inspect.signature(factory)
     except ValueError as error:
         raise InvalidInput(f"{model.factory} cannot be called: {error}; name a function of your own") from None
-    offered: dict[str, object] = {"input_shape": model.input_shape, "classes": model.classes, **dict(model.arguments)}
+    ours = is_reference(model)
+    named: dict[str, object] = {"input_shape": model.input_shape, "classes": model.classes}
+    known = {key: value for key, value in named.items() if ours or value}  # else the function's own default holds
+    offered = {**known, **dict(model.arguments)}
     arguments = {key: value for key, value in offered.items() if key in signature.parameters}
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        raise InvalidInput(f"{model.factory}{signature}: {error}; only input_shape and classes are given") from None
+        hint = next((HOW_TO_GIVE[key] for key in HOW_TO_GIVE if f"'{key}'" in str(error) and key not in known), ONLY)
+        raise InvalidInput(f"{model.factory}{signature}: {error}; {hint}") from None
     return arguments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import MODELS, training_of
 from bench.models.factory import build, load_factory
 from bench.models.registry import resolve
+from bench.tasks.own import find_task
+from bench.types import AskedInput
 
 OWN = """
 import torch
@@ -25,6 +28,9 @@ from torch import nn
 CONSTANT = 3
 
 def fitted(input_shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], classes))
+
+def defaults(input_shape=(1, 8, 8), classes=7):
     return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], classes))
 
 def fixed():
@@ -176,6 +182,26 @@ def test_a_users_function_is_given_what_it_takes(own, digits):
     assert training_of(resolve(f"{own}:fitted", digits)).epochs > 0
 
 
+def test_what_is_not_known_leaves_the_default_of_a_users_function(own, digits):
+    """Without a data set, and for a task that has no classes, `classes` is 0 inside; so `input_shape` is () with --input."""
+    flat = torch.zeros(2, 1, 8, 8)
+    text = f"{own}:defaults"
+    assert build(resolve(text, None, input_shape=(1, 8, 8)), 0)(flat).shape == (2, 7)
+    other = replace(digits, classes=0, task=find_task("regression"))
+    assert build(resolve(text, other), 0)(flat).shape == (2, 7)
+    described = replace(resolve(text), inputs=(AskedInput(name="x", sizes=(None, 1, 8, 8)),))
+    assert build(described, 0)(flat).shape == (2, 7)
+    assert build(resolve(text, digits), 0)(flat).shape == (2, 10), "what a data set gives comes first"
+
+
+def test_a_required_parameter_that_is_not_known_is_named_with_the_way_to_give_it(own):
+    with pytest.raises(InvalidInput, match=r"'classes'; .*data set for classification: name one with --dataset, or"):
+        build(resolve(f"{own}:fitted", None, input_shape=(1, 8, 8)), 0)
+    described = replace(resolve(f"{own}:fitted"), inputs=(AskedInput(name="x", sizes=(None, 1, 8, 8)),))
+    with pytest.raises(InvalidInput, match=r"'input_shape'; .*--input-shape: name one of them, or give input_shape a"):
+        build(described, 0)
+
+
 @pytest.mark.parametrize(
     ("function", "message"),
     [
@@ -206,10 +232,10 @@ def test_a_module_that_is_not_there_is_named(digits):
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 21\); fix it there"),
-        ("unbuilt", r"raised TypeError: .*ownnet.py, line 27\)"),
-        ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 30\)"),
-        ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 33\)"),
+        ("misspelt", r"does not run: NameError: name 'slef' .*ownnet.py, line 24\); fix it there"),
+        ("unbuilt", r"raised TypeError: .*ownnet.py, line 30\)"),
+        ("needs_more", r"raised ModuleNotFoundError: .*no_such_library.*ownnet.py, line 33\)"),
+        ("leaves", r"raised SystemExit: 1 .*ownnet.py, line 36\)"),
     ],
 )
 def test_a_users_error_is_told_with_its_file_and_line(own, digits, function, message):
