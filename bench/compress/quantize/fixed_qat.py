@@ -11,10 +11,12 @@ from bench.compress.arguments import Count, Positive, Within
 from bench.compress.calibration import drawn
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weight_of
+from bench.compress.notes import BITS, HASHED, SHARED, WEIGHT_BITS
 from bench.compress.quantize.fixed_graph import running
 from bench.compress.quantize.fixed_grids import Grids, fold, integer_bits, used_layers, value_bits
 from bench.compress.quantize.straight_through import fit_replaced
 from bench.compress.train.finetune import training_data
+from bench.errors import Unsupported
 from bench.models.tensors import as_tensors
 
 
@@ -44,8 +46,9 @@ class FixedQat(Compressor):
     temperature: Positive = 4.0
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` without a data set, or if torch.export cannot trace the network."""
+        """Raises `Unsupported` without a data set, for shared weights, and if torch.export cannot trace the network."""
         data = training_data(self, context)
+        self._refuse_shared(network)
         module, graph = fold(self, network.module, context.example)
         values = value_bits(module, graph, as_tensors(drawn(data, self.samples, context.seed)), self.width)
         layers = used_layers(module, graph.sources).items()
@@ -57,3 +60,15 @@ class FixedQat(Compressor):
             for name, value in grids.parameters(module).items():
                 module.get_parameter(name).copy_(value)
         return replace(network, module=module, quant=grids.spec(self.samples))
+
+    def _refuse_shared(self, network: Network) -> None:
+        """Folding scales each channel by its own factor, and training would then set each cluster to one of its values."""
+        if not network.clusters:
+            return
+        steps = (("share", SHARED), ("hashed", HASHED), ("ternary or binary", WEIGHT_BITS), ("ternary or binary", BITS))
+        found = " and ".join(dict.fromkeys(step for step, note in steps if note in network.notes))
+        name = next(iter(network.clusters)).removesuffix(".weight")
+        raise Unsupported(
+            f"{self!r}: weights of layer {name!r} share values{f' by {found}' if found else ''}, which is lost where BatchNorm "
+            f"is folded into them; leave {found or 'the step that shares them'} out, or take fixed, which trains nothing"
+        )

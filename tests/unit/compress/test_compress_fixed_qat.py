@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_network import context_of, small_data, train_small
+from small_network import context_of, run, small_data, train_small
 from torch import Tensor, nn
 
 from backends.hls.evaluate import evaluate
@@ -116,6 +116,23 @@ def test_layers_that_share_weights_are_refused(tmp_path: Path) -> None:
     network[3].weight = network[1].weight
     with pytest.raises(Unsupported, match="layers share their weights"):
         FixedQat(epochs=1).apply(Network(module=network.eval()), context_of(network, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("step", "named"),
+    [
+        ("share(bits=2)", "by share,"),
+        ("hashed(ratio=0.5)", "by hashed,"),
+        ("ternary(epochs=1)", "by ternary or binary,"),
+    ],
+)
+def test_weights_that_a_step_before_it_shared_are_refused(step: str, named: str, tmp_path: Path) -> None:
+    """Folding BatchNorm scales each channel by its own factor, which a cluster across channels cannot follow."""
+    network = Convolutional().eval()
+    context = context_of(network, tmp_path)
+    shared = run(step, Network(module=network), context)
+    with pytest.raises(Unsupported, match=rf"layer 'conv' share values {named}.*leave .* out, or take fixed"):
+        FixedQat(epochs=1).apply(shared, context)
 
 
 def test_a_layer_used_twice_is_refused(tmp_path: Path) -> None:
