@@ -43,11 +43,30 @@ def weighted_layers(
     return {name: layer for name, layer in found.items() if name not in skip and (not only or name in only)}
 
 
+def distinct_layers(
+    module: nn.Module, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
+) -> dict[str, nn.Module]:
+    """As `weighted_layers`, each weight tensor once: for steps that change the weights where they are.
+
+    Raises `Unsupported` where a layer that `only` or `skip` leaves out has the weight of one that it does not, naming both:
+    it would change too.
+    """
+    found = weighted_layers(module, only=only, skip=skip)
+    owner: dict[object, str] = {weight_of(layer): name for name, layer in found.items()}
+    for name, layer in weighted_layers(module).items():
+        if name not in found and layer.weight in owner:
+            raise Unsupported(
+                f"layers {owner[layer.weight]!r} and {name!r} have one weight tensor, so {name!r}, which "
+                f"{'skip' if name in skip else 'only'} leaves out, would change too: name both or neither of them"
+            )
+    return distinct(found)
+
+
 def some_layers(
     step: object, module: nn.Module, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()
 ) -> dict[str, nn.Module]:
-    """As `weighted_layers`. Raises `Unsupported` naming the step where there are none."""
-    found = weighted_layers(module, only=only, skip=skip)
+    """As `distinct_layers`. Raises `Unsupported` naming the step where there are none."""
+    found = distinct_layers(module, only=only, skip=skip)
     if not found:
         raise Unsupported(f"{step!r}: the network has no convolution and no linear layer here that holds its weight")
     return found

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import KINDS, Granularity, companions, distinct, weight_of, weighted_layers
+from bench.compress.layers import KINDS, Granularity, companions, distinct_layers, weight_of, weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
 from bench.compress.prune.channel_groups import Tied
 from bench.compress.prune.remove_channels import Cut, remove, tied
@@ -75,7 +75,7 @@ class Iterative(WeightPruner):
         return note_sparsity(network) if self.granularity == "weight" else network
 
     def _prune(self, network: Network, context: Context, share: float) -> Network:
-        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        layers = distinct_layers(network.module, only=self.only, skip=self.skip)
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, share), self.scope)
 
@@ -130,12 +130,16 @@ def check_criterion(step: Compressor, criterion: str, granularity: str) -> None:
 def layers_of(
     step: Compressor, module: nn.Module, granularity: Granularity, *, only: tuple[str, ...], skip: tuple[str, ...]
 ) -> dict[str, nn.Module]:
-    """The layers whose weights, channels or neurons may go. Raises `Unsupported` where there are none."""
-    named = weighted_layers(module, only=only, skip=skip)
+    """The layers whose weights, channels or neurons may go; of single weights, each tensor once.
+
+    Raises `Unsupported` where there are none, and for single weights as `distinct_layers`.
+    """
+    find = distinct_layers if granularity == "weight" else weighted_layers
+    named = find(module, only=only, skip=skip)
     found = {name: layer for name, layer in named.items() if isinstance(layer, KINDS[granularity])}
     if not found:
         raise Unsupported(f"{step!r}: the network has no layer here whose {granularity}s could be pruned")
-    return distinct(found) if granularity == "weight" else found
+    return found
 
 
 def masked_share(network: Network, layers: Iterable[str]) -> float:

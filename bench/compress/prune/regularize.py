@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import NORMS, distinct, some_layers, weight_of
+from bench.compress.layers import NORMS, some_layers, weight_of
 from bench.compress.notes import NORM, merged
 from bench.compress.train.finetune import retrain, training_data
 from bench.errors import Unsupported
@@ -53,7 +53,7 @@ class Regularize(Compressor):
 
     def _drawn(self, module: nn.Module) -> Sequence[Tensor]:
         if self.kind == "l1":
-            return [weight_of(layer) for layer in distinct(some_layers(self, module)).values()]
+            return [weight_of(layer) for layer in some_layers(self, module).values()]
         found = [weight_of(layer) for layer in module.modules() if isinstance(layer, NORMS) and layer.affine]
         if not found:
             raise Unsupported(f"{self!r}: the network has no BatchNorm with a scale; kind='l1' pulls on the weights")

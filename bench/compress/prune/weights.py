@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.compress import notes
 from bench.compress.arguments import Count, Fraction, Positive
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct, some_layers, weight_of, weighted_layers
+from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct_layers, some_layers, weight_of
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json
@@ -51,8 +51,9 @@ class Prune(WeightPruner):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Hits `amount` within one weight per ranking. Raises `Unsupported` if a layer would lose all its weights."""
-        layers = distinct(some_layers(self, network.module, only=self.only, skip=self.skip))
+        """Hits `amount` within one weight per ranking. Raises `Unsupported` if a layer would lose all its weights, and as
+        `distinct_layers`, as every step here does."""
+        layers = some_layers(self, network.module, only=self.only, skip=self.skip)
         scores = saliency(network.module, layers, self.criterion, context)
         return prune_to(network, scores, dict.fromkeys(layers, self.amount), self.scope)
 
@@ -98,7 +99,7 @@ class NM(WeightPruner):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` when `m` divides the inputs of no layer."""
-        layers = distinct(weighted_layers(network.module, only=self.only, skip=self.skip))
+        layers = distinct_layers(network.module, only=self.only, skip=self.skip)
         fitting = {name: layer for name, layer in layers.items() if _inputs(layer) % self.m == 0}
         if not fitting:
             raise Unsupported(f"{self!r}: no layer has a number of input channels that {self.m} divides")
@@ -157,7 +158,7 @@ def note_sparsity(network: Network) -> Network:
 
 def sparsity(module: nn.Module) -> float:
     """The share of all weights, without biases, that is zero, 0 to 1."""
-    weights = [weight_of(layer) for layer in distinct(weighted_layers(module)).values()]
+    weights = [weight_of(layer) for layer in distinct_layers(module).values()]
     zeros = sum(int((weight == 0).sum()) for weight in weights)
     return round(zeros / sum(weight.numel() for weight in weights), 6)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.compress.arguments import Count, Fraction, Positive, Within
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import TRANSPOSED, distinct, weighted_layers
+from bench.compress.layers import TRANSPOSED, distinct_layers, weighted_layers
 from bench.compress.notes import BITS, PACKED_BYTES, WEIGHT_BITS
 from bench.compress.quantize.straight_through import fit_replaced, straight_through
 from bench.compress.replace_layers import sites
@@ -161,7 +161,7 @@ def _chosen(
     step: Compressor, network: Network, context: Context, *, float_ends: bool, skip: tuple[str, ...]
 ) -> dict[str, nn.Module]:
     """The layers to round. `float_ends` leaves out those that run first and last, in whatever order they are defined."""
-    layers = distinct(weighted_layers(network.module, skip=skip))
+    layers = distinct_layers(network.module, skip=skip)
     ran = list(sites(network.module, weighted_layers(network.module), context.example)) if float_ends else []
     chosen = {name: layer for name, layer in layers.items() if name not in (*ran[:1], *ran[-1:])}
     if not chosen:

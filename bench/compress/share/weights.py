@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bench.compress.arguments import Fraction, Within
 from bench.compress.coding.hashing import buckets
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import distinct, weight_of, weighted_layers
+from bench.compress.layers import distinct_layers, weight_of
 from bench.compress.notes import HASHED, SHARED, merged
 from bench.compress.share.kmeans import Init, kmeans
 from bench.errors import InvalidInput, Unsupported
@@ -107,7 +107,7 @@ class Hashed(Compressor):
 
 
 def _layers(step: Compressor, network: Network, only: tuple[str, ...], skip: tuple[str, ...]) -> dict[str, nn.Module]:
-    layers = distinct(weighted_layers(network.module, only=only, skip=skip))
+    layers = distinct_layers(network.module, only=only, skip=skip)
     if not layers:
         raise Unsupported(f"{step!r}: the network has no layer with weights here")
     return layers

@@ -103,6 +103,38 @@ def test_tied_weights_are_counted_and_pruned_once(step: str, criterion: str, tmp
     assert found.module.first.weight is found.module.second.weight
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        "prune(amount=0.5",
+        "threshold(value=0.01",
+        "nm(n=2, m=4",
+        "iterative(to=0.5, steps=1",
+        "sensitivity(max_drop_pp=50.0",
+        "share(bits=2",
+        "hashed(ratio=0.5",
+        "ternary(epochs=1",
+        "binary(epochs=1",
+    ],
+)
+def test_a_layer_left_out_is_not_changed_by_one_that_has_its_weight(step: str, tmp_path: Path):
+    for left, changed in (("first", "second"), ("second", "first")):
+        with pytest.raises(Unsupported, match=rf"{changed!r} and {left!r} have one weight tensor.*skip leaves out"):
+            run(f"{step}, skip=({left!r},))", seeded(Tied), tmp_path)
+        if step.startswith(("ternary", "binary")):  # they take no `only`
+            continue
+        with pytest.raises(Unsupported, match=rf"{changed!r} and {left!r} have one weight tensor.*only leaves out"):
+            run(f"{step}, only=({changed!r},))", seeded(Tied), tmp_path)
+
+
+def test_layers_of_one_weight_are_left_out_or_changed_together(tmp_path: Path):
+    before = seeded(Tied).first.weight
+    without = run("prune(amount=0.5, skip=('first', 'second'))", seeded(Tied), tmp_path)
+    assert torch.equal(without.module.first.weight, before)
+    only = run("prune(amount=0.5, only=('first', 'second'))", seeded(Tied), tmp_path)
+    assert list(only.masks) == ["first.weight"]
+
+
 def test_tied_weights_are_hashed_by_one_hash_and_stay_so(tmp_path: Path):
     found = run("hashed(ratio=0.1) + finetune(epochs=1)", seeded(Tied), tmp_path)
     assert len(found.module.first.weight.unique()) <= 410
