@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Literal
 
@@ -80,18 +81,17 @@ def _per_input(layer: nn.Module, values: Tensor) -> Tensor:
     return per_group.reshape(weight.shape[0], weight.shape[1], *tail)
 
 
-def _by_gradient(
-    module: nn.Module, layers: Mapping[str, nn.Module], criterion: str, context: Context
-) -> dict[str, Tensor]:
+def _by_gradient(module: nn.Module, layers: Iterable[str], criterion: str, context: Context) -> dict[str, Tensor]:
     inputs, targets = samples(context, criterion)
     assert context.data is not None
     task = context.data.task
-    weights = {name: weight_of(layer) for name, layer in layers.items()}
+    free = copy.deepcopy(module)  # a user's network may come with frozen layers
+    weights = {name: weight_of(free.get_submodule(name)).requires_grad_() for name in layers}
     size = 1 if criterion == "hessian" else BATCH
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     batches = zip(*(one.split(size) for one in inputs), strict=True)
     for x, y in zip(batches, targets.split(size), strict=True):
-        loss = len(y) * task.loss(module(*x), y)
+        loss = len(y) * task.loss(free(*x), y)
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:

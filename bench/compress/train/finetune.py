@@ -57,7 +57,7 @@ def retrain(
 ) -> None:
     """Trains `module` in place as the step's arguments say, for the data's task or another `objective`. Masks and shared weights of `network` hold.
 
-    Raises `InvalidInput` naming the step when the loss diverges.
+    Raises `Unsupported` for a network whose parameters are all frozen, `InvalidInput` when the loss diverges; both name the step.
     """
     fit(
         module,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.datasets import Dataset
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unsupported
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.constraints import FREE, Constraints, Enforced, enforce, restore, tie_gradients
 from bench.tasks.base import Task
@@ -96,8 +96,9 @@ def fit(
     names the training in progress reports and errors. A small network trains on one thread, so the same
     seed gives the same bytes on any number of cores. The caller's random state stays as it was.
 
-    Raises `InvalidInput` when the loss becomes NaN or infinite.
+    Raises `Unsupported` for a network whose parameters are all frozen, `InvalidInput` when the loss becomes NaN or infinite.
     """
+    _refuse_frozen(module, label)
     steps = max(1, len(data.train) // schedule.batch)
     kept = enforce(constraints)
     step = _stepper(module, schedule, objective or objective_of(data.task), kept, steps, after_step)
@@ -150,6 +151,14 @@ def _mean_loss(values: list[Tensor], label: str, epoch: int) -> float:
     if not math.isfinite(mean):
         raise InvalidInput(f"{label}: the loss is {mean} in epoch {epoch + 1}; lower the learning rate")
     return mean
+
+
+def _refuse_frozen(module: nn.Module, label: str) -> None:
+    if not _trainable(module):
+        raise Unsupported(
+            f"{label}: no parameter of the network can be trained: there is none, or requires_grad is False for all of "
+            "them; call .requires_grad_() on the network before the function returns it"
+        )
 
 
 def _trainable(module: nn.Module) -> list[Tensor]:

@@ -137,6 +137,18 @@ def test_hessian_is_half_the_squared_weight_times_the_mean_squared_gradient_of_s
     torch.testing.assert_close(score, (fisher * linear[1].weight.square() / 2).detach(), rtol=1e-3, atol=1e-8)
 
 
+@pytest.mark.parametrize("criterion", ["taylor", "hessian"])
+def test_frozen_layers_are_ranked_by_their_gradient_as_others_and_stay_frozen(criterion, network, context):
+    layers = weighted_layers(network.module)
+    wanted = saliency(network.module, layers, criterion, context)
+    network.module.conv.requires_grad_(requires_grad=False)
+    for name, score in saliency(network.module, layers, criterion, context).items():
+        torch.testing.assert_close(score, wanted[name])
+    network.module.requires_grad_(requires_grad=False)
+    pruned = run(f"prune(amount=0.5, criterion='{criterion}')", network, context)
+    assert not any(one.requires_grad for one in (*network.module.parameters(), *pruned.module.parameters()))
+
+
 def test_activation_is_the_weight_times_the_root_mean_square_of_its_input(network, context):
     data = context.data
     assert data is not None

@@ -228,6 +228,16 @@ def test_frozen_parameters_stay():
     assert torch.equal(module[0].weight, before)
 
 
+def test_a_network_that_is_all_frozen_is_refused_with_the_remedy():
+    frozen = net().requires_grad_(requires_grad=False)
+    projection = Objective(loss=cross_entropy(), parameters=[torch.zeros(1, requires_grad=True)])
+    for module, objective in ((frozen, None), (frozen, projection), (nn.Flatten(), None)):
+        with pytest.raises(
+            Unsupported, match=r"training: no parameter .* requires_grad is False .*\.requires_grad_\(\)"
+        ):
+            fit(module, blobs(), SCHEDULE, **QUIET, objective=objective)
+
+
 def test_a_loss_that_explodes_is_said():
     with pytest.raises(InvalidInput, match="lower the learning rate"):
         fit(net(), blobs(), replace(SCHEDULE, learning_rate=1e30, optimizer="sgd"), **QUIET)
