@@ -34,8 +34,8 @@ class ScoreKind:
 class Task(ABC):
     """What a network is trained for and judged by.
 
-    `text`: how the user names it. `kind`: what its score is. `over_classes`: outputs are scores of classes along axis
-    1, so that distillation can compare softmaxes. `labels`: targets are one class label for each sample.
+    `text`: how the user names it. `kind`: what its score is. `over_classes`: outputs are scores of classes, so that
+    distillation can compare softmaxes of what `class_scores` gives. `labels`: targets are one class label for each sample.
     """
 
     text: str
@@ -50,6 +50,11 @@ class Task(ABC):
     @abstractmethod
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """How good the answers to these samples are. `outputs` may be what `reduce` gave."""
+
+    def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """The scores of classes (N, classes, *places) in the outputs of a task over classes; one column is one logit."""
+        del targets
+        return one_output(outputs, self.text)
 
     def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """What `score` needs of the outputs, a row for each sample; found once where many scores are taken."""

@@ -35,7 +35,7 @@ class Classification(Task):
         """Cross-entropy."""
         from torch.nn import functional as F
 
-        return F.cross_entropy(one_output(outputs, self.text), targets)
+        return F.cross_entropy(self.class_scores(outputs, targets), targets)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """The share of samples whose largest score is at the label."""
@@ -175,14 +175,21 @@ class Segmentation(Task):
         """Cross-entropy, the mean over all places that count."""
         from torch.nn import functional as F
 
-        return F.cross_entropy(self._scores(outputs, targets), targets, ignore_index=IGNORED)
+        return F.cross_entropy(_of_two(self.class_scores(outputs, targets)), targets, ignore_index=IGNORED)
+
+    def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """Outputs (N, *places, classes) with their classes on axis 1, others as they are."""
+        values = one_output(outputs, self.text)
+        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
+            raise InvalidInput(f"task segmentation: {why}")
+        return values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
 
     def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """The class at each place."""
         values = one_output(outputs, self.text)
         if values.shape == targets.shape and not values.is_floating_point():
             return values
-        return self._scores(outputs, targets).argmax(dim=1)
+        return _of_two(self.class_scores(outputs, targets)).argmax(dim=1)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """0 to 1, from the classes at all places together."""
@@ -214,18 +221,12 @@ class Segmentation(Task):
             return ""
         return f"an output of {outputs} a sample does not score the places of masks of {targets}"
 
-    def _scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """(N, classes, *places)."""
-        import torch
 
-        values = one_output(outputs, self.text)
-        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
-            raise InvalidInput(f"task segmentation: {why}")
-        if values.shape[2:] != targets.shape[1:]:
-            values = values.movedim(-1, 1)
-        if values.shape[1] == 1:  # the cross-entropy of (0, x) is the binary one of the logit x
-            values = torch.cat([torch.zeros_like(values), values], dim=1)
-        return values
+def _of_two(scores: Tensor) -> Tensor:
+    """One column becomes two: the cross-entropy of (0, x) is the binary one of the logit x."""
+    import torch
+
+    return torch.cat([torch.zeros_like(scores), scores], dim=1) if scores.shape[1] == 1 else scores
 
 
 CLASSIFICATION = Classification()

@@ -232,8 +232,8 @@ def distillation_loss(
     """The loss alpha hard + (1 - alpha) soft of one batch. `teacher`: its outputs for the batch.
 
     hard is the task's own step. soft is T^2 KL(p || q), with p = softmax(teacher / T) and q = softmax(outputs / T), the
-    mean over samples and places, where outputs are scores of classes along axis 1; T^2 keeps the gradient's size as T
-    grows (Hinton et al. 2015, section 2). Else it is the mean squared difference of all outputs.
+    mean over samples and places, where outputs are scores of two classes or more (`Task.class_scores`); T^2 keeps the gradient's
+    size as T grows (Hinton et al. 2015, section 2). Else it is the mean squared difference of all outputs.
     """
     given: list[Outputs] = []
 
@@ -244,15 +244,15 @@ def distillation_loss(
     hard = task.step(watched, x, targets)
     own_step = isinstance(task, OwnTask) and task.own_step is not None  # it may have changed the inputs
     outputs = forward(*x) if own_step else given[0]
-    return alpha * hard + (1 - alpha) * _soft(task, outputs, teacher, temperature)
+    return alpha * hard + (1 - alpha) * _soft(task, outputs, teacher, targets, temperature)
 
 
-def _soft(task: Task, outputs: Outputs, teacher: Outputs, temperature: float) -> Tensor:
-    pairs = list(zip(_several(outputs), _several(teacher), strict=True))
-    if not task.over_classes or any(mine.shape[1] == 1 for mine, _ in pairs):
+def _soft(task: Task, outputs: Outputs, teacher: Outputs, targets: Tensor, temperature: float) -> Tensor:
+    scores = [task.class_scores(values, targets) for values in (outputs, teacher)] if task.over_classes else []
+    if not scores or scores[0].shape[1] == 1:
+        pairs = zip(_several(outputs), _several(teacher), strict=True)
         return torch.stack([F.mse_loss(mine, wanted) for mine, wanted in pairs]).sum()
-    ((mine, wanted),) = pairs
-    rows = [F.log_softmax(values.movedim(1, -1).flatten(0, -2) / temperature, dim=1) for values in (mine, wanted)]
+    rows = [F.log_softmax(values.movedim(1, -1).flatten(0, -2) / temperature, dim=1) for values in scores]
     return temperature**2 * F.kl_div(rows[0], rows[1], reduction="batchmean", log_target=True)
 
 

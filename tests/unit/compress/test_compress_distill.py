@@ -59,6 +59,16 @@ def test_the_soft_loss_of_a_mask_is_a_mean_over_places():
     torch.testing.assert_close(found, loss_of(*rows, masks.reshape(-1), alpha=0.5, temperature=2.0))
 
 
+def test_the_soft_loss_of_a_mask_is_the_same_where_the_classes_are_last():
+    torch.manual_seed(0)
+    mine, teacher, masks = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.zeros(2, 4, 5, dtype=torch.long)
+    how = {"alpha": 0.3, "temperature": 2.0, "task": BUILT_IN["segmentation"]}
+    for several in (slice(None), slice(0, 1)):  # one channel is one logit
+        first = (values[:, several] for values in (mine, teacher))
+        last = (values[:, several].movedim(1, -1) for values in (mine, teacher))
+        torch.testing.assert_close(loss_of(*last, masks, **how), loss_of(*first, masks, **how))
+
+
 def test_the_loss_is_the_formula_written_out_number_by_number():
     mine, teachers, labels, alpha, t = [[1.0, -2.0, 0.5]], [[0.3, 0.1, -4.0]], [2], 0.3, 4.0
     p = np.exp(np.array(teachers[0]) / t) / sum(np.exp(np.array(teachers[0]) / t))
