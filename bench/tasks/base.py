@@ -22,6 +22,10 @@ Forward: TypeAlias = "Callable[..., Outputs]"
 """(a tensor for each input) -> outputs: a network, or one with some of its weights replaced."""
 
 
+ROUNDED = 1e-4
+"""How far from 1 probabilities may sum: a softmax of 1,000 classes in float32 stays within 1e-6."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreKind:
     """What a score is. `unit`: "fraction" for 0 to 1, else that of the targets or ""."""
@@ -52,9 +56,12 @@ class Task(ABC):
         """How good the answers to these samples are. `outputs` may be what `reduce` gave."""
 
     def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """The scores of classes (N, classes, *places) in the outputs of a task over classes; one column is one logit."""
+        """The scores of classes (N, classes, *places) in the outputs of a task over classes; one column is one logit.
+
+        Outputs that are probabilities, as those of a softmax, give their logarithms, whose softmax they are.
+        """
         del targets
-        return one_output(outputs, self.text)
+        return without_softmax(one_output(outputs, self.text))
 
     def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """What `score` needs of the outputs, a row for each sample; found once where many scores are taken."""
@@ -101,6 +108,16 @@ def one_output(outputs: Outputs, task: str) -> Tensor:
         f"task {task} judges one output, and the network gives {len(outputs)}: write a task of your own "
         "(--task package.module:Task), whose loss and score get all of them"
     )
+
+
+def without_softmax(values: Tensor) -> Tensor:
+    """Scores of classes along axis 1: the logarithms of `values` where all are 0 or more and every sum of classes is 1."""
+    import torch
+
+    with torch.no_grad():
+        columns = values.is_floating_point() and values.dim() > 1 and values.shape[1] > 1
+        ends_in_softmax = columns and bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < ROUNDED).all())
+    return values.clamp(min=torch.finfo(values.dtype).tiny).log() if ends_in_softmax else values
 
 
 def check_numbers(targets: Array, place: str) -> None:

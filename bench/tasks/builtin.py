@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from bench.errors import InvalidInput
-from bench.tasks.base import Array, Outputs, ScoreKind, Task, check_numbers, one_output
+from bench.tasks.base import Array, Outputs, ScoreKind, Task, check_numbers, one_output, without_softmax
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,10 @@ MIOU = ScoreKind(name="mIoU", unit="fraction")
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification(Task):
-    """One class for each sample: outputs (N, classes) are scores, targets (N,) labels. Scored by top-1 accuracy."""
+    """One class for each sample: outputs (N, classes) are scores or probabilities, targets (N,) labels.
+
+    Scored by top-1 accuracy.
+    """
 
     text: str = "classification"
     kind: ScoreKind = ACCURACY
@@ -178,18 +181,15 @@ class Segmentation(Task):
         return F.cross_entropy(_of_two(self.class_scores(outputs, targets)), targets, ignore_index=IGNORED)
 
     def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """Outputs (N, *places, classes) with their classes on axis 1, others as they are."""
-        values = one_output(outputs, self.text)
-        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
-            raise InvalidInput(f"task segmentation: {why}")
-        return values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
+        """As of `Task`; outputs (N, *places, classes) come with their classes on axis 1."""
+        return without_softmax(self._turned(outputs, targets))
 
     def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """The class at each place."""
         values = one_output(outputs, self.text)
         if values.shape == targets.shape and not values.is_floating_point():
             return values
-        return _of_two(self.class_scores(outputs, targets)).argmax(dim=1)
+        return _of_two(self._turned(outputs, targets)).argmax(dim=1)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """0 to 1, from the classes at all places together."""
@@ -220,6 +220,13 @@ class Segmentation(Task):
         if targets in (outputs[1:], outputs[:-1], outputs):
             return ""
         return f"an output of {outputs} a sample does not score the places of masks of {targets}"
+
+    def _turned(self, outputs: Outputs, targets: Tensor) -> Tensor:
+        """(N, classes, *places)."""
+        values = one_output(outputs, self.text)
+        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
+            raise InvalidInput(f"task segmentation: {why}")
+        return values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
 
 
 def _of_two(scores: Tensor) -> Tensor:

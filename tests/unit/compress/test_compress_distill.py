@@ -69,6 +69,15 @@ def test_the_soft_loss_of_a_mask_is_the_same_where_the_classes_are_last():
         torch.testing.assert_close(loss_of(*last, masks, **how), loss_of(*first, masks, **how))
 
 
+@pytest.mark.parametrize("ends", [(True, True), (True, False), (False, True)])
+def test_probabilities_are_compared_as_the_scores_before_their_softmax(ends):
+    torch.manual_seed(0)
+    both, labels = [3 * torch.randn(6, 5) for _ in range(2)], torch.arange(6) % 5
+    found = [scores.softmax(1) if end else scores for scores, end in zip(both, ends, strict=True)]
+    how = {"alpha": 0.3, "temperature": 4.0}
+    torch.testing.assert_close(loss_of(*found, labels, **how), loss_of(*both, labels, **how))
+
+
 def test_the_loss_is_the_formula_written_out_number_by_number():
     mine, teachers, labels, alpha, t = [[1.0, -2.0, 0.5]], [[0.3, 0.1, -4.0]], [2], 0.3, 4.0
     p = np.exp(np.array(teachers[0]) / t) / sum(np.exp(np.array(teachers[0]) / t))

@@ -228,6 +228,13 @@ def test_frozen_parameters_stay():
     assert torch.equal(module[0].weight, before)
 
 
+def test_a_network_that_ends_in_a_softmax_learns_as_it_does_without():
+    plain, ended = net(), nn.Sequential(net(), nn.Softmax(dim=1))
+    losses = [fit(module, blobs(), SCHEDULE, **QUIET) for module in (plain, ended)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    torch.testing.assert_close(flat(ended), flat(plain), rtol=1e-2, atol=1e-3)
+
+
 def test_a_network_that_is_all_frozen_is_refused_with_the_remedy():
     frozen = net().requires_grad_(requires_grad=False)
     projection = Objective(loss=cross_entropy(), parameters=[torch.zeros(1, requires_grad=True)])

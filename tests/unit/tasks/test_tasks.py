@@ -60,6 +60,31 @@ def test_one_channel_is_the_logit_of_class_one():
 
 
 @pytest.mark.parametrize(
+    ("task", "shape", "axis"),
+    [(CLASSIFY, (6, 5), 1), (SEGMENT, (6, 5, 3, 4), 1), (SEGMENT, (6, 3, 4, 5), -1)],
+)
+def test_the_loss_of_probabilities_and_its_gradient_are_those_of_the_scores_before_the_softmax(task, shape, axis):
+    torch.manual_seed(0)
+    scores = (3 * torch.randn(shape)).requires_grad_()
+    places = [size for place, size in enumerate(shape) if place != axis % len(shape)]
+    targets = torch.randint(0, 5, places)
+    plain, ended = task.loss(scores, targets), task.loss(scores.softmax(axis), targets)
+    torch.testing.assert_close(ended, plain)
+    torch.testing.assert_close(torch.autograd.grad(ended, scores)[0], torch.autograd.grad(plain, scores)[0])
+
+
+def test_scores_that_are_no_probabilities_stay_and_one_that_vanished_gives_no_infinite_loss():
+    labels = torch.tensor([0, 1])
+    for scores in (torch.tensor([[0.5, 0.5], [0.6, 0.5]]), torch.tensor([[1.5, -0.5], [0.5, 0.5]])):
+        assert torch.equal(CLASSIFY.loss(scores, labels), F.cross_entropy(scores, labels))
+    vanished = torch.tensor([[0.0, 1.0], [0.0, 1.0]], requires_grad=True)
+    loss = CLASSIFY.loss(vanished, labels)
+    (gradient,) = torch.autograd.grad(loss, vanished)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(
     ("task", "targets", "message"),
     [
         (MULTILABEL, np.zeros(3), r"shape \(3,\); wanted \(N, labels\)"),
