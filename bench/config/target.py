@@ -82,7 +82,7 @@ class Target:
     it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
     `cool_down_s`: before each launch and comparison, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
     and until it is at most that hot. `settings`: what is set on the device while a process measures, and restored.
-    `accuracy_samples`: how many test samples run there; 0: all.
+    `accuracy_samples`: how many test samples run there, drawn with the suite's seed; 0: all.
 
     Only of a board (reach "ssh"): `host`: user@host, or a host of the user's ssh configuration; `python`: its Python,
     `folder`: where it keeps what is sent, `root`: of its /proc and /sys, `ssh_config`: a file instead of the user's.

@@ -14,15 +14,12 @@ from bench.device.stored import Spool, Stored, new_npz, open_stored, rows_at_onc
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judges:
-    """Which samples judge: the first `rows` of `test`, the corruptions of these with this `seed` if `shifts`, and the
-    first `other_rows` of `other`."""
+    """Which samples judge: those of `test`, their corruptions with this `seed` if `shifts`, and those of `other`."""
 
     test: Part
-    rows: int
     shifts: bool = False
     seed: int = 0
     other: Part | None = None
-    other_rows: int = 0
 
 
 def store_judges(judges: Judges, file: Path) -> tuple[Stored, ...]:
@@ -39,25 +36,25 @@ def store_judges(judges: Judges, file: Path) -> tuple[Stored, ...]:
 
 
 def _write(judges: Judges, file: Path) -> None:
-    clean = _read(judges.test, judges.rows)
-    further = _read(judges.other, judges.other_rows) if judges.other else []
+    clean = _read(judges.test)
+    further = _read(judges.other) if judges.other else []
     starts = SHIFTS.values() if judges.shifts else ()
     whole = survey(clean[0]) if judges.shifts else None
     with new_npz(file) as writer:
         for place, spool in enumerate(clean):
             corrupted = [map(start(whole, judges.seed), spool) for start in starts if whole]
             pieces: Iterable[Array] = chain(spool, *corrupted, *further[place : place + 1])
-            count = judges.rows * (1 + len(corrupted)) + judges.other_rows
+            count = len(judges.test) * (1 + len(corrupted)) + (len(judges.other) if judges.other else 0)
             assert spool.dtype is not None
             writer.add(str(place), (count, *spool.shapes[0][1:]), spool.dtype, pieces)
 
 
-def _read(part: Part, rows: int) -> list[Spool]:
-    """The first samples: a spool for each input, in pieces."""
+def _read(part: Part) -> list[Spool]:
+    """A spool for each input, in pieces."""
     sample = part.inputs(slice(0, 1))
     spools = [Spool() for _ in sample]
     step = rows_at_once(sum(one.nbytes for one in sample))
-    for start in range(0, rows, step):
-        for spool, array in zip(spools, part.inputs(slice(start, min(start + step, rows))), strict=True):
+    for chunk in part.chunks(step):
+        for spool, array in zip(spools, part.inputs(chunk), strict=True):
             spool.add(array)
     return spools

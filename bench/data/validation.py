@@ -1,4 +1,4 @@
-"""A data set whose test set is its samples to choose with, or a part of its training set: choices never see the real one."""
+"""Some samples of a part, and a data set whose test set is those to choose with: choices never see the real one."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ class Some(Part):
     def targets(self, chosen: Choice) -> Array:
         """As the whole part gives them."""
         return self.whole.targets(self.numbers[chosen])
+
+
+def draw_some(part: Part, count: int, seed: int) -> Part:
+    """`count` samples of a part, a seeded choice in the part's order; the part itself where it has no more, or for 0.
+
+    The first ones would be of one class where samples are sorted by class, as those of image folders are.
+    """
+    if not count or count >= len(part):
+        return part
+    order = np.random.default_rng(seed).permutation(len(part))
+    return Some(whole=part, numbers=np.sort(order[:count]))
 
 
 def hold_out(data: Dataset, seed: int) -> Dataset:

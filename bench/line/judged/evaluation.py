@@ -14,6 +14,7 @@ from bench.compress.pipeline import reference
 from bench.data.datasets import Dataset
 from bench.data.judging import Judges, store_judges
 from bench.data.shift import SHIFTS
+from bench.data.validation import draw_some
 from bench.device.outputs import Output
 from bench.device.stored import Samples, first_rows
 from bench.inputs.draw import SAMPLES, describe_drawn, draw_inputs, warn_of_unbounded
@@ -79,7 +80,8 @@ def make_evaluation(
     folder: Path,
     unfit: str = "",
 ) -> Evaluation:
-    """Clean test data, with `shifts` its corruptions, and another data set's test data (`limit` of each; 0: all).
+    """Clean test data, with `shifts` its corruptions, and another data set's test data: `limit` of each, drawn with the
+    seed (0: all).
 
     The inputs are written into `folder`, once for all cells of one data set. Corruptions are made of images that are
     classified: they would move the targets of other tasks. Nothing of it if the data is `unfit`: that is the reason,
@@ -87,20 +89,13 @@ def make_evaluation(
     """
     if data is None or unfit:
         return Evaluation(inputs=(), targets=None, parts=(), unfit=unfit)
-    size = len(data.test) if not limit else min(limit, len(data.test))
-    rows = min(size, len(other.test)) if other else 0
+    test = draw_some(data.test, limit, seed)
+    further = draw_some(other.test, len(test), seed) if other else None
     corrupted = shifts and data.task.labels and len(data.sample) == 1 and is_image(data.sample[0])
-    judges = Judges(
-        test=data.test,
-        rows=size,
-        shifts=corrupted,
-        seed=seed,
-        other=other.test if other else None,
-        other_rows=rows,
-    )
-    targets = data.test.targets(slice(size))
+    judges = Judges(test=test, shifts=corrupted, seed=seed, other=further)
+    targets, size, rows = test.targets(slice(None)), len(test), len(further) if further else 0
     parts = [("clean", size), *((name, size) for name in SHIFTS if corrupted)]
-    others = [other.test.targets(slice(rows))] if other else []
+    others = [further.targets(slice(None))] if further else []
     named = key(
         data=data.name, other=other.name if other else "", parts=parts, rows=rows, seed=seed, shape=data.input_shape
     )
@@ -108,7 +103,7 @@ def make_evaluation(
         inputs=store_judges(judges, folder / f"evaluate-{named[:12]}.npz"),
         targets=np.concatenate([*[targets] * len(parts), *others]),
         parts=(*parts, *([(other.name, rows)] if other else [])),
-        source=f"{size} samples of the test set of {data.name}",
+        source=f"{size} samples of the test set of {data.name}{'' if test is data.test else f', drawn with seed {seed}'}",
         classes=data.classes if data.task.labels else NOT_SCORES,
         task=data.task,
     )

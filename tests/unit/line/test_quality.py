@@ -175,6 +175,24 @@ def test_shifts_and_another_data_set_are_parts_of_their_own(tmp_path):
     assert [len(one) for one in found.clean_inputs] == [6]
 
 
+def test_a_part_of_a_test_set_sorted_by_class_has_every_class_and_is_the_same_for_every_cell(tmp_path):
+    x = np.random.default_rng(0).random((400, 1, 8, 8)).astype(np.float32)
+    part = ArrayPart((x,), np.repeat(np.arange(10), 40))
+    data = Dataset(name="sorted", train=part, test=part, classes=10)
+    tried = {"shifts": False, "seed": 3, "limit": 64}
+    (tmp_path / "b").mkdir()
+    one, two = (make_evaluation(data, data, folder=folder, **tried) for folder in (tmp_path, tmp_path / "b"))
+    assert len(set(one.targets[:64])) == 10
+    assert one.targets.tolist() == two.targets.tolist() == sorted(one.targets[:64]) * 2
+    places = [next(place for place in range(400) if np.array_equal(x[place], image)) for image in one.inputs[0][:64]]
+    assert part.y[places].tolist() == one.targets[:64].tolist()
+    assert one.source == "64 samples of the test set of sorted, drawn with seed 3"
+    assert (
+        make_evaluation(data, None, folder=tmp_path, **tried | {"limit": 0}).source
+        == "400 samples of the test set of sorted"
+    )
+
+
 @pytest.mark.parametrize(
     ("files", "dtype", "shape", "why"),
     [
