@@ -206,16 +206,28 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
         return "no data set is named"
     if len(inputs) != len(data.sample):
         return f"the model has {len(inputs)} inputs, the data set {len(data.sample)}"
-    if data.input_names and {one.name for one in inputs} == set(data.input_names):
-        ordered = tuple(one.name for one in inputs)
-        if ordered != data.input_names:
-            return f"the model takes its inputs in the order {', '.join(ordered)}; keep this order in the data set"
+    if why := _misnamed(tuple(one.name for one in inputs), data.input_names):
+        return why
     for wanted, sample in zip(inputs, data.sample, strict=True):
         typed = any_type or np.dtype(wanted.dtype) == sample.dtype
         if not typed or not _matches(wanted.sample_shape, sample.shape[1:]):
             needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
             return f"the model takes {wanted.dtype} ({needs}), the data set has {sample.dtype} {sample.shape[1:]}"
     return ""
+
+
+def _misnamed(wanted: tuple[str, ...], given: tuple[str, ...]) -> str:
+    """Why names of a data set's inputs do not say which is which; "" where they do, or there are none. One has any name."""
+    if not given or given == wanted or len(given) == 1:
+        return ""
+    if set(given) == set(wanted):
+        return f"the model takes its inputs in the order {', '.join(wanted)}; keep this order in the data set"
+    if all(name.isdecimal() for name in given) and sorted(given, key=int) == list(given):
+        return ""
+    return (
+        f"the model takes the inputs {', '.join(wanted)}, the data set has {', '.join(given)}: name them alike, or "
+        "number them in the order of the model's (in an .npz x_train.0, x_train.1)"
+    )
 
 
 def _matches(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:

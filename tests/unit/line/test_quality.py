@@ -225,3 +225,17 @@ def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file(tmp_p
     found = make_evaluation(data, None, shifts=True, seed=0, limit=5, folder=tmp_path)
     assert [x.dtype.kind for x in found.inputs] == ["i", "f"]
     assert [len(x) for x in found.inputs] == [5, 5]
+
+
+def test_inputs_of_a_data_set_are_taken_by_name_or_by_number_and_never_by_the_place_of_another_name():
+    ids, y = np.arange(40).reshape(20, 2), np.arange(20) % 2
+    part = ArrayPart((ids, ids), y)
+    specs = tuple(TensorSpec(name=name, shape=(-1, 2), dtype="int64") for name in ("ids", "mask"))
+
+    def told(*names):
+        return misfit(specs, Dataset(name="two", train=part, test=part, classes=2, input_names=names))
+
+    assert [told(*names) for names in [(), ("0", "1"), ("1", "2"), ("ids", "mask")]] == [""] * 4
+    assert "takes the inputs ids, mask, the data set has x_mask, x_ids: name them alike" in told("x_mask", "x_ids")
+    assert "x_train.0, x_train.1" in told("1", "0")
+    assert "keep this order" in told("mask", "ids")
