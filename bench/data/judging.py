@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 from bench.data.parts import Array, Part
-from bench.data.shift import SHIFTS, survey
+from bench.data.shift import SHIFTS, Corrupt, survey
 from bench.device.stored import Spool, Stored, new_npz, open_stored, rows_at_once
+from bench.inputs.layout import FIRST, LAST, turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judges:
-    """Which samples judge: those of `test`, their corruptions with this `seed` if `shifts`, and those of `other`."""
+    """Which samples judge: those of `test`, their corruptions with this `seed` if `shifts`, and those of `other`.
+
+    `channels_last`: images are (N, H, W, C), and get the corruptions that they would get as (N, C, H, W).
+    """
 
     test: Part
     shifts: bool = False
+    channels_last: bool = False
     seed: int = 0
     other: Part | None = None
 
@@ -39,14 +44,20 @@ def _write(judges: Judges, file: Path) -> None:
     clean = _read(judges.test)
     further = _read(judges.other) if judges.other else []
     starts = SHIFTS.values() if judges.shifts else ()
-    whole = survey(clean[0]) if judges.shifts else None
+    to, back = (FIRST, LAST) if judges.channels_last else ("", "")
+    whole = survey(turn(piece, to) for piece in clean[0]) if judges.shifts else None
     with new_npz(file) as writer:
         for place, spool in enumerate(clean):
-            corrupted = [map(start(whole, judges.seed), spool) for start in starts if whole]
+            corrupted = [_corrupt(start(whole, judges.seed), spool, to, back) for start in starts if whole]
             pieces: Iterable[Array] = chain(spool, *corrupted, *further[place : place + 1])
             count = len(judges.test) * (1 + len(corrupted)) + (len(judges.other) if judges.other else 0)
             assert spool.dtype is not None
             writer.add(str(place), (count, *spool.shapes[0][1:]), spool.dtype, pieces)
+
+
+def _corrupt(corrupt: Corrupt, pieces: Iterable[Array], to: str, back: str) -> Iterator[Array]:
+    """The corrupted pieces: turned to a layout for it, and back."""
+    return (turn(corrupt(turn(piece, to)), back) for piece in pieces)
 
 
 def _read(part: Part) -> list[Spool]:

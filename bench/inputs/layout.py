@@ -36,6 +36,12 @@ def find_ways(shape: Sequence[int]) -> tuple[str, ...]:
     return (FIRST,) if last and not first else (LAST,) if first and not last else ()
 
 
+def layout_of(shape: Sequence[int]) -> str:
+    """The layout that images of this shape have for certain; "" where either the first or the last axis could have the
+    channels."""
+    return next((LAST if way == FIRST else FIRST for way in find_ways(shape)), "")
+
+
 def looks_last(shape: Sequence[int]) -> bool:
     """Whether these are square images of one or three channels, which lie last."""
     return len(shape) == 3 and shape[2] in (1, 3) and shape[0] == shape[1] > 4

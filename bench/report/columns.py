@@ -180,7 +180,7 @@ QUALITY = (
         "shifted_accuracy",
         "fraction",
         "mean accuracy over corruptions of the test data",
-        "the suite does not set `shifts`, or the inputs are not images",
+        "the suite does not set `shifts`, or the inputs are not images whose channels are for certain the first or the last axis",
     ),
     _number(
         "output_max_abs_err",

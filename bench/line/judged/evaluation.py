@@ -18,6 +18,7 @@ from bench.data.validation import draw_some
 from bench.device.outputs import Output
 from bench.device.stored import Samples, first_rows
 from bench.inputs.draw import SAMPLES, describe_drawn, draw_inputs, warn_of_unbounded
+from bench.inputs.layout import LAST, layout_of
 from bench.inputs.split import Given
 from bench.models.training.predict import predict_all
 from bench.tasks.base import Task
@@ -41,7 +42,7 @@ class Evaluation:
     `notes`: what must be said of them.
     `reference`: outputs of the uncompressed network for the clean part; None if there is no such network.
     `own_spread`: of each output, as `bench.line.judged.distance.measure_own_spread` finds it for the uncompressed file.
-    `unfit`: why there is no data.
+    `unfit`: why there is no data. `uncorrupted`: why images that were to be corrupted are not.
     """
 
     inputs: tuple[Samples, ...]
@@ -55,6 +56,7 @@ class Evaluation:
     reference: tuple[Output, ...] | None = None
     own_spread: tuple[float, ...] = ()
     unfit: str = ""
+    uncorrupted: str = ""
 
     @property
     def clean_inputs(self) -> tuple[Samples, ...]:
@@ -91,8 +93,10 @@ def make_evaluation(
         return Evaluation(inputs=(), targets=None, parts=(), unfit=unfit)
     test = draw_some(data.test, limit, seed)
     further = draw_some(other.test, len(test), seed) if other else None
-    corrupted = shifts and data.task.labels and len(data.sample) == 1 and is_image(data.sample[0])
-    judges = Judges(test=test, shifts=corrupted, seed=seed, other=further)
+    asked = shifts and data.task.labels and len(data.sample) == 1 and is_image(data.sample[0])
+    layout = layout_of(data.input_shape)
+    corrupted = asked and bool(layout)
+    judges = Judges(test=test, shifts=corrupted, channels_last=layout == LAST, seed=seed, other=further)
     targets, size, rows = test.targets(slice(None)), len(test), len(further) if further else 0
     parts = [("clean", size), *((name, size) for name in SHIFTS if corrupted)]
     others = [further.targets(slice(None))] if further else []
@@ -106,11 +110,20 @@ def make_evaluation(
         source=f"{size} samples of the test set of {data.name}{'' if test is data.test else f', drawn with seed {seed}'}",
         classes=data.classes if data.task.labels else NOT_SCORES,
         task=data.task,
+        uncorrupted=explain_layout(data) if asked and not corrupted else "",
+    )
+
+
+def explain_layout(data: Dataset) -> str:
+    """Why images are not corrupted: which axes are rows and columns is not certain."""
+    return (
+        f"inputs of {data.name} have shape {data.input_shape}, and either the first or the last axis could have the "
+        "channels: save images with fewer channels than rows and columns"
     )
 
 
 def is_image(sample: Array) -> bool:
-    """Whether these are floats (samples, channels, height, width)."""
+    """Whether these are floats (samples, channels, height, width) or (samples, height, width, channels)."""
     return sample.ndim == 4 and sample.dtype.kind == "f"
 
 

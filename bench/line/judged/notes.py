@@ -23,6 +23,8 @@ def explain_missing(outputs: Sequence[Output], quality: Quality, evaluation: Eva
         missing["accuracy"] = accuracy
     if unjudged := explain_unjudged(outputs, evaluation):
         missing["score"] = unjudged
+    if evaluation.uncorrupted:
+        missing["shifted_accuracy"] = evaluation.uncorrupted
     uncounted = [one for one in quality.outputs if not one.counts and (one.is_own_noise or one.is_shifted)]
     if evaluation.reference is not None and uncounted and quality.output_max_abs_err is None:
         columns = ("output_max_abs_err", "output_relative_rms")

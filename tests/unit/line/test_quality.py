@@ -16,7 +16,7 @@ from bench.errors import CellFailed
 from bench.line.judged.assess import assess
 from bench.line.judged.baseline import find_baseline_error
 from bench.line.judged.evaluation import Evaluation, find_misfit, keep_clean, make_evaluation
-from bench.line.judged.notes import explain_chance, explain_missing_accuracy
+from bench.line.judged.notes import explain_chance, explain_missing, explain_missing_accuracy
 from bench.types import Compressed, TensorSpec
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
@@ -173,6 +173,27 @@ def test_shifts_and_another_data_set_are_parts_of_their_own(tmp_path):
     assert found.inputs[0].file.read_bytes() == again.inputs[0].file.read_bytes()
     assert not np.array_equal(found.inputs[0][:6], found.inputs[0][6:12])
     assert [len(one) for one in found.clean_inputs] == [6]
+
+
+def test_images_are_corrupted_in_rows_and_columns_wherever_their_channels_lie(tmp_path):
+    x = np.random.default_rng(0).random((20, 3, 12, 16)).astype(np.float32)
+    found = []
+    for name, turned in (("first", x), ("last", x.transpose(0, 2, 3, 1).copy())):
+        part = ArrayPart((turned,), np.arange(20) % 2)
+        data = Dataset(name=name, train=part, test=part, classes=2)
+        found.append(make_evaluation(data, None, shifts=True, seed=0, limit=0, folder=tmp_path).inputs[0])
+    assert found[1].shape == (20 * (1 + len(SHIFTS)), 12, 16, 3)
+    np.testing.assert_array_equal(found[1][:].transpose(0, 3, 1, 2), found[0][:])
+
+
+def test_images_whose_channels_are_not_certain_are_not_corrupted_with_the_reason(tmp_path):
+    part = ArrayPart((np.ones((20, 8, 8, 8), np.float32),), np.arange(20) % 2)
+    data = Dataset(name="cubes", train=part, test=part, classes=2)
+    found = make_evaluation(data, None, shifts=True, seed=0, limit=4, folder=tmp_path)
+    assert found.parts == (("clean", 4),)
+    missing = explain_missing(given(LOGITS), assess(given(LOGITS), found), found)
+    assert "inputs of cubes have shape (8, 8, 8), and either the first" in missing["shifted_accuracy"]
+    assert not make_evaluation(data, None, shifts=False, seed=0, limit=4, folder=tmp_path).uncorrupted
 
 
 def test_a_part_of_a_test_set_sorted_by_class_has_every_class_and_is_the_same_for_every_cell(tmp_path):
