@@ -39,12 +39,14 @@ REMEDY = (
 class CalibrateOn:
     """What the user asked to calibrate on: a file, random inputs, or neither, which is the data set.
 
-    `given`: the file that also judges the result: samples are set apart (`bench.inputs.split`).
+    `given`: the file that also judges the result: samples are set apart (`bench.inputs.split`). `judges`: another file, which
+    judges the result: no sample of `file` may be in it.
     """
 
     file: Path | None = None
     random: bool = False
     given: Path | None = None
+    judges: Path | None = None
 
 
 FROM_DATA = CalibrateOn()
@@ -100,12 +102,14 @@ def write_samples(
 
     Raises:
         Unsupported: no data set fits and nothing else was asked for; a file that does not fit the model.
-        InvalidInput: a damaged file, or one that holds samples of the test set, which judges the result.
+        InvalidInput: a damaged file, or one that holds samples of the test set or file that judges the result.
 
     """
     names = [item.name for item in inputs]
     if on.file is not None:
         arrays, source, notes = _of_file(on.file, inputs, samples, data, seed, state)
+        if on.judges is not None:
+            _refuse_judges(on.file, list(arrays.values()), on.judges, inputs, state)
         return Samples(file=_keep(arrays, cache), source=source, notes={LAYOUT: "; ".join(notes)} if notes else {})
     if on.random:
         drawn_inputs = draw_inputs(inputs, samples, seed, stream=CALIBRATION, zeros=state)
@@ -167,6 +171,24 @@ def _of_file(
             "calibrate on others"
         )
     return picked, f"{len(chosen)} of {available} samples of {file.name}, seed {seed}", taken.notes
+
+
+def _refuse_judges(
+    file: Path, picked: Sequence[Array], judges: Path, inputs: tuple[TensorSpec, ...], state: Sequence[str]
+) -> None:
+    """Raises `InvalidInput` where samples to calibrate on are in the file that judges."""
+    known = set(_rows(read_given(judges, inputs, optional=state).arrays))
+    count = sum(row in known for row in _rows(picked))
+    if count:
+        raise InvalidInput(
+            f"{file}: {count} of {len(picked[0])} samples are in {judges}, which judges the result: calibrate on others, or "
+            "leave --calibrate out: then a half of those calibrates and the other judges"
+        )
+
+
+def _rows(arrays: Sequence[Array]) -> list[bytes]:
+    """The content of each sample, all its inputs."""
+    return [b"".join(np.ascontiguousarray(one).tobytes() for one in sample) for sample in zip(*arrays, strict=True)]
 
 
 def _of_given(

@@ -198,7 +198,8 @@ def _show_inputs(model: Model) -> str:
 
 
 def choose_calibration(text: str, input_data: Path | None, recipes: Sequence[Recipe]) -> CalibrateOn:
-    """What `--calibrate` says; without it a part of the user's own inputs, where they were given and a recipe calibrates."""
+    """What `--calibrate` says, and which file judges; without it a part of the user's own inputs, where they were given and
+    a recipe calibrates."""
     asked = parse_calibrate(text)
     shares = input_data is not None and asked == FROM_DATA and any(map(calibrates, recipes))
-    return CalibrateOn(given=input_data) if shares else asked
+    return CalibrateOn(given=input_data) if shares else replace(asked, judges=asked.file and input_data)

@@ -29,6 +29,7 @@ from bench.data.datasets import Dataset
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.inputs.draw import draw_inputs
+from bench.line.own_models import choose_calibration
 from bench.models.registry import resolve
 from bench.types import Compressed, Model, TensorSpec
 
@@ -321,6 +322,21 @@ def test_a_file_that_cannot_be_calibrated_on_is_refused_by_name(make: Make, tmp_
     np.savez(tmp_path / "mine.npz", **arrays)
     with pytest.raises(error, match=rf"mine\.npz.*{words}"):
         make("int8(samples=8)", calibrate=CalibrateOn(file=tmp_path / "mine.npz"))
+
+
+def test_a_file_with_samples_of_the_file_that_judges_is_not_calibrated_on(make: Make, model: Model, tmp_path: Path):
+    x = np.random.default_rng(3).random((20, 1, 8, 8), dtype=np.float32)
+    for name, rows in (("all", x), ("first", x[:12]), ("rest", x[12:])):
+        np.savez(tmp_path / f"{name}.npz", input=rows)
+
+    def calibrate(name: str, judges: str) -> Compressed:
+        asked = choose_calibration(str(tmp_path / name), tmp_path / judges, [parse_recipe("r", "int8(samples=20)")])
+        return make("int8(samples=20)", model=replace(model, data=None), data=None, calibrate=asked)
+
+    assert calibrate("first.npz", "rest.npz").calibrated_on == "12 of 12 samples of first.npz, seed 0"
+    for judges, count in (("all.npz", 20), ("rest.npz", 8)):
+        with pytest.raises(InvalidInput, match=rf"{count} of 20 samples are in .*{judges}, which judges the result"):
+            calibrate("all.npz", judges)
 
 
 @pytest.mark.parametrize("text", ["qat(epochs=1, samples=8)", "mixed_int8(samples=8, held_out=16, max_drop_pp=100)"])
