@@ -40,7 +40,7 @@ class Dataset:
     (N, C, L) for windows of L samples or (N, features); or whole numbers such as token ids. Targets are what the task
     takes: int64 labels (N,) from 0 to classes-1 for a classification. `classes`: 0 for every other task.
     `input_names`: names of the inputs where the source has any. `notes`: what was chosen for the user. `validation`:
-    samples to choose with, where the source has any.
+    samples to choose with, where the source has any. `class_names`: by label, where the source names its classes.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Dataset:
     input_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     validation: Part | None = None
+    class_names: tuple[str, ...] = ()
     _turned: dict[tuple[str, ...], Dataset] = field(default_factory=dict, repr=False)
 
     def laid_out(self, layouts: tuple[str, ...]) -> Dataset:
@@ -146,6 +147,7 @@ def _load_images(name: str, options: ImageOptions, task: Task) -> Dataset:
         classes=len(found.class_names),
         notes=found.notes,
         validation=found.validation,
+        class_names=found.class_names,
     )
 
 

@@ -85,12 +85,19 @@ def override(suite: Suite, request: Request) -> Suite:
 
 
 def find_shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Dataset | None:
-    """The suite's other data set, on which an accuracy of the same network means something."""
+    """The suite's other data set, on which an accuracy of the same network means something.
+
+    Raises `InvalidInput` for another task than classification, and for other inputs or classes than the data set's.
+    """
     if not suite.shifted_data:
         return None
     where = f"suite {suite.name}: key 'shifted_data' = {suite.shifted_data!r}"
     if data is None:
         raise InvalidInput(f"{where} needs a data set beside it: name one with `data` or --dataset")
+    if not data.task.labels:
+        raise InvalidInput(
+            f"{where} is for an accuracy, and task {data.task.text} has none: remove it, or leave --task classification"
+        )
     other = load_data(suite.shifted_data, root, task=data.task, cache=cache_folder(os.environ))
     for what, theirs, ours in (
         ("inputs of shape", other.input_shape, data.input_shape),
@@ -99,6 +106,16 @@ def find_shifted(suite: Suite, data: Dataset | None, root: Path | None) -> Datas
     ):
         if theirs != ours:
             raise InvalidInput(f"{where} has {what} {theirs}, {data.name!r} has {ours}: give one that has the same")
+    if data.class_names and other.class_names and data.class_names != other.class_names:
+        label, names = next(
+            (label, names)
+            for label, names in enumerate(zip(other.class_names, data.class_names, strict=True))
+            if names[0] != names[1]
+        )
+        raise InvalidInput(
+            f"{where} names the class of label {label} {names[0]!r}, {data.name!r} {names[1]!r}: give the folders of a class "
+            "one name"
+        )
     return other
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
 from bench.config.strict_toml import shipped
 from bench.config.suite import PACKAGE, load_suite
@@ -248,6 +249,27 @@ def test_shifted_data_that_says_nothing_about_the_network_is_refused(tmp_path, d
         make_plan(Request(target="cpu", suite=suite))
     fitting = toml(tmp_path, f'name = "x"\nshifted_data = "{npz(tmp_path / "five.npz")}"\nmodels = ["lenet5"]')
     assert make_plan(Request(target="cpu", suite=fitting, data=npz(tmp_path / "data.npz"))).shifted_data is not None
+
+
+def images(folder: Path, classes: tuple[str, ...]) -> Path:
+    for name in classes:
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (6, 6)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_shifted_data_is_for_an_accuracy_and_has_the_classes_of_the_data_set(tmp_path):
+    one, two = npz(tmp_path / "one.npz"), npz(tmp_path / "two.npz")
+    suite = toml(
+        tmp_path, f'name = "x"\ndata = "{one}"\nshifted_data = "{two}"\nmodels = ["lenet5"]\ntask = "regression"'
+    )
+    with pytest.raises(InvalidInput, match=r"'shifted_data' = .*is for an accuracy, and task regression has none"):
+        make_plan(Request(target="cpu", suite=suite))
+    cats, dogs = images(tmp_path / "cats", ("ant", "cat")), images(tmp_path / "dogs", ("ant", "dog"))
+    suite = toml(tmp_path, f'name = "x"\ndata = "{cats}"\nshifted_data = "{dogs}"\nmodels = ["lenet5"]')
+    with pytest.raises(InvalidInput, match=r"'shifted_data' = .*names the class of label 1 'dog', '.*cats' 'cat'"):
+        make_plan(Request(target="cpu", suite=suite))
 
 
 def test_a_steps_name_alone_is_a_recipe():
