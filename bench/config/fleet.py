@@ -194,8 +194,6 @@ def _find_target(board: FleetBoard, path: Path, key: str) -> Target:
         raise InvalidInput(
             f"{key}: {board.target!r} is reached by {target.reach!r}: a fleet is of boards, reached by ssh or adb"
         )
-    if target.devices:
-        raise InvalidInput(f"{key}: {board.target!r} has the key 'devices', and a fleet's devices are its boards")
     return target
 
 

@@ -77,7 +77,7 @@ class Budget:
 class Target:
     """One device.
 
-    `devices`: variants of it, each measured as a condition of its own (emulated CPU models). `min_clean_share`: a cell
+    `devices`: CPUs of an emulated target or boards of a fleet, each measured as a condition of its own. `min_clean_share`: a cell
     is untrusted if less than this share of its samples ran without preemption. `pin`: keep a worker on as many CPUs as
     it has threads; false where a GPU does the work. `meter_options`: by the meter's name.
     `cool_down_s`: before each launch and comparison, wait up to so long until the hottest zone is steady; 0: do not wait. `ceiling_c`:
@@ -144,8 +144,7 @@ def load_target(name: str) -> Target:
     _check_meters(target, path)
     _check_cooling(target, path)
     _check_phone(target, path)
-    if target.settings != SettingsChoice() and target.reach not in ("local", "ssh"):
-        raise InvalidInput(f"{path}: key 'settings': {target.reach!r} is not a real device: leave it out")
+    _check_reach_keys(target, path)
     if target.settings.nvpmodel is not None and target.settings.nvpmodel < 0:
         raise InvalidInput(f"{path}: key 'settings.nvpmodel': the number of a mode, found {target.settings.nvpmodel}")
     return target
@@ -195,6 +194,18 @@ def _check_phone(target: Target, path: Path) -> None:
                 f"{path}: key {key!r}: on a phone benchmark_model measures by itself, and nothing of ours runs beside it: "
                 "leave it out"
             )
+
+
+def _check_reach_keys(target: Target, path: Path) -> None:
+    """What a reach cannot do is not ignored there. Raises `InvalidInput` naming the key."""
+    for key in ("settings", "meters", "cool_down_s"):
+        if target.reach == "emulated" and getattr(target, key) != getattr(PLAIN, key):
+            raise InvalidInput(f"{path}: key {key!r}: {target.reach!r} is not a real device: leave it out")
+    if target.devices and target.reach in ("local", "ssh"):
+        raise InvalidInput(
+            f"{path}: key 'devices' is for reach = \"emulated\": by {target.reach!r} one device is reached, and each name would "
+            "measure it again: leave it out; several boards are a fleet"
+        )
 
 
 def _check_registered(kind: str, name: str, where: str) -> None:

@@ -113,7 +113,7 @@ def plan_run(request: Request, cache: Path | None = None) -> Plan:
     for target in _targets_of(plan):
         check_reach(target)
     check_target_options(plan.target)
-    _check_functions(plan)
+    _check_timing(plan)
     _read_device_code(plan)
     find_meters(plan.target)
     return plan
@@ -133,19 +133,29 @@ def _read_device_code(plan: Plan) -> None:
         collect(sorted(session.partition(":")[0] for session in sessions if session))
 
 
-def _check_functions(plan: Plan) -> None:
-    """Raises `InvalidInput` for functions to time where nothing is timed, and for a module that is not here."""
+def _check_timing(plan: Plan) -> None:
+    """Raises `InvalidInput` for functions to time and long runs where nothing is timed, and for a module that is not here."""
     measure = plan.suite.measure
-    asked = [path for path in (measure.preprocess, measure.postprocess) if path]
-    if asked and plan.target.reach == "emulated":
+    functions = [path for path in (measure.preprocess, measure.postprocess) if path]
+    asked = [*functions, *(["sustain_s"] if measure.sustain_s else [])]
+    if asked and (does := _times_nothing(plan)):
         raise InvalidInput(
-            f"{', '.join(asked)}: target {plan.target.name} counts instructions and times nothing: leave --preprocess "
-            "and --postprocess out, or name another target"
+            f"{', '.join(asked)}: target {plan.target.name} {does} and times nothing: leave --preprocess, --postprocess and "
+            "sustain_s out, or name another target"
         )
     try:
-        collect([path.partition(":")[0] for path in asked])
+        collect([path.partition(":")[0] for path in functions])
     except Unavailable as error:
         raise InvalidInput(f"--preprocess or --postprocess: {error}: is its folder on PYTHONPATH?") from None
+
+
+def _times_nothing(plan: Plan) -> str:
+    """What the planned cells do where none of them is timed; "" where one is."""
+    if plan.target.reach == "emulated":
+        return "counts instructions"
+    names = sorted({cell.backend.name for cell in plan.cells})
+    timed = any(load_backend(name).session is not None for name in names)
+    return "" if timed else f"estimates with {', '.join(names)}"
 
 
 def find_interrupted(asked: Request, store: Store) -> tuple[Request, Run]:

@@ -88,6 +88,13 @@ def test_a_wrong_target_names_the_nearest_key(tmp_path):
             r"key 'backend\[1\].name': unknown backend 'litrt'; did",
         ),
         ('devices = [""]\n[[backend]]\nname = "ort"', "key 'devices': a name is empty"),
+        (
+            'devices = ["little", "big"]\n[[backend]]\nname = "ort"',
+            "key 'devices' is for reach = .emulated.: by 'local'",
+        ),
+        ('reach = "ssh"\ndevices = ["a"]\n[[backend]]\nname = "ort"', "key 'devices' is for .*: by 'ssh' one device"),
+        ('reach = "emulated"\nmeters = ["rapl"]\n[[backend]]\nname = "ort"', "key 'meters': 'emulated' is not a real"),
+        ('reach = "emulated"\ncool_down_s = 5.0\n[[backend]]\nname = "ort"', "key 'cool_down_s': 'emulated' is not a"),
         ('[backend]\nname = "ort"', r"key 'backend': a list of tables, \[\[backend\]\], found {'name': 'ort'}"),
         (
             '[[backend]]\nname = "ort"\noptions = {a = [1]}',

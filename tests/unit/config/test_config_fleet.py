@@ -121,7 +121,7 @@ def test_a_sku_and_tags_that_no_board_has_name_those_there_are(tmp_path):
 
 def test_a_target_with_devices_of_its_own_is_refused(tmp_path):
     (tmp_path / "mine.toml").write_text('name = "mine"\nreach = "ssh"\ndevices = ["x"]\n[[backend]]\nname = "ort"\n')
-    with pytest.raises(InvalidInput, match="has the key 'devices', and a fleet's devices are its boards"):
+    with pytest.raises(InvalidInput, match=r"'boards\..*mine\.toml: key 'devices' is for reach = .emulated"):
         load(tmp_path, ONE.replace("jetson", "mine.toml"))
 
 

@@ -122,9 +122,17 @@ def test_a_target_with_a_reach_nobody_built_is_refused_before_a_run_is_begun(sto
         ("cpu", "nowhere_at_all:before", "--preprocess or --postprocess: package nowhere_at_all cannot be found"),
         ("cpu", "before", "--preprocess: key 'measure.preprocess': 'before' is not package.module:function"),
         ("arm-emulated", "json:loads", "target arm-emulated counts instructions and times nothing"),
+        ("ethos-u55", "json:loads", "target ethos-u55 estimates with vela and times nothing"),
     ],
 )
 def test_functions_that_cannot_be_timed_are_refused_before_a_run_is_begun(store, tmp_path, target, function, words):
     with pytest.raises(InvalidInput, match=words):
         begin(store, tmp_path, Request(target=target, suite="smoke", preprocess=function))
     assert not store.runs()
+
+
+@pytest.mark.parametrize("target", ["arm-emulated", "ethos-u55"])
+def test_inference_without_a_pause_is_refused_where_nothing_is_timed(tmp_path, target):
+    (tmp_path / "mine.toml").write_text('name = "mine"\nmodels = ["lenet5"]\n[measure]\nsustain_s = 60.0\n')
+    with pytest.raises(InvalidInput, match=rf"sustain_s: target {target} .* and times nothing: leave .* sustain_s out"):
+        plan_run(Request(target=target, suite=str(tmp_path / "mine.toml")))
