@@ -385,7 +385,8 @@ SEARCH = "search"
 class Run:
     """One `pressbench run`: its request, the machine it ran on, and how it ended.
 
-    `status`: "running", "finished" or "interrupted". `request` is what `--resume` plans again.
+    `status`: "running", "finished" or "interrupted". `request` is what `--resume` plans again. `settings`: digest of what suite
+    and target said when it was begun; "" in runs of older versions.
     """
 
     run_id: str
@@ -398,3 +399,4 @@ class Run:
     machine: Mapping[str, Json] = field(default_factory=dict)
     version: str = ""
     revision: str = ""
+    settings: str = ""

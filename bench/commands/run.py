@@ -13,7 +13,7 @@ from bench.commands.progress import Watch
 from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
-from bench.line.plan import Plan, Request
+from bench.line.plan import Plan, Request, digest_settings
 from bench.line.run import Ended, Surroundings, find_interrupted, is_of_this_code, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
@@ -60,6 +60,7 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url, watch) if resume else (request, None)
     plan = plan_run(request, cache)
+    _note_change(plan, earlier, watch)
     _check_options(plan, require_budget=require_budget)
     check_writable(cache)
     for note in plan.notes:
@@ -150,6 +151,17 @@ def _find_earlier(request: Request, results: Path, url: str | None, watch: Watch
             "cells stay as they were measured"
         )
     return asked, earlier
+
+
+def _note_change(plan: Plan, earlier: Run | None, watch: Watch) -> None:
+    """Says that the file of the suite or the target was changed since a run of this code was begun."""
+    if earlier is None or not earlier.settings or not is_of_this_code(earlier):
+        return
+    if earlier.settings != digest_settings(plan.suite, plan.target):
+        watch.note(
+            f"suite {plan.suite.name} or target {plan.target.name} was changed after run {earlier.run_id} was begun: its "
+            "finished cells stay as they were measured; leave --resume out to measure all of them"
+        )
 
 
 def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None) -> str:

@@ -19,7 +19,7 @@ from bench.line.ahead import Ahead
 from bench.line.cell import BOARD_LOST, RunState, is_baseline, run_cell
 from bench.line.measure import find_meters
 from bench.line.options import check_target_options
-from bench.line.plan import Plan, PlannedCell, Request, find_boards, make_plan
+from bench.line.plan import Plan, PlannedCell, Request, digest_settings, find_boards, make_plan
 from bench.line.prepare import Setting
 from bench.line.stages import Stages, load_backend
 from bench.machine import machine_facts, revision
@@ -204,7 +204,8 @@ def keep_run(
     `measure` gets the run's id and the keys of the cells that need no other try. Raises what it raises.
     """
     store = around.store
-    begun = replace(earlier, status="running") if earlier else begin(plan.request)
+    fresh = begin(plan.request) if earlier is None else replace(earlier, status="running")
+    begun = fresh if earlier else replace(fresh, settings=digest_settings(plan.suite, plan.target))
     store.begin_run(begun)
     done = store.done_keys(begun.run_id) - (_find_lost(store, begun.run_id) if earlier else frozenset())
     try:

@@ -15,7 +15,7 @@ from bench.commands.report import open_existing, trace_store, write_report
 from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
 from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
-from bench.line.plan import Request
+from bench.line.plan import Request, find_settings
 from bench.line.run import is_of_this_code, now
 from bench.line.versus.kept import prune_kept
 from bench.marks import locked
@@ -195,12 +195,15 @@ def check_again(
 
 
 def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
-    """Whether an interrupted run of this target and suite waits, of this version and revision, no finished one being newer."""
+    """Whether an interrupted run of this target and suite waits, of this version and revision and begun with what both say now,
+    no finished one being newer. Raises `InvalidInput` for a suite or target that does not load."""
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         return False
     with open_existing(results, url) as store:
         runs = [run for run in store.runs() if (run.target, run.suite) == (request.target, request.suite)]
-        return bool(runs) and runs[-1].status == "interrupted" and is_of_this_code(runs[-1])
+    if not runs or runs[-1].status != "interrupted" or not is_of_this_code(runs[-1]):
+        return False
+    return runs[-1].settings == "" or runs[-1].settings == find_settings(request)
 
 
 def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:

@@ -29,7 +29,7 @@ from bench.line.plan.choices import (
     find_target,
     override,
 )
-from bench.line.plan.keys import cell_key, describe_feed, source_of, subject_of
+from bench.line.plan.keys import cell_key, describe_feed, digest_settings, source_of, subject_of
 from bench.line.plan.nouns import Plan, PlannedCell, Request
 from bench.models.layouts import describe_layout, lay_out
 from bench.paths import cache_folder
@@ -86,6 +86,12 @@ def make_plan(request: Request, cache: Path | None = None) -> Plan:
         input_data=input_data,
         notes=notes,
     )
+
+
+def find_settings(request: Request) -> str:
+    """`digest_settings` of what the suite and the target of a request say now. Raises `InvalidInput` as `make_plan`."""
+    suite = override(load_suite(request.suite), request)
+    return digest_settings(suite, find_target(request, suite))
 
 
 def _devices(request: Request, target: Target) -> tuple[str, ...]:

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bench.cache import key as digest_of
 from bench.cache import sha256
 from bench.compress.calibration import CalibrateOn, calibrates
-from bench.config.suite import Suite
+from bench.config.suite import SearchChoice, Suite
 from bench.config.target import BackendChoice, Target
 from bench.cost.probe import probe
 from bench.data.datasets import NAMED_SETS, Dataset
@@ -67,6 +67,17 @@ def _content(file: Path) -> str:
         return sha256(file)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be read: {error.strerror}; make it readable") from None
+
+
+def digest_settings(suite: Suite, target: Target) -> str:
+    """Digest of what a suite and a target say that a run depends on: not their descriptions, what a search does, which
+    boards a fleet has, nor where they are."""
+    devices = target.devices if target.reach == "emulated" else ()
+    said = [
+        asdict(replace(suite, description="", search=SearchChoice())),
+        asdict(replace(target, description="", devices=devices, host="", serial="", ssh_config="")),
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:20]
 
 
 def cell_key(

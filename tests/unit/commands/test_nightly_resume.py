@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,10 @@ from nights import night
 
 import bench
 from bench.commands.nights.nightly import has_interrupted
-from bench.line.plan import Request
+from bench.commands.progress import watching
+from bench.commands.run import run_suite
+from bench.line.plan import Request, find_settings
+from bench.line.run import Ended, Measured
 from bench.machine import revision
 from bench.store import Store
 
@@ -30,3 +35,42 @@ def test_an_interrupted_run_of_other_code_is_left_and_another_begun(changes, con
         store.begin_run(night(0, **{**changes, "status": "running"}))
         store.finish_run(night(0).run_id, changes["status"], night(0).finished_at)
     assert has_interrupted(Request(target="cpu", suite="s"), tmp_path, None) is continued
+
+
+SUITE, TARGET = 'name = "s"\nmodels = ["lenet5"]\n', 'name = "t"\n[[backend]]\nname = "ort"\n'
+
+
+@pytest.fixture
+def request_of_files(tmp_path) -> Request:
+    """Of a suite and a target file of which the results hold an interrupted run."""
+    suite, target = tmp_path / "suite.toml", tmp_path / "target.toml"
+    suite.write_text(SUITE)
+    target.write_text(TARGET)
+    request = Request(target=str(target), suite=str(suite))
+    begun = night(0, status="running", **NOW, target=str(target), suite=str(suite), settings=find_settings(request))
+    with Store.open(tmp_path / "pressbench.db") as store:
+        store.begin_run(replace(begun, request=asdict(request)))
+        store.finish_run(begun.run_id, "interrupted", begun.finished_at)
+    return request
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "changed"),
+    [
+        ("target", TARGET, False),
+        ("target", f'description = "the box on line 3"\n{TARGET}', False),
+        ("target", f"pin = false\n{TARGET}", True),
+        ("suite", f"{SUITE}[measure]\nlaunches = 9\n", True),
+    ],
+)
+def test_an_interrupted_run_of_a_file_that_was_changed_is_left_by_a_night_and_noted_by_a_run(
+    request_of_files, name, text, changed, tmp_path, monkeypatch
+):
+    (tmp_path / f"{name}.toml").write_text(text)
+    assert has_interrupted(request_of_files, tmp_path, None) is not changed
+    ended = Ended(run_id=night(0).run_id, counts={"ok": 1}, measured=Measured())
+    monkeypatch.setattr("bench.commands.run.run", lambda *_, **__: ended)
+    stream, options = io.StringIO(), {"url": None, "resume": True, "report": False}
+    with watching(stream) as watch:
+        run_suite(request_of_files, results=tmp_path, cache=tmp_path, watch=watch, **options)
+    assert ("suite s or target t was changed after run" in stream.getvalue().replace("\n", " ")) is changed

@@ -8,7 +8,7 @@ import pytest
 from fake_records import record
 
 from bench.errors import DiskFull, InvalidInput, Unavailable
-from bench.line.plan import Request
+from bench.line.plan import Request, find_settings
 from bench.line.run import Surroundings, find_interrupted, plan_run, run
 from bench.store import Store
 
@@ -58,6 +58,8 @@ def interrupted(store, tmp_path, **options):
 )
 def test_a_run_is_resumed_by_its_suite_alone_or_by_the_same_options(store, tmp_path, again):
     interrupted(store, tmp_path)
+    (begun,) = store.runs()
+    assert begun.settings == find_settings(REQUEST)
     ended = begin(store, tmp_path, again, resume=True)
     assert ended.counts == {"ok": 6}
     assert [run.status for run in store.runs()] == ["finished"]
