@@ -371,6 +371,10 @@ class Backend(ABC):
     compilers: ClassVar[tuple[str, ...]] = ()
     """Distributions that decide, besides the probed runtime, the bytes `compile` writes. Another version compiles again."""
 
+    def find_programs(self) -> Mapping[str, str]:
+        """Programs beside Python that decide what `compile` writes -> their versions here, "" where one is missing."""
+        return {}
+
     @abstractmethod
     def probe(self) -> Probe:
         """Looks, without starting anything heavy; never raises."""

@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backends.hls.options import read_options
+from backends.hls.tool import read_version
 from bench.errors import Unsupported
 from bench.types import Artifact, Backend, Compressed, Conditions, Json, Precision, Probe, QuantSpec, Scalar, Simulation
 
 if TYPE_CHECKING:
     from backends.hls.ranges import Typed
 
+PROGRAMS = ("g++", "verilator", "yosys")
 REMEDY = "make fpga (it installs g++, yosys and verilator by apt-get, and pip install 'pressbench[fpga]')"
 UNCOMPRESSED = QuantSpec(kind="fixed", weight_bits=16, activation_bits=16, integer_bits=6)
 """What a network without a fixed-point step becomes: hls4ml's own default precision."""
@@ -68,10 +70,14 @@ class HlsBackend(Backend):
             found = version("hls4ml")
         except PackageNotFoundError:
             return Probe(available=False, reason="hls4ml is not installed", remedy=REMEDY)
-        lacking = [name for name in ("g++", "verilator", "yosys") if which(name) is None]
+        lacking = [name for name in PROGRAMS if which(name) is None]
         if lacking:
             return Probe(available=False, version=found, reason=f"{lacking[0]} is not installed", remedy=REMEDY)
         return Probe(available=True, version=found)
+
+    def find_programs(self) -> Mapping[str, str]:
+        """g++, Verilator and yosys: a design keeps what they gave, and why one gave nothing."""
+        return {name: read_version(name) for name in PROGRAMS}
 
     def compile(self, source: Compressed, conditions: Conditions, options: Mapping[str, Scalar], out: Path) -> Artifact:
         """`out`/design.npz with its compiled C simulation; cycles and resources are in the facts.

@@ -140,7 +140,8 @@ class Rtl:
 def find_rtl(path: Path, design: Design, inputs: Array, wanted: Array, options: Options, folder: Path) -> Rtl:
     """Traced by da4ml, simulated in Verilator, synthesised by yosys; less of it where a limit is met, which `notes` says.
 
-    Raises `CellFailed` where the RTL computes something else.
+    What is noted is kept with the design, so it must depend on what the design is kept by. Raises `CellFailed` where the
+    RTL computes something else, `Disturbed` where a tool was ended from outside or waited too long.
     """
     size = count_multiplications(design)
     if size > options.estimate_limit:
@@ -166,13 +167,23 @@ def find_rtl(path: Path, design: Design, inputs: Array, wanted: Array, options: 
     return _synthesised(found, options, folder)
 
 
+@contextmanager
+def _in_key() -> Iterator[None]:
+    """Around a look at a program's version, which the design is kept by: one that is missing or too old may be noted."""
+    try:
+        yield
+    except Unavailable as error:
+        raise OutOfReach(str(error)) from error
+
+
 def _simulated(
     found: Rtl, ports: Mapping[str, Any], inputs: Array, wanted: Array, options: Options, folder: Path
 ) -> Rtl:
     try:
-        name = f"Verilator {verilate.find_version(folder, options.limits)} on da4ml {ports['version']} RTL"
+        with _in_key():
+            name = f"Verilator {verilate.find_version(folder, options.limits)} on da4ml {ports['version']} RTL"
         clocked = verilate.simulate(folder, ports, inputs, options.limits, toggles=options.toggles)
-    except (OutOfReach, Unavailable) as error:
+    except OutOfReach as error:
         return replace(found, notes=(*found.notes, f"cycles are da4ml's estimate, no simulation: {error}"))
     cycles = verilate.find_latency(clocked, wanted)
     sources = {**found.sources, "cycles": name, "initiation_interval": name}
@@ -188,9 +199,10 @@ def _simulated(
 
 def _synthesised(found: Rtl, options: Options, folder: Path) -> Rtl:
     try:
-        name = f"yosys {synthesis.find_version(folder, options.limits)} {options.family}"
+        with _in_key():
+            name = f"yosys {synthesis.find_version(folder, options.limits)} {options.family}"
         taken = synthesis.synthesise(folder, options.family, options.limits)
-    except (OutOfReach, Unavailable) as error:
+    except OutOfReach as error:
         return replace(found, notes=(*found.notes, f"resources are da4ml's estimates, no synthesis: {error}"))
     resources = {"lut": taken.lut, "ff": taken.ff, "dsp": taken.dsp, "bram": taken.bram}
     return replace(

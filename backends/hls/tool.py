@@ -32,17 +32,37 @@ class Limits:
 
 
 PATIENCE = 20
+VERSION_S = 30.0
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
+"""What a program does to itself. Other signals come from elsewhere, as SIGKILL from a system that is out of memory."""
+AGAIN = "the same cell may succeed when it is run again"
 
 
 class OutOfReach(CellFailed):
-    """The tool ran into a limit or died: the text says which."""
+    """The tool ran into a limit of processor time or memory, or crashed, as it would again: the text says which."""
+
+
+class Disturbed(CellFailed):
+    """The tool was ended from outside, or waited too long: that says nothing of the design."""
+
+
+def read_version(program: str) -> str:
+    """The first line of what a program says of its version; "" where it is missing or says nothing."""
+    flag = "-V" if program == "yosys" else "--version"
+    try:
+        said = subprocess.run(
+            [program, flag], stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return next(iter(said.stdout.decode(errors="replace").splitlines()), "").strip()
 
 
 def run(command: Sequence[str], folder: Path, limits: Limits, *, remedy: str = "", log: Path | None = None) -> str:
     """Runs in `folder`; what the tool printed. `log`: where its words go meanwhile (`folder`/tool.log).
 
-    Raises `OutOfReach` at a limit or a signal, `CellFailed` for another failure, `Unavailable` with the remedy where it
-    is not installed.
+    Raises `OutOfReach` at a limit of processor time or memory and for a crash, `Disturbed` where it was ended from outside
+    or waited too long, `CellFailed` for another failure, `Unavailable` with the remedy where it is not installed.
     """
     name = Path(command[0]).name if command[0] != sys.executable else command[2]
     log = log or folder / "tool.log"
@@ -63,14 +83,12 @@ def run(command: Sequence[str], folder: Path, limits: Limits, *, remedy: str = "
     try:
         code = process.wait(PATIENCE * limits.seconds)
     except subprocess.TimeoutExpired:
-        raise OutOfReach(f"{name} did not end within {PATIENCE * limits.seconds:.0f} s") from None
+        raise Disturbed(f"{name} did not end within {PATIENCE * limits.seconds:.0f} s: {AGAIN}") from None
     finally:
         _end_group(process)
     if code and _children_s() - before >= 0.9 * limits.seconds:
         raise OutOfReach(f"{name} did not end within {limits.seconds:.0f} s of processor time")
     said = log.read_text(encoding="utf-8", errors="replace")
-    if code < 0:
-        raise OutOfReach(f"{name} was ended by {signal.Signals(-code).name}")
     if code:
         raise _explain(name, code, said, limits)
     return said
@@ -123,8 +141,15 @@ MEMORY_WORDS = ("out of memory", "cannot allocate memory", "bad_alloc", "memorye
 
 
 def _explain(name: str, code: int, said: str, limits: Limits) -> CellFailed:
-    if any(words in said.lower() for words in MEMORY_WORDS) or "Killed signal" in said:
+    if (code < 0 and -code not in CRASHES) or "Killed signal" in said:  # as g++ says it of a compiler that it started
+        how = signal.Signals(-code).name if code < 0 else "SIGKILL, or one that it started was"
+        return Disturbed(
+            f"{name} was ended by {how}: {AGAIN}; where this machine runs out of memory, lower option tool_gib"
+        )
+    if any(words in said.lower() for words in MEMORY_WORDS):
         return OutOfReach(f"{name} needs more than {limits.memory_bytes / 2**30:.0f} GiB of memory")
+    if code < 0:
+        return OutOfReach(f"{name} was ended by {signal.Signals(-code).name}")
     lines = [line for line in said.strip().splitlines() if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     said_last = errors[0] if errors else (lines or ["and said nothing"])[-1]

@@ -72,7 +72,7 @@ def _key(backend: Backend, source: Compressed, conditions: Conditions, options: 
         source.digest,
         backend.name,
         backend.probe().version,
-        [[name, installed_version(name)] for name in backend.compilers],
+        [*([name, installed_version(name)] for name in backend.compilers), *sorted(backend.find_programs().items())],
         _code_digest(type(backend).__module__),
         conditions.batch,
         sorted(options.items()),

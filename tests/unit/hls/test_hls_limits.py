@@ -12,7 +12,7 @@ from backends.hls import flow
 from backends.hls.design import Design, Fixed, Node
 from backends.hls.options import Options
 from backends.hls.synthesis import Resources
-from backends.hls.tool import OutOfReach
+from backends.hls.tool import Disturbed, OutOfReach
 from bench.errors import Unavailable
 
 PORTS = {"version": "0.6", "lut": 500, "ff": 90, "stages": 4}
@@ -87,12 +87,18 @@ def test_a_tracer_beyond_its_limit_leaves_the_formulas(tools: pytest.MonkeyPatch
     )
 
 
-@pytest.mark.parametrize("error", [OutOfReach("yosys was ended by SIGKILL"), Unavailable("yosys is not installed")])
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("synthesise", OutOfReach("yosys needs more than 6 GiB of memory")),
+        ("find_version", Unavailable("yosys is not installed")),
+    ],
+)
 def test_without_a_synthesis_the_simulated_cycles_stay(
-    tools: pytest.MonkeyPatch, tmp_path: Path, error: Exception
+    tools: pytest.MonkeyPatch, tmp_path: Path, step: str, error: Exception
 ) -> None:
-    """A killed or missing yosys leaves da4ml's estimates of resources only."""
-    tools.setattr(flow.synthesis, "synthesise", _raise(error))
+    """A yosys beyond its limit, or a missing one, leaves da4ml's estimates of resources only."""
+    tools.setattr(flow.synthesis, step, _raise(error))
     found = _find(tmp_path)
     assert (found.figures["cycles"], found.figures["lut"]) == (3, 500)
     assert found.sources["cycles"] == "Verilator 5.6 on da4ml 0.6 RTL"
@@ -100,11 +106,30 @@ def test_without_a_synthesis_the_simulated_cycles_stay(
     assert found.notes == (f"resources are da4ml's estimates, no synthesis: {error}",)
 
 
-@pytest.mark.parametrize("error", [OutOfReach("Vdut was ended by SIGKILL"), Unavailable("Verilator 4.2 is too old")])
-def test_without_a_simulation_the_synthesis_stays(tools: pytest.MonkeyPatch, tmp_path: Path, error: Exception) -> None:
-    """A killed, missing or old Verilator leaves da4ml's estimate of cycles only."""
-    tools.setattr(flow.verilate, "simulate", _raise(error))
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("simulate", OutOfReach("Vdut did not end within 300 s of processor time")),
+        ("find_version", Unavailable("Verilator 4.2 is too old")),
+    ],
+)
+def test_without_a_simulation_the_synthesis_stays(
+    tools: pytest.MonkeyPatch, tmp_path: Path, step: str, error: Exception
+) -> None:
+    """A Verilator beyond its limit, a missing or an old one leaves da4ml's estimate of cycles only."""
+    tools.setattr(flow.verilate, step, _raise(error))
     found = _find(tmp_path)
     assert found.sources["cycles"] == ESTIMATE
     assert (found.figures["lut"], found.sources["lut"]) == (450, "yosys 0.23 xc7")
     assert found.notes == (f"cycles are da4ml's estimate, no simulation: {error}",)
+
+
+@pytest.mark.parametrize("error", [Disturbed("it was ended by SIGKILL"), Unavailable("its folder is gone")])
+@pytest.mark.parametrize("step", ["ask", "verilate.simulate", "synthesis.synthesise"])
+def test_what_went_wrong_on_this_machine_ends_the_cell_and_is_no_figure_of_the_design(
+    tools: pytest.MonkeyPatch, tmp_path: Path, step: str, error: Exception
+) -> None:
+    """A note would be kept with the design, and no later run would try again."""
+    tools.setattr(f"backends.hls.flow.{step}", _raise(error))
+    with pytest.raises(type(error), match=str(error)):
+        _find(tmp_path)

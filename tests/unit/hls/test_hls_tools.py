@@ -17,10 +17,11 @@ from backends.hls.csim import check
 from backends.hls.design import Design, Node
 from backends.hls.options import read_options
 from backends.hls.synthesis import count
-from backends.hls.tool import Limits, OutOfReach, run
+from backends.hls.tool import Disturbed, Limits, OutOfReach, run
 from backends.hls.verilate import find_latency, find_version
 from bench.errors import CellFailed, InvalidInput, Unavailable, Unsupported
-from bench.types import Compressed, Conditions, QuantSpec
+from bench.line.artifacts import compile_cached
+from bench.types import Artifact, Compressed, Conditions, Probe, QuantSpec
 
 REPORT = """
    Number of cells:                 33
@@ -43,7 +44,7 @@ def test_a_tool_that_takes_too_long_ends_with_all_it_started(tmp_path: Path) -> 
     late = tmp_path / "late"
     child = f"import time; time.sleep(2); open({str(late)!r}, 'w')"
     text = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {child!r}]); time.sleep(60)"
-    with pytest.raises(OutOfReach, match="did not end within 1 s"):
+    with pytest.raises(Disturbed, match="did not end within 1 s: the same cell may succeed when it is run again"):
         run(python(text), tmp_path, Limits(seconds=0.05))
     time.sleep(2.2)
     assert not late.exists()
@@ -64,10 +65,21 @@ def test_a_tool_out_of_memory_is_said_with_the_limit(tmp_path: Path) -> None:
         run(python("bytearray(3 * 2**30)"), tmp_path, Limits(memory_bytes=2**30))
 
 
-def test_a_killed_tool_is_said_with_the_signal(tmp_path: Path) -> None:
-    """SIGKILL by name."""
-    with pytest.raises(OutOfReach, match="was ended by SIGKILL"):
+def test_a_tool_that_was_killed_says_nothing_of_the_design(tmp_path: Path) -> None:
+    """SIGKILL by name, of the tool and, in the words of g++, of what it started. It is no limit that it ran into."""
+    with pytest.raises(Disturbed, match=r"was ended by SIGKILL: .* lower option tool_gib"):
         run(python("import os; os.kill(os.getpid(), 9)"), tmp_path, Limits())
+    child = "print('g++: fatal error: Killed signal terminated program cc1plus'); raise SystemExit(1)"
+    with pytest.raises(Disturbed, match="was ended by SIGKILL, or one that it started was"):
+        run(python(child), tmp_path, Limits())
+
+
+def test_a_tool_that_crashes_would_crash_again(tmp_path: Path) -> None:
+    """By name, or as the limit of memory where it said so before."""
+    with pytest.raises(OutOfReach, match="was ended by SIGSEGV"):
+        run(python("import os; os.kill(os.getpid(), 11)"), tmp_path, Limits())
+    with pytest.raises(OutOfReach, match="needs more than 6 GiB of memory"):
+        run(python("import os; print('std::bad_alloc', flush=True); os.abort()"), tmp_path, Limits())
 
 
 def test_a_failed_tool_is_said_with_its_first_error(tmp_path: Path) -> None:
@@ -91,6 +103,32 @@ def test_an_old_verilator_is_unavailable_with_its_version(tmp_path: Path, monkey
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     with pytest.raises(Unavailable, match=r"Verilator 4\.038 .* is too old, 5\.0 or newer is needed: make fpga"):
         find_version(tmp_path, Limits())
+
+
+def test_another_version_of_a_program_is_another_design(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an old Verilator could not do is kept by its version: after an upgrade the design is made again."""
+    monkeypatch.setattr(HlsBackend, "compile", _write_nothing)
+    monkeypatch.setattr(HlsBackend, "probe", lambda _: Probe(available=True, version="1"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/bin")
+    source = Compressed(model="m", recipe="r", files={"onnx": tmp_path / "x"}, inputs=(), digest="d")
+    places = []
+    for version in ("4.038", "4.038", "5.006"):
+        for name in ("g++", "verilator", "yosys"):
+            (tmp_path / name).write_text(
+                f"#!/bin/sh\necho '{name} {version if name == 'verilator' else 1}'\necho more\n"
+            )
+            (tmp_path / name).chmod(0o755)
+        assert HlsBackend().find_programs()["verilator"] == f"verilator {version}"
+        places.append(compile_cached(HlsBackend(), source, Conditions(), {}, tmp_path / "cache").path)
+    assert places[0] == places[1] != places[2]
+    (tmp_path / "yosys").unlink()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert HlsBackend().find_programs()["yosys"] == ""
+
+
+def _write_nothing(_self: object, _source: object, _conditions: object, _options: object, out: Path) -> Artifact:
+    (out / "design.npz").touch()
+    return Artifact(path=out / "design.npz", format="hls")
 
 
 def test_yosys_cells_are_counted_by_kind() -> None:
