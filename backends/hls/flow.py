@@ -185,9 +185,16 @@ def _simulated(
         clocked = verilate.simulate(folder, ports, inputs, options.limits, toggles=options.toggles)
     except OutOfReach as error:
         return replace(found, notes=(*found.notes, f"cycles are da4ml's estimate, no simulation: {error}"))
+    figures, sources, notes = dict(found.figures), dict(found.sources), found.notes
     cycles = verilate.find_latency(clocked, wanted)
-    sources = {**found.sources, "cycles": name, "initiation_interval": name}
-    figures, notes = {**found.figures, "cycles": cycles, "initiation_interval": 1}, found.notes
+    if cycles is None:
+        notes = (
+            *notes,
+            "cycles are da4ml's estimate: the outputs of the simulation fit several delays, as constant ones do",
+        )
+    else:
+        figures |= {"cycles": cycles, "initiation_interval": 1}
+        sources |= {"cycles": name, "initiation_interval": name}
     if options.toggles:
         figures["toggles"] = round(verilate.count_toggles(folder) / len(inputs))
         said = (

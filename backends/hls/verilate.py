@@ -99,18 +99,18 @@ def simulate(folder: Path, ports: Mapping[str, Any], inputs: Array, limits: Limi
     return np.asarray(np.where(negative, bits - (1 << width), bits) * 2.0 ** -n_out["fraction"], np.float64)
 
 
-def find_latency(clocked: Array, wanted: Array) -> int:
+def find_latency(clocked: Array, wanted: Array) -> int | None:
     """Clocks from the edge that takes a sample to the edge after which its output stands, one sample a clock.
 
-    Raises `CellFailed` where at no delay the outputs are those `wanted`, (samples, outputs), to the bit.
+    None where the outputs are right at several delays, as those that never change are: then no delay can be seen. Raises
+    `CellFailed` where at no delay the outputs are those `wanted`, (samples, outputs), to the bit.
     """
     size = len(wanted)
-    for delay in range(len(clocked) - size + 1):
-        if np.array_equal(clocked[delay : delay + size], wanted):
-            return delay
-    best = max(
-        int((clocked[delay : delay + size] == wanted).all(axis=1).sum()) for delay in range(len(clocked) - size + 1)
-    )
+    delays = range(len(clocked) - size + 1)
+    right = [delay for delay in delays if np.array_equal(clocked[delay : delay + size], wanted)]
+    if right:
+        return right[0] if len(right) == 1 else None
+    best = max(int((clocked[delay : delay + size] == wanted).all(axis=1).sum()) for delay in delays)
     raise CellFailed(
         f"the RTL in Verilator differs from the C simulation in at least {size - best} of {size} samples: its cycles "
         "and resources are of another network"

@@ -124,6 +124,15 @@ def test_without_a_simulation_the_synthesis_stays(
     assert found.notes == (f"cycles are da4ml's estimate, no simulation: {error}",)
 
 
+def test_outputs_that_never_change_leave_da4mls_cycles(tools: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The simulation agrees with them after any number of clocks; resources are yosys' all the same."""
+    tools.setattr(flow.verilate, "find_latency", lambda *_: None)
+    found = _find(tmp_path)
+    assert (found.figures["cycles"], found.figures["initiation_interval"], found.figures["lut"]) == (4, 1, 450)
+    assert found.sources["cycles"] == found.sources["initiation_interval"] == ESTIMATE
+    assert "cycles are da4ml's estimate: the outputs of the simulation fit several delays" in found.notes[0]
+
+
 @pytest.mark.parametrize("error", [Disturbed("it was ended by SIGKILL"), Unavailable("its folder is gone")])
 @pytest.mark.parametrize("step", ["ask", "verilate.simulate", "synthesis.synthesise"])
 def test_what_went_wrong_on_this_machine_ends_the_cell_and_is_no_figure_of_the_design(
