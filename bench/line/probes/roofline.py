@@ -11,7 +11,7 @@ from statistics import median
 from bench.cache import find_or_make, key, read
 from bench.config.target import BackendChoice, Target
 from bench.cost.roofline.bound import CALL, FACT, NODE, Roofline, as_facts, name_size, read_roofline
-from bench.errors import BoardLost, CellFailed, PressbenchError
+from bench.errors import CellFailed, InvalidInput, Untrusted
 from bench.line.probes.board import Board
 from bench.line.probes.cuts import Shape, write_chain, write_cut
 from bench.records import PairLaunch
@@ -122,7 +122,10 @@ def find_kept(cache: Path, place: Place) -> Roofline | None:
 
 
 def find_or_measure(place: Place, rig: Rig, cache: Path) -> Roofline:
-    """The roofline of a place, from the cache or measured now. Raises what building and running a float32 file raises."""
+    """The roofline of a place, from the cache or measured now.
+
+    Raises what building and running a float32 file raises, and of a narrower one what does not refuse its precision.
+    """
 
     def make(_folder: Path) -> Mapping[str, object]:
         return {FACT: as_facts(measure_roofline(place, rig))}
@@ -201,19 +204,25 @@ def time_large(rig: Rig, found: Found) -> None:
 
 
 def try_precision(name: str, around: Artifact, rig: Rig, found: Found) -> None:
-    """Both convolutions in a narrower precision, or why there is no figure: a fallback measures another precision."""
+    """Both convolutions in a narrower precision, or why there is no figure: the backend refuses it, or falls back and
+    would measure another precision. The answer is kept, so what may pass is raised: a busy board, a full disk, a worker
+    that died.
+    """
     try:
-        artifacts = build_convolutions(rig, PRECISIONS[name])
-        for _ in rig.processes([name], found):
-            both = rig.board.compare(around, artifacts)
-            if fallen := [reason.removeprefix("B: ") for launch in both for reason in launch.distrust]:
-                raise CellFailed(fallen[0])
-            found.add(name, fastest(rig.sizes, *(take_side(launch, "b") for launch in both)))
-    except BoardLost:
-        raise
-    except PressbenchError as error:
+        time_precision(name, around, rig, found)
+    except (InvalidInput, Untrusted) as error:
         found.values.pop(name, None)
         found.absent[name] = str(error)
+
+
+def time_precision(name: str, around: Artifact, rig: Rig, found: Found) -> None:
+    """Both convolutions in a narrower precision. Raises `Untrusted` for a fallback, and what building and running raises."""
+    artifacts = build_convolutions(rig, PRECISIONS[name])
+    for _ in rig.processes([name], found):
+        both = rig.board.compare(around, artifacts)
+        if fallen := [reason.removeprefix("B: ") for launch in both for reason in launch.distrust]:
+            raise Untrusted(fallen[0])
+        found.add(name, fastest(rig.sizes, *(take_side(launch, "b") for launch in both)))
 
 
 def fastest(sizes: Sizes, around_s: float, pointwise_s: float) -> float:

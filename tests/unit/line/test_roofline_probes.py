@@ -11,7 +11,7 @@ import pytest
 
 from bench.config.target import load_target
 from bench.cost.roofline.bound import NODE
-from bench.errors import InvalidInput, Unsupported
+from bench.errors import BoardBusy, CellFailed, DiskFull, InvalidInput, Unavailable, Unsupported, Untrusted
 from bench.line.probes.ask import check_askable
 from bench.line.probes.board import Board
 from bench.line.probes.roofline import CPU, Place, Rig, Sizes, choose_sizes, find_kept, find_or_measure
@@ -74,6 +74,44 @@ def test_known_times_give_the_figures_they_were_made_of(tmp_path):
     assert large == pytest.approx(RATES[2**24], rel=0.01)
     assert dict(found.absent) == {"float16": "ran float32", "bfloat16": "no such kernels"}
     assert not found.unsettled
+
+
+@pytest.mark.parametrize(
+    "error", [DiskFull("disk full"), BoardBusy("in use"), Unavailable("away"), CellFailed("the worker was killed")]
+)
+@pytest.mark.parametrize("step", ["build", "compare"])
+def test_an_error_that_may_pass_is_raised_and_not_kept_as_a_missing_figure(tmp_path, step, error):
+    class Disturbed(Fake):
+        def build(self, file, recipe):
+            self.stop("build", recipe)
+            return super().build(file, recipe)
+
+        def compare(self, first, others):
+            self.stop("compare", others[0].facts["recipe"])
+            return super().compare(first, others)
+
+        def stop(self, now, recipe):
+            if now == step and recipe.startswith("int8"):
+                raise error
+
+    cache = tmp_path / "cache"
+    with pytest.raises(type(error), match=str(error)):
+        find_or_measure(PLACE, Disturbed().rig(tmp_path), cache)
+    assert find_kept(cache, PLACE) is None
+    assert "int8" in find_or_measure(PLACE, Fake().rig(tmp_path), cache).macs_per_s
+
+
+@pytest.mark.parametrize("error", [InvalidInput("the runtime cannot load it"), Untrusted("placed on the CPU")])
+def test_what_a_runtime_says_of_a_precision_is_why_it_has_no_figure(tmp_path, error):
+    class Refusing(Fake):
+        def compare(self, first, others):
+            if others[0].facts["recipe"].startswith("float16"):
+                raise error
+            return super().compare(first, others)
+
+    found = find_or_measure(PLACE, Refusing().rig(tmp_path), tmp_path / "cache")
+    assert found.absent["float16"] == str(error)
+    assert set(found.macs_per_s) == {"float32", "int8"}
 
 
 def test_it_is_measured_once_for_a_device_backend_version_and_number_of_threads(tmp_path):
