@@ -50,7 +50,7 @@ class Roofline:
     def read_rate(self, weight_bytes: int) -> tuple[str, float]:
         """The bandwidth of the largest size measured up to `weight_bytes`, else of the smallest, and its name.
 
-        An inference reads all weights again, so what their sum fits into decides. Never too slow, so a bound stays one.
+        An inference reads all of these again, so what their sum fits into decides. Never too slow, so a bound stays one.
         """
         size, rate = next((one for one in reversed(self.bandwidth) if one[0] <= weight_bytes), self.bandwidth[0])
         return name_size(size), rate
@@ -100,7 +100,7 @@ def bound_layers(record: Record, roofline: Roofline) -> list[LayerBound]:
         return []
     batch, bits = record.conditions.batch, (bits_of(record.precision) or (32, 32))[1]
     skips = bool(record.execution and record.execution.sparse_layers)
-    _, rate = roofline.read_rate(record.cost.weight_bytes)
+    _, rate = roofline.read_rate(_read_bytes(record))
     found = []
     for layer in list_multiplying(record):
         macs = layer.nonzero_macs if skips else layer.macs
@@ -113,6 +113,11 @@ def bound_layers(record: Record, roofline: Roofline) -> list[LayerBound]:
         limit = max(limits, key=lambda name: limits[name])
         found.append(LayerBound(name=layer.name, seconds=limits[limit], limit=limit))
     return found
+
+
+def _read_bytes(record: Record) -> int:
+    """Bytes of weights that every inference reads whole: not a table, of which it looks up a few rows."""
+    return sum(layer.weight_bytes for layer in list_multiplying(record))
 
 
 def least_seconds(bounds: list[LayerBound], roofline: Roofline) -> float:
@@ -132,7 +137,7 @@ def describe_bound(record: Record, roofline: Roofline, measured_s: float | None 
         return ""
     calls = roofline.call_s + sum(bound.seconds for bound in bounds if bound.limit == "call")
     memory = sum(bound.seconds for bound in bounds if bound.limit == "memory")
-    size, _ = roofline.read_rate(record.cost.weight_bytes)
+    size, _ = roofline.read_rate(_read_bytes(record))
     if calls > RULES * total and not {NODE, CALL} & set(roofline.unsettled):
         return f"call overhead: {100 * calls / total:.0f} % of the least time is starting {len(bounds)} kernels"
     if memory > RULES * total and size not in roofline.unsettled:

@@ -173,6 +173,19 @@ def test_weights_are_read_as_fast_as_what_their_sum_fits_into():
     assert [line.read_rate(size)[1] for size in (1, 100, 999, 1000, 10**9)] == [9.0, 9.0, 9.0, 3.0, 3.0]
 
 
+def test_a_table_of_which_an_inference_reads_a_few_rows_makes_no_weight_slower():
+    line = replace(ROOFLINE, bandwidth=((2**10, 1e10), (2**20, 1e9)))
+    layer = conv(32, macs=1_000, weights=4_000)
+    table = LayerCost(name="table", operator="Gather", weight_bytes=2**24, activation_bytes=400, output_shape=(1, 100))
+    counted = replace(layered(layer, table), weight_bytes=4_000 + 2**24)
+    (bound,) = bound_layers(replace(BASE, cost=counted), line)
+    assert bound.seconds == pytest.approx((4_000 + 4 * 32 * 64) / 1e10)
+    large = replace(line, unsettled={"weights of 1 MiB": "apart"})
+    assert describe_bound(replace(BASE, cost=counted), replace(large, node_s=0.0, call_s=0.0)).startswith(
+        "memory-bound"
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "unsettled"), [("calls", {"a node": "apart"}), ("memory", {"weights of 1 KiB": "apart"})]
 )
