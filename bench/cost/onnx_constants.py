@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 
 import numpy as np
@@ -19,6 +19,14 @@ Array = NDArray[np.generic]
 SAME_VALUES = {"Identity", "Cast", "CastLike", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 SAME_VALUES |= {"QuantizeLinear", "Expand", "Tile", "Neg", "Dropout"}
 """Operators through which the share of zeros stays; QuantizeLinear's own rounding to zero is not followed."""
+
+ROUNDINGS: Mapping[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "ROUND": np.round,
+    "HALF_EVEN": np.round,
+    "FLOOR": np.floor,
+    "CEIL": np.ceil,
+}
+"""`rounding_mode` of a quantizer of QONNX -> what it does to a value in steps of its scale."""
 
 BITS: Mapping[int, int] = {
     TensorProto.FLOAT: 32,
@@ -170,16 +178,26 @@ def _computed(graph: Graph, name: str, node: NodeProto) -> Operand:
 
 
 def _count_kept(graph: Graph, node: NodeProto) -> int:
-    """How many stored values are not zero once a quantizer of QONNX has rounded them; all if its inputs are computed."""
-    values, scale = (array_of(graph, name) for name in node.input[:2])
+    """How many stored values are not zero once a quantizer of QONNX has rounded them.
+
+    All of them for one bit with a sign, which is 1 or -1, for a zero point without a sign, if its inputs are computed, and
+    if its rounding is not known.
+    """
+    values, scale, zero, bits = (*(array_of(graph, name) for name in node.input[:4]), *[None] * 4)[:4]
     part = operand(graph, node.input[0])
-    if node.op_type != "Quant" or values is None or scale is None or not np.all(scale):
+    given = attributes(node)
+    mode = given.get("rounding_mode", b"ROUND")
+    rounding = ROUNDINGS.get(mode.decode(errors="replace").upper()) if isinstance(mode, bytes) else None
+    if node.op_type != "Quant" or values is None or scale is None or not np.all(scale) or rounding is None:
         return part.size if part else 0
+    signed = bool(given.get("signed", 1))
+    if zero is None or bits is None or np.any(bits == 1 if signed else zero):
+        return values.size
     try:
-        steps = np.round(values.astype(np.float64) / scale.astype(np.float64))
+        steps = rounding(values.astype(np.float64) / scale.astype(np.float64))
     except ValueError:  # a scale of another shape
         return values.size
-    return int(np.count_nonzero(steps if attributes(node).get("signed", 1) else np.maximum(steps, 0)))
+    return int(np.count_nonzero(steps if signed else np.maximum(steps, 0)))
 
 
 def _dequantized(graph: Graph, node: NodeProto) -> Operand:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,6 +51,35 @@ def test_weights_that_a_quantizer_rounds_to_zero_are_zero(tmp_path: Path) -> Non
     cost = cost_of(tmp_path / "net.onnx")
     assert (cost.macs, cost.nonzero_macs) == (16, 0)
     assert cost.layers[-1].activation_bits is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "attributes", "kept"),
+    [
+        (1, {}, 4),  # a sign: 1 from 0 on, else -1
+        (2, {}, 1),
+        (2, {"rounding_mode": "HALF_EVEN"}, 1),
+        (2, {"rounding_mode": "FLOOR"}, 2),
+        (2, {"rounding_mode": "ceil"}, 1),
+        (2, {"rounding_mode": "NOISY"}, 4),
+        (2, {"signed": 0, "rounding_mode": "FLOOR"}, 0),
+        (2, {"signed": 0, "rounding_mode": "CEIL"}, 1),
+        (2, {"signed": 0, "zero": 2.0}, 4),  # -0.8 is stored as 1
+        (2, {"rounding_mode": 3}, 4),
+    ],
+)
+def test_zeros_of_a_quantizer_are_those_of_its_own_width_and_rounding(
+    tmp_path: Path, bits: int, attributes: dict[str, Any], kept: int
+) -> None:
+    """Of the weights -0.8, -0.2, 0 and 0.3. One that rounds in a way that is not known leaves all of them."""
+    made = Graph()
+    stored = made.keep(np.array([[-0.8], [-0.2], [0.0], [0.3]]))
+    attributes = dict(attributes)
+    given = (made.keep(1.0), made.keep(attributes.pop("zero", 0.0)), made.keep(bits))
+    weight = made.op("Quant", stored, *given, domain=made.domain, **{"rounding_mode": "ROUND", **attributes})
+    onnx.save(made.model((4,), made.op("MatMul", "input", weight), 1), str(tmp_path / "net.onnx"))
+    cost = cost_of(tmp_path / "net.onnx")
+    assert (cost.macs, cost.nonzero_macs) == (4, kept)
 
 
 def test_a_network_of_finn_is_counted_with_the_bits_of_its_thresholds(tmp_path: Path) -> None:
