@@ -57,7 +57,8 @@ def _constants(graph: Graph, given: Constants) -> tuple[dict[int, Operand], list
     running = []
     for operator in graph.operators:
         present = [index for index in operator.inputs if index >= 0]
-        if present and operator.name not in STATEFUL and all(index in known for index in present):
+        kind = operator.name.partition(" ")[0]  # a custom operator has a name of its own behind
+        if present and kind not in STATEFUL and all(index in known for index in present):
             part = _computed(operator, [known[index] for index in present])
             known.update(dict.fromkeys(operator.outputs, part))
         else:

@@ -199,6 +199,17 @@ def test_what_has_no_rule_is_listed(tmp_path: Path) -> None:
     assert writer.cost(tmp_path, [x], [y]).unknown == ("CUSTOM Whistle", "STABLEHLO_DOT_GENERAL")
 
 
+def test_a_custom_operator_of_constants_runs_and_is_listed(tmp_path: Path) -> None:
+    writer = Writer()
+    x, h, y = writer.activation(1, 4), writer.activation(1, 4), writer.activation(1, 4)
+    writer.operator("CUSTOM", [writer.constant(np.ones((1, 4), np.float32))], h)
+    writer.model.operatorCodes[0].customCode = "Whistle"
+    writer.operator("ADD", [x, h], y)
+    cost = writer.cost(tmp_path, [x], [y])
+    assert cost.unknown == ("CUSTOM Whistle",)
+    assert [layer.operator for layer in cost.layers] == ["CUSTOM Whistle", "ADD"]
+
+
 def test_a_free_batch_is_one_and_another_free_axis_is_told(tmp_path: Path) -> None:
     for signature, told in (([-1, 4, 4, 2], ()), ([-1, -1, 4, 2], ("input 't0'",))):
         writer = Writer()
