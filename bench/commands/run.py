@@ -135,7 +135,7 @@ def _describe_boards(ended: Ended) -> list[str]:
     measured = ended.measured
     lines = [f"Board {name} was taken out: {why}" for name, why in measured.alarms.items()]
     if measured.left:
-        lines.append(f"Left: {measured.left} cells that no board could take. `--resume` measures them.")
+        lines.append(f"Left: {measured.left} cells that no board measured. `--resume` tries them again.")
     return lines
 
 

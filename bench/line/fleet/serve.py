@@ -239,6 +239,7 @@ def _measure(share: Share, place: int, cell: PlannedCell, after: str, turn: Turn
     with run.judging:
         record = run.around.run_cell(cell, turn.state)
     if _is_to_blame(turn):
+        _count_loss(share, place, cell, turn)
         return False
     record = replace(record, device=name_device(turn.board.name, record.device))
     done = run.done_before + run.shares.done + (place in share.left)
@@ -266,6 +267,17 @@ def _is_to_blame(turn: Turn) -> bool:
     except BoardBusy:
         return True
     return bool(trouble) and _take_out(turn, trouble)
+
+
+def _count_loss(share: Share, place: int, cell: PlannedCell, turn: Turn) -> None:
+    """Notes where the board was lost, and says it where that sets the cell aside. A board that another has is not ours."""
+    run = turn.run
+    if not isinstance(turn.faults.found, BoardLost) or run.heart.lost(turn.lease):
+        return
+    if run.shares.lose(share, place, turn.board.name):
+        boards = " and ".join(sorted(share.lost[place]))
+        said = f"{cell.model.name} / {cell.recipe.name} is left out: boards {boards} were lost while they measured it"
+        run.tell(f"{said}; --resume tries it again")
 
 
 def name_device(board: str, device: str) -> str:

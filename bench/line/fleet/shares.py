@@ -13,6 +13,8 @@ from typing import Protocol, final
 from bench.line.plan import Place, Plan, PlannedCell, key_on, move, place_of
 from bench.records import Record
 
+MOST_LOST = 2
+"""So many boards are lost while they measure one cell; then it is set aside, or it would take every board of the fleet."""
 LOOK_S = 0.5
 """How often one who waits looks whether the run was stopped: a signal does not wake a thread."""
 
@@ -22,19 +24,33 @@ class Share:
     """A baseline and its recipes.
 
     `cells`: as one of its boards measures them, the baseline first. `boards`: those that may take it. `left`: the
-    places in that order of which no record is stored.
+    places in that order of which no record is stored. `lost`: place -> boards that were lost while they measured it.
     """
 
     plan: Plan
     cells: tuple[PlannedCell, ...]
     boards: frozenset[str]
     left: set[int]
+    lost: dict[int, set[str]] = field(default_factory=dict)
 
     def on(self, board: str) -> list[tuple[int, PlannedCell]]:
-        """What is left, as this board measures it: the baseline again where another board or an earlier try had it."""
+        """What is left, as this board measures it: the baseline again where another board or an earlier try had it.
+
+        Cells that a board was lost at come last, so that the others are stored; those of `is_set_aside` not at all.
+        """
         own = self.cells[0].conditions.device == board
         cells = self.cells if own else move(self.plan, self.cells, board)
-        return [(place, cells[place]) for place in sorted({0, *self.left})]
+        places = sorted({0, *self.left}, key=lambda place: (place > 0 and place in self.lost, place))
+        return [(place, cells[place]) for place in places if not self.is_set_aside(place)]
+
+    def is_set_aside(self, place: int) -> bool:
+        """Whether no board of this run measures a place any more: several were lost at it, or at its baseline."""
+        return any(len(self.lost.get(one, ())) >= MOST_LOST for one in (0, place))
+
+    @property
+    def open(self) -> bool:
+        """Whether something is left for a board of this run."""
+        return any(not self.is_set_aside(place) for place in self.left)
 
     def begun(self) -> list[PlannedCell]:
         """What is left, as planned: what is made of it does for each of its boards."""
@@ -111,6 +127,7 @@ class Shares:
     def __init__(self, shares: Iterable[Share], changed: Changed | None = None) -> None:
         self._lanes, self._of_board = dict[frozenset[str], Lane](), dict[str, list[Lane]]()
         self._changed, self._stopped, self._gone = changed or Condition(), False, set[str]()
+        self._aside: list[Share] = []
         self.total = self.done = 0
         for share in shares:
             self.total += len(share.left)
@@ -154,12 +171,25 @@ class Shares:
             self.done += place in share.left
             share.left.discard(place)
 
+    def lose(self, share: Share, place: int, board: str) -> bool:
+        """A board was lost while it measured this place. Whether the place is set aside."""
+        with self._changed:
+            share.lost.setdefault(place, set()).add(board)
+            return share.is_set_aside(place)
+
     def put(self, share: Share) -> None:
-        """A board is done with a share; what is left of it waits for the next board, before all others."""
+        """A board is done with a share; what is left of it waits for the next board, before all others.
+
+        Behind all others where a board was lost at it: it may have been the cell's doing.
+        """
         lane = self._lanes[share.boards]
         with self._changed:
             lane.out -= 1
-            if share.left:
+            if share.left and not share.open:
+                self._aside.append(share)
+            elif share.left and share.lost:
+                lane.waiting.append(share)
+            elif share.left:
                 lane.waiting.appendleft(share)
             if share.left or not lane.out:  # to those who wait, nothing else is news
                 self._changed.notify_all()
@@ -205,5 +235,5 @@ class Shares:
     def unmeasured(self) -> list[PlannedCell]:
         """The cells that no board has measured, as planned."""
         with self._changed:
-            waiting = [share for lane in self._lanes.values() for share in lane.waiting]
+            waiting = [*(share for lane in self._lanes.values() for share in lane.waiting), *self._aside]
             return [share.cells[place] for share in waiting for place in sorted(share.left)]

@@ -12,6 +12,7 @@ from sqlalchemy import update
 from bench.errors import BoardBusy, BoardLost, CellFailed, Unavailable
 from bench.line.cell import RunState
 from bench.line.fleet import run as fleet_run
+from bench.line.fleet.heart import Heart
 from bench.line.fleet.pantry import Pantry
 from bench.line.fleet.shares import make_shares, order_ahead
 from bench.line.plan import move
@@ -201,6 +202,66 @@ def test_cells_that_no_board_is_left_for_are_measured_by_a_resumed_run(lab):
         (model, "int8"): 1 for model in ("lenet300_100(width=0.1)", "lenet300_100(width=0.2)")
     }
     assert lab.store.runs()[0].status == "finished"
+
+
+@pytest.mark.parametrize("recipe", ["half", "baseline"])
+def test_a_cell_at_which_two_boards_are_lost_takes_no_third_and_keeps_no_other_from_being_measured(lab, recipe):
+    poison = ("lenet300_100(width=0.1)", recipe)
+
+    def hang(board, cell):
+        if (cell.model.name, cell.recipe.name) == poison:
+            raise BoardLost(f"{board} hangs")
+
+    lab.cell = hang
+    ended = lab.run()
+    assert len(ended.measured.alarms) == 2
+    unmeasured = {poison} if recipe == "half" else {(poison[0], each) for each in ("baseline", "half", "int8")}
+    everything = {(cell.model.name, cell.recipe.name) for cell in lab.plans[False].cells}
+    assert set(lab.places()) == everything - unmeasured
+    assert ended.measured.left == len(unmeasured)
+    first, second = sorted(ended.measured.alarms)
+    said = f"{poison[0]} / {recipe} is left out: boards {first} and {second} were lost while they measured it"
+    assert [line for line in lab.said if "is left out" in line] == [f"{said}; --resume tries it again"]
+    (run,) = lab.store.runs()
+    assert run.status == "interrupted"
+    lab.cell = lambda board, cell: None
+    assert lab.run(earlier=run).measured.left == 0
+    assert set(lab.places()) == everything
+    assert lab.store.runs()[0].status == "finished"
+
+
+def test_of_two_boards_both_may_be_lost_at_a_cell_when_all_else_is_measured(lab):
+    def hang(board, cell):
+        if cell.model.name.endswith("0.1)") and cell.recipe.name == "half":
+            raise BoardLost(f"{board} hangs")
+
+    lab.broken, lab.cell = {"c": "off"}, hang
+    ended = lab.run()
+    assert set(ended.measured.alarms) == {"a", "b", "c"}
+    assert ended.measured.left == 1
+    assert len(lab.places()) == 5
+
+
+def test_a_board_that_was_lost_after_another_had_taken_it_counts_against_no_cell(lab):
+    lost: list[str] = []
+
+    def lose(board, cell):
+        if cell.model.name.endswith("0.1)") and cell.recipe.name == "half" and len(lost) < 2:
+            lost.append(board)
+            with lab.store.engine.begin() as connection:  # as of a laptop that hung
+                connection.execute(update(BOARDS).where(BOARDS.c.name == board).values(fence=BOARDS.c.fence + 1))
+            hearts[0].beat()
+            raise BoardLost(f"{board} is another's")
+
+    hearts: list[Heart] = []
+    begin = Heart.__enter__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Heart, "__enter__", lambda heart: hearts.append(heart) or begin(heart))
+        lab.cell = lose
+        ended = lab.run()
+    assert len(lost) == 2
+    assert ended.measured.left == 0
+    assert not any("is left out" in line for line in lab.said)
 
 
 def test_a_cell_that_fails_on_a_healthy_board_is_stored_as_failed_and_the_board_goes_on(lab):
