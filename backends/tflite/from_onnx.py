@@ -48,8 +48,8 @@ Arrays = Sequence[NDArray[np.generic]]
 def convert(source: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = ()) -> Converted:
     """Writes `out` at a fixed batch, images channel-last; its outputs are compared with ONNX Runtime's.
 
-    `specs`: what is known of its inputs; one that is not there has its batch first. Raises `Unavailable` (no onnx2tf, or no ONNX Runtime to check it by), `InvalidInput` (ONNX Runtime does not take
-    the file), `Unsupported` (onnx2tf cannot convert it, or what it made computes something else).
+    `specs`: what is known of its inputs; one that is not there has its batch first. Raises `Unavailable` (no onnx2tf, or no
+    ONNX Runtime to check it by), `InvalidInput` (ONNX Runtime does not take the file), `Unsupported` (onnx2tf cannot convert it, or what it made computes something else).
     """
     packages = folder()
     _check_packages(packages)

@@ -18,7 +18,8 @@ from bench.types import TensorSpec
 def convert(archive: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = ()) -> Converted:
     """Writes `out` from a torch.export archive at a fixed batch, images channel-last ("channels_last") where there are any.
 
-    `specs`: what is known of its inputs, in call order; one that is not there has its batch first. Raises `Unsupported` when litert-torch has no lowering or the archive's batch is fixed at another value.
+    `specs`: what is known of its inputs, in call order; one that is not there has its batch first. Raises `Unsupported` when
+    litert-torch has no lowering or the archive's batch is fixed at another value.
     """
     try:
         program = torch.export.load(archive)

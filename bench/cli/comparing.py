@@ -125,11 +125,11 @@ def compare_command(
     from bench.commands.versus.runs import check_runs, names_run
 
     if sides and model is None and any(map(names_run, sides)):
-        check_runs(sides, given_options(OF_RUNS))
+        check_runs(sides, given_beside(OF_RUNS))
         found, text = compare_stored(sides, chosen, results=results, url=url, cells=cells, measure=not records)
         return found, text, exit_code(found, fail_on)
-    if unused := [option for option in ("--records", "--cell") if option in given_options(())]:
-        raise click.UsageError(f"{unused[0]}: it chooses of two stored runs; leave it out")
+    if records or cells:
+        raise click.UsageError(f"{'--records' if records else '--cell'}: it chooses of two stored runs; leave it out")
     need_target(chosen)
     variants = name_sides(sides, model, recipes, backends, pythons, revisions)
     with watching(sys.stderr) as watch:
@@ -140,7 +140,6 @@ def compare_command(
 
 OF_RUNS = frozenset(
     {
-        "sides",
         "as_json",
         "results",
         "url",
@@ -156,15 +155,13 @@ OF_RUNS = frozenset(
 """Parameters of `compare` that two stored runs take; they have the others already."""
 
 
-def given_options(taken: Collection[str]) -> list[str]:
+def given_beside(taken: Collection[str]) -> list[str]:
     """The options of the command line whose parameters are not `taken`."""
     context = click.get_current_context()
-    given = [
-        one
-        for one in context.command.params
-        if context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+    others = [one for one in context.command.params if isinstance(one, click.Option) and one.name not in taken]
+    return [
+        one.opts[0] for one in others if context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
     ]
-    return [one.opts[0] for one in given if one.name not in taken and one.name != "sides"]
 
 
 def compare_stored(

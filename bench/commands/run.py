@@ -58,7 +58,7 @@ def run_suite(
     Checks the request and the cache first: a command that is rejected creates no store.
     Raises `InvalidInput`, `Unavailable` and `DiskFull` as the stages do.
     """
-    request, earlier = _find_earlier(request, results, url, watch) if resume else (request, None)
+    request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request, cache)
     _note_change(plan, earlier, watch)
     _check_options(plan, require_budget=require_budget)
@@ -139,25 +139,23 @@ def _describe_boards(ended: Ended) -> list[str]:
     return lines
 
 
-def _find_earlier(request: Request, results: Path, url: str | None, watch: Watch) -> tuple[Request, Run]:
-    """As `find_interrupted`, with a note where the run was begun by other code."""
+def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Request, Run]:
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         raise nothing_to_resume(request)
     with open_existing(results, url) as store:
-        asked, earlier = find_interrupted(request, store)
+        return find_interrupted(request, store)
+
+
+def _note_change(plan: Plan, earlier: Run | None, watch: Watch) -> None:
+    """Says that a run was begun by other code, or that the file of the suite or the target was changed since."""
+    if earlier is None:
+        return
     if not is_of_this_code(earlier):
         watch.note(
             f"run {earlier.run_id} was begun by pressbench {earlier.version} {earlier.revision}, this is another: its finished "
             "cells stay as they were measured"
         )
-    return asked, earlier
-
-
-def _note_change(plan: Plan, earlier: Run | None, watch: Watch) -> None:
-    """Says that the file of the suite or the target was changed since a run of this code was begun."""
-    if earlier is None or not earlier.settings or not is_of_this_code(earlier):
-        return
-    if earlier.settings != digest_settings(plan.suite, plan.target):
+    elif earlier.settings and earlier.settings != digest_settings(plan.suite, plan.target):
         watch.note(
             f"suite {plan.suite.name} or target {plan.target.name} was changed after run {earlier.run_id} was begun: its "
             "finished cells stay as they were measured; leave --resume out to measure all of them"

@@ -211,11 +211,10 @@ def _count_known(picked: Mapping[str, Array], data: Dataset) -> int:
     arrays = list(picked.values())
     if len(arrays) != 1 or arrays[0].shape[1:] != data.input_shape:
         return 0
-    rows = [row.tobytes() for row in np.ascontiguousarray(arrays[0], dtype=np.float32)]
+    rows = _rows([arrays[0].astype(np.float32)])
     asked, known = set(rows), set()
     for chunk in data.test.chunks():
-        tested = np.ascontiguousarray(data.test.inputs(chunk)[0], dtype=np.float32)
-        known |= asked & {row.tobytes() for row in tested}
+        known |= asked.intersection(_rows([data.test.inputs(chunk)[0].astype(np.float32)]))
     return sum(row in known for row in rows)
 
 

@@ -204,8 +204,10 @@ def keep_run(
     `measure` gets the run's id and the keys of the cells that need no other try. Raises what it raises.
     """
     store = around.store
-    fresh = begin(plan.request) if earlier is None else replace(earlier, status="running")
-    begun = fresh if earlier else replace(fresh, settings=digest_settings(plan.suite, plan.target))
+    if earlier:
+        begun = replace(earlier, status="running")
+    else:
+        begun = replace(begin(plan.request), settings=digest_settings(plan.suite, plan.target))
     store.begin_run(begun)
     done = store.done_keys(begun.run_id) - (_find_lost(store, begun.run_id) if earlier else frozenset())
     try:
