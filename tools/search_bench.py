@@ -39,8 +39,8 @@ WORST_LOSS = 5.0
 """Percentage points at which the hypervolume ends; on the other axis it ends at the uncompressed cost."""
 
 
-def main() -> None:
-    """Reads the command line."""
+def _read() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tools.search_bench", description=__doc__)
     parser.add_argument("--target", default="cpu")
     parser.add_argument("--backend", default="ort")
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=list(STRATEGIES))
     parser.add_argument("--seconds", type=float, default=160.0, help="of each search")
-    parser.add_argument("--max-drop", type=float, default=0.5)
-    parser.add_argument("--then", default=THEN, help="the training of every candidate, the same for all strategies")
+    parser.add_argument("--max-drop", type=float, help="points of accuracy; 0.5, where there is a data set")
+    parser.add_argument("--then", help=f"steps of every candidate, the same for all; {THEN}, where there is a data set")
     parser.add_argument("--family", action="append", default=[])
     parser.add_argument(
         "--samples", type=int, default=0, help="train with the first so many samples of the data set; 0: all"
@@ -75,6 +75,15 @@ def main() -> None:
         parser.error("--choose-with: it counts the samples behind those of --samples; give both")
     if options.pool < 1 or (options.pool > 1 and not options.samples):
         parser.error("--pool: from 1 up, and together with --samples")
+    if options.dataset:
+        options.max_drop = 0.5 if options.max_drop is None else options.max_drop
+        options.then = THEN if options.then is None else options.then
+    return options
+
+
+def main() -> None:
+    """Runs what is asked for. Exits with 1 where a search ended with an error."""
+    options = _read()
     board.CHECKED = options.networks
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="pressbench-search-bench-") as folder:
@@ -85,11 +94,13 @@ def main() -> None:
             _train(request)
             for strategy in options.strategies:
                 found[seed, strategy] = _search(options, request, strategy, Path(folder) / f"{seed}-{strategy}")
-                print(_line(seed, strategy, found[seed, strategy], options.max_drop), flush=True)
+                print(_line(seed, strategy, found[seed, strategy]), flush=True)
                 if options.out:
                     with options.out.open("a") as file:
                         file.write(json.dumps({"seed": seed, "strategy": strategy, **found[seed, strategy]}) + "\n")
     print("\n".join(_compare(options.seeds, found)))
+    if any("error" in answer for answer in found.values()):
+        sys.exit(1)
 
 
 def _shorten(options: argparse.Namespace, folder: Path) -> str:
@@ -195,13 +206,13 @@ def hypervolume(answer: Mapping[str, Any]) -> float:
     return area
 
 
-def _line(seed: int, strategy: str, answer: Mapping[str, Any], max_drop: float) -> str:
+def _line(seed: int, strategy: str, answer: Mapping[str, Any]) -> str:
     if "error" in answer:
         return f"seed {seed}, {strategy}: {answer['error']}"
     drop = answer["finals"][1]["quality_loss"] if len(answer["finals"]) > 1 else 0.0
     text = (
-        f"seed {seed}, {strategy}: {len(answer['trials']) - 1} trials, winner {_speedup(answer):.2f} times as fast or small, drop "
-        f"{drop:.2f} pp on the test set ({max_drop:g} allowed), hypervolume {hypervolume(answer):.3f}, "
+        f"seed {seed}, {strategy}: {len(answer['trials']) - 1} trials, winner {_speedup(answer):.2f} times as fast or small, loss "
+        f"{drop:.3g} on the test set, hypervolume {hypervolume(answer):.3f}, "
         f"{answer['seconds']:.0f} s; {answer['ended']}"
     )
     if (table := answer["predictor"]) is not None:
