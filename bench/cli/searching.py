@@ -95,6 +95,11 @@ if TYPE_CHECKING:
     help="How candidates are chosen: widths (by a latency table of the target, the default), or the baselines macs, "
     "uniform, random and optuna.",
 )
+@click.option(
+    "--ranks/--no-ranks",
+    default=None,
+    help="Layers may be factorized too, and their ranks are chosen with the widths (default: no). A latency table takes about three times as long.",
+)
 @click.option("--resume", is_flag=True, help="Continue the last interrupted search on this target.")
 @cluster_option
 @results_option
@@ -143,7 +148,7 @@ def _ask(
     options = {
         **{name: chosen[name] or None for name in ("budgets", "families", "recipes")},
         "time_s": parse_time(time_text) if time_text else None,
-        **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy")},
+        **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy", "ranks")},
     }
     given = {name: value for name, value in options.items() if value is not None}
     return take_suite(Asked(request=request, **given), given)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
@@ -100,6 +100,22 @@ def canonical(step: Any) -> str:
         if argument.required or getattr(step, argument.name) != argument.default
     ]
     return f"{step.name}({', '.join(given)})" if given else str(step.name)
+
+
+def named_counts(what: str, texts: Sequence[str]) -> dict[str, int]:
+    """Name -> number of texts like `'conv1=16'`. `what`: the step, for the message.
+
+    Raises `InvalidInput` for another form, a number below 1 and a name given twice.
+    """
+    found: dict[str, int] = {}
+    for text in texts:
+        name, equals, count = text.rpartition("=")
+        if not (name and equals and count.isdecimal() and int(count)):
+            raise InvalidInput(f"{what}: {text!r}: write 'layer=number' with a number from 1 up, as 'conv1=16'")
+        if name in found:
+            raise InvalidInput(f"{what}: layer {name!r} is named twice")
+        found[name] = int(count)
+    return found
 
 
 def construct(cls: Any, given: Mapping[str, Value]) -> Any:

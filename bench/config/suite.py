@@ -71,6 +71,7 @@ class SearchChoice:
     families: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
     strategy: str = ""
+    ranks: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ where there are samples to calibrate with."""
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
     `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
-    `bench.search.strategies.known`. `families`: steps that may end a candidate, each tried beside none; None for those that
+    `bench.search.strategies.known`. `ranks`: whether layers may be factorized too. `families`: steps that may end a candidate, each tried beside none; None for those that
     are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or steps, that are candidates as they are
     written.
 
@@ -55,6 +55,7 @@ class Asked:
     then: str | None = None
     longer: str = ""
     strategy: str = "widths"
+    ranks: bool = False
     families: tuple[str, ...] | None = None
     recipes: tuple[str, ...] = ()
 
@@ -116,6 +117,7 @@ def take_suite(asked: Asked, given: Collection[str]) -> Asked:
         "families": said.families,
         "recipes": said.recipes,
         "strategy": said.strategy,
+        "ranks": said.ranks,
     }
     return replace(
         asked, **{name: value for name, value in found.items() if name not in given and value not in (None, "", ())}

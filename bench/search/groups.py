@@ -21,7 +21,8 @@ from bench.compress.prune.remove_channels import Cut, remove
 from bench.compress.prune.widths import Ranked, rank_groups, shares
 from bench.errors import Unsupported
 from bench.line.probes.cuts import Shape
-from bench.search.nouns import Group, Layer, Side
+from bench.search.nouns import Choice, Group, Layer, Side, gone_from
+from bench.search.ranks import find_ranks
 from bench.types import Progress
 
 LEVELS = 8
@@ -45,10 +46,25 @@ class Space:
     step: int = 1
     left: Keep = "mean"
 
+    def settle(self, choice: Choice) -> Choice:
+        """With the full rank where two layers of the rank would be no smaller at these widths: the step leaves such a layer."""
+        gone = gone_from(self.groups, choice)
+        settled = list(choice)
+        for layer in self.layers:
+            if layer.rank is None or layer.factor:
+                continue
+            group = self.groups[layer.rank]
+            if not layer.shrinks(group.widths[choice[layer.rank]], gone):
+                settled[layer.rank] = len(group.widths) - 1
+        return tuple(settled)
 
-def read_space(network: Network, context: Context, step: int, progress: Progress, *, short: bool = True) -> Space:
+
+def read_space(
+    network: Network, context: Context, step: int, progress: Progress, *, short: bool = True, ranks: bool = False
+) -> Space:
     """The groups with their widths, multiples of `step` where the group is wide enough, and the layers they change.
-    `short`: a group that is all of a residual branch may have no channels, which removes the branch.
+    `short`: a group that is all of a residual branch may have no channels, which removes the branch. `ranks`: layers may be
+    factorized too.
 
     Each group loses channels once on trial, which shows what follows. Raises `Unsupported` where nothing can go.
     """
@@ -69,9 +85,7 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
             fixed[group.layers[0]] = str(error)
             continue
         groups.append(group)
-    if not groups:
-        raise Unsupported(f"no channel of this network can go: {next(iter(fixed.values()), 'it has no such layers')}")
-    if short:
+    if short and groups:
         groups = _with_branches(network, context, groups, changed, whole)
     shapes = _shapes(network.module, context.example)
     layers = tuple(
@@ -84,8 +98,13 @@ def read_space(network: Network, context: Context, step: int, progress: Progress
         )
         for name, layer in weighted_layers(network.module).items()
     )
+    lower: tuple[Group, ...] = ()
+    if ranks:
+        lower, layers = find_ranks(network, context, layers, len(groups), step)
+    if not (groups or lower):
+        raise Unsupported(f"no channel of this network can go: {next(iter(fixed.values()), 'it has no such layers')}")
     criterion = "l2" if context.data is None else "taylor"
-    return Space(groups=tuple(groups), layers=layers, fixed=fixed, criterion=criterion, step=step)
+    return Space(groups=(*groups, *lower), layers=layers, fixed=fixed, criterion=criterion, step=step)
 
 
 def _group(ranked: Ranked, step: int) -> Group:
@@ -182,7 +201,7 @@ def _sides(module: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def _shapes(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Shape]:
-    """Of the layers that can be cut out: plain and depthwise convolutions of one call, and linear layers of rows."""
+    """Of the layers that can be cut out: plain and depthwise convolutions, and linear layers, of one call."""
     seen: dict[str, list[tuple[int, ...]]] = {}
     names = {layer: name for name, layer in weighted_layers(module).items()}
 
@@ -200,7 +219,7 @@ def _shapes(module: nn.Module, example: tuple[Tensor, ...]) -> dict[str, Shape]:
 
 def _shape(layer: Any, given: tuple[int, ...]) -> Shape | None:
     if isinstance(layer, nn.Linear):
-        return Shape() if len(given) == 2 else None
+        return Shape(rows=given[1:-1]) if len(given) > 1 else None
     if not isinstance(layer, (nn.Conv1d, nn.Conv2d)) or not all(isinstance(pad, int) for pad in layer.padding):
         return None
     depthwise = layer.groups == layer.in_channels == layer.out_channels

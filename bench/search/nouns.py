@@ -20,12 +20,14 @@ class Group:
 
     `losses`: for each width, how much the network is expected to lose by it; only their differences and ratios count.
     `branch`: the last layer of the residual branch that goes where the first width, 0, is taken; "" where it is not 0.
+    `rank`: its widths are the ranks of its one layer, which stays as it is at the last one.
     """
 
     layers: tuple[str, ...]
     widths: tuple[int, ...]
     losses: tuple[float, ...]
     branch: str = ""
+    rank: bool = False
 
     @property
     def whole(self) -> int:
@@ -52,33 +54,60 @@ class Side:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A convolution or linear layer of the network. `shape`: None for a kind that is not cut out and timed."""
+    """A convolution or linear layer of the network. `shape`: None for a kind that is not cut out and timed.
+
+    `rank`: the group that is its rank, where it has one. At a lower rank two layers take its place; each is a `factor`, and is
+    there only then.
+    """
 
     name: str
     inputs: Side
     outputs: Side
     shape: Shape | None
     weights: int
+    rank: int | None = None
+    factor: bool = False
 
     @property
     def groups(self) -> tuple[int, ...]:
-        """The groups that change it, in order."""
+        """The groups of channels that change it, in order; a factor's rank is one of them."""
         return tuple(sorted({*self.inputs.per, *self.outputs.per}))
+
+    def shrinks(self, rank: int, gone: Mapping[int, int]) -> bool:
+        """Whether two layers of that rank have fewer weights than it has, when each group has lost `gone` outputs."""
+        inputs, outputs = self.inputs.at(gone), self.outputs.at(gone)
+        rows = inputs * self.weights / (self.inputs.whole * self.outputs.whole)
+        return rank * (rows + outputs) < rows * outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unless:
+    """What a layer costs by the widths of the two groups of `pair`, while the group `rank` is whole, at its place `last`; else
+    nothing."""
+
+    rank: int
+    last: int
+    pair: tuple[int, int]
+    prices: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Costs:
-    """What choices cost: a constant, a price for each width of a group, and one for each pair of widths of two groups."""
+    """What choices cost: a constant, a price for each width of a group, one for each pair of widths of two groups, and what falls
+    away at a lower rank."""
 
     constant: float
     single: Mapping[int, NDArray[np.float64]]
     pairs: Mapping[tuple[int, int], NDArray[np.float64]]
+    unless: Sequence[Unless] = ()
 
     def of(self, choice: Sequence[int]) -> float:
         """The cost of one choice."""
         alone = sum(float(prices[choice[group]]) for group, prices in self.single.items())
         both = sum(float(prices[choice[one], choice[two]]) for (one, two), prices in self.pairs.items())
-        return self.constant + alone + both
+        there = (one for one in self.unless if choice[one.rank] == one.last)
+        whole = sum(float(one.prices[choice[one.pair[0]], choice[one.pair[1]]]) for one in there)
+        return self.constant + alone + both + whole
 
 
 def gone_from(groups: Sequence[Group], choice: Sequence[int]) -> dict[int, int]:
@@ -96,7 +125,16 @@ def keep_text(groups: Sequence[Group], choice: Sequence[int]) -> tuple[str, ...]
     return tuple(
         f"{group.layers[0]}={group.widths[taken]}"
         for group, taken in zip(groups, choice, strict=True)
-        if 0 < group.widths[taken] < group.whole
+        if 0 < group.widths[taken] < group.whole and not group.rank
+    )
+
+
+def rank_text(groups: Sequence[Group], choice: Sequence[int]) -> tuple[str, ...]:
+    """The argument `ranks` of the step `lowrank` for a choice; () where all are whole."""
+    return tuple(
+        f"{group.layers[0]}={group.widths[taken]}"
+        for group, taken in zip(groups, choice, strict=True)
+        if group.rank and group.widths[taken] < group.whole
     )
 
 

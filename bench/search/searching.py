@@ -136,7 +136,8 @@ class Searching:
         prepared = make_ready(cell, self.state).prepared
         _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
         try:
-            space = read_space(network, context, step, setting.progress, short=prepared.bench is not None)
+            short = prepared.bench is not None
+            space = read_space(network, context, step, setting.progress, short=short, ranks=self.asked.ranks)
         except Unsupported as error:
             if not (self.asked.recipes or self._families):
                 raise

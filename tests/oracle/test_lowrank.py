@@ -240,7 +240,33 @@ def test_many_layers_that_stay_for_one_reason_are_named_in_a_line(tmp_path):
         apply("separable", module, torch.randn(2, 4, 6, 6), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["lowrank", "lowrank(energy=0.9, rank_ratio=0.5)", "lowrank(method='svd')"])
+def test_each_named_layer_gets_the_rank_that_is_asked_for_and_no_other_layer_changes(tmp_path):
+    x = torch.from_numpy(small_data().train.x[0][:2])
+    found = apply("lowrank(ranks=('conv=3', 'fc1=5', 'pointwise=99'))", settled(), x, tmp_path)
+    assert {name: done["rank"] for name, done in found.notes["factorized"].items()} == {"conv": [3], "fc1": [5]}
+    assert found.notes["not_factorized"]["pointwise"].startswith("it would grow at rank 99")
+    with pytest.raises(InvalidInput, match="no layer 'fc9'"):
+        apply("lowrank(ranks=('fc9=5',))", settled(), x, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lowrank(ranks=('fc1',))", "'fc1': write 'layer=number'"),
+        ("lowrank(ranks=('fc1=5', 'fc1=6'))", "layer 'fc1' is named twice"),
+        ("lowrank(ranks=('fc1=5',), method='tucker')", "takes no other method than svd"),
+        ("lowrank(ranks=('fc1=5',), skip=('conv',))", "ranks names its layers"),
+    ],
+)
+def test_ranks_that_mean_nothing_are_refused(text, said):
+    with pytest.raises(InvalidInput, match=said):
+        parse_recipe("r", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lowrank", "lowrank(energy=0.9, rank_ratio=0.5)", "lowrank(method='svd')", "lowrank(energy=0.9, ranks=('a=1',))"],
+)
 def test_exactly_one_way_to_choose_the_rank_is_given(text):
     with pytest.raises(InvalidInput, match="exactly one of rank_ratio, energy, macs_ratio"):
         parse_recipe("r", text)

@@ -29,13 +29,15 @@ AXES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A layer of the winner: its outputs, how many it had, and in what it computes. `share`: in percent."""
+    """A layer of the winner: its outputs, how many it had, and in what it computes. `share`: in percent. `rank`: 0 where it is
+    whole."""
 
     name: str
     outputs: int
     whole: int
     share: float
     bits: str
+    rank: int = 0
 
 
 def render_page(found: Found, said: Sequence[str]) -> str:
@@ -137,8 +139,12 @@ def _layers(found: Found) -> list[Bar]:
             whole=layer.outputs.whole,
             share=round(100 * left / layer.outputs.whole, 1),
             bits=_bits(layer.name, precision),
+            rank=0
+            if layer.rank is None or not gone[layer.rank]
+            else found.space.groups[layer.rank].whole - gone[layer.rank],
         )
         for layer in found.space.layers
+        if not layer.factor
     ]
 
 

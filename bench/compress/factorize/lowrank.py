@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar, Literal, final
 
 from torch import nn
 
-from bench.compress.arguments import Within
+from bench.compress.arguments import Within, named_counts
 from bench.compress.factorize.cp import Cp
 from bench.compress.factorize.factorization import Factorization
-from bench.compress.factorize.ranks import Choice, Place, by_budget, by_energy, by_share
+from bench.compress.factorize.ranks import Choice, Place, by_budget, by_energy, by_ranks, by_share
 from bench.compress.factorize.svd import Svd
 from bench.compress.factorize.tucker import Tucker
 from bench.compress.interface import Compressor, Context, Network
@@ -36,6 +36,7 @@ class Lowrank(Compressor):
     - `energy`: the smallest rank that keeps this share of the squared weights.
     - `macs_ratio`: the highest energy, the same for all layers, at which they need at most this share of
       their MACs together. Grouped and transposed convolutions stay, and their MACs count.
+    - `ranks`: one text for each layer, `'layer=rank'`, by singular values. Layers that are not named stay.
 
     Fine-tune afterwards. CP takes minutes where layers have hundreds of channels. With `energy` it takes longer,
     because it fits many ranks.
@@ -50,6 +51,7 @@ class Lowrank(Compressor):
     rank_ratio: Share = None
     energy: Share = None
     macs_ratio: Share = None
+    ranks: tuple[str, ...] = ()
     layers: Literal["all", "linear", "convolution"] = "all"
     only: tuple[str, ...] = ()
     skip: tuple[str, ...] = ()
@@ -57,12 +59,16 @@ class Lowrank(Compressor):
     def __post_init__(self) -> None:
         Compressor.__post_init__(self)
         given = [value for value in (self.rank_ratio, self.energy, self.macs_ratio) if value is not None]
-        if len(given) != 1:
-            raise InvalidInput(f"{self!r}: give exactly one of rank_ratio, energy, macs_ratio")
+        if len(given) + bool(self.ranks) != 1:
+            raise InvalidInput(f"{self!r}: give exactly one of rank_ratio, energy, macs_ratio, ranks")
+        if self.ranks and (self.method != "svd" or self.layers != "all" or self.only or self.skip):
+            raise InvalidInput(f"{self!r}: ranks names its layers, and takes no other method than svd")
+        named_counts(repr(self), self.ranks)
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` if no layer can be made smaller, saying why for each."""
-        named = weighted_layers(network.module, only=self.only, skip=self.skip)
+        only = self.only or tuple(named_counts(repr(self), self.ranks))
+        named = weighted_layers(network.module, only=only, skip=self.skip)
         named = {name: layer for name, layer in named.items() if self.layers in ("all", _kind(layer))}
         found = sites(network.module, named, context.example)
         left = {name: _unfit(layer, found.get(name)) for name, layer in named.items()}
@@ -89,6 +95,9 @@ class Lowrank(Compressor):
 
     def _choose(self, places: Mapping[str, Place], macs: int, seed: int) -> Choice:
         """Ranks, or reasons to stay. `macs`: what all named layers need, including those that stay."""
+        if self.ranks:
+            asked = named_counts(repr(self), self.ranks)
+            return by_ranks(places, {name: asked[name] for name in places})
         if self.rank_ratio is not None:
             return by_share(places, self.rank_ratio)
         if self.energy is not None:

@@ -35,6 +35,11 @@ def by_share(places: Mapping[str, Place], ratio: float) -> Choice:
     }
 
 
+def by_ranks(places: Mapping[str, Place], ranks: Mapping[str, int]) -> Choice:
+    """The rank that is asked for each layer. `ranks`: one for each place."""
+    return {name: _unless_it_grows(place, (ranks[name],)) for name, place in places.items()}
+
+
 def by_energy(places: Mapping[str, Place], energy: float, seed: int) -> Choice:
     """The smallest rank of each layer that keeps this share of its squared weights."""
     found: dict[str, Rank | str] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
 
+from bench.compress.arguments import named_counts
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import weighted_layers
 from bench.compress.prune.channel_criteria import ChannelCriterion
@@ -34,23 +35,13 @@ class Widths(Compressor):
         Compressor.__post_init__(self)
         if not self.keep:
             raise InvalidInput("widths(keep=()): name at least one layer, as keep=('conv1=16',)")
-        named = [_split(text)[0] for text in self.keep]
-        for name in named:
-            if named.count(name) > 1:
-                raise InvalidInput(f"widths: layer {name!r} is named twice in keep")
+        named_counts(repr(self), self.keep)
 
     def apply(self, network: Network, context: Context) -> Network:
         """A smaller network. Raises `Unsupported` for a layer whose outputs must stay, or that is not that wide."""
-        asked = dict(map(_split, self.keep))
+        asked = named_counts(repr(self), self.keep)
         weighted_layers(network.module, only=tuple(asked))
         return remove(network, shares(groups_of(network, context), asked), Cut(criterion=self.criterion), context)
-
-
-def _split(text: str) -> tuple[str, int]:
-    name, equals, width = text.rpartition("=")
-    if not (name and equals and width.isdecimal() and int(width)):
-        raise InvalidInput(f"widths(keep=({text!r},)): write 'layer=outputs' with at least one output, as 'conv1=16'")
-    return name, int(width)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ OPSET, IR_VERSION = 17, 8
 class Shape:
     """A layer without its numbers of channels. `window`: its input's size behind the channels, () for a linear layer.
 
-    `depthwise`: each output channel reads one input channel.
+    `rows`: what a linear layer's input has between batch and channels, as the tokens of a sequence. `depthwise`: each
+    output channel reads one input channel.
     """
 
     window: tuple[int, ...] = ()
@@ -26,23 +27,28 @@ class Shape:
     padding: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
     depthwise: bool = False
+    rows: tuple[int, ...] = ()
 
 
 def write_cut(path: Path, shape: Shape, inputs: int, outputs: int) -> None:
     """A convolution or linear layer of seeded weights and a ReLU, which runtimes compute in the same kernel."""
     weight, attributes = _weight_of(shape, inputs, outputs)
     values = np.random.default_rng(0).standard_normal(weight).astype(np.float32) / max(1, weight[-1])
-    constants = [
-        numpy_helper.from_array(values, "weight"),
-        numpy_helper.from_array(np.zeros(outputs, np.float32), "bias"),
-    ]
+    bias = numpy_helper.from_array(np.zeros(outputs, np.float32), "bias")
+    relu = helper.make_node("Relu", ["sum"], ["output"])
+    if shape.rows:  # as exporters write a linear layer of more than rows
+        nodes = [
+            helper.make_node("MatMul", ["input", "weight"], ["product"]),
+            helper.make_node("Add", ["product", "bias"], ["sum"]),
+            relu,
+        ]
+        constants = [numpy_helper.from_array(np.ascontiguousarray(values.T), "weight"), bias]
+        _save(path, nodes, constants, ["N", *shape.rows, inputs], ["N", *shape.rows, outputs])
+        return
     kind, extra = ("Conv", attributes) if shape.window else ("Gemm", {"transB": 1})
-    nodes = [
-        helper.make_node(kind, ["input", "weight", "bias"], ["sum"], **extra),
-        helper.make_node("Relu", ["sum"], ["output"]),
-    ]
-
-    _save(path, nodes, constants, ["N", inputs, *shape.window], ["N", outputs, *_left(shape)])
+    nodes = [helper.make_node(kind, ["input", "weight", "bias"], ["sum"], **extra), relu]
+    constants = [numpy_helper.from_array(values, "weight"), bias]
+    _save(path, nodes, constants, ["N", inputs, *shape.window], ["N", outputs, *left_of(shape)])
 
 
 def write_chain(path: Path, width: int, layers: int) -> None:
@@ -91,10 +97,11 @@ def _weight_of(shape: Shape, inputs: int, outputs: int) -> tuple[tuple[int, ...]
     }
 
 
-def _left(shape: Shape) -> Sequence[int]:
-    return [
+def left_of(shape: Shape) -> tuple[int, ...]:
+    """The output's size behind the channels; () for a linear layer."""
+    return tuple(
         (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
         for size, pad, dilation, kernel, stride in zip(
             shape.window, shape.padding, shape.dilation, shape.kernel, shape.stride, strict=True
         )
-    ]
+    )

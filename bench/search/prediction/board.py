@@ -17,7 +17,7 @@ from bench.line.prepare import Prepared
 from bench.line.probes.board import Board, make_board
 from bench.records import Record
 from bench.search.groups import Space
-from bench.search.nouns import Choice, drop_text, keep_text
+from bench.search.nouns import Choice, drop_text, keep_text, rank_text
 from bench.search.prediction.table import VERSION, forget_layers
 from bench.stats import ratio
 from bench.types import Json
@@ -89,7 +89,7 @@ def draw_choices(space: Space, seed: int) -> list[Choice]:
     """Random networks of the space, all different."""
     generator = np.random.default_rng(seed)
     drawn = (tuple(int(generator.integers(len(group.widths))) for group in space.groups) for _ in range(4 * CHECKED))
-    return list(dict.fromkeys(drawn))[:CHECKED]
+    return list(dict.fromkeys(map(space.settle, drawn)))[:CHECKED]
 
 
 def narrow(space: Space, choice: Choice, then: str) -> str:
@@ -99,4 +99,6 @@ def narrow(space: Space, choice: Choice, then: str) -> str:
     narrowed = f"widths(keep={keep!r}{ranked})" if keep else ""
     drop = drop_text(space.groups, choice)
     shortened = repr(Branches(drop=drop, keep=space.left)) if drop else ""
-    return " + ".join(filter(None, (narrowed, shortened, then)))
+    lower = rank_text(space.groups, choice)
+    factorized = f"lowrank(ranks={lower!r})" if lower else ""
+    return " + ".join(filter(None, (narrowed, shortened, factorized, then)))

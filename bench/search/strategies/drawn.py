@@ -26,7 +26,7 @@ def draw_randomly(scene: Scene, means: Means) -> Ended:
 
     def ask() -> tuple[Choice, str]:
         choice = tuple(int(generator.integers(len(group.widths))) for group in scene.space.groups)
-        return choice, scene.families[int(generator.integers(len(scene.families)))]
+        return scene.space.settle(choice), scene.families[int(generator.integers(len(scene.families)))]
 
     return _try_until_over(scene, means, ask, learn=None)
 
@@ -53,8 +53,11 @@ def sample_with_optuna(scene: Scene, means: Means) -> Ended:
     def ask() -> tuple[Choice, str]:
         trial = study.ask()
         asked.append(trial)
-        choice = tuple(trial.suggest_int(group.layers[0], 0, len(group.widths) - 1) for group in scene.space.groups)
-        return choice, trial.suggest_categorical("family", scene.families)
+        choice = tuple(
+            trial.suggest_int(f"rank of {group.layers[0]}" if group.rank else group.layers[0], 0, len(group.widths) - 1)
+            for group in scene.space.groups
+        )
+        return scene.space.settle(choice), trial.suggest_categorical("family", scene.families)
 
     def learn(one: Tried) -> None:
         trial = asked[-1]
@@ -83,13 +86,15 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
         if known is None:
             tried.append(one)
         walk.add(share, passes=one.fits_quality if by_quality else one.fits_resources)
-        if share < min(group.widths[group.kept[0]] / group.whole for group in scene.space.groups):
+        if share < min(group.widths[group.kept[0]] / group.whole for group in scene.space.groups if not group.rank):
             break
     return Ended(tried=tuple(tried), why="the border is known within 6 %")
 
 
 def _nearest(group: Group, share: float) -> int:
-    """The width above 0 whose share of the group's channels is nearest."""
+    """The width above 0 whose share of the group's channels is nearest. Ranks stay whole."""
+    if group.rank:
+        return len(group.widths) - 1
     return min(group.kept, key=lambda place: abs(group.widths[place] / group.whole - share))
 
 

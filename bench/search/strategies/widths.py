@@ -236,12 +236,16 @@ class _Axis:
         on the cost is to be kept and the table is not believed."""
         predictor = self._corrected(tried)
         if self.by_weights or self.goal.minimize or not predictor.why:
-            return allocate(self.space.groups, self._limits(share, predictor))
-        found = [allocate(self.space.groups, self._limits(share * part, predictor)) for part in LOOSER]
+            return self._allocate(share, predictor)
+        found = [self._allocate(share * part, predictor) for part in LOOSER]
         candidates = list(dict.fromkeys(choice for choice in found if choice is not None))
         times = dict(zip(candidates, means.quick(candidates), strict=True)) if len(candidates) > 1 else {}
         fitting = [choice for choice in candidates if times.get(choice, 0.0) <= share * self.float_base]
         return next(iter(fitting), None) or min(candidates, key=lambda one: times.get(one, 0.0), default=None)
+
+    def _allocate(self, share: float, predictor: Predictor) -> Choice | None:
+        found = allocate(self.space.groups, self._limits(share, predictor))
+        return None if found is None else self.space.settle(found)
 
     def _limits(self, share: float, predictor: Predictor) -> list[Limit]:
         weights = self.weights.of(whole_choice(self.space.groups))
@@ -280,8 +284,8 @@ class _Axis:
 
     @property
     def narrowest(self) -> Choice:
-        """The fewest channels in each group."""
-        return tuple(0 for _ in self.space.groups)
+        """The fewest channels in each group, and the lowest ranks that make layers smaller then."""
+        return self.space.settle(tuple(0 for _ in self.space.groups))
 
     def explain_impossible(self, share: float) -> str:
         """No choice is this cheap: says what the cheapest one costs."""

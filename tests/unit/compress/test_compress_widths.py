@@ -158,8 +158,8 @@ def test_widths_removes_down_to_the_outputs_asked_for_and_takes_tied_layers_alon
     ("text", "error", "said"),
     [
         ("widths(keep=())", InvalidInput, "name at least one layer"),
-        ("widths(keep=('conv',))", InvalidInput, "write 'layer=outputs'"),
-        ("widths(keep=('conv=0',))", InvalidInput, "at least one output"),
+        ("widths(keep=('conv',))", InvalidInput, "write 'layer=number'"),
+        ("widths(keep=('conv=0',))", InvalidInput, "a number from 1 up"),
         ("widths(keep=('conv=4', 'conv=5'))", InvalidInput, "layer 'conv' is named twice"),
         ("widths(keep=('kernel=4',))", InvalidInput, "no layer 'kernel'"),
         ("widths(keep=('conv=4', 'depthwise=5'))", InvalidInput, "are tied and must be equally wide"),

@@ -84,7 +84,7 @@ def test_a_metric_that_the_target_cannot_measure_is_refused_at_once(target, goal
 def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     suite = tmp_path / "s.toml"
     suite.write_text(
-        'name = "s"\nmodels = ["lenet5"]\n[search]\ntime = "2m"\nmax_drop = 0.5\nstrategy = "random"\n'
+        'name = "s"\nmodels = ["lenet5"]\n[search]\ntime = "2m"\nmax_drop = 0.5\nstrategy = "random"\nranks = true\n'
         'families = ["float16()"]\nrecipes = ["channels50"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
     )
     asked = Asked(request=Request(target="cpu", suite=str(suite)), max_drop=3.0)
@@ -92,6 +92,8 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, None, 120.0, "random")
     assert (taken.budgets, taken.families) == (("latency_ms=5", "file_kb=7.5"), ("float16()",))
     assert taken.recipes == ("channels50",)
+    assert taken.ranks
+    assert not take_suite(asked, {"ranks"}).ranks
     assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
     suite.write_text('name = "s"\nmodels = ["lenet5"]\n[search]\nminimize = "speed"\n')
     with pytest.raises(InvalidInput, match="minimize 'speed'"):
