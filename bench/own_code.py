@@ -36,6 +36,9 @@ def load_object(path: str, kind: str, *, callable_only: bool = True) -> Any:
     Raises `InvalidInput` when the path is not one, or when it cannot be imported.
     """
     place, _, name = path.partition(":")
+    if place.endswith(".py"):
+        module = Path(place).stem
+        raise InvalidInput(f"{path!r} names a file: write its module, {module}:{name}, with its folder on PYTHONPATH")
     if not is_import_path(path):
         raise InvalidInput(f"{path!r} is not an import path; write package.module:{kind}")
     with users_code(f"{place!r} cannot be imported:"):

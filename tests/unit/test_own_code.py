@@ -4,8 +4,17 @@ from __future__ import annotations
 
 import ast
 
+import pytest
+
 from bench import own_code
-from bench.own_code import find_imported
+from bench.errors import InvalidInput
+from bench.own_code import find_imported, load_object
+
+
+@pytest.mark.parametrize("path", ["net.py:build", "some/folder/net.py:build"])
+def test_a_file_in_place_of_a_module_is_refused_with_what_to_write(path):
+    with pytest.raises(InvalidInput, match="names a file: write its module, net:build"):
+        load_object(path, "function")
 
 
 def test_a_file_is_parsed_again_when_it_changed_and_when_parsing_failed_by_chance(tmp_path, monkeypatch):
