@@ -18,6 +18,8 @@ from bench.errors import Unavailable
 from bench.records import Climate
 
 PLAUSIBLE_C = (-40.0, 150.0)
+WHOLE_DEGREE = 1000
+"""Thousandths below which a zone is not believed: it is off (0), or counts in degrees (41), as some vendors' do."""
 PI_SLOWED_BY = {0: "under-voltage", 1: "a capped clock", 2: "throttling", 3: "the soft temperature limit"}
 """Bits of `get_throttled` for this moment; 16 more is the same since boot."""
 SINCE_BOOT = 16
@@ -116,7 +118,9 @@ def _temperatures(root: Path) -> Iterator[tuple[str, float]]:
     seen: dict[str, int] = {}
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
         value, name = _number(zone / "temp"), read_or(zone / "type", zone.name)
-        if value is not None and PLAUSIBLE_C[0] < value / 1000 < PLAUSIBLE_C[1]:
+        if value is None or abs(value) < WHOLE_DEGREE:
+            continue
+        if PLAUSIBLE_C[0] < value / 1000 < PLAUSIBLE_C[1]:
             seen[name] = seen.get(name, 0) + 1
             yield (name if seen[name] == 1 else f"{name} {seen[name]}"), value / 1000
 

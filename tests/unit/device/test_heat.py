@@ -62,6 +62,16 @@ def test_a_board_that_shows_nothing_is_empty(tmp_path):
     assert find_throttling(found, found) == ()
 
 
+def test_a_zone_in_whole_degrees_or_at_zero_is_left_out(tmp_path):
+    """Some vendors' zones count in degrees: 41 would be 0.041 °C, below every ceiling."""
+    for number, value in enumerate((41, 0, 315)):
+        zone(tmp_path, number, "tsens", value)
+    assert read_climate(tmp_path, "x").celsius == {}
+    assert cool_down(tmp_path, Cooling(limit_s=1, ceiling_c=40.0)) == (
+        "no thermal zone shows whether it is below the ceiling of 40 °C",
+    )
+
+
 def test_a_cooling_device_that_holds_a_clock_down_is_throttling_and_a_fan_is_not(tmp_path):
     board(tmp_path)
     before = read_climate(tmp_path, "before")
