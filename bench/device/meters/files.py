@@ -25,6 +25,19 @@ def read_or(path: Path, default: str) -> str:
         return default
 
 
+def unwind(before: int, now: int, limit: int, what: str) -> int:
+    """What a counter that wraps at `limit` grew by, at most by half of it. Raises `Unavailable` for one that fell otherwise: a
+    suspend or a driver that was loaded again has reset it, or its limit is wrong."""
+    if now >= before:
+        return now - before
+    found = now - before + limit
+    if not 0 <= found <= limit / 2:
+        raise Unavailable(
+            f"{what} fell from {before} to {now} and wraps at {limit}: it was reset, and its count is lost"
+        )
+    return found
+
+
 def refused(what: str, error: Exception, remedy: str) -> Unavailable:
     """The error for a meter's file that cannot be read: `remedy` for a refused permission, else what the system says."""
     if isinstance(error, PermissionError):

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import ClassVar, final
 
 from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
-from bench.device.meters.files import read_number, read_or, refused
+from bench.device.meters.files import read_number, read_or, refused, unwind
 from bench.device.meters.sampling import Sampler
 from bench.errors import Unavailable
 from bench.types import Scalar
@@ -77,14 +77,16 @@ class Hwmon(Meter):
         if self._sampler:
             return self._sampler.read()
         now = _number(self._sensor)
-        self._total_uj += grown(self._last_uj, now)
+        self._total_uj += grown(self._last_uj, now, f"the sensor {self._sensor.name}")
         self._last_uj = now
         return Reading(joules=self._total_uj / 1e6, at_ns=perf_counter_ns())
 
     def resume(self) -> None:
-        """Starts sampling a power input."""
+        """Starts sampling a power input. A counter goes on from where it is now."""
         if self._sampler:
             self._sampler.resume()
+        else:
+            self._last_uj = _number(self._sensor)
 
     def pause(self) -> None:
         """Stops sampling."""
@@ -129,11 +131,9 @@ def _make_sensor(chip: str, path: Path) -> Sensor:
     )
 
 
-def grown(before_uj: int, now_uj: int) -> int:
-    """What a counter grew by; one that fell has wrapped at the smallest range that holds it."""
-    if now_uj >= before_uj:
-        return now_uj - before_uj
-    return now_uj - before_uj + next(limit for limit in RANGE_UJ if before_uj < limit)
+def grown(before_uj: int, now_uj: int, what: str) -> int:
+    """What a counter grew by; one that fell has wrapped at the smallest range that holds it. Raises as `unwind`."""
+    return unwind(before_uj, now_uj, next(limit for limit in RANGE_UJ if before_uj < limit), what)
 
 
 def _number(sensor: Sensor) -> int:

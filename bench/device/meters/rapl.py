@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from typing import ClassVar
 
 from bench.device.meters.base import NO_OPTIONS, Condition, Meter, Reading
-from bench.device.meters.files import read_number, read_or, refused
+from bench.device.meters.files import read_number, read_or, refused, unwind
 from bench.errors import Unavailable
 from bench.types import Scalar
 
@@ -61,10 +61,13 @@ class Rapl(Meter):
         """Joules since the meter was opened, all packages; a wrapped counter is unwound."""
         for zone, last in self._last_uj.items():
             now = _now(zone)
-            grown = now - last
-            self._total_uj += grown if grown >= 0 else grown + self._range_uj[zone]
+            self._total_uj += unwind(last, now, self._range_uj[zone], f"the RAPL counter {zone.name}")
             self._last_uj[zone] = now
         return Reading(joules=self._total_uj / 1e6, at_ns=perf_counter_ns())
+
+    def resume(self) -> None:
+        """Goes on from where the counters are now."""
+        self._last_uj = {zone: _now(zone) for zone in self._range_uj}
 
     def condition(self) -> Condition:
         """Which packages are counted."""

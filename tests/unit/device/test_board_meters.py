@@ -203,7 +203,20 @@ def test_a_counter_goes_on_growing_past_32_and_64_bits(tmp_path):
     meter = Hwmon.open(tmp_path, {"sensor": "scmi:pkg"})
     (folder / "energy1_input").write_text("500000")
     assert meter.read().joules == pytest.approx(1.0)
-    assert grown(2**64 - 10, 5) == 15
+    assert grown(2**64 - 10, 5, "it") == 15
+
+
+def test_a_counter_that_was_reset_gives_no_joules_until_the_next_window(tmp_path):
+    folder = write(tmp_path / "sys/class/hwmon/hwmon0", name="scmi", energy1_input=12_000_000, energy1_label="pkg")
+    meter = Hwmon.open(tmp_path)
+    (folder / "energy1_input").write_text("5")
+    with pytest.raises(
+        Unavailable, match="the sensor scmi:pkg fell from 12000000 to 5 and wraps at 4294967296: it was reset"
+    ):
+        meter.read()
+    meter.resume()
+    (folder / "energy1_input").write_text("1000005")
+    assert meter.read().joules == 1.0
 
 
 def test_a_battery_counts_while_it_discharges_whatever_the_sign_of_its_current(tmp_path):

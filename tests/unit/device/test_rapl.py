@@ -41,6 +41,18 @@ def test_a_counter_that_wrapped_goes_on_growing(tmp_path):
     assert meter.read().joules == pytest.approx(0.25)
 
 
+def test_a_counter_that_was_reset_gives_no_joules_until_the_next_window(tmp_path):
+    """A suspend begins it at 0 again: as a wrap it would count the whole range."""
+    package = zone(tmp_path, "intel-rapl:0", 300_000)
+    meter = Rapl.open(tmp_path)
+    (package / "energy_uj").write_text("100")
+    with pytest.raises(Unavailable, match="intel-rapl:0 fell from 300000 to 100 and wraps at 1000000: it was reset"):
+        meter.read()
+    meter.resume()
+    (package / "energy_uj").write_text("200100")
+    assert meter.read().joules == pytest.approx(0.2)
+
+
 def test_no_counter_is_unavailable_with_the_way_to_get_one(tmp_path):
     zone(tmp_path, "intel-rapl:0", 1, "psys")
     with pytest.raises(Unavailable, match="no RAPL package counter"):
