@@ -1,7 +1,8 @@
 """The one reader of power traces that an external meter recorded.
 
 - CSV with a heading, as Joulescope, Otii, LPM01A (STM32CubeMonitor-Power) and PPK2 (nRF Connect) export it: a time column,
-  then power, energy, or current with a voltage column or the option `volts`. Units stand in brackets: `Current(uA)`.
+  then power, energy, or current with a voltage column or the option `volts`. Units stand in brackets, `Current(uA)`, or
+  behind the name, `current_uA`; without one it is s, W, J, A or V.
 - EEMBC's energy runner: byte 0xF1, float32 samples per second, then float32 microjoules per sample, little-endian.
 - The LPM01A's own serial text: one current per line as mantissa and exponent, `6409-07` for 640.9 uA.
 """
@@ -26,6 +27,9 @@ from bench.types import Scalar
 EEMBC_MARK = 0xF1
 EEMBC_HEAD = 5
 HEADING = re.compile(r"^\W*(?P<name>[^()\[\]]*?)\s*(?:[(\[]\s*(?P<unit>[^)\]]*)[)\]])?\s*$")
+BARE_UNIT = re.compile(r"[^A-Za-z]([munµμ]?)(s|W|J|A|V)$", re.IGNORECASE)
+"""A unit behind the name of a column, without brackets."""
+QUANTITIES = ("power", "energy", "current")
 LPM01A = re.compile(r"^\s*(\d{1,5})([+-]\d{1,2})\s*$")
 SCALES = {"": 1.0, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "μ": 1e-6, "n": 1e-9}
 YEAR_2001_S = 1e9
@@ -85,19 +89,26 @@ def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> 
 
     A power of Joulescope's statistics is the mean of the time before its row: the trapezoid rule misplaces half a row.
     """
-    start = next((number for number, line in enumerate(lines) if "time" in line.lower()), None)
-    if start is None:
+    timed = [number for number, line in enumerate(lines) if "time" in line.lower()]
+    if not timed:
         raise InvalidInput(f"{name}: no heading with a time column: export it as CSV with its heading")
+    whole = (number for number in timed if any(word in lines[number].lower() for word in QUANTITIES))
+    start = next(whole, timed[0])  # notes before the heading may say a time too
     separator = max(";\t,", key=lines[start].count)
     heading, *rows = csv.reader(io.StringIO("\n".join(lines[start:])), delimiter=separator)
     columns = [HEADING.match(cell) for cell in heading]
     found = {
-        key: (number, _scale(match["unit"] or unit, unit, name))
+        key: (number, _scale(match["unit"] or _find_bare_unit(match["name"], unit), unit, name))
         for key, unit in (("time", "s"), ("power", "W"), ("energy", "J"), ("current", "A"), ("voltage", "V"))
         for number, match in reversed(list(enumerate(columns)))
         if match and key in match["name"].lower().replace("timestamp", "time").replace("volt ", "voltage ")
     }
     rows = [row for row in rows if len(row) >= len(heading)]
+    if wide := next((row for row in rows if any(map(str.strip, row[len(heading) :]))), None):
+        raise InvalidInput(
+            f"{name}: {len(wide)} cells in the row {separator.join(wide)[:80]!r}, its heading has {len(heading)}: decimals "
+            "need a point, not a comma"
+        )
     seconds = _times([row[found["time"][0]] for row in rows], found["time"][1], name)
     values = {
         key: _floats([row[column] for row in rows], name) * scale
@@ -156,6 +167,12 @@ def _floats(texts: Sequence[str], name: str) -> NDArray[np.float64]:
         return np.array([float(text) for text in texts])
     except ValueError as error:
         raise InvalidInput(f"{name}: {error}; decimals need a point") from error
+
+
+def _find_bare_unit(name: str, base: str) -> str:
+    """The unit at the end of a column's name, `base` where it has none: `current_ma` is in mA."""
+    found = BARE_UNIT.search(name)
+    return found[1].lower() + base if found and found[2].upper() == base.upper() else base
 
 
 def _scale(unit: str, base: str, name: str) -> float:

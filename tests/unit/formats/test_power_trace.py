@@ -26,6 +26,9 @@ LPM01A = "PowerShield > ack start\n1000-06\nTimeStamp: 000s 010ms, buff 02%\n300
         (JOULESCOPE, {}),
         (CUBE, {"volts": 3}),
         (LPM01A, {"volts": 3.0, "rate": 100}),
+        ("time_ms,current_uA\n0,1000\n10,3000\n20,3000\n", {"volts": 3.0}),
+        ("Time ms;Power mw\n0;3\n10;9\n20;9\n", {}),
+        ("# Start time: 2026-01-01 10:00\r\ntime,power\r\n0,.003\r\n.01,.009\r\n.02,.009\r\n", {}),
     ],
 )
 def test_every_tool_gives_the_joules_by_hand(text, options):
@@ -81,6 +84,11 @@ def test_what_the_instrument_counted_itself_is_taken_before_the_power_beside_it(
         (b"time (s),power (mW)\n0,1\n0,1\n", {}, "do not rise at sample 2"),
         (b"time (s),power (mW)\n0,1\n1,nan\n", {}, "not a finite number"),
         (b"time (s);power (mW)\n0;1,5\n1;2,5\n", {}, "decimals need a point"),
+        (
+            b"time (ms),power (mW)\n0,1,5\n1,2,5\n",
+            {},
+            "3 cells in the row '0,1,5', its heading has 2: decimals need a point",
+        ),
         (b"time (s),power (kW)\n0,1\n1,1\n", {}, "unit 'kW'"),
         (b"time (s),energy (mJ)\n0,5\n1,7\n2,6\n", {}, "does not count up from the start"),
         (b"time (s),humidity\n0,1\n1,1\n", {}, "no column power, energy or current"),
