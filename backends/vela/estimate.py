@@ -55,16 +55,16 @@ def _estimate(summary: Mapping[str, str], layers: tuple[Mapping[str, Json], ...]
     return Estimate(
         system_config=summary["system_config"],
         memory_mode=summary["memory_mode"],
-        clock_hz=float(summary["core_clock"]),
-        latency_ms=float(summary["inference_time"]) * 1e3,
-        cycles=int(float(summary["cycles_total"])),
-        macs=int(float(summary["nn_macs"])),
-        sram_bytes=round(float(summary["sram_memory_used"]) * 1024),
-        sram_limit_bytes=round(float(summary["arena_cache_size"]) * 1024),
+        clock_hz=_read(summary, "core_clock"),
+        latency_ms=_read(summary, "inference_time") * 1e3,
+        cycles=int(_read(summary, "cycles_total")),
+        macs=int(_read(summary, "nn_macs")),
+        sram_bytes=round(_read(summary, "sram_memory_used") * 1024),
+        sram_limit_bytes=round(_read(summary, "arena_cache_size") * 1024),
         flash_bytes=round(
-            (float(summary["on_chip_flash_memory_used"]) + float(summary["off_chip_flash_memory_used"])) * 1024
+            (_read(summary, "on_chip_flash_memory_used") + _read(summary, "off_chip_flash_memory_used")) * 1024
         ),
-        dram_bytes=round(float(summary["dram_memory_used"]) * 1024),
+        dram_bytes=round(_read(summary, "dram_memory_used") * 1024),
         npu_operators=sum(layer["target"] == "NPU" for layer in layers),
         cpu_operators=tuple(dict.fromkeys(str(layer["operator"]) for layer in layers if layer["target"] == "CPU")),
         layers=layers,
@@ -72,13 +72,22 @@ def _estimate(summary: Mapping[str, str], layers: tuple[Mapping[str, Json], ...]
 
 
 def _layer(row: Mapping[str, str]) -> Mapping[str, Json]:
-    utilization = float(row["Util% (MAC)"])
+    utilization = float(row["Util% (MAC)"] or "")
     return {
         "name": row["Name"],
         "operator": row["Original Operator"],
         "npu_operator": row["NNG Operator"],
         "target": row["Target"],
-        "cycles": int(float(row["Op Cycles"])),
-        "macs": int(float(row["MAC Count"])),
+        "cycles": int(_read(row, "Op Cycles")),
+        "macs": int(_read(row, "MAC Count")),
         "mac_utilization_percent": None if math.isnan(utilization) or row["Target"] == "CPU" else utilization,
     }
+
+
+def _read(row: Mapping[str, str], key: str) -> float:
+    """A figure. Raises `ValueError` for what is not a finite number of 0 or more."""
+    text = row[key] or ""  # None where the row is cut off
+    value = float(text)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{key} is {text}")
+    return value

@@ -134,7 +134,19 @@ def test_with_operators_on_the_cpu_neither_time_nor_cycles_are_the_networks(tmp_
     assert "Custom" in found.notes["missing"]["cycles"]
 
 
-@pytest.mark.parametrize("text", ["", "system_config\nS\n", SUMMARY + "a,b\n", SUMMARY.replace("1000000", "many")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "system_config\nS\n",
+        SUMMARY + "a,b\n",
+        SUMMARY.replace("1000000", "many"),
+        SUMMARY.replace("0.002", "nan"),
+        SUMMARY.replace("0.002", "-0.002"),
+        SUMMARY.replace("1000000", "inf"),
+        SUMMARY.partition(",77")[0],
+    ],
+)
 def test_a_damaged_report_is_a_failed_cell(tmp_path: Path, text: str) -> None:
     """A report that this code does not understand is never read as zeros."""
     (tmp_path / "net_summary_S.csv").write_text(text)
