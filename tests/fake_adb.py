@@ -34,13 +34,14 @@ RUN = re.compile(r"exec (\S+/[0-9a-f]{64}) ")
 
 @dataclass
 class FakePhone:
-    """`behave`: what its benchmark_model does. `free_blocks`: of 4096 bytes. `lost_after`: shell commands until it is unplugged."""
+    """`behave`: what its benchmark_model does. `warns`: its linker warns at every program. `free_blocks`: of 4096 bytes. `lost_after`: shell commands until it is unplugged."""
 
     folder: Path
     states: dict[str, str] = field(default_factory=lambda: {"FAKE123": "device"})
     features: str = "shell_v2,cmd,stat_v2"
     properties: dict[str, str] = field(default_factory=lambda: dict(PROPERTIES))
     behave: dict[str, object] = field(default_factory=dict)
+    warns: bool = False
     free_blocks: int = 1 << 22
     refuses_files: bool = False
     wrong_abi: bool = False
@@ -161,6 +162,8 @@ def _handler(phone: FakePhone) -> type[socketserver.BaseRequestHandler]:
                     return
                 told = shlex.quote(json.dumps(phone.behave))
                 command = command.replace(f"exec {found[1]} ", f"exec {sys.executable} -S {FAKE} {told} ")
+            if phone.warns:
+                self.packet(2, b"WARNING: linker: /system/bin/sh: unsupported flags DT_FLAGS_1=0x8000001\n")
             own = f"getprop() {{ case $1 in {self.properties()} esac; }}; stat() {{ echo {phone.free_blocks} 4096; }}; "
             own += 'du() { echo "100 $2"; }; '
             process = subprocess.Popen(

@@ -60,10 +60,11 @@ ERRORS = (adbutils.AdbError, OSError, EOFError, ValueError, AssertionError, Inde
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """How a command on the phone ended, and what it printed."""
+    """How a command on the phone ended, and what it printed; `out`: on standard output only, without the linker's warnings."""
 
     code: int
     text: str
+    out: str
 
 
 class Phone:
@@ -76,7 +77,7 @@ class Phone:
     def read_properties(self) -> dict[str, str]:
         """Maker, model, Android's version, the chip and the kinds of program it runs."""
         asked = "; ".join(f"getprop {name}" for name in PROPERTIES.values())
-        lines = [line.strip() for line in self.run(asked).text.splitlines()]
+        lines = [line.strip() for line in self.run(asked).out.splitlines()]
         return dict(zip(PROPERTIES, [*lines, *[""] * len(PROPERTIES)], strict=False))
 
     def has_shell(self) -> bool:
@@ -89,7 +90,7 @@ class Phone:
 
         Raises `TimedOut` if it does not end in time, `CellFailed` if it prints without end.
         """
-        end, said = time.monotonic() + limit_s, bytearray() if said is None else said
+        end, said, out = time.monotonic() + limit_s, bytearray() if said is None else said, bytearray()
         with self._watched(), self._device.open_transport(timeout=SILENCE_S) as connection:
             connection.send_command(f"shell,v2:{command}")
             connection.check_okay()
@@ -104,17 +105,19 @@ class Phone:
                     raise CellFailed(f"{self.serial}: a program there printed more than {OUTPUT_LIMIT >> 20} MiB")
                 data = connection.read_exact(size)
                 if head[0] == EXIT:
-                    return Ran(code=data[0], text=said.decode("utf-8", "replace"))
+                    return Ran(code=data[0], text=said.decode("utf-8", "replace"), out=out.decode("utf-8", "replace"))
                 if head[0] in (STDOUT, STDERR):
                     said += data
+                if head[0] == STDOUT:
+                    out += data
         raise TimedOut(f"{self.serial}: a program there did not end within {limit_s:.0f} s")
 
     def check(self, *words: str) -> str:
-        """Runs a program with its arguments quoted; what it printed. Raises `Unavailable` if it fails."""
+        """Runs a program with its arguments quoted; what it answers. Raises `Unavailable` if it fails."""
         ran = self.run(shlex.join(words))
         if ran.code:
             raise Unavailable(f"{self.serial}: {words[0]} failed there: {ran.text.strip()[-200:] or ran.code}")
-        return ran.text
+        return ran.out
 
     def send(self, path: Path, suffix: str = "") -> str:
         """Has a file on the phone, by its content; where. Sends only what is missing, and checks what arrived.
@@ -164,7 +167,7 @@ class Phone:
 
     def find_free(self) -> int | None:
         """Free bytes where files are sent; None where the phone does not say."""
-        words = self.run(shlex.join(["stat", "-f", "-c", "%a %S", FOLDER.rpartition("/")[0]])).text.split()
+        words = self.run(shlex.join(["stat", "-f", "-c", "%a %S", FOLDER.rpartition("/")[0]])).out.split()
         return int(words[0]) * int(words[1]) if len(words) == 2 and all(map(str.isdecimal, words)) else None
 
     def read_climate_files(self, into: Path) -> None:
@@ -183,7 +186,7 @@ class Phone:
 
     def clean(self) -> int:
         """Removes what runs sent; how many bytes it was."""
-        words = self.run(shlex.join(["du", "-sk", FOLDER])).text.split()
+        words = self.run(shlex.join(["du", "-sk", FOLDER])).out.split()
         self.check("rm", "-rf", FOLDER)
         return int(words[0]) * 1024 if words and words[0].isdecimal() else 0
 

@@ -304,6 +304,17 @@ def test_one_run_at_a_time_and_clean_leaves_nothing(phone, connect):
     assert not list((phone.folder / "tmp").iterdir())
 
 
+def test_a_linker_that_warns_at_every_program_changes_no_answer(phone, connect, tmp_path):
+    """Its lines come on standard error, before what the program says."""
+    phone.warns = True
+    reach = connect()
+    found = measure_artifact(bench(reach, launches=1), artifact(tmp_path))
+    assert found.device == "Fakemaker Fone 7 (FS-1)"
+    assert found.launches[0].summary.count == 400
+    assert found.launches[0].climate[0].celsius == {"cpu-thermal": 31.5}
+    assert reach.check_up()[2]["state"] == "16384 MiB free"
+
+
 def test_texts_of_older_and_newer_versions_are_read():
     older = read_printed(f"{WARM}{WARM.replace('count=29', 'count=60')}{HEAD}")
     assert (older.summary.count, older.summary.median_ns, older.warmup) == (60, None, 29)
