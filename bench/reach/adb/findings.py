@@ -11,6 +11,8 @@ from bench.types import Clock
 
 SURE = 1.96
 """Standard errors to each side that hold 95 % of a normal mean."""
+ENOUGH = 6
+"""Inferences whose spread says something, as for the median of a worker; of one, benchmark_model prints no spread at all."""
 REMEDY = "kernels = 'any' measures the file whatever runs it"
 
 
@@ -23,6 +25,7 @@ def make_events(printed: Printed, job: Job) -> list[Event]:
     """The events of one launch. Memory is counted from the start of the process."""
     summary = printed.summary
     error = SURE * summary.std_ns / summary.count**0.5 + summary.unit_ns / 2
+    known = summary.count >= ENOUGH and error <= job.limits.width * summary.mean_ns
     loaded, peak = printed.loaded_bytes, printed.peak_bytes
     phases: tuple[MemoryPhase, ...] = ()
     if loaded is not None and peak is not None:
@@ -37,7 +40,7 @@ def make_events(printed: Printed, job: Job) -> list[Event]:
             device_ns=(),
             warmup=printed.warmup,
             steady=True,  # not known: it warms up for a time, and keeps no samples that a trend would show in
-            stopped="converged" if error <= job.limits.width * summary.mean_ns else "time limit",
+            stopped="converged" if known else "time limit",
             summary=summary,
         ),
         MemoryRead(phases=phases, reason="" if phases else "this benchmark_model prints no memory"),

@@ -315,6 +315,14 @@ def test_a_linker_that_warns_at_every_program_changes_no_answer(phone, connect, 
     assert reach.check_up()[2]["state"] == "16384 MiB free"
 
 
+@pytest.mark.parametrize(("runs", "stopped"), [("count=1 curr=900000", "time limit"), (None, "converged")])
+def test_a_single_inference_is_not_known_well_enough(phone, connect, tmp_path, runs, stopped):
+    """benchmark_model prints no spread of it, which is not a spread of 0."""
+    phone.behave = {"runs": runs} if runs else {"count": 6}
+    (launch,) = measure_artifact(bench(connect(), launches=1), artifact(tmp_path)).launches
+    assert launch.stopped == stopped
+
+
 def test_texts_of_older_and_newer_versions_are_read():
     older = read_printed(f"{WARM}{WARM.replace('count=29', 'count=60')}{HEAD}")
     assert (older.summary.count, older.summary.median_ns, older.warmup) == (60, None, 29)
