@@ -138,7 +138,8 @@ class LitertSession(Session):
         return tuple(port.name for port in self._outputs)
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
-        """See `Session.run`."""
+        """See `Session.run`. The state of LSTM, RNN and SVDF begins at 0: LiteRT keeps it from one inference to the next."""
+        self._interpreter.reset_all_variables()
         self.bind(feed)()
         return tuple(port.decode(self._interpreter.get_tensor(port.index)) for port in self._outputs)
 

@@ -97,6 +97,7 @@ def _activations(path: Path, fed: Fed) -> Iterator[Mapping[str, Floats]]:
     for start in range(0, total, fed.batch):
         for name, array in {**_make_feed(path, fed, specs, start), **state}.items():
             interpreter.set_tensor(int(name), array)
+        interpreter.reset_all_variables()
         interpreter.invoke()
         state = {name: interpreter.get_tensor(number) for name, number in returned.items()}
         arrays = {number: interpreter.get_tensor(number) for number in wanted}
