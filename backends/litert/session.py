@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 
+from backends.onnx_tools.exact import measure_inexact
 from bench.device.inputs import check_feed
 from bench.device.precision import find_stayed_float, find_unpacked
 from bench.device.session import Array, Feed, Session, SessionFacts
-from bench.errors import InvalidInput, Unavailable, Unsupported
+from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
 from bench.records import Execution, LayerTime
 from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
@@ -46,6 +48,10 @@ HEAVY = frozenset(
     }
 )
 """Operators that do a network's multiplications. Off XNNPACK they are slow, and the cell is not what was asked."""
+
+FAR_IN_FLOATS, FAR_IN_INTEGERS = 0.01, 0.5
+"""From how much of their spread on outputs of XNNPACK and of LiteRT's own kernels are not those of one network. In integers
+each rounds in its own way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +113,7 @@ class LitertSession(Session):
         self._kernels = str(options.get("kernels", "xnnpack"))
         self._layout = layout = str(options.get("layout", "model"))
         self._precision = precision
+        self._different: tuple[str, ...] = ()
         names = _read_signature(interpreter)
         self._inputs = [
             _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
@@ -175,6 +182,7 @@ class LitertSession(Session):
             *find_unpacked(self._precision, "LiteRT"),
             *find_stayed_float(self._precision),
             *self._find_heavy(left),
+            *self._different,
         )
         return SessionFacts(version=version("ai-edge-litert"), fallbacks=fallbacks, execution=execution)
 
@@ -187,6 +195,23 @@ class LitertSession(Session):
                 f"no layer times with kernels = '{self._kernels}': LiteRT's profiler runs the file on XNNPACK"
             )
         return profile(self._path, self._encode(feed), self._threads, runs)
+
+    def explain_inexact(self, feeds: Sequence[Feed]) -> str:
+        """Compares XNNPACK's outputs with those of LiteRT's own kernels (another load): that they differ is a fallback."""
+        if RESOLVERS[self._kernels] != "AUTO" or not feeds:
+            return ""
+        ran, again = ([self.run(feed) for feed in feeds] for _ in range(2))
+        options = {"kernels": "builtin", "layout": self._layout}
+        plain: list[tuple[Array, ...]] = []
+        with suppress(PressbenchError, ValueError, RuntimeError):  # LiteRT's own kernels may lack what XNNPACK has
+            own = LitertSession.open(self._path, threads=self._threads, batch=1, options=options)
+            plain = [own.run(feed) for feed in feeds]
+        far = measure_inexact(ran, plain) if plain else 0.0
+        least = FAR_IN_INTEGERS if self._precision.asked.startswith("int") else FAR_IN_FLOATS
+        if far > least and measure_inexact(again, ran) == 0:  # else the network draws random numbers
+            away = f"XNNPACK gives outputs that are {far:.2g} of their spread away from those of LiteRT's own kernels"
+            self._different = (f"{away}, for the same file and inputs: kernels = 'builtin' does without it",)
+        return ""
 
     def close(self) -> None:
         """See `Session.close`."""

@@ -21,8 +21,9 @@ FAR_IN_INTEGERS = 0.02
 """The same where both sums are integers: exact kernels differ by the rounding of floats only."""
 
 
-def explain_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]], least: float = FAR) -> str:
-    """How far the outputs that `ran` are from the `exact` ones, inference by inference; "" up to `least`."""
+def measure_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]]) -> float:
+    """How far the outputs that `ran` are from the `exact` ones, inference by inference: the largest root mean square of the
+    difference over the spread, of the float outputs whose shapes agree."""
     worst = 0.0
     for found, wanted in zip(zip(*ran, strict=True), zip(*exact, strict=True), strict=True):
         if wanted[0].dtype.kind != "f" or any(a.shape != b.shape for a, b in zip(found, wanted, strict=True)):
@@ -32,6 +33,12 @@ def explain_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Arr
         spread = float(np.std(values, dtype=np.float64))
         if spread > 0:
             worst = max(worst, float(np.sqrt(np.mean(np.square(error, dtype=np.float64)))) / spread)
+    return worst
+
+
+def explain_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]], least: float = FAR) -> str:
+    """How far the outputs that `ran` are from the `exact` ones, inference by inference; "" up to `least`."""
+    worst = measure_inexact(ran, exact)
     if worst <= least:
         return ""
     return (

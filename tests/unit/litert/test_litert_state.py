@@ -65,3 +65,32 @@ def write(model: schema.ModelT, path: Path) -> Path:
     builder.Finish(model.Pack(builder), b"TFL3")
     path.write_bytes(bytes(builder.Output()))
     return path
+
+
+def take_absolute(entering: int, leaving: int) -> schema.OperatorT:
+    made = schema.OperatorT()
+    made.opcodeIndex, made.inputs, made.outputs = 1, [entering], [leaving]
+    made.builtinOptionsType, made.builtinOptions = schema.BuiltinOptions.AbsOptions, schema.AbsOptionsT()
+    return made
+
+
+def test_outputs_that_differ_between_xnnpack_and_litert_s_own_kernels_are_a_fallback(recurrent: Path) -> None:
+    """XNNPACK takes what is before the cell and what reads its state behind it, and runs both before the cell."""
+    model = schema.ModelT.InitFromPackedBuf(recurrent.read_bytes(), 0)
+    graph, code = model.subgraphs[0], schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = schema.BuiltinOperator.ABS
+    model.operatorCodes.append(code)
+    graph.tensors += [tensor("before", [1, 2], 0), tensor("behind", [1, 1], 0)]
+    (cell,) = graph.operators
+    cell.inputs, graph.outputs = [6, 1, 2, 3, 4], [7]
+    graph.operators = [take_absolute(0, 6), cell, take_absolute(4, 7)]
+    write(model, recurrent)
+    feeds = [{"x": np.array([[value, 0.0]], np.float32)} for value in (4.0, 8.0)]
+    said = {}
+    for kernels in ("any", "builtin"):
+        session = LitertSession.open(recurrent, threads=1, batch=1, options={"kernels": kernels})
+        assert session.explain_inexact(feeds) == ""
+        said[kernels] = session.facts().fallbacks
+    assert said["builtin"] == ()
+    assert "XNNPACK gives outputs that are" in said["any"][0]
+    assert "kernels = 'builtin'" in said["any"][0]
