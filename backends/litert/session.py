@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, final
 
 import numpy as np
 
 from backends.onnx_tools.exact import measure_inexact
-from bench.device.inputs import check_feed
+from bench.device.inputs import check_feed, name_apart
 from bench.device.precision import find_stayed_float, find_unpacked
 from bench.device.session import Array, Feed, Session, SessionFacts
 from bench.errors import InvalidInput, PressbenchError, Unavailable, Unsupported
@@ -115,10 +115,12 @@ class LitertSession(Session):
         self._precision = precision
         self._different: tuple[str, ...] = ()
         names = _read_signature(interpreter)
-        self._inputs = [
+        entering = [
             _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
             for item in _ordered(interpreter.get_input_details(), names[0])
         ]
+        apart = name_apart([port.name for port in entering])
+        self._inputs = [replace(port, name=name) for port, name in zip(entering, apart, strict=True)]
         self._outputs = [
             _port(item, names[1], turned=layout == "channels_last_io")
             for item in _ordered(interpreter.get_output_details(), names[1])

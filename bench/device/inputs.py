@@ -38,6 +38,13 @@ def check_feed(file: str, specs: Sequence[TensorSpec], feed: Feed) -> dict[str, 
     return {name: np.asarray(feed[name], order="C") for name in wanted}
 
 
+def name_apart(names: Sequence[str]) -> list[str]:
+    """Names of a file's inputs under which they can be fed: one that is empty or that two have gets its place behind it."""
+    return [
+        name if name and names.count(name) == 1 else f"{name or 'input'}_{place}" for place, name in enumerate(names)
+    ]
+
+
 def first_feed(job: Job, session: Session) -> Feed:
     """One batch to time; drawn in the session's own shapes where the job has no file of it."""
     if job.feed is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from bench.device.inputs import name_apart
 from bench.errors import InvalidInput, Unsupported
 from bench.formats.declared import Declared, Dim
 from bench.formats.index_bounds import Array, Found, Node, Walk, find_bounds
@@ -46,9 +47,10 @@ def declared_outputs(graph: Graph) -> tuple[Declared, ...]:
 
 
 def name_tensors(graph: Graph, numbers: tuple[int, ...], *, outputs: bool) -> Mapping[int, str]:
-    """Names in the graph's first signature where there are some, else the tensors' own."""
+    """Names in the graph's first signature where there are some, else the tensors' own; no two inputs have one name."""
     signature = next((item for item in graph.signatures if item.graph == graph.number), None)
-    own = {number: graph.tensors[number].name for number in numbers}
+    names = [graph.tensors[number].name for number in numbers]
+    own = dict(zip(numbers, names if outputs else name_apart(names), strict=True))
     if signature is None:
         return own
     given = signature.outputs if outputs else signature.inputs
