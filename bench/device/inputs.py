@@ -133,6 +133,8 @@ def make_feed(arrays: Sequence[Samples], specs: Sequence[TensorSpec], start: int
             part = part[0]
         else:
             part = np.moveaxis(part, 0, spec.axis)
+        if not part.shape and spec.shape == (1,):  # onnx2tf makes a vector of a scalar
+            part = part.reshape(1)
         if part.shape != spec.shape:
             raise InvalidInput(f"input {spec.name!r} wants shape {spec.shape}, the data has {part.shape}")
         feed[spec.name] = np.asarray(part, dtype=spec.dtype, order="C")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.device.inputs import check_feed
+from bench.device.inputs import check_feed, make_feed
 from bench.errors import InvalidInput
 from bench.types import TensorSpec
 
@@ -40,3 +40,9 @@ def test_a_missing_and_an_unknown_name_are_refused():
         check_feed("m.onnx", SPECS, {})
     with pytest.raises(InvalidInput, match="the feed has 'b', 'a', 'c'"):
         check_feed("m.onnx", SPECS, feed(c=np.zeros(1)))
+
+
+def test_a_scalar_is_fed_to_a_file_that_takes_a_vector_of_one():
+    """onnx2tf makes one of it. The samples of an input without a batch axis are one value each."""
+    spec = TensorSpec(name="rate", shape=(1,), batch_axis=None)
+    assert make_feed([np.array([16000.0, 8000.0], np.float32)], [spec], 1)["rate"].tolist() == [8000.0]
