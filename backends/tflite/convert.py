@@ -88,11 +88,11 @@ def _read_precision(data: dict[str, Any]) -> Precision:
 
 
 def _explain_death(code: int, request: Mapping[str, Any], log: Path) -> PressbenchError:
-    said = log.read_text(encoding="utf-8", errors="replace")[-1000:].strip()
+    said = log.read_text(encoding="utf-8", errors="replace").strip()
     if code < 0 and request["format"] == "tflite":
         name = Path(request["source"]).name
         return InvalidInput(f"{name}: LiteRT crashes on this file ({signal.Signals(-code).name})")
     if "Traceback (most recent call last)" in said:
         said = said.splitlines()[-1]
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return CellFailed(f"the conversion to .tflite {how}: {said}")
+    return CellFailed(f"the conversion to .tflite {how}: {said[-1000:]}")
