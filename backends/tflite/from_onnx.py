@@ -65,6 +65,13 @@ def convert(source: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = (
         copy.write_bytes(_with_batch(model, source, specs, batch))
         _run(copy, batch, [name for name, rank in shapes.items() if rank != 4], packages)
         shutil.move(Path(work) / "made" / "model_float32.tflite", out)
+    try:
+        open_plain(out)
+    except Unsupported as error:
+        reason = str(error).removeprefix(f"{out.name}: ")
+        raise Unsupported(
+            f"onnx2tf left what LiteRT cannot run ({reason}); the network itself is not at fault, and the backend ort runs it"
+        ) from error
     layout = _find_layout(source, _open_reference(source), out)
     version = f"onnxruntime {ort.__version__}"
     return Converted(

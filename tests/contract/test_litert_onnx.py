@@ -14,7 +14,7 @@ from backends.onnx_tools import calibrate as onnx_calibrate
 from backends.tflite import calibrate, from_onnx
 from backends.tflite.convert import to_tflite
 from backends.tflite.graph import read
-from bench.errors import InvalidInput, Unavailable
+from bench.errors import InvalidInput, Unavailable, Unsupported
 from bench.types import Compressed, QuantSpec, TensorSpec
 
 ort = pytest.importorskip("onnxruntime", reason="pip install 'pressbench[ort]'")
@@ -181,6 +181,24 @@ def test_a_file_that_onnx_runtime_refuses_is_the_users_to_mend(tmp_path: Path) -
     path.write_bytes(b"no protobuf")
     with pytest.raises(InvalidInput, match=r"net\.onnx"):
         from_onnx.convert(path, 1, tmp_path / "out.tflite")
+
+
+def test_an_operator_that_onnx2tf_leaves_is_not_the_networks_fault(tmp_path: Path) -> None:
+    """It makes a custom operator of what it cannot lower, which LiteRT has not."""
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest", nearest_mode="ceil")],
+        "larger",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 10, 10])],
+        [numpy_helper.from_array(np.array([1, 1, 2.5, 2.5], np.float32), "scales")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), tmp_path / "net.onnx"
+    )
+    with pytest.raises(
+        Unsupported, match=r"^onnx2tf left what LiteRT cannot run \(.*ONNX_RESIZE.*the backend ort runs it"
+    ):
+        from_onnx.convert(tmp_path / "net.onnx", 1, tmp_path / "net.tflite")
 
 
 def test_without_onnx_runtime_nothing_is_converted_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
