@@ -43,6 +43,7 @@ def to_tflite(source: Compressed, batch: int, out: Path, *, float_io: bool) -> A
         "source": str(source.files[kind].resolve()),
         "inputs": [list(spec.at(batch)) for spec in source.inputs],
         "axes": [spec.axis for spec in source.inputs],
+        "integers": [spec.integers for spec in source.inputs],
         "feedback": list(source.feedback),
         "names": [spec.name for spec in source.inputs],
         "batch": batch,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backends.tflite.graph import describe, open_plain
+from backends.tflite.graph import Tensor, describe, open_plain
 from backends.tflite.layers import Converted, match_layers
 from backends.tflite.served import run_forked
 from bench.errors import Unavailable, Unsupported
@@ -72,7 +72,7 @@ def convert(source: Path, batch: int, out: Path, specs: Sequence[TensorSpec] = (
         raise Unsupported(
             f"onnx2tf left what LiteRT cannot run ({reason}); the network itself is not at fault, and the backend ort runs it"
         ) from error
-    layout = _find_layout(source, _open_reference(source), out)
+    layout = _find_layout(source, _open_reference(source), out, specs)
     version = f"onnxruntime {ort.__version__}"
     return Converted(
         path=out, layers=match_layers(out, weights), layout=layout, other_names=nodes, checked_against=version
@@ -150,8 +150,8 @@ def _run(copy: Path, batch: int, as_they_are: Sequence[str], packages: Path) -> 
         raise Unsupported(f"onnx2tf cannot convert this network: {said[-1][:300]}")
 
 
-def _find_layout(source: Path, session: Any, out: Path) -> str:
-    """The layout of a file whose outputs agree with ONNX Runtime's on one seeded input.
+def _find_layout(source: Path, session: Any, out: Path, specs: Sequence[TensorSpec]) -> str:
+    """The layout of a file whose outputs agree with ONNX Runtime's on one seeded input. `specs`: as of `convert`.
 
     Raises `Unsupported` when they do not agree: a wrong conversion is worse than none.
     """
@@ -159,7 +159,8 @@ def _find_layout(source: Path, session: Any, out: Path) -> str:
     graph = describe(interpreter)
     inputs = [graph.tensors[number] for number in graph.inputs]
     generator = np.random.default_rng(0)
-    feed = [generator.random(item.shape, dtype=np.float32).astype(item.dtype) for item in inputs]
+    bounds = [*(spec.integers for spec in specs), *[None] * len(inputs)]
+    feed = [_draw(generator, item, known) for item, known in zip(inputs, bounds, strict=False)]
     for number, array in zip(graph.inputs, feed, strict=True):
         interpreter.set_tensor(number, array)
     interpreter.invoke()
@@ -169,6 +170,14 @@ def _find_layout(source: Path, session: Any, out: Path) -> str:
     with _blame_file(source):
         expected = session.run(None, named)
     return _agree(found, expected, turned=any(array.ndim == 4 for array in feed))
+
+
+def _draw(generator: np.random.Generator, item: Tensor, bounds: tuple[int, int] | None) -> NDArray[np.generic]:
+    """Floats of 0 to 1; whole numbers within their bounds, 0 or 1 where none are known."""
+    if np.dtype(item.dtype).kind == "f":
+        return generator.random(item.shape, dtype=np.float32).astype(item.dtype)
+    low, high = bounds or (0, 1)
+    return generator.integers(low, high + 1, item.shape).astype(item.dtype)
 
 
 def _agree(found: Arrays, expected: Arrays, *, turned: bool) -> str:

@@ -50,8 +50,11 @@ def convert(request: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def run_converter(request: dict[str, Any], source: Path, out: Path) -> Converted:
     """Converts with the converter of this format; each is imported only when it is needed."""
-    places = zip(request["names"], request["inputs"], request["axes"], strict=True)
-    specs = [TensorSpec(name=name, shape=tuple(shape), batch_axis=axis) for name, shape, axis in places]
+    places = zip(request["names"], request["inputs"], request["axes"], request["integers"], strict=True)
+    specs = [
+        TensorSpec(name=name, shape=tuple(shape), batch_axis=axis, integers=tuple(bounds) if bounds else None)
+        for name, shape, axis, bounds in places
+    ]
     if request["format"] == "onnx":
         from backends.tflite import from_onnx
 
