@@ -49,6 +49,7 @@ HEAVY = frozenset(
 )
 """Operators that do a network's multiplications. Off XNNPACK they are slow, and the cell is not what was asked."""
 
+INPUTS_TURNED = ("channels_last", "channels_last_io")
 FAR_IN_FLOATS, FAR_IN_INTEGERS = 0.01, 0.5
 """From how much of their spread on outputs of XNNPACK and of LiteRT's own kernels are not those of one network. In integers
 each rounds in its own way."""
@@ -115,16 +116,10 @@ class LitertSession(Session):
         self._precision = precision
         self._different: tuple[str, ...] = ()
         names = _read_signature(interpreter)
-        entering = [
-            _port(item, names[0], turned=layout in ("channels_last", "channels_last_io"))
-            for item in _ordered(interpreter.get_input_details(), names[0])
-        ]
+        entering = _ports(interpreter.get_input_details(), names[0], turned=layout in INPUTS_TURNED)
         apart = name_apart([port.name for port in entering])
         self._inputs = [replace(port, name=name) for port, name in zip(entering, apart, strict=True)]
-        self._outputs = [
-            _port(item, names[1], turned=layout == "channels_last_io")
-            for item in _ordered(interpreter.get_output_details(), names[1])
-        ]
+        self._outputs = _ports(interpreter.get_output_details(), names[1], turned=layout == "channels_last_io")
 
     @classmethod
     def open(
@@ -270,28 +265,35 @@ def _interpreter(path: Path, threads: int, resolver: str) -> Any:
     return interpreter
 
 
-def _read_signature(interpreter: Any) -> tuple[dict[int, str], dict[int, str]]:
-    """Tensor index -> argument name, for inputs and outputs; empty for a file without signatures."""
+def _read_signature(interpreter: Any) -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """Argument name -> tensor index, for inputs and outputs; empty for a file without signatures."""
     signatures: Mapping[str, Mapping[str, Mapping[str, int]]] = interpreter._get_full_signature_list()  # noqa: SLF001 - the public list has no tensor numbers
     first = next(iter(signatures.values()), {"inputs": {}, "outputs": {}})
-    inputs, outputs = ({int(index): str(name) for name, index in first[end].items()} for end in ("inputs", "outputs"))
-    return inputs, outputs
+    return first["inputs"], first["outputs"]
 
 
-def _ordered(details: Sequence[Mapping[str, Any]], names: Mapping[int, str]) -> list[Mapping[str, Any]]:
-    """By argument number (args_0, args_1, ... args_10) where the names carry one, else as the file has them."""
-    numbers = [re.search(r"^(?:args|output)_(\d+)$", names.get(int(item["index"]), "")) for item in details]
+def _ports(details: Sequence[Mapping[str, Any]], names: Mapping[str, int], *, turned: bool) -> list[Port]:
+    """By argument number (args_0, args_1, ... args_10) where the names carry one, else as the file has them.
+
+    `names`: of the signature; a tensor that is given out twice has two, and takes them one after another.
+    """
+    left: dict[int, list[str]] = {}
+    for name, index in names.items():
+        left.setdefault(int(index), []).append(str(name))
+    called = [given.pop(0) if (given := left.get(int(item["index"]))) else str(item["name"]) for item in details]
+    ports = [_port(item, name, turned=turned) for item, name in zip(details, called, strict=True)]
+    numbers = [re.search(r"^(?:args|output)_(\d+)$", name) for name in called]
     if not all(numbers):
-        return list(details)
-    order = sorted(range(len(details)), key=lambda place: int(match.group(1)) if (match := numbers[place]) else 0)
-    return [details[place] for place in order]
+        return ports
+    order = sorted(range(len(ports)), key=lambda place: int(match.group(1)) if (match := numbers[place]) else 0)
+    return [ports[place] for place in order]
 
 
-def _port(item: Mapping[str, Any], names: Mapping[int, str], *, turned: bool) -> Port:
+def _port(item: Mapping[str, Any], name: str, *, turned: bool) -> Port:
     shape = tuple(int(size) for size in item["shape"])
     scale, zero_point = item["quantization"]
     return Port(
-        name=names.get(int(item["index"]), str(item["name"])),
+        name=name,
         index=int(item["index"]),
         shape=shape,
         dtype=np.dtype(item["dtype"]),

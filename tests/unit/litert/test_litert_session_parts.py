@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends.litert.profiler import DELEGATED, OPERATOR, _Event, layers
-from backends.litert.session import Port, _ordered, find_delegated
+from backends.litert.session import Port, _ports, find_delegated
 from bench.errors import Unavailable
 
 
@@ -77,12 +77,25 @@ def test_a_partition_covers_what_leads_from_its_inputs_to_its_outputs() -> None:
     assert find_delegated(operators, []) == set()
 
 
+def detail(index: int) -> dict[str, object]:
+    return {"index": index, "name": f"tensor {index}", "shape": [1, 2], "dtype": np.float32, "quantization": (0.0, 0)}
+
+
 def test_arguments_are_ordered_by_number_only_where_the_converter_numbered_them() -> None:
     """args_10 comes after args_9; names that a user chose keep the file's order."""
-    details = [{"index": 3}, {"index": 1}, {"index": 2}]
-    ordered = _ordered(details, {3: "args_10", 1: "args_9", 2: "args_0"})
-    assert [item["index"] for item in ordered] == [2, 1, 3]
-    assert _ordered(details, {3: "b_2", 1: "a_1", 2: "c_0"}) == details
+    details = [detail(3), detail(1), detail(2)]
+    ordered = _ports(details, {"args_10": 3, "args_9": 1, "args_0": 2}, turned=False)
+    assert [port.index for port in ordered] == [2, 1, 3]
+    chosen = _ports(details, {"b_2": 3, "a_1": 1, "c_0": 2}, turned=False)
+    assert [(port.index, port.name) for port in chosen] == [(3, "b_2"), (1, "a_1"), (2, "c_0")]
+
+
+def test_a_tensor_that_is_given_out_twice_stands_at_both_places() -> None:
+    """Its second name does not move it behind the outputs between."""
+    details = [detail(5), detail(0), detail(5), detail(7)]
+    ordered = _ports(details, {"output_2": 5, "output_0": 5, "output_1": 0, "output_3": 7}, turned=False)
+    assert [port.index for port in ordered] == [5, 0, 5, 7]
+    assert sorted(port.name for port in ordered) == ["output_0", "output_1", "output_2", "output_3"]
 
 
 def event(tag: bytes, kind: int, elapsed_us: int) -> _Event:
