@@ -7,9 +7,12 @@ Travels to the device with `kernels.py`: standard library, numpy, torch and exec
 from __future__ import annotations
 
 import json
+import os
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +37,8 @@ except ImportError as error:
 METHOD = "forward"
 IDENTIFIER = b"ET"
 """Bytes 4 and 5 of a .pte; the version of its schema follows."""
+CAUSES = (re.compile(r"Check failed \([^\n]*\): (?P<said>[^\n]+)"), re.compile(r"in operator (?P<said>[\w:.]+\w)"))
+"""What ExecuTorch writes to standard error of a kernel that refuses its inputs: why, and which it is."""
 NO_TRACE = "this build of ExecuTorch keeps no trace (ETDump)"
 
 
@@ -87,11 +92,12 @@ class ExecutorchSession(Session):
         return self._inputs
 
     def run(self, feed: Feed) -> tuple[Array, ...]:
-        """New arrays every time. Raises `CellFailed` when the runtime does."""
+        """New arrays every time. Raises `CellFailed` when the runtime does, with the operator that it names."""
         try:
             found = self._method.call(self._tensors(feed), clone_outputs=True)
         except RuntimeError as error:
-            raise CellFailed(f"{self._path.name}: ExecuTorch failed while running it: {error}") from error
+            said = hear(partial(self._method.call, self._tensors(feed))) or str(error)
+            raise CellFailed(f"{self._path.name}: ExecuTorch failed while running it: {said}") from error
         return tuple(np.array(value.numpy() if isinstance(value, torch.Tensor) else value) for value in found)
 
     def bind(self, feed: Feed) -> Callable[[], object]:
@@ -158,3 +164,19 @@ def _read_inputs(path: Path, method: Any) -> tuple[TensorSpec, ...]:
             raise Unsupported(f"{path.name}: input {place} is of a type that numpy does not carry")
         specs.append(TensorSpec(name=f"input_{place}", shape=tuple(tensor.sizes()), dtype=kinds[tensor.dtype()]))
     return tuple(specs)
+
+
+def hear(failing: Callable[[], object]) -> str:
+    """What the runtime writes to standard error while a call fails: the operator and why; "" where it says neither."""
+    with tempfile.TemporaryFile() as file:
+        kept = os.dup(2)
+        os.dup2(file.fileno(), 2)
+        try:
+            with suppress(RuntimeError):
+                failing()
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+        file.seek(0)
+        text = file.read().decode("utf-8", "replace")
+    return ": ".join(found["said"].strip() for cause in reversed(CAUSES) if (found := cause.search(text)))

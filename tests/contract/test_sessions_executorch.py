@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ pytest.importorskip("executorch", reason="pip install 'pressbench[executorch]'")
 from backends.executorch.compile import ExecutorchBackend
 from backends.executorch.kernels import Step, find_fallbacks
 from backends.executorch.quantize import quantize
-from backends.executorch.session import ExecutorchSession
+from backends.executorch.session import ExecutorchSession, hear
 from backends.programs.archive import load_archive
 from bench.errors import InvalidInput, Unsupported
 from bench.types import FLOAT32, Artifact, Clock, Compressed, Conditions, Precision, QuantSpec, TensorSpec
@@ -233,3 +234,20 @@ def test_an_archive_that_is_none_or_whose_batch_is_fixed_is_refused(net, tmp_pat
     torch.export.save(torch.export.export(net, (torch.zeros(2, *SHAPE),)), path)
     with pytest.raises(Unsupported, match="batch is fixed at 2, batch 1 was asked"):
         compiled(path, tmp_path)
+
+
+def test_of_a_kernel_that_refuses_its_inputs_the_operator_and_the_reason_are_heard(capfd) -> None:
+    """ExecuTorch raises only a number, and writes the rest to standard error."""
+
+    def fail() -> None:
+        os.write(2, b"[util.cpp:620] Check failed (pad[i] >= 0): Padding values must be non-negative, but got -1\n")
+        os.write(2, b"[op.cpp:249] Check failed (check(in, out)): \n")
+        os.write(
+            2, b"[method.cpp:1483] KernelCall failed at instruction 0:2 in operator aten::constant_pad_nd.out: 0x12\n"
+        )
+        raise RuntimeError("method->execute() failed with error 0x12")
+
+    assert hear(fail) == "aten::constant_pad_nd.out: Padding values must be non-negative, but got -1"
+    assert hear(lambda: None) == ""
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
