@@ -41,10 +41,11 @@ def load_weights(module: nn.Module, path: Path) -> None:
     """Fills `module` in place from a .safetensors file or a .pt/.pth/.ckpt state dict (plain or under `state_dict`).
 
     Prefixes that all names share are removed, as DataParallel (`module.`), torch.compile (`_orig_mod.`) and Lightning
-    (`model.`) write them.
+    (`model.`) write them. A tensor that the network has under several names may be there under one of them, as safetensors
+    writes it.
 
     Raises `InvalidInput`: the file is missing, damaged, holds code, inflates beyond the bound of
-    `bench.formats.zip_archive`, holds two sets of weights, or its keys, shapes, types or values do not fit the network.
+    `bench.formats.zip_archive`, holds two sets of weights or two values of one tensor, or its keys, shapes, types or values do not fit the network.
     """
     if not path.is_file():
         raise InvalidInput(f"weights file {path} does not exist")
@@ -53,7 +54,8 @@ def load_weights(module: nn.Module, path: Path) -> None:
     _refuse_rivals(content, wanted, path)
     state = _unwrapped(_tensors(content, path), wanted)
     optional = {key for key in wanted if key.endswith("num_batches_tracked")}
-    missing = sorted(set(wanted) - set(state) - optional)
+    tied = _tied(module)
+    missing = sorted(key for key in set(wanted) - set(state) - optional if not tied[key] & set(state))
     surplus = sorted(set(state) - set(wanted))
     if missing or surplus:
         raise InvalidInput(
@@ -62,7 +64,27 @@ def load_weights(module: nn.Module, path: Path) -> None:
         )
     for key, tensor in state.items():
         _check_tensor(tensor, wanted[key], f"{path}: {key}")
+    _check_tied(state, tied, path)
     module.load_state_dict(state, strict=False)  # completeness was checked above
+
+
+def _tied(module: nn.Module) -> dict[str, frozenset[str]]:
+    """Name in the state dict -> all names of that tensor."""
+    state = module.state_dict(keep_vars=True)
+    names: dict[int, frozenset[str]] = {}
+    for name, value in state.items():
+        names[id(value)] = names.get(id(value), frozenset()) | {name}
+    return {name: names[id(value)] for name, value in state.items()}
+
+
+def _check_tied(state: Mapping[str, Tensor], tied: Mapping[str, frozenset[str]], path: Path) -> None:
+    """Raises `InvalidInput` for two values of one tensor, of which the last would win."""
+    for key, tensor in state.items():
+        if other := next((name for name in sorted(tied[key] & set(state)) if not torch.equal(state[name], tensor)), ""):
+            raise InvalidInput(
+                f"{path}: {key} and {other} differ, and the network has one tensor for both; build the network without "
+                "tying them, or save the weights of a network that ties them"
+            )
 
 
 def _check_tensor(tensor: Tensor, wanted: Tensor, place: str) -> None:

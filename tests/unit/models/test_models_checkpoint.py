@@ -183,3 +183,34 @@ def test_other_suffixes_and_missing_files_are_named(tmp_path):
         load_weights(network(), tmp_path / "w.h5")
     with pytest.raises(InvalidInput, match="does not exist"):
         load_weights(network(), tmp_path / "w.pt")
+
+
+class Tied(nn.Module):
+    """The output layer has the weights of the embedding, as language models do."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embedding, self.head = nn.Embedding(9, 4), nn.Linear(4, 9)
+        self.head.weight = self.embedding.weight
+
+
+@pytest.mark.parametrize("left_out", ["", "head.weight", "embedding.weight"])
+def test_a_tensor_of_two_names_may_be_there_under_one_of_them(tmp_path, left_out):
+    source, target = Tied(1), Tied(2)
+    if left_out:
+        kept = {key: value for key, value in source.state_dict().items() if key != left_out}
+        save_file(kept, tmp_path / "w.safetensors")
+    else:
+        torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_weights(target, next(tmp_path.glob("w.*")))
+    assert same(source, target)
+
+
+def test_two_values_of_one_tensor_are_refused(tmp_path):
+    target, untouched = Tied(2), Tied(2)
+    state = Tied(1).state_dict()
+    torch.save({**state, "head.weight": state["head.weight"] + 1}, tmp_path / "w.pt")
+    with pytest.raises(InvalidInput, match=r"embedding\.weight and head\.weight differ.*one tensor for both"):
+        load_weights(target, tmp_path / "w.pt")
+    assert same(target, untouched)
