@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from itertools import permutations
+from itertools import count, permutations
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ def export(module: nn.Module, example: Inputs, ends: Ends = PLAIN_ENDS) -> Expor
     network whose batch cannot be free is exported at batch 1. The same network gives the same ONNX bytes;
     the bytes of a .pt2 differ from one export to the next.
     """
-    module = module.eval()
+    module.eval()
     fixed_batch, batch = "", torch.export.Dim("batch", min=1)
     with _quiet():
         try:
@@ -144,7 +144,20 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ON
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"the network cannot be exported to ONNX: {first_line(error)}") from error
     assert exported is not None
+    _keep_ends(exported.model)
     return exported
+
+
+def _keep_ends(model: ir.Model) -> None:
+    """Renames, in place, values inside the graph that have the name of an input or an output: `relu`, `linear`, `scale`."""
+    ends = {*model.graph.inputs, *model.graph.outputs}
+    inner = [*model.graph.initializers.values(), *(value for node in model.graph.all_nodes() for value in node.outputs)]
+    taken = {str(value.name) for value in [*ends, *inner]}
+    reserved = {value.name for value in ends}
+    for value in inner:
+        if value not in ends and value.name in reserved:
+            value.name = next(name for number in count(1) if (name := f"{value.name}_{number}") not in taken)
+            taken.add(value.name)
 
 
 def _drop_idle(model: ir.Model) -> None:

@@ -30,7 +30,8 @@ from bench.formats.onnx_file import load_onnx
 from bench.formats.qonnx import FORM, REMEDY
 from bench.formats.quantized import refuse_unquantizable
 from bench.inputs.of_file import settle_onnx
-from bench.models.calls import input_names, output_names
+from bench.models.calls import distinct_names, input_names, output_names
+from bench.models.copies import set_eval
 from bench.models.example import draw, draw_like
 from bench.models.finite import find_broken
 from bench.models.from_onnx.load import load_network
@@ -161,7 +162,7 @@ def apply_steps(network: Network, steps: tuple[Compressor, ...], context: Contex
     found = network.notes
     if (network.masks or network.clusters) and (left := outside_layers(network.module)):
         found = {**found, notes.OUTSIDE_LAYERS: left}
-    return replace(network, module=network.module.eval(), notes=found)
+    return replace(network, module=set_eval(network.module), notes=found)
 
 
 def _checked(step: object) -> Compressor:
@@ -206,7 +207,8 @@ def _start(
     axes = tuple(item.axis for item in model.inputs) or (0,) * len(example)
     inputs = input_names(network, len(example))
     outputs = output_names(network, len(outputs_of(network, example)))
-    ends = Ends(inputs=inputs, outputs=tuple(f"{name}_out" if name in inputs else name for name in outputs), axes=axes)
+    taken = {*inputs, *network.state_dict()}
+    ends = Ends(inputs=inputs, outputs=distinct_names(outputs, taken), axes=axes)
     return Start(network=network, example=example, data=data, masks=masks, ends=ends)
 
 

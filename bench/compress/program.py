@@ -17,7 +17,7 @@ from bench.cache import find_or_make, key, sha256
 from bench.compress.export import RAISED, Ends, write_onnx
 from bench.errors import InvalidInput, PressbenchError, Unsupported, first_line
 from bench.formats.zip_archive import check_archive
-from bench.models.calls import named_tensors, tensors_of
+from bench.models.calls import distinct_names, named_tensors, tensors_of
 from bench.models.from_onnx.convert import TOLERANCE, same
 from bench.models.sources import digests
 from bench.plugins import load
@@ -142,8 +142,7 @@ def _output_names(program: Any, source: Path) -> tuple[str, ...]:
         found = [name for name, _ in named_tensors(pytree.tree_unflatten([torch.zeros(())] * spec.num_leaves, spec))]
     except TypeError as error:
         raise InvalidInput(f"{source} returns {error}; return tensors, or dicts or tuples of them") from None
-    inputs = program.graph_signature.user_inputs
-    return tuple(f"{name}_out" if name in inputs else name for name in found)
+    return distinct_names(found, {*program.graph_signature.user_inputs, *program.state_dict})
 
 
 def _compare(program: Any, content: bytes, source: Path) -> None:

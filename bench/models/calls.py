@@ -7,8 +7,9 @@ so that names of layers stay and every step, torch.export too, sees the plain fo
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -62,12 +63,22 @@ def flatten_outputs(module: nn.Module, output: Any, who: str) -> None:
     if isinstance(output, Tensor):
         return
     try:
-        names = tuple(name for name, _ in named_tensors(output))
+        names = distinct_names(name for name, _ in named_tensors(output))
     except TypeError as error:
         raise InvalidInput(f"{who} returns {error}; return tensors, or dicts, tuples or dataclasses of them") from None
     if not names:
         raise InvalidInput(f"{who} returns {type(output).__name__} without a tensor; return what is to be compared")
     module.register_forward_hook(_Flat(names))
+
+
+def distinct_names(names: Iterable[str], taken: Collection[str] = ()) -> tuple[str, ...]:
+    """The names, of which later ones get a number where an earlier one is the same, or `_out` where it is in `taken`."""
+    found: list[str] = []
+    for name in names:
+        first = f"{name}_out" if name in taken else name
+        numbered = (f"{first}_{number}" for number in count(1))
+        found.append(next(one for one in chain([first], numbered) if one not in found and one not in taken))
+    return tuple(found)
 
 
 def output_names(module: nn.Module, count: int) -> tuple[str, ...]:
