@@ -17,6 +17,8 @@ from bench.errors import InvalidInput
 from bench.own_code import file_of, load_object, sources_of, users_code
 
 PARTS = ("train", "test")
+READ_TWICE = 16
+"""How many samples of an object with an index are read twice to see that they stay the same."""
 VALIDATION = "val"
 """A third part that a mapping may have: what a search chooses with."""
 WANTED = "give (train, test) or {'train': ..., 'test': ..., 'val': ...}, each an iterable of (inputs, targets); val may be left out"
@@ -59,7 +61,7 @@ def read_own_set(text: str, cache: Path | None) -> Arrays:
 
     Objects with `len` and `[index]` are read by index. Other iterables are written once to `cache`, by the source of
     the function's file and of the modules that it imports from its folder. Raises `InvalidInput` for what is not
-    samples, and for errors of the function, naming its line.
+    samples, for samples that change, and for errors of the function, naming its line.
     """
     function = load_object(text, "function")
     with users_code(f"{text} raised"):
@@ -130,8 +132,25 @@ def _by_index(samples: Any, place: str) -> tuple[tuple[str, ...], tuple[Array, .
     if first is None:
         raise InvalidInput(f"{place} has 0 samples; give at least one")
     layout = _layout(first, place)
+    _refuse_random(samples, place, layout)
     columns = (Column(samples, place, layout, number) for number in range(len(layout.shapes)))
     return layout.names, tuple(cast("Array", column) for column in columns)
+
+
+def _refuse_random(samples: Any, place: str, layout: Layout) -> None:
+    """Raises `InvalidInput` for samples that are other ones when they are read again: the targets of one reading would go with
+    the inputs of another, and no result could be found again."""
+    for index in range(min(READ_TWICE, len(samples))):
+        with users_code(f"sample {index} of {place} raised"):
+            twice = samples[index], samples[index]
+        first, again = (_take(sample, place, index, layout) for sample in twice)
+        if not all(
+            np.array_equal(one, other, equal_nan=one.dtype.kind == "f") for one, other in zip(first, again, strict=True)
+        ):
+            raise InvalidInput(
+                f"sample {index} of {place} differs when it is read again, and samples are read several times, their targets "
+                "apart from their inputs: leave random augmentation out, or seed it by the sample's number"
+            )
 
 
 def _stored(

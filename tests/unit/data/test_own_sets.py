@@ -78,6 +78,31 @@ def test_several_targets_are_refused(load, targets):
         load(f"def give(): return [(x[0], {targets})], [(x[0], {targets})]", task="regression")
 
 
+FLIPS = """
+import itertools
+turns = itertools.cycle([1, -1])
+class Flips(list):
+    "Turns inputs and targets together, by chance or as the sample's number says."
+    def __getitem__(self, index):
+        inputs, targets = super().__getitem__(index)
+        turn = DRAW
+        return inputs[::turn], targets[::turn]
+def give():
+    part = [(one, one) for one in x]
+    return Flips(part[:10]), Flips(part[10:])
+"""
+
+
+def test_samples_that_are_augmented_by_chance_are_refused(load):
+    """Inputs and targets are read apart: those of two readings would be turned differently."""
+    with pytest.raises(
+        InvalidInput, match=r"sample \d of users_samples:give: train differs .*leave random augmentation out"
+    ):
+        load(FLIPS.replace("DRAW", "next(turns)"), task="regression")
+    data = load(FLIPS.replace("DRAW", "np.random.default_rng(index).choice([-1, 1])"), task="regression")
+    np.testing.assert_array_equal(data.train.inputs(slice(None))[0], data.train.targets(slice(None)))
+
+
 def test_a_generator_is_read_once(load):
     load(GENERATORS)
     count = "import pathlib\nseen = pathlib.Path(__file__).with_name('seen')\n"
