@@ -175,10 +175,13 @@ class Segmentation(Task):
     labels: bool = False
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """Cross-entropy, the mean over all places that count."""
+        """Cross-entropy, the mean over all places that count; 0 where none does."""
         from torch.nn import functional as F
 
-        return F.cross_entropy(_of_two(self.class_scores(outputs, targets)), targets, ignore_index=IGNORED)
+        scores = _of_two(self.class_scores(outputs, targets))
+        if not bool((targets != IGNORED).any()):
+            return 0.0 * scores.sum()
+        return F.cross_entropy(scores, targets, ignore_index=IGNORED)
 
     def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
         """As of `Task`; outputs (N, *places, classes) come with their classes on axis 1."""
@@ -222,11 +225,18 @@ class Segmentation(Task):
         return f"an output of {outputs} a sample does not score the places of masks of {targets}"
 
     def _turned(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """(N, classes, *places)."""
+        """(N, classes, *places). Raises `InvalidInput` for masks with a class that the network does not score."""
         values = one_output(outputs, self.text)
         if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
             raise InvalidInput(f"task segmentation: {why}")
-        return values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
+        scores = values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
+        classes, counted = max(2, scores.shape[1]), targets[targets != IGNORED]
+        if len(counted) and int(counted.max()) >= classes:
+            raise InvalidInput(
+                f"task segmentation: the masks have label {int(counted.max())}, and the network scores {classes} classes, 0 to "
+                f"{classes - 1}; labels count from 0, and {IGNORED} is left out"
+            )
+        return scores
 
 
 def _of_two(scores: Tensor) -> Tensor:

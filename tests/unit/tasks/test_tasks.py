@@ -59,6 +59,24 @@ def test_one_channel_is_the_logit_of_class_one():
     assert SEGMENT.score(100 * (masks[:, None] - 0.5), masks) == 1.0
 
 
+def test_a_batch_of_masks_that_are_left_out_everywhere_has_no_loss_and_a_gradient_of_zero():
+    scores = torch.randn(2, 3, 4, 4, requires_grad=True)
+    loss = SEGMENT.loss(scores, torch.full((2, 4, 4), IGNORED))
+    assert float(loss.detach()) == 0.0
+    assert not torch.autograd.grad(loss, scores)[0].any()
+
+
+@pytest.mark.parametrize("channels", [3, 1])
+def test_a_mask_of_a_class_that_the_network_does_not_score_is_refused(channels):
+    masks, classes = torch.full((2, 4, 4), IGNORED), max(2, channels)
+    masks[0, 0, 0] = classes
+    for use in (SEGMENT.loss, SEGMENT.score):
+        with pytest.raises(
+            InvalidInput, match=rf"label {classes}, and the network scores {classes} classes, 0 to {classes - 1}"
+        ):
+            use(torch.zeros(2, channels, 4, 4), masks)
+
+
 @pytest.mark.parametrize(
     ("task", "shape", "axis"),
     [(CLASSIFY, (6, 5), 1), (SEGMENT, (6, 5, 3, 4), 1), (SEGMENT, (6, 3, 4, 5), -1)],
