@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Iterator
+import sys
+from argparse import Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -18,8 +23,13 @@ from bench.types import Json
 
 OURS = frozenset(entry.factory for entry in MODELS.values())
 """Factories of reference networks. All of `bench.models` is in the names of what they make."""
-SETTINGS = (bool, int, float, str)
+SETTINGS = (bool, int, float, complex, str, bytes, torch.dtype, torch.Size)
 """Types of attributes that decide what a layer computes; `repr` shows those of torch's own layers only."""
+DEEPEST = 3
+"""How deep settings are looked for in containers and objects."""
+OF_MODULES = frozenset(vars(nn.Module()))
+"""Attributes of every module: its tensors, its layers and its hooks."""
+NAMESPACES = (SimpleNamespace, Namespace)
 
 
 def describe_network(module: nn.Module) -> Json:
@@ -42,7 +52,43 @@ def describe_network(module: nn.Module) -> Json:
 
 
 def _settings(part: nn.Module) -> dict[str, str]:
-    return {name: repr(value) for name, value in vars(part).items() if isinstance(value, SETTINGS)}
+    found = {name: _show(value) for name, value in vars(part).items() if name not in OF_MODULES}
+    return {name: text for name, text in found.items() if text}
+
+
+def _show(value: object, depth: int = 0) -> str:
+    """A setting as text, also in containers and objects; a function by its name; "" for what is no setting, as a layer.
+
+    The function that builds a network may read its settings from a file of any name, which no digest of code covers.
+    """
+    if value is None or isinstance(value, SETTINGS):
+        return repr(value)
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{value.shape}{hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()}"
+    if name := getattr(value, "__qualname__", ""):
+        return f"{getattr(value, '__module__', '')}.{name}"
+    return "" if depth > DEEPEST else _show_parts(value, depth + 1)
+
+
+def _show_parts(value: object, depth: int) -> str:
+    """Of a container, a partial function, or an object of a class that neither torch nor the standard library has."""
+    if isinstance(value, partial):
+        return _show_parts((value.func, value.args, value.keywords), depth)
+    if isinstance(value, (tuple, list)):
+        return ", ".join(_show(one, depth) for one in value)
+    if isinstance(value, (set, frozenset)):
+        return ", ".join(sorted(_show(one, depth) for one in value))
+    if isinstance(value, (Tensor, nn.Module)):
+        return ""
+    foreign = type(value).__module__.partition(".")[0] in {"torch", *sys.stdlib_module_names} - {"__main__"}
+    parts = (
+        value
+        if isinstance(value, Mapping)
+        else getattr(value, "__dict__", {})
+        if not foreign or type(value) in NAMESPACES
+        else {}
+    )
+    return ", ".join(f"{key}: {_show(one, depth)}" for key, one in parts.items())
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, fx, nn
@@ -43,6 +50,40 @@ HOLDING = {
     "a bfloat16 tensor": lambda module, value: setattr(module, "factor", value.bfloat16()),
     "a number": lambda module, value: setattr(module, "factor", float(value)),
 }
+
+
+@dataclass
+class Config:
+    factor: float
+
+
+class Reads(nn.Module):
+    """A layer, and settings that its function may have read from a file of any name."""
+
+    def __init__(self, settings: object) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.settings, self._log, self._lock = nn.Linear(4, 2), settings, logging.getLogger("reads"), Lock()
+
+
+SETTINGS = {
+    "a function": (F.relu, F.gelu),
+    "a partial function": (partial(F.leaky_relu, negative_slope=0.1), partial(F.leaky_relu, negative_slope=0.2)),
+    "a tuple": ((1, 2), (2, 1)),
+    "a mapping in a list": ([{"pool": "mean"}], [{"pool": "max"}]),
+    "a dataclass": (Config(1.0), Config(2.0)),
+    "a namespace": (SimpleNamespace(factor=1.0), SimpleNamespace(factor=2.0)),
+    "an array": (np.zeros(3), np.ones(3)),
+    "a type": (torch.float16, torch.float32),
+    "none": (None, 1),
+}
+
+
+@pytest.mark.parametrize(("one", "two"), SETTINGS.values(), ids=SETTINGS)
+def test_a_setting_of_any_kind_is_in_the_name_of_a_network(one, two):
+    first, again, other = (describe_network(Reads(value)) for value in (one, copy.deepcopy(one), two))
+    assert first == again
+    assert first != other
 
 
 @pytest.mark.parametrize("hold", HOLDING.values(), ids=HOLDING)
