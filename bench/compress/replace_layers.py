@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from bench.compress.interface import Network
 from bench.compress.layers import TRANSPOSED, weight_of
 from bench.compress.outputs import outputs_of, shapes_text
 from bench.errors import Unsupported
+from bench.models.copies import duplicate, set_eval
 from bench.models.tensors import Inputs
 
 RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
@@ -92,7 +92,7 @@ def substitute(network: Network, chains: Mapping[str, nn.Module], example: Input
     not run with a chain in the layer's place.
     """
     _refuse_constrained(network, chains)
-    module = copy.deepcopy(network.module)
+    module = duplicate(network.module)
     known = list(module.named_modules(remove_duplicate=False))
     for name, chain in chains.items():
         layer = module.get_submodule(name)
@@ -105,7 +105,7 @@ def substitute(network: Network, chains: Mapping[str, nn.Module], example: Input
         raise Unsupported(f"the network does not run with {', '.join(chains)} replaced: {error}") from error
     if got != wanted:
         raise Unsupported(f"with {', '.join(chains)} replaced the outputs' shape is {got} instead of {wanted}")
-    return replace(network, module=module.eval())
+    return replace(network, module=set_eval(module))
 
 
 def _refuse_constrained(network: Network, names: Iterable[str]) -> None:

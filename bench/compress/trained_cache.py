@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from bench import cache
 from bench.compress.interface import Compressor, Context, Network
+from bench.models.copies import duplicate, set_eval
 from bench.types import Json
 
 FILE = "network.safetensors"
@@ -49,10 +49,10 @@ def _load(network: Network, kept: cache.Entry) -> Network:
     for key, value in tensors.items():
         part, _, name = key.partition(":")
         found[part][name] = value
-    module = copy.deepcopy(network.module)
+    module = duplicate(network.module)
     module.load_state_dict(found["module"])
     return replace(
-        network, module=module.eval(), masks=found["masks"], clusters=found["clusters"], notes=kept.facts["notes"]
+        network, module=set_eval(module), masks=found["masks"], clusters=found["clusters"], notes=kept.facts["notes"]
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch_pruning
 from torch import Tensor, nn
 from torch_pruning import ops
@@ -84,7 +85,8 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]  # the library
         self, module2node: Any, output: Any, gradfn2module: Any, reused: Any, visited: Any
     ) -> None:
         super()._trace_computational_graph(module2node, output, gradfn2module, reused, visited=visited)
-        self.ends.append(module2node[gradfn2module[output.grad_fn]])
+        if output.grad_fn is not None:
+            self.ends.append(module2node[gradfn2module[output.grad_fn]])
 
     def _build_dependency(self, module2node: Mapping[Any, Any]) -> None:
         super()._build_dependency(module2node)
@@ -104,9 +106,15 @@ def trace(module: nn.Module, example: Inputs) -> Graph:
     """torch-pruning's graph of the network. Raises `Unsupported` where it cannot follow the network."""
     try:
         graph = Graph()
-        graph.build_dependency(module, example_inputs=example, verbose=False)
+        with torch.enable_grad():
+            graph.build_dependency(module, example_inputs=example, verbose=False)
     except LIBRARY as error:
         raise Unsupported(f"torch-pruning cannot trace this network: {str(error) or type(error).__name__}") from error
+    if not graph.ends:
+        raise Unsupported(
+            "torch-pruning cannot trace this network: it follows gradients, and the outputs have none: forward runs under "
+            "torch.no_grad() or torch.inference_mode(), or detaches its result; take that out of forward"
+        )
     return graph
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
@@ -16,6 +15,7 @@ from bench.compress.layers import NORMS, some_layers, weight_of
 from bench.compress.notes import NORM, merged
 from bench.compress.train.finetune import retrain, training_data
 from bench.errors import Unsupported
+from bench.models.copies import duplicate
 from bench.models.tensors import Inputs
 from bench.models.training.fit import Objective
 
@@ -40,7 +40,7 @@ class Regularize(Compressor):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, without layers to pull on, and for bn_l1 without a BatchNorm that scales."""
         data = training_data(self, context)
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         drawn = self._drawn(module)
 
         def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -29,6 +28,7 @@ from bench.compress.prune.removable import refusal
 from bench.compress.prune.weights import Scope, pattern
 from bench.compress.prune.zeroed_network import TOLERANCE, NotRunningError, Removals, difference
 from bench.errors import Unsupported
+from bench.models.copies import duplicate, set_eval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ def remove(network: Network, amounts: Mapping[str, float], cut: Cut, context: Co
     notes = merged(network.notes, CHANNELS, changed)
     if cut.round_to > 1:
         notes = {**notes, ROUNDED: "; ".join(filter(None, (notes.get(ROUNDED, ""), _describe(removed, cut))))}
-    return replace(network, module=module.eval(), masks=masks, notes=notes)
+    return replace(network, module=set_eval(module), masks=masks, notes=notes)
 
 
 def _describe(removed: Removed, cut: Cut) -> str:
@@ -134,7 +134,7 @@ def _tied_or_fault(whole: nn.Module, amounts: Mapping[str, float], context: Cont
 def _tied(
     whole: nn.Module, amounts: Mapping[str, float], context: Context, along: frozenset[str] = frozenset()
 ) -> list[Tied]:
-    module = copy.deepcopy(whole).requires_grad_()
+    module = duplicate(whole).requires_grad_()
     found = candidates(trace(module, context.example), module, amounts, "l1", context, along)
     return [Tied(layers=item.layers, size=len(item.scores), blocks=item.blocks) for item in found]
 
@@ -165,7 +165,7 @@ def _cut(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Cont
 
 def _cut_or_misfit(whole: nn.Module, amounts: Mapping[str, float], cut: Cut, context: Context) -> Removed:
     """Raises `MisfitError` where the library fails, or where the result computes something else."""
-    module = copy.deepcopy(whole).requires_grad_()
+    module = duplicate(whole).requires_grad_()
     graph = trace(module, context.example)
     found = candidates(graph, module, amounts, cut.criterion, context, cut.along)
     round_to, indices = _choose(found, cut)

@@ -21,6 +21,7 @@ from bench.compress.prune.weight_criteria import saliency
 from bench.compress.prune.weights import WeightPruner, prune_to
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
+from bench.models.copies import set_eval
 from bench.models.training.judge import judge
 from bench.tasks.base import Task
 
@@ -126,4 +127,4 @@ def _looker(data: Dataset, samples: int, seed: int) -> Callable[[nn.Module], flo
     """Finds the task's score of the last `samples` examples in a seeded order. Criteria look at the first ones."""
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     chosen = order[-samples:].numpy()
-    return lambda module: judge(module.eval(), data.train, chosen, data.task).score
+    return lambda module: judge(set_eval(module), data.train, chosen, data.task).score

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Literal
@@ -14,7 +13,9 @@ from bench.compress.hooks import hooked
 from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weight_of
 from bench.errors import Unsupported
+from bench.models.copies import duplicate
 from bench.models.tensors import Inputs, as_tensors
+from bench.models.training.fit import refuse_without_gradient
 
 WeightCriterion = Literal["l1", "random", "taylor", "hessian", "activation"]
 SAMPLES = 256
@@ -31,7 +32,7 @@ def saliency(module: nn.Module, layers: Mapping[str, nn.Module], criterion: str,
       single examples (LeCun et al. 1990, OBD).
     - activation: |w| times the root mean square of the input it multiplies (Sun et al. 2024, Wanda).
 
-    Raises `Unsupported` without data or labels, and for activation if a layer is never called.
+    Raises `Unsupported` without data or labels, for a loss without a gradient, and for activation if a layer is never called.
     """
     if criterion == "l1":
         return {name: weight_of(layer).detach().abs() for name, layer in layers.items()}
@@ -85,13 +86,15 @@ def _by_gradient(module: nn.Module, layers: Iterable[str], criterion: str, conte
     inputs, targets = samples(context, criterion)
     assert context.data is not None
     task = context.data.task
-    free = copy.deepcopy(module)  # a user's network may come with frozen layers
+    free = duplicate(module)  # a user's network may come with frozen layers
     weights = {name: weight_of(free.get_submodule(name)).requires_grad_() for name in layers}
     size = 1 if criterion == "hessian" else BATCH
     totals = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     batches = zip(*(one.split(size) for one in inputs), strict=True)
     for x, y in zip(batches, targets.split(size), strict=True):
-        loss = len(y) * task.loss(free(*x), y)
+        with torch.enable_grad():
+            loss = len(y) * task.loss(free(*x), y)
+        refuse_without_gradient(loss, f"criterion {criterion!r}")
         gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         for name, gradient in zip(weights, gradients, strict=True):
             if gradient is not None:

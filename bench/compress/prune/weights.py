@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
@@ -16,6 +15,7 @@ from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import CONVOLUTIONS, TRANSPOSED, distinct_layers, some_layers, weight_of
 from bench.compress.prune.weight_criteria import WeightCriterion, saliency
 from bench.errors import InvalidInput, Unsupported
+from bench.models.copies import duplicate
 from bench.types import Json
 
 Scope = Literal["global", "layer"]
@@ -139,7 +139,7 @@ def with_masks(network: Network, keep: Mapping[str, Tensor]) -> Network:
     `keep`: layer -> True or 1 for each weight to keep. Raises `Unsupported` naming a layer that would lose all
     its weights.
     """
-    module = copy.deepcopy(network.module)
+    module = duplicate(network.module)
     masks = dict(network.masks)
     for name, mask in keep.items():
         weight = weight_of(module.get_submodule(name))

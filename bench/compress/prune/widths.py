@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, final
@@ -15,6 +14,7 @@ from bench.compress.prune.channel_groups import Tied, candidates, trace
 from bench.compress.prune.remove_channels import Cut, groups_of, remove
 from bench.compress.prune.weight_criteria import saliency
 from bench.errors import InvalidInput, Unsupported
+from bench.models.copies import duplicate
 
 
 @final
@@ -62,7 +62,7 @@ def rank_groups(network: Network, context: Context) -> list[Ranked]:
     if not found:
         return []
     names = [name for group in found for name in group.layers]
-    module = copy.deepcopy(network.module).requires_grad_()
+    module = duplicate(network.module).requires_grad_()
     criterion: ChannelCriterion = "l2" if context.data is None else "taylor"
     ranked = candidates(trace(module, context.example), module, dict.fromkeys(names, 0.5), criterion, context)
     known = {item.layers: item.scores for item in ranked}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from bench.compress.hooks import hooked
 from bench.compress.layers import ANY_NORMS, CONVOLUTIONS, weight_of
 from bench.compress.outputs import largest_difference, outputs_of, shapes_text
 from bench.compress.replace_layers import RUNNING
+from bench.models.copies import duplicate, set_eval
 from bench.models.tensors import Inputs
 
 TOLERANCE = 1e-4
@@ -74,17 +74,17 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
     stay zero (a sigmoid follows), the weights that read the channel are at zero too. LayerNorm and GroupNorm
     normalise over the channels that are left. Raises `NotRunningError`.
     """
-    reference, removed = copy.deepcopy(whole), list(gone)
+    reference, removed = duplicate(whole), list(gone)
     for entry in removed:
         _zero(reference, entry)
     over_kept = [*_norm_hooks(reference, removed)]
     with hooked(over_kept):
         try:
-            wanted = outputs_of(copy.deepcopy(reference).double(), _double(example))
+            wanted = outputs_of(duplicate(reference).double(), _double(example))
             double = True
         except RUNNING:
             wanted, double = outputs_of(reference, example), False
-    ours = copy.deepcopy(pruned).eval()
+    ours = set_eval(duplicate(pruned))
     try:
         got = outputs_of(ours.double(), _double(example)) if double else outputs_of(ours, example)
     except (*RUNNING, ArithmeticError) as error:

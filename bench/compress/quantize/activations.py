@@ -14,6 +14,7 @@ from torch import fx, nn
 from bench.compress.export import RAISED
 from bench.compress.layers import weighted_layers
 from bench.errors import Unsupported, first_line
+from bench.models.copies import set_eval
 from bench.models.tensors import Inputs
 
 ATEN = torch.ops.aten
@@ -98,7 +99,7 @@ def trace(module: nn.Module, example: Inputs) -> Traced:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an LSTM's weights, which torch.export assigns itself
-            program = torch.export.export(module.eval(), example)
+            program = torch.export.export(set_eval(module), example)
     except RAISED as error:
         reason = first_line(error)
         raise Unsupported(f"the network cannot be traced by torch.export: {reason}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +17,7 @@ from bench.compress.notes import BITS, PACKED_BYTES, WEIGHT_BITS
 from bench.compress.quantize.straight_through import fit_replaced, straight_through
 from bench.compress.replace_layers import sites
 from bench.errors import Unsupported
+from bench.models.copies import duplicate
 from bench.models.training.constraints import next_cluster
 from bench.types import Json
 
@@ -178,7 +178,7 @@ def _train_levels(
     bits: int,
 ) -> Network:
     """Trains, puts the rounded weights in place, and shares them, so that later training keeps their number of values."""
-    module = copy.deepcopy(network.module)
+    module = duplicate(network.module)
     axes = {f"{name}.weight": 1 if isinstance(layer, TRANSPOSED) else 0 for name, layer in layers.items()}
     real = replace(network, clusters={key: value for key, value in network.clusters.items() if key not in axes})
 

@@ -14,6 +14,7 @@ from torch import Tensor, fx, nn
 from bench.compress.export import RAISED
 from bench.compress.quantize.activations import ATEN, MOVING, MULTIPLYING
 from bench.errors import Unsupported, first_line
+from bench.models.copies import set_eval
 from bench.models.tensors import Inputs
 
 RELUS = frozenset({ATEN.relu.default, ATEN.relu_.default})
@@ -57,7 +58,7 @@ def read_graph(module: nn.Module, example: Inputs, layers: frozenset[str]) -> Fi
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(module.eval(), example, dynamic_shapes=tuple({0: batch} for _ in example))
+            program = torch.export.export(set_eval(module), example, dynamic_shapes=tuple({0: batch} for _ in example))
     except RAISED as error:
         raise Unsupported(f"the network cannot be traced by torch.export: {first_line(error)}") from error
     owners = {id(module.get_parameter(f"{name}.weight")): name for name in layers}

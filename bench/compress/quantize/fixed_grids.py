@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from bench.compress.layers import distinct, weight_of, weighted_layers
 from bench.compress.quantize.activations import trace
 from bench.compress.quantize.fixed_graph import FixedGraph, read_graph, running
 from bench.errors import Unsupported
+from bench.models.copies import duplicate, set_eval
 from bench.models.tensors import Inputs
 from bench.types import QuantSpec
 
@@ -68,7 +68,7 @@ def fold(step: object, module: nn.Module, example: Inputs) -> tuple[nn.Module, F
 
     Raises `Unsupported`, naming the step, for layers that share weights, and as `read_graph`.
     """
-    module = copy.deepcopy(module).eval()
+    module = set_eval(duplicate(module))
     _fold_norms(module, trace(module, example).norms)
     layers = distinct(weighted_layers(module))
     if len(layers) < len(weighted_layers(module)):

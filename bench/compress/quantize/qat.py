@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, ClassVar, final
@@ -18,6 +17,7 @@ from bench.compress.quantize.simulate import Grid, Ranges, calibrate, rounded_we
 from bench.compress.quantize.straight_through import fit_replaced
 from bench.compress.train.finetune import training_data
 from bench.errors import InvalidInput
+from bench.models.copies import duplicate
 from bench.types import QuantSpec
 
 MOMENTUM = 0.01
@@ -57,7 +57,7 @@ class Qat(Compressor):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, or if torch.export cannot trace the network."""
         data = training_data(self, context)
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         layers = frozenset(weighted_layers(module, skip=self.keep_float))
         traced = trace(module, context.example)
         ranges = replace(calibrate(module, traced, drawn(data, self.samples, context.seed)), momentum=MOMENTUM)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal, final
 
@@ -17,6 +16,7 @@ from bench.compress.layers import distinct_layers, weight_of
 from bench.compress.notes import HASHED, SHARED, merged
 from bench.compress.share.kmeans import Init, kmeans
 from bench.errors import InvalidInput, Unsupported
+from bench.models.copies import duplicate
 from bench.models.training.constraints import next_cluster
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -52,7 +52,7 @@ class Share(Compressor):
         unpruned = {name: _unpruned(network, name, layer) for name, layer in layers.items()}
         values = {name: weight_of(layer).detach().numpy()[unpruned[name]] for name, layer in layers.items()}
         groups = [tuple(layers)] if self.scope == "global" else [(name,) for name in layers]
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         clusters = {key: value for key, value in network.clusters.items() if key.removesuffix(".weight") not in layers}
         facts: dict[str, Any] = {}
         for group in groups:
@@ -89,7 +89,7 @@ class Hashed(Compressor):
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` for a pruned layer, because its zeros would share buckets with other weights."""
         layers = _layers(self, network, self.only, self.skip)
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         clusters = {key: value for key, value in network.clusters.items() if key.removesuffix(".weight") not in layers}
         facts: dict[str, Any] = {}
         for name in layers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from bench.errors import InvalidInput, Unsupported
 from bench.formats.onnx_file import data_files, load_onnx
 from bench.models.calls import input_names
 from bench.models.catalogue import is_reference
+from bench.models.copies import duplicate
 from bench.models.factory import build
 from bench.models.from_onnx.load import load_network
 from bench.models.registry import FILE_SUFFIXES, resolve
@@ -94,7 +94,7 @@ class Distill(Compressor):
         """Raises `Unsupported` without a data set, and for a teacher with other outputs or features that cannot be
         compared; `InvalidInput` for names that match nothing, and when the loss diverges."""
         data = training_data(self, context)
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         teacher = self._teacher(context)
         check_outputs(f"the teacher {self.teacher or 'of'!r}", teacher, module, context.example)
         loss, examples = self._logits_loss(teacher, data)

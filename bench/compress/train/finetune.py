@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, final
 
@@ -12,6 +11,7 @@ from bench.compress.arguments import Count, Positive
 from bench.compress.interface import Compressor, Context, Network
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
+from bench.models.copies import duplicate
 from bench.models.training.fit import Hook, Objective, Schedule, fit
 
 
@@ -28,7 +28,7 @@ class Finetune(Compressor):
 
     def apply(self, network: Network, context: Context) -> Network:
         """Raises `Unsupported` without a data set, `InvalidInput` when the loss diverges."""
-        module = copy.deepcopy(network.module)
+        module = duplicate(network.module)
         retrain(self, module, network, context, training_data(self, context))
         return replace(network, module=module)
 

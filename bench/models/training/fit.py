@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,11 @@ from torch.nn import functional as F
 
 from bench.data.datasets import Dataset
 from bench.errors import InvalidInput, Unsupported
+from bench.models.copies import set_eval
+from bench.models.seeds import seeded
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.constraints import FREE, Constraints, Enforced, enforce, restore, tie_gradients
+from bench.own_code import users_code
 from bench.tasks.base import Task
 from bench.types import Progress
 
@@ -96,16 +99,17 @@ def fit(
     names the training in progress reports and errors. A small network trains on one thread, so the same
     seed gives the same bytes on any number of cores. The caller's random state stays as it was.
 
-    Raises `Unsupported` for a network whose parameters are all frozen, `InvalidInput` when the loss becomes NaN or infinite.
+    Raises `Unsupported` for a network whose parameters are all frozen or whose loss has no gradient, `InvalidInput` when the
+    loss becomes NaN or infinite, and for what the network or a loss raises in training mode.
     """
     _refuse_frozen(module, label)
     steps = max(1, len(data.train) // schedule.batch)
     kept = enforce(constraints)
-    step = _stepper(module, schedule, objective or objective_of(data.task), kept, steps, after_step)
+    step = _stepper(module, schedule, _guarded(objective or objective_of(data.task), label), kept, steps, after_step)
     losses: list[float] = []
-    with torch.random.fork_rng(devices=[]), _few_threads(module):
-        torch.manual_seed(seed)
-        _lay_out(module.train(), _training_layout())
+    with seeded(seed), _few_threads(module), torch.enable_grad():
+        module.train()
+        _lay_out(module, _training_layout())
         restore(module, kept)
         for epoch in range(schedule.epochs):
             values = []
@@ -115,8 +119,29 @@ def fit(
                     progress(label, (epoch + index / steps) / schedule.epochs)
             losses.append(_mean_loss(values, label, epoch))
     progress(label, 1.0)
-    _lay_out(module.eval(), torch.contiguous_format)
+    _lay_out(set_eval(module), torch.contiguous_format)
     return tuple(losses)
+
+
+def _guarded(objective: Objective, label: str) -> Objective:
+    """The same loss, whose errors name the training and the user's line."""
+
+    def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
+        with users_code(f"{label}: the network in training mode raised"):
+            value = objective.loss(module, x, y)
+        refuse_without_gradient(value, label)
+        return value
+
+    return replace(objective, loss=loss)
+
+
+def refuse_without_gradient(loss: Tensor, who: str) -> None:
+    """Raises `Unsupported` for a loss that no parameter has a part in. `who`: begins the message."""
+    if not loss.requires_grad:
+        raise Unsupported(
+            f"{who}: the loss has no gradient: forward runs under torch.no_grad() or torch.inference_mode(), or detaches its "
+            "result; take that out of forward"
+        )
 
 
 def _stepper(

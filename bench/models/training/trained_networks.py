@@ -18,6 +18,7 @@ from bench.data.datasets import Dataset
 from bench.errors import Unsupported
 from bench.models.catalogue import Training, is_reference, training_of
 from bench.models.checkpoint import load_weights
+from bench.models.copies import set_eval
 from bench.models.factory import build
 from bench.models.sources import describe_network, digests, network_files, package_digests
 from bench.models.training.batchnorm import settle
@@ -67,7 +68,7 @@ def train_or_load(
 
     name = f"{_slug(model.name)}-{_digest(model, module, data, seed, settings)}"
     load_model(module, find_or_make(cache, "models", name, make, progress).folder / WEIGHTS)
-    return module.eval()
+    return set_eval(module)
 
 
 def describe_weights(model: Model, data: Dataset | None, seed: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from bench.data.datasets import Dataset, load_data
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.models.catalogue import Training
+from bench.models.copies import duplicate
 from bench.models.factory import build
 from bench.models.registry import resolve
 from bench.models.training import trained_networks
@@ -233,6 +235,78 @@ def test_a_network_that_ends_in_a_softmax_learns_as_it_does_without():
     losses = [fit(module, blobs(), SCHEDULE, **QUIET) for module in (plain, ended)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     torch.testing.assert_close(flat(ended), flat(plain), rtol=1e-2, atol=1e-3)
+
+
+class TrainsSilently(nn.Sequential):
+    """Its `train` returns nothing, as in mmdetection, and it keeps its features."""
+
+    def train(self, mode=True):
+        super().train(mode)
+
+    def forward(self, x):
+        self.features = self[0](x)
+        return self[2](self[1](self.features))
+
+
+def test_a_network_whose_train_returns_nothing_is_trained_and_can_be_copied():
+    module = TrainsSilently(*net())
+    before = flat(module)
+    fit(module, blobs(), SCHEDULE, **QUIET)
+    assert not module.training
+    assert not torch.equal(flat(module), before)
+    assert torch.equal(flat(duplicate(module)), flat(module))
+
+
+class DropsByChance(nn.Sequential):
+    """Draws from Python and numpy while it trains, as layer drop does."""
+
+    def forward(self, x):
+        kept = not self.training or random.random() + np.random.rand() > 1  # noqa: NPY002
+        return super().forward(x if kept else 0 * x)
+
+
+def test_what_a_network_draws_from_python_and_numpy_in_training_is_seeded():
+    found = []
+    for seed in (5, 5, 6):
+        module = DropsByChance(*net())
+        fit(module, blobs(), SCHEDULE, seed=seed, progress=quiet)
+        found.append(flat(module))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+class WithoutGradient(nn.Sequential):
+    @torch.no_grad()
+    def forward(self, x):
+        return super().forward(x)
+
+
+class WantsTargets(nn.Sequential):
+    def forward(self, x, y=None):
+        return nn.functional.cross_entropy(super().forward(x), y) if self.training else super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (WithoutGradient, Unsupported, r"^training: the loss has no gradient.*no_grad.*take that out of forward"),
+        (
+            WantsTargets,
+            InvalidInput,
+            r"^training: the network in training mode raised TypeError.*test_models_train\.py, line",
+        ),
+    ],
+)
+def test_a_network_that_cannot_train_is_refused_with_the_reason(kind, error, message):
+    with pytest.raises(error, match=message):
+        fit(kind(*net()), blobs(), SCHEDULE, **QUIET)
+
+
+def test_a_network_trains_where_gradients_were_switched_off_by_its_file():
+    module = net()
+    with torch.no_grad():
+        losses = fit(module, blobs(), SCHEDULE, **QUIET)
+    assert losses[-1] < losses[0]
 
 
 def test_a_network_that_is_all_frozen_is_refused_with_the_remedy():
