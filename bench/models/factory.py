@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import InvalidInput
 from bench.models.catalogue import is_reference
+from bench.models.seeds import seeded
 from bench.own_code import load_object, users_code
 from bench.types import Model
 
@@ -29,7 +30,7 @@ def build(model: Model, seed: int) -> nn.Module:
     A function of the user's own gets `input_shape` and `classes` if it has parameters of these names and they are known:
     one shape of inputs, and a data set that has classes. Else its own defaults hold.
 
-    Raises `InvalidInput`: a file model; a factory that cannot be imported or called, or whose parameter without a
+    The network is a copy of what the function returns. Raises `InvalidInput`: a file model; a factory that cannot be imported or called, or whose parameter without a
     default is not known; one that returns something other than an nn.Module; outputs that do not fit the data set's
     classes.
     """
@@ -44,15 +45,31 @@ def build(model: Model, seed: int) -> nn.Module:
         raise InvalidInput(f"{model.factory} is a network; name a function that returns it")
     arguments = _accepted(model, factory)
     ours = is_reference(model)
-    with torch.random.fork_rng(devices=[]), nullcontext() if ours else users_code(f"{model.factory} raised"):
-        torch.manual_seed(seed)
+    with seeded(seed), nullcontext() if ours else users_code(f"{model.factory} raised"):
         module = factory(**arguments)
         if not isinstance(module, torch.nn.Module):
             raise InvalidInput(f"{model.factory} returned {type(module).__name__}, not a torch.nn.Module")
+        module = module if ours else _copied(module, str(model.factory))
         module.eval()
         if not ours:
             adapt(model, module)  # seeded too: lazy layers draw their weights at the first call
     return module
+
+
+def _copied(module: nn.Module, who: str) -> nn.Module:
+    """A copy: the function may give the same object every time, which an earlier call has trained or changed.
+
+    Raises `InvalidInput` for a network that holds what cannot be copied, because every step changes a copy.
+    """
+    from bench.models.copies import duplicate
+
+    try:
+        return duplicate(module)
+    except Exception as error:  # any attribute of the user's may refuse
+        raise InvalidInput(
+            f"{who}: its network cannot be copied by copy.deepcopy, as every step of a recipe does: {error}; keep locks, open "
+            "files and other handles out of the network"
+        ) from error
 
 
 def load_factory(path: str) -> Callable[..., object]:

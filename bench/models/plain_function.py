@@ -52,7 +52,8 @@ def check_plain(module: nn.Module, zeros: Sequence[Tensor], who: str) -> None:
     if watch.found is not None:
         raise InvalidInput(
             f"{who} computes with a weight of shape {tuple(watch.found.shape)} that is not among its parameters(): neither a "
-            "recipe, training nor --weights would reach it; keep layers in nn.ModuleList or nn.ModuleDict, not in a list"
+            "recipe, training nor --weights would reach it; keep layers in nn.ModuleList or nn.ModuleDict, not in a list, and call them "
+            "in methods of a class: a lambda or a function set as an attribute holds on to the network it was made for"
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import sys
+import threading
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -108,6 +111,50 @@ class SparseMask(nn.Module):
         return self.layer(x * self.mask.to_dense()[0])
 
 
+class CallsByLambda(nn.Module):
+    """A copy of it still calls the first one's layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+        self.block = lambda x: 2 * self.layer(x)
+
+    def forward(self, x):
+        return self.block(x)
+
+
+def replaced_forward():
+    module = nn.Linear(8, 3)
+    whole = module.forward
+    module.forward = lambda x: 2 * whole(x)
+    return module
+
+
+class Locked(nn.Linear):
+    def __init__(self):
+        super().__init__(8, 3)
+        self.lock = threading.Lock()
+
+
+class KeepsFeatures(nn.Module):
+    """With their gradient, where the function has run it already."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(8, 3)
+        self(torch.zeros(1, 8))
+
+    def forward(self, x):
+        self.features = [self.layer(x)]
+        return self.features[0] * 2
+
+
+class NumpyWeights(nn.Linear):
+    def __init__(self):
+        super().__init__(8, 3)
+        self.weight.data = torch.from_numpy(np.random.randn(3, 8)).float() + random.random()  # noqa: NPY002
+
+
 def built(make, monkeypatch, seed=0, inputs=()):
     module = ModuleType("brought")
     module.make = make
@@ -123,6 +170,9 @@ def built(make, monkeypatch, seed=0, inputs=()):
         (CountsInPython, "gives other outputs when it is called again"),
         (WritesInput, "changes its inputs in place"),
         (HidesLayers, r"a weight of shape \(8, 8\) that is not among its parameters.*ModuleList"),
+        (CallsByLambda, r"shape \(3, 8\) that is not among its parameters.*a lambda or a function set as an attribute"),
+        (replaced_forward, r"shape \(3, 8\) that is not among its parameters"),
+        (Locked, r"cannot be copied by copy\.deepcopy.*lock.*out of the network"),
         (lambda: nn.Linear(8, 3).half(), r"its weights are float16: call \.float\(\)"),
         (lambda: ExtraState(8, 3), r"'_extra_state' of its state_dict\(\) is dict; wanted tensors of plain numbers"),
         (SparseMask, r"'mask' of its state_dict\(\) is a sparse tensor"),
@@ -138,6 +188,7 @@ def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypa
     [
         FillsACache,
         DrawsNoise,
+        KeepsFeatures,
         lambda: nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train(),
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)),
         lambda: nn.DataParallel(nn.Linear(8, 3)),
@@ -166,3 +217,18 @@ def test_weights_that_the_first_call_draws_are_seeded(monkeypatch):
     first, again, other = (built(lambda: nn.LazyLinear(3), monkeypatch, seed).weight for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_weights_that_numpy_and_python_draw_are_seeded_and_the_callers_states_stay(monkeypatch):
+    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    first, again, other = (built(NumpyWeights, monkeypatch, seed).weight for seed in (1, 1, 2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert before == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+
+
+def test_a_network_that_a_module_holds_is_not_changed_by_what_is_done_to_it(monkeypatch):
+    held = nn.Linear(8, 3)
+    first = built(lambda: held, monkeypatch)
+    nn.init.zeros_(first.weight)
+    assert bool(built(lambda: held, monkeypatch).weight.any())
