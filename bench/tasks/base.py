@@ -120,6 +120,16 @@ def without_softmax(values: Tensor) -> Tensor:
     return values.clamp(min=torch.finfo(values.dtype).tiny).log() if ends_in_softmax else values
 
 
+def without_sigmoid(values: Tensor) -> Tensor:
+    """Logits: those of `values` where all are 0 to 1 and not all the same, as a sigmoid gives them; else `values`."""
+    import torch
+
+    with torch.no_grad():
+        low, high = (float(end) for end in values.aminmax())
+        ends_in_sigmoid = values.is_floating_point() and 0 <= low < high <= 1
+    return values.logit(torch.finfo(values.dtype).eps) if ends_in_sigmoid else values
+
+
 def check_numbers(targets: Array, place: str) -> None:
     """Raises `InvalidInput` for targets without a sample, that are not numbers, or not finite."""
     if not targets.ndim or not len(targets):

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from bench.errors import InvalidInput
-from bench.tasks.base import Array, Outputs, ScoreKind, Task, check_numbers, one_output, without_softmax
+from bench.tasks.base import (
+    Array,
+    Outputs,
+    ScoreKind,
+    Task,
+    check_numbers,
+    one_output,
+    without_sigmoid,
+    without_softmax,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -71,7 +80,7 @@ def _hint_labels(targets: Array) -> str:
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Multilabel(Task):
-    """Any number of labels for each sample: outputs (N, labels) are logits, targets (N, labels) 0 or 1.
+    """Any number of labels for each sample: outputs (N, labels) are logits or probabilities, targets (N, labels) 0 or 1.
 
     Scored by the mean of the average precisions of all labels that have a positive sample.
     """
@@ -82,10 +91,10 @@ class Multilabel(Task):
     labels: bool = False
 
     def loss(self, outputs: Outputs, targets: Tensor) -> Tensor:
-        """Binary cross-entropy of the logits."""
+        """Binary cross-entropy."""
         from torch.nn import functional as F
 
-        return F.binary_cross_entropy_with_logits(one_output(outputs, self.text), targets)
+        return F.binary_cross_entropy_with_logits(without_sigmoid(one_output(outputs, self.text)), targets)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """0 to 1. A label without a positive sample is left out."""
@@ -165,7 +174,7 @@ class Segmentation(Task):
     """A class for each place: outputs (N, classes, *places) or (N, *places, classes) are scores, targets (N, *places)
     labels; 255 is left out.
 
-    One output channel is the logit of class 1 against class 0. Scored by the intersection over union, the mean over
+    One output channel is the logit, or the probability, of class 1 against class 0. Scored by the intersection over union, the mean over
     the classes that occur (mIoU).
     """
 
@@ -185,14 +194,16 @@ class Segmentation(Task):
 
     def class_scores(self, outputs: Outputs, targets: Tensor) -> Tensor:
         """As of `Task`; outputs (N, *places, classes) come with their classes on axis 1."""
-        return without_softmax(self._turned(outputs, targets))
+        values = self._turned(outputs, targets)
+        return without_sigmoid(values) if values.shape[1] == 1 else without_softmax(values)
 
     def reduce(self, outputs: Outputs, targets: Tensor) -> Outputs:
         """The class at each place."""
         values = one_output(outputs, self.text)
         if values.shape == targets.shape and not values.is_floating_point():
             return values
-        return _of_two(self._turned(outputs, targets)).argmax(dim=1)
+        scores = self._turned(outputs, targets)
+        return _of_two(without_sigmoid(scores) if scores.shape[1] == 1 else scores).argmax(dim=1)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """0 to 1, from the classes at all places together."""

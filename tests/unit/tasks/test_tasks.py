@@ -91,6 +91,24 @@ def test_the_loss_of_probabilities_and_its_gradient_are_those_of_the_scores_befo
     torch.testing.assert_close(torch.autograd.grad(ended, scores)[0], torch.autograd.grad(plain, scores)[0])
 
 
+@pytest.mark.parametrize(("task", "targets"), [(SEGMENT, (6, 3, 4)), (MULTILABEL, (6, 5))])
+def test_the_loss_of_probabilities_and_its_gradient_are_those_of_the_logits_before_the_sigmoid(task, targets):
+    torch.manual_seed(0)
+    logits = (3 * torch.randn((6, 1, 3, 4) if task is SEGMENT else (6, 5))).requires_grad_()
+    wanted = torch.randint(0, 2, targets)
+    wanted = wanted if task is SEGMENT else wanted.float()
+    plain, ended = task.loss(logits, wanted), task.loss(logits.sigmoid(), wanted)
+    torch.testing.assert_close(ended, plain, rtol=1e-5, atol=1e-5)
+    before, after = (torch.autograd.grad(loss, logits)[0] for loss in (plain, ended))
+    torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
+
+
+def test_the_mask_of_one_probability_is_class_one_from_a_half_on():
+    masks = torch.randint(0, 2, (2, 3, 3))
+    assert SEGMENT.score(0.3 + 0.4 * masks[:, None], masks) == 1.0
+    assert SEGMENT.score(torch.zeros(2, 1, 3, 3), torch.zeros(2, 3, 3).long()) == 1.0
+
+
 def test_scores_that_are_no_probabilities_stay_and_one_that_vanished_gives_no_infinite_loss():
     labels = torch.tensor([0, 1])
     for scores in (torch.tensor([[0.5, 0.5], [0.6, 0.5]]), torch.tensor([[1.5, -0.5], [0.5, 0.5]])):
