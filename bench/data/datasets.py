@@ -124,6 +124,7 @@ def load_data(
     given = read_own_set(name, cache) if is_import_path(name) else _read(name, root)
     train, test, *rest = make_parts(given, task)
     check_values(train, test, *rest)
+    task.check_part((train.targets(chunk) for chunk in train.chunks()), f"{given.place}: y_train")
     return Dataset(
         name=name,
         train=train,

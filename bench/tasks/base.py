@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -75,6 +75,10 @@ class Task(ABC):
     @abstractmethod
     def take_targets(self, targets: Array, place: str) -> Array:
         """The targets (samples, ...) in the type that the loss takes. Raises `InvalidInput` naming `place`."""
+
+    def check_part(self, targets: Iterable[Array], place: str) -> None:
+        """Looks at all targets of a part, in pieces. Raises `InvalidInput` naming `place` where they judge nothing together."""
+        del targets, place
 
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """Why an output of this shape does not answer targets of that shape, "" if it does. Both without samples."""

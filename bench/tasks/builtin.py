@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
@@ -94,7 +95,10 @@ class Multilabel(Task):
         """Binary cross-entropy."""
         from torch.nn import functional as F
 
-        return F.binary_cross_entropy_with_logits(without_sigmoid(one_output(outputs, self.text)), targets)
+        values = one_output(outputs, self.text)
+        if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
+            raise InvalidInput(f"task multilabel: {why}")
+        return F.binary_cross_entropy_with_logits(without_sigmoid(values), targets)
 
     def score(self, outputs: Outputs, targets: Tensor) -> float:
         """0 to 1. A label without a positive sample is left out."""
@@ -229,6 +233,19 @@ class Segmentation(Task):
             raise InvalidInput(f"{place} has label {masks.min()}; labels start at 0, and 255 is left out")
         return masks.astype(np.int64, copy=False)
 
+    def check_part(self, targets: Iterable[Array], place: str) -> None:
+        """Raises `InvalidInput` for masks without two labels that count, as those of 0 and 255 are."""
+        labels = np.unique(np.concatenate([np.unique(masks) for masks in targets]))
+        counted = labels[labels != IGNORED]
+        if len(counted) < 2:
+            only = f"no label but {counted[0]}" if len(counted) else "no label"
+            left_out = (
+                f" beside {IGNORED}, which is left out: where it is a class, number it from 0"
+                if IGNORED in labels
+                else ""
+            )
+            raise InvalidInput(f"{place} has {only}{left_out}; at least 2 are needed")
+
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """Scores of the classes at each place, or a label there."""
         if targets in (outputs[1:], outputs[:-1], outputs):
@@ -240,14 +257,15 @@ class Segmentation(Task):
         values = one_output(outputs, self.text)
         if why := self.explain_misfit(tuple(values.shape[1:]), tuple(targets.shape[1:])):
             raise InvalidInput(f"task segmentation: {why}")
-        scores = values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
-        classes, counted = max(2, scores.shape[1]), targets[targets != IGNORED]
-        if len(counted) and int(counted.max()) >= classes:
+        turned = values if values.shape[2:] == targets.shape[1:] else values.movedim(-1, 1)
+        classes = max(2, turned.shape[1])
+        largest = int(targets.masked_fill(targets == IGNORED, 0).max())
+        if largest >= classes:
             raise InvalidInput(
-                f"task segmentation: the masks have label {int(counted.max())}, and the network scores {classes} classes, 0 to "
-                f"{classes - 1}; labels count from 0, and {IGNORED} is left out"
+                f"task segmentation: a mask has label {largest}, the network scores {classes} classes: "
+                f"number the labels from 0 to {classes - 1}, or {IGNORED} for what is left out"
             )
-        return scores
+        return turned
 
 
 def _of_two(scores: Tensor) -> Tensor:

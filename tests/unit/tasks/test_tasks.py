@@ -8,6 +8,7 @@ import task_networks
 import torch
 from torch.nn import functional as F
 
+from bench.data.datasets import load_data
 from bench.errors import InvalidInput
 from bench.tasks.builtin import BUILT_IN, IGNORED
 from bench.tasks.own import find_task
@@ -137,6 +138,31 @@ def test_targets_of_another_kind_are_refused(task, targets, message):
     with pytest.raises(InvalidInput, match=message) as caught:
         task.take_targets(targets, "set.npz: y_train")
     assert "set.npz: y_train" in str(caught.value)
+
+
+def test_masks_of_0_and_255_hold_one_label_and_are_refused(tmp_path):
+    masks = 255 * np.random.default_rng(0).integers(0, 2, (128, 8, 8))
+    file = task_networks.write(tmp_path / "masks.npz", np.zeros((128, 1, 8, 8), np.float32), masks)
+    with pytest.raises(InvalidInput, match=r"masks.npz: y_train has no label but 0 beside 255.*number it from 0"):
+        load_data(file, task=SEGMENT)
+    with pytest.raises(InvalidInput, match="y_train has no label beside 255"):
+        SEGMENT.check_part([np.full((2, 8, 8), 255)], "y_train")
+
+
+def test_a_label_that_the_network_has_no_score_for_is_named():
+    masks = torch.tensor([[[0, 1], [IGNORED, 3]]])
+    for use in (SEGMENT.loss, SEGMENT.score):
+        with pytest.raises(
+            InvalidInput, match="a mask has label 3, the network scores 3 classes: number the labels from 0 to 2"
+        ):
+            use(torch.zeros(1, 3, 2, 2), masks)
+    with pytest.raises(InvalidInput, match="label 3, the network scores 2 classes"):
+        SEGMENT.loss(torch.zeros(1, 1, 2, 2), masks)
+
+
+def test_another_number_of_labels_than_of_logits_is_named():
+    with pytest.raises(InvalidInput, match=r"no logit for each of \(3,\) labels"):
+        MULTILABEL.loss(torch.zeros(2, 4), torch.zeros(2, 3))
 
 
 def test_targets_come_in_the_type_that_the_loss_takes():
