@@ -150,14 +150,15 @@ class StoredPart(Part):
 
 
 def take_input(values: Array, place: str) -> Array:
-    """Samples as a network takes them: bytes divided by 255 and floats as float32, other whole numbers as they are.
+    """Samples as a network takes them: bytes divided by 255 and floats as float32, other whole numbers as they are, in
+    the byte order of this machine.
 
     Raises `InvalidInput` for any other type, and for NaN or infinity.
     """
     if values.dtype == np.uint8:
         return np.ascontiguousarray(values, np.float32) / np.float32(255)
     if values.dtype.kind in "iub":
-        return np.ascontiguousarray(values)
+        return np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     if values.dtype.kind != "f":
         raise InvalidInput(f"{place} is {values.dtype}; wanted uint8 or a float type, or whole numbers as token ids")
     with np.errstate(over="ignore"):

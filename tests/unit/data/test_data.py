@@ -131,6 +131,15 @@ def test_an_npz_keeps_its_floats_and_scales_its_bytes(tmp_path):
     assert (flat.input_shape, flat.classes) == ((9,), 3)
 
 
+def test_arrays_of_the_other_byte_order_are_the_same_samples(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 9, (6, 4))
+    arrays = {"x_train": ids, "x_test": ids[:3], "y_train": np.arange(6) % 3, "y_test": np.arange(3)}
+    mine = load_data(npz(tmp_path / "a.npz", **{name: one.astype("<i8") for name, one in arrays.items()}), None)
+    other = load_data(npz(tmp_path / "b.npz", **{name: one.astype(">i8") for name, one in arrays.items()}), None)
+    assert mine.sample[0].dtype.str == other.sample[0].dtype.str
+    assert mine.digest == other.digest
+
+
 def test_the_digest_follows_the_content_not_the_name(tmp_path):
     first, same = load_data(npz(tmp_path / "a.npz"), None), load_data(npz(tmp_path / "b.npz"), None)
     other = load_data(npz(tmp_path / "c.npz", y_test=np.array([0, 1, 1])), None)
