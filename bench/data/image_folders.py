@@ -10,13 +10,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import final
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
 from bench.config.grammar import Call, Value
 from bench.data.parts import Array, Choice, Hash, Part
 from bench.errors import InvalidInput, unknown
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
 CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3}
@@ -249,11 +252,18 @@ def _header(file: Path) -> tuple[str, int, int, bool]:
 
     try:
         with Image.open(file, formats=("PNG", "JPEG")) as image:
+            mode = _mode(image)  # before EXIF is asked for: that may load the image, and then this is not known
             clear = "A" if "transparency" in image.info and not image.mode.endswith("A") else ""
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
-            return image.mode + clear, image.width, image.height, turned
+            return mode + clear, image.width, image.height, turned
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InvalidInput(f"{file} is not a readable image: {error}") from None
+
+
+def _mode(image: ImageFile) -> str:
+    """The mode, `;16` behind it where Pillow drops the lower 8 of 16 bits: it calls colours of 16 bits RGB too."""
+    raw = str(image.tile[0].args) if image.tile else ""
+    return f"{image.mode};16" if ";16" in raw and ";16" not in image.mode else image.mode
 
 
 def _read(file: Path, shape: tuple[int, int, int], options: ImageOptions) -> Array:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,6 +21,17 @@ def images(folder, count=5, size=(8, 6), mode="RGB", classes=("cat", "ant")):
             shape = (size[1], size[0], 3) if mode == "RGB" else (size[1], size[0])
             Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(folder / name / f"{number}.png")
     return folder
+
+
+def png_of_16_bits(file, size=(8, 6)):
+    """Colours of 16 bits, which Pillow cannot write and reads as RGB of 8 bits."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", *size, 16, 2, 0, 0, 0)
+    rows = zlib.compress(bytes((1 + 6 * size[0]) * size[1]))
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
 
 
 def test_images_by_class_are_read_as_they_are(tmp_path):
@@ -94,6 +108,7 @@ def test_sizes_means_and_deviations_are_those_asked_for(tmp_path):
         (lambda folder: Image.new("L", (8, 6)).save(folder / "ant" / "z.png"), r"folder='.*', channels=3\)"),
         (lambda folder: Image.new("RGB", (8, 6)).save(folder / "z.png"), r"z\.png lies in no folder of a class"),
         (lambda folder: Image.new("I;16", (8, 6)).save(folder / "ant" / "z.png"), r"z\.png has mode I;16"),
+        (lambda folder: png_of_16_bits(folder / "ant" / "z.png"), r"z\.png has mode RGB;16; wanted 8 bits"),
         (lambda folder: (folder / "bee").mkdir(), "bee holds no image"),
         (lambda folder: (folder / "train").mkdir(), "train/ only"),
     ],
