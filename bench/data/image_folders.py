@@ -186,7 +186,8 @@ def _folders(folder: Path) -> list[str]:
 def _list(folder: Path) -> dict[str, list[Path]]:
     """Class -> its images, sorted. Hidden files do not count."""
     found: dict[str, list[Path]] = {}
-    if stray := sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()):
+    lying = (path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+    if stray := sorted(path for path in lying if path.suffix.lower() in SUFFIXES):
         raise InvalidInput(f"{stray[0]} lies in no folder of a class ({len(stray)} such); move it into one, or out")
     for place in (folder / name for name in _folders(folder)):
         files = sorted(path for path in place.iterdir() if not path.name.startswith("."))

@@ -119,6 +119,14 @@ def test_an_odd_file_or_folder_is_named(tmp_path, spoil, message):
         load_data(str(tmp_path))
 
 
+def test_what_a_mac_leaves_in_folders_is_not_taken_for_images(tmp_path):
+    before = load_data(str(images(tmp_path))).digest
+    for place in (tmp_path, tmp_path / "ant"):
+        (place / "._0.png").write_bytes(b"Mac OS X")
+        (place / ".DS_Store").write_bytes(b"x")
+    assert load_data(str(tmp_path)).digest == before
+
+
 def test_a_damaged_image_is_named_when_it_is_read(tmp_path):
     data = load_data(str(images(tmp_path)))
     file = data.train.files[0]
