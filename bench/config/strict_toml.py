@@ -55,8 +55,10 @@ def locate(what: str, name: str, package: str) -> Path:
 def read_toml(path: Path, kind: type[Kind]) -> Kind:
     """The file as a `kind`. Raises `InvalidInput` for what is not TOML, unknown keys and wrong types."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{path}: not UTF-8 from byte {error.start} on: save it in UTF-8") from error
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise InvalidInput(f"{path}: {error}") from error
     except RecursionError:
         raise InvalidInput(f"{path}: lists or tables are nested too deeply") from None

@@ -59,6 +59,16 @@ def test_a_wrong_suite_names_the_file_and_the_key(tmp_path, text, words):
         assert word in str(error.value)
 
 
+def test_a_file_of_a_windows_editor_reads_and_one_in_another_encoding_is_told_utf_8(tmp_path):
+    text = 'name = "Köln"\r\nmodels = ["lenet5"]\r\n'
+    (tmp_path / "mark.toml").write_bytes(text.encode("utf-8-sig"))
+    assert load_suite(str(tmp_path / "mark.toml")).name == "Köln"
+    for encoding in ("latin-1", "utf-16"):
+        (tmp_path / "other.toml").write_bytes(text.encode(encoding))
+        with pytest.raises(InvalidInput, match=r"other\.toml: not UTF-8 from byte \d+ on: save it in UTF-8"):
+            load_suite(str(tmp_path / "other.toml"))
+
+
 def test_a_wrong_target_names_the_nearest_key(tmp_path):
     text = 'name = "x"\nmeter = ["rapl"]\n[[backend]]\nname = "ort"\n'
     with pytest.raises(InvalidInput, match="unknown key 'meter', did you mean 'meters'"):
