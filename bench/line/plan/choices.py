@@ -178,7 +178,17 @@ def find_recipes(request: Request, suite: Suite) -> list[Recipe]:
     texts = {name: text for name, text in suite.recipes.items() if name != BASELINE}
     if request.recipes:
         texts = {asked: _recipe_text(asked, suite.name, texts) for asked in request.recipes if asked != BASELINE}
-    return [parse_recipe(BASELINE, ""), *(parse_recipe(name, text) for name, text in texts.items())]
+    return [parse_recipe(BASELINE, ""), *(_parse(name, text, suite) for name, text in texts.items())]
+
+
+def _parse(name: str, text: str, suite: Suite) -> Recipe:
+    """The recipe. An error in one that the suite names says which it is."""
+    try:
+        return parse_recipe(name, text)
+    except InvalidInput as error:
+        if name not in suite.recipes:
+            raise
+        raise InvalidInput(f"recipe {name} of suite {suite.name}: {error}") from None
 
 
 def _recipe_text(asked: str, suite: str, texts: dict[str, str]) -> str:

@@ -69,6 +69,13 @@ def test_a_file_of_a_windows_editor_reads_and_one_in_another_encoding_is_told_ut
             load_suite(str(tmp_path / "other.toml"))
 
 
+def test_an_error_in_a_recipe_names_the_recipe(tmp_path):
+    text = 'name = "x"\nmodels = ["lenet5"]\n[recipes]\nhalf = "channels(amont=0.5)"'
+    request = Request(target="cpu", suite=toml(tmp_path, text))
+    with pytest.raises(InvalidInput, match=r"recipe half of suite x: unknown argument of channels 'amont'"):
+        make_plan(request)
+
+
 def test_a_wrong_target_names_the_nearest_key(tmp_path):
     text = 'name = "x"\nmeter = ["rapl"]\n[[backend]]\nname = "ort"\n'
     with pytest.raises(InvalidInput, match="unknown key 'meter', did you mean 'meters'"):
