@@ -27,6 +27,7 @@ INTRODUCTION = """# The columns of cells.csv
 run. `bench/report/columns.py` declares the columns; `python -m tools.columns` writes this page from it.
 
 - A figure that does not exist is an empty field, never 0. The page `dashboard.html` gives the reason.
+- A name that begins with `=`, `+`, `-` or `@` has a `'` before it: a spreadsheet would compute it.
 - All figures are computed from the raw samples in the database each time the file is written.
 - A baseline is the uncompressed model on the same backend, under the same conditions, in the same run.
 - Latencies of different clocks are not comparable. Rank rows only within one value of `clock`, `target` and `threads`.

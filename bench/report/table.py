@@ -33,6 +33,10 @@ Row = dict[str, str | int | float | None]
 """Column -> value, with exactly the columns of `CSV_COLUMNS` in their order; None is an empty field."""
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a field begins that a spreadsheet takes for a formula (CWE-1236)."""
+
+
 def compute_rows(records: Sequence[Record]) -> list[Row]:
     """One row per record, in order. A missing figure is None, never 0.
 
@@ -44,7 +48,8 @@ def compute_rows(records: Sequence[Record]) -> list[Row]:
 
 
 def write_csv(records: Sequence[Record], path: Path) -> None:
-    """Writes the rows with a header, in UTF-8. None and NaN are empty fields."""
+    """Writes the rows with a header, in UTF-8. None and NaN are empty fields; text that a spreadsheet would compute has `'` before
+    it."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [column.name for column in CSV_COLUMNS], lineterminator="\n")
         writer.writeheader()
@@ -52,6 +57,8 @@ def write_csv(records: Sequence[Record], path: Path) -> None:
 
 
 def _field(value: str | float | None) -> str | float | None:
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
     return None if isinstance(value, float) and math.isnan(value) else value
 
 

@@ -179,6 +179,13 @@ def test_the_csv_reads_back_with_whole_numbers_whole_and_the_missing_empty(tmp_p
             assert text[name] == ("" if value is None else str(value))
 
 
+def test_a_name_in_the_csv_is_no_formula_of_a_spreadsheet(tmp_path):
+    names = ['=HYPERLINK("http://x","y")', "+1", "-1", "@sum", "int8()"]
+    write_csv([record(key=name, recipe=name) for name in names], tmp_path / "cells.csv")
+    with (tmp_path / "cells.csv").open(newline="") as file:
+        assert [row["recipe"] for row in csv.DictReader(file)] == [*(f"'{name}" for name in names[:-1]), "int8()"]
+
+
 def test_no_records_give_a_csv_with_a_header_alone(tmp_path):
     write_csv([], tmp_path / "cells.csv")
     assert (tmp_path / "cells.csv").read_text() == ",".join(NAMES) + "\n"
