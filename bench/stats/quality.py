@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import sqrt
 
 import numpy as np
@@ -36,8 +37,12 @@ def drop_interval(lost: int, gained: int, samples: int) -> Estimate:
 
 
 def score_interval(score: Score, samples: int) -> Estimate:
-    """The score with the interval of a delete-a-group jackknife (Kott 2001, J. Official Statistics 17, 521-526)."""
-    return _jackknife(score.value, score.without, samples)
+    """The score with the interval of a delete-a-group jackknife (Kott 2001, J. Official Statistics 17, 521-526); that of a
+    fraction ends at 0 and 1."""
+    found = _jackknife(score.value, score.without, samples)
+    if score.unit != "fraction" or found.low is None or found.high is None:
+        return found
+    return replace(found, low=max(found.low, min(0.0, found.value)), high=min(found.high, max(1.0, found.value)))
 
 
 def score_drop_interval(before: Score, after: Score, samples: int) -> Estimate:

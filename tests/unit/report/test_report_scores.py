@@ -11,6 +11,7 @@ from bench.report.charts.legend import make_legend
 from bench.report.charts.scatter import draw_accuracy
 from bench.report.page.render import render_page
 from bench.report.table import compute_rows
+from bench.stats import score_interval
 
 
 def judged(value: float, *, higher: bool, unit: str = "fraction", name: str = "mIoU") -> Quality:
@@ -83,3 +84,14 @@ def test_a_budget_limits_how_much_worse_a_score_gets(limits, verdict):
     assert row["budget"] == verdict
     _, row = compute_rows(records(0.7, 0.8, higher=False, budget=limits))
     assert row["budget"] == verdict
+
+
+def test_the_interval_of_a_fraction_ends_at_0_and_1():
+    without = (0.99, 1.0, 1.0, 0.98)
+    for unit, inside in (("fraction", True), ("points", False)):
+        score = Score(name="mIoU", unit=unit, value=0.995, without=without)
+        found = score_interval(score, 40)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < 0.995 < found.high
+        assert (found.high <= 1) == inside
