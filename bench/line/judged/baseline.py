@@ -39,12 +39,14 @@ def match_outputs_of(quality: Quality, evaluation: Evaluation) -> list[Output | 
 def find_chance(model: Model, quality: Quality, evaluation: Evaluation) -> str:
     """That an uncompressed network answers no better than by chance, and what to do; "" if it does better.
 
-    Chance is 1/classes; the limit is the upper end of its 95 % binomial interval for so many samples.
+    Chance is 1/classes; the limit is the upper end of its 95 % binomial interval for so many samples. Nothing is said of so few
+    samples that all right answers may be chance.
     """
     if quality.accuracy is None or evaluation.classes < 2:
         return ""
     size = evaluation.parts[0][1]
-    if quality.accuracy * size > binom.ppf(0.975, size, 1 / evaluation.classes):
+    limit = binom.ppf(0.975, size, 1 / evaluation.classes)
+    if limit >= size or quality.accuracy * size > limit:
         return ""
     return f"answers at chance on {model.data}: {_explain_chance(model)}"
 

@@ -14,10 +14,11 @@ from bench.data.shift import SHIFTS
 from bench.device.outputs import Output
 from bench.errors import CellFailed
 from bench.line.judged.assess import assess
-from bench.line.judged.baseline import find_baseline_error
+from bench.line.judged.baseline import find_baseline_error, find_chance
 from bench.line.judged.evaluation import Evaluation, find_misfit, keep_clean, make_evaluation
 from bench.line.judged.notes import explain_chance, explain_missing, explain_missing_accuracy
-from bench.types import Compressed, TensorSpec
+from bench.records import Quality
+from bench.types import Compressed, Model, TensorSpec
 
 LOGITS = np.array([[2.0, 1.0], [0.0, 3.0], [5.0, 4.0], [1.0, 2.0]])
 LABELS = np.array([0, 1, 1, 1])
@@ -233,6 +234,14 @@ def test_a_network_is_judged_on_data_it_can_take_and_calibrated_on_no_other(tmp_
     assert why in found.unfit
     assert bool(found.unfit) == bool(why) == (not found.inputs)
     assert why in explain_missing_accuracy(given(np.zeros((1, 2))), found)
+
+
+def test_few_samples_that_are_all_right_are_not_called_chance():
+    model = Model(name="m", file=Path("m.onnx"), data="few")
+    for size, right, told in ((1, 1, False), (5, 5, False), (6, 6, False), (20, 20, False), (20, 10, True)):
+        evaluation = asked(parts=(("clean", size),), classes=2)
+        found = find_chance(model, Quality(samples=size, accuracy=right / size), evaluation)
+        assert bool(found) == told, (size, right, found)
 
 
 def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file(tmp_path):
