@@ -233,7 +233,9 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
         typed = any_type or np.dtype(wanted.dtype) == sample.dtype
         if not typed or not _matches(wanted.sample_shape, sample.shape[1:]):
             needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
-            return f"the model takes {wanted.dtype} ({needs}), the data set has {sample.dtype} {sample.shape[1:]}"
+            lacking = typed and _matches(wanted.sample_shape, (1, *sample.shape[1:]))
+            hint = ": give the images their one channel, as x[:, None] does" if lacking else ""
+            return f"the model takes {wanted.dtype} ({needs}), the data set has {sample.dtype} {sample.shape[1:]}{hint}"
     return ""
 
 

@@ -12,8 +12,9 @@ Shape = tuple[int, ...]
 def image(network: str, shape: Shape, least: int = 1) -> tuple[int, int, int]:
     """(channels, height, width), or `InvalidInput` where `shape` is not an image of at least `least` pixels a side."""
     if len(shape) != 3 or min(shape[1:]) < least:
+        hint = ": give the images their one channel, as x[:, None] does" if len(shape) == 2 else ""
         raise InvalidInput(
-            f"{network} takes inputs (channels, height, width) of at least {least}x{least} pixels, not {shape}"
+            f"{network} takes inputs (channels, height, width) of at least {least}x{least} pixels, not {shape}{hint}"
         )
     return shape[0], shape[1], shape[2]
 

@@ -244,6 +244,13 @@ def test_few_samples_that_are_all_right_are_not_called_chance():
         assert bool(found) == told, (size, right, found)
 
 
+def test_images_without_their_one_channel_are_told_how_to_get_it():
+    flat = ArrayPart((np.zeros((20, 8, 8), np.float32),), np.arange(20) % 2)
+    data = Dataset(name="flat", train=flat, test=flat, classes=2)
+    assert "as x[:, None] does" in misfit((TensorSpec(name="x", shape=(-1, 1, 8, 8)),), data)
+    assert "x[:, None]" not in misfit((TensorSpec(name="x", shape=(-1, 3, 8, 8)),), data)
+
+
 def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file(tmp_path):
     ids, mask = np.arange(40).reshape(20, 2), np.ones((20, 3), np.float32)
     part = ArrayPart((ids, mask), np.arange(20) % 2)
