@@ -26,14 +26,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 bench: setup
-	$(BIN)/pressbench run --target $(TARGET) --suite $(SUITE) --results $(RESULTS)
+	$(BIN)/pressbench run --target '$(TARGET)' --suite '$(SUITE)' --results '$(RESULTS)'
 
 # One night: run, measure changed files again, judge, report; NIGHTLY holds further options.
 nightly: setup
-	$(BIN)/pressbench nightly --target $(TARGET) --suite $(SUITE) --results $(RESULTS) $(NIGHTLY)
+	$(BIN)/pressbench nightly --target '$(TARGET)' --suite '$(SUITE)' --results '$(RESULTS)' $(NIGHTLY)
 
 report: setup
-	$(BIN)/pressbench report --results $(RESULTS)
+	$(BIN)/pressbench report --results '$(RESULTS)'
 
 # Tests marked `solo` measure this machine: they run after the others, one at a time.
 test: setup
