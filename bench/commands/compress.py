@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -90,6 +90,7 @@ def compress_one(
     checkpoint = Path(weights) if weights else None
     found = find_program(resolve(model, data, input_shape=input_shape or None, weights=checkpoint, train=train), cache)
     found = lay_out(describe_inputs([found], said, dataset or "")[0], data, seed)
+    _check_places({"--out": out, "--coded": coded}, {"--model": found.brought, "--weights": checkpoint})
     _check_model(found, data if dataset else None, seed, train=train)
     choice = BackendChoice(name=backend, options=read_options(options))
     steps, chosen = fit_recipe(parse_recipe("asked", recipe), choice, LOCAL)
@@ -125,6 +126,14 @@ def _recipe_json(steps: Recipe, chosen: str) -> dict[str, Json]:
 def _load_data(model: str, dataset: str | None, root: str | None, task: Task, cache: Path) -> Dataset | None:
     name = (DEFAULT_DATA if names_reference(model) else "") if dataset is None else dataset
     return load_data(name, Path(root) if root else None, task=task, cache=cache) if name else None
+
+
+def _check_places(written_to: Mapping[str, Path | None], read_from: Mapping[str, Path | None]) -> None:
+    """Raises `InvalidInput` for a file to write that is also read, or written twice: the first content would be lost."""
+    seen: dict[Path, str] = {}
+    for option, place in {**read_from, **written_to}.items():
+        if place is not None and (first := seen.setdefault(place.resolve(), option)) != option:
+            raise InvalidInput(f"{option} {place}: it is the file of {first} too, which would be lost: name another")
 
 
 def _check_model(model: Model, named: Dataset | None, seed: int, *, train: bool) -> None:
