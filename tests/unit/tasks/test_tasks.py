@@ -72,9 +72,7 @@ def test_a_mask_of_a_class_that_the_network_does_not_score_is_refused(channels):
     masks, classes = torch.full((2, 4, 4), IGNORED), max(2, channels)
     masks[0, 0, 0] = classes
     for use in (SEGMENT.loss, SEGMENT.score):
-        with pytest.raises(
-            InvalidInput, match=rf"label {classes}, and the network scores {classes} classes, 0 to {classes - 1}"
-        ):
+        with pytest.raises(InvalidInput, match=f"label {classes}, the network scores {classes} classes"):
             use(torch.zeros(2, channels, 4, 4), masks)
 
 
