@@ -62,7 +62,8 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop",
     type=float,
-    help="Percentage points of accuracy that may go; of another task's score, in its own unit (default: the target's limit, else 1).",
+    help="Percentage points of accuracy that may go; of another task's score, in its own unit (default: the target's limit, else "
+    "1 point of an accuracy or of a score from 0 to 1).",
 )
 @click.option(
     "--max-error",

@@ -18,6 +18,7 @@ from bench.line.stages import load_backend
 from bench.records import SEARCH, Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
 from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
+from bench.tasks.base import Task
 from bench.types import Json, Recipe, Step
 
 SUITE = SEARCH
@@ -41,7 +42,8 @@ class Asked:
     are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or steps, that are candidates as they are
     written.
 
-    `max_drop`: percentage points of accuracy, or of the task's own score; None for the target's own limit, else 1.
+    `max_drop`: percentage points of accuracy, else in the unit of the task's own score; None for the target's own limit, else as
+    `make_goal` finds it.
     `max_error`: relative error of the outputs, where there is no data set; None for 0.1. `minimize`: "" for the best quality
     within the budgets, where there are any.
     """
@@ -152,8 +154,30 @@ def _limit_quality(asked: Asked, plan: Plan) -> dict[str, float]:
     if data is None:
         return {ERROR: USUAL_ERROR if asked.max_error is None else asked.max_error}
     name = "accuracy_drop_pp" if data.task.labels else "score_drop"
-    of_target = plan.target.budget.limits().get(name, USUAL_DROP)
-    return {name: of_target if asked.max_drop is None else asked.max_drop}
+    most = plan.target.budget.limits().get(name) if asked.max_drop is None else asked.max_drop
+    if data.task.labels:
+        return {name: USUAL_DROP if most is None else most}
+    return {name: _limit_score(data.task, most)}
+
+
+def _limit_score(task: Task, most: float | None) -> float:
+    """The limit of a score's drop, in the score's unit: of a fraction without one, as many points as of an accuracy.
+
+    Raises `InvalidInput` where all of a fraction may go, and where no limit of another unit is given: none is usual.
+    """
+    kind = task.kind
+    if kind.unit == "fraction":
+        if most is not None and most >= 1:
+            raise InvalidInput(
+                f"--max-drop {most:g}: {kind.name} is from 0 to 1, so all of it may go; one point is 0.01"
+            )
+        return USUAL_DROP / 100 if most is None else most
+    if most is None:
+        unit = f", in {kind.unit}" if kind.unit else ""
+        raise InvalidInput(
+            f"--max-drop: say how much worse {kind.name} may get{unit}; task {task.text} has no usual limit"
+        )
+    return most
 
 
 def _only_simulates(cell: PlannedCell) -> bool:

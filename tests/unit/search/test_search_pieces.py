@@ -34,6 +34,7 @@ from bench.search.plans import TRIAL, for_trials, with_limits
 from bench.search.prediction.board import narrow
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.table import measure_layers
+from bench.tasks.own import find_task
 from bench.types import Artifact
 
 
@@ -194,6 +195,44 @@ def test_the_drop_is_limited_by_the_command_else_by_the_target(changed, of_targe
 def test_a_limit_of_quality_that_means_nothing_here_is_refused(data, changed, said):
     with pytest.raises(InvalidInput, match=said):
         make_goal(Asked(request=Request(target="cpu"), **changed), one_cell(data))
+
+
+def of_task(text: str, limit: float | None = None) -> Plan:
+    """`one_cell` with labels of another task; `limit`: of the target."""
+    plan = one_cell("digits")
+    data = SimpleNamespace(task=find_task(text))
+    budget = Budget(accuracy_drop_pp=30.0, score_drop=limit)
+    cells = tuple(replace(cell, data=data) for cell in plan.cells)
+    return replace(plan, cells=cells, target=replace(plan.target, budget=budget))
+
+
+@pytest.mark.parametrize(
+    ("task", "of_target", "given", "limit"),
+    [
+        ("segmentation", None, None, 0.01),
+        ("multilabel", 0.2, None, 0.2),
+        ("segmentation", 0.2, 0.05, 0.05),
+        ("regression", 7.0, None, 7.0),
+        ("regression", None, 2.5, 2.5),
+    ],
+)
+def test_the_drop_of_a_score_is_limited_in_its_unit_and_that_of_a_fraction_to_one_point(task, of_target, given, limit):
+    asked = Asked(request=Request(target="cpu"), max_drop=given)
+    assert make_goal(asked, of_task(task, of_target)).quality == {"score_drop": limit}
+
+
+@pytest.mark.parametrize(
+    ("task", "of_target", "given", "said"),
+    [
+        ("segmentation", None, 1.0, "--max-drop 1: mIoU is from 0 to 1, so all of it may go; one point is 0.01"),
+        ("multilabel", 2.0, None, "--max-drop 2: mean average precision"),
+        ("regression", None, None, "--max-drop: say how much worse RMSE may get, in target's unit"),
+        ("task_networks:Huber", None, None, "how much worse mean absolute error may get, in points"),
+    ],
+)
+def test_a_limit_that_lets_all_of_a_score_go_is_refused_and_none_is_made_up(task, of_target, given, said):
+    with pytest.raises(InvalidInput, match=said):
+        make_goal(Asked(request=Request(target="cpu"), max_drop=given), of_task(task, of_target))
 
 
 def test_trials_are_stopped_as_the_suite_says_and_have_samples_for_a_percentile_that_is_limited():
