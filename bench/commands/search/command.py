@@ -87,23 +87,30 @@ def _is_kept(found: Found) -> bool:
 
 
 def _find_earlier(asked: Asked, results: Path, url: str | None) -> Run:
-    """The interrupted search. Raises `InvalidInput` where there is none, or where it was asked for something else."""
+    """The last interrupted search that was asked for the same. Raises `InvalidInput` where there is none."""
     absent = InvalidInput(f"--resume: there is no interrupted search on target {asked.request.target!r}")
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         raise absent
     with open_existing(results, url) as store:
-        earlier = store.last_interrupted(asked.request.target, SUITE)
-    if earlier is None:
-        raise absent
+        kind = asked.request.target, SUITE, "interrupted"
+        begun = [run for run in reversed(store.runs()) if (run.target, run.suite, run.status) == kind]
+    differences = [_find_difference(asked, one) for one in begun]
+    if "" in differences:
+        return begun[differences.index("")]
+    raise InvalidInput(differences[0]) if differences else absent
+
+
+def _find_difference(asked: Asked, earlier: Run) -> str:
+    """By what an interrupted search differs from what is asked now; "" where it does not."""
     there = asked.on(earlier.request.get("board"))
     wanted = asked.begin(replace(earlier, request=there.stored_request()))
     for name, value in earlier.request.items():
         if value != wanted.request.get(name):
-            raise InvalidInput(
+            return (
                 f"--resume: run {earlier.run_id} was begun with other options ({name}: {value}, now "
                 f"{wanted.request.get(name)}): give the same, or leave --resume out to begin another search"
             )
-    return earlier
+    return ""
 
 
 def _write_winner(finals: Finals, results: Path) -> tuple[Path, ...]:
