@@ -31,6 +31,10 @@ class InvalidInput(PressbenchError):  # noqa: N818
     exit_code = 2
 
 
+class Damaged(InvalidInput):
+    """A row of a store cannot be read. Its other rows can."""
+
+
 class Unsupported(InvalidInput):
     """A combination that cannot exist, such as a recipe that the backend cannot carry out. Stored as a skipped cell."""
 

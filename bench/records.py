@@ -385,7 +385,7 @@ SEARCH = "search"
 class Run:
     """One `pressbench run`: its request, the machine it ran on, and how it ended.
 
-    `status`: "running", "finished" or "interrupted". `request` is what `--resume` plans again. `settings`: digest of what suite
+    `status`: "running", "finished", "interrupted" or "damaged". `request` is what `--resume` plans again. `settings`: digest of what suite
     and target said when it was begun; "" in runs of older versions.
     """
 

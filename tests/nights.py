@@ -18,7 +18,7 @@ from bench.store.schema import CELLS, RUNS
 from bench.types import Cost
 from tests.fake_records import record, run
 
-FIRST = datetime(2026, 1, 1, 2, tzinfo=UTC)
+FIRST = datetime(2025, 1, 1, 2, tzinfo=UTC)
 MACHINE = {"machine": {"kernel": "6.1", "cpu": "Imagined CPU"}}
 
 

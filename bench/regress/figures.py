@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import bench
-from bench.errors import Unavailable
+from bench.errors import Damaged, Unavailable
 from bench.records import Record, Run
 from bench.regress.environment import read_environment
-from bench.regress.series import ON_BOARD, join_cell
+from bench.regress.series import ON_BOARD, SCORE, join_cell
 from bench.report.table import energy_columns, find_p50_ms, memory_columns
-from bench.store import CellFigures, Figure, Identity, NightFigures, Store, gather
+from bench.store import DAMAGED, CellFigures, Figure, Identity, NightFigures, Store, gather
 from bench.store.kept_figures import Seen
 from bench.types import Clock, Status
 
@@ -36,16 +37,23 @@ CODE = (
 
 
 def read_figures(store: Store, runs: Sequence[Run]) -> Iterator[tuple[Run, NightFigures]]:
-    """The figures of each run, `AT_ONCE` runs at a time. What was read from records is kept, if the store can be written."""
+    """The figures of each run, `AT_ONCE` runs at a time. What was read from records is kept, if the store can be written.
+
+    One that is damaged, or has a damaged record, has the status DAMAGED and no figures.
+    """
     made_by, keeping, seen = digest_code(), True, Seen()
     for start in range(0, len(runs), AT_ONCE):
         some = runs[start : start + AT_ONCE]
         kept = store.figures([run.run_id for run in some], made_by, seen)
         for run in some:
-            night = kept.get(run.run_id)
+            night = take_all(run, []) if run.status == DAMAGED else kept.get(run.run_id)
             if night is None:
                 touched_at = store.touched_at(run.run_id)
-                night = take_all(run, store.records(run.run_id))
+                try:
+                    night = take_all(run, store.records(run.run_id))
+                except Damaged:
+                    yield replace(run, status=DAMAGED), take_all(run, [])
+                    continue
                 if keeping and run.status != "running":
                     try:
                         store.keep_figures(run.run_id, night, made_by=made_by, touched_at=touched_at)
@@ -107,13 +115,13 @@ def measure(record: Record) -> Iterator[Figure]:
         "memory": ("bytes", memory_columns(record).get("memory_peak_bytes")),
         "size": ("bytes", record.cost.file_bytes if record.cost else None),
         "energy": (f"mJ, {energy.get('energy_source')}", energy.get("energy_per_inference_mj")),
-        "accuracy": (f"{score.name} {score.unit}".strip() if score else "fraction", score.value if score else accuracy),
+        SCORE: (f"{score.name} {score.unit}".strip() if score else "fraction", score.value if score else accuracy),
         "macs": ("MACs", record.cost.macs if record.cost and not record.cost.unknown else None),
         "instructions": ("instructions", record.simulation.instructions if record.simulation else None),
     }
     for metric, (unit, value) in figures.items():
         if isinstance(value, int | float):
-            higher = (score.higher_is_better if score else True) if metric == "accuracy" else False
+            higher = (score.higher_is_better if score else True) if metric == SCORE else False
             yield Figure(metric=metric, unit=unit, value=float(value), higher=higher)
 
 

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from bench.records import Run
 from bench.regress.points import Points
-from bench.regress.series import COUNTED, Series, SeriesKey, join_cell, name_nights
-from bench.store import Identity, Layout, NightFigures, State
+from bench.regress.series import COUNTED, SCORE, Series, SeriesKey, join_cell, name_nights
+from bench.store import DAMAGED, Identity, Layout, NightFigures, State
 
 
 @dataclass(slots=True, kw_only=True)
 class History:
     """What `read_history` collects. `nights`: run -> its place among the runs of its target and suite.
 
-    `notes`: what was left out, and why. `said`: run -> what it says of each of its cells, by name.
+    `notes`: what was left out, and why. `said`: run -> what it says of each of its cells, by name. `odd`: run, cell and metric ->
+    a value that was left out.
     """
 
     runs: list[Run] = field(default_factory=list)
@@ -28,9 +29,12 @@ class History:
     notes: list[str] = field(default_factory=list)
     said: dict[str, tuple[Mapping[str, int], Sequence[str]]] = field(default_factory=dict)
     twice: set[tuple[str, str]] = field(default_factory=set)
+    odd: dict[tuple[str, str, str], float] = field(default_factory=dict)
 
-    def explain_silence(self, run_id: str, cell: str) -> str | None:
+    def explain_silence(self, run_id: str, cell: str, metric: str = "") -> str | None:
         """Why a cell may lack a figure that night; None where the run has no such cell."""
+        if (run_id, cell, metric) in self.odd:
+            return f"its {metric} is {self.odd[run_id, cell, metric]:g}, which has no ratio to the nights before"
         places, silences = self.said.get(run_id, ({}, ()))
         return silences[places[cell]] if cell in places and (run_id, cell) not in self.twice else None
 
@@ -118,16 +122,22 @@ def note_run(run: Run) -> list[str]:
     notes = []
     if run.finished_at and run.finished_at < run.started_at:
         notes.append(f"run {run.run_id}: the clock went back while it ran, from {run.started_at}")
+    if run.status == DAMAGED:
+        notes.append(f"run {run.run_id} is damaged in the store: left out")
     if run.status == "interrupted":
         notes.append(f"run {run.run_id} was interrupted: cells that it did not come to are not judged")
     return notes
+
+
+Values = tuple[NDArray[np.float64], NDArray[np.bool_], bool]
+"""Of one figure: its values, which nights have one, and whether more is better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """A cell over all its nights, in their order: `points` without values, `runs` their places in `History.runs`.
 
-    `figures`: (metric, unit) -> its values, which nights have one, and whether more is better.
+    `figures`: by metric and unit.
     """
 
     identity: Identity
@@ -135,7 +145,7 @@ class Cell:
     runs: NDArray[np.int64]
     samples: list[str]
     points: Points
-    figures: Mapping[tuple[str, str], tuple[NDArray[np.float64], NDArray[np.bool_], bool]]
+    figures: Mapping[tuple[str, str], Values]
 
 
 def collect_cells(blocks: Sequence[Block], environments: Sequence[Mapping[str, str]], found: History) -> Iterator[Cell]:
@@ -197,9 +207,7 @@ def name_figures(parts: Sequence[Part]) -> list[tuple[str, str]]:
     return list(dict.fromkeys(name for table, place in parts for name in table.figures[place]))
 
 
-def join_figure(
-    parts: Sequence[Part], name: tuple[str, str], order: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], bool]:
+def join_figure(parts: Sequence[Part], name: tuple[str, str], order: NDArray[np.int64]) -> Values:
     """As `Cell.figures` has it."""
     values, given, higher = list[NDArray[np.float64]](), list[NDArray[np.bool_]](), False
     for table, place in parts:
@@ -226,15 +234,24 @@ def leave_out_twice(cell: Cell, found: History, notes: list[Note]) -> NDArray[np
     return kept
 
 
+def without_sign(name: tuple[str, str], figure: Values, kept: NDArray[np.bool_]) -> tuple[tuple[str, str], Values]:
+    """A figure as it is; a score that is below zero on every night, as a negated error, without its sign."""
+    values, given, higher = figure
+    finite = values[given & kept & np.isfinite(values)]
+    if name[0] != SCORE or not len(finite) or (finite >= 0).any():
+        return name, figure
+    return (SCORE, f"minus {name[1]}"), (-values, given, not higher)
+
+
 def make_series(cell: Cell, kept: NDArray[np.bool_], found: History, notes: list[Note]) -> Iterator[Series]:
     """The series of a cell. A value that is zero, negative or not a number is left out and noted."""
-    for (metric, unit), (values, given, higher) in cell.figures.items():
+    for name, figure in cell.figures.items():
+        (metric, unit), (values, given, higher) = without_sign(name, figure, kept)
         sound = np.isfinite(values) & (values > 0)
         for place in np.flatnonzero(given & kept & ~sound):
-            run = found.runs[cell.runs[place]]
-            notes.append(
-                (int(cell.runs[place]), f"run {run.run_id}: {cell.name}: {metric} is {float(values[place])}: left out")
-            )
+            run, value = found.runs[cell.runs[place]], float(values[place])
+            found.odd[run.run_id, cell.name, metric] = value
+            notes.append((int(cell.runs[place]), f"run {run.run_id}: {cell.name}: {metric} is {value}: left out"))
         counts = given & kept & sound
         points = replace(cell.points, values=values)
         points = points if counts.all() else points.take(counts)

@@ -12,6 +12,7 @@ from bench.records import Run
 from bench.regress.alarms import Alarm, Kind
 from bench.regress.history import History
 from bench.regress.series import ON_BOARD, Series, SeriesKey
+from bench.store import DAMAGED
 
 LATE = 2.0
 """A group of runs is missing once so many of its usual gaps have passed, and retired after `RETIRED` of them."""
@@ -31,7 +32,8 @@ def find_missing(history: History) -> list[Alarm]:
         if stopped:
             alarms.append(name_group(history, runs, stopped))
         else:
-            alarms += [name_series(history, runs, one) for one in history.series.values() if lacks(one, runs, history)]
+            lacking = [one for one in history.series.values() if lacks(one, runs, history)]
+            alarms += [name_series(history, runs, one) for one in lacking]
     return alarms
 
 
@@ -39,7 +41,7 @@ def group_runs(runs: Sequence[Run]) -> dict[tuple[str, str, str], list[Run]]:
     """Runs of one target and suite that were asked for the same cells, by start. One still running is left out."""
     found: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        if run.status != "running":
+        if run.status not in ("running", DAMAGED):
             asked = run.request
             narrowed = {
                 name: asked[name] for name in sorted(asked) if name in NARROWED or (name in ON_BOARDS and asked[name])
@@ -99,12 +101,20 @@ def without_board(key: SeriesKey) -> SeriesKey:
 
 
 def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
-    """The alarm of a series that the newest run lacks, with what that run says of its cell."""
+    """The alarm of a series that the newest run lacks, with what that run says of its cell.
+
+    Where it has the figure of another device, data set or unit, that is what changed, and nothing is missing.
+    """
     run, key = runs[-1], series.key
     first = find_first_lack(series, runs)
-    why = history.explain_silence(run.run_id, key.cell) or f"the run ({run.status}) has no such cell"
+    changed = find_other(series, run, history)
+    why = (
+        changed
+        or history.explain_silence(run.run_id, key.cell, key.metric)
+        or f"the run ({run.status}) has no such cell"
+    )
     return Alarm(
-        kind=Kind.MISSING,
+        kind=Kind.ENVIRONMENT if changed else Kind.MISSING,
         series=key.text,
         metric=key.metric,
         since=first.started_at,
@@ -113,6 +123,16 @@ def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
         why=why,
         cause=f"{key.target} / {key.backend}: {why}",
     )
+
+
+def find_other(series: Series, run: Run, history: History) -> str:
+    """How the figure that a run has of the same cell differs, as "device A -> B"; "" where it has none."""
+    own = series.key
+    for key, other in history.series.items():
+        if (key.cell, key.metric) == (own.cell, own.metric) and run.run_id in other.points.run_ids.tolist():
+            pairs = {name: (getattr(own, name), getattr(key, name)) for name in ("device", "data", "unit")}
+            return "; ".join(f"{name} {old} -> {new}" for name, (old, new) in pairs.items() if old != new)
+    return ""
 
 
 def find_first_lack(series: Series, runs: Sequence[Run]) -> Run:

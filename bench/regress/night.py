@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
+from bench.errors import InvalidInput
 from bench.records import Run
 from bench.regress.again import Suspect, find_suspects, settle
 from bench.regress.alarms import EFFECT, RATE, Alarm, Group, Kind, group_alarms, raise_alarms
@@ -16,6 +18,8 @@ from bench.regress.series import pick_newest
 from bench.stats.changes import answer
 from bench.store import Store, Triage
 
+AHEAD = timedelta(days=1)
+"""How far the clocks of machines that share a store may be apart."""
 NEAR = 2
 """A change that is found again up to so many nights away is the same change: a location is not exact."""
 SETTLED = {"acknowledged", "expected"}
@@ -82,9 +86,12 @@ def judge_night(
 ) -> Night:
     """Reads the newest `MOST` nights of each target and suite, one at a time, and judges every series. The store has a run.
 
-    `search`: finds the changes of many series.
+    `search`: finds the changes of many series. Raises `InvalidInput` as `leave_out_future`, and where no run of the target is left.
     """
-    runs = pick_newest([run for run in store.runs() if target in (None, run.target)], MOST)
+    sure, doubted = leave_out_future(store)
+    runs = pick_newest([run for run in sure if target in (None, run.target)], MOST)
+    if not runs:
+        raise InvalidInput(f"{store.where}: no run to judge; {'; '.join(doubted)}")
     history = read_history(read_figures(store, runs))
     judged = judge_all([series for _, series in sorted(history.series.items())], recent=recent, search=search)
     again = store.remeasured()
@@ -99,11 +106,30 @@ def judge_night(
         young=sum(len(one.series.points) < YOUNG for one in judged),
         groups=tuple(group_alarms(alarms)),
         known=tuple(known),
-        notes=tuple(dict.fromkeys([*history.notes, *cleared])),
+        notes=tuple(dict.fromkeys([*doubted, *history.notes, *cleared])),
         suspects=tuple(find_suspects(judged, again, runs[-1], smallest_effect, store.triage())),
         rate=rate,
         smallest_effect=smallest_effect,
     )
+
+
+def leave_out_future(store: Store) -> tuple[list[Run], list[str]]:
+    """The runs by start without those that began after now, and a note on these: a clock was wrong, and they would stay the
+    newest for ever.
+
+    Raises `InvalidInput` where they are the most: then it is the clock of this machine.
+    """
+    runs, end = store.runs(), store.now() + AHEAD
+    late = [run for run in runs if datetime.fromisoformat(run.started_at) > end]
+    if not late:
+        return runs, []
+    said = (
+        f"run {late[0].run_id} began at {late[0].started_at}, and now it is {store.now().isoformat(timespec='seconds')}"
+    )
+    if 2 * len(late) > len(runs):
+        raise InvalidInput(f"{store.where}: {said}, as {len(late) - 1} more runs did: set the clock of this machine")
+    more = f", and {len(late) - 1} more" if len(late) > 1 else ""
+    return [run for run in runs if run not in late], [f"{said}: a clock was wrong, and it is left out{more}"]
 
 
 def match_triage(alarms: Sequence[Alarm], decided: Sequence[Triage], history: History) -> list[Known]:

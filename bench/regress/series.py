@@ -12,6 +12,9 @@ from bench.regress.points import Points
 COUNTED = {"size", "macs", "instructions"}
 """Metrics of which the same file always gives the same figure, so that any difference is a fact."""
 
+SCORE = "accuracy"
+"""The metric of an accuracy, or of another task's score."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class SeriesKey:

@@ -1,7 +1,7 @@
 """Keeps runs and their raw records, one transaction a cell, in SQLite or any SQLAlchemy URL."""
 
 from bench.store.connect import find_absent_file
-from bench.store.database import Store
+from bench.store.database import DAMAGED, Store
 from bench.store.fence import Lease, Note
 from bench.store.figures import CellFigures, Figure, Identity, Layout, NightFigures, State, gather
 from bench.store.leases import BoardState, Leases, Offer, Queued
@@ -9,6 +9,7 @@ from bench.store.remeasured import Remeasured
 from bench.store.triage import STATES, Triage
 
 __all__ = [
+    "DAMAGED",
     "STATES",
     "BoardState",
     "CellFigures",

@@ -20,7 +20,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
-from bench.errors import InvalidInput
+from bench.errors import Damaged, InvalidInput, first_line
 from bench.records import Record, Run
 from bench.store.remeasured import Remeasured
 from bench.store.upgrade import upgrade_record, upgrade_run
@@ -74,21 +74,21 @@ def pack_again(again: Remeasured) -> bytes:
 
 
 def unpack_again(packed: bytes, where: str) -> Remeasured:
-    """Inverse of `pack_again`. InvalidInput: as `unpack_record`."""
+    """Inverse of `pack_again`. Raises as `unpack_record`."""
     return unpack(AGAIN, packed, where).again
 
 
 def unpack_record(packed: bytes, where: str) -> Record:
     """Inverse of `pack_record`, upgraded from older versions.
 
-    InvalidInput: damaged, or written by a newer pressbench; `where` names it.
+    Damaged; InvalidInput: written by a newer pressbench. `where` names it.
     """
     found = unpack(RECORDS, packed, where)
     return upgrade_record(found.record, found.record_version)
 
 
 def unpack_run(packed: bytes, where: str) -> Run:
-    """Inverse of `pack_run`, upgraded from older versions. InvalidInput: as `unpack_record`."""
+    """Inverse of `pack_run`, upgraded from older versions. Raises as `unpack_record`."""
     found = unpack(RUNS, packed, where)
     return upgrade_run(found.run, found.record_version)
 
@@ -110,13 +110,15 @@ def make_plain(value: object) -> dict[object, object]:
 
 
 def unpack(adapter: TypeAdapter[T], packed: bytes, where: str) -> T:
-    """The validated dataclass. InvalidInput: damaged, or of a version that this pressbench does not read."""
+    """The validated dataclass. Damaged; InvalidInput: of a version that this pressbench does not read."""
     try:
         text = zlib.decompress(packed)
         check_version(from_json(text)["record_version"], where)
         return adapter.validate_json(text, strict=True)
     except (zlib.error, ValidationError, ValueError, KeyError, TypeError) as error:
-        raise InvalidInput(f"{where} is damaged: {error}") from error
+        raise Damaged(
+            f"{where} is damaged: {first_line(error)}; restore a copy of the store, or name another run"
+        ) from error
 
 
 def check_version(version: int, where: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Self, final
 from sqlalchemy import Connection, Engine, Row, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
-from bench.errors import InvalidInput, LeaseLost, Unavailable
+from bench.errors import Damaged, InvalidInput, LeaseLost, Unavailable
 from bench.owner import Owner, lives, parse, this_process
 from bench.records import Record, Run
 from bench.store.codec import (
@@ -36,6 +36,10 @@ SILENT_FOR = timedelta(hours=1)
 """A run of another machine that stored nothing for so long counts as gone."""
 SILENT_FLEET = timedelta(minutes=3)
 """A run on a fleet has a heartbeat of some seconds. Hosts' clocks may be a minute apart."""
+
+
+DAMAGED = "damaged"
+"""The status of a run whose row cannot be read, or of whose records one cannot."""
 
 
 def utc_now() -> datetime:
@@ -164,17 +168,19 @@ class Store:
 
     @persistent
     def runs(self) -> list[Run]:
-        """All runs by start. A run whose process is gone before it finished is "interrupted"."""
+        """All runs by start. A run whose process is gone before it finished is "interrupted", and one that cannot be read is
+        DAMAGED: it does not stand in the way of the others."""
         with reading(self.engine, self.where) as connection:
             rows = connection.execute(select(RUNS).order_by(RUNS.c.started_at, RUNS.c.run_id)).all()
-        return [
-            replace(
-                unpack_run(row.body, f"{self.where}: run {row.run_id}"),
-                status=self.status_of(row),
-                finished_at=row.finished_at,
-            )
-            for row in rows
-        ]
+        return [self._read_run(row) for row in rows]
+
+    def _read_run(self, row: Row[Any]) -> Run:
+        try:
+            run = unpack_run(row.body, f"{self.where}: run {row.run_id}")
+            return replace(run, status=self.status_of(row), finished_at=row.finished_at)
+        except Damaged:
+            known = {"run_id": row.run_id, "started_at": row.started_at, "target": row.target, "suite": row.suite}
+            return Run(**known, status=DAMAGED, finished_at=row.finished_at)
 
     @persistent
     def records(self, run_id: str | None = None) -> list[Record]:

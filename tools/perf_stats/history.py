@@ -29,7 +29,7 @@ STEPPED = 100
 """One cell in so many is 5 % slower from the middle on."""
 SCATTER = 0.01
 CHROMIUM = Path("/usr/bin/chromium")
-FIRST = datetime(2026, 1, 1, 2, tzinfo=UTC)
+FIRST = datetime(2025, 1, 1, 2, tzinfo=UTC)
 
 
 def main(folder: Path) -> None:

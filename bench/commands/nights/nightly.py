@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from bench.commands.regress import FAIL_ON, judge_store, write_answers
 from bench.commands.report import open_existing, trace_store, write_report
 from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
-from bench.errors import DiskFull, InvalidInput, PressbenchError, Unavailable
+from bench.errors import Damaged, DiskFull, InvalidInput, PressbenchError, Unavailable
 from bench.line.plan import Request, find_settings
 from bench.line.run import is_of_this_code, now
 from bench.line.versus.kept import prune_kept
@@ -217,7 +217,8 @@ def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
     for own in of_kind.values():
         newest = own[::-1]
         for run in newest[wishes.keep_samples :]:
-            thinned += 0 if run.run_id in thin_ones else thin_run(store, run)
+            with suppress(Damaged):
+                thinned += 0 if run.run_id in thin_ones else thin_run(store, run)
         for _, night in read_figures(store, newest[:GOOD_NIGHTS]):
             needed |= set(night.state.digests)
     removed = prune_kept(results, needed)

@@ -41,7 +41,7 @@ def test_a_regression_exits_1_and_names_the_series_the_night_and_the_size(pressb
     pressbench.stored(SLOWER)
     code, out, _ = pressbench("regress")
     assert code == 1
-    assert "REGRESSION  cpu: the same file, from 2026-02-20T02:00:00+00:00 on" in out
+    assert "REGRESSION  cpu: the same file, from 2025-02-20T02:00:00+00:00 on" in out
     assert "+2.87 % (+2.61 to +3.13)" in out
     assert "cpu / Imagined CPU @ 2.80GHz / ort / lenet5 / baseline / digits / b1 t1 / latency (ms, host clock)" in out
     assert out.rstrip().endswith("1 regression")

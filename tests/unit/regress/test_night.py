@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from nights import MACHINE, cell, figures, fill, history, night, quiet, several, stepped
+from nights import FIRST, MACHINE, cell, figures, fill, history, night, quiet, several, stepped
+from sqlalchemy import text
 
+from bench.errors import InvalidInput
+from bench.records import Quality, Score
 from bench.regress.alarms import Kind
 from bench.regress.history import read_history
 from bench.regress.night import judge_night
@@ -124,8 +127,6 @@ def test_instructions_are_compared_without_scatter(judge):
 
 
 def test_accuracy_that_falls_is_a_regression(judge):
-    from bench.records import Quality
-
     nights = []
     for number, latency in enumerate(quiet(12)):
         run = night(number)
@@ -135,8 +136,6 @@ def test_accuracy_that_falls_is_a_regression(judge):
 
 
 def test_accuracy_that_falls_one_night_is_a_regression_after_an_earlier_step_too(judge):
-    from bench.records import Quality
-
     nights = []
     for number, latency in enumerate(quiet(31)):
         run, accuracy = night(number), 0.95 if number < 15 else 0.96 if number < 30 else 0.9
@@ -212,7 +211,7 @@ def test_a_board_that_stopped_is_one_alarm(judge):
     found = judge(nights)
     (one,) = found.known
     assert (one.alarm.kind, one.alarm.series) == (Kind.MISSING, "jetson / s")
-    assert one.alarm.why == "no run since 2026-01-15T02:00:00+00:00; usually one every 24.0 hours"
+    assert one.alarm.why == "no run since 2025-01-15T02:00:00+00:00; usually one every 24.0 hours"
 
 
 def test_an_untrusted_night_is_no_point_and_is_missing(judge):
@@ -238,7 +237,7 @@ def test_a_night_that_was_stored_twice_counts_once_and_is_noted(judge):
     nights = history(quiet(10))
     run, (one,) = nights[4]
     again = replace(
-        run, run_id="again", started_at="2026-01-20T02:00:00+00:00", finished_at="2026-01-20T03:00:00+00:00"
+        run, run_id="again", started_at="2025-01-20T02:00:00+00:00", finished_at="2025-01-20T03:00:00+00:00"
     )
     found = judge([*nights, (again, [replace(one, run_id="again")])])
     assert any("run again: " in note and "left out" in note for note in found.notes)
@@ -247,13 +246,11 @@ def test_a_night_that_was_stored_twice_counts_once_and_is_noted(judge):
 def test_a_clock_that_went_back_is_noted(judge):
     nights = history(quiet(10))
     run, records = nights[3]
-    nights[3] = (replace(run, finished_at="2025-12-31T00:00:00+00:00"), records)
+    nights[3] = (replace(run, finished_at="2024-12-31T00:00:00+00:00"), records)
     assert any("the clock went back" in note for note in judge(nights).notes)
 
 
 def test_a_figure_that_is_not_a_number_is_left_out_and_noted(judge):
-    from bench.records import Quality
-
     nights = []
     for number, latency in enumerate(quiet(10)):
         run = night(number)
@@ -300,3 +297,64 @@ def test_a_change_11_nights_ago_is_an_alarm_beside_another_target(judge):
     (one,) = [known.alarm for known in judge(nights).known if known.alarm.series.startswith("cpu")]
     assert one.kind is Kind.REGRESSION
     assert abs(one.night - 49) <= 1
+
+
+def test_the_figures_of_another_device_are_an_environment_that_changed_and_nothing_is_missing(judge):
+    nights = [
+        (run, [replace(one, device="EPYC 7763" if n % 2 else "EPYC 9V74") for one in records])
+        for n, (run, records) in enumerate(history(quiet(30)))
+    ]
+    found = judge(nights)
+    assert {(one.alarm.kind, one.alarm.why) for one in found.known} == {
+        (Kind.ENVIRONMENT, "device EPYC 9V74 -> EPYC 7763")
+    }
+    assert len(found.known) == 3
+
+
+def scored(values):
+    """Nights of one score."""
+    made = [Quality(samples=9, labelled=9, score=Score(name="own", value=value)) for value in values]
+    nights = zip(history(quiet(len(values))), made, strict=True)
+    return [(run, [replace(one, quality=quality)]) for (run, (one,)), quality in nights]
+
+
+def test_a_score_that_fell_to_zero_is_missing_and_its_value_is_named(judge):
+    (one,) = judge(scored([0.9] * 20 + [0.0, 0.0])).known
+    assert (one.alarm.kind, one.alarm.metric) == (Kind.MISSING, "accuracy")
+    assert one.alarm.why == "its accuracy is 0, which has no ratio to the nights before"
+
+
+@pytest.mark.parametrize(("last", "kind"), [(-5.0, Kind.REGRESSION), (-0.5, Kind.IMPROVEMENT)])
+def test_a_score_below_zero_on_every_night_is_judged_without_its_sign(judge, last, kind):
+    (one,) = judge(scored([-1.0] * 20 + [last] * 5)).known
+    assert (one.alarm.kind, one.alarm.ratio.value) == (kind, -last)
+    assert "accuracy (minus own)" in one.alarm.series
+
+
+def test_a_run_that_began_after_now_is_left_out_and_does_not_stay_the_newest(judge):
+    nights = history(quiet(10))
+    run, records = nights[4]
+    nights[4] = (replace(run, started_at="2999-01-01T00:00:00+00:00"), records)
+    found = judge(nights)
+    assert found.newest.run_id == "night-009-cpu"
+    (note,) = [note for note in found.notes if "2999" in note]
+    assert note.startswith("run night-004-cpu began at 2999-01-01T00:00:00+00:00, and now it is ")
+
+
+def test_where_most_runs_began_after_now_it_is_the_clock_of_this_machine():
+    with Store.open("sqlite:///:memory:", now=lambda: FIRST) as store:
+        fill(store, history(quiet(10)))
+        with pytest.raises(InvalidInput, match="as 7 more runs did: set the clock of this machine"):
+            judge_night(store)
+
+
+@pytest.mark.parametrize("table", ["cells", "runs"])
+def test_a_damaged_row_leaves_its_run_out_and_the_others_are_judged(table):
+    with Store.open("sqlite:///:memory:") as store:
+        fill(store, history(stepped(60, 50)))
+        with store.engine.begin() as connection:
+            cut = f"UPDATE {table} SET body = substr(body, 1, 20) WHERE run_id = 'night-010-cpu'"
+            connection.execute(text(cut))
+        found = judge_night(store)
+    assert told(found) == [(Kind.REGRESSION, "latency")]
+    assert "run night-010-cpu is damaged in the store: left out" in found.notes
