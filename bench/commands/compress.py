@@ -81,15 +81,14 @@ def compress_one(
 ) -> dict[str, Json]:
     """Writes the deployable file to `out`; returns its cost, and how it answers in the runtime that made it.
 
-    `dataset`: None for the default, "" for none. `coded`: where to write the coded weights too. `options`: of the backend,
-    KEY=VALUE. `said`: of the inputs. The answer has `untrusted` where the
-    outputs are not those of the network, or nothing speaks for its ranges.
+    `dataset`: None for the default, "" for none. `coded`: where to write the coded weights too. `options`: of the backend, KEY=VALUE.
+    `said`: of the inputs. The answer has `untrusted` where outputs are not those of the network, or nothing speaks for its ranges.
     """
     check_seed(seed, "--seed")
     data = _load_data(model, dataset, data_root, find_task(task or CLASSIFICATION.text), cache)
     checkpoint = Path(weights) if weights else None
-    found = find_program(resolve(model, data, input_shape=input_shape or None, weights=checkpoint, train=train), cache)
-    found = lay_out(describe_inputs([found], said, dataset or "")[0], data, seed)
+    named = resolve(model, data, input_shape=input_shape or None, weights=checkpoint, train=train)
+    found = lay_out(describe_inputs([find_program(named, cache)], said, dataset or "")[0], data, seed)
     _check_places({"--out": out, "--coded": coded}, {"--model": found.brought, "--weights": checkpoint})
     _check_model(found, data if dataset else None, seed, train=train)
     choice = BackendChoice(name=backend, options=read_options(options))
@@ -108,8 +107,8 @@ def compress_one(
             calibrate=choose_calibration(calibrate or "", said.file(), [steps]),
             input_data=said.file(),
         )
-        named = {**_recipe_json(steps, chosen), **_data_json(found, data, asked=dataset is not None)}
-        return {"file": str(out), "model": found.name, **named, **_write(found, steps, out, coded, setting)}
+        asked = {**_recipe_json(steps, chosen), **_data_json(found, data, asked=setting.data_asked)}
+        return {"file": str(out), "model": found.name, **asked, **_write(found, steps, out, coded, setting)}
 
 
 def _data_json(model: Model, data: Dataset | None, *, asked: bool) -> dict[str, Json]:

@@ -57,7 +57,7 @@ def _settings(part: nn.Module) -> dict[str, str]:
 
 
 def _show(value: object, depth: int = 0) -> str:
-    """A setting as text, also in containers and objects; a function by its name; "" for what is no setting, as a layer.
+    """A setting as text, also in containers and objects; a function by its name; "" for other things, as a layer.
 
     The function that builds a network may read its settings from a file of any name, which no digest of code covers.
     """
