@@ -16,14 +16,16 @@ from torch_pruning.dependency import index_mapping
 from bench.compress.interface import Context
 from bench.compress.layers import CONVOLUTIONS, weighted_layers, width_of
 from bench.compress.prune.channel_criteria import ChannelCriterion, Clamp, Member, channel_scores
+from bench.compress.prune.recurrent import UNROLLED, InputsOnly, unrolled_once
 from bench.errors import Unsupported
 from bench.models.tensors import Inputs
 
 RANKABLE = (*CONVOLUTIONS, nn.Linear)
 LIBRARY = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What torch-pruning lets through from a network it cannot follow, in tracing, grouping and removing."""
-LAYERS = tuple(
-    kind for kind in map(ops.type2class, ops.OPTYPE) if kind is not None and kind.__module__.startswith("torch.nn")
+LAYERS = (
+    *(kind for kind in map(ops.type2class, ops.OPTYPE) if kind is not None and kind.__module__.startswith("torch.nn")),
+    *UNROLLED,
 )
 """Layers whose weights the library cuts."""
 
@@ -80,6 +82,8 @@ class Graph(torch_pruning.DependencyGraph):  # type: ignore[misc]  # the library
     def __init__(self) -> None:
         super().__init__()
         self.ends: list[Any] = []
+        for kind in UNROLLED:
+            self.register_customized_layer(kind, InputsOnly())
 
     def _trace_computational_graph(
         self, module2node: Any, output: Any, gradfn2module: Any, reused: Any, visited: Any
@@ -106,7 +110,7 @@ def trace(module: nn.Module, example: Inputs) -> Graph:
     """torch-pruning's graph of the network. Raises `Unsupported` where it cannot follow the network."""
     try:
         graph = Graph()
-        with torch.enable_grad():
+        with torch.enable_grad(), unrolled_once(module):
             graph.build_dependency(module, example_inputs=example, verbose=False)
     except LIBRARY as error:
         raise Unsupported(f"torch-pruning cannot trace this network: {str(error) or type(error).__name__}") from error

@@ -116,7 +116,7 @@ def _zero(module: nn.Module, gone: Gone) -> None:
                 value.data.index_fill_(-1, indices, 0.0)
     elif isinstance(layer, nn.Embedding):
         layer.weight.data.index_fill_(1, indices, 0.0)
-    elif isinstance(layer, nn.LSTM) and not gone.outputs:
+    elif isinstance(layer, nn.RNNBase) and not gone.outputs:
         for name, value in layer.named_parameters():
             if name.startswith("weight_ih_l0"):
                 value.data.index_fill_(1, indices, 0.0)
