@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from backends.programs.archive import load_archive
+from backends.programs.graph import settle_paddings
 from bench.errors import Unavailable, Unsupported, first_line
 from bench.types import FLOAT32, Compressed, Json, Precision, TensorSpec
 
@@ -35,7 +36,10 @@ def lower(source: Compressed, batch: int, out: Path) -> tuple[tuple[TensorSpec, 
     program = load_archive(source.files["pt2"])
     specs = _fix_batch(program, source.inputs, batch)
     facts: dict[str, Json] = {"executorch": version("executorch")}
-    fixed, precision = _export(program.module(check_guards=False), specs), FLOAT32
+    module, precision = program.module(check_guards=False), FLOAT32
+    if source.quant is not None:
+        settle_paddings(module)
+    fixed = _export(module, specs)
     partitioners = [XnnpackPartitioner()]
     if source.quant is not None:
         from backends.executorch.quantize import quantize

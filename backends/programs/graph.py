@@ -20,6 +20,12 @@ WEIGHTED = (
     aten.conv_transpose3d.input,
     aten.linear.default,
 )
+PADDED = {
+    aten.conv1d.padding: aten.conv1d.default,
+    aten.conv2d.padding: aten.conv2d.default,
+    aten.conv3d.padding: aten.conv3d.default,
+}
+"""Convolutions whose padding is a word -> the same with numbers, which quantizers know."""
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -32,6 +38,31 @@ def make_runnable(program: ExportedProgram) -> fx.GraphModule:
             module.graph.erase_node(node)
     module.recompile()
     return module
+
+
+def settle_paddings(module: fx.GraphModule) -> None:
+    """Convolutions with the padding "same" or "valid" get it in numbers, in place; where its two sides differ, by a pad before."""
+    for node in [node for node in module.graph.nodes if node.target in PADDED]:
+        names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+        given = dict(zip(names, node.args, strict=False)) | node.kwargs
+        weight = module.get_parameter(str(given["weight"].target)) if given["weight"].op == "get_attr" else None
+        shape = given["weight"].meta["val"].shape if weight is None else weight.shape
+        sizes = shape[2:]
+        dilation, stride = (
+            [*one] * len(sizes) if len(one) == 1 else [*one]
+            for one in (given.get(name, (1,)) for name in ("dilation", "stride"))
+        )
+        whole = [step * (size - 1) for step, size in zip(dilation, sizes, strict=True)]
+        whole = whole if given.get("padding", "valid") == "same" else [0] * len(sizes)
+        entering, padding = given["input"], [size // 2 for size in whole]
+        if any(size % 2 for size in whole):
+            sides = [side for size in reversed(whole) for side in (size // 2, size - size // 2)]
+            with module.graph.inserting_before(node):
+                entering = module.graph.call_function(aten.constant_pad_nd.default, (entering, sides))
+            padding = [0] * len(sizes)
+        rest = (given.get("bias"), stride, padding, dilation, given.get("groups", 1))
+        node.target, node.args, node.kwargs = PADDED[node.target], (entering, given["weight"], *rest), {}
+    module.recompile()
 
 
 def input_specs(program: ExportedProgram, batch: int | None = None) -> tuple[TensorSpec, ...]:

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from backends.calibration.stored import read_samples
-from backends.programs.graph import export_again, input_specs, layers, make_runnable
+from backends.programs.graph import export_again, input_specs, layers, make_runnable, settle_paddings
 from bench.errors import Unavailable, Unsupported, unknown
 from bench.types import Json, Precision, QuantSpec, Scalar, TensorSpec
 
@@ -55,6 +55,7 @@ def quantize(
     except ImportError as error:
         raise Unavailable(f"static int8 by torch needs torchao ({error}): pip install 'pressbench[litert]'") from error
     module, specs = make_runnable(program), input_specs(program)
+    settle_paddings(module)
     _check_names(module, spec)
     prepared = prepare_pt2e(module, _make_quantizer(spec))
     samples = 0
