@@ -50,7 +50,7 @@ HEAVY = frozenset(
 """Operators that do a network's multiplications. Off XNNPACK they are slow, and the cell is not what was asked."""
 
 INPUTS_TURNED = ("channels_last", "channels_last_io")
-FAR_IN_FLOATS, FAR_IN_INTEGERS = 0.01, 0.5
+FAR_IN_FLOATS, FAR_IN_INTEGERS = 0.01, 0.9
 """From how much of their spread on outputs of XNNPACK and of LiteRT's own kernels are not those of one network. In integers
 each rounds in its own way."""
 

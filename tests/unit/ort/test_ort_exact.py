@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 from ort_nets import compiled, opened, save
 
-from backends.onnx_tools.exact import FAR, FAR_IN_INTEGERS, explain_inexact
+from backends.onnx_tools.exact import FAR, FAR_IN_INTEGERS, explain_inexact, measure_inexact
 from backends.ort import session as sessions
 from bench.types import QuantSpec
 
@@ -114,3 +114,11 @@ def test_outputs_that_do_not_compare_are_left_out():
     exact = [(np.array([1, 2]), np.float32([3.0, 3.0]), np.float32([1.0, 2.0, 3.0]))]
     ran = [(np.array([7, 9]), np.float32([9.0, 9.0]), np.float32([1.0]))]
     assert explain_inexact(ran, exact) == ""
+
+
+def test_the_rounding_of_outputs_that_hardly_vary_is_no_error():
+    """A softmax of one class is always 1; an empty output has nothing to be far from."""
+    ones = [(np.array([1.0, 1.0], np.float32), np.zeros(0, np.float32))]
+    nearly = [(np.array([1.0, 1.0 + 1e-7], np.float32), np.zeros(0, np.float32))]
+    assert measure_inexact(nearly, ones) < 1e-3
+    assert measure_inexact([(np.zeros(2, np.float32), np.zeros(0, np.float32))], ones) > 1
