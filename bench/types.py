@@ -136,8 +136,8 @@ class QuantSpec:
     `calibration`: "minmax", "entropy", "percentile" or "mse". `keep_float` names layers left in
     float32 by their module path (`features.0`), which is their weight's name in the ONNX graph
     without `.weight`; in a user's ONNX file node names (`/fc1/MatMul`) count too. `ranges`: trained
-    (name, low, high) of quantization-aware training; a name is `input` or, of several inputs, `input:0` and so
-    on, a tensor of the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
+    (name, low, high) of quantization-aware training; a name is `input:0` and so on (an input of the network),
+    a tensor of the graph, a layer (what leaves it, after its ReLU) or `layer:input` (what enters it).
     `block_size`: weights sharing one scale along the input axis, for 4-bit weights; 0: none. `integer_bits`: of fixed
     point, with the sign; None: as each tensor's values need. `layer_bits`: (layer, bits of its weights) where they are
     others than `weight_bits`, of fixed point.
@@ -168,9 +168,7 @@ class QuantSpec:
     def input_place(name: str) -> int | None:
         """The position of the network's input that a name of `ranges` means; None where it means something else."""
         first, _, place = name.partition(":")
-        if first != "input" or not (place.isdecimal() or name == "input"):
-            return None
-        return int(place or 0)
+        return int(place) if first == "input" and place.isdecimal() else None
 
 
 @runtime_checkable

@@ -58,6 +58,18 @@ class Flattened(nn.Module):
         return self.head(torch.relu(self.conv(x)).flatten(1))
 
 
+class Entering(nn.Module):
+    """Its first layer is called as the input of a network is, of an image of 64 pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.input = nn.Linear(64, 8)
+        self.output = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.output(torch.relu(self.input(x.flatten(1))))
+
+
 def small_mlp() -> nn.Module:
     """4 - 3 - 2."""
     return nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))

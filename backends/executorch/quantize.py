@@ -118,7 +118,7 @@ def _describe_dynamic() -> Any:
 def _place_trained(prepared: fx.GraphModule, names: Mapping[str, str], spec: QuantSpec) -> list[str]:
     """Sets trained ranges where their tensors are watched; returns the names that have no such tensor.
 
-    `input` is what enters the network, a layer's name what leaves it (its observer stands behind its ReLU), and
+    `input:0` is what enters the network, a layer's name what leaves it (its observer stands behind its ReLU), and
     `layer:input` what enters it. Tensors that share a scale get what covers the ranges of all; what enters a layer
     never narrows the scale of another tensor.
     """

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+INPUT = "the input"
+"""The title of a network's input: no layer is called so, and one may be called `input`."""
 EXACT_BITS = 53
 """What a double holds without rounding: values and sums of this width are exact in numpy and in the C simulation."""
 

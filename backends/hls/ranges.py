@@ -89,8 +89,10 @@ def name_values(design: Design) -> dict[str, str]:
             names[node.name] = "+".join(sorted(f"({name})" if "+" in name else name for name in before))
         elif node.kind == "avgpool":
             names[node.name] = f"{before[0]} pooled"
+        elif not before:
+            names[node.name] = "input:0"
         else:
-            names[node.name] = node.title if node.weight is not None or not before else before[0]
+            names[node.name] = node.title if node.weight is not None else before[0]
     return names
 
 

@@ -57,7 +57,7 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
         work = Path(folder)
         ready = prepare(model, work, QUANTIZED_OPSET, separate=True)
         ranges = activation_ranges(ready, samples, spec)
-        ranges |= _place_trained(ready, spec, ranges)
+        ranges |= place_trained(ready, spec, ranges)
         kept = find_kept(model, ready, spec)
         save_tensors_data(_tensors_data(ranges), work / "ranges.json")
 
@@ -178,7 +178,7 @@ def _name_before(name: str, before: Container[str]) -> str:
     return name
 
 
-def _place_trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
+def place_trained(ready: ModelProto, spec: QuantSpec, ranges: Mapping[str, object]) -> dict[str, tuple[float, float]]:
     """Trained ranges by tensor; `layer` stands for what leaves a layer, `layer:input` for what enters it."""
     known = layers(ready.graph)
     found: dict[str, tuple[float, float]] = {}

@@ -201,7 +201,7 @@ def find_kept(float_file: Converted, names: tuple[str, ...]) -> tuple[str, ...]:
 def place_trained_ranges(graph: Graph, layers: Mapping[int, str], spec: QuantSpec) -> tuple[Ranges, tuple[str, ...]]:
     """Trained ranges by tensor, and the names that have no tensor of their own in this file.
 
-    `input` (`input:1` of several) is what enters the network, a layer's name what leaves it, `layer:input` what enters it; the
+    `input:0` is what enters the network first, a layer's name what leaves it, `layer:input` what enters it; the
     last is also what enters the operators before it that only move values and so share their scale. What
     leaves a layer is trained with its BatchNorm folded in: where the converter left one as a product behind
     it (1-d and transposed convolutions), the layer's own output has another range and keeps the calibrated one.

@@ -103,7 +103,7 @@ MIXED = QuantSpec(
     activation_symmetric=False,
     per_channel=False,
     keep_float=("head",),
-    ranges=(("input", -9.0, 9.0), ("stem.0", 0.0, 5.0), ("head:input", 0.0, 1.0), ("gone", 0.0, 1.0)),
+    ranges=(("input:0", -9.0, 9.0), ("stem.0", 0.0, 5.0), ("head:input", 0.0, 1.0), ("gone", 0.0, 1.0)),
 )
 """A kept layer, and trained ranges: behind a BatchNorm and its ReLU6, of what enters a float layer, and of none."""
 
@@ -144,7 +144,7 @@ def test_int8_is_close_and_multiplies_in_int8_where_it_was_asked_for(spec, batch
 def test_trained_ranges_become_the_scales_of_their_tensors(archive):
     """The input, what leaves a layer behind its BatchNorm and ReLU6; what enters one does not narrow a shared scale."""
     program = torch.export.export(load_archive(archive).module(check_guards=False), (torch.zeros(1, *SHAPE),))
-    trained = (("head:input", 0.0, 0.1), ("input", -9.0, 9.0), ("stem.0", 0.0, 5.1), ("depthwise", 0.0, 2.55))
+    trained = (("head:input", 0.0, 0.1), ("input:0", -9.0, 9.0), ("stem.0", 0.0, 5.1), ("depthwise", 0.0, 2.55))
     spec = QuantSpec(kind="static", ranges=trained, activation_symmetric=False)
     specs = (TensorSpec(name="x", shape=(1, *SHAPE)),)
     source = Compressed(

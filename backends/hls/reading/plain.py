@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
-from backends.hls.design import Array, Design, Node
+from backends.hls.design import INPUT, Array, Design, Node
 from backends.hls.reading.graph import attributes, pads_of, read_ends, refuse, window_places
 from bench.errors import Unsupported
 
@@ -46,7 +46,7 @@ class _Reader:
     def begin(self, tensor: str, shape: tuple[int, ...]) -> None:
         """`shape`: channels first."""
         last = (*shape[1:], shape[0]) if len(shape) == 3 else shape
-        self.names[tensor] = self.add(Node(name="", title="input", kind="input", shape=last)).name
+        self.names[tensor] = self.add(Node(name="", title=INPUT, kind="input", shape=last)).name
 
     def add(self, node: Node) -> Node:
         """Numbers the node, so that no two share a name, whatever the model calls them."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, numpy_helper
 
-from backends.hls.design import Array, Design, Node
+from backends.hls.design import INPUT, Array, Design, Node
 from backends.hls.reading.graph import attributes, refuse
 from backends.hls.reading.quantizers import DOMAINS, QUANTIZERS, read_quantizer
 from backends.hls.reading.values import ENTERING, Builder, Value
@@ -48,7 +48,7 @@ class Reader:
     def begin(self, tensor: str, shape: tuple[int, ...], *, channels_last: bool) -> None:
         """`shape`: of the input as the model takes it."""
         held = (*shape[1:], shape[0]) if len(shape) == 3 and not channels_last else shape
-        made = self.builder.add("input", "input", (), held, result=ENTERING)
+        made = self.builder.add(INPUT, "input", (), held, result=ENTERING)
         self.values[tensor] = Value(node=made.name, channels_last=channels_last)
 
     def read(self, node: NodeProto) -> None:

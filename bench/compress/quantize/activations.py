@@ -123,7 +123,7 @@ class _Reader:
         for node in self.nodes:
             if node.op == "placeholder" and node.name in self.inputs and node.meta["val"].dtype == torch.float32:
                 place = self.inputs.index(node.name)
-                name = self.owner[node] = f"input:{place}" if len(self.inputs) > 1 else "input"
+                name = self.owner[node] = f"input:{place}"
                 found[name] = self._activation(name, node, module="", enters=True, place=place)
         for node, layer in self.layer_of.items():
             if layer not in found:

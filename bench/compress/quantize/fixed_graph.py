@@ -91,7 +91,7 @@ class _Namer:
     def _name(self, node: fx.Node) -> tuple[str, bool]:
         """The name of a node's value, and whether it may need rounding: what only moves values does not."""
         if node.op == "placeholder":
-            return "input", True
+            return "input:0", True
         before = [self.names[one] for one in node.args if isinstance(one, fx.Node) and one in self.names]
         if layer := self._layer(node):
             if layer in self.sources:

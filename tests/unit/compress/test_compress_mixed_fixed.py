@@ -15,6 +15,7 @@ from test_compress_fixed_qat import Convolutional
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from backends.hls.design import Fixed
 from backends.hls.evaluate import evaluate
 from backends.hls.flow import read_trained
 from backends.hls.ranges import assign
@@ -26,7 +27,7 @@ from bench.compress.quantize.mixed_fixed import MixedFixed
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.types import QuantSpec
-from tests.fpga_nets import design_of
+from tests.fpga_nets import Entering, design_of
 
 STEP = MixedFixed(max_drop_pp=5.0, width=8, samples=64, held_out=64)
 
@@ -129,6 +130,22 @@ def test_a_network_that_the_design_computes_otherwise_is_refused_and_an_unused_l
             assign(design, given, width=8, integer=None, trained=trained, weights=bits)
     else:
         assert assign(design, given, width=8, integer=None, trained=trained, weights=bits).design.nodes
+
+
+def test_a_layer_called_input_has_its_own_bits_and_grid(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = Entering().eval()
+    made = replace(STEP, max_drop_pp=90.0, narrowest=7).apply(Network(module=network), context_of(network, tmp_path))
+    assert made.quant is not None
+    trained, bits = read_trained(made.quant), dict(made.quant.layer_bits)
+    assert {"input:0", "input", "input:weight"} <= {*trained}
+    design = design_of(network, (1, 8, 8), tmp_path)
+    typed = assign(
+        design, design.turn(small_data().train.x[0]), width=8, integer=None, trained=trained, weights=bits
+    ).design
+    layer = next(node for node in typed.nodes if node.title == "input")
+    assert layer.weight_type == Fixed(bits.get("input", 8), trained["input:weight"])
+    assert typed.nodes[0].result == Fixed(8, trained["input:0"])
 
 
 def test_a_wide_bias_is_not_cut_off() -> None:

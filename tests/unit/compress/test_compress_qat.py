@@ -19,6 +19,7 @@ from small_network import MODEL, Small, small_data, train_small
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from backends.onnx_tools.quantize import place_trained
 from backends.ort.compile import OrtBackend
 from bench.compress.export import export
 from bench.compress.interface import Context, Network
@@ -32,6 +33,7 @@ from bench.compress.recipe import parse_recipe
 from bench.data.parts import ArrayPart
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Compressed, Conditions, QuantSpec
+from tests.fpga_nets import Entering
 
 EXAMPLE = (torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0)),)
 
@@ -113,17 +115,41 @@ def simulate(module: nn.Module, quant: QuantSpec, grid: Grid, x: np.ndarray) -> 
 
 def test_every_activation_is_named_by_its_layer_and_a_relu_ends_it_at_zero(module):
     traced = trace(module, EXAMPLE)
-    assert [item.name for item in traced.activations] == ["input", "conv", "depthwise", "pointwise", "fc1", "fc2"]
+    assert [item.name for item in traced.activations] == ["input:0", "conv", "depthwise", "pointwise", "fc1", "fc2"]
     assert traced.norms == {"conv": "bn", "pointwise": "bn2"}
     assert {item.name for item in traced.activations if item.low == 0} == {"conv", "depthwise", "pointwise", "fc1"}
 
 
 def test_what_no_layer_writes_is_named_by_the_layer_that_reads_it():
     found = {item.name: item for item in trace(Residual(), EXAMPLE).activations}
-    assert set(found) == {"input", "stem", "left", "right", "last:input", "last", "head:input", "head"}
+    assert set(found) == {"input:0", "stem", "left", "right", "last:input", "last", "head:input", "head"}
     assert (found["stem"].low, found["stem"].high) == (0.0, 6.0)
     assert found["last:input"].pinned
     assert found["right"].low == -math.inf
+
+
+def test_a_layer_called_input_and_the_input_of_the_network_have_ranges_of_their_own(tmp_path: Path):
+    found = {item.name: item for item in trace(Entering(), EXAMPLE).activations}
+    assert set(found) == {"input:0", "input", "output"}
+    assert (found["input"].low, found["input"].module) == (0.0, "input")
+    weights = [
+        helper.make_tensor(name, onnx.TensorProto.FLOAT, shape, np.full(shape, 0.1))
+        for name, shape in (("input.weight", (3, 2)), ("output.weight", (2, 3)))
+    ]
+    nodes = [
+        helper.make_node("Gemm", ["x", "input.weight"], ["a"], "g1", transB=1),
+        helper.make_node("Gemm", ["a", "output.weight"], ["y"], "g2", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 2])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 2])],
+        weights,
+    )
+    spec = QuantSpec(kind="static", ranges=(("input:0", -1.0, 1.0), ("input", -5.0, 5.0)))
+    placed = place_trained(helper.make_model(graph), spec, {})
+    assert placed == {"x": (-1.0, 1.0), "a": (-5.0, 5.0)}
 
 
 def test_a_tensor_is_float_when_all_its_layers_are_and_no_other_operator_quantizes_it():
@@ -184,13 +210,13 @@ def test_one_grid_for_a_layer_is_that_of_the_weight_with_its_batchnorm_folded_in
 
 def test_ranges_widen_in_calibration_and_follow_in_training():
     (activation, *_) = trace(Residual(), EXAMPLE).activations
-    widened, following = Ranges(), Ranges(seen={"input": (-1.0, 1.0)}, momentum=0.25)
+    widened, following = Ranges(), Ranges(seen={"input:0": (-1.0, 1.0)}, momentum=0.25)
     for ranges in (widened, following):
         for values in ([0.5, 3.0], [-5.0, 1.0]):
             ranges.observe(activation, torch.tensor(values))
-    assert widened.seen["input"] == (-5.0, 3.0)
-    assert following.seen["input"] == (0.75 * -0.75 + 0.25 * -5.0, 0.75 * 1.5 + 0.25 * 1.0)
-    with pytest.raises(InvalidInput, match="'input' becomes NaN"):
+    assert widened.seen["input:0"] == (-5.0, 3.0)
+    assert following.seen["input:0"] == (0.75 * -0.75 + 0.25 * -5.0, 0.75 * 1.5 + 0.25 * 1.0)
+    with pytest.raises(InvalidInput, match="'input:0' becomes NaN"):
         widened.observe(activation, torch.tensor([math.nan]))
 
 

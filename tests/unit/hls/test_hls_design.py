@@ -139,7 +139,7 @@ def test_layers_that_share_a_name_keep_apart() -> None:
         graph([*same, helper.make_node("MatMul", ["r", "w.weight"], ["y"], "same")], (2,), **{"w.weight": weight})
     )
     titles = [node.title for node in design.nodes]
-    assert titles == ["input", "w", "same", "w #2"]
+    assert titles == ["the input", "w", "same", "w #2"]
     assert len({node.name for node in design.nodes}) == 4
 
 

@@ -41,7 +41,7 @@ LAYERS = {0: "first", 3: "second", 4: "fc"}
 def test_trained_ranges_find_their_tensors() -> None:
     """What enters, what leaves, and what enters a layer, back through operators that only move values."""
     ranges = (
-        ("input", 0.0, 1.0),
+        ("input:0", 0.0, 1.0),
         ("first", 0.0, 2.0),
         ("second:input", 0.0, 3.0),
         ("fc", -4.0, 4.0),

@@ -211,7 +211,7 @@ def test_only_the_samples_asked_for_are_calibrated_on(net, tmp_path):
 
 def test_trained_ranges_replace_calibrated_ones_by_tensor_and_by_layer(net, tmp_path):
     spec = QuantSpec(
-        kind="static", activation_symmetric=False, ranges=(("input", -2.0, 2.0), ("head", -8.0, 8.0), ("d", 0.0, 5.1))
+        kind="static", activation_symmetric=False, ranges=(("input:0", -2.0, 2.0), ("head", -8.0, 8.0), ("d", 0.0, 5.1))
     )
     found = scales(compiled(net, tmp_path / "out", spec).path)
     assert found["input"] == pytest.approx(4 / 255, rel=1e-5)
