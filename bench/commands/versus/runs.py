@@ -170,7 +170,8 @@ def compare_cell(
             note = f"{title} is {record.status.value}: {'; '.join(record.reasons) or 'no reason kept'}"
             worse = Status.UNTRUSTED in (before.status, after.status) or before.status in BELIEVED
             return Row(cell=name, note=note, reasons=(f"{name}: {note}",) if worse else ())
-    changed = tuple(compare_environments(read_environment(a.run, before), read_environment(b.run, after)))
+    apart = [] if before.device == after.device else [f"device {before.device} -> {after.device}"]
+    changed = (*apart, *compare_environments(read_environment(a.run, before), read_environment(b.run, after)))
     layers = put_beside(before.profile, after.profile) if before.profile and after.profile else None
     try:
         if before.digest and before.digest == after.digest:
@@ -265,8 +266,8 @@ def describe(a: Stored, b: Stored, rows: Sequence[Row], lacking: Mapping[str, Se
     lines = [f"A: {a.title}", f"B: {b.title}"]
     for row in rows:
         lines += [f"{row.cell}: {describe_row(row)}", *(f"  untrusted: {reason}" for reason in row.reasons)]
+        lines += [f"  changed: {fact}" for fact in row.changed if row.found]
         if row.found and row.found.verdict in ("slower", "faster"):
-            lines += [f"  changed: {fact}" for fact in row.changed]
             lines += [f"  {line}" for line in describe_operators(row.layers)]
     for side, other in (("B", "a"), ("A", "b")):
         lines += [f"only in {side}: {name}" for name in lacking[other]]

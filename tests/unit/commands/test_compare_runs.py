@@ -73,6 +73,16 @@ def test_cells_whose_files_are_gone_come_from_the_records_and_say_so(compare):
     assert "only in A: cpu / " in out
 
 
+def test_another_device_is_named_whatever_the_verdict(compare):
+    def on(device):
+        return lambda of: [timed(of, 1.0, digest="a", device=device)]
+
+    code, out, _ = compare(on("NVIDIA A10"), on("NVIDIA L4"), text=True)
+    assert code == 0
+    assert "B takes 1.0000 times as long as A" in out
+    assert "  changed: device NVIDIA A10 -> NVIDIA L4" in out
+
+
 def test_files_that_are_there_are_measured_side_by_side_and_equal_ones_are_not(compare, monkeypatch):
     measured = []
 
