@@ -94,10 +94,14 @@ def unpack_run(packed: bytes, where: str) -> Run:
 
 
 def pack(adapter: TypeAdapter[T], value: T) -> bytes:
-    """Compressed JSON that keeps NaN and infinities: pydantic's own writer would make them null."""
+    """Compressed JSON that keeps NaN and infinities: pydantic's own writer would make them null.
+
+    A byte of a file's name that is not UTF-8 becomes "?": JSON has no such text, and the row could not be read any more.
+    """
     try:
         plain = adapter.dump_python(value, warnings="error", fallback=make_plain)
-        return zlib.compress(json.dumps(plain, separators=(",", ":")).encode())
+        text = json.dumps(plain, separators=(",", ":"), ensure_ascii=False)
+        return zlib.compress(text.encode(errors="replace"))
     except (PydanticSerializationError, TypeError) as error:
         raise TypeError(f"a record cannot be written as JSON: {error}") from error
 

@@ -27,6 +27,19 @@ them a query may wait for a quarter of an hour. What the URL says goes first."""
 LIBPQ = {"psycopg", "psycopg2"}
 AWAY = ("08", "57P")
 """SQLSTATE of a lost connection, and of a server that stops or starts."""
+UNWRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
+"""How names of errors begin where the file, or its folder, cannot be written."""
+UNLOCKED = {
+    "SQLITE_PROTOCOL",
+    "SQLITE_IOERR_LOCK",
+    "SQLITE_IOERR_RDLOCK",
+    "SQLITE_IOERR_UNLOCK",
+    "SQLITE_IOERR_CHECKRESERVEDLOCK",
+    "SQLITE_IOERR_SHMLOCK",
+    "SQLITE_IOERR_SHMMAP",
+    "SQLITE_IOERR_SHMOPEN",
+}
+"""Errors of a disk that cannot lock a file or share memory, as a network's."""
 FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_FSYNC", "SQLITE_IOERR_TRUNCATE"}
 
 
@@ -141,12 +154,27 @@ def explain_error(error: DBAPIError, where: str) -> PressbenchError:
         return InvalidInput(f"{where} is not a pressbench store: {cause}")
     if name == "SQLITE_CORRUPT":
         return InvalidInput(f"{where} is damaged: {cause}; move it away, or restore it")
-    if name.startswith("SQLITE_BUSY"):
-        return Unavailable(
-            f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended"
-        )
+    if said := _explain_disk(name, where, cause):
+        return Unavailable(said)
     text = f"{where}: {first_line(cause or error)}"
     return DatabaseAway(text) if _is_away(error) else Unavailable(text)
+
+
+def _explain_disk(name: str, where: str, cause: object) -> str:
+    """Why SQLite cannot use a file that is whole, and what to do; "" for another error. `name`: of the error."""
+    if name.startswith(UNWRITABLE):
+        return (
+            f"{where} or its folder cannot be written ({cause}), and SQLite writes beside a database that it only reads: "
+            "copy it to a folder that you can write to"
+        )
+    if name in UNLOCKED:
+        return (
+            f"{where}: {cause}; SQLite needs a disk that locks files, which many network disks do not: name a folder of "
+            "this machine, or a server with --database"
+        )
+    if name.startswith("SQLITE_BUSY"):
+        return f"{where} was locked by another process for {BUSY_TIMEOUT_S:g} s: try again when it has ended"
+    return ""
 
 
 def _is_away(error: DBAPIError) -> bool:

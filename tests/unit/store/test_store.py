@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import threading
 from dataclasses import replace
@@ -14,13 +15,14 @@ from fake_records import record, run, suite
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event, text
+from sqlalchemy.exc import OperationalError
 
 from bench.errors import InvalidInput, Unavailable
 from bench.owner import Owner, lives, this_process
 from bench.records import ColdStart, Execution, Launch, LayerTime, MemoryPhase, PairLaunch, Quality, Record
 from bench.store import Remeasured, Store, Triage
 from bench.store.codec import RECORD_VERSION, pack_record, unpack_record
-from bench.store.connect import connect
+from bench.store.connect import connect, explain_error
 from bench.store.schema import METADATA, SCHEMA_VERSION
 from bench.types import Clock, Conditions, Cost, LayerCost, Precision, Simulation, Status
 
@@ -298,6 +300,34 @@ def test_a_record_of_a_newer_format_is_refused_naming_both_versions(monkeypatch)
 def test_a_damaged_record_is_refused_by_name(damage):
     with pytest.raises(InvalidInput, match=r"p\.db: cell c is damaged"):
         unpack_record(damage, "p.db: cell c")
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        (
+            "SQLITE_CANTOPEN",
+            "p.db or its folder cannot be written (the cause), .* copy it to a folder that you can write to",
+        ),
+        ("SQLITE_READONLY_DIRECTORY", "cannot be written"),
+        ("SQLITE_PROTOCOL", "p.db: the cause; SQLite needs a disk that locks files, .* or a server with --database"),
+        ("SQLITE_IOERR_SHMMAP", "many network disks do not"),
+    ],
+)
+def test_a_disk_that_sqlite_cannot_use_is_named_with_the_remedy(name, remedy):
+    cause = sqlite3.OperationalError("the cause")
+    cause.sqlite_errorname = name
+    found = explain_error(OperationalError("SELECT 1", {}, cause), "p.db")
+    assert isinstance(found, Unavailable)
+    assert re.search(remedy.replace("(", r"\(").replace(")", r"\)"), str(found))
+
+
+def test_a_name_that_is_not_utf_8_leaves_its_row_readable(store):
+    name = os.fsdecode(b"caf\xe9 \xf0\x9f\x98\x80.onnx")
+    store.begin_run(run(request={"models": [name]}))
+    store.add(record(model=name))
+    assert store.records()[0].model == "caf? \N{GRINNING FACE}.onnx"
+    assert store.runs()[0].request == {"models": ["caf? \N{GRINNING FACE}.onnx"]}
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, "not a launch"])
