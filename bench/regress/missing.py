@@ -26,6 +26,9 @@ LOOKED_BACK = 7
 def find_missing(history: History) -> list[Alarm]:
     """The groups of runs that stopped, and the series that the newest run of their group lacks."""
     alarms = []
+    alike: dict[tuple[str, str], list[Series]] = {}
+    for one in history.series.values():
+        alike.setdefault((one.key.cell, one.key.metric), []).append(one)
     newest = max((run.started_at for run in history.runs), default="")
     for runs in group_runs(history.runs).values():
         stopped = describe_stop(runs, newest)
@@ -33,7 +36,10 @@ def find_missing(history: History) -> list[Alarm]:
             alarms.append(name_group(history, runs, stopped))
         else:
             lacking = [one for one in history.series.values() if lacks(one, runs, history)]
-            alarms += [name_series(history, runs, one) for one in lacking]
+            alarms += [
+                name_series(history, runs, one, find_other(one, runs[-1], alike[one.key.cell, one.key.metric]))
+                for one in lacking
+            ]
     return alarms
 
 
@@ -100,14 +106,13 @@ def without_board(key: SeriesKey) -> SeriesKey:
     return replace(key, device="", conditions=key.conditions.partition(ON_BOARD)[0])
 
 
-def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
+def name_series(history: History, runs: Sequence[Run], series: Series, changed: str) -> Alarm:
     """The alarm of a series that the newest run lacks, with what that run says of its cell.
 
-    Where it has the figure of another device, data set or unit, that is what changed, and nothing is missing.
+    `changed`: of `find_other`. Where it is not "", nothing is missing.
     """
     run, key = runs[-1], series.key
     first = find_first_lack(series, runs)
-    changed = find_other(series, run, history)
     why = (
         changed
         or history.explain_silence(run.run_id, key.cell, key.metric)
@@ -125,12 +130,12 @@ def name_series(history: History, runs: Sequence[Run], series: Series) -> Alarm:
     )
 
 
-def find_other(series: Series, run: Run, history: History) -> str:
-    """How the figure that a run has of the same cell differs, as "device A -> B"; "" where it has none."""
-    own = series.key
-    for key, other in history.series.items():
-        if (key.cell, key.metric) == (own.cell, own.metric) and run.run_id in other.points.run_ids.tolist():
-            pairs = {name: (getattr(own, name), getattr(key, name)) for name in ("device", "data", "unit")}
+def find_other(series: Series, run: Run, alike: Sequence[Series]) -> str:
+    """How the figure that a run has of the same cell differs, as "device A -> B"; "" where it has none. `alike`: the series of that
+    cell and metric."""
+    for other in alike:
+        if run.run_id in other.points.run_ids.tolist():
+            pairs = {name: (getattr(series.key, name), getattr(other.key, name)) for name in ("device", "data", "unit")}
             return "; ".join(f"{name} {old} -> {new}" for name, (old, new) in pairs.items() if old != new)
     return ""
 
