@@ -21,6 +21,10 @@ def targets_command(*, action: str, name: str | None) -> tuple[Any, ...]:
     from bench.commands.listings import check_target, clean_target, list_targets
 
     if action == "list":
+        if name:
+            raise InvalidInput(
+                f"targets list {name}: it shows all of them: leave the name out, or `targets check {name}`"
+            )
         return list_targets()
     if not name:
         raise InvalidInput(f"targets {action}: name the target")
@@ -68,7 +72,7 @@ def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
 
 
 @command("doctor")
-@click.option("--target", default="cpu", show_default=True, help="What --time and --roofline measure on.")
+@click.option("--target", help="What --time and --roofline measure on.  [default: cpu]")
 @click.option("--time", "time_s", type=float, help="Seconds for measuring the smallest effect that the target can see.")
 @click.option(
     "--roofline", is_flag=True, help="Instead: what a backend reaches there, which the page then explains cells with."
@@ -78,7 +82,7 @@ def cache_command(*, action: str, **pruning: Any) -> tuple[Any, Any]:
 )
 @click.option("--threads", type=int, default=1, show_default=True, help="Of --roofline: threads of the runtime.")
 def doctor_command(
-    target: str, time_s: float | None, *, roofline: bool, backends: tuple[str, ...], threads: int
+    target: str | None, time_s: float | None, *, roofline: bool, backends: tuple[str, ...], threads: int
 ) -> tuple[Any, Any] | tuple[Any, Any, int]:
     """Whether this machine can measure, and how well."""
     from bench.commands.doctor import doctor, show_rooflines
@@ -88,7 +92,9 @@ def doctor_command(
         raise InvalidInput("--roofline and --time measure different things: give one of them")
     if not roofline and (backends or threads != 1):
         raise InvalidInput("--backend and --threads belong to `pressbench doctor --roofline`")
+    if target and not roofline and time_s is None:
+        raise InvalidInput(f"--target {target}: it is what --time or --roofline measures on: give one of them")
     with watching(sys.stderr) as watch:
         if roofline:
-            return show_rooflines(cache_folder(os.environ), target, backends, threads, watch.progress)
-        return doctor(cache_folder(os.environ), target, time_s, watch.progress)
+            return show_rooflines(cache_folder(os.environ), target or "cpu", backends, threads, watch.progress)
+        return doctor(cache_folder(os.environ), target or "cpu", time_s, watch.progress)

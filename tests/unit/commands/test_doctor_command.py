@@ -74,3 +74,17 @@ def test_the_smallest_effect_is_what_the_interval_of_a_network_beside_itself_wou
 def test_a_time_that_cannot_be_is_refused(seconds, tmp_path):
     with pytest.raises(InvalidInput, match=r"--time .*: give seconds above 0"):
         see_smallest(tmp_path, "cpu", seconds, lambda _what, _done: None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("doctor", "--target", "rpi5"), "--target rpi5: it is what --time or --roofline measures on"),
+        (("targets", "list", "rpi5"), "targets list rpi5: it shows all of them"),
+    ],
+)
+def test_a_name_that_nothing_would_be_done_with_is_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
