@@ -233,9 +233,17 @@ def misfit(inputs: tuple[TensorSpec, ...], data: Dataset | None, *, any_type: bo
         typed = any_type or np.dtype(wanted.dtype) == sample.dtype
         if not typed or not _matches(wanted.sample_shape, sample.shape[1:]):
             needs = ", ".join("any" if size == -1 else str(size) for size in wanted.sample_shape)
-            lacking = typed and _matches(wanted.sample_shape, (1, *sample.shape[1:]))
-            hint = ": give the images their one channel, as x[:, None] does" if lacking else ""
-            return f"the model takes {wanted.dtype} ({needs}), the data set has {sample.dtype} {sample.shape[1:]}{hint}"
+            has = f"the data set has {sample.dtype} {sample.shape[1:]}{_hint(wanted, sample)}"
+            return f"the model takes {wanted.dtype} ({needs}), {has}"
+    return ""
+
+
+def _hint(wanted: TensorSpec, sample: Array) -> str:
+    """What may make a sample (1, ...) that does not fit one that does."""
+    if _matches(wanted.sample_shape, (1, *sample.shape[1:])):
+        return ": give the images their one channel, as x[:, None] does"
+    if (wanted.dtype, str(sample.dtype)) == ("uint8", "float32"):
+        return ": bytes of a data set are divided by 255, and this file takes them whole: give them with --input-data"
     return ""
 
 

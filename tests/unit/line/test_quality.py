@@ -251,6 +251,12 @@ def test_images_without_their_one_channel_are_told_how_to_get_it():
     assert "x[:, None]" not in misfit((TensorSpec(name="x", shape=(-1, 3, 8, 8)),), data)
 
 
+def test_a_file_that_takes_bytes_is_told_where_they_are_taken_whole():
+    assert "takes them whole: give them with --input-data" in misfit(
+        (TensorSpec(name="x", shape=(-1, 1, 8, 8), dtype="uint8"),), images()
+    )
+
+
 def test_every_input_of_a_data_set_is_evaluated_and_each_must_fit_the_file(tmp_path):
     ids, mask = np.arange(40).reshape(20, 2), np.ones((20, 3), np.float32)
     part = ArrayPart((ids, mask), np.arange(20) % 2)
