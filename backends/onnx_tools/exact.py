@@ -18,7 +18,7 @@ FAR = 0.1
 
 
 HARDLY_VARIES = 1e-3
-"""Least spread, as a part of the root mean square: of outputs that are always 1, rounding is no error."""
+"""Least spread, as a part of the root mean square: of outputs that are always 1, rounding does not count."""
 
 FAR_IN_INTEGERS = 0.02
 """The same where both sums are integers: exact kernels differ by the rounding of floats only."""
