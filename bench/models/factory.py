@@ -59,10 +59,23 @@ def build(model: Model, seed: int) -> nn.Module:
 def _copied(module: nn.Module, who: str) -> nn.Module:
     """A copy: the function may give the same object every time, which an earlier call has trained or changed.
 
-    Raises `InvalidInput` for a network that holds what cannot be copied, because every step changes a copy.
+    The network itself behind `torch.compile`, which would compile every copy of it, and one with lazy layers, which have no
+    weights to copy yet. Raises `InvalidInput` for TorchScript, whose layers no step sees, and for a network that holds what
+    cannot be copied, because every step changes a copy.
     """
+    import torch
+    from torch.nn.parameter import is_lazy
+
     from bench.models.copies import duplicate
 
+    module = getattr(module, "_orig_mod", module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise InvalidInput(
+            f"{who} returned TorchScript, whose layers cannot be seen; return the network that it was made of, or write a .pt2 "
+            "with torch.export.save and name that file"
+        )
+    if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
+        return module
     try:
         return duplicate(module)
     except Exception as error:  # any attribute of the user's may refuse

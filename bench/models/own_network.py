@@ -105,6 +105,9 @@ def _describe(model: Model) -> str:
 
 
 def _hint(model: Model, module: nn.Module, error: RuntimeError) -> str:
+    places = {value.device.type for value in (*module.parameters(), *module.buffers())} - {"cpu"}
+    if places:
+        return f"; its weights are on {', '.join(sorted(places))}: return a network whose weights are on the CPU"
     if any(text in str(error) for text in OTHER_TYPE):
         return _hint_type(model, module)
     if not any(text in str(error) for text in WANTS_NUMBERS):

@@ -173,6 +173,14 @@ def built(make, monkeypatch, seed=0, inputs=()):
         (CallsByLambda, r"shape \(3, 8\) that is not among its parameters.*a lambda or a function set as an attribute"),
         (replaced_forward, r"shape \(3, 8\) that is not among its parameters"),
         (Locked, r"cannot be copied by copy\.deepcopy.*lock.*out of the network"),
+        (
+            lambda: torch.jit.trace(nn.Linear(8, 3), torch.zeros(2, 8)),
+            r"TorchScript.*return the network that it was made of",
+        ),
+        (
+            lambda: nn.Linear(8, 3, device="meta"),
+            r"its weights are on meta: return a network whose weights are on the CPU",
+        ),
         (lambda: nn.Linear(8, 3).half(), r"its weights are float16: call \.float\(\)"),
         (lambda: ExtraState(8, 3), r"'_extra_state' of its state_dict\(\) is dict; wanted tensors of plain numbers"),
         (SparseMask, r"'mask' of its state_dict\(\) is a sparse tensor"),
@@ -188,6 +196,7 @@ def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypa
     [
         FillsACache,
         DrawsNoise,
+        lambda: nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d()),
         KeepsFeatures,
         lambda: nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train(),
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)),
@@ -232,3 +241,7 @@ def test_a_network_that_a_module_holds_is_not_changed_by_what_is_done_to_it(monk
     first = built(lambda: held, monkeypatch)
     nn.init.zeros_(first.weight)
     assert bool(built(lambda: held, monkeypatch).weight.any())
+
+
+def test_a_compiled_network_is_the_one_that_it_was_made_of(monkeypatch):
+    assert isinstance(built(lambda: torch.compile(nn.Linear(8, 3)), monkeypatch), nn.Linear)
