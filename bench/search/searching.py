@@ -140,7 +140,7 @@ class Searching:
             space = read_space(network, context, step, setting.progress, short=short, ranks=self.asked.ranks)
         except Unsupported as error:
             if not (self.asked.recipes or self._families):
-                raise
+                raise Unsupported(f"{error}; a --family or --recipe can be tried all the same") from error
             self.note(f"no layer is narrowed, and only --recipe and --family are tried: {error}")
             space = Space(groups=(), layers=(), fixed={})
         space = replace(space, left=self.asked.left)

@@ -13,7 +13,7 @@ from rich.text import Text
 from bench.search.found import Found
 from bench.search.goal import DROPS, LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
 from bench.search.judge import loss_text
-from bench.search.strategies.interface import Tried, front, number, quality_loss
+from bench.search.strategies.interface import OVER, Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
 
@@ -86,6 +86,8 @@ def say(found: Found) -> list[str]:
     if not found.finals:
         return [*said, explain_missed(found.ended.tried, found.goal)]
     tried = found.finals.tried
+    if len(tried) == 1 and len(found.ended.tried) == 1 and found.ended.why == OVER:
+        return [*said, "So nothing is known of smaller networks: give more --time."]
     if len(tried) == 1:
         return [*said, "The uncompressed network is the best that keeps every limit."]
     said.append(f"Winner: {tried[1].recipe}")

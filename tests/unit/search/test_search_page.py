@@ -14,7 +14,7 @@ from bench.commands.search.page import render_page
 from bench.commands.search.plots import span
 from bench.search.found import Finals, Found
 from bench.search.goal import Goal
-from bench.search.strategies.interface import rank
+from bench.search.strategies.interface import OVER, Ended, rank
 from bench.types import Artifact, Precision
 
 
@@ -145,3 +145,15 @@ def test_where_the_winner_misses_a_limit_on_the_test_set_a_runner_up_that_keeps_
         said = say(replace(done, finals=replace(done.finals, tried=(whole, missed, second))))
         assert any("exit code 1" in text for text in said)
         assert ("The runner-up keeps every limit there: other" in said) is named
+
+
+def test_where_no_candidate_had_time_that_is_said_and_the_network_is_not_called_the_best(tmp_path):
+    done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    whole = done.ended.tried[0]
+    none = replace(done, ended=Ended(tried=(whole,), why=OVER), finals=Finals(run_id="8", tried=(whole,)))
+    assert say(none) == [
+        "0 candidates measured; ended because the time is over.",
+        "So nothing is known of smaller networks: give more --time.",
+    ]
+    searched_all = replace(none, ended=replace(none.ended, why="the border is known within 6 %"))
+    assert say(searched_all)[1:] == ["The uncompressed network is the best that keeps every limit."]
