@@ -38,7 +38,7 @@ def describe(found: Found) -> dict[str, Json]:
             "worst_error": _finite(predictor.worst_error),
             "not_believed": predictor.why,
         },
-        "front": [one.recipe for one in front(found.ended.tried)],
+        "front": [one.recipe for one in front(found.ended.tried, found.goal)],
         "winner": _plain(winner) if winner else None,
         "finals": [_plain(one) for one in finals.tried] if finals else [],
         "missed": "" if found.ranked else explain_missed(found.ended.tried, found.goal),
@@ -69,7 +69,11 @@ def draw(found: Found) -> list[Any]:
     """The answer for the terminal."""
     unit = UNITS[found.goal.cost].strip()
     tables = [
-        _table("Front on the validation samples, which no candidate was trained with", front(found.ended.tried), unit)
+        _table(
+            "Front on the validation samples, which no candidate was trained with",
+            front(found.ended.tried, found.goal),
+            unit,
+        )
     ]
     if found.finals:
         title = "On the test set, which no choice has seen: uncompressed, winner, runner-up"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bench.commands.search.plots import Dot, Plot, draw
+from bench.report.budget import MEASURED_BY
 from bench.report.text import number as show
 from bench.search.found import Found
 from bench.search.goal import DROPS, ERROR, LATENCY, LUTS, MINIMIZED, UNITS
@@ -75,16 +76,24 @@ def _front(found: Found) -> Plot | None:
     """With the margin above each drop: what misses the limit only by that is seen to. None where nothing is believed."""
     if not (usable := _usable(found)):
         return None
-    dots = [Dot(x=one.cost or 0.0, y=quality_loss(one), kind=_kind(one), text=_text(one)) for one in usable]
-    line = [(one.cost or 0.0, quality_loss(one)) for one in front(usable)]
+    title, factor = AXES[column := MINIMIZED.get(found.goal.minimize, found.goal.cost)]
+
+    def at(one: Tried) -> tuple[float, float]:
+        return factor * (number(one.row, column) or 0.0), quality_loss(one)
+
+    dots = [Dot(x=at(one)[0], y=at(one)[1], kind=_kind(one), text=_text(one)) for one in usable]
     across = next((found.goal.quality[name] for name in (*DROPS, ERROR) if name in found.goal.quality), None)
+    along = next((most for name, most in found.goal.limits.items() if MEASURED_BY[name][0] == column), None)
     margins = [(dot, found.goal.margin(one.error)) for dot, one in zip(dots, usable, strict=True) if one.recipe]
     return draw(
         "Quality against cost, on the validation split",
-        (AXES[found.goal.cost][0], _quality_axis(found)),
+        (title, _quality_axis(found)),
         dots,
-        [("front", line), *(("margin", [(dot.x, dot.y), (dot.x, dot.y + extra)]) for dot, extra in margins if extra)],
-        (found.goal.limits.get(found.goal.cost), across),
+        [
+            ("front", list(map(at, front(usable, found.goal)))),
+            *(("margin", [(dot.x, dot.y), (dot.x, dot.y + extra)]) for dot, extra in margins if extra),
+        ],
+        (along, across),
     )
 
 

@@ -144,13 +144,14 @@ def quality_loss(one: Tried) -> float:
     return next((value for value in found if value is not None), math.inf if one.recipe else 0.0)
 
 
-def front(tried: Sequence[Tried]) -> list[Tried]:
-    """Those that no other beats both in cost and in quality, the dearest first."""
-    usable = [one for one in tried if one.counts]
-    kept = [one for one in usable if not any(_beats(other, one) for other in usable)]
-    return sorted(kept, key=lambda one: -(one.cost or 0.0))
-
-
-def _beats(one: Tried, other: Tried) -> bool:
-    ours, theirs = (one.cost or 0.0, quality_loss(one)), (other.cost or 0.0, quality_loss(other))
-    return ours != theirs and ours[0] <= theirs[0] and ours[1] <= theirs[1]
+def front(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
+    """Those that no other beats both in what is minimized (else in cost) and in quality, the dearest first."""
+    column = MINIMIZED.get(goal.minimize, goal.cost)
+    points = [(number(one.row, column), quality_loss(one), one) for one in tried if one.counts]
+    known = [(cost, loss, one) for cost, loss, one in points if cost is not None]
+    kept = [
+        (cost, one)
+        for cost, loss, one in known
+        if not any((a, b) != (cost, loss) and a <= cost and b <= loss for a, b, _ in known)
+    ]
+    return [one for _, one in sorted(kept, key=lambda pair: -pair[0])]

@@ -48,7 +48,7 @@ def unfilled(monkeypatch, *args, **more):
 def area(tried) -> float:
     """What the front dominates, up to a loss of 10 and the uncompressed cost."""
     found, floor = 0.0, 10.0
-    for one in reversed(front(tried)):
+    for one in reversed(front(tried, GOAL)):
         found += max(0.0, floor - quality_loss(one)) * (truth(WHOLE) - one.cost)
         floor = min(floor, quality_loss(one))
     return found

@@ -271,7 +271,7 @@ def test_the_front_holds_what_nothing_beats_and_a_cell_that_is_not_trusted_count
     good, worse = measured((2, 3), 1.0, goal), measured((3, 0), 1.0, goal)
     untrusted = replace(measured((0, 3), 1.0, goal), row={**good.row, "status": "untrusted"})
     whole = measured(WHOLE, None, goal)
-    assert [one.choice for one in front([whole, good, worse, untrusted])] == [WHOLE, (2, 3), (3, 0)]
+    assert [one.choice for one in front([whole, good, worse, untrusted], goal)] == [WHOLE, (2, 3), (3, 0)]
     assert untrusted not in rank([whole, good, untrusted], goal)
 
 
@@ -334,3 +334,13 @@ def test_every_baseline_finds_a_network_tries_none_twice_and_gives_the_same_tria
         assert (len(tried), ended.why) == (10, "the time is over")
     if strategy == "random":
         assert (len(tried), ended.why) == (32, SEARCHED)
+
+
+def test_where_size_is_minimized_the_front_holds_the_smallest_though_it_is_slower():
+    goal = Goal(quality={"accuracy_drop_pp": 9.0}, minimize="size")
+    whole = measured(WHOLE, None, goal)
+    small = replace(
+        whole, recipe="small", row={**whole.row, "latency_p50_ms": 99.0, "accuracy_drop_pp": 1.0, "file_bytes": 1}
+    )
+    assert front([whole, small], goal) == [whole, small]
+    assert front([whole, small], replace(goal, minimize="latency")) == [whole]
