@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from nights import cell, fill, night
+from sqlalchemy import text
 
 from bench.commands.nights.nightly import Wishes, tidy
 from bench.records import Launch
@@ -54,3 +55,9 @@ def test_the_files_of_the_newest_30_nights_stay_however_few_keep_their_samples(s
         (tmp_path / "artifacts" / digest).mkdir(parents=True)
     assert "2 kept files that no recent night has were removed" in tidy(store, WISHES, tmp_path)
     assert sorted(one.name for one in (tmp_path / "artifacts").iterdir()) == ["35", "6"]
+
+
+def test_a_damaged_run_does_not_end_the_night(store, tmp_path):
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE cells SET body = substr(body, 1, 20) WHERE run_id = 'night-001-cpu'"))
+    assert tidy(store, WISHES, tmp_path) == ["raw samples of 2 cells older than 2 runs were thinned to quantiles"]
