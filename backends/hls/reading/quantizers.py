@@ -20,7 +20,8 @@ DOMAINS = ("onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general")
 """The domains of QONNX's operators: Brevitas' of old, today's, and that of FINN before."""
 QUANTIZERS = ("Quant", "IntQuant", "BipolarQuant", "Trunc")
 ROUNDINGS = {"ROUND": "half_even", "HALF_EVEN": "half_even", "FLOOR": "floor"}
-WIDEST = 24
+WIDEST, WIDEST_STORED = 24, 32
+"""Bits of a value on the FPGA, and of stored numbers: Brevitas gives biases 32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +64,7 @@ def read_quantizer(node: NodeProto, stored: Sequence[Array | None], source: Fixe
         raise refuse(node, f"with rounding_mode {found['rounding_mode'].decode()}")
     if node.op_type == "Trunc":
         return _read_trunc(node, scale, others, rounding, found, source)
-    width = _width(node, others[1])
+    width = _width(node, others[1], WIDEST if stored[0] is None else WIDEST_STORED)
     signed, narrow = bool(found["signed"]), bool(found["narrow"])
     if width == 1 and signed:
         return Quantizer(step=scale, scale=scale, type=None)
@@ -92,8 +93,8 @@ def _read_trunc(
     return Quantizer(step=scale * 2.0**dropped, scale=scale, type=Fixed(width, width, signed, False, rounding))
 
 
-def _width(node: NodeProto, stored: Array) -> int:
+def _width(node: NodeProto, stored: Array, widest: int = WIDEST) -> int:
     width = float(stored.max())
-    if stored.size != 1 or width != math.floor(width) or not 1 <= width <= WIDEST:
-        raise refuse(node, f"of {width:g} bits (1 to {WIDEST} whole bits for all of a tensor are taken)")
+    if stored.size != 1 or width != math.floor(width) or not 1 <= width <= widest:
+        raise refuse(node, f"of {width:g} bits (1 to {widest} whole bits for all of a tensor are taken)")
     return int(width)

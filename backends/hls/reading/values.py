@@ -12,6 +12,7 @@ from onnx import NodeProto
 from backends.hls.design import EXACT_BITS, Array, Entry, Fixed, Node, hold
 from backends.hls.reading.graph import refuse
 from backends.hls.reading.quantizers import Quantizer
+from bench.errors import Unsupported
 
 ENTERING = Fixed(16, 6)
 """The type of an input that the file does not quantize: hls4ml's own default."""
@@ -120,6 +121,9 @@ class Builder:
         reach = np.abs(weight).reshape(-1, weight.shape[-1]).sum(axis=0) * max(-source.low, source.high) + np.abs(bias)
         weight_type = hold(float(np.abs(weight).max(initial=0.0)), 0)
         accum = hold(max(float(reach.max()), source.step), source.fraction)
+        if accum.width > EXACT_BITS:
+            needed = f"its sums need {accum.width} bits, simulated exactly are {EXACT_BITS}"
+            raise Unsupported(f"{layer.title}: {needed}: give its weights or its values fewer bits")
         bias_type = hold(float(np.abs(bias).max(initial=0.0)), source.fraction)
         place = self.nodes.index(layer)
         self.nodes[place] = replace(

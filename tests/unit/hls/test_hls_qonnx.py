@@ -98,6 +98,15 @@ REFUSED = {
         lambda made: made.op("MatMul", made.quant("input", 0.5, 4), made.keep(made.weights(4, 2))),
         "that no Quant or BipolarQuant makes whole numbers of",
     ),
+    "sums": (
+        lambda made: made.op(
+            "MatMul",
+            made.quant("input", 2.0**-22, 24),
+            made.quant(made.keep(made.weights(4, 2)), 2.0**-31, 32),
+        ),
+        "MatMul_0: its sums need 5. bits, simulated exactly are 53",
+    ),
+    "wide values": (lambda made: made.op("MatMul", made.quant("input", 1.0, 32), made.weight), "of 32 bits"),
     "operator": (
         lambda made: made.op("Tanh", made.op("MatMul", made.quant("input", 0.5, 4), made.weight)),
         r"operator Tanh \(Tanh_0\) has no form of whole numbers",
@@ -108,6 +117,18 @@ REFUSED = {
         "operator MultiThreshold .*FINN's own flow takes it; .* from before FINN's ConvertQONNXtoFINN",
     ),
 }
+
+
+def test_a_bias_of_32_bits_is_taken() -> None:
+    """As Brevitas' Int32Bias exports it; a value of so many bits is not."""
+    need_tools()
+    made = Graph()
+    product = made.op(
+        "MatMul", made.quant("input", 0.125, 8), made.quant(made.keep(made.weights(4, 2)), 2.0**-5, 4, narrow=1)
+    )
+    made.op("Add", product, made.quant(made.keep(made.weights(2)), 2.0**-8, 32))
+    _, said = read_checked(made.model((4,), made.nodes[-1].output[0], 2), samples_of((4,))[:8])
+    assert said == "outputs equal the QONNX file's own on 8 of 8 drawn samples"
 
 
 @pytest.mark.parametrize("name", REFUSED)
