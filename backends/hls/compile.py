@@ -93,7 +93,7 @@ class HlsBackend(Backend):
         settled = read_options(options)
         typed, asked, said = _read(source)
         found = flow.realise(typed, source, settled, out)
-        notes = [*typed.overflows, *found.notes, *said]
+        notes = [*typed.lost, *typed.overflows, *found.notes, *said]
         facts: dict[str, Any] = {
             "notes": notes,
             "ranges": {title: list(ends) for title, ends in typed.ranges.items()},

@@ -155,6 +155,8 @@ def find_rtl(path: Path, design: Design, inputs: Array, wanted: Array, options: 
         ports = ask("backends.hls.rtl", path, folder, asked, options.limits)
     except OutOfReach as error:
         return Rtl(figures={}, sources={}, notes=(f"no RTL: da4ml: {error}; only hls4ml's bounds are given",))
+    if not ports["out"]["width"]:
+        return Rtl(figures={}, sources={}, notes=("no RTL: every output is 0; only hls4ml's bounds are given",))
     estimated = f"da4ml {ports['version']} estimate"
     figures = {"cycles": ports["stages"], "initiation_interval": 1, "lut": ports["lut"], "ff": ports["ff"]}
     found = Rtl(figures=figures, sources=dict.fromkeys(figures, estimated))

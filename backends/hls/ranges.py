@@ -18,10 +18,12 @@ SEARCHED = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Typed:
-    """A design with its types. `ranges`: title -> least and greatest value in floats. `overflows`: what saturates."""
+    """A design with its types. `ranges`: title -> least and greatest value in floats. `lost`: weights that saturate or all
+    become 0; `overflows`: values that do, and what else must be said of them."""
 
     design: Design
     ranges: Mapping[str, tuple[float, float]]
+    lost: tuple[str, ...] = ()
     overflows: tuple[str, ...] = ()
 
 
@@ -46,7 +48,7 @@ def assign(
     values = evaluate(design, samples, fixed=False)
     names = name_values(design)
     done: dict[str, Node] = {}
-    overflows: list[str] = []
+    lost, overflows = list[str](), list[str]()
     layers = [node.title for node in design.nodes if node.weight is not None]
     if unknown := {*weights}.difference(layers):
         raise Unsupported(
@@ -59,9 +61,8 @@ def assign(
             "network that was judged (a BatchNorm behind a dropout, a sum or product that is not a layer)"
         )
     for node in design.nodes:
-        typed = _weights(node, done, weights.get(node.title, width), integer, trained, overflows)
-        exact = _is_exact(typed, design)
-        if exact:
+        typed = _weights(node, done, weights.get(node.title, width), integer, trained, lost)
+        if _is_exact(typed, design):
             typed = replace(typed, result=_exact(typed, done), exact=True)
         else:
             settled = trained.get(names[node.name], integer)
@@ -70,10 +71,22 @@ def assign(
             chosen = choose(values[node.name], width) if settled is None else Fixed(width, settled)
             if settled is not None:
                 overflows += _overflow(node.title, values[node.name], chosen)
-            typed = replace(typed, result=chosen)
+            typed = _reaching(replace(typed, result=chosen), chosen.step)
+            done |= {name: _reaching(done[name], chosen.step) for name in node.inputs if done[name].exact}
         done[node.name] = typed
     ranges = {node.title: (float(values[node.name].min()), float(values[node.name].max())) for node in design.nodes}
-    return Typed(design=replace(design, nodes=tuple(done.values())), ranges=ranges, overflows=tuple(overflows))
+    typed_design = replace(design, nodes=tuple(done.values()))
+    return Typed(design=typed_design, ranges=ranges, lost=tuple(lost), overflows=tuple(overflows))
+
+
+def _reaching(node: Node, step: float) -> Node:
+    """With sums that reach the step they are rounded to: hls4ml's C simulation aborts on narrower ones, as of weights that
+    are all 0."""
+    kind = node.accum or node.result
+    if kind is None or kind.high >= step or not (node.accum or node.exact):
+        return node
+    wide = hold(step, kind.fraction)
+    return replace(node, accum=node.accum and wide, result=wide if node.exact else node.result)
 
 
 def name_values(design: Design) -> dict[str, str]:
@@ -112,7 +125,7 @@ def _weights(
     width: int,
     integer: int | None,
     trained: Mapping[str, int],
-    overflows: list[str],
+    lost: list[str],
 ) -> Node:
     """The node with its weights and bias on their grids, and the type that holds its sums."""
     if node.kind == "avgpool":
@@ -123,7 +136,7 @@ def _weights(
     settled = trained.get(title, integer)
     kind = choose(node.weight, width) if settled is None else Fixed(width, settled)
     if settled is not None:
-        overflows += _overflow(f"the weights of {node.title}", node.weight, kind)
+        lost += _overflow(f"the weights of {node.title}", node.weight, kind)
     source = done[node.inputs[0]].result
     assert source is not None
     fraction = kind.fraction + source.fraction
@@ -167,6 +180,8 @@ def _exact(node: Node, done: Mapping[str, Node]) -> Fixed:
 
 def _overflow(title: str, values: Array, kind: Fixed) -> list[str]:
     low, high = float(values.min()), float(values.max())
+    if values.any() and not kind.quantize(values).any():
+        return [f"{title}: values from {low:.4g} to {high:.4g} all become 0 in {kind}, whose step is {kind.step:.4g}"]
     if kind.low <= low and high < kind.high + 2.0**-kind.fraction:
         return []
     return [

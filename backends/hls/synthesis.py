@@ -54,12 +54,14 @@ def synthesise(folder: Path, family: str, limits: Limits) -> Resources:
 
 
 def count(report: str) -> Resources:
-    """Reads the last module of what `stat` printed. Raises `CellFailed` for a report without cells."""
+    """Reads the last module of what `stat` printed, which has none where all outputs are constants. Raises `CellFailed` for
+    a report without cells."""
     cells: dict[str, int] = {}
-    for line in report.rpartition("Number of cells:")[2].splitlines()[1:]:
+    number, *lines = report.rpartition("Number of cells:")[2].splitlines() or [""]
+    for line in lines:
         if found := CELL.match(line):
             cells[found[1]] = int(found[2])
-    if not cells:
+    if not cells and number.strip() != "0":
         raise CellFailed("yosys counted no cells")
     return Resources(
         lut=_sum(cells, LUTS),

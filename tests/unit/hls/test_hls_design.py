@@ -12,12 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from backends.hls.bounds import bound_layers, count_multiplications
+from backends.hls.compile import UNCOMPRESSED
 from backends.hls.design import Fixed, hold, load, save
 from backends.hls.evaluate import evaluate
+from backends.hls.flow import make_design
 from backends.hls.ranges import assign, choose
 from backends.hls.reading.plain import read_design
 from bench.errors import Unsupported
-from tests.fpga_nets import Flattened, Residual, design_of, samples_of, seeded, small_mlp
+from tests.fpga_nets import Flattened, Residual, design_of, samples_of, seeded, small_mlp, source_of
 
 NETWORKS = {"row": (small_mlp, (4,)), "residual": (Residual, (3, 6, 6)), "flattened": (Flattened, (3, 3, 4))}
 
@@ -91,8 +93,20 @@ def test_a_precision_that_overflows_is_said_with_the_layer_and_the_range(tmp_pat
     with torch.no_grad():
         network[0].weight.fill_(3.0)
     typed = assign(design_of(network, (4,), tmp_path), samples_of((4,)).astype(np.float64), width=8, integer=1)
-    said = "\n".join(typed.overflows)
+    said = "\n".join(typed.lost)
     assert "the weights of 0: values from 3 to 3 saturate in fixed<8,1>, which holds -1 to 0.9922" in said
+
+
+def test_weights_that_all_become_0_are_said_without_calibration_data_too(tmp_path: Path) -> None:
+    """The uncompressed network is computed in fixed<16,6>, whose step is above them; the sums still reach that step."""
+    network = seeded(small_mlp())
+    with torch.no_grad():
+        network[0].weight.mul_(1e-5)
+    typed = make_design(source_of(network, (4,), tmp_path, None), UNCOMPRESSED, tmp_path)
+    assert len(typed.lost) == 1
+    assert typed.lost[0].startswith("the weights of 0: values from -4.")
+    assert typed.lost[0].endswith("all become 0 in fixed<16,6>, whose step is 0.0009766")
+    assert all(node.accum.high >= 2.0**-10 for node in typed.design.nodes if node.accum)
 
 
 def test_sums_too_wide_to_simulate_exactly_are_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from backends.hls.synthesis import Resources
 from backends.hls.tool import Disturbed, OutOfReach
 from bench.errors import Unavailable
 
-PORTS = {"version": "0.6", "lut": 500, "ff": 90, "stages": 4}
+PORTS = {"version": "0.6", "lut": 500, "ff": 90, "stages": 4, "out": {"width": 8}}
 ESTIMATE = "da4ml 0.6 estimate"
 ROWS = np.zeros((2, 1))
 
@@ -66,6 +66,14 @@ def test_too_many_multiplications_leave_the_formulas(tmp_path: Path) -> None:
     assert found.figures == {}
     assert "6 multiplications" in found.notes[0]
     assert "option estimate_limit" in found.notes[0]
+
+
+def test_outputs_that_are_all_0_leave_the_formulas(tools: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """da4ml's RTL has no output then."""
+    tools.setattr(flow, "ask", lambda *_, **__: {**PORTS, "out": {"width": 0}})
+    found = _find(tmp_path)
+    assert found.figures == {}
+    assert found.notes == ("no RTL: every output is 0; only hls4ml's bounds are given",)
 
 
 @pytest.mark.usefixtures("tools")

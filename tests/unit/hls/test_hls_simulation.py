@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from backends.hls import csim
 from backends.hls.compile import HlsBackend
@@ -87,6 +88,19 @@ def test_streams_of_dense_layers_are_the_design_to_the_bit(tmp_path: Path) -> No
     design = load(artifact.path)
     wanted = evaluate(design, design.turn(samples), fixed=True)[design.nodes[-1].name]
     assert np.array_equal(HlsBackend().infer(artifact, (samples,), {})["output"], wanted)
+
+
+def test_a_network_whose_weights_are_all_0_is_simulated(tmp_path: Path) -> None:
+    """hls4ml's library aborts on sums that do not reach a step of what they are rounded to; RTL without outputs is none."""
+    network, out = small_mlp(), tmp_path / "out"
+    out.mkdir()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    source = source_of(network, (4,), tmp_path, QuantSpec(kind="fixed", weight_bits=16, activation_bits=16))
+    artifact = HlsBackend().compile(source, Conditions(), {}, out)
+    assert artifact.facts["notes"] == ["no RTL: every output is 0; only hls4ml's bounds are given"]
+    assert not HlsBackend().infer(artifact, (samples_of((4,)),), {})["output"].any()
 
 
 def test_a_simulation_that_is_killed_fails_and_leaves_nothing(tmp_path: Path) -> None:

@@ -143,6 +143,12 @@ def test_a_report_without_cells_is_an_error() -> None:
         count("Number of wires: 3")
 
 
+def test_logic_that_is_only_constants_takes_nothing() -> None:
+    """As of a network whose last layer has weights of 0."""
+    found = count("   Number of wires: 3\n   Number of cells:                  0\n\n")
+    assert (found.lut, found.ff, found.carry, found.dsp, found.bram) == (0, 0, 0, 0, 0)
+
+
 def test_the_latency_is_the_delay_at_which_all_outputs_agree() -> None:
     """Three clocks late."""
     wanted = np.arange(10.0).reshape(5, 2)
