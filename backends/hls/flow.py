@@ -273,6 +273,10 @@ def _check_layout(design: Design, ready: Any, samples: Any, turned: Array) -> No
     session = float_session(ready)
     name = session.get_inputs()[0].name
     wanted = np.concatenate([session.run(None, {name: one[None].astype(np.float32)})[0] for one in samples])
+    if not np.isfinite(wanted).all():
+        raise CellFailed(
+            "the network gives NaN or infinity in float32 already, on the samples that its design is checked on"
+        )
     found = evaluate(design, turned, fixed=False)[design.nodes[-1].name]
     largest = max(float(np.abs(wanted).max()), 1e-6)
     worst = float(np.abs(found - wanted).max()) if found.shape == wanted.shape else float("inf")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,9 @@ from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from backends.hls.design import INPUT, Array, Design, Node
 from backends.hls.reading.graph import attributes, pads_of, read_ends, refuse, window_places
-from bench.errors import Unsupported
+from bench.errors import InvalidInput, Unsupported
 
+UNFOLDED = "of constants that cannot be folded into the layer before it (one a channel, where nothing else reads it)"
 FORWARDED = frozenset({"Identity", "Dropout"})
 TAKEN = (
     "Gemm, MatMul and Conv with stored weights, Add, Relu, MaxPool, AveragePool, GlobalAveragePool, ReduceMean over an "
@@ -27,7 +29,7 @@ def read_design(model: ModelProto) -> Design:
     """
     graph = model.graph
     stored, name, shape = read_ends(model)
-    reader = _Reader(stored=stored)
+    reader = _Reader(stored=stored, readers=Counter(name for node in graph.node for name in node.input))
     reader.begin(name, shape)
     for node in graph.node:
         reader.read(node)
@@ -36,9 +38,11 @@ def read_design(model: ModelProto) -> Design:
 
 @dataclass(slots=True, kw_only=True)
 class _Reader:
-    """`names`: tensor -> node name. `images`: node name -> (height, width, channels) that its row was flattened from."""
+    """`readers`: how many nodes read a tensor. `names`: tensor -> node name. `images`: node name -> (height, width, channels)
+    that its row was flattened from."""
 
     stored: dict[str, Array]
+    readers: Counter[str]
     nodes: list[Node] = field(default_factory=list)
     names: dict[str, str] = field(default_factory=dict)
     images: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class _Reader:
             return
         if node.op_type in FORWARDED:
             self.names[node.output[0]] = self.get(node.input[0], node).name
+            self.readers[node.output[0]] += self.readers[node.input[0]] - 1
             return
         if node.domain not in ("", "ai.onnx") or node.op_type not in READERS:
             raise Unsupported(
@@ -96,7 +101,14 @@ class _Reader:
         if not needed or needed[0].kind != "input" or not any(node.weight is not None for node in needed):
             raise Unsupported("this network has no layer with weights between its input and its output")
         if len(needed[-1].shape) != 1 or needed[-1].name in self.images:
-            raise Unsupported("its output is an image: an FPGA design ends in a row, such as the scores of classes")
+            raise Unsupported(
+                "its output is an image, or the row of one: an FPGA design ends in a row, such as the scores of classes"
+            )
+        for node in needed:
+            if any(not np.isfinite(stored).all() for stored in (node.weight, node.bias) if stored is not None):
+                raise InvalidInput(
+                    f"{node.title}: its weights or biases hold NaN or infinity, which fixed point has not"
+                )
         return Design(nodes=tuple(needed), input_shape=shape, output=graph.output[0].name)
 
 
@@ -105,7 +117,8 @@ def _gemm(reader: _Reader, node: NodeProto) -> Node:
     if found["transA"]:
         raise refuse(node, "with its input turned")
     weight = reader.weight(node.input[1], node) * found["alpha"]
-    bias = reader.weight(node.input[2], node).reshape(-1) * found["beta"] if len(node.input) > 2 else None
+    bias = _bias(reader, node)
+    bias = None if bias is None else bias.reshape(-1) * found["beta"]
     return _dense(reader, node, weight.T if found["transB"] else weight, bias)
 
 
@@ -131,6 +144,11 @@ def _dense(reader: _Reader, node: NodeProto, weight: Array, bias: Array | None) 
     )
 
 
+def _bias(reader: _Reader, node: NodeProto) -> Array | None:
+    """The third input, which an empty name leaves out too."""
+    return reader.weight(node.input[2], node) if len(node.input) > 2 and node.input[2] else None
+
+
 def _conv(reader: _Reader, node: NodeProto) -> Node:
     found = {"group": 1, **attributes(node)}
     source = reader.get(node.input[0], node)
@@ -144,7 +162,6 @@ def _conv(reader: _Reader, node: NodeProto) -> Node:
     window = weight.shape[2:]
     stride = tuple(found.get("strides", (1, 1)))
     pads = pads_of(node, found, source.shape, window, stride)
-    bias = reader.weight(node.input[2], node) if len(node.input) > 2 else None
     return reader.add(
         Node(
             name="",
@@ -153,7 +170,7 @@ def _conv(reader: _Reader, node: NodeProto) -> Node:
             inputs=(source.name,),
             shape=(*window_places(source.shape, window, stride, pads), weight.shape[0]),
             weight=weight.transpose(2, 3, 1, 0),
-            bias=bias,
+            bias=_bias(reader, node),
             window=window,
             stride=stride,
             pads=pads,
@@ -210,7 +227,7 @@ def _add(reader: _Reader, node: NodeProto) -> Node:
     constants = [name for name in node.input if name in reader.stored]
     if constants:
         (value,) = (name for name in node.input if name not in reader.stored)
-        return _shifted(reader, node, reader.get(value, node), None, reader.weight(constants[0], node))
+        return _shifted(reader, node, value, None, _per_channel(reader, node, value, constants[0]))
     sides = tuple(reader.get(name, node) for name in node.input)
     if sides[0].shape != sides[1].shape or (sides[0].name in reader.images) != (sides[1].name in reader.images):
         raise refuse(node, f"of shapes {sides[0].shape} and {sides[1].shape}")
@@ -220,20 +237,27 @@ def _add(reader: _Reader, node: NodeProto) -> Node:
 def _batch_norm(reader: _Reader, node: NodeProto) -> Node:
     gamma, beta, mean, variance = (reader.weight(name, node) for name in node.input[1:5])
     scale = gamma / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
-    return _shifted(reader, node, reader.get(node.input[0], node), scale, beta - mean * scale)
+    return _shifted(reader, node, node.input[0], scale, beta - mean * scale)
 
 
-def _shifted(reader: _Reader, node: NodeProto, layer: Node, scale: Array | None, shift: Array) -> Node:
-    """The layer itself, scaled and shifted, if nothing else reads it."""
+def _per_channel(reader: _Reader, node: NodeProto, value: str, constant: str) -> Array:
+    """The constant that is added to a value, one of each channel. Raises `Unsupported` where it lies along another axis."""
+    stored = reader.weight(constant, node)
+    axis = 3 if len(reader.get(value, node).shape) == 3 else 1
+    if stored.size > 1 and (stored.ndim < axis or stored.shape[-axis] != stored.size):
+        raise refuse(node, UNFOLDED)
+    return stored.reshape(-1)
+
+
+def _shifted(reader: _Reader, node: NodeProto, tensor: str, scale: Array | None, shift: Array) -> Node:
+    """The layer that makes a tensor, scaled and shifted, if nothing else reads it. `shift`: one number, or one a channel."""
+    layer = reader.get(tensor, node)
     place = reader.nodes.index(layer)
-    read = any(layer.name in other.inputs for other in reader.nodes)
-    if layer.weight is None or read or shift.size not in (1, layer.weight.shape[-1]):
-        raise refuse(node, "of constants that cannot be folded into the layer before it")
-    if layer.kind == "dense" and shift.ndim > 1 and shift.shape[-1] != shift.size:
-        raise refuse(node, "of constants that cannot be folded into the layer before it")
+    if layer.weight is None or reader.readers[tensor] > 1 or shift.size not in (1, layer.weight.shape[-1]):
+        raise refuse(node, UNFOLDED)
     factor = np.ones(layer.weight.shape[-1]) if scale is None else scale.reshape(-1)
     bias = np.zeros_like(factor) if layer.bias is None else layer.bias
-    reader.nodes[place] = replace(layer, weight=layer.weight * factor, bias=bias * factor + shift.reshape(-1))
+    reader.nodes[place] = replace(layer, weight=layer.weight * factor, bias=bias * factor + shift)
     return reader.nodes[place]
 
 
@@ -262,7 +286,7 @@ def _squeeze(reader: _Reader, node: NodeProto) -> Node:
 def _row(reader: _Reader, source: Node, title: str) -> Node:
     row = (int(np.prod(source.shape)),)
     made = reader.add(Node(name="", title=title, kind="flatten", inputs=(source.name,), shape=row))
-    if source.shape[:2] != (1, 1):
+    if source.shape[:2] != (1, 1) and source.shape[2] > 1:
         reader.images[made.name] = source.shape
     return made
 

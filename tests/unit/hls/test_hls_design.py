@@ -18,7 +18,7 @@ from backends.hls.evaluate import evaluate
 from backends.hls.flow import make_design
 from backends.hls.ranges import assign, choose
 from backends.hls.reading.plain import read_design
-from bench.errors import Unsupported
+from bench.errors import InvalidInput, Unsupported
 from tests.fpga_nets import Flattened, Residual, design_of, samples_of, seeded, small_mlp, source_of
 
 NETWORKS = {"row": (small_mlp, (4,)), "residual": (Residual, (3, 6, 6)), "flattened": (Flattened, (3, 3, 4))}
@@ -184,6 +184,57 @@ def test_what_has_no_fixed_point_form_is_named(
     made = [helper.make_node(kind, inputs, ["y"], "it", **attributes) for kind, inputs, attributes in nodes]
     with pytest.raises(Unsupported, match=said):
         read_design(graph(made, shape, **weights))
+
+
+def test_a_bias_that_an_empty_name_leaves_out_is_none() -> None:
+    """As exporters write it."""
+    conv = helper.make_node("Conv", ["x", "k", ""], ["h"], "c")
+    gemm = helper.make_node("Gemm", ["r", "w", ""], ["y"], "g")
+    nodes = [conv, helper.make_node("Flatten", ["h"], ["r"], "f"), gemm]
+    model = graph(nodes, (1, 2, 2), w=np.eye(2), k=np.ones((1, 1, 2, 1)))
+    assert [node.bias for node in read_design(model).nodes if node.weight is not None] == [None, None]
+
+
+def test_numbers_that_fixed_point_has_not_are_named_with_their_layer() -> None:
+    """A weight that is not a number."""
+    with pytest.raises(InvalidInput, match="m: its weights or biases hold NaN or infinity"):
+        read_design(
+            graph([helper.make_node("MatMul", ["x", "w"], ["y"], "m")], (2,), w=np.array([[1, np.nan], [0, 1]]))
+        )
+
+
+def test_constants_are_folded_into_a_layer_only_where_they_are_its_channels_and_nothing_else_reads_it() -> None:
+    """A constant along the width of an image as wide as it is deep; a BatchNorm beside a residual sum."""
+    conv = helper.make_node("Conv", ["x", "k"], ["h"], "c")
+    ends = [helper.make_node("GlobalAveragePool", ["s"], ["p"], "p"), helper.make_node("Flatten", ["p"], ["y"], "f")]
+    kernel = np.ones((2, 1, 1, 1))
+    for shape, taken in (((2,), False), ((1, 2), False), ((2, 1, 1), True)):
+        model = graph(
+            [conv, helper.make_node("Add", ["h", "b"], ["s"], "a"), *ends], (1, 2, 2), k=kernel, b=np.ones(shape)
+        )
+        if taken:
+            assert read_design(model).nodes[1].bias == pytest.approx([1.0, 1.0])
+            continue
+        with pytest.raises(Unsupported, match=r"operator Add \(a\) of constants that cannot be folded"):
+            read_design(model)
+    norm = helper.make_node("BatchNormalization", ["i", *"bbbb"], ["n"], "bn")
+    beside = [conv, helper.make_node("Identity", ["h"], ["i"]), norm, helper.make_node("Add", ["n", "h"], ["s"], "a")]
+    with pytest.raises(Unsupported, match=r"operator BatchNormalization \(bn\) of constants that cannot be folded"):
+        read_design(graph([*beside, *ends], (1, 2, 2), k=kernel, b=np.ones(2)))
+
+
+def test_an_image_of_one_channel_may_end_as_a_row() -> None:
+    """Its order is the same with channels first and last; of two channels it is not."""
+    flat = helper.make_node("Flatten", ["h"], ["y"], "f")
+    for channels in (1, 2):
+        model = graph(
+            [helper.make_node("Conv", ["x", "k"], ["h"], "c"), flat], (1, 2, 2), k=np.ones((channels, 1, 1, 1))
+        )
+        if channels == 1:
+            assert read_design(model).nodes[-1].shape == (4,)
+            continue
+        with pytest.raises(Unsupported, match="its output is an image, or the row of one"):
+            read_design(model)
 
 
 def test_a_batch_norm_is_folded_into_the_layer_before_it(tmp_path: Path) -> None:
