@@ -120,7 +120,7 @@ def write_samples(
         return Samples(file=_keep(arrays, cache), source=source)
     if unfit := misfit(inputs, data):
         named = f"data set {data.name}: " if data else ""
-        raise Unsupported(f"static int8 has nothing to calibrate on ({named}{unfit}): {REMEDY}")
+        raise Unsupported(f"there is nothing to calibrate on ({named}{unfit}): {REMEDY}")
     assert data is not None
     chosen = drawn(data, samples, seed)
     source = f"{len(chosen[0])} samples of the training set of {data.name}, seed {seed}"

@@ -336,7 +336,7 @@ def test_a_users_file_gets_no_data_set_and_random_ranges_end_with_the_code_of_un
     assert f"accuracy: none ({why}" in said
     assert f"untrusted: {RANDOM}" in said
     (pressbench.folder / "q.onnx").unlink()
-    nothing, unfit = "static int8 has nothing to calibrate on", "--dataset digits: "
+    nothing, unfit = "there is nothing to calibrate on", "--dataset digits: "
     for option, words in (([], nothing), (["--dataset", "digits"], unfit), (["--dataset", ""], nothing)):
         asked = pressbench(*plain, *option)
         assert asked.returncode == 2

@@ -269,8 +269,10 @@ def test_a_damaged_entry_is_noticed_and_made_anew(make: Make, damage: str):
 def test_without_data_that_fits_nothing_is_calibrated_and_the_remedies_are_named(make: Make, tmp_path: Path, unfit):
     file, data = as_model(onnx_file(tmp_path)), None if unfit == "no data" else QUARTERS
     said = "no data set is named" if data is None else r"data set quarters: the model takes float32 \(4\)"
-    with pytest.raises(Unsupported, match=rf"{said}.*--dataset.*--calibrate FILE\.npz.*--calibrate random"):
-        make("int8(samples=8)", model=file, data=data)
+    words = rf"^there is nothing to calibrate on \({said}.*--dataset.*--calibrate FILE\.npz.*--calibrate random"
+    for recipe in ("int8(samples=8)", "fixed(width=8, samples=8)"):
+        with pytest.raises(Unsupported, match=words):
+            make(recipe, model=file, data=data)
     assert make("float16", model=file, data=data).calibration is None
 
 
