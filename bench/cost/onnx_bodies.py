@@ -12,7 +12,7 @@ from onnx import GraphProto, NodeProto
 
 from bench.cost.ledger import Operand, Step, Work
 from bench.cost.onnx_constants import array_of
-from bench.cost.onnx_shapes import Graph, read_bodies, read_shapes, split_constants
+from bench.cost.onnx_shapes import Graph, find_scales, read_bodies, read_shapes, split_constants
 from bench.cost.onnx_surrogate import attributes
 
 FOREVER = 2**31
@@ -61,6 +61,7 @@ def _count_body(outer: Graph, node: NodeProto, name: str, body: GraphProto, unkn
         shapes=shapes,
         types={**outer.types, **types},
         bodies=read_bodies(body),
+        scales=outer.scales | find_scales(running),
         counted={},
     )
     steps = [count(inner, part, unknown) for part in running]

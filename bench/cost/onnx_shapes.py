@@ -26,6 +26,7 @@ from bench.formats.onnx_file import bytes_on_disk, load_onnx
 from bench.formats.onnx_functions import expand_functions
 from bench.formats.onnx_walk import DRAWN, every_node, subgraphs
 from bench.formats.qonnx import belongs
+from bench.inputs.axes import BATCH_NAMES
 
 SMALL = 1024
 """Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
@@ -42,6 +43,7 @@ class Graph:
     `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
     `nodes` run; `constant` maps a value name to the node that computes it only from constants.
     `bodies`: first output of a control-flow node -> its bodies by the name of their attribute, shapes inferred.
+    `scales`: names of the scales that DynamicQuantizeLinear finds.
     `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 
@@ -57,6 +59,7 @@ class Graph:
     outputs: tuple[str, ...]
     batch: int
     bodies: Mapping[str, Mapping[str, GraphProto]] = field(default_factory=dict)
+    scales: frozenset[str] = frozenset()
     counted: dict[tuple[str, str, int], Operand | None] = field(default_factory=dict)
 
 
@@ -84,6 +87,7 @@ def read_graph(file: Path) -> Graph:
         inputs=inputs,
         outputs=outputs,
         bodies=read_bodies(inferred),
+        scales=find_scales(nodes),
         batch=_baked_batch(nodes, shapes, inputs, outputs),
     )
 
@@ -135,8 +139,8 @@ def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], co
     copy.name = graph.name or "graph"
     sparse = {item.values.name for item in graph.sparse_initializer}
     inputs = [item for item in graph.input if item.name not in initializers and item.name not in sparse]
-    symbols = {dim.dim_param for item in inputs for dim in item.type.tensor_type.shape.dim[:1]} - {""}
-    copy.input.extend(_pinned(item, symbols, first=True) for item in inputs)
+    symbols, elsewhere = _find_batch_symbols(inputs)
+    copy.input.extend(_pinned(item, symbols, first=item.name not in elsewhere) for item in inputs)
     for name, tensor in initializers.items():
         if _small(tensor):
             copy.initializer.append(tensor)
@@ -157,6 +161,22 @@ def _at_batch_one(graph: GraphProto, initializers: Mapping[str, TensorProto], co
     copy.value_info.extend(
         _pinned(item, symbols) for item in (*graph.value_info, *graph.output) if item.name in foreign
     )
+
+
+def _find_batch_symbols(inputs: Iterable[ValueInfoProto]) -> tuple[set[str], set[str]]:
+    """The symbols of the batch: those that are named as one, and those of first axes; and the inputs whose batch is
+    named on another axis, as that of a recurrent cell: their first axis is another one."""
+    symbols: set[str] = set()
+    elsewhere: set[str] = set()
+    for item in inputs:
+        dims = [dim.dim_param for dim in item.type.tensor_type.shape.dim]
+        named = {dim for dim in dims[1:] if BATCH_NAMES.fullmatch(dim)}
+        if named and not BATCH_NAMES.fullmatch(dims[0]):
+            elsewhere.add(item.name)
+            symbols |= named
+        else:
+            symbols.update(dims[:1])
+    return symbols - {""}, elsewhere
 
 
 def _state_kernel(node: NodeProto, initializers: Mapping[str, TensorProto]) -> None:
@@ -198,6 +218,11 @@ def read_bodies(graph: GraphProto) -> dict[str, dict[str, GraphProto]]:
         for node in graph.node
         if node.op_type in CONTROL and node.output
     }
+
+
+def find_scales(nodes: Iterable[NodeProto]) -> frozenset[str]:
+    """The scales of activations that get their range while the network runs."""
+    return frozenset(name for node in nodes if node.op_type == "DynamicQuantizeLinear" for name in node.output[1:2])
 
 
 def read_shapes(

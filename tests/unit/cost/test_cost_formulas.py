@@ -205,6 +205,18 @@ def test_a_recurrent_cell_uses_every_weight_at_every_step(tmp_path: Path, operat
     assert cost.nonzero_macs * per_step == cost.macs * sum(np.count_nonzero(w) for w in weights.values())
 
 
+def test_a_batch_that_is_named_behind_the_time_is_one_and_a_free_time_is_not(tmp_path: Path) -> None:
+    """Recurrent cells of torch are exported so."""
+    features, hidden = 5, 3
+    weights = {"w": sparse((1, 3 * hidden, features)), "r": sparse((1, 3 * hidden, hidden))}
+    nodes = [helper.make_node("GRU", ["x", "w", "r"], ["y"], hidden_size=hidden)]
+    fixed = count(tmp_path, nodes, {"x": [7, "batch", features]}, ["y"], weights)
+    assert (fixed.macs, fixed.unknown) == (7 * 3 * hidden * (features + hidden), ())
+    free = count(tmp_path, nodes, {"x": ["time", "batch", features]}, ["y"], weights)
+    assert free.macs == 0
+    assert "GRU (shape of an operand known at run time only)" in free.unknown
+
+
 def test_an_lstm_that_is_quantized_at_run_time_counts_as_the_float_one(tmp_path: Path) -> None:
     """Its int8 weights lie transposed, and have a zero point for each gate and hidden value."""
     steps, features, hidden = 7, 5, 3

@@ -120,11 +120,14 @@ def test_the_activations_of_a_static_int8_graph_are_a_quarter(float_file: Path, 
     assert cost.activation_bytes < 0.4 * whole.activation_bytes
 
 
-def test_dynamic_int8_is_the_same_network(float_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_dynamic_int8_is_the_same_network(float_file: Path, tmp_path: Path, per_channel: bool) -> None:
+    """Scales, one for each channel too, are no parameters."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     whole = cost_of(float_file)
-    quantize_dynamic(float_file, tmp_path / "d.onnx", weight_type=QuantType.QUInt8)
+    kind = QuantType.QInt8 if per_channel else QuantType.QUInt8
+    quantize_dynamic(float_file, tmp_path / "d.onnx", weight_type=kind, per_channel=per_channel)
     cost = cost_of(tmp_path / "d.onnx")
     assert cost.unknown == ()
     assert (cost.params, cost.macs, cost.nonzero_macs) == (whole.params, whole.macs, whole.nonzero_macs)
