@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from functools import partial
+from io import StringIO
 from typing import Any
 
 import torch
@@ -80,13 +82,13 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
     over_kept = [*_norm_hooks(reference, removed)]
     with hooked(over_kept):
         try:
-            wanted = outputs_of(duplicate(reference).double(), _double(example))
+            wanted = _try_outputs(duplicate(reference).double(), _double(example))
             double = True
         except RUNNING:
             wanted, double = outputs_of(reference, example), False
     ours = set_eval(duplicate(pruned))
     try:
-        got = outputs_of(ours.double(), _double(example)) if double else outputs_of(ours, example)
+        got = _try_outputs(ours.double(), _double(example)) if double else _try_outputs(ours, example)
     except (*RUNNING, ArithmeticError) as error:
         raise NotRunningError(f"the network does not run with fewer channels: {error}") from error
     if shapes_text(got) != shapes_text(wanted):
@@ -94,6 +96,11 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
             f"removing channels changed the outputs' shape from {shapes_text(wanted)} to {shapes_text(got)}"
         )
     return largest_difference(got, wanted)
+
+
+def _try_outputs(module: nn.Module, example: Inputs) -> list[Tensor]:
+    with redirect_stderr(StringIO()):  # torch.fx prints a traceback of what it raises
+        return outputs_of(module, example)
 
 
 def _double(example: Inputs) -> Inputs:

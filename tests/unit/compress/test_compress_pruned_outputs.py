@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from small_network import context_of
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from bench.compress.interface import Context, Network
@@ -295,3 +295,23 @@ def test_channels_keep_their_first_numbers_through_several_removals():
     removals.add("fc", outputs=False, axis=1, size=4, indices=[0, 3])
     (entry,) = removals.gone
     assert sorted(entry.indices) == [0, 1, 4, 5]
+
+
+class Shifted(nn.Module):
+    """A convolution whose channels a constant of its own shape is added to."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, channels, 1)
+        self.register_buffer("shift", torch.ones(1, 4, 1, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.add(self.conv(x), self.shift)
+
+
+def test_a_network_made_of_a_file_is_tried_without_a_traceback_on_the_terminal(capsys):
+    """torch.fx prints one of whatever a traced network raises."""
+    whole, small = (fx.symbolic_trace(Shifted(channels)) for channels in (4, 3))
+    with pytest.raises(NotRunningError, match="must match the size"):
+        difference(small, whole, [Gone(name="conv", outputs=True, axis=0, indices=(1,))], (torch.rand(2, 1, 3, 3),))
+    assert capsys.readouterr().err == ""
