@@ -87,6 +87,8 @@ def activation_ranges(model: ModelProto, data: Samples, spec: QuantSpec) -> dict
     if spec.calibration not in {"minmax", *METHODS}:
         raise unknown("calibration", spec.calibration, ("minmax", *METHODS))
     tensors = float_tensors(model)
+    if not tensors:
+        return {}
     extremes = _extremes(model, tensors, data)
     if spec.calibration == "minmax":
         return extremes

@@ -21,9 +21,10 @@ from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_nodes
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.operators import MULTIPLYING
+from backends.onnx_tools.plain import drop_repeated, inline_functions, name_weights_apart, write_plainly
 from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare, refuse_passed_through
-from backends.onnx_tools.unquantizable import find_masked, find_softmaxes, quantize_what_can_be
+from backends.onnx_tools.unquantizable import find_clips, find_masked, find_softmaxes, quantize_what_can_be
 from backends.onnx_tools.verify import run_written
 from backends.onnx_tools.weights import check_width, choose_opset, pack_layers
 from bench.device.precision import list_names
@@ -79,9 +80,8 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
 
         masked = find_masked(ready, ranges)
         with quiet_tools():
-            quantize_what_can_be(
-                quantize, find_takable(ready), [*kept, *find_softmaxes(ready), *find_wider(ready), *masked]
-            )
+            left = [*kept, *find_softmaxes(ready), *find_clips(ready), *find_wider(ready), *masked]
+            quantize_what_can_be(quantize, find_takable(ready), left)
         done = onnx.load(str(work / "quantized.onnx"))
     facts = {"calibration": spec.calibration, "ranges": len(ranges), "activations": layout.activations.name}
     facts |= {"masks_kept_float": len(masked)} if masked else {}
@@ -100,10 +100,13 @@ def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
         names = list_names(sorted(inside))
         raise Unsupported(f"float16 cannot keep a layer float that is inside a Loop, If or Scan: {names}")
     copied = ModelProto()
-    copied.CopyFrom(model)
+    copied.CopyFrom(inline_functions(model))
+    write_plainly(copied)
+    name_weights_apart(copied)
     free_names(copied)
     with quiet_tools():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
+    drop_repeated(done.graph)
     return Quantized(model=done, precision=Precision(asked="float16", keep_float=tuple(kept)))
 
 
@@ -135,7 +138,8 @@ def quiet_tools() -> Iterator[None]:
     try:
         yield
     except TOOL_ERRORS as error:
-        raise Unsupported(f"ONNX Runtime cannot quantize this network: {error}") from error
+        said = str(error) or type(error).__name__
+        raise Unsupported(f"ONNX Runtime cannot quantize this network: {said}") from error
     finally:
         logging.disable(before)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, inliner
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from backends.onnx_tools.calibrate import float_session
@@ -21,7 +21,8 @@ from backends.onnx_tools.graph import at_least_opset, infer, name_nodes, walk_gr
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.onnx_tools.operators import LINEAR_MODELS, MULTIPLYING, is_quantized
-from backends.onnx_tools.shared_weights import flatten_biases, separate_weights
+from backends.onnx_tools.plain import inline_functions, part_clipped_outputs, write_plainly
+from backends.onnx_tools.shared_weights import flatten_biases, fold_scales, separate_weights
 from bench.errors import InvalidInput, Unsupported
 
 TOOL_ERRORS: tuple[type[Exception], ...] = (
@@ -58,8 +59,10 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     refuse_quantized(model)
     refuse_other_floats(model)
     before = float_session(model)  # the preparation would print a traceback and continue with a model that does not run
-    raised = ModelProto()
-    raised.CopyFrom(at_least_opset(inline_functions(model), opset))
+    plain = ModelProto()
+    plain.CopyFrom(inline_functions(model))
+    write_plainly(plain)
+    raised = at_least_opset(plain, opset)
     free_names(raised)
     onnx.save(raised, str(work / "named.onnx"))
     ort.set_default_logger_severity(3)  # the preparation's log lines ask for no action
@@ -75,16 +78,13 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     name_nodes(done)
     if separate:
         separate_weights(done)
+        fold_scales(done)
         flatten_biases(done)
+        part_clipped_outputs(done)
     move_weights_in(done.graph)
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))
     return done
-
-
-def inline_functions(model: ModelProto) -> ModelProto:
-    """The network with its own functions expanded: raising an opset loses them."""
-    return inliner.inline_local_functions(model) if model.functions else model
 
 
 def move_weights_in(graph: GraphProto) -> None:

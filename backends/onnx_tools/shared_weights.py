@@ -7,6 +7,8 @@ a Gather reads and a Gemm multiplies by, as tied embeddings are, then breaks.
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
@@ -30,6 +32,31 @@ def separate_weights(model: ModelProto) -> None:
         for tensor in list(graph.initializer):
             if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
                 _separate(graph, tensor, taken, given=tensor.name in given)
+
+
+def fold_scales(model: ModelProto) -> None:
+    """Multiplies `alpha` and `beta` of Gemms into their stored weights and biases, in place.
+
+    An int8 kernel adds a bias without `beta`, and dynamic quantization leaves scaled Gemms float.
+    """
+    taken = {name for node in walk_nodes(model.graph) for name in (*node.input, *node.output)}
+    reads = Counter(name for node in walk_nodes(model.graph) for name in node.input)
+    for graph in walk_graphs(model.graph):
+        reads.update(value.name for value in graph.output)
+        stored = {tensor.name: tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+        for node in graph.node:
+            for scale, place in (("alpha", 1), ("beta", 2)) if node.op_type == "Gemm" else ():
+                factor = next((item.f for item in node.attribute if item.name == scale), 1.0)
+                if factor == 1 or place >= len(node.input) or node.input[place] not in stored:
+                    continue
+                tensor = stored[node.input[place]]
+                scaled = np.asarray(numpy_helper.to_array(tensor) * np.float32(factor))
+                if reads[tensor.name] > 1:
+                    node.input[place] = find_free_name(f"{tensor.name}/{scale}", taken)
+                    taken.add(node.input[place])
+                    tensor = graph.initializer.add()
+                tensor.CopyFrom(numpy_helper.from_array(scaled, node.input[place]))
+                _unset(node, scale)
 
 
 def flatten_biases(model: ModelProto) -> None:

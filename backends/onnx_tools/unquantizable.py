@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
-from onnx import GraphProto, ModelProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from backends.onnx_tools.graph import producers
 from backends.onnx_tools.operators import MULTIPLYING
@@ -84,6 +84,23 @@ def find_masked(model: ModelProto, ranges: Ranges) -> list[str]:
 def find_softmaxes(model: ModelProto) -> list[str]:
     """Softmaxes stay float: int8 over 0 to 1 makes 0 of every probability under 1/512."""
     return [node.name for node in model.graph.node if node.op_type in SOFTMAX]
+
+
+def find_clips(model: ModelProto) -> list[str]:
+    """Clips stay float unless they cut at 0 and above it: no int8 range ends where the others do.
+
+    ONNX Runtime's quantizer takes a Clip away and leaves its limits to the range of the tensor. That range holds 0, and
+    where it has both signs it may be widened to be symmetric.
+    """
+    stored = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    return [node.name for node in model.graph.node if node.op_type == "Clip" and not _cuts_at_zero(node, stored)]
+
+
+def _cuts_at_zero(node: NodeProto, stored: Mapping[str, np.ndarray]) -> bool:
+    low, high = (*node.input[1:], "", "")[:2]
+    if low not in stored or float(stored[low]) != 0:
+        return False
+    return not high or (high in stored and float(stored[high]) > 0)
 
 
 def _stored_ranges(graph: GraphProto) -> dict[str, tuple[float, float]]:

@@ -635,3 +635,154 @@ def test_a_function_of_the_file_itself_is_expanded_whatever_opset_the_scheme_nee
     path = tmp_path / "function.onnx"
     onnx.save(helper.make_model(graph, functions=[act], opset_imports=opsets, ir_version=9), str(path))
     assert error_of(path, tmp_path, spec) < 0.1
+
+
+@pytest.mark.parametrize(("low", "high"), [(None, 0.3), (0.2, 1.0), (-0.1, 0.6)])
+def test_the_limits_of_a_clip_hold_in_int8_too(low, high, tmp_path):
+    """The quantizer takes Clips away, and a range that is symmetric or holds 0 does not end where they do."""
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["a"], "first"),
+        helper.make_node("Clip", ["a", "low" if low is not None else "", "high"], ["c"], "clip"),
+        helper.make_node("MatMul", ["c", "v"], ["output"], "second"),
+    ]
+    limits = {"high": np.float32(high)} | ({"low": np.float32(low)} if low is not None else {})
+    path = save(
+        tmp_path / "net.onnx", nodes, {"w": weights(32, 32), "v": weights(32, 4), **limits}, ["N", 32], ["N", 4]
+    )
+    assert error_of(path, tmp_path, STATIC, rows=256) < 0.05
+
+
+def test_a_clip_at_zero_is_left_to_the_range_of_its_kernel(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["a"], "first"),
+        helper.make_node("Clip", ["a", "low", "high"], ["c"], "relu6"),
+        helper.make_node("MatMul", ["c", "v"], ["output"], "second"),
+    ]
+    tensors = {"w": weights(32, 32), "v": weights(32, 4), "low": np.float32(0), "high": np.float32(6)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, ["N", 32], ["N", 4])
+    done = onnx.load(str(compile_with(path, tmp_path / "out", STATIC).path))
+    assert "Clip" not in {node.op_type for node in done.graph.node}
+
+
+def test_an_output_that_a_relu_reads_keeps_its_negative_values(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["output"], "first"),
+        helper.make_node("Relu", ["output"], ["r"], "relu"),
+        helper.make_node("MatMul", ["r", "v"], ["scores"], "second"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(32, 32), "v": weights(32, 4)}, ["N", 32], ["N", 32])
+    model = onnx.load(str(path))
+    model.graph.output.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 4]))
+    onnx.save(model, str(path))
+    assert error_of(path, tmp_path, STATIC, rows=256) < 0.05
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC], ids=lambda spec: spec.kind)
+def test_the_scales_of_a_gemm_are_quantized_with_its_weight_and_bias(spec, tmp_path):
+    """Two Gemms share a bias, and the kernels of ONNX Runtime leave `beta` out."""
+    nodes = [
+        helper.make_node("Gemm", ["input", "w", "b"], ["a"], "first", alpha=0.5, beta=2.0, transB=1),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Gemm", ["r", "v", "b"], ["c"], "second", beta=0.0),
+        helper.make_node("Gemm", ["c", "u", "number"], ["output"], "third", beta=3.0),
+    ]
+    stored = {name: weights(32, 32) for name in "wvu"} | {"b": weights(32), "number": np.array(0.2)}
+    path = save(tmp_path / "net.onnx", nodes, stored, ["N", 32], ["N", 32], opset=17)
+    assert error_of(path, tmp_path, spec, rows=256) < 0.06
+    assert compile_with(path, tmp_path / "again", spec).precision.stayed_float == ()
+
+
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC, W8], ids=lambda spec: spec.kind)
+def test_an_input_left_out_by_an_empty_name_is_no_reason_to_leave_a_layer_float(spec, tmp_path):
+    nodes = [
+        helper.make_node("Gemm", ["input", "w", ""], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("MatMul", ["r", "v"], ["output"], "second"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(32, 32), "v": weights(32, 4)}, ["N", 32], ["N", 4])
+    assert error_of(path, tmp_path, spec, rows=256) < 0.05
+    assert compile_with(path, tmp_path / "again", spec).precision.stayed_float == ()
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("spec", [STATIC, DYNAMIC, W8, HALF], ids=lambda spec: spec.kind)
+def test_a_sparse_weight_is_quantized_as_a_dense_one(spec, rank, tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["a"], "first"),
+        helper.make_node("MatMul", ["a", "v"], ["output"], "second"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"v": weights(32, 4)}, ["N", 32], ["N", 4])
+    model, places = onnx.load(str(path)), np.arange(0, 32 * 32, 3)
+    indices = places if rank == 1 else np.stack(np.unravel_index(places, (32, 32)), axis=1)
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            numpy_helper.from_array(weights(len(places)), "w"), numpy_helper.from_array(indices, "w/places"), [32, 32]
+        )
+    )
+    onnx.save(model, str(path))
+    assert error_of(path, tmp_path, spec, rows=256) < 0.05
+
+
+def test_float16_casts_a_value_once_for_two_operators_that_stay_float(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["a"], "first"),
+        helper.make_node("Max", ["a", "low"], ["m"], "max"),
+        helper.make_node("Min", ["a", "high"], ["n"], "min"),
+        helper.make_node("Add", ["m", "n"], ["output"], "sum"),
+    ]
+    tensors = {"w": weights(32, 32), "low": np.float32(0), "high": np.float32(1)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, ["N", 32], ["N", 32])
+    assert error_of(path, tmp_path, HALF) < 0.01
+
+
+def test_float16_converts_numbers_that_are_no_tensors_and_those_in_functions(tmp_path):
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.acme", 1)]
+    half = [
+        helper.make_node("Constant", [], ["k"], value_float=0.5),
+        helper.make_node("Mul", ["a", "k"], ["b"]),
+    ]
+    function = helper.make_function("com.acme", "Half", ["a"], ["b"], half, opsets[:1])
+    nodes = [
+        helper.make_node("Constant", [], ["shift"], value_floats=[0.1] * 32),
+        helper.make_node("Add", ["input", "shift"], ["s"], "add"),
+        helper.make_node("MatMul", ["s", "w"], ["h"], "fc"),
+        helper.make_node("Half", ["h"], ["output"], "half", domain="com.acme"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(32, 32)}, ["N", 32], ["N", 32], domains=("com.acme",))
+    model = onnx.load(str(path))
+    model.functions.append(function)
+    onnx.save(model, str(path))
+    assert error_of(path, tmp_path, HALF) < 0.01
+
+
+def test_branches_whose_weights_have_one_name_become_float16(tmp_path):
+    def branch(end: str, operator: str) -> onnx.GraphProto:
+        nodes = [
+            helper.make_node("MatMul", ["input", "w"], [f"{end}_a"], f"{end}_product"),
+            helper.make_node(operator, [f"{end}_a"], [f"{end}_out"], f"{end}_act"),
+        ]
+        out = helper.make_tensor_value_info(f"{end}_out", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, end, [], [out], [numpy_helper.from_array(weights(32, 32), "w")])
+
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], "mean", keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["positive"], "greater"),
+        helper.make_node(
+            "If", ["positive"], ["output"], "if", then_branch=branch("yes", "Relu"), else_branch=branch("no", "Tanh")
+        ),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"zero": np.float32(0)}, ["N", 32], ["N", 32], opset=17)
+    assert error_of(path, tmp_path, HALF) < 0.01
+
+
+def test_a_network_of_integers_has_nothing_to_quantize(tmp_path):
+    nodes = [helper.make_node("MatMul", ["input", "w"], ["output"], "product")]
+    path = save(tmp_path / "net.onnx", nodes, {"w": np.ones((8, 4), np.int32)}, ["N", 8], ["N", 4])
+    model = onnx.load(str(path))
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.INT32
+    onnx.save(model, str(path))
+    data = tmp_path / "data.npz"
+    write_npz(data, {"input": np.ones((4, 8), np.int32)})
+    with pytest.raises(Unsupported, match="found nothing to quantize in this network; product would stay float32"):
+        OrtBackend().compile(compressed(path, STATIC, data), Conditions(), {}, tmp_path)
