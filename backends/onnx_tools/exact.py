@@ -24,6 +24,12 @@ FAR_IN_INTEGERS = 0.02
 """The same where both sums are integers: exact kernels differ by the rounding of floats only."""
 
 
+SATURATED = (
+    "as kernels of CPUs without VNNI do, whose sums saturate: give the backend the option reduce_range = true "
+    "(in a target file, or `compress --option reduce_range=true`)"
+)
+
+
 def measure_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]]) -> float:
     """How far the outputs that `ran` are from the `exact` ones, inference by inference: the largest root mean square of the
     difference over the spread, of the float outputs whose shapes agree."""
@@ -42,13 +48,11 @@ def measure_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Arr
     return worst
 
 
-def explain_inexact(ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]], least: float = FAR) -> str:
-    """How far the outputs that `ran` are from the `exact` ones, inference by inference; "" up to `least`."""
+def explain_inexact(
+    ran: Sequence[Sequence[Array]], exact: Sequence[Sequence[Array]], least: float = FAR, why: str = SATURATED
+) -> str:
+    """How far the outputs that `ran` are from the `exact` ones, inference by inference, and why; "" up to `least`."""
     worst = measure_inexact(ran, exact)
     if worst <= least:
         return ""
-    return (
-        f"the int8 kernels that ran give outputs that are {worst:.2g} of their spread away from the file's own sums, as "
-        "kernels of CPUs without VNNI do, whose sums saturate: give the backend the option reduce_range = true "
-        "(in a target file, or `compress --option reduce_range=true`)"
-    )
+    return f"the int8 kernels that ran give outputs that are {worst:.2g} of their spread away from the file's own sums, {why}"

@@ -25,7 +25,8 @@ REFUSED: Mapping[str, str] = {
 class OpenvinoBackend(Backend):
     """OpenVINO's CPU plugin.
 
-    `reduce_range`: weights of 7 bits, for CPUs whose int8 sums saturate.
+    `reduce_range`: weights of 7 bits, for CPUs whose int8 sums saturate. `snippets`: whether it may fuse layers into
+    subgraphs that it compiles itself.
     """
 
     name: ClassVar[str] = "openvino"
@@ -33,7 +34,10 @@ class OpenvinoBackend(Backend):
     session: ClassVar[str | None] = "backends.openvino.session:OpenvinoSession"
     width_steps: ClassVar[Mapping[str, int]] = {"avx512": 16, "": 8}
     compilers: ClassVar[tuple[str, ...]] = ("ai-edge-litert", "ai-edge-quantizer", "ml_dtypes", "onnx", "onnxruntime")
-    options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {"reduce_range": (False, True)}
+    options: ClassVar[Mapping[str, tuple[Scalar, ...]]] = {
+        "reduce_range": (False, True),
+        "snippets": (True, False),
+    }
 
     def probe(self) -> Probe:
         """Whether the runtime is installed; it is imported where the session opens."""
@@ -47,7 +51,7 @@ class OpenvinoBackend(Backend):
         if "onnx" not in source.files:
             return _compile_tflite(source, conditions.batch, out)
         read = read_source(source, conditions.batch, beside=source.quant is None)
-        done = _quantize(read.model, source, options)
+        done = _quantize(_as_it_reads(read.model), source, options)
         path, facts = deploy(done, source, conditions.batch, read, out)
         facts["session_options"] = {"ports": json.dumps(_describe_ports(done.model, source))}
         return Artifact(path=path, format="onnx", precision=done.precision, facts=facts)
@@ -57,6 +61,15 @@ class OpenvinoBackend(Backend):
         if artifact.format != "onnx":
             return None
         return write_free(artifact.path, source.files["onnx"], out / "free.onnx")
+
+
+def _as_it_reads(model: ModelProto) -> ModelProto:
+    """Without what OpenVINO does not read: functions of the file itself, sparse weights, empty names at a node's end."""
+    from backends.onnx_tools.plain import inline_functions, write_plainly
+
+    plain = inline_functions(model)
+    write_plainly(plain)
+    return plain
 
 
 def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scalar]) -> Quantized:

@@ -29,6 +29,12 @@ from bench.types import FLOAT32, Clock, Precision, Scalar, TensorSpec
 
 FLOATS_ONLY = {"LP_TRANSFORMS_MODE": False}
 """Makes the CPU plugin compute a Q/DQ file in floats."""
+SINGLE_KERNELS = {"SNIPPETS_MODE": "DISABLE"}
+"""Makes it compile no subgraphs of its own."""
+FUSED = (
+    "and OpenVINO's kernels one by one do not: it is at fault where it fuses layers into a subgraph: give the backend the "
+    "option snippets = false (in a target file, or `compress --option snippets=false`)"
+)
 TURNED_INPUTS = ("channels_last", "channels_last_io")
 
 
@@ -51,7 +57,8 @@ class OpenvinoSession(Session):
         self._precision = precision
         self._layout = str(options.get("layout", "model"))
         self._ports: dict[str, Any] = json.loads(str(options.get("ports", "{}")))
-        self._compiled = compile_model(path, model, threads, precision)
+        self._settings: dict[str, Any] = SINGLE_KERNELS if options.get("snippets") is False else {}
+        self._compiled = compile_model(path, model, threads, precision, **self._settings)
         self._request = self._compiled.create_infer_request()
         self._input_names = self._name(self._compiled.inputs, "inputs")
         self._output_names = self._name(self._compiled.outputs, "outputs")
@@ -129,7 +136,9 @@ class OpenvinoSession(Session):
 
     def profile(self, feed: Feed, runs: int) -> tuple[LayerTime, ...]:
         """Times of the nodes of a second compiled model, after one run to warm up."""
-        compiled = compile_model(self._path, self._model, self._threads, self._precision, PERF_COUNT=True)
+        compiled = compile_model(
+            self._path, self._model, self._threads, self._precision, PERF_COUNT=True, **self._settings
+        )
         request = compiled.create_infer_request()
         self._fill(request, feed)
         request.infer()
@@ -139,19 +148,29 @@ class OpenvinoSession(Session):
         return kernels.layer_times(first, list(request.profiling_info), runs)
 
     def explain_inexact(self, feeds: Sequence[Feed]) -> str:
-        """Compares int8 kernels with the same file computed in floats (another load)."""
-        if self._precision.asked != "int8":
+        """Compares int8 kernels with the same file computed in floats, and where they differ with kernels that no subgraph
+        fuses (up to two more loads)."""
+        exact = self._run_again(feeds, FLOATS_ONLY) if self._precision.asked == "int8" else []
+        if not exact:
             return ""
-        exact: list[tuple[Array, ...]] = []
-        with suppress(PressbenchError, *NATIVE_ERRORS):
-            plain = compile_model(self._path, self._model, self._threads, self._precision, **FLOATS_ONLY)
-            request = plain.create_infer_request()
-            exact = [self._infer(request, feed) for feed in feeds]
-        return explain_inexact([self.run(feed) for feed in feeds], exact) if len(exact) == len(feeds) else ""
+        ran = [self.run(feed) for feed in feeds]
+        said = explain_inexact(ran, exact)
+        single = self._run_again(feeds, SINGLE_KERNELS) if said and not self._settings else []
+        if single and not explain_inexact(single, exact):
+            return explain_inexact(ran, exact, why=FUSED)
+        return said
 
     def close(self) -> None:
         """Drops the request and the model."""
         self._request = self._compiled = self._model = None
+
+    def _run_again(self, feeds: Sequence[Feed], settings: Mapping[str, Any]) -> list[tuple[Array, ...]]:
+        """Outputs of the same file compiled with other settings; [] where it does not run so."""
+        with suppress(PressbenchError, *NATIVE_ERRORS):
+            plain = compile_model(self._path, self._model, self._threads, self._precision, **settings)
+            request = plain.create_infer_request()
+            return [self._infer(request, feed) for feed in feeds]
+        return []
 
     def _infer(self, request: Any, feed: Feed) -> tuple[Array, ...]:
         self._fill(request, feed)

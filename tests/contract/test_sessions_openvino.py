@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 from ort_nets import SHAPE, calibration, compressed, convnet, samples, save
 from ort_nets import compiled as compiled_for_ort
 from ort_nets import opened as opened_in_ort
@@ -146,12 +147,78 @@ def test_int8_sums_that_saturate_are_found_by_the_same_file_in_floats(net, tmp_p
     feed = {"input": samples(1)}
     exact = opened(compiled(net, tmp_path / "seven", INT8, reduce_range=True))
     assert exact.explain_inexact([feed]) == ""
-    run = exact.run
-    monkeypatch.setattr(exact, "run", lambda feed: tuple(np.minimum(one, 0.0) for one in run(feed)))
+    run, again = exact.run, exact._run_again
+
+    def saturate(outputs):
+        return tuple(np.minimum(one, 0.0) for one in outputs)
+
+    monkeypatch.setattr(exact, "run", lambda feed: saturate(run(feed)))
+    assert "snippets = false" in exact.explain_inexact([feed])
+    monkeypatch.setattr(
+        exact,
+        "_run_again",
+        lambda feeds, settings: [
+            saturate(one) if settings == sessions.SINGLE_KERNELS else one for one in again(feeds, settings)
+        ],
+    )
     assert "reduce_range = true" in exact.explain_inexact([feed])
     monkeypatch.setattr(sessions, "compile_model", None)
     floats = opened_float(net, tmp_path, monkeypatch)
     assert floats.explain_inexact([feed]) == ""
+
+
+def test_without_subgraphs_every_product_has_an_int8_kernel_of_its_own(tmp_path):
+    """OpenVINO 2026.4 fuses linear layers in a row into one subgraph, whose int8 outputs are wrong with AVX-512."""
+    draw = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["input", "w"], ["a"], "first"),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("MatMul", ["r", "v"], ["output"], "second"),
+    ]
+    tensors = {"w": draw.standard_normal((16, 64)) / 4, "v": draw.standard_normal((64, 8)) / 8}
+    path, data = save(tmp_path / "net.onnx", nodes, tensors, ["N", 16], ["N", 8]), tmp_path / "data.npz"
+    rows = draw.random((32, 16), dtype=np.float32)
+    np.savez(data, input=rows)
+    artifact = OpenvinoBackend().compile(compressed(path, INT8, data), Conditions(), {}, tmp_path)
+    options = {**artifact.facts["session_options"], "snippets": False}
+    session = OpenvinoSession.open(artifact.path, threads=1, batch=1, options=options, precision=artifact.precision)
+    feeds = [{"input": rows[place : place + 1]} for place in range(4)]
+    found = [session.run(feed)[0] for feed in feeds]
+    wanted = [np.maximum(feed["input"] @ tensors["w"], 0) @ tensors["v"] for feed in feeds]
+    assert np.abs(np.subtract(found, wanted)).max() < 0.05 * np.abs(wanted).max()
+    assert session.facts().execution.multiplying == {"int8": 2}
+    assert session.explain_inexact(feeds) == ""
+
+
+@pytest.mark.parametrize("form", ["function", "empty name", "sparse"])
+def test_a_file_is_written_as_openvino_reads_it(form, tmp_path):
+    """It has no functions of the file's own, no sparse weights and no inputs left out by an empty name."""
+    weight = np.zeros((16, 8), np.float32)
+    weight[::2] = np.random.default_rng(0).standard_normal((8, 8))
+    nodes = [
+        helper.make_node("Gemm", ["input", "w", *([""] if form == "empty name" else [])], ["a"], "fc"),
+        helper.make_node("Act", ["a"], ["output"], "act", domain="com.acme")
+        if form == "function"
+        else helper.make_node("Relu", ["a"], ["output"], "act"),
+    ]
+    stored = {} if form == "sparse" else {"w": weight}
+    path = save(tmp_path / "net.onnx", nodes, stored, ["N", 16], ["N", 8], opset=17, domains=("com.acme",))
+    model = onnx.load(str(path))
+    if form == "function":
+        act = [helper.make_node("Relu", ["x"], ["y"])]
+        model.functions.append(
+            helper.make_function("com.acme", "Act", ["x"], ["y"], act, [helper.make_opsetid("", 17)])
+        )
+    if form == "sparse":
+        places = np.flatnonzero(weight)
+        values = numpy_helper.from_array(weight.reshape(-1)[places], "w")
+        model.graph.sparse_initializer.append(
+            helper.make_sparse_tensor(values, numpy_helper.from_array(places, "w/places"), [16, 8])
+        )
+    onnx.save(model, str(path))
+    session = opened(OpenvinoBackend().compile(compressed(path), Conditions(), {}, tmp_path))
+    feed = {"input": np.random.default_rng(1).standard_normal((1, 16), dtype=np.float32)}
+    assert np.allclose(session.run(feed)[0], np.maximum(feed["input"] @ weight, 0), atol=1e-5)
 
 
 def opened_float(net, tmp_path, monkeypatch):
