@@ -11,6 +11,7 @@ from typing import Any, ClassVar, final
 from onnx import ModelProto
 
 from backends.onnx_tools.deploy import Quantized, deploy, read_precision, read_source, write_free
+from backends.onnx_tools.graph import at_least_opset, infer, read_opset
 from bench.errors import Unsupported
 from bench.types import Artifact, Backend, Compressed, Conditions, Precision, Probe, QuantSpec, Scalar
 
@@ -19,6 +20,10 @@ REFUSED: Mapping[str, str] = {
     "fixed": "OpenVINO has no fixed-point kernels",
 }
 """Kinds of quantization that it does not do, and why."""
+
+SOFTMAXES = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
+SOFTMAX_OPSET = 13
+"""The first whose softmaxes go over one axis."""
 
 
 @final
@@ -64,12 +69,28 @@ class OpenvinoBackend(Backend):
 
 
 def _as_it_reads(model: ModelProto) -> ModelProto:
-    """Without what OpenVINO does not read: functions of the file itself, sparse weights, empty names at a node's end."""
+    """Without what OpenVINO does not read, or reads wrongly: functions of the file itself, sparse weights, empty names at a
+    node's end, softmaxes over several axes."""
     from backends.onnx_tools.plain import inline_functions, write_plainly
 
     plain = inline_functions(model)
     write_plainly(plain)
-    return plain
+    return at_least_opset(plain, SOFTMAX_OPSET) if _has_wide_softmax(plain) else plain
+
+
+def _has_wide_softmax(model: ModelProto) -> bool:
+    """Whether an old softmax goes over several axes, from its `axis` on: OpenVINO takes it over that one only."""
+    if read_opset(model) >= SOFTMAX_OPSET:
+        return False
+    graph = (infer(model) or model).graph
+    values = (*graph.input, *graph.value_info, *graph.output)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in values}
+    return any(
+        node.op_type in SOFTMAXES
+        and next((item.i for item in node.attribute if item.name == "axis"), 1)
+        not in (-1, ranks.get(node.input[0], 0) - 1)
+        for node in graph.node
+    )
 
 
 def _quantize(model: ModelProto, source: Compressed, options: Mapping[str, Scalar]) -> Quantized:

@@ -221,6 +221,16 @@ def test_a_file_is_written_as_openvino_reads_it(form, tmp_path):
     assert np.allclose(session.run(feed)[0], np.maximum(feed["input"] @ weight, 0), atol=1e-5)
 
 
+def test_an_old_softmax_goes_over_all_axes_behind_its_own(tmp_path):
+    """Before opset 13. OpenVINO 2026.4 takes it over one axis."""
+    nodes = [helper.make_node("Softmax", ["input"], ["output"], "softmax", axis=1)]
+    path = save(tmp_path / "net.onnx", nodes, {}, ["N", 3, 4, 4], ["N", 3, 4, 4], opset=11)
+    session = opened(OpenvinoBackend().compile(compressed(path), Conditions(), {}, tmp_path))
+    feed = {"input": np.random.default_rng(1).standard_normal((1, 3, 4, 4), dtype=np.float32)}
+    wanted = np.exp(feed["input"]) / np.exp(feed["input"]).sum()
+    assert np.allclose(session.run(feed)[0], wanted, atol=1e-6)
+
+
 def opened_float(net, tmp_path, monkeypatch):
     monkeypatch.undo()
     return opened(compiled(net, tmp_path / "float"))
