@@ -35,6 +35,13 @@ def test_labels_are_scored_by_the_mean_of_their_average_precisions():
     assert MULTILABEL.score(logits, torch.zeros(4, 3)) == 0.0
 
 
+def test_one_label_is_scored_and_large_logits_keep_their_order():
+    wanted = torch.tensor([[1.0], [0.0], [0.0], [0.0]])
+    assert MULTILABEL.score(torch.tensor([[500.0], [450.0], [400.0], [-1.0]]), wanted) == 1.0
+    assert MULTILABEL.score(torch.tensor([[450.0], [500.0], [400.0], [-1.0]]), wanted) == 0.5
+    assert MULTILABEL.score(torch.zeros(4, 1), wanted) == 0.25
+
+
 def test_a_regression_compares_n_by_1_with_n_and_never_broadcasts():
     outputs, targets = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([1.0, 3.0, 2.0])
     assert REGRESS.score(outputs, targets) == pytest.approx((5 / 3) ** 0.5)
