@@ -37,8 +37,7 @@ def load_object(path: str, kind: str, *, callable_only: bool = True) -> Any:
     """
     place, _, name = path.partition(":")
     if place.endswith(".py"):
-        wanted = f"{Path(place).stem}:{name}"
-        raise InvalidInput(f"{path!r} names a file: write its module, {wanted}, with its folder on PYTHONPATH")
+        raise InvalidInput(f"{path!r} is a file: write {Path(place).stem}:{name}, with its folder on PYTHONPATH")
     if not is_import_path(path):
         raise InvalidInput(f"{path!r} is not an import path; write package.module:{kind}")
     with users_code(f"{place!r} cannot be imported:"):

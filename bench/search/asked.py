@@ -28,6 +28,8 @@ LONGER = "distill(epochs=6, learning_rate=0.005)"
 """What follows in a second round, where the user leaves both to us."""
 USUAL_DROP, USUAL_ERROR = 1.0, 0.1
 NONE = "none"
+OF_SUITE = ("max_drop", "max_error", "minimize", "then", "families", "recipes", "strategy", "ranks")
+"""Keys of `[search]` that are fields of `Asked` as they are."""
 INT8 = ("int8",)
 FIXED = ("fixed(width=8)", "mixed_fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + mixed_fixed(width=8)")
 """Families that are usual on a target that runs networks, and on an FPGA, where each bit of a weight costs logic and a zero none,
@@ -111,15 +113,8 @@ def take_suite(asked: Asked, given: Collection[str]) -> Asked:
         raise unknown(f"{where} minimize", said.minimize, MINIMIZED)
     found: dict[str, Any] = {
         "budgets": tuple(f"{name}={most:g}" for name, most in said.budgets.items()),
-        "max_drop": said.max_drop,
-        "max_error": said.max_error,
-        "minimize": said.minimize,
         "time_s": parse_time(said.time) if said.time else None,
-        "then": said.then,
-        "families": said.families,
-        "recipes": said.recipes,
-        "strategy": said.strategy,
-        "ranks": said.ranks,
+        **{name: getattr(said, name) for name in OF_SUITE},
     }
     return replace(
         asked, **{name: value for name, value in found.items() if name not in given and value not in (None, "", ())}

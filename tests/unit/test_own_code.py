@@ -13,7 +13,7 @@ from bench.own_code import find_imported, load_object
 
 @pytest.mark.parametrize("path", ["net.py:build", "some/folder/net.py:build"])
 def test_a_file_in_place_of_a_module_is_refused_with_what_to_write(path):
-    with pytest.raises(InvalidInput, match="names a file: write its module, net:build"):
+    with pytest.raises(InvalidInput, match="is a file: write net:build"):
         load_object(path, "function")
 
 
