@@ -11,7 +11,7 @@ from bench.device.stored import as_array
 from bench.errors import BoardLost, DiskFull, PressbenchError, full_disk_ends
 from bench.line.findings import CellFindings, Checked, Compared, assemble, gather_evidence
 from bench.line.judged.assess import assess, count_changed
-from bench.line.judged.baseline import find_baseline_error, find_chance
+from bench.line.judged.baseline import find_baseline_error, find_chance, find_difference
 from bench.line.judged.distance import find_far, match_outputs, measure_own_spread
 from bench.line.judged.evaluation import Evaluation, keep_clean
 from bench.line.judged.notes import describe_noise, describe_uncompared, explain_chance, explain_missing
@@ -37,6 +37,7 @@ class Baseline:
     accuracy: float | None = None
     distrust: tuple[str, ...] = ()
     uncounted: tuple[str, ...] = ()
+    judged_on: str = ""
 
 
 BOARD_LOST = "board_lost"
@@ -139,7 +140,10 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
     )
     if found.ran.outputs is not None:
         evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
-        found = replace(found, checked=check_outputs(cell, found.ran, evaluation, baseline))
+        checked = check_outputs(cell, found.ran, evaluation, baseline)
+        if is_baseline(cell) and evaluation.reference is None:
+            checked = replace(checked, baseline_error=compare_runtimes(cell, state, found.ran.outputs, evaluation))
+        found = replace(found, checked=checked)
     bench = prepared.bench
     if bench is None or is_baseline(cell) or bench.reach.counts or not bench.measure.pairs:
         return found
@@ -215,6 +219,23 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     )
 
 
+def compare_runtimes(cell: PlannedCell, state: RunState, outputs: Outputs, evaluation: Evaluation) -> str:
+    """That another backend of this run gave other outputs for the same uncompressed file; "" where none did, or none ran it."""
+    beside = {one.backend.title: state.baselines.get(one.key) for one in state.plan.cells if is_beside(cell, one)}
+    others = {
+        title: one.outputs
+        for title, one in beside.items()
+        if one is not None and one.outputs is not None and not one.distrust and one.judged_on == evaluation.source
+    }
+    return find_difference(outputs, others, measure_own_spread(outputs), evaluation.classes)
+
+
+def is_beside(cell: PlannedCell, other: PlannedCell) -> bool:
+    """Whether the other one is the baseline of the same model in the same conditions on another backend."""
+    same = (other.model, other.conditions) == (cell.model, cell.conditions)
+    return same and is_baseline(other) and other.key != cell.key
+
+
 def compare_with_baseline(baseline: Baseline, found: CellFindings, setting: Setting) -> Compared:
     """Interleaved launches of baseline and cell. An error here costs only the comparison: the cell is measured."""
     bench, artifact = found.prepared.bench, found.prepared.artifact
@@ -250,4 +271,5 @@ def make_baseline(found: CellFindings | None, verdict: Verdict) -> Baseline:
         accuracy=quality.accuracy if quality else None,
         distrust=(*found.ran.distrust, *([wrong] if wrong else [])),
         uncounted=found.cost.unknown,
+        judged_on=found.prepared.evaluation.source,
     )

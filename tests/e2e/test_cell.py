@@ -331,6 +331,23 @@ def test_an_uncompressed_file_with_wrong_outputs_is_untrusted(state):
     assert "differs from the reference" in baseline.reasons[-1]
 
 
+@pytest.mark.parametrize(("gain", "apart"), [(2.0, False), (-2.0, True)])
+def test_an_uncompressed_file_that_two_backends_compute_differently_is_untrusted_on_the_second(state, gain, apart):
+    first = state.plan.cells[0]
+    second = replace(first, backend=replace(first.backend, name="other"), key="other", baseline_key="other")
+    state.plan = replace(state.plan, cells=(first, second))
+    kinds = {
+        name: type("Told", (FakeBackend,), {"behaviour": {"baseline": {"gain": one}}, "__module__": __name__})
+        for name, one in ((first.backend.name, 2.0), ("other", gain))
+    }
+    with_stages(state, load_backend=lambda name: kinds[name]())
+    known, found = (run_cell(cell, state) for cell in state.plan.cells)
+    assert known.status is not Status.UNTRUSTED
+    said = f"away from that of backend {first.backend.title}, for the same file and inputs"
+    assert any(said in reason for reason in found.reasons) == apart
+    assert (found.status is Status.UNTRUSTED) == apart
+
+
 def test_a_cell_over_a_budget_says_by_how_much_and_stays_ok(state):
     on_target(state, budget=Budget(latency_p50_ms=1e-6, memory_mb=1e-6, energy_mj=1.0))
     baseline, _ = measured(state)

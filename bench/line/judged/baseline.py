@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 from scipy.stats import binom
 
 from bench.device.outputs import Output
-from bench.line.judged.distance import ROUNDING, match_outputs, name_output
+from bench.errors import CellFailed
+from bench.line.judged.distance import ROUNDING, compare_outputs, match_outputs, name_output
 from bench.line.judged.evaluation import Evaluation
 from bench.models.catalogue import is_reference
 from bench.records import Quality
@@ -16,6 +19,10 @@ from bench.types import Model
 
 BASELINE_TOLERANCE = 1e-2
 """An uncompressed file whose outputs differ from the reference by more, relative to the largest, is wrong."""
+
+APART = 0.1
+"""Relative error between two runtimes' outputs of one file from which one of them reads it in another way: integers of quantized
+files stay below by their rounding."""
 
 
 def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
@@ -27,6 +34,24 @@ def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
         largest = max(float(np.abs(part).max(initial=0.0)) for part in wanted.rows)
         if found.max_abs_err > BASELINE_TOLERANCE * max(ROUNDING, largest):
             return f"{name_output(found.name)} differs from the reference by up to {found.max_abs_err:.3g}"
+    return ""
+
+
+def find_difference(
+    outputs: Sequence[Output], others: Mapping[str, Sequence[Output]], own: Sequence[float], classes: int
+) -> str:
+    """That another runtime gives other outputs for the same uncompressed file and inputs; "" where none does.
+
+    `others`: backend -> its outputs. `own`: spreads of two runs of this file. Outputs of other shapes are not compared.
+    """
+    for backend, other in others.items():
+        with suppress(CellFailed):
+            for found in compare_outputs(outputs, other, own, classes):
+                if found.relative_rms is not None and found.relative_rms > APART and not found.is_own_noise:
+                    return (
+                        f"{name_output(found.name)} is {found.relative_rms:.2g} of its spread away from that of backend {backend}, for "
+                        "the same file and inputs: one of the two computes something else"
+                    )
     return ""
 
 
