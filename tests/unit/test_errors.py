@@ -10,6 +10,7 @@ from bench.errors import PressbenchError
 CODES = {
     "Regression": 1,
     "InvalidInput": 2,
+    "Damaged": 2,
     "Unsupported": 2,
     "Unavailable": 3,
     "DatabaseAway": 3,
