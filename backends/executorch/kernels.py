@@ -48,7 +48,7 @@ class Step:
         if found is None or self.kind not in MULTIPLYING:
             return ""
         types = found["types"].replace(" ", "").split(",")
-        if any(kind == "QC8" or kind.startswith(("QS8", "QU8", "QD8", "QP8")) for kind in types):
+        if any(kind == "QC8" or kind.startswith(("QS8", "QU8", "QD8", "QDU8", "QP8")) for kind in types):
             return "int8"
         return "float16" if "F16" in types else "float32" if "F32" in types else "unknown"
 

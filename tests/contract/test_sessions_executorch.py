@@ -196,6 +196,8 @@ def test_a_session_keeps_the_laws_of_sessions(floats):
             "asked for int8, 1 of 2 multiplying nodes ran float32 kernels: Fully Connected",
         ),
         ([("Fully Connected (NC, QS8) GEMM #1", True), ("native_call_sin.out", False)], Precision(asked="int8"), ""),
+        ([("Fully Connected (NC, QD8, F32, QC8W) GEMM #1", True)], Precision(asked="int8"), ""),
+        ([("Fully Connected (NC, QDU8, F32, QC8W) GEMM #1", True)], Precision(asked="int8"), ""),
     ],
 )
 def test_what_xnnpack_did_not_take_or_took_in_another_type_is_a_fallback(steps, precision, said):
