@@ -40,9 +40,9 @@ where there are samples to calibrate with."""
 class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
     `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
-    `bench.search.strategies.known`. `ranks`: whether layers may be factorized too. `families`: steps that may end a candidate, each tried beside none; None for those that
-    are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or steps, that are candidates as they are
-    written.
+    `bench.search.strategies.known`. `ranks`: whether layers may be factorized too. `families`: steps that may end a candidate,
+    each tried beside none; None for those that are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or
+    steps, that are candidates as they are written.
 
     `max_drop`: percentage points of accuracy, else in the unit of the task's own score; None for the target's own limit, else as
     `make_goal` finds it.

@@ -76,6 +76,7 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
     """Every group to the same share of its channels, to the border: what a pruning tool does without a search."""
     by_quality = bool(scene.goal.minimize)
     walk = Walk(tightest=by_quality, start=0.75)
+    channels = [group for group in scene.space.groups if not group.rank]
     tried = [scene.whole]
     while (share := walk.next()) is not None:
         choice = tuple(_nearest(group, share) for group in scene.space.groups)
@@ -86,7 +87,7 @@ def prune_uniformly(scene: Scene, means: Means) -> Ended:
         if known is None:
             tried.append(one)
         walk.add(share, passes=one.fits_quality if by_quality else one.fits_resources)
-        if share < min(group.widths[group.kept[0]] / group.whole for group in scene.space.groups if not group.rank):
+        if share < min((group.widths[group.kept[0]] / group.whole for group in channels), default=1.0):
             break
     return Ended(tried=tuple(tried), why="the border is known within 6 %")
 

@@ -74,7 +74,18 @@ def longer(goal):
     return trial
 
 
-def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="widths", families=("",), own=(), **more):
+def searched(
+    goal,
+    *,
+    predictor=None,
+    trials=99,
+    quick=lambda _: [],
+    strategy="widths",
+    families=("",),
+    own=(),
+    space=SPACE,
+    **more,
+):
     checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
     predictor = predictor or fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), checked)
     left = iter([True] * trials)
@@ -86,7 +97,7 @@ def searched(goal, *, predictor=None, trials=99, quick=lambda _: [], strategy="w
     )
     means = replace(means, **more)
     scene = Scene(
-        space=SPACE,
+        space=space,
         predictor=predictor,
         goal=goal,
         whole=measured(WHOLE, None, goal),
@@ -334,6 +345,16 @@ def test_every_baseline_finds_a_network_tries_none_twice_and_gives_the_same_tria
         assert (len(tried), ended.why) == (10, "the time is over")
     if strategy == "random":
         assert (len(tried), ended.why) == (32, SEARCHED)
+
+
+def test_uniform_widths_leave_ranks_as_they_are():
+    goal = Goal(quality={"accuracy_drop_pp": 5.5}, minimize="latency")
+    channels, rank_of_b = GROUPS[0], replace(GROUPS[1], rank=True)
+    ended = searched(goal, strategy="uniform", space=replace(SPACE, groups=(channels, rank_of_b)))
+    assert {one.choice[1] for one in ended.tried} == {3}
+    assert len(ended.tried) > 1
+    only = searched(goal, strategy="uniform", space=replace(SPACE, groups=(replace(channels, rank=True), rank_of_b)))
+    assert [one.choice for one in only.tried] == [WHOLE]
 
 
 def test_where_size_is_minimized_the_front_holds_the_smallest_though_it_is_slower():
