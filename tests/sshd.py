@@ -72,7 +72,12 @@ class Double:
             return False
 
     def stop(self) -> None:
-        """The server and its connections end; what runs detached on the board goes on, as on a real one."""
+        """The server and its connections end; what runs detached on the board goes on, as on a real one.
+
+        It takes no further connection while they end: one that came between would outlive it.
+        """
+        if self.process is not None:
+            _signal(self.process.pid, signal.SIGSTOP)
         self.cut()
         if self.process is not None:
             self.process.kill()
