@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -28,7 +28,8 @@ class Baseline:
     """What the compressed cells of the same model and conditions are compared with.
 
     `absent`: why nothing can be compared with it; "" if it was measured. `distrust`: why it is untrusted itself, and
-    with it every speed-up over it. `uncounted`: its operators without a counting rule.
+    with it every speed-up over it. `uncounted`: its operators without a counting rule. `judged_on`: what its
+    inputs were, in words.
     """
 
     absent: str = ""
@@ -142,7 +143,8 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
         evaluation = replace(prepared.evaluation, reference=find_reference(cell, state, prepared.evaluation))
         checked = check_outputs(cell, found.ran, evaluation, baseline)
         if is_baseline(cell) and evaluation.reference is None:
-            checked = replace(checked, baseline_error=compare_runtimes(cell, state, found.ran.outputs, evaluation))
+            own = [one.own_spread for one in checked.quality.outputs] if checked.quality else []
+            checked = replace(checked, baseline_error=compare_runtimes(cell, state, found.ran.outputs, evaluation, own))
         found = replace(found, checked=checked)
     bench = prepared.bench
     if bench is None or is_baseline(cell) or bench.reach.counts or not bench.measure.pairs:
@@ -219,15 +221,20 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     )
 
 
-def compare_runtimes(cell: PlannedCell, state: RunState, outputs: Outputs, evaluation: Evaluation) -> str:
-    """That another backend of this run gave other outputs for the same uncompressed file; "" where none did, or none ran it."""
+def compare_runtimes(
+    cell: PlannedCell, state: RunState, outputs: Outputs, evaluation: Evaluation, own: Sequence[float]
+) -> str:
+    """That another backend of this run gave other outputs for the same uncompressed file; "" where none did, or none ran it.
+
+    `own`: spread of two runs of each output.
+    """
     beside = {one.backend.title: state.baselines.get(one.key) for one in state.plan.cells if is_beside(cell, one)}
     others = {
         title: one.outputs
         for title, one in beside.items()
         if one is not None and one.outputs is not None and not one.distrust and one.judged_on == evaluation.source
     }
-    return find_difference(outputs, others, measure_own_spread(outputs), evaluation.classes)
+    return find_difference(outputs, others, own, evaluation.classes)
 
 
 def is_beside(cell: PlannedCell, other: PlannedCell) -> bool:
