@@ -13,7 +13,8 @@ from bench.search.nouns import Choice
 from bench.search.prediction.predict import Predictor
 
 Row = Mapping[str, str | float | int | None]
-UNTRUSTED = ("failed", "skipped", "untrusted")
+SKIPPED = "skipped"
+UNTRUSTED = ("failed", SKIPPED, "untrusted")
 OVER = "the time is over"
 
 

@@ -10,30 +10,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bench.errors import CellFailed
-from bench.search.allocate import Limit, allocate
-from bench.search.goal import MINIMIZED, UNITS
-from bench.search.nouns import Choice, Costs, whole_choice
-from bench.search.prediction.costs import add_up, count_weights
-from bench.search.prediction.predict import Predictor, by_macs
+from bench.search.goal import MINIMIZED
+from bench.search.nouns import Choice, whole_choice
+from bench.search.prediction.predict import by_macs
+from bench.search.strategies.axis import Axis, cost_of, counts_weights
 from bench.search.strategies.gaps import Gap, Point, find_gap
-from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, number, quality_loss
+from bench.search.strategies.interface import (
+    OVER,
+    SKIPPED,
+    Ended,
+    Means,
+    Scene,
+    Trial,
+    Tried,
+    number,
+    quality_loss,
+    rank,
+)
 from bench.search.strategies.walk import STEP, Walk
 
 TURNS = 40
 """Allocations at most: several can be one choice, which is measured once."""
-LOOSER = (1.0, 0.9, 0.8)
-"""Shares of the aim at which candidates are allocated where the table is not believed."""
-FLOAT_BYTES = 4
-FIRST, FAST = 0.6, 0.64
-"""The share of the uncompressed cost that is tried first where quality sets the border, and how much tighter each step is
-until one fails. Trained networks often lose nothing down to a half, and each step there costs a training."""
 BETTER = 0.95
 """Of the best cost of another family: the share at which a dearer one begins. Where that loses too much, it ends there."""
 WIDE = 10.0
 """Times the limit of quality up to which the front is of interest."""
-
-BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
-"""What weights decide, and not time: limits, and what is minimized."""
 
 
 def search(scene: Scene, means: Means) -> Ended:
@@ -41,20 +42,24 @@ def search(scene: Scene, means: Means) -> Ended:
     more training, where that is left open. What time is left goes where the front of the best one is least known.
 
     A family begins with its steps on the uncompressed network. One that is not believed, or makes it no cheaper where
-    the goal's cost counts, is not walked.
+    the goal's cost counts, is not walked. One that refuses it has another try on the best candidate, and is walked from there.
     """
     begun = try_families(scene, means)
     if begun.why == OVER:
         return begun
-    tried, why = [*begun.tried], ""
-    cheaper = (one for one in tried[1:] if one.counts and (_counts_weights(scene) or _cost(one) < _cost(scene.whole)))
-    walked = [scene.whole, *cheaper]
-    walks = [_Walked(scene, whole, means) for whole in sorted(walked, key=_cost)]
-    over = min(1.0, means.spent())
+    tried = [*begun.tried]
+    walks = _begin_walks(scene, tried, means)
+    over, why = min(1.0, means.spent()), ""
     for place, one in enumerate(walks, 1):
         one.beat(min((other.best for other in walks[: place - 1]), default=math.inf))
         why = one.go_on(means.trial, over + (1 - over) * place / len(walks))
         tried += one.tried[1:]
+    for refused in [one for one in begun.tried if one.row["status"] == SKIPPED]:
+        later = _try_later(scene, refused.family, tried, means)
+        if later is not None and later.tried[-1].counts:
+            walks.append(later)
+            why = later.go_on(means.trial, 1.0)
+        tried += later.tried[1:] if later is not None else []
     if means.longer is not None:
         for one in sorted(walks, key=lambda one: one.best):
             known = len(one.tried)
@@ -66,6 +71,33 @@ def search(scene: Scene, means: Means) -> Ended:
         why = best.fill_front(means.longer or means.trial) or why
         tried += best.tried[known:]
     return Ended(tried=tuple(tried), why=why)
+
+
+def _begin_walks(scene: Scene, tried: Sequence[Tried], means: Means) -> list[_Walked]:
+    """One for each family that may be walked, the cheapest first. `tried`: the uncompressed network without and with each."""
+    cheaper = (
+        one for one in tried[1:] if one.counts and (counts_weights(scene) or cost_of(one) < cost_of(scene.whole))
+    )
+    return [_Walked(scene, whole, means) for whole in sorted([scene.whole, *cheaper], key=cost_of)]
+
+
+def _try_later(scene: Scene, family: str, tried: Sequence[Tried], means: Means) -> _Walked | None:
+    """A family on the best candidate so far, ready to be walked from there; None where none is narrowed, or the time is over.
+
+    With it the uncompressed network is taken to cost as many times less as that candidate does.
+    """
+    whole = whole_choice(scene.space.groups)
+    best = next((one for one in rank(tried, scene.goal) if one.choice not in (None, whole)), None)
+    if best is None or best.choice is None or not means.time_left(1.0):
+        return None
+    one = means.trial(best.choice, None, family)
+    walked = _Walked(
+        scene, replace(scene.whole, family=family), means, cost_of(one) / cost_of(best) if one.counts else 1.0
+    )
+    walked.tried.append(one)
+    walked.aimed[one.choice] = [cost_of(one) / walked.axis.base]
+    walked.beat(min(cost_of(known) for known in (best, one) if not known.over))
+    return walked
 
 
 def try_families(scene: Scene, means: Means) -> Ended:
@@ -80,25 +112,16 @@ def try_families(scene: Scene, means: Means) -> Ended:
 
 def search_by_macs(scene: Scene, means: Means) -> Ended:
     """The same search, guided by multiply-accumulates in place of the target's own figures."""
-    base = _cost(scene.whole)
+    base = cost_of(scene.whole)
     return search(replace(scene, predictor=by_macs(scene.space, base)), means)
-
-
-def _cost(one: Tried) -> float:
-    return one.cost or math.inf
-
-
-def _counts_weights(scene: Scene) -> bool:
-    goal = scene.goal
-    resources = {*goal.limits} if not goal.minimize else {goal.minimize}
-    return bool(resources) and resources <= BY_WEIGHTS
 
 
 class _Walked:
     """One family's way to the border between what keeps the limits and what does not."""
 
-    def __init__(self, scene: Scene, whole: Tried, means: Means) -> None:
-        self.axis, self.means = _Axis(scene, whole), means
+    def __init__(self, scene: Scene, whole: Tried, means: Means, part: float = 1.0) -> None:
+        """`part`: of the cost of `whole` that is taken for that of the family's own, which is not known."""
+        self.axis, self.means = Axis(scene, whole, part), means
         self.walk = self.axis.walk()
         self.tried, self.latest, self.own = [whole], [whole], scene.own
         self.aimed: dict[Choice | None, list[float]] = {whole.choice: [1.0]}
@@ -190,111 +213,3 @@ class _Walked:
                 loss = max(0.0, quality_loss(one)) / most
                 points.append(Point(low=min(shares), high=max(shares), cost=cost, loss=loss))
         return points
-
-
-class _Axis:
-    """What the search tightens: the goal's cost by the predictor, or weights where size or memory count."""
-
-    def __init__(self, scene: Scene, whole: Tried) -> None:
-        assert scene.predictor is not None
-        assert whole.cost is not None
-        self.space, self.goal, self.whole = scene.space, scene.goal, whole
-        self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
-        self.by_weights = _counts_weights(scene)
-        self.base, self.float_base = whole.cost, _cost(scene.whole)
-        self.predictor = scene.predictor.scaled(self.base / self.float_base)
-        sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]
-        self.weight_bytes = FLOAT_BYTES * sizes[0] / sizes[1] if math.inf not in sizes else FLOAT_BYTES
-
-    def walk(self) -> Walk:
-        """From the limits where they say where the border is, else from the uncompressed network."""
-        limits = self.goal.limits
-        if self.goal.minimize:
-            return Walk(tightest=True, start=FIRST, step=FAST)
-        ceiling = 1.0
-        if self.by_weights and "file_kb" in limits:
-            ceiling = limits["file_kb"] * 1e3 / (number(self.whole.row, "file_bytes") or math.inf)
-        elif not self.by_weights and self.goal.cost in limits:
-            ceiling = limits[self.goal.cost] / self.base
-        ceiling = min(1.0, ceiling)
-        return Walk(tightest=False, start=0.97 * ceiling, ceiling=ceiling)
-
-    def predict(self, choice: Choice, tried: Sequence[Tried]) -> float:
-        """The cost expected now."""
-        return self._corrected(tried).predict(choice)
-
-    def _corrected(self, tried: Sequence[Tried]) -> Predictor:
-        seen = [
-            (one.choice, one.cost)
-            for one in tried[1:]
-            if one.choice is not None and one.counts and one.cost is not None
-        ]
-        return self.predictor.corrected(seen)
-
-    def choose(self, share: float, tried: Sequence[Tried], means: Means) -> Choice | None:
-        """The choice of least loss at that share of the uncompressed cost. Measures candidates, without the family, where a limit
-        on the cost is to be kept and the table is not believed."""
-        predictor = self._corrected(tried)
-        if self.by_weights or self.goal.minimize or not predictor.why:
-            return self._allocate(share, predictor)
-        found = [self._allocate(share * part, predictor) for part in LOOSER]
-        candidates = list(dict.fromkeys(choice for choice in found if choice is not None))
-        times = dict(zip(candidates, means.quick(candidates), strict=True)) if len(candidates) > 1 else {}
-        fitting = [choice for choice in candidates if times.get(choice, 0.0) <= share * self.float_base]
-        return next(iter(fitting), None) or min(candidates, key=lambda one: times.get(one, 0.0), default=None)
-
-    def _allocate(self, share: float, predictor: Predictor) -> Choice | None:
-        found = allocate(self.space.groups, self._limits(share, predictor))
-        return None if found is None else self.space.settle(found)
-
-    def _limits(self, share: float, predictor: Predictor) -> list[Limit]:
-        weights = self.weights.of(whole_choice(self.space.groups))
-        limits = [Limit(costs=self.weights, most=share * weights)]
-        if not self.by_weights:
-            limits = [Limit(costs=predictor.costs, most=self._most(share, predictor))]
-            if "file_kb" in self.goal.limits and (size := number(self.whole.row, "file_bytes")):
-                spare = self.goal.limits["file_kb"] * 1e3 - (size - self.weight_bytes * weights)
-                limits.append(Limit(costs=self.weights, most=max(0.0, spare / self.weight_bytes)))
-        elif self.goal.cost in self.goal.limits:
-            limits.append(Limit(costs=predictor.costs, most=predictor.most(self.goal.limits[self.goal.cost])))
-        return limits
-
-    def _most(self, share: float, predictor: Predictor) -> float:
-        """The largest price. Where no limit on the cost is to be kept, no correction by single figures decides what is
-        possible; and with a table that is not believed, the share is of the way from the narrowest widths."""
-        if not self.goal.minimize:
-            return predictor.most(share * self.base)
-        if not predictor.why:
-            return self.predictor.most(share * self.base)
-        least, whole = (predictor.costs.of(one) for one in (self.narrowest, whole_choice(self.space.groups)))
-        return least + share * (whole - least)
-
-    def minimized(self, one: Tried) -> float:
-        """What is made smaller, over that of the uncompressed network; infinite where it is not known."""
-        column = MINIMIZED[self.goal.minimize]
-        value, whole = number(one.row, column), number(self.whole.row, column)
-        return math.inf if value is None or not whole else value / whole
-
-    @property
-    def least(self) -> float:
-        """The share at which the narrowest widths are expected; 0 where the predictor is not believed."""
-        if self.by_weights:
-            return self.weights.of(self.narrowest) / self.weights.of(whole_choice(self.space.groups))
-        return 0.0 if self.predictor.why else max(0.0, self.predictor.predict(self.narrowest) / self.base)
-
-    @property
-    def narrowest(self) -> Choice:
-        """The fewest channels in each group, and the lowest ranks that make layers smaller then."""
-        return self.space.settle(tuple(0 for _ in self.space.groups))
-
-    def explain_impossible(self, share: float) -> str:
-        """No choice is this cheap: says what the cheapest one costs."""
-        least = self.narrowest
-        if self.by_weights:
-            left = self.weights.of(least) / self.weights.of(whole_choice(self.space.groups))
-            return f"the narrowest widths keep {left:.0%} of the weights, and {share:.0%} were asked for"
-        unit = UNITS[self.goal.cost]
-        return (
-            f"the narrowest widths are predicted to take {self.predictor.predict(least):.4g}{unit}, and "
-            f"{share * self.base:.4g}{unit} were asked for"
-        )

@@ -45,10 +45,12 @@ def truth(choice) -> float:
 
 
 def measured(choice, predicted, goal, family="") -> Tried:
-    """Family `half` takes half of the time and costs 0.5 points; `odd` is not believed."""
-    lost = 0.5 * (family == "half") + sum(group.losses[place] for group, place in zip(GROUPS, choice, strict=True))
-    ms = truth(choice) * (0.5 if family == "half" else 1.0)
-    status = "untrusted" if family == "odd" else "ok"
+    """Family `half` takes half of the time and costs 0.5 points; `shy` too, but refuses the uncompressed network; `odd` is not
+    believed."""
+    halved = family in ("half", "shy")
+    lost = 0.5 * halved + sum(group.losses[place] for group, place in zip(GROUPS, choice, strict=True))
+    ms = truth(choice) * (0.5 if halved else 1.0)
+    status = {"odd": "untrusted", "shy": "skipped" if choice == WHOLE else "ok"}.get(family, "ok")
     row = {"status": status, "latency_p50_ms": ms, "accuracy_drop_pp": lost, "file_bytes": 1000.0}
     recipe = "" if (choice, family) == (WHOLE, "") else f"r{choice}{family}"
     return Tried(
@@ -306,6 +308,22 @@ def test_families_are_walked_with_times_of_their_own_and_one_that_is_not_believe
     assert (best.family, best.cost) == ("half", ideal)
     assert best.predicted == pytest.approx(ideal, rel=0.1)
     assert [one.choice for one in ended.tried if one.family == "odd"] == [WHOLE]
+
+
+def test_a_family_that_refuses_the_uncompressed_network_is_walked_from_the_best_candidate_on():
+    goal = Goal(quality={"accuracy_drop_pp": 3.0}, minimize="latency")
+    tried = searched(goal, families=("", "shy")).tried
+    best, seen = rank(tried, goal)[0], [one.family for one in tried]
+    assert (best.family, best.cost) == ("shy", rank(searched(goal, families=("", "half")).tried, goal)[0].cost)
+    assert [one.choice for one in tried if one.family == "shy"][:2] == [
+        WHOLE,
+        rank(tried[: seen.index("shy", 2)], goal)[0].choice,
+    ]
+
+
+def test_a_family_that_refused_has_no_other_try_where_nothing_could_be_narrowed():
+    goal = Goal(quality={"accuracy_drop_pp": 0.5}, minimize="latency")
+    assert [one.choice for one in searched(goal, families=("", "shy")).tried if one.family == "shy"] == [WHOLE]
 
 
 def test_the_cheapest_family_has_a_part_of_what_the_others_uncompressed_networks_left():
