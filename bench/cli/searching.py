@@ -82,7 +82,8 @@ if TYPE_CHECKING:
     "families",
     multiple=True,
     help="Steps that may end a candidate, each tried beside none: mixed_int8(), qat(epochs=2). Several times for several "
-    "(default: int8; on an FPGA fixed(width=8), mixed_fixed(width=8), and that with six of ten weights zero; none: no family).",
+    "(default: int8; on an FPGA fixed(width=8), mixed_fixed(max_drop_pp=1), and that with six of ten weights zero; "
+    "none: no family).",
 )
 @click.option(
     "--recipe",

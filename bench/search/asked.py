@@ -31,9 +31,14 @@ NONE = "none"
 OF_SUITE = ("max_drop", "max_error", "minimize", "then", "families", "recipes", "strategy", "ranks")
 """Keys of `[search]` that are fields of `Asked` as they are."""
 INT8 = ("int8",)
-FIXED = ("fixed(width=8)", "mixed_fixed(width=8)", "prune(amount=0.6) + finetune(epochs=3) + mixed_fixed(width=8)")
+FIXED = (
+    "fixed(width=8)",
+    "mixed_fixed(max_drop_pp=1)",
+    "prune(amount=0.6) + finetune(epochs=3) + mixed_fixed(max_drop_pp=1)",
+)
 """Families that are usual on a target that runs networks, and on an FPGA, where each bit of a weight costs logic and a zero none,
-where there are samples to calibrate with."""
+where there are samples to calibrate with. `mixed_fixed` judges by training samples, of which a network loses more than of others:
+the search holds the limit, by validation samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
