@@ -13,8 +13,8 @@ from bench.commands.progress import Watch
 from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
-from bench.line.plan import Plan, Request, digest_settings
-from bench.line.run import Ended, Surroundings, find_interrupted, is_of_this_code, nothing_to_resume, plan_run, run
+from bench.line.plan import Plan, Request
+from bench.line.run import Ended, Surroundings, find_interrupted, note_change, nothing_to_resume, plan_run, run
 from bench.paths import database
 from bench.records import Run
 from bench.report.advice import advise
@@ -60,7 +60,7 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request, cache)
-    _note_change(plan, earlier, watch)
+    note_change(plan, earlier, watch.note)
     _check_options(plan, require_budget=require_budget)
     check_writable(cache)
     for note in plan.notes:
@@ -144,22 +144,6 @@ def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Req
         raise nothing_to_resume(request)
     with open_existing(results, url) as store:
         return find_interrupted(request, store)
-
-
-def _note_change(plan: Plan, earlier: Run | None, watch: Watch) -> None:
-    """Says that a run was begun by other code, or that the file of the suite or the target was changed since."""
-    if earlier is None:
-        return
-    if not is_of_this_code(earlier):
-        watch.note(
-            f"run {earlier.run_id} was begun by pressbench {earlier.version} {earlier.revision}, this is another: its finished "
-            "cells stay as they were measured"
-        )
-    elif earlier.settings and earlier.settings != digest_settings(plan.suite, plan.target):
-        watch.note(
-            f"suite {plan.suite.name} or target {plan.target.name} was changed after run {earlier.run_id} was begun: its "
-            "finished cells stay as they were measured; leave --resume out to measure all of them"
-        )
 
 
 def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None) -> str:

@@ -258,6 +258,22 @@ def is_of_this_code(earlier: Run) -> bool:
     return (earlier.version, earlier.revision) == (bench.__version__, revision(Path(bench.__file__).parent))
 
 
+def note_change(plan: Plan, earlier: Run | None, note: Callable[[str], None]) -> None:
+    """Says that a run was begun by other code, or that the file of the suite or the target was changed since."""
+    if earlier is None:
+        return
+    if not is_of_this_code(earlier):
+        note(
+            f"run {earlier.run_id} was begun by pressbench {earlier.version} {earlier.revision}, this is another: its finished "
+            "cells stay as they were measured"
+        )
+    elif earlier.settings and earlier.settings != digest_settings(plan.suite, plan.target):
+        note(
+            f"suite {plan.suite.name} or target {plan.target.name} was changed after run {earlier.run_id} was begun: its "
+            "finished cells stay as they were measured; leave --resume out to measure all of them"
+        )
+
+
 def _run_cells(plan: Plan, run_id: str, done: frozenset[str], around: Surroundings, setting: Setting) -> Measured:
     state = RunState(plan=plan, run_id=run_id, setting=setting)
     waiting = [cell for cell in plan.cells if cell.key not in done or _is_needed_again(cell, plan, done)]

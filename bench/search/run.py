@@ -9,7 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from bench.errors import Unavailable
-from bench.line.run import Surroundings, begin, now, plan_run
+from bench.line.plan import digest_settings
+from bench.line.run import Surroundings, begin, note_change, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import Run
 from bench.search.asked import Asked, settle
@@ -39,10 +40,12 @@ def find_best(
     settled = settle(asked, usable)
     for text in plan.notes:
         around.note(text)
+    note_change(plan, earlier, around.note)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
-    begun = replace(earlier, status="running") if earlier else asked.begin(begin(asked.request))
+    fresh = replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target))
+    begun = replace(earlier, status="running") if earlier else asked.begin(fresh)
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
         on = partial(

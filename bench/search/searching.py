@@ -31,6 +31,7 @@ from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
+from bench.search.resumed import check_measured, check_planned, find_stored
 from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.strategies.widths import try_families
@@ -198,12 +199,19 @@ class Searching:
             return self.whole
         began, cell = self.pace.spent_s(), self.state.plan.cells[0]
         earlier = self.stored.get(cell.key)
-        if earlier is None or self._is_doubted(earlier):
+        check_planned(cell, self.records)
+        if earlier is None:
             record = self._record_surely(cell, self.state)
-        else:  # trials are compared with what runs now; their choice depends on the stored figures
-            again = self._surely(cell, partial(self.around.run_cell, cell, self.state))
-            check_figures(judge(again, again, self.goal), again, self.goal, self.plan.target.name)
-            record = earlier
+        else:
+            record = self._surely(cell, partial(self.around.run_cell, cell, self.state))
+            check_measured(cell, earlier, record)
+            if judge(
+                earlier, earlier, self.goal
+            ).counts:  # new trials are compared with what runs now, choices with what is stored
+                check_figures(judge(record, record, self.goal), record, self.goal, self.plan.target.name)
+                record = earlier
+            else:
+                self._keep(record)
         self.stored[cell.key] = record
         whole = judge(record, record, self.goal)
         check_figures(whole, record, self.goal, self.plan.target.name)
@@ -277,17 +285,13 @@ class Searching:
         base = plan.cells[0]
         cell = plan_recipe(plan, base, parse_recipe(name, text))
         if cell.key not in self.stored:
-            self.stored[cell.key] = self._find_stored(base.key, text) or self._record(cell, self.state)
+            self.stored[cell.key] = find_stored(self.stored.values(), base.key, text) or self._record(cell, self.state)
         return self.stored[cell.key]
 
-    def _find_stored(self, baseline: str, text: str) -> Record | None:
-        """The record of the same steps under another name: a search that is continued has more time, and counts otherwise."""
-        steps = parse_recipe("stored", text).steps
-        same = (one for one in self.stored.values() if one.baseline_key == baseline and one.recipe_text)
-        return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
-
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
-        record = self.around.run_cell(cell, state)
+        return self._keep(self.around.run_cell(cell, state))
+
+    def _keep(self, record: Record) -> Record:
         self.around.store.add(record, self.around.lease)
         self.around.on_cell(record, len(self.tried) + 1, len(self.tried) + 1)
         if record.facts.get(BOARD_LOST):

@@ -9,7 +9,7 @@ from bench.commands.progress import Watch
 from bench.line.cell import RunState
 from bench.line.fleet.one import hold_one
 from bench.line.fleet.serve import name_device
-from bench.line.plan import PlannedCell, find_boards
+from bench.line.plan import PlannedCell, digest_settings, find_boards
 from bench.line.run import Surroundings, begin, plan_run
 from bench.records import Record, Run
 from bench.search.asked import Asked
@@ -26,7 +26,7 @@ def find_on_one_board(asked: Asked, around: Surroundings, watch: Watch, earlier:
         asked = asked.on(str(earlier.request["board"]))
         watch.note(f"--resume: the search goes on where it began, on board {asked.request.board}")
     plan = plan_run(asked.request, around.cache)
-    fresh = begin(asked.request)
+    fresh = replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target))
     run_id = earlier.run_id if earlier else fresh.run_id
     arranged = arrange(plan, around, watch)
     with hold_one(find_boards(asked.request), run_id, arranged, around.open_reach) as (board, lease):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,9 @@ from bench.commands.search.command import _find_earlier
 from bench.errors import InvalidInput
 from bench.line.plan import Request
 from bench.line.run import begin
+from bench.records import Run
 from bench.search.asked import Asked
+from bench.search.run import find_best
 from bench.store import Store
 
 
@@ -41,3 +44,32 @@ def test_where_none_has_the_same_options_the_newest_is_named(tmp_path):
         _find_earlier(ask("mobilenetv2"), tmp_path, None)
     with pytest.raises(InvalidInput, match="there is no interrupted search on target 'other'"):
         _find_earlier(Asked(request=Request(target="other")), tmp_path, None)
+
+
+class Begun(Exception):
+    """What the store of a test raises where the search begins."""
+
+
+def begin_search(asked: Asked, earlier: Run | None) -> tuple[list[str], Run]:
+    """What is noted before the search begins, and its run."""
+    noted, begun = [], []
+
+    def begin_run(run: Run) -> None:
+        begun.append(run)
+        raise Begun
+
+    store = SimpleNamespace(records=lambda _: [], begin_run=begin_run)
+    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="")
+    with pytest.raises(Begun):
+        find_best(asked, around, print, earlier=earlier)
+    return noted, begun[0]
+
+
+def test_a_search_that_other_code_or_another_suite_began_says_so():
+    asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort",), data=""))
+    noted, begun = begin_search(asked, None)
+    assert begin_search(asked, begun)[0] == noted
+    (older,) = [one for one in begin_search(asked, replace(begun, revision="abc"))[0] if one not in noted]
+    assert "was begun by pressbench 0.1.0 abc, this is another" in older
+    (changed,) = [one for one in begin_search(asked, replace(begun, settings="of before"))[0] if one not in noted]
+    assert "suite default or target cpu was changed after run" in changed

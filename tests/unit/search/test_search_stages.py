@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import pytest
 from fake_records import on
 
-from bench.search.goal import LATENCY, LUTS
+from bench.errors import InvalidInput
+from bench.search.goal import LATENCY, LUTS, Goal
+from bench.search.resumed import find_stored
 from bench.search.searching import Searching
 from bench.types import Status
 
@@ -43,7 +45,46 @@ def test_the_stored_record_of_the_same_steps_is_found_under_any_name():
         on("ort", 0.5, recipe="widths-7"), key="7", baseline_key=base.key, recipe_text="finetune(epochs=2)+int8"
     )
     other = replace(one, key="8", baseline_key="of another backend")
-    search = SimpleNamespace(stored={record.key: record for record in (base, other, one)})
-    assert Searching._find_stored(search, base.key, "finetune(epochs=2) + int8()") is one
-    assert Searching._find_stored(search, base.key, "finetune(epochs=3) + int8()") is None
-    assert Searching._find_stored(search, "a third", "finetune(epochs=2) + int8()") is None
+    records = (base, other, one)
+    assert find_stored(records, base.key, "finetune(epochs=2) + int8()") is one
+    assert find_stored(records, base.key, "finetune(epochs=3) + int8()") is None
+    assert find_stored(records, "a third", "finetune(epochs=2) + int8()") is None
+
+
+def whole_of(stored, now, key=""):
+    """A continued search's record of the uncompressed network: `stored` is what it has, `now` what it measures, under `key`."""
+    search = SimpleNamespace(
+        whole=None,
+        goal=Goal(),
+        records=[stored],
+        stored={stored.key: stored},
+        pace=SimpleNamespace(spent_s=lambda: 0.0, whole_s=0.0),
+        around=SimpleNamespace(run_cell=lambda *_: now),
+        _surely=lambda _cell, measure: measure(),
+        _record_surely=lambda *_: pytest.fail("a stored one is not replaced before it is compared"),
+        _keep=lambda record: record,
+    )
+    cell = SimpleNamespace(
+        key=key or stored.key, model=SimpleNamespace(name="net:build"), backend=SimpleNamespace(title=stored.backend)
+    )
+    search.plan = SimpleNamespace(target=SimpleNamespace(name="cpu"), cells=[cell])
+    search.state = SimpleNamespace(plan=search.plan)
+    Searching._measure_whole(search)
+    return search.stored[stored.key]
+
+
+def test_a_search_is_not_continued_on_trials_of_another_network():
+    stored = replace(SURE, digest="before")
+    assert whole_of(stored, replace(stored, digest="before")) is stored
+    another = "model net:build: the .* another one than when the search was begun"
+    for earlier in (stored, replace(stored, status=Status.UNTRUSTED)):
+        with pytest.raises(InvalidInput, match=another):
+            whole_of(earlier, replace(SURE, digest="after"))
+    with pytest.raises(InvalidInput, match=another):
+        whole_of(stored, stored, key="of another file")
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.UNTRUSTED])
+def test_a_stored_uncompressed_network_that_failed_or_is_doubted_does_not_count(status):
+    stored = replace(SURE, status=status, digest="", reasons=("ended by a limit of time",))
+    assert whole_of(stored, SURE) is SURE
