@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,14 @@ def written(place: Path, option: str) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         raise Unavailable(f"{option} {place}: {why}; name a place you can write to, with space left") from error
+
+
+def check_results(results: Path) -> None:
+    """Creates the folder of results and writes a probe into it: before anything is measured. Raises as `written`."""
+    with written(results, "--results"):
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=results):
+            pass
 
 
 def data_folder(option: str | None, environment: Mapping[str, str]) -> str | None:

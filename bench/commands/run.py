@@ -15,7 +15,7 @@ from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
 from bench.line.plan import Plan, Request
 from bench.line.run import Ended, Surroundings, find_interrupted, note_change, nothing_to_resume, plan_run, run
-from bench.paths import database
+from bench.paths import check_results, database
 from bench.records import Run
 from bench.report.advice import advise
 from bench.report.budget import KEPT
@@ -63,6 +63,8 @@ def run_suite(
     note_change(plan, earlier, watch.note)
     _check_options(plan, require_budget=require_budget)
     check_writable(cache)
+    if report:
+        check_results(results)
     for note in plan.notes:
         watch.note(note)
     with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:

@@ -11,14 +11,14 @@ from rich.text import Text
 
 from bench.cache import check_writable
 from bench.commands.progress import Watch
-from bench.commands.report import open_existing, write_report
+from bench.commands.report import Report, open_existing, write_report
 from bench.commands.run import look_around
 from bench.commands.search.answer import describe, draw, say
 from bench.commands.search.page import render_page
 from bench.commands.temporary import owned_temporary_files
-from bench.errors import InvalidInput, Regression
+from bench.errors import InvalidInput, Regression, Unavailable
 from bench.line.run import Surroundings
-from bench.paths import database, written
+from bench.paths import check_results, database, written
 from bench.records import Run
 from bench.search.asked import SUITE, Asked
 from bench.search.found import Finals, Found
@@ -47,14 +47,15 @@ def search_best(
     """
     check_writable(cache)
     earlier = _find_earlier(asked, results, url) if resume else None
+    check_results(results)
     with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
         around = look_around(store, cache, folder, watch, cluster)
         found = _find(asked, around, watch, earlier)
         watch.finish()
-        finals = found.finals
-        shown = finals.run_id if finals else found.run_id
-        report = write_report(store, [one for one in store.runs() if one.run_id == shown], results, "--results")
-    files = (*(_write_winner(finals, results) if finals else ()), _write_page(found, results))
+        try:
+            files, report = _write(found, store, results)
+        except Unavailable as error:  # the search is not lost with its files
+            raise Unavailable(f"{error}. {' '.join(say(found))}") from error
     answer = {**describe(found), "files": list(map(str, files)), "dashboard": str(report.dashboard)}
     text = Group(*draw(found), Text("\n".join(f"Wrote {file}" for file in (*files, report.csv, report.dashboard))))
     return Answer(answer=answer, text=text, code=0 if _is_kept(found) else Regression.exit_code)
@@ -67,6 +68,14 @@ def _find(asked: Asked, around: Surroundings, watch: Watch, earlier: Run | None)
     from bench.commands.search.on_fleet import find_on_one_board
 
     return find_on_one_board(asked, around, watch, earlier)
+
+
+def _write(found: Found, store: Store, results: Path) -> tuple[tuple[Path, ...], Report]:
+    """The winner's files and the search's page; the report of the finalists."""
+    finals = found.finals
+    files = (*(_write_winner(finals, results) if finals else ()), _write_page(found, results))
+    shown = finals.run_id if finals else found.run_id
+    return files, write_report(store, [one for one in store.runs() if one.run_id == shown], results, "--results")
 
 
 def _write_page(found: Found, results: Path) -> Path:

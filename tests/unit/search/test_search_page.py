@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import re
 from dataclasses import replace
 
 import pytest
 from test_search_loop import SPACE, searched
 
+from bench.commands.progress import watching
+from bench.commands.search import command
 from bench.commands.search.answer import say
 from bench.commands.search.command import _is_kept
 from bench.commands.search.page import render_page
 from bench.commands.search.plots import span
+from bench.errors import Unavailable
+from bench.line.plan import Request
+from bench.search.asked import Asked
 from bench.search.found import Finals, Found
 from bench.search.goal import Goal
 from bench.search.strategies.interface import OVER, Ended, rank
@@ -157,3 +165,24 @@ def test_where_no_candidate_had_time_that_is_said_and_the_network_is_not_called_
     ]
     searched_all = replace(none, ended=replace(none.ended, why="the border is known within 6 %"))
     assert say(searched_all)[1:] == ["The uncompressed network is the best that keeps every limit."]
+
+
+def test_where_the_files_cannot_be_written_in_the_end_the_error_has_the_answer(tmp_path, monkeypatch):
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    (tmp_path / "winner.onnx").touch()
+    monkeypatch.setattr(command, "_find", lambda *_: replace(found(goal, tmp_path), run_id="7"))
+    monkeypatch.setattr(command, "render_page", fill_the_disk)
+    with watching(io.StringIO()) as watch, pytest.raises(Unavailable, match="No space left .* Winner: <i>half"):
+        command.search_best(
+            Asked(request=Request(target="cpu")),
+            results=tmp_path / "results",
+            url=None,
+            resume=False,
+            cache=tmp_path / "cache",
+            watch=watch,
+        )
+
+
+def fill_the_disk(*_: object) -> str:
+    """As writing to a full disk does."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
