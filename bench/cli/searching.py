@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-error",
     type=float,
-    help="Relative error of the outputs that is allowed where there is no data set (default: 0.1).",
+    help="Relative error of the outputs that is allowed where there is no data set (default: 0.1, at most 0.5).",
 )
 @click.option(
     "--minimize",

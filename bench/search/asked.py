@@ -13,6 +13,7 @@ from bench.compress.prune.branches import Keep
 from bench.compress.recipe import parse_recipe
 from bench.config.suite import load_suite
 from bench.errors import InvalidInput, unknown
+from bench.line.judged.distance import TOO_FAR
 from bench.line.plan import Plan, PlannedCell, Request, find_recipes
 from bench.line.stages import load_backend
 from bench.records import SEARCH, Run
@@ -152,12 +153,22 @@ def _limit_quality(asked: Asked, plan: Plan) -> dict[str, float]:
     if given[unused] is not None:
         raise InvalidInput(f"{unused} {given[unused]:g}: {why}")
     if data is None:
-        return {ERROR: USUAL_ERROR if asked.max_error is None else asked.max_error}
+        return {ERROR: _limit_error(asked.max_error)}
     name = "accuracy_drop_pp" if data.task.labels else "score_drop"
     most = plan.target.budget.limits().get(name) if asked.max_drop is None else asked.max_drop
     if data.task.labels:
         return {name: USUAL_DROP if most is None else most}
     return {name: _limit_score(data.task, most)}
+
+
+def _limit_error(most: float | None) -> float:
+    """The limit of the outputs' relative error. Raises `InvalidInput` where it is wider than what is believed at all."""
+    if most is not None and most > TOO_FAR:
+        raise InvalidInput(
+            f"--max-error {most:g}: a number from 0 to {TOO_FAR:g}; outputs that are further away from the uncompressed network's "
+            "are not believed"
+        )
+    return USUAL_ERROR if most is None else most
 
 
 def _limit_score(task: Task, most: float | None) -> float:

@@ -172,7 +172,7 @@ def test_where_the_files_cannot_be_written_in_the_end_the_error_has_the_answer(t
     (tmp_path / "winner.onnx").touch()
     monkeypatch.setattr(command, "_find", lambda *_: replace(found(goal, tmp_path), run_id="7"))
     monkeypatch.setattr(command, "render_page", fill_the_disk)
-    with watching(io.StringIO()) as watch, pytest.raises(Unavailable, match="No space left .* Winner: <i>half"):
+    with watching(io.StringIO()) as watch, pytest.raises(Unavailable, match=r"No space left .* Winner: <i>half"):
         command.search_best(
             Asked(request=Request(target="cpu")),
             results=tmp_path / "results",

@@ -188,6 +188,7 @@ def test_the_drop_is_limited_by_the_command_else_by_the_target(changed, of_targe
         ("digits", {"max_drop": math.inf}, "--max-drop inf: a number from 0 up"),
         ("digits", {"max_drop": math.nan}, "--max-drop nan"),
         (None, {"max_error": -1.0}, "--max-error -1"),
+        (None, {"max_error": 0.6}, "--max-error 0.6: a number from 0 to 0.5; outputs that are further away"),
         ("digits", {"max_error": 0.2}, "--max-error 0.2: there is a data set; --max-drop"),
         (None, {"max_drop": 0.5}, "--max-drop 0.5: there is no data set; --max-error"),
     ],
