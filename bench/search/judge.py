@@ -17,6 +17,9 @@ from bench.types import Status
 INTERVALS = (("accuracy_drop_low_pp", "accuracy_drop_high_pp"), ("score_drop_low", "score_drop_high"))
 """The columns of a drop's 95 % interval, in the order of DROPS."""
 
+FIGURES = {"accuracy_drop_pp": "accuracy", "score_drop": "score", ERROR: ERROR}
+"""Limit of quality -> the figure that it is of: columns of cells.csv."""
+
 
 def judge(record: Record, base: Record, goal: Goal, *, careful: bool = False) -> Tried:
     """The row, its latency the baseline's median times the interleaved ratio: drift between cells falls out.
@@ -78,8 +81,8 @@ def loss_text(one: Tried) -> str:
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:
-    """Raises where the uncompressed network lacks what the search makes smaller, or a figure that a limit needs, and where its
-    times are not believed."""
+    """Raises where the uncompressed network lacks what the search makes smaller, the figure whose drop is limited, or one that a
+    limit needs, and where its times are not believed."""
     row = whole.row
     if whole.cost is None:
         why = "; ".join(record.reasons) or str(record.missing.get(goal.cost, f"it has no {goal.cost}"))
@@ -88,6 +91,11 @@ def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None
         raise CellFailed(
             f"the uncompressed network is not believed, and every candidate is compared with it: {'; '.join(record.reasons)}"
         )
+    for name in goal.quality:
+        figure = FIGURES[name]
+        if row.get(name) is None or figure in record.missing:
+            why = record.missing.get(figure, "its outputs were not judged")
+            raise InvalidInput(f"the uncompressed network has no {figure}, by which every candidate is chosen: {why}")
     wanted = {name: MEASURED_BY[name][0] for name in goal.limits}
     if goal.minimize:
         wanted["minimize"] = MINIMIZED[goal.minimize]

@@ -9,7 +9,7 @@ from fake_records import on
 from test_search_page import found
 
 from bench.commands.search.answer import explain_missed, say
-from bench.errors import CellFailed
+from bench.errors import CellFailed, InvalidInput
 from bench.records import Quality
 from bench.search.goal import Goal
 from bench.search.judge import check_figures, describe, judge, loss_text, standard_error
@@ -75,6 +75,19 @@ def test_a_search_by_time_from_an_uncompressed_network_that_is_not_believed_is_r
     counted = replace(GOAL, cost="lut", minimize="lut")
     whole = judge(broken, broken, counted)
     check_figures(replace(whole, row={**whole.row, "lut": 9.0}), broken, counted, "fpga")
+
+
+@pytest.mark.parametrize(
+    ("limit", "figure"),
+    [("accuracy_drop_pp", "accuracy"), ("score_drop", "score"), ("output_relative_rms", "output_relative_rms")],
+)
+def test_a_search_without_the_figure_that_decides_ends_before_any_candidate(limit, figure):
+    goal = Goal(quality={limit: 0.2}, minimize="latency")
+    known = on("ort", 1.0, quality=accurate(None, None, 100))
+    check_figures(judge(known, known, goal), known, goal, "cpu")
+    unjudged = on("ort", 1.0, quality=Quality(samples=9), missing={figure: "an output of (3,) does not answer"})
+    with pytest.raises(InvalidInput, match=f"has no {figure}, by which .* chosen: an output of "):
+        check_figures(judge(unjudged, unjudged, goal), unjudged, goal, "cpu")
 
 
 def test_the_error_of_outputs_has_no_margin():
