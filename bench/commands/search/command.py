@@ -19,7 +19,7 @@ from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput, Regression, Unavailable
 from bench.line.run import Surroundings
 from bench.paths import check_results, database, written
-from bench.records import Run
+from bench.records import SEARCH, Run
 from bench.search.asked import SUITE, Asked
 from bench.search.found import Finals, Found
 from bench.search.run import find_best
@@ -113,12 +113,13 @@ def _find_difference(asked: Asked, earlier: Run) -> str:
     """By what an interrupted search differs from what is asked now; "" where it does not."""
     there = asked.on(earlier.request.get("board"))
     wanted = asked.begin(replace(earlier, request=there.stored_request()))
-    for name, value in earlier.request.items():
-        if value != wanted.request.get(name):
-            return (
-                f"--resume: run {earlier.run_id} was begun with other options ({name}: {value}, now "
-                f"{wanted.request.get(name)}): give the same, or leave --resume out to begin another search"
-            )
+    for known, now in ((earlier.request, wanted.request), (earlier.request[SEARCH], wanted.request[SEARCH])):
+        for name, value in known.items():
+            if name != SEARCH and value != now.get(name):
+                return (
+                    f"--resume: run {earlier.run_id} was begun with other options ({name}: {value}, now {now.get(name)}): give "
+                    "the same, or leave --resume out to begin another search"
+                )
     return ""
 
 

@@ -46,6 +46,12 @@ def test_where_none_has_the_same_options_the_newest_is_named(tmp_path):
         _find_earlier(Asked(request=Request(target="other")), tmp_path, None)
 
 
+def test_of_the_options_of_a_search_only_the_one_that_differs_is_named(tmp_path):
+    keep(tmp_path, ask("resnet8"))
+    with pytest.raises(InvalidInput, match=r"other options \(max_drop: None, now 2.0\): give the same"):
+        _find_earlier(replace(ask("resnet8"), max_drop=2.0), tmp_path, None)
+
+
 class Begun(Exception):
     """What the store of a test raises where the search begins."""
 
