@@ -14,7 +14,7 @@ from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput
 from bench.line.plan import Plan, Request
-from bench.line.run import Ended, Surroundings, find_interrupted, note_change, nothing_to_resume, plan_run, run
+from bench.line.run import Ended, Surroundings, find_interrupted, note_plan, nothing_to_resume, plan_run, run
 from bench.paths import check_results, database
 from bench.records import Run
 from bench.report.advice import advise
@@ -60,13 +60,11 @@ def run_suite(
     """
     request, earlier = _find_earlier(request, results, url) if resume else (request, None)
     plan = plan_run(request, cache)
-    note_change(plan, earlier, watch.note)
     _check_options(plan, require_budget=require_budget)
     check_writable(cache)
     if report:
         check_results(results)
-    for note in plan.notes:
-        watch.note(note)
+    note_plan(plan, earlier, watch.note)
     with owned_temporary_files() as folder, Store.open(database(results, url), say=watch.note) as store:
         ended = _run(plan, look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()

@@ -258,8 +258,11 @@ def is_of_this_code(earlier: Run) -> bool:
     return (earlier.version, earlier.revision) == (bench.__version__, revision(Path(bench.__file__).parent))
 
 
-def note_change(plan: Plan, earlier: Run | None, note: Callable[[str], None]) -> None:
-    """Says that a run was begun by other code, or that the file of the suite or the target was changed since."""
+def note_plan(plan: Plan, earlier: Run | None, note: Callable[[str], None]) -> None:
+    """Says what the user should know of a plan, and that a run was begun by other code, or that the file of the suite or the
+    target was changed since."""
+    for text in plan.notes:
+        note(text)
     if earlier is None:
         return
     if not is_of_this_code(earlier):

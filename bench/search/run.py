@@ -10,7 +10,7 @@ from functools import partial
 
 from bench.errors import Unavailable
 from bench.line.plan import digest_settings
-from bench.line.run import Surroundings, begin, note_change, now, plan_run
+from bench.line.run import Surroundings, begin, note_plan, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import Run
 from bench.search.asked import Asked, settle
@@ -38,9 +38,7 @@ def find_best(
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, around.note)
     settled = settle(asked, usable)
-    for text in plan.notes:
-        around.note(text)
-    note_change(plan, earlier, around.note)
+    note_plan(plan, earlier, around.note)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
@@ -79,4 +77,4 @@ def find_best(
 def _interrupt(store: Store, run_id: str) -> None:
     """Says so in the store. Where that cannot take it: a run whose process is gone is interrupted anyway."""
     with suppress(Unavailable):
-        store.finish_run(run_id, "interrupted", now())
+        store.hurry().finish_run(run_id, "interrupted", now())

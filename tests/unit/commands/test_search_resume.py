@@ -14,7 +14,7 @@ from bench.line.plan import Request
 from bench.line.run import begin
 from bench.records import Run
 from bench.search.asked import Asked
-from bench.search.run import find_best
+from bench.search.run import _interrupt, find_best
 from bench.store import Store
 
 
@@ -79,3 +79,10 @@ def test_a_search_that_other_code_or_another_suite_began_says_so():
     assert "was begun by pressbench 0.1.0 abc, this is another" in older
     (changed,) = [one for one in begin_search(asked, replace(begun, settings="of before"))[0] if one not in noted]
     assert "suite default or target cpu was changed after run" in changed
+
+
+def test_an_interrupted_search_does_not_wait_for_a_database_that_is_away():
+    hurried, store = [], SimpleNamespace(finish_run=lambda *_: pytest.fail("waits"))
+    store.hurry = lambda: SimpleNamespace(finish_run=lambda *said: hurried.append(said[:2]))
+    _interrupt(store, "run-1")
+    assert hurried == [("run-1", "interrupted")]
