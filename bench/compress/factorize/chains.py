@@ -44,11 +44,12 @@ def kernel_like(layer: nn.Conv2d, inputs: int, outputs: int, axis: int | None = 
 
 
 def chain_of(layer: nn.Module, *parts: tuple[nn.Module, Array]) -> nn.Sequential:
-    """The chain of (part, its weight) in place of `layer`, whose bias goes to the last part."""
+    """The chain of (part, its weight) in place of `layer`, whose bias goes to the last part. What is frozen stays frozen."""
+    whole = weight_of(layer)
     for part, values in parts:
-        weight = weight_of(part)
-        weight.data = torch.from_numpy(np.ascontiguousarray(values)).reshape(weight.shape).to(weight_of(layer).dtype)
+        weight = weight_of(part).requires_grad_(whole.requires_grad)
+        weight.data = torch.from_numpy(np.ascontiguousarray(values)).reshape(weight.shape).to(whole.dtype)
     if biased(layer):
         assert isinstance(layer.bias, Tensor)
-        parts[-1][0].bias = nn.Parameter(layer.bias.detach().clone())
+        parts[-1][0].bias = nn.Parameter(layer.bias.detach().clone(), requires_grad=layer.bias.requires_grad)
     return nn.Sequential(*(part for part, _ in parts))

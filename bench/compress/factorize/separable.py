@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.compress.arguments import Count
+from bench.compress.factorize.chains import biased, chain_of, pointwise
+from bench.compress.factorize.factorization import Array
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weighted_layers
 from bench.compress.notes import NOT_SEPARABLE, SEPARABLE
@@ -82,14 +84,11 @@ class Separable(Compressor):
             bias=False,
             padding_mode=layer.padding_mode,
         )
-        pointwise = nn.Conv2d(middle, layer.out_channels, 1, bias=layer.bias is not None)
-        depthwise.weight.data, pointwise.weight.data = spatial, mixing
-        if layer.bias is not None:
-            pointwise.bias = nn.Parameter(layer.bias.detach().clone())
-        return nn.Sequential(depthwise, pointwise)
+        last = pointwise(middle, layer.out_channels, bias=biased(layer))
+        return chain_of(layer, (depthwise, spatial), (last, mixing))
 
 
-def _nearest(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _nearest(weight: Tensor, count: int) -> tuple[Array, Array]:
     """(out, in, h, w) -> (in count, 1, h, w) and (out, in count, 1, 1), with the least squared error."""
     outputs, inputs, height, width = weight.shape
     u, s, v = torch.linalg.svd(weight.double().permute(1, 0, 2, 3).reshape(inputs, outputs, -1), full_matrices=False)
@@ -99,7 +98,4 @@ def _nearest(weight: Tensor, count: int) -> tuple[Tensor, Tensor]:
     mixing = torch.zeros(outputs, inputs, count, dtype=torch.float64)
     spatial[:, :kept] = root[:, :, None] * v[:, :kept]
     mixing[:, :, :kept] = (u[:, :, :kept] * root[:, None, :]).permute(1, 0, 2)
-    return (
-        spatial.reshape(inputs * count, 1, height, width).to(weight.dtype),
-        mixing.reshape(outputs, inputs * count, 1, 1).to(weight.dtype),
-    )
+    return spatial.reshape(inputs * count, 1, height, width).numpy(), mixing.reshape(outputs, -1, 1, 1).numpy()
