@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Literal
@@ -88,10 +89,10 @@ def distinct(layers: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
 
 
 def tied_layers(module: nn.Module) -> frozenset[str]:
-    """Layers that share their weight tensor with another layer. Replacing one of them would keep the other's weight."""
-    layers = weighted_layers(module)
-    weights = [weight_of(layer) for layer in layers.values()]
-    return frozenset(name for name, layer in layers.items() if sum(weight_of(layer) is one for one in weights) > 1)
+    """Layers that share their weight tensor with another layer, as a head with its embedding. Replacing one of them would
+    keep the other's weight."""
+    holders = Counter(value for part in module.modules() for value in part.parameters(recurse=False))
+    return frozenset(name for name, layer in weighted_layers(module).items() if holders[weight_of(layer)] > 1)
 
 
 def outside_layers(module: nn.Module) -> str:

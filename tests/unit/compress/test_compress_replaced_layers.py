@@ -28,6 +28,19 @@ class Wide(nn.Module):
         return self.head(F.relu(self.hidden(x)))
 
 
+class Worded(nn.Module):
+    """The head has the weight of the embedding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.hidden = nn.Embedding(16, 32), nn.Linear(32, 32)
+        self.head = nn.Linear(32, 16, bias=False)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.hidden(self.embedding((x.flatten(1) * 7).long() % 16).mean(1))))
+
+
 def run(text: str, module: nn.Module, folder: Path) -> Network:
     return apply_steps(
         Network(module=module.eval()), parse_recipe("r", text).steps, context_of(module, folder), "replaced", {}
@@ -46,3 +59,10 @@ def test_what_is_frozen_stays_so_in_the_layers_that_replace_it(step: str, tmp_pa
     assert {name.partition(".")[0] for name in frozen} == {"conv", "hidden"}
     assert all(name.startswith("conv") or name.endswith("weight") for name in frozen), "a bias that may learn"
     assert all(torch.equal(found.get_parameter(name), untrained.get_parameter(name)) for name in frozen)
+
+
+def test_a_head_with_the_weight_of_its_embedding_stays_since_the_embedding_would_remain(tmp_path: Path):
+    found = run("lowrank(rank_ratio=0.3)", Worded(), tmp_path)
+    assert set(found.notes["factorized"]) == {"hidden"}
+    assert found.notes["not_factorized"] == {"head": "its weight is another layer's too"}
+    assert found.module.head.weight is found.module.embedding.weight
