@@ -77,7 +77,7 @@ def _combine(parts: list[Member], values: dict[nn.Module, Tensor]) -> Tensor:
     total, count = torch.zeros(size), torch.zeros(size)
     for part in parts:
         roots = torch.tensor(part.roots)
-        total.index_add_(0, roots, values[part.module][torch.tensor(part.indices)])
+        total.index_add_(0, roots, values[part.module][torch.tensor(part.indices)].float())
         count.index_add_(0, roots, torch.ones(len(roots)))
     return total / count.clamp(min=1)
 

@@ -210,3 +210,15 @@ def test_a_network_that_cannot_be_traced_is_refused(context):
 
     with pytest.raises(Unsupported, match="cannot trace"):
         run("channels(amount=0.5)", Plain().eval(), replace(context, data=None))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16])
+@pytest.mark.parametrize("criterion", ["l2", "activation"])
+def test_a_part_of_another_float_type_loses_channels_too(criterion, kind, context):
+    class Cast(Residual):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.to(kind)).float().mean((2, 3))
+
+    found = run(f"channels(amount=0.5, criterion='{criterion}', round_to=1)", Cast().to(kind).eval(), context)
+    assert found.module.stem.out_channels == 4
+    assert found.module.stem.weight.dtype == kind
