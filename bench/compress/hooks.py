@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 Entering = Callable[[nn.Module, tuple[Any, ...]], Any]
-"""(layer, its inputs) -> new inputs, or None to leave them."""
+"""(layer, its inputs) -> as many new inputs, or None to leave them. Those by keyword come last, in the order of the call."""
 Leaving = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """(layer, its inputs, its output) -> a new output, or None to leave it."""
 
@@ -24,7 +25,17 @@ def hooked(
     """
     with ExitStack() as stack:
         for layer, before in entering:
-            stack.callback(layer.register_forward_pre_hook(before, prepend=True).remove)
+            hook = partial(_enter, before)
+            stack.callback(layer.register_forward_pre_hook(hook, prepend=True, with_kwargs=True).remove)
         for layer, after in leaving:
-            stack.callback(layer.register_forward_hook(after).remove)
+            stack.callback(layer.register_forward_hook(partial(_leave, after), with_kwargs=True).remove)
         yield
+
+
+def _enter(before: Entering, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    changed = before(layer, (*args, *kwargs.values()))
+    return None if changed is None else (changed[: len(args)], dict(zip(kwargs, changed[len(args) :], strict=True)))
+
+
+def _leave(after: Leaving, layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Any:
+    return after(layer, (*args, *kwargs.values()), output)

@@ -33,6 +33,22 @@ def test_hooks_see_and_replace_what_enters_and_leaves():
     assert torch.equal(found, seen[1] + 1)
 
 
+def test_inputs_by_keyword_are_seen_and_replaced_too():
+    layer, x = nn.Bilinear(4, 4, 2), torch.ones(1, 4)
+    seen: list[int] = []
+
+    def entering(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return tuple(2 * one for one in inputs)
+
+    def leaving(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        seen.append(len(inputs))
+
+    with torch.no_grad(), hooked([(layer, leaving)], entering=[(layer, entering)]):
+        found = [layer(x, input2=x), layer(input1=x, input2=x)]
+    assert seen == [2, 2]
+    assert all(torch.equal(one, layer(2 * x, 2 * x)) for one in found)
+
+
 def test_hooks_are_removed_after_an_error_inside_and_after_one_while_they_are_set():
     module = net()
 
