@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from bench.compress.hooks import hooked
 from bench.compress.interface import Network
-from bench.compress.layers import TRANSPOSED, weight_of
+from bench.compress.layers import TRANSPOSED, weight_of, width_of
 from bench.compress.outputs import outputs_of, shapes_text
 from bench.errors import Unsupported
 from bench.models.copies import duplicate, set_eval
+from bench.models.example import SAMPLES
 from bench.models.tensors import Inputs
 
 RUNNING = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError)
@@ -40,20 +41,27 @@ class Price:
 class Site:
     """A layer and the sizes it runs at. `inputs` and `outputs`: spatial sizes, () where there are none.
 
-    `calls`: how often one inference runs it. Every call counts as large as the first.
+    `calls`: how often one inference runs it. Every call counts as large as the first. `rows`: how many of the layer's samples
+    are one of the network: steps of a sequence, windows, frames.
     """
 
     layer: nn.Module
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     calls: int = 1
+    rows: int = 1
+
+    @property
+    def runs(self) -> int:
+        """How many samples of its own the layer computes for one inference."""
+        return self.calls * self.rows
 
     @property
     def price(self) -> Price:
         """What the layer itself costs."""
         weights = weight_of(self.layer).numel()
         places = self.inputs if isinstance(self.layer, TRANSPOSED) else self.outputs
-        return Price(params=weights, macs=weights * math.prod(places) * self.calls)
+        return Price(params=weights, macs=weights * math.prod(places) * self.runs)
 
 
 def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -> dict[str, Site]:
@@ -61,11 +69,12 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -
     found: dict[str, Site] = {}
 
     def record(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        cut = slice(1, -1) if isinstance(layer, nn.Linear) else slice(2, None)
         if name in found:
             found[name] = replace(found[name], calls=found[name].calls + 1)
             return
-        found[name] = Site(layer=layer, inputs=tuple(inputs[0].shape[cut]), outputs=tuple(output.shape[cut]))
+        before, after = (tuple(one.shape[one.dim() - (weight_of(layer).dim() - 2) :]) for one in (inputs[0], output))
+        rows = output.numel() // (width_of(layer) * math.prod(after))
+        found[name] = Site(layer=layer, inputs=before, outputs=after, rows=max(1, rows // SAMPLES))
 
     with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
         module(*example)

@@ -46,7 +46,7 @@ class Cp(Factorization):
         outputs, inputs, height, width = weight_of(site.layer).shape
         ends = inputs * math.prod(site.inputs) + outputs * math.prod(site.outputs)
         middle = height * site.outputs[0] * site.inputs[1] + width * math.prod(site.outputs)
-        macs = rank[0] * (ends + middle) * site.calls
+        macs = rank[0] * (ends + middle) * site.runs
         return Price(params=rank[0] * (inputs + outputs + height + width), macs=macs)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:

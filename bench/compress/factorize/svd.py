@@ -45,7 +45,7 @@ class Svd(Spectral):
     def price(self, site: Site, rank: Rank) -> Price:
         """Rank x (inputs x kernel + outputs) weights, each used once per output position."""
         params = rank[0] * sum(_sides(site.layer))
-        return Price(params=params, macs=params * math.prod(site.outputs) * site.calls)
+        return Price(params=params, macs=params * math.prod(site.outputs) * site.runs)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
         """Two layers that share the singular values evenly."""

@@ -51,7 +51,7 @@ class Tucker(Spectral):
         to, fro = rank
         before, after = inputs * fro, fro * to * math.prod(kernel) + to * outputs
         macs = before * math.prod(site.inputs) + after * math.prod(site.outputs)
-        return Price(params=before + after, macs=macs * site.calls)
+        return Price(params=before + after, macs=macs * site.runs)
 
     def build(self, layer: nn.Module, rank: Rank, seed: int) -> nn.Sequential:
         """Three layers, found by higher-order orthogonal iteration from the singular vectors."""

@@ -22,6 +22,7 @@ from bench.compress.quantize.bits import Bits, fewest_bits
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
+from bench.models.example import SAMPLES
 from bench.models.tensors import Inputs
 from bench.models.training.judge import Judgement, judge
 from bench.tasks.base import Outputs
@@ -131,7 +132,7 @@ def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example:
     def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         weight = weight_of(layer)
         places = inputs[0] if isinstance(layer, TRANSPOSED) else output
-        found[name] += places.numel() // len(places) * (weight.numel() // weight.shape[0])
+        found[name] += places.numel() // SAMPLES * (weight.numel() // weight.shape[0])
 
     with torch.no_grad(), hooked((layer, partial(count, name)) for name, layer in layers.items()):
         module(*example)

@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from bench.compress.interface import Network
 from bench.compress.pipeline import apply_steps
+from bench.compress.quantize.mixed import multiplications
 from bench.compress.recipe import parse_recipe
+from bench.compress.replace_layers import sites
 
 
 class Wide(nn.Module):
@@ -41,6 +43,29 @@ class Worded(nn.Module):
         return self.head(F.relu(self.hidden(self.embedding((x.flatten(1) * 7).long() % 16).mean(1))))
 
 
+class ByKeyword(Wide):
+    """Every layer gets its input by name."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(input=F.relu(self.stem(input=x)))).mean((2, 3))
+        return self.head(input=F.relu(self.hidden(input=x)))
+
+
+class Windows(nn.Module):
+    """Rows of an image before the samples, then windows of 4x4 beside them, as attention in windows and RNNs have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.row, self.window, self.frame = nn.Linear(8, 8), nn.Linear(16, 16), nn.Conv2d(1, 8, 3, padding=1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.row(x.flatten(1, 2).transpose(0, 1)).transpose(0, 1)
+        windows = rows.reshape(len(x), 2, 4, 2, 4).transpose(2, 3).reshape(-1, 16)
+        frames = self.frame(self.window(windows).reshape(-1, 1, 4, 4))
+        return self.head(frames.reshape(len(x), 4, 8, 16).mean((1, 3)))
+
+
 def run(text: str, module: nn.Module, folder: Path) -> Network:
     return apply_steps(
         Network(module=module.eval()), parse_recipe("r", text).steps, context_of(module, folder), "replaced", {}
@@ -66,3 +91,35 @@ def test_a_head_with_the_weight_of_its_embedding_stays_since_the_embedding_would
     assert set(found.notes["factorized"]) == {"hidden"}
     assert found.notes["not_factorized"] == {"head": "its weight is another layer's too"}
     assert found.module.head.weight is found.module.embedding.weight
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "lowrank(rank_ratio=0.3)",
+        "separable()",
+        "prune(amount=0.5, criterion='activation')",
+        "mixed_int8(max_drop_pp=50.0)",
+        "qat(epochs=1)",
+    ],
+)
+def test_layers_that_are_called_by_keyword_are_like_others(step: str, tmp_path: Path):
+    torch.manual_seed(0)
+    module = Wide()
+    named = ByKeyword()
+    named.load_state_dict(module.state_dict())
+    found, wanted = (run(step, one, tmp_path) for one in (named, module))
+    assert found.notes == wanted.notes
+    x = torch.rand(2, 1, 8, 8)
+    assert torch.equal(found.module(x), wanted.module(x))
+
+
+def test_macs_of_a_layer_count_all_its_rows_wherever_the_samples_lie(tmp_path: Path):
+    module = Windows().eval()
+    layers = {name: module.get_submodule(name) for name in ("row", "window", "frame", "head")}
+    example = context_of(module, tmp_path).example
+    wanted = {"row": 8 * 64, "window": 4 * 256, "frame": 4 * 16 * 72, "head": 32}
+    assert {name: site.price.macs for name, site in sites(module, layers, example).items()} == wanted
+    assert multiplications(module, layers, example) == wanted
+    noted = run("lowrank(rank_ratio=0.3)", module, tmp_path).notes["factorized"]["frame"]
+    assert noted["macs"] == [wanted["frame"], 4 * 16 * noted["rank"][0] * (9 + 8)]
