@@ -6,7 +6,7 @@ import pickle
 import struct
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -33,6 +33,12 @@ DAMAGE = (
     struct.error,
 )
 NESTED = ("state_dict", "model_state_dict", "model")
+DEEPEST = 3
+"""How deep sets of weights are looked for in a file."""
+AVERAGED = "n_averaged"
+"""A count that torch's AveragedModel keeps beside the weights."""
+COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of a layer that is compiled."""
 MAX_HEADER = 16 * 2**20
 """Bytes of a .safetensors header, which lists the tensors."""
 
@@ -40,8 +46,8 @@ MAX_HEADER = 16 * 2**20
 def load_weights(module: nn.Module, path: Path) -> None:
     """Fills `module` in place from a .safetensors file or a .pt/.pth/.ckpt state dict (plain or under `state_dict`).
 
-    Prefixes that all names share are removed, as DataParallel (`module.`), torch.compile (`_orig_mod.`) and Lightning
-    (`model.`) write them. A tensor that the network has under several names may be there under one of them, as safetensors
+    Prefixes that all names share are removed, as DataParallel (`module.`) and Lightning (`model.`) write them, and so is
+    `_orig_mod.` of torch.compile, wherever it stands. A tensor that the network has under several names may be there under one of them, as safetensors
     writes it.
 
     Raises `InvalidInput`: the file is missing, damaged, holds code, inflates beyond the bound of
@@ -80,7 +86,8 @@ def _tied(module: nn.Module) -> dict[str, frozenset[str]]:
 def _check_tied(state: Mapping[str, Tensor], tied: Mapping[str, frozenset[str]], path: Path) -> None:
     """Raises `InvalidInput` for two values of one tensor, of which the last would win."""
     for key, tensor in state.items():
-        if other := next((name for name in sorted(tied[key] & set(state)) if not torch.equal(state[name], tensor)), ""):
+        others = sorted(tied[key] & set(state) - {key})
+        if other := next((name for name in others if not torch.equal(state[name].double(), tensor.double())), ""):
             raise InvalidInput(
                 f"{path}: {key} and {other} differ, and the network has one tensor for both; build the network without "
                 "tying them, or save the weights of a network that ties them"
@@ -118,21 +125,24 @@ def _show_type(tensor: Tensor) -> str:
 
 def _refuse_rivals(content: object, wanted: Mapping[str, Tensor], path: Path) -> None:
     """Raises `InvalidInput` for a file of two sets of weights that both fit by name, as of a network and its average."""
-    if not isinstance(content, Mapping):
-        return
-    names = [
-        str(key)
-        for key, value in content.items()
-        if isinstance(value, Mapping)
-        and value
-        and all(isinstance(one, Tensor) for one in value.values())
-        and set(wanted) & set(_unwrapped({str(name): one for name, one in value.items()}, wanted))
-    ]
-    if len(names) > 1:
+    fitting = [place for place, state in _sets(content) if set(wanted) & set(_unwrapped(state, wanted))]
+    if len(fitting) > 1:
+        keys = "".join(f"[{key!r}]" for key in fitting[0])
         raise InvalidInput(
-            f"{path} holds several sets of weights ({', '.join(names)}): save the one you mean by itself, as "
-            f"torch.save(torch.load({path.name!r})[{names[0]!r}], 'weights.pt')"
+            f"{path} holds several sets of weights ({', '.join('.'.join(map(str, place)) for place in fitting)}): save the one "
+            f"you mean by itself, as torch.save(torch.load({path.name!r}){keys}, 'weights.pt')"
         )
+
+
+def _sets(content: object, place: tuple[object, ...] = ()) -> Iterator[tuple[tuple[object, ...], dict[str, Tensor]]]:
+    """The mappings of names to tensors in a file, with the keys that lead to each: `ema` and `module`, for example."""
+    if not isinstance(content, Mapping) or not content or len(place) > DEEPEST:
+        return
+    if all(isinstance(value, Tensor) for value in content.values()):
+        yield place, {str(name): value for name, value in content.items()}
+        return
+    for key, value in content.items():
+        yield from _sets(value, (*place, key))
 
 
 def _safetensors(path: Path) -> object:
@@ -190,9 +200,11 @@ def _reason(error: BaseException) -> str:
 
 
 def _unwrapped(state: dict[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state without the prefixes that all names share, if the names fit only without them."""
-    bare = state
-    while not set(bare) & set(wanted):
+    """The state without the prefixes that all names share, if the names fit only without them, and without what
+    torch.compile and AveragedModel add."""
+    bare = {key.replace(COMPILED, ""): tensor for key, tensor in state.items() if key != AVERAGED or key in wanted}
+    state = bare
+    while bare and not set(bare) & set(wanted):
         prefix = next(iter(bare)).partition(".")[0] + "."
         if not all(key.startswith(prefix) for key in bare):
             return state

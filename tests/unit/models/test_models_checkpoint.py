@@ -99,6 +99,34 @@ def test_an_empty_checkpoint_has_a_reason(tmp_path):
         load_weights(network(), tmp_path / "empty.pt")
 
 
+def averaged(state):
+    return {"n_averaged": torch.tensor(3), **{f"module.{key}": value for key, value in state.items()}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        averaged,
+        lambda s: {"state_dict": averaged(s), "step": 3},
+        lambda s: {key.replace("0.", "0._orig_mod."): value for key, value in s.items()},
+    ],
+    ids=["AveragedModel", "AveragedModel in a file of a trainer", "one layer compiled"],
+)
+def test_what_torch_adds_to_a_state_dict_is_left_out(tmp_path, change):
+    source, target = network(1), network(2)
+    torch.save(change(source.state_dict()), tmp_path / "w.pt")
+    load_weights(target, tmp_path / "w.pt")
+    assert same(source, target)
+
+
+def test_weights_of_eight_bit_floats_are_loaded_as_the_numbers_that_they_are(tmp_path):
+    source, target = network(1), network(2)
+    small = {k: v.to(torch.float8_e4m3fn) if v.is_floating_point() else v for k, v in source.state_dict().items()}
+    save_file(small, tmp_path / "w.safetensors")
+    load_weights(target, tmp_path / "w.safetensors")
+    assert torch.equal(target.state_dict()["0.weight"], small["0.weight"].float())
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -116,6 +144,12 @@ def test_an_empty_checkpoint_has_a_reason(tmp_path):
         (lambda s: {**s, "1.num_batches_tracked": torch.tensor(0.5)}, "holds float32, the network int64"),
         (lambda s: {"model": s, "model_ema": {k: v * 0 for k, v in s.items()}}, r"several sets .*\(model, model_ema\)"),
         (lambda s: {"state_dict": s, "ema": {"module." + k: v for k, v in s.items()}}, r"several sets"),
+        (
+            lambda s: {"model": s, "ema": {"module": s, "updates": 1}},
+            r"several sets .*\(model, ema\.module\).*\['model'\]",
+        ),
+        (lambda s: {"last": {"state_dict": s}, "best": {"state_dict": s}}, r"\['last'\]\['state_dict'\]"),
+        (lambda s: {"model": s, "average": averaged(s)}, r"several sets .*\(model, average\)"),
         (lambda s: {**s, "note": "text"}, "note is not a tensor"),
         (lambda _: {}, "a state dict"),
         (lambda _: [torch.ones(1)], "holds list"),
