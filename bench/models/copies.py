@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import CellType
 from typing import Any
 
 from torch import Tensor, nn
@@ -26,3 +27,30 @@ def set_eval(module: nn.Module) -> nn.Module:
     """The same network in eval mode. A `train` of the user's own need not return the network, and then `eval` does not."""
     module.eval()
     return module
+
+
+def without_compile(module: nn.Module) -> nn.Module:
+    """The network itself behind `torch.compile`, and in it each layer itself that is compiled; changes the network in place.
+
+    Every copy would be compiled again, and no hook would see the layers inside.
+    """
+    module = getattr(module, "_orig_mod", module)
+    for name, child in module.named_children():
+        setattr(module, name, without_compile(child))
+    return module
+
+
+def find_bound_hook(module: nn.Module) -> str:
+    """The name of a layer with a hook whose closure holds this very network, a layer or a container of it; "" without one.
+
+    A copy of the network calls that hook too, which then reads or fills the network that it was made for.
+    """
+    parts = dict(module.named_modules())
+    held = [value for part in parts.values() for value in vars(part).values() if isinstance(value, (dict, list))]
+    own = {id(one) for one in (*parts.values(), *held)}
+    for name, part in parts.items():
+        hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())  # noqa: SLF001 - torch has no other way to list them
+        cells = [cell for hook in hooks for cell in getattr(hook, "__closure__", None) or () if cell != CellType()]
+        if any(id(cell.cell_contents) in own for cell in cells):
+            return name or type(part).__name__
+    return ""

@@ -59,14 +59,14 @@ def build(model: Model, seed: int) -> nn.Module:
 def _copied(module: nn.Module, who: str) -> nn.Module:
     """A copy: the function may give the same object every time, which an earlier call has trained or changed.
 
-    The network itself behind `torch.compile`, which would compile every copy of it, and one with lazy layers, which have no
-    weights to copy yet. Raises `InvalidInput` for TorchScript, whose layers no step sees, and for a network that holds what
-    cannot be copied, because every step changes a copy.
+    The network itself where it has lazy layers, which have no weights to copy yet. What `torch.compile` made is taken without
+    it. Raises `InvalidInput` for TorchScript, whose layers no step sees, and for a network that holds what cannot be copied, or
+    whose hooks hold on to it, because every step changes a copy.
     """
     import torch
     from torch.nn.parameter import is_lazy
 
-    from bench.models.copies import duplicate
+    from bench.models.copies import duplicate, find_bound_hook, without_compile
 
     module = getattr(module, "_orig_mod", module)
     if isinstance(module, torch.jit.ScriptModule):
@@ -74,10 +74,16 @@ def _copied(module: nn.Module, who: str) -> nn.Module:
             f"{who} returned TorchScript, whose layers cannot be seen; return the network that it was made of, or write a .pt2 "
             "with torch.export.save and name that file"
         )
+    if hooked := find_bound_hook(module):
+        raise InvalidInput(
+            f"{who}: a hook on {hooked!r} is a lambda or an inner function that holds on to the network it was made for, and "
+            "every step of a recipe works on a copy: register a method of the network, as self.layer.register_forward_hook("
+            "self.keep)"
+        )
     if any(map(is_lazy, (*module.parameters(), *module.buffers()))):
-        return module
+        return without_compile(module)
     try:
-        return duplicate(module)
+        return without_compile(duplicate(module))
     except Exception as error:  # any attribute of the user's may refuse
         raise InvalidInput(
             f"{who}: its network cannot be copied by copy.deepcopy, as every step of a recipe does: {error}; keep locks, open "

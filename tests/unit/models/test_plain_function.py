@@ -8,11 +8,14 @@ import threading
 from types import ModuleType
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
+from bench.compress.export import export
 from bench.errors import InvalidInput
+from bench.models.copies import duplicate
 from bench.models.factory import build
 from bench.types import AskedInput, Model
 
@@ -155,6 +158,45 @@ class NumpyWeights(nn.Linear):
         self.weight.data = torch.from_numpy(np.random.randn(3, 8)).float() + random.random()  # noqa: NPY002
 
 
+class KeepsByLambda(nn.Module):
+    """A hook fills a dictionary of the network that it was made for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head, self.kept = nn.Linear(8, 8), nn.Linear(8, 3), {}
+        self.watch()
+
+    def watch(self):
+        self.layer.register_forward_hook(lambda layer, inputs, output: self.kept.update(x=output))
+
+    def forward(self, x):
+        self.layer(x)
+        return self.head(self.kept["x"])
+
+
+class KeepsByContainer(KeepsByLambda):
+    def watch(self):
+        kept = self.kept
+        self.layer.register_forward_pre_hook(lambda layer, inputs: kept.update(x=inputs[0]))
+
+
+class KeepsByMethod(KeepsByLambda):
+    def watch(self):
+        self.layer.register_forward_hook(self.keep)
+
+    def keep(self, layer, inputs, output):
+        self.kept["x"] = output
+
+
+class CompiledInside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([torch.compile(nn.Linear(8, 8)), torch.compile(nn.Sequential(nn.Linear(8, 3)))])
+
+    def forward(self, x):
+        return self.layers[1](self.layers[0](x))
+
+
 def built(make, monkeypatch, seed=0, inputs=()):
     module = ModuleType("brought")
     module.make = make
@@ -173,6 +215,8 @@ def built(make, monkeypatch, seed=0, inputs=()):
         (CallsByLambda, r"shape \(3, 8\) that is not among its parameters.*a lambda or a function set as an attribute"),
         (replaced_forward, r"shape \(3, 8\) that is not among its parameters"),
         (Locked, r"cannot be copied by copy\.deepcopy.*lock.*out of the network"),
+        (KeepsByLambda, r"a hook on 'layer' is a lambda.*register a method"),
+        (KeepsByContainer, r"a hook on 'layer' is a lambda"),
         (
             lambda: torch.jit.trace(nn.Linear(8, 3), torch.zeros(2, 8)),
             r"TorchScript.*return the network that it was made of",
@@ -198,6 +242,7 @@ def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypa
         DrawsNoise,
         lambda: nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d()),
         KeepsFeatures,
+        KeepsByMethod,
         lambda: nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train(),
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)),
         lambda: nn.DataParallel(nn.Linear(8, 3)),
@@ -245,3 +290,18 @@ def test_a_network_that_a_module_holds_is_not_changed_by_what_is_done_to_it(monk
 
 def test_a_compiled_network_is_the_one_that_it_was_made_of(monkeypatch):
     assert isinstance(built(lambda: torch.compile(nn.Linear(8, 3)), monkeypatch), nn.Linear)
+
+
+def test_compiled_layers_inside_a_network_are_those_that_they_were_made_of(monkeypatch):
+    names = [name for name, _ in built(CompiledInside, monkeypatch).named_parameters()]
+    assert names == ["layers.0.weight", "layers.0.bias", "layers.1.0.weight", "layers.1.0.bias"]
+
+
+def test_a_hook_that_is_a_method_works_on_copies(monkeypatch):
+    network = built(KeepsByMethod, monkeypatch)
+    copied = duplicate(network)
+    nn.init.zeros_(copied.layer.weight)
+    x = torch.ones(2, 8)
+    assert torch.equal(network(x), network.head(network.layer(x)))
+    assert torch.equal(copied(x), copied.head(copied.layer(x)))
+    assert "Gemm" in {node.op_type for node in onnx.load_from_string(export(copied, (x,)).onnx).graph.node}
