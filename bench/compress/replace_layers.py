@@ -94,6 +94,34 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + more
 
 
+class NeededError(Unsupported):
+    """The network does not run, or has outputs of another shape, with chains in the places of layers."""
+
+
+def substitute_each(
+    network: Network, chains: Mapping[str, nn.Module], example: Inputs
+) -> tuple[Network, Mapping[str, str]]:
+    """As `substitute`, but layers that the network does not run without stay; they are returned with the reason.
+
+    Raises as `substitute` where that leaves none to replace, or does not help.
+    """
+    try:
+        return substitute(network, chains, example), {}
+    except NeededError:
+        left = {name: why for name, chain in chains.items() if (why := _explain_needed(network, name, chain, example))}
+        if not 0 < len(left) < len(chains):
+            raise
+        return substitute(network, {name: chain for name, chain in chains.items() if name not in left}, example), left
+
+
+def _explain_needed(network: Network, name: str, chain: nn.Module, example: Inputs) -> str:
+    try:
+        substitute(network, {name: chain}, example)
+    except NeededError as error:
+        return str(error)
+    return ""
+
+
 def substitute(network: Network, chains: Mapping[str, nn.Module], example: Inputs) -> Network:
     """A new network with these chains in place of the named layers, wherever the network holds those layers.
 
@@ -111,9 +139,9 @@ def substitute(network: Network, chains: Mapping[str, nn.Module], example: Input
     try:
         got = shapes_text(outputs_of(module, example))
     except RUNNING as error:
-        raise Unsupported(f"the network does not run with {', '.join(chains)} replaced: {error}") from error
+        raise NeededError(f"the network does not run with {', '.join(chains)} replaced: {error}") from error
     if got != wanted:
-        raise Unsupported(f"with {', '.join(chains)} replaced the outputs' shape is {got} instead of {wanted}")
+        raise NeededError(f"with {', '.join(chains)} replaced the outputs' shape is {got} instead of {wanted}")
     return replace(network, module=set_eval(module))
 
 

@@ -17,7 +17,7 @@ from bench.compress.factorize.tucker import Tucker
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weight_of, weighted_layers
 from bench.compress.notes import FACTORIZED, NOT_FACTORIZED, merged
-from bench.compress.replace_layers import TIED, Site, reasons, sites, substitute
+from bench.compress.replace_layers import TIED, Site, reasons, sites, substitute_each
 from bench.errors import InvalidInput, Unsupported
 
 Share = Annotated[float | None, Within(low=0, high=1, open_low=True, open_high=True)]
@@ -82,12 +82,17 @@ class Lowrank(Compressor):
         if not ranks:
             raise Unsupported(f"{self!r} makes no layer smaller ({reasons(left) or 'there is none of its kind'})")
         chains = {name: places[name].method.build(named[name], rank, context.seed) for name, rank in ranks.items()}
+        result, needed = substitute_each(network, chains, context.example)
+        if needed and (self.macs_ratio is not None or self.ranks):
+            raise Unsupported(f"{self!r}: {reasons(needed)}; leave {', '.join(needed)} out")
         done = {
             name: {"rank": list(rank), "macs": [places[name].site.price.macs, places[name].price(rank).macs]}
             for name, rank in ranks.items()
+            if name not in needed
         }
-        result = substitute(network, chains, context.example)
-        return replace(result, notes=merged(merged(network.notes, FACTORIZED, done), NOT_FACTORIZED, left))
+        return replace(
+            result, notes=merged(merged(network.notes, FACTORIZED, done), NOT_FACTORIZED, {**left, **needed})
+        )
 
     def _method(self, layer: nn.Module) -> Factorization:
         flat = isinstance(layer, nn.Linear) or layer.kernel_size == (1, 1)

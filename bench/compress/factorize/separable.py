@@ -14,7 +14,7 @@ from bench.compress.factorize.factorization import Array
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weighted_layers
 from bench.compress.notes import NOT_SEPARABLE, SEPARABLE
-from bench.compress.replace_layers import TIED, reasons, sites, substitute
+from bench.compress.replace_layers import TIED, reasons, sites, substitute_each
 from bench.errors import Unsupported
 
 
@@ -53,8 +53,9 @@ class Separable(Compressor):
         chains = {name: self._block(layer) for name, layer in convolutions.items() if name not in left}
         if not chains:
             raise Unsupported(f"{self!r} replaces no layer ({reasons(left) or 'the network has no convolution here'})")
-        result = substitute(network, chains, context.example)
-        return replace(result, notes={**network.notes, SEPARABLE: list(chains), NOT_SEPARABLE: left})
+        result, needed = substitute_each(network, chains, context.example)
+        done = [name for name in chains if name not in needed]
+        return replace(result, notes={**network.notes, SEPARABLE: done, NOT_SEPARABLE: {**left, **needed}})
 
     def _unfit(self, layer: nn.Module) -> str:
         """Why a convolution stays; "" for one to replace."""

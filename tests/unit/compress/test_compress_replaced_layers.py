@@ -15,6 +15,9 @@ from bench.compress.pipeline import apply_steps
 from bench.compress.quantize.mixed import multiplications
 from bench.compress.recipe import parse_recipe
 from bench.compress.replace_layers import sites
+from bench.errors import Unsupported
+from bench.models.factory import build
+from bench.types import Model
 
 
 class Wide(nn.Module):
@@ -64,6 +67,40 @@ class Windows(nn.Module):
         windows = rows.reshape(len(x), 2, 4, 2, 4).transpose(2, 3).reshape(-1, 16)
         frames = self.frame(self.window(windows).reshape(-1, 1, 4, 4))
         return self.head(frames.reshape(len(x), 4, 8, 16).mean((1, 3)))
+
+
+class Reading(Wide):
+    """Reads the weight of a layer that it also calls."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.hidden.weight.mean() + self.conv.weight.mean()
+
+
+class Framed(nn.Module):
+    """Reads the weight of its middle layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.middle, self.last = nn.Conv2d(1, 32, 3), nn.Conv2d(32, 32, 3), nn.Conv2d(32, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.middle(self.stem(x))).mean((2, 3)) * self.middle.weight.mean()
+
+
+class Encoding(nn.Module):
+    """torch's own transformer, which in eval mode could read the weights of its layers past them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 64, batch_first=True), 1)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(x.flatten(1, 2)).mean(1))
+
+
+def encoding() -> nn.Module:
+    return Encoding()
 
 
 def run(text: str, module: nn.Module, folder: Path) -> Network:
@@ -123,3 +160,25 @@ def test_macs_of_a_layer_count_all_its_rows_wherever_the_samples_lie(tmp_path: P
     assert multiplications(module, layers, example) == wanted
     noted = run("lowrank(rank_ratio=0.3)", module, tmp_path).notes["factorized"]["frame"]
     assert noted["macs"] == [wanted["frame"], 4 * 16 * noted["rank"][0] * (9 + 8)]
+
+
+def test_a_layer_whose_weight_the_network_reads_stays_and_the_others_are_replaced(tmp_path: Path):
+    found = run("lowrank(rank_ratio=0.2)", Reading(), tmp_path).notes
+    assert {*found["factorized"]} == {"stem", "head"}
+    assert {*found["not_factorized"]} == {"hidden", "conv"}
+    assert "does not run with hidden replaced: 'Sequential' object has no" in found["not_factorized"]["hidden"]
+    found = run("separable()", Framed(), tmp_path).notes
+    assert found["separable"] == ["last"]
+    assert "does not run with middle replaced" in found["not_separable"]["middle"]
+
+
+@pytest.mark.parametrize("asked", ["macs_ratio=0.3", "ranks=('hidden=4', 'head=1')"])
+def test_what_is_asked_of_a_layer_that_the_network_needs_is_refused(asked: str, tmp_path: Path):
+    with pytest.raises(Unsupported, match=r"does not run with hidden replaced: .*; leave .*hidden.* out"):
+        run(f"lowrank({asked})", Reading(), tmp_path)
+
+
+def test_the_layers_of_torchs_own_transformer_are_replaced(tmp_path: Path):
+    model = Model(name="m", factory="test_compress_replaced_layers:encoding", input_shape=(1, 8, 8))
+    found = run("lowrank(rank_ratio=0.3)", build(model, 0), tmp_path)
+    assert {"encoder.layers.0.linear1", "encoder.layers.0.linear2"} <= {*found.notes["factorized"]}
