@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from bench.device.outputs import Output
 from bench.errors import CellFailed
-from bench.line.judged.distance import ROUNDING, compare_outputs, match_outputs, name_output
+from bench.line.judged.distance import ROUNDING, compare_outputs, explain_draws, match_outputs, name_output
 from bench.line.judged.evaluation import Evaluation
 from bench.models.catalogue import is_reference
 from bench.records import Quality
@@ -33,7 +33,8 @@ def find_baseline_error(quality: Quality, evaluation: Evaluation) -> str:
             continue
         largest = max(float(np.abs(part).max(initial=0.0)) for part in wanted.rows)
         if found.max_abs_err > BASELINE_TOLERANCE * max(ROUNDING, largest):
-            return f"{name_output(found.name)} differs from the reference by up to {found.max_abs_err:.3g}"
+            far = f"{name_output(found.name)} differs from the reference by up to {found.max_abs_err:.3g}"
+            return far + explain_draws(found, wanted)
     return ""
 
 

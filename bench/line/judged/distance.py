@@ -179,7 +179,7 @@ def explain_distance(quality: OutputQuality, reference: Output) -> str:
         wrong = few and (labels or beyond > TOO_FAR)
         return f"{name} equals the uncompressed network's in {quality.agreement:.0%} of its values" if wrong else ""
     if beyond > TOO_FAR:
-        return describe_distance(name, beyond, quality.max_abs_err)
+        return describe_distance(name, beyond, quality.max_abs_err) + explain_draws(quality, reference)
     share = f"{quality.agreement:.0%} of {quality.compared} samples" if few else ""
     return f"{name} has the same first class as the uncompressed network's for {share}" if few else ""
 
@@ -189,6 +189,17 @@ def describe_distance(name: str, beyond: float, largest: float | None) -> str:
     if np.isinf(beyond):
         return f"{name} is always 0 in the uncompressed network, and up to {largest:.3g} here"
     return f"{name} is {beyond:.2g} of its own spread away from the uncompressed network's"
+
+
+def explain_draws(quality: OutputQuality, reference: Output) -> str:
+    """That the torch network draws random numbers and its file does not, and what to do; "" where that is not so."""
+    if quality.own_spread or reference.again is None:
+        return ""
+    largest, _ = measure_distance([*pair_rows(replace(reference, rows=reference.again), reference)])
+    return (
+        f": the network draws random numbers, by which two runs of it differ by up to {largest:.3g}, and its file draws none; "
+        "a dropout that stays on wants F.dropout(x, training=self.training)"
+    )
 
 
 def disagrees(quality: OutputQuality, reference: Output) -> bool:
