@@ -8,7 +8,7 @@ as in every published table; biases, activations and normalisation do not.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -22,10 +22,11 @@ from bench.cost.onnx_surrogate import attributes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One node and the graph around it."""
+    """One node and the graph around it. `guess`: sizes that only a run shows are 1, to find parameters without them."""
 
     graph: Graph
     node: NodeProto
+    guess: bool = False
 
     def has(self, index: int) -> bool:
         """Whether an optional input is there."""
@@ -41,9 +42,11 @@ class View:
 
     def _known(self, name: str, rank: int) -> tuple[int, ...]:
         shape = self.graph.shapes.get(name)
-        if shape is None or len(shape) < rank:
-            raise ShapeUnknown
-        return shape
+        if shape is not None and len(shape) >= rank:
+            return shape
+        if self.guess:
+            return (1,) * max(rank, 1)
+        raise ShapeUnknown
 
     def constant(self, index: int, zero: int = -1, axis: int = 0) -> Operand | None:
         """A constant input; `zero`: which input is its zero point, along `axis` of it."""
@@ -196,6 +199,30 @@ def attention(view: View) -> Work:
         raise ShapeUnknown("the number of heads")
     macs = query[0] * query[1] * (key[1] + past) * (query[2] + heads * (value[2] // shared))
     return Work(macs=macs, nonzero_macs=macs)
+
+
+def packed_attention(view: View) -> Work:
+    """The projection of (B, S, D) by one matrix to queries, keys and values beside each other, and their attention."""
+    batch, length, width = view.shape(0, rank=3)[:3]
+    projected = view.shape(1, rank=2)[-1]
+    sizes = attributes(view.node, ("qkv_hidden_sizes",)).get("qkv_hidden_sizes") or [projected // 3] * 3
+    qint = view.node.op_type == "QAttention"
+    past = 8 if qint else 4
+    keys = length + (view.shape(past, rank=5)[3] if view.has(past) else 0)
+    weight = view.constant(1, 7 if qint else -1, -1)
+    product = weighted(batch * length * width * projected, weight, (weight, view.constant(2)))
+    scores = batch * length * keys * (sizes[0] + sizes[2])
+    return replace(product, macs=product.macs + scores, nonzero_macs=product.nonzero_macs + scores)
+
+
+def multi_head_attention(view: View) -> Work:
+    """Queries (B, S, H*d) by keys and weights by values: (B, L, H*d), or (B, H, L, d) of an encoder."""
+    query, key, value = (view.shape(index, rank=3) for index in range(3))
+    past = view.shape(6, rank=4)[2] if view.has(6) else 0
+    depth = value[1] * value[3] if len(value) == 4 else value[2]
+    macs = query[0] * query[1] * (key[-2] + past) * (query[2] + depth)
+    side = view.constant(3)
+    return Work(macs=macs, nonzero_macs=macs, params=(side,) if side else ())
 
 
 def no_macs(*places: int) -> Rule:

@@ -8,6 +8,7 @@ recurrent cells; biases, activations, pooling, normalisation and data movement c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench.cost.ledger import Flow, ShapeUnknown, Step, Work, layer_name, total
 from bench.cost.onnx_bits import Bits, find_bits
 from bench.cost.onnx_bodies import count_bodies
 from bench.cost.onnx_constants import bytes_of, operand
-from bench.cost.onnx_formulas import View
+from bench.cost.onnx_formulas import View, elementwise
 from bench.cost.onnx_rules import FREE_ELEMENTWISE, RULES, kind, weight_name
 from bench.cost.onnx_shapes import CONTROL, Graph, read_graph
 from bench.formats.onnx_walk import captured
@@ -45,18 +46,12 @@ def onnx_cost(file: Path, batch: int | None = None) -> Cost:
 
 def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
     name, work = _operator(node), Work()
-    rule = RULES.get(kind(node))
     stored = {key: size for source in node.input for key, size in _stored(graph, source)}
     if node.op_type in CONTROL and kind(node)[0] == "":
         inside = count_bodies(graph, node, unknown, _step)
         work, stored = inside.work, {**stored, **inside.stored}
-    elif rule is None:
-        unknown.append(name)
     else:
-        try:
-            work = rule(View(graph=graph, node=node))
-        except ShapeUnknown as reason:
-            unknown.append(f"{name} ({reason})")
+        work = _apply_rule(View(graph=graph, node=node), name, unknown)
     return Step(
         name=_name(graph, node, work),
         operator=name,
@@ -67,6 +62,21 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         output_shape=graph.shapes.get(next(iter(node.output), ""), ()),
         node=node.name or next(iter(node.output), node.op_type),
     )
+
+
+def _apply_rule(view: View, name: str, unknown: list[str]) -> Work:
+    """Without a rule, or without the shapes it needs, only the parameters: the rule's own, else all floats that are stored."""
+    rule = RULES.get(kind(view.node))
+    if rule is None:
+        unknown.append(name)
+        return elementwise(view)
+    try:
+        return rule(view)
+    except ShapeUnknown as reason:
+        unknown.append(f"{name} ({reason})")
+    with suppress(ShapeUnknown):
+        return Work(params=rule(replace(view, guess=True)).params)
+    return elementwise(view)
 
 
 def _with_bits(step: Step, bits: Mapping[str, Bits]) -> Step:

@@ -17,8 +17,10 @@ from bench.cost.onnx_formulas import (
     gemm,
     matmul,
     matmul_nbits,
+    multi_head_attention,
     nhwc_convolution,
     no_macs,
+    packed_attention,
     recurrent,
 )
 from bench.cost.onnx_surrogate import STANDARD
@@ -51,7 +53,7 @@ ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Xor
 """)
 FREE_EXTENSION = words("""
 QLinearSigmoid QLinearLeakyRelu QLinearSoftmax QLinearAveragePool QLinearGlobalAveragePool QLinearConcat
-QuantizeLinear DequantizeLinear Gelu FastGelu QuickGelu NhwcMaxPool
+QuantizeLinear DequantizeLinear Gelu QuickGelu NhwcMaxPool RotaryEmbedding
 """)
 
 RULES: Mapping[tuple[str, str], Rule] = {
@@ -81,6 +83,9 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("", "GRU"): recurrent(3),
     ("", "RNN"): recurrent(1),
     ("", "Attention"): attention,
+    ("ms", "Attention"): packed_attention,
+    ("ms", "QAttention"): packed_attention,
+    ("ms", "MultiHeadAttention"): multi_head_attention,
     ("ms", "DynamicQuantizeLSTM"): recurrent(4, zeros=(9, 11)),
     ("ms", "FusedConv"): convolution(1, 2),
     ("ms", "NhwcConv"): nhwc_convolution,
@@ -95,8 +100,10 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("ms", "QLinearAdd"): no_macs(0, 3),
     ("ms", "QLinearMul"): no_macs(0, 3),
     ("ms", "BiasGelu"): no_macs(1),
+    ("ms", "FastGelu"): no_macs(1),
     ("ms", "SkipLayerNormalization"): no_macs(2, 3, 4),
     ("ms", "SkipSimplifiedLayerNormalization"): no_macs(2, 3),
+    ("ms", "EmbedLayerNormalization"): no_macs(2, 3, 4, 5, 6),
 }
 
 

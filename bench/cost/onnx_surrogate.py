@@ -64,17 +64,16 @@ def _skip_normalization(node: NodeProto, index: int) -> StandIn:
 def _matmul(a: int, b: int) -> Maker:
     def make(node: NodeProto, index: int) -> StandIn:
         given = attributes(node, ("transA", "transB"))
-        left = "ji" if given.get("transA") else "ij"
-        right = "kj" if given.get("transB") else "jk"
+        nodes, factors = [], []
+        for place, turn in ((a, "transA"), (b, "transB")):
+            name = node.input[place]
+            if given.get(turn):
+                name = f"{node.output[0]}/{turn} of {index}"
+                nodes.append(helper.make_node("Einsum", [node.input[place]], [name], equation="...ij->...ji"))
+            factors.append(name)
         raw = f"{node.output[0]}/product of {index}"
-        product = (
-            helper.make_node("MatMul", [node.input[a], node.input[b]], [raw])
-            if (left, right) == ("ij", "jk")
-            else helper.make_node(
-                "Einsum", [node.input[a], node.input[b]], [raw], equation=f"...{left},...{right}->...ik"
-            )
-        )
-        return [product, helper.make_node("Cast", [raw], [node.output[0]], to=FLOAT_OUTPUT)], []
+        cast = helper.make_node("Cast", [raw], [node.output[0]], to=FLOAT_OUTPUT)
+        return [*nodes, helper.make_node("MatMul", factors, [raw]), cast], []
 
     return make
 
@@ -105,6 +104,45 @@ def _lstm(node: NodeProto, index: int) -> StandIn:
     return [helper.make_node("LSTM", list(node.input[:3]), list(node.output), **given)], []
 
 
+def _first(source: str, axis: int, out: str, index: int) -> list[NodeProto]:
+    """What stands first along an axis, which goes."""
+    zero = f"{out}/place of {index}"
+    place = helper.make_tensor(zero, TensorProto.INT64, (), [0])
+    return [
+        helper.make_node("Constant", [], [zero], value=place),
+        helper.make_node("Gather", [source, zero], [out], axis=axis),
+    ]
+
+
+def _attention(node: NodeProto, index: int) -> StandIn:
+    """The values, of a projection to queries, keys and values beside each other: a third of it where no sizes are given."""
+    weight, raw, thirds, out = (f"{node.output[0]}/{part} of {index}" for part in ("values", "raw", "thirds", "out"))
+    last = helper.make_node("Identity", [out], [node.output[0]])
+    if node.op_type == "QAttention":
+        last = helper.make_node("Cast", [out], [node.output[0]], to=FLOAT_OUTPUT)
+    if given := attributes(node, ("qkv_hidden_sizes",)):
+        value = helper.make_tensor_value_info(weight, TensorProto.FLOAT, [None, given["qkv_hidden_sizes"][2]])
+        return [helper.make_node("MatMul", [node.input[0], weight], [out]), last], [value]
+    split = helper.make_tensor(f"{thirds}/sizes", TensorProto.INT64, (4,), [0, 0, 3, -1])
+    return [
+        helper.make_node("MatMul", list(node.input[:2]), [raw]),
+        helper.make_node("Constant", [], [split.name], value=split),
+        helper.make_node("Reshape", [raw, split.name], [thirds]),
+        *_first(thirds, 2, out, index),
+        last,
+    ], []
+
+
+def _embedding(node: NodeProto, index: int) -> StandIn:
+    """Rows of the table of words; the second output has a number for each sample."""
+    nodes = [helper.make_node("Gather", [node.input[2], node.input[0]], [node.output[0]])]
+    if len(node.output) > 1 and node.output[1]:
+        nodes += _first(node.input[0], 1, node.output[1], index)
+    if len(node.output) > 2 and node.output[2]:
+        nodes.append(helper.make_node("Identity", [node.output[0]], [node.output[2]]))
+    return nodes, []
+
+
 NAMELESS = ("SimplifiedLayerNormalization",)
 """Extension operators that ONNX Runtime registers in the standard domain."""
 
@@ -118,6 +156,11 @@ MAKERS: Mapping[str, Maker] = {
     "MatMulNBits": _matmul_nbits,
     "QGemm": _qgemm,
     "DynamicQuantizeLSTM": _lstm,
+    "Attention": _attention,
+    "QAttention": _attention,
+    "MultiHeadAttention": _as("Identity", (0,)),
+    "EmbedLayerNormalization": _embedding,
+    "RotaryEmbedding": _as("Identity", (0,)),
     "QLinearAdd": _as("Add", (0, 3)),
     "QLinearMul": _as("Mul", (0, 3)),
     "QLinearSigmoid": _as("Identity", (0,)),

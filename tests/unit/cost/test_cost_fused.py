@@ -1,0 +1,94 @@
+"""Operators that ONNX Runtime's optimizers fuse are counted as what they were fused from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from bench.cost.count import cost_of
+from bench.types import Cost
+
+BATCH, STEPS, WIDTH, HEADS = 1, 6, 8, 2
+PRODUCT = STEPS * WIDTH
+N = helper.make_node
+
+
+def count(folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray], **inputs: list) -> Cost:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in inputs.items()],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    file = folder / "m.onnx"
+    file.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    return cost_of(file)
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def ms(kind: str, inputs: list[str], outputs: list[str], **given: object) -> NodeProto:
+    return N(kind, inputs, outputs, domain="com.microsoft", **given)
+
+
+@pytest.mark.parametrize(("sizes", "values"), [({}, WIDTH), ({"qkv_hidden_sizes": [8, 8, 4]}, 4)])
+def test_a_packed_attention_counts_its_projection_and_its_products(tmp_path, sizes, values):
+    packed = 2 * WIDTH + values
+    nodes = [
+        ms("Attention", ["x", "qkv", "bias"], ["a"], num_heads=HEADS, **sizes),
+        N("MatMul", ["a", "out"], ["y"]),
+    ]
+    cost = count(
+        tmp_path,
+        nodes,
+        {"qkv": ones(WIDTH, packed), "bias": ones(packed), "out": ones(values, 3)},
+        x=["N", STEPS, WIDTH],
+    )
+    assert cost.unknown == ()
+    assert cost.macs == PRODUCT * packed + STEPS * STEPS * (WIDTH + values) + STEPS * values * 3
+    assert cost.params == (WIDTH + 1) * packed + values * 3
+
+
+def test_an_attention_of_eight_bits_counts_as_the_float_one(tmp_path):
+    packed, zero = 3 * WIDTH, np.array(0, np.uint8)
+    weight = np.ones((WIDTH, packed), np.int8)
+    weight[0] = 0
+    nodes = [
+        N("DynamicQuantizeLinear", ["x"], ["q", "scale", "point"]),
+        ms("QAttention", ["q", "qkv", "bias", "scale", "w_scale", "", "point", "w_point"], ["y"], num_heads=HEADS),
+    ]
+    constants = {"qkv": weight, "bias": ones(packed), "w_scale": ones(), "w_point": zero.astype(np.int8)}
+    cost = count(tmp_path, nodes, constants, x=["N", STEPS, WIDTH])
+    assert (cost.unknown, cost.params) == ((), (WIDTH + 1) * packed)
+    assert cost.macs - cost.nonzero_macs == STEPS * packed
+
+
+def test_a_transformer_as_the_optimizer_writes_it_is_counted_throughout(tmp_path):
+    nodes = [
+        ms("MultiHeadAttention", ["x", "x", "x", "qkv_bias"], ["a"], num_heads=HEADS),
+        ms("SkipLayerNormalization", ["a", "x", "scale", "shift"], ["s"]),
+        N("MatMul", ["s", "up"], ["h"]),
+        ms("FastGelu", ["h", "up_bias"], ["g"]),
+        ms("FusedMatMul", ["g", "down"], ["y"], transB=1),
+    ]
+    constants = {"qkv_bias": ones(3 * WIDTH), "scale": ones(WIDTH), "shift": ones(WIDTH)}
+    constants |= {"up": ones(WIDTH, 16), "up_bias": ones(16), "down": ones(WIDTH, 16)}
+    cost = count(tmp_path, nodes, constants, x=["N", STEPS, WIDTH])
+    assert cost.unknown == ()
+    assert cost.macs == 2 * STEPS * PRODUCT + 2 * PRODUCT * 16
+    assert cost.params == sum(value.size for value in constants.values())
+
+
+@pytest.mark.parametrize("node", [N("Conv", ["s", "w"], ["y"]), ms("Unheard", ["s", "w"], ["y"])])
+def test_parameters_do_not_need_the_sizes_that_only_a_run_shows(tmp_path, node):
+    nodes = [N("NonZero", ["x"], ["at"]), N("Gather", ["x", "at"], ["s"]), node]
+    cost = count(tmp_path, nodes, {"w": ones(4, 3, 3, 3)}, x=[1, 3, 9, 9])
+    assert cost.unknown
+    assert (cost.params, cost.nonzero_params) == (108, 108)
