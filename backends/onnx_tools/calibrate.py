@@ -19,7 +19,7 @@ from backends.calibration.clip import BINS, METHODS, Histogram, clip_range, coun
 from backends.onnx_tools.graph import infer, producers
 from backends.onnx_tools.native import NATIVE_ERRORS, explain_refusal, ort
 from bench.device.inputs import make_feed
-from bench.errors import InvalidInput, unknown
+from bench.errors import InvalidInput, first_line, unknown
 from bench.types import Compressed, QuantSpec, TensorSpec
 
 Arrays = Mapping[str, NDArray[np.generic]]
@@ -157,7 +157,10 @@ def _run(
     state: dict[str, NDArray[np.generic]] = {}
     for feed in data.feeds(rows):
         part = {**feed, **state}
-        found = session.run([*names, *returned], part)
+        try:
+            found = session.run([*names, *returned], part)
+        except NATIVE_ERRORS as error:
+            raise InvalidInput(f"ONNX Runtime failed on a calibration sample: {first_line(error)}") from error
         state = {name: value for (_, name), value in zip(data.feedback, found[len(names) :], strict=True)}
         yield part, found[: len(names)]
 

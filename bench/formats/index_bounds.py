@@ -20,6 +20,8 @@ KEEPING = {
 """Operators whose output has the values of their first input."""
 LOOKUPS = {"Gather": 1, "GatherElements": 1, "GatherND": 1, "ScatterElements": 1, "ScatterND": 1}
 """Operators that look up in their first input -> the place of the index."""
+LENGTHS = {"GRU": 4, "LSTM": 4, "RNN": 4, "ReverseSequence": 1}
+"""Operators that take how long each sequence is -> the place of that; `Node.axis` is the axis of time of their first input."""
 COMPARING = {"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual", "Not", "And", "Or"}
 NEUTRAL = {"Shape", "Size", "Mul", "ReduceSum", "ReduceMean", "ReduceMax", "CumSum"}
 """Uses that say nothing: a mask is scaled and summed too."""
@@ -31,7 +33,7 @@ EMBEDDED = {(0, "EmbedLayerNormalization"): 2, (1, "EmbedLayerNormalization"): 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One operator, by its ONNX name. `axis`: where it looks up; `batch_dims`: of GatherND."""
+    """One operator, by its ONNX name. `axis`: where it looks up, or its axis of time; `batch_dims`: of GatherND."""
 
     kind: str
     inputs: tuple[str, ...]
@@ -107,6 +109,8 @@ def _see(walk: Walk, node: Node, place: int, trace: Trace) -> None:
         _follow(walk, node, trace)
     elif (place, node.kind) in {(LOOKUPS.get(node.kind), node.kind), (0, "OneHot"), *EMBEDDED}:
         _see_lookup(found, _find_size(walk, node, place), trace)
+    elif LENGTHS.get(node.kind) == place:
+        _see_length(found, walk.shapes.get(node.inputs[0], ()), node.axis, trace)
     elif node.kind in {"Add", "Sub"} and _constant_beside(walk, node, place) is not None:
         _see_sum(walk, node, place, trace)
     elif _masks(walk, node, place):
@@ -150,6 +154,13 @@ def _see_lookup(found: Found, size: int | None, trace: Trace) -> None:
         found.others += 1
     else:
         found.narrow(-trace.offset, size - 1 - trace.offset)
+
+
+def _see_length(found: Found, shape: Sequence[int], axis: int, trace: Trace) -> None:
+    if axis < len(shape) and shape[axis] > 0:
+        found.narrow(1 - trace.offset, shape[axis] - trace.offset)
+    else:
+        found.others += 1
 
 
 def _find_size(walk: Walk, node: Node, place: int) -> int | None:

@@ -17,6 +17,8 @@ SMALL = 4096
 """Elements up to which a constant's values are read."""
 NO_SYMBOL = {"", "?", "-1", "None"}
 """What exporters write for a free size without a name: two axes with it need not be of one size."""
+AXES = ("axis", "layout", "time_axis")
+"""Attributes that name the axis of a lookup, or that of time: with layout 1 it is axis 1."""
 SAME_SHAPE = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity"}
 """Operators a stored table may pass through before it is looked up in."""
 
@@ -119,16 +121,21 @@ def _shapes(
     for node in nodes:
         if node.op_type in SAME_SHAPE and node.input and node.input[0] in shapes:
             shapes.setdefault(node.output[0], shapes[node.input[0]])
+        elif node.op_type == "Transpose" and node.input and node.input[0] in shapes:
+            shape = shapes[node.input[0]]
+            order = next((item.ints for item in node.attribute if item.name == "perm"), range(len(shape))[::-1])
+            if sorted(order) == list(range(len(shape))):
+                shapes.setdefault(node.output[0], tuple(shape[place] for place in order))
     return shapes
 
 
 def _node(node: NodeProto) -> Node:
-    numbers = {item.name: item.i for item in node.attribute if item.name in {"axis", "batch_dims"}}
+    numbers = {item.name: item.i for item in node.attribute if item.name in {*AXES, "batch_dims"}}
     return Node(
         kind=node.op_type,
         inputs=tuple(node.input),
         outputs=tuple(node.output),
-        axis=int(numbers.get("axis", 0)),
+        axis=next((int(numbers[name]) for name in AXES if name in numbers), 0),
         batch_dims=int(numbers.get("batch_dims", 0)),
     )
 

@@ -103,3 +103,17 @@ def test_a_scalar_that_is_compared_with_a_constant_is_that_constant(before):
     inputs = (("sr", I64, []), ("x", FLOAT, ["N", 4]))
     stored = {"rate": np.array(16000, np.int64), "ax": np.array([1], np.int64), "first": np.array(0, np.int64)}
     assert found(nodes, stored=stored, inputs=inputs)["sr"].integers == (16000, 16000)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [N("LSTM", ["x", "w", "r", "", "ids"], ["y"])],
+        [N("GRU", ["t", "w", "r", "", "i"], ["y"], layout=1)],
+        [N("ReverseSequence", ["t", "ids"], ["y"], time_axis=1, batch_axis=0)],
+    ],
+)
+def test_the_length_of_a_sequence_is_at_most_its_axis_of_time(nodes):
+    before = [N("Cast", ["ids"], ["i"], to=6), N("Transpose", ["x"], ["t"], perm=[1, 0, 2])]
+    inputs = (("ids", I64, ["N"]), ("x", FLOAT, [9, "N", 5]))
+    assert found([*before, *nodes], inputs=inputs)["ids"].integers == (1, 9)
