@@ -26,33 +26,30 @@ MULTIPLYING = (
         "DeformConv",
         "DynamicSparseAttention",
         "Einsum",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "FusedMatMulActivation",
         "GemmFastGelu",
         "GroupQueryAttention",
         "LinearAttention",
         "LongformerAttention",
         "MoE",
         "MultiHeadAttention",
+        "NhwcConv",
+        "NhwcFusedConv",
         "PackedAttention",
         "PackedMultiHeadAttention",
         "PagedAttention",
         "SparseAttention",
         "SparsePagedAttention",
         "SparseToDenseMatMul",
+        "TransposeMatMul",
         "VarlenCausalConvWithState",
         "WordConvEmbedding",
     }
 )
-"""All operators that multiply in floating point: their kernels decide what "int8" was worth."""
-FLOAT_KERNELS = MULTIPLYING | {
-    "FusedConv",
-    "FusedGemm",
-    "FusedMatMul",
-    "FusedMatMulActivation",
-    "NhwcConv",
-    "NhwcFusedConv",
-    "TransposeMatMul",
-}
-"""Kernels that multiply in floating point. Optimizers rename and fuse operators."""
+"""All operators and kernels that multiply in floating point: they decide what "int8" was worth. Optimizers fuse and rename them."""
 INTEGER = frozenset(
     {
         "ConvInteger",

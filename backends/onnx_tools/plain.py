@@ -73,6 +73,18 @@ def part_clipped_outputs(model: ModelProto) -> None:
         graph.node.append(helper.make_node("Identity", [inside], [name], find_free_name(f"{name}/Identity", taken)))
 
 
+def name_outputs_apart(graph: GraphProto) -> None:
+    """An output that is listed twice comes out of an Identity under its second name, which float16's conversion needs."""
+    taken, seen = _list_values(graph), set()
+    for value in graph.output:
+        if value.name in seen:
+            name = find_free_name(value.name, taken)
+            graph.node.append(helper.make_node("Identity", [value.name], [name], f"{name}/Identity"))
+            taken.add(name)
+            value.name = name
+        seen.add(value.name)
+
+
 def name_weights_apart(model: ModelProto) -> None:
     """Gives weights of bodies names of their own where another graph has a weight of that name."""
     taken = {name for graph in walk_graphs(model.graph) for name in _list_values(graph)}

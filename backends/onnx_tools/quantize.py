@@ -21,7 +21,13 @@ from backends.onnx_tools.deploy import Quantized
 from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_nodes
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.operators import MULTIPLYING
-from backends.onnx_tools.plain import drop_repeated, inline_functions, name_weights_apart, write_plainly
+from backends.onnx_tools.plain import (
+    drop_repeated,
+    inline_functions,
+    name_outputs_apart,
+    name_weights_apart,
+    write_plainly,
+)
 from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare, refuse_passed_through
 from backends.onnx_tools.unquantizable import find_clips, find_masked, find_softmaxes, quantize_what_can_be
@@ -33,6 +39,7 @@ from bench.types import Json, Precision, QuantSpec
 
 QUANTIZED_OPSET = 13
 """The first with scales per channel. Every integer scheme is prepared in it."""
+FUSED = "an optimizer of ONNX Runtime fused them: it can be measured as it is; quantize the file that it was made from"
 WEIGHTS = {4: QuantType.QInt4, 8: QuantType.QInt8, 16: QuantType.QInt16}
 
 
@@ -103,6 +110,7 @@ def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     copied.CopyFrom(inline_functions(model))
     write_plainly(copied)
     name_weights_apart(copied)
+    name_outputs_apart(copied.graph)
     free_names(copied)
     with quiet_tools():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
@@ -219,7 +227,8 @@ def describe(
     """
     split = split_by_precision(model.graph)
     if not split.quantized:
-        tried = remedy if layers(model.graph) else "it can be measured as it is"
+        fused = any(node.domain == "com.microsoft" for node in walk_nodes(model.graph) if node.name in split.left)
+        tried = remedy if layers(model.graph) else FUSED if fused else "it can be measured as it is"
         others = f"; {list_names(split.left)} would stay float32: {tried}" if split.left else ""
         raise Unsupported(f"ONNX Runtime found nothing to quantize in this network{others}")
     if lost := set(kept) & set(split.quantized):

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from backends.onnx_tools.calibrate import float_session
@@ -21,7 +22,7 @@ from backends.onnx_tools.graph import at_least_opset, infer, name_nodes, walk_gr
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.native import DTYPES, NATIVE_ERRORS, ort
 from backends.onnx_tools.operators import LINEAR_MODELS, MULTIPLYING, is_quantized
-from backends.onnx_tools.plain import inline_functions, part_clipped_outputs, write_plainly
+from backends.onnx_tools.plain import inline_functions, name_weights_apart, part_clipped_outputs, write_plainly
 from backends.onnx_tools.shared_weights import flatten_biases, fold_scales, separate_weights
 from bench.errors import InvalidInput, Unsupported
 
@@ -62,6 +63,7 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     plain = ModelProto()
     plain.CopyFrom(inline_functions(model))
     write_plainly(plain)
+    name_weights_apart(plain)
     raised = at_least_opset(plain, opset)
     free_names(raised)
     onnx.save(raised, str(work / "named.onnx"))
@@ -76,6 +78,7 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     del done.graph.value_info[:]  # quantize_dynamic transposes weights, but not what is declared of them
     done.graph.value_info.extend(typed)
     name_nodes(done)
+    add_types(done)
     if separate:
         separate_weights(done)
         fold_scales(done)
@@ -85,6 +88,20 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
     onnx.save(done, str(work / "prepared.onnx"))
     compare_floats(before, float_session(done))
     return done
+
+
+def add_types(model: ModelProto) -> None:
+    """States, in place, the types of values behind operators that onnx does not know: quantizers leave alone what has none."""
+    known = _tensor_types((infer(model) or model).graph)
+    names = [name for node in model.graph.node for name in node.output if name and not known.get(name)]
+    asked = ModelProto()
+    asked.CopyFrom(model)
+    asked.graph.output.extend(ValueInfoProto(name=name) for name in names)
+    with suppress(InvalidInput):
+        for item in float_session(asked).get_outputs() if names else ():
+            if item.name in names and item.type in DTYPES:
+                kind = helper.np_dtype_to_tensor_dtype(np.dtype(DTYPES[item.type]))
+                model.graph.value_info.append(helper.make_tensor_value_info(item.name, kind, None))
 
 
 def move_weights_in(graph: GraphProto) -> None:

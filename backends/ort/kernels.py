@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from backends.onnx_tools.operators import FLOAT_KERNELS, INTEGER
+from backends.onnx_tools.operators import INTEGER, MULTIPLYING
 from bench.device.precision import judge_kernels
 from bench.records import LayerTime
 from bench.types import Precision
@@ -83,7 +83,7 @@ def _multiplies_in(event: Event) -> str:
     operator = _operator(event)
     if operator in INTEGER:
         return "int8"
-    if operator not in FLOAT_KERNELS:
+    if operator not in MULTIPLYING:
         return ""
     types = json.dumps(event["args"].get("input_type_shape", ""))
     return "float16" if "float16" in types else "float64" if "double" in types else "float32"

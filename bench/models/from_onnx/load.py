@@ -17,6 +17,7 @@ from bench.formats.onnx_functions import expand_functions
 from bench.formats.qonnx import REMEDY, is_qonnx
 from bench.formats.quantized import describe_rest
 from bench.inputs.of_file import settle_onnx
+from bench.models.calls import distinct_names
 from bench.models.from_onnx.convert import convert
 from bench.types import Model, TensorSpec
 
@@ -61,7 +62,7 @@ def load_network(file: Path, model: Model) -> FileNetwork:
     return FileNetwork(
         module=module,
         inputs=inputs,
-        outputs=tuple(item.name for item in proto.graph.output),
+        outputs=distinct_names([item.name for item in proto.graph.output]),
         content=hashlib.sha256(content).hexdigest(),
     )
 

@@ -15,7 +15,9 @@ from torch import nn
 
 from bench.errors import Unsupported
 from bench.models.from_onnx.convert import convert
+from bench.models.from_onnx.load import load_network
 from bench.models.from_onnx.probe import BATCHES
+from bench.types import Model
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -323,3 +325,14 @@ def test_a_gru_that_torch_computes_otherwise_is_refused():
     ]
     with pytest.raises(Unsupported, match=r"gates.*linear_before_reset"):
         convert(small_file(nodes, {"w": w, "r": r, "axes": np.array([0], np.int64)}))
+
+
+def test_an_output_that_a_file_lists_twice_has_two_names(tmp_path):
+    """Its exporter takes no name twice."""
+    model = small_file([helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": np.eye(4, dtype=np.float32)})
+    model.graph.output.append(model.graph.output[0])
+    file = tmp_path / "net.onnx"
+    onnx.save(model, str(file))
+    found = load_network(file, Model(name="net", file=file))
+    assert found.outputs == ("y", "y_1")
+    assert len(found.module(torch.zeros(2, 4))) == 2

@@ -539,7 +539,7 @@ def test_a_written_file_that_is_invalid_or_does_not_run_names_our_step(tmp_path)
 
 def test_every_operator_of_onnx_runtime_that_says_it_multiplies_is_in_a_list():
     words = ("MatMul", "Gemm", "Conv", "Attention", "MoE", "LSTM", "GRU", "RNN", "Einsum", "SVM", "Linear")
-    known = operators.FLOAT_KERNELS | operators.INTEGER | operators.PACKED
+    known = operators.MULTIPLYING | operators.INTEGER | operators.PACKED
     others = {"DequantizeLinear", "GRUUnit", "GemmaRotaryEmbedding", "LinearAttentionGate"}
     others |= {"PackedSparseAttentionIndexer", "SparseAttentionIndexer"}
     found = {

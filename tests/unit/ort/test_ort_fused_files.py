@@ -1,0 +1,112 @@
+"""Files that an optimizer of ONNX Runtime wrote, and files that list or name things twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime import InferenceSession
+from ort_nets import compressed, save
+
+from backends.ort.compile import OrtBackend
+from bench.device.stored import write_npz
+from bench.errors import InvalidInput, Unsupported
+from bench.types import Artifact, Conditions, QuantSpec
+
+STATIC, DYNAMIC, HALF, W8 = (QuantSpec(kind=kind) for kind in ("static", "dynamic", "float16", "weight_only"))
+N = helper.make_node
+DRAW = np.random.default_rng(0)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return (DRAW.standard_normal(shape) * 0.3).astype(np.float32)
+
+
+def compile_with(path: Path, out: Path, spec: QuantSpec, **arrays: np.ndarray) -> Artifact:
+    out.mkdir()
+    write_npz(out / "data.npz", arrays)
+    return OrtBackend().compile(compressed(path, spec, out / "data.npz"), Conditions(), {}, out)
+
+
+def fused(path: Path) -> Path:
+    """A block of a transformer: onnx itself knows no types behind its first operator."""
+    nodes = [
+        N("Attention", ["input", "qkv", "bias"], ["a"], "attention", domain="com.microsoft", num_heads=2),
+        N("MatMul", ["a", "up"], ["h"], "up"),
+        N("FusedMatMul", ["h", "down"], ["output"], "down", domain="com.microsoft", transB=1),
+    ]
+    tensors = {"qkv": weights(8, 24), "bias": weights(24), "up": weights(8, 16), "down": weights(8, 16)}
+    return save(path, nodes, tensors, ["N", 4, 8], ["N", 4, 8], opset=17, domains=("com.microsoft",))
+
+
+def test_layers_behind_an_operator_that_onnx_does_not_know_are_quantized(tmp_path):
+    path, rows = fused(tmp_path / "net.onnx"), weights(8, 4, 8)
+    static = compile_with(path, tmp_path / "s", STATIC, input=rows).precision
+    dynamic = compile_with(path, tmp_path / "d", DYNAMIC, input=rows).precision
+    assert static.stayed_float == ("attention", "down")
+    assert dynamic.stayed_float == ("down",)
+    assert static.stayed_share == pytest.approx((8 * 24 + 8 * 16) / (8 * 24 + 2 * 8 * 16))
+
+
+def test_a_fused_layer_whose_weights_are_not_packed_is_named(tmp_path):
+    packed = compile_with(fused(tmp_path / "net.onnx"), tmp_path / "w", W8, input=weights(8, 4, 8)).precision
+    assert set(packed.stayed_float) == {"attention", "down"}
+
+
+def test_a_network_of_fused_layers_only_is_refused_with_the_remedy(tmp_path):
+    nodes = [N("FusedGemm", ["input", "w"], ["output"], "fc", domain="com.microsoft", activation="Relu")]
+    path = save(
+        tmp_path / "net.onnx", nodes, {"w": weights(8, 4)}, [1, 8], [1, 4], opset=17, domains=("com.microsoft",)
+    )
+    with pytest.raises(Unsupported, match="fc would stay float32: an optimizer of ONNX Runtime fused them"):
+        compile_with(path, tmp_path / "s", STATIC, input=weights(8, 8))
+
+
+def test_an_output_that_is_listed_twice_stays_in_both_places(tmp_path):
+    nodes = [N("MatMul", ["input", "w"], ["h"]), N("Relu", ["h"], ["output"])]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(8, 4)}, [1, 8], [1, 4])
+    model = onnx.load(str(path))
+    model.graph.output.append(model.graph.output[0])
+    onnx.save(model, str(path))
+    done = compile_with(path, tmp_path / "h", HALF)
+    first, second = InferenceSession(str(done.path)).run(None, {"input": weights(1, 8)})
+    assert np.array_equal(first, second)
+
+
+def test_weights_of_two_branches_with_the_name_of_an_outer_one_are_packed_apart(tmp_path):
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [N("MatMul", ["input", "w"], ["o"], "mm")],
+            name,
+            [],
+            [helper.make_tensor_value_info("o", TensorProto.FLOAT, [1, 8])],
+            [numpy_helper.from_array(weights(8, 8), "w")],
+        )
+        for name in ("then", "else")
+    }
+    nodes = [
+        N("ReduceSum", ["input"], ["s"], keepdims=0),
+        N("Greater", ["s", "zero"], ["c"]),
+        N("If", ["c"], ["b"], **branches),
+        N("MatMul", ["b", "w"], ["output"], "mm"),
+    ]
+    tensors = {"w": weights(8, 4), "zero": np.array(0, np.float32)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1, 8], [1, 4], opset=17)
+    done, rows = compile_with(path, tmp_path / "w", W8, input=weights(8, 8)), weights(1, 8)
+    wanted = InferenceSession(str(path)).run(None, {"input": rows})[0]
+    assert np.abs(InferenceSession(str(done.path)).run(None, {"input": rows})[0] - wanted).max() < 0.05
+
+
+def test_a_calibration_sample_that_the_network_cannot_take_is_an_error_of_ours(tmp_path):
+    nodes = [
+        N("Cast", ["input"], ["i"], to=TensorProto.INT64),
+        N("Gather", ["table", "i"], ["rows"]),
+        N("MatMul", ["rows", "w"], ["output"]),
+    ]
+    tensors = {"table": weights(4, 8), "w": weights(8, 4)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1], [1, 4])
+    with pytest.raises(InvalidInput, match="failed on a calibration sample"):
+        compile_with(path, tmp_path / "s", STATIC, input=np.full((4,), 99, np.float32))
