@@ -88,7 +88,8 @@ def _walk(
 
 def _read_weights(node: NodeProto, made: Mapping[str, NodeProto], stored: Mapping[str, int]) -> list[Weight]:
     """The stored matrices a node multiplies by. Scales and biases are small and follow the weight."""
-    last = 3 if node.op_type in RECURRENT or node.op_type == "DynamicQuantizeLSTM" else 4
+    masked = node.op_type.endswith("Attention")  # the fourth input is a mask, or a bias
+    last = 3 if masked or node.op_type in RECURRENT or node.op_type == "DynamicQuantizeLSTM" else 4
     found = [_trace(name, made, stored) for name in node.input[:last] if name]
     weights = [item for item in found if item is not None and item.elements > 1]
     if node.op_type in RECURRENT or node.op_type == "DynamicQuantizeLSTM":

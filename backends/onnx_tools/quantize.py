@@ -11,14 +11,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from backends.onnx_tools.calibrate import Samples, activation_ranges
 from backends.onnx_tools.deploy import Quantized
-from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_nodes
+from backends.onnx_tools.graph import layer_nodes, layers, leaving, read_opset, walk_graphs, walk_nodes
 from backends.onnx_tools.names import free_names
 from backends.onnx_tools.operators import MULTIPLYING
 from backends.onnx_tools.plain import (
@@ -40,6 +40,7 @@ from bench.types import Json, Precision, QuantSpec
 QUANTIZED_OPSET = 13
 """The first with scales per channel. Every integer scheme is prepared in it."""
 FUSED = "an optimizer of ONNX Runtime fused them: it can be measured as it is; quantize the file that it was made from"
+FLOAT16 = TensorProto.FLOAT16
 WEIGHTS = {4: QuantType.QInt4, 8: QuantType.QInt8, 16: QuantType.QInt16}
 
 
@@ -115,7 +116,24 @@ def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     with quiet_tools():
         done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
     drop_repeated(done.graph)
+    if not computes_half(done):
+        kinds = ", ".join(sorted({node.op_type for node in walk_nodes(model.graph)}))
+        raise Unsupported(
+            f"ONNX Runtime found nothing to cast to float16 in this network ({kinds}): measure it as it is"
+        )
     return Quantized(model=done, precision=Precision(asked="float16", keep_float=tuple(kept)))
+
+
+def computes_half(model: ModelProto) -> bool:
+    """Whether any operator but a cast reads float16."""
+    half = {item.name for graph in walk_graphs(model.graph) for item in graph.initializer if item.data_type == FLOAT16}
+    half |= {
+        node.output[0]
+        for node in walk_nodes(model.graph)
+        for item in node.attribute
+        if item.name == "to" and item.i == FLOAT16
+    }
+    return any(half.intersection(node.input) for node in walk_nodes(model.graph) if node.op_type != "Cast")
 
 
 def pack_weights(model: ModelProto, spec: QuantSpec) -> Quantized:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from ort_nets import compressed, save
 
+from backends.onnx_tools.precision import split_by_precision
 from backends.ort.compile import OrtBackend
 from bench.device.stored import write_npz
 from bench.errors import InvalidInput, Unsupported
@@ -110,3 +111,18 @@ def test_a_calibration_sample_that_the_network_cannot_take_is_an_error_of_ours(t
     path = save(tmp_path / "net.onnx", nodes, tensors, [1], [1, 4])
     with pytest.raises(InvalidInput, match="failed on a calibration sample"):
         compile_with(path, tmp_path / "s", STATIC, input=np.full((4,), 99, np.float32))
+
+
+def test_float16_of_a_network_in_which_nothing_is_cast_is_refused(tmp_path):
+    """The conversion leaves operators of ai.onnx.ml float32, and puts casts around them."""
+    nodes = [N("Scaler", ["input"], ["output"], domain="ai.onnx.ml", offset=[0.0] * 4, scale=[2.0] * 4)]
+    path = save(tmp_path / "net.onnx", nodes, {}, [1, 4], [1, 4], domains=("ai.onnx.ml",))
+    with pytest.raises(Unsupported, match=r"nothing to cast to float16 in this network \(Scaler\)"):
+        compile_with(path, tmp_path / "h", HALF)
+
+
+def test_the_mask_of_an_attention_is_none_of_its_weights():
+    nodes = [N("MatMul", ["x", "w"], ["q"], "q"), N("Attention", ["q", "q", "q", "mask"], ["y"], "att")]
+    stored = {"w": weights(8, 8), "mask": np.ones((64, 64), bool)}
+    graph = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(one, name) for name, one in stored.items()])
+    assert split_by_precision(graph).weights == {"q": 64, "att": 0}
