@@ -35,6 +35,7 @@ class Tensor:
     buffer: int
     raw: Array | None
     quantized: bool
+    scales: Array
     scale_bytes: int
     zero_points: Array
     axis: int
@@ -186,6 +187,7 @@ def _tensor(record: Table, buffers: list[Table], batched: bool) -> Tensor:
         buffer=buffer,
         raw=None if record.scalar(5, "B") else _bytes(_at(buffers, buffer, "buffer")),
         quantized=factors.size > 0,
+        scales=factors,
         scale_bytes=factors.nbytes + points.nbytes,
         zero_points=points,
         axis=0 if scales is None else scales.scalar(6, "i"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.device.inputs import name_apart
@@ -22,6 +23,33 @@ KINDS = {
 """Operators that the walk knows -> ONNX's names of them."""
 SMALL = 4096
 """Elements up to which a constant's values are read."""
+
+
+HELD = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-32768, 32767)}
+"""Types of quantized inputs -> the numbers that they store."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """The numbers that a quantized input can hold, `step` apart. `symmetric`: as many below 0 as above, whatever it is fed."""
+
+    low: float
+    high: float
+    step: float
+    symmetric: bool
+
+
+def held_ranges(graph: Graph) -> tuple[Held | None, ...]:
+    """Of each input, in order; None for one that is not quantized."""
+    return tuple(_held_range(graph.tensors[number]) for number in graph.inputs)
+
+
+def _held_range(tensor: Tensor) -> Held | None:
+    if tensor.kind.name not in HELD or len(tensor.scales) != 1:
+        return None
+    step, zero = float(tensor.scales[0]), int(tensor.zero_points[0]) if tensor.zero_points.size else 0
+    low, high = ((number - zero) * step for number in HELD[tensor.kind.name])
+    return Held(low=low, high=high, step=step, symmetric=zero == 0 and tensor.kind.name != "UINT8")
 
 
 def declared_inputs(graph: Graph, file: Path) -> tuple[Declared, ...]:

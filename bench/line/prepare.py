@@ -20,6 +20,7 @@ from bench.formats.qonnx import FORM
 from bench.inputs.of_file import find_baked_batch
 from bench.inputs.split import split_given
 from bench.line.judged.evaluation import NOTHING_TO_EVALUATE, Evaluation, evaluate_drawn, evaluate_given, find_misfit
+from bench.line.judged.ranges import describe_ranges
 from bench.line.measure import Bench
 from bench.line.stages import Stages
 from bench.reach.open import Reaches
@@ -82,7 +83,7 @@ def prepare(model: Model, recipe: Recipe, choice: BackendChoice, conditions: Con
     backend, source, artifact = make_artifact(model, recipe, choice, conditions, setting)
     evaluation, bench = NOTHING_TO_EVALUATE, None
     if backend.session is not None or backend.infers:
-        evaluation = _choose_samples(model, source, setting)
+        evaluation = _check_ranges(source, _choose_samples(model, source, setting))
     if backend.session is not None:
         bench = _set_up_bench(backend.session, choice, conditions, source, evaluation, setting)
     return Prepared(
@@ -170,6 +171,14 @@ def _choose_samples(model: Model, source: Compressed, setting: Setting) -> Evalu
         unfit=find_misfit(source, data),
     )
     return found if found.inputs else evaluate_drawn(source.inputs, setting.seed, state, found.unfit)
+
+
+def _check_ranges(source: Compressed, evaluation: Evaluation) -> Evaluation:
+    """With a note where samples do not fit the quantized inputs of a .tflite file."""
+    if "tflite" not in source.files or evaluation.drawn:
+        return evaluation
+    said = describe_ranges(source.files["tflite"], source.inputs, evaluation.clean_inputs)
+    return replace(evaluation, notes=(*evaluation.notes, *said))
 
 
 def _set_up_bench(
