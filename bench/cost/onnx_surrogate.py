@@ -143,8 +143,8 @@ def _embedding(node: NodeProto, index: int) -> StandIn:
     return nodes, []
 
 
-NAMELESS = ("SimplifiedLayerNormalization",)
-"""Extension operators that ONNX Runtime registers in the standard domain."""
+NAMELESS = ("GroupNormalization", "SimplifiedLayerNormalization")
+"""Operators of the standard domain whose shapes onnx does not know: one of its own, and one that ONNX Runtime puts there."""
 
 MAKERS: Mapping[str, Maker] = {
     "FusedConv": _as("Conv", (0, 1, 2), WINDOW),
@@ -175,6 +175,7 @@ MAKERS: Mapping[str, Maker] = {
     "FastGelu": _as("Identity", (0,)),
     "QuickGelu": _as("Identity", (0,)),
     "BiasGelu": _as("Identity", (0,)),
+    "GroupNormalization": _as("Identity", (0,)),
     "SimplifiedLayerNormalization": _as("Identity", (0,)),
     "SkipLayerNormalization": _skip_normalization,
     "SkipSimplifiedLayerNormalization": _skip_normalization,

@@ -16,7 +16,7 @@ PRODUCT = STEPS * WIDTH
 N = helper.make_node
 
 
-def count(folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray], **inputs: list) -> Cost:
+def count(folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray], opset: int = 17, **inputs: list) -> Cost:
     graph = helper.make_graph(
         nodes,
         "g",
@@ -24,9 +24,9 @@ def count(folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray]
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
-    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     file = folder / "m.onnx"
-    file.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=8).SerializeToString())
+    file.write_bytes(helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString())
     return cost_of(file)
 
 
@@ -92,3 +92,10 @@ def test_parameters_do_not_need_the_sizes_that_only_a_run_shows(tmp_path, node):
     cost = count(tmp_path, nodes, {"w": ones(4, 3, 3, 3)}, x=[1, 3, 9, 9])
     assert cost.unknown
     assert (cost.params, cost.nonzero_params) == (108, 108)
+
+
+def test_what_follows_a_group_normalization_is_counted(tmp_path):
+    """The onnx package infers its shape in no opset."""
+    nodes = [N("GroupNormalization", ["x", "s", "s"], ["g"], num_groups=2), N("Conv", ["g", "w"], ["y"])]
+    cost = count(tmp_path, nodes, {"s": ones(4), "w": ones(2, 4, 3, 3)}, opset=21, x=["N", 4, 5, 5])
+    assert (cost.unknown, cost.macs, cost.params) == ((), 9 * 72, 76)
