@@ -5,6 +5,7 @@ A file that holds several graphs is counted by its first.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from bench.cost.ledger import Flow, Leaf, Operand, ShapeUnknown, Step, Work, common_batch, leaves_of, total
 from bench.cost.tflite_bodies import BODIES, Bodies, count_bodies
-from bench.cost.tflite_rules import RULES, STATEFUL, Constants, View
+from bench.cost.tflite_rules import RULES, STATEFUL, Constants, View, elementwise
 from bench.errors import InvalidInput
 from bench.formats.flatbuffer import Malformed
 from bench.formats.tflite_file import Array, Graph, Operator, Tensor, constant_values, read_tflite
@@ -118,16 +119,17 @@ def _step(graph: Graph, operator: Operator, constants: Constants, bodies: Bodies
 
 
 def _apply_rule(view: View, unknown: list[str]) -> Work:
+    """Without a rule, or without the shapes it needs, only the parameters."""
     name = view.operator.name
     rule = RULES.get(name)
     if rule is None:
         unknown.append(name)
-        return Work()
+        return elementwise(view)
     try:
         return rule(view)
     except ShapeUnknown as reason:
         unknown.append(f"{name} ({reason})")
-        return Work()
+        return Work(params=rule(replace(view, guess=True)).params)
 
 
 def _short(name: str) -> str:

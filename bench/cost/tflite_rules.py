@@ -41,11 +41,12 @@ Constants = Mapping[int, Operand]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """One operator and the graph around it."""
+    """One operator and the graph around it. `guess`: sizes that only a run shows are 1, to find parameters without them."""
 
     graph: Graph
     operator: Operator
     constants: Constants
+    guess: bool = False
 
     def tensor(self, index: int) -> Tensor | None:
         """An input; None where it is left out."""
@@ -55,17 +56,19 @@ class View:
     def shape(self, index: int, rank: int = 0) -> tuple[int, ...]:
         """Shape of an input of at least this rank. Raises `ShapeUnknown`."""
         tensor = self.tensor(index)
-        if tensor is None or tensor.shape is None or len(tensor.shape) < rank:
-            raise ShapeUnknown
-        return tensor.shape
+        return self._known(None if tensor is None else tensor.shape, rank)
 
     def output(self, rank: int = 0) -> tuple[int, ...]:
         """Shape of the first output. Raises `ShapeUnknown`."""
         outputs = self.operator.outputs
-        shape = self.graph.tensors[outputs[0]].shape if outputs else None
-        if shape is None or len(shape) < rank:
-            raise ShapeUnknown
-        return shape
+        return self._known(self.graph.tensors[outputs[0]].shape if outputs else None, rank)
+
+    def _known(self, shape: tuple[int, ...] | None, rank: int) -> tuple[int, ...]:
+        if shape is not None and len(shape) >= rank:
+            return shape
+        if self.guess:
+            return (1,) * max(rank, 1)
+        raise ShapeUnknown
 
     def constant(self, index: int) -> Operand | None:
         """A constant input."""
@@ -130,7 +133,7 @@ def _table(place: int) -> Rule:
     return rule
 
 
-def _elementwise(view: View) -> Work:
+def elementwise(view: View) -> Work:
     """No MACs; constant operands of real numbers are parameters.
 
     Literals are not: scalars, and single values that are not added (an added one is the bias of one output).
@@ -153,7 +156,7 @@ def _free(view: View) -> Work:
 LSTM = ((*range(1, 9), 16), (*range(9, 16), 17, *range(20, 24)))
 RULES: Mapping[str, Rule] = {
     **dict.fromkeys(FREE, _free),
-    **dict.fromkeys(FREE_ELEMENTWISE, _elementwise),
+    **dict.fromkeys(FREE_ELEMENTWISE, elementwise),
     "CONV_2D": _convolution,
     "DEPTHWISE_CONV_2D": _convolution,
     "CONV_3D": _convolution,

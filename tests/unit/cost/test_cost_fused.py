@@ -16,7 +16,9 @@ PRODUCT = STEPS * WIDTH
 N = helper.make_node
 
 
-def count(folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray], opset: int = 17, **inputs: list) -> Cost:
+def count(
+    folder: Path, nodes: list[NodeProto], constants: dict[str, np.ndarray], opset: int = 17, **inputs: list
+) -> Cost:
     graph = helper.make_graph(
         nodes,
         "g",

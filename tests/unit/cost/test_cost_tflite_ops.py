@@ -234,3 +234,16 @@ def test_a_layer_is_called_what_its_output_is_without_the_modules_of_its_scopes(
     writer.operator("RELU", [x], y)
     writer.graph.tensors[y].name = "a.b.Sequential/torch.nn.modules.conv.Conv2d_0;a.b.Sequential/other"
     assert writer.cost(tmp_path, [x], [y]).layers[0].name == "Sequential/Conv2d_0"
+
+
+def test_parameters_do_not_need_the_sizes_that_only_a_run_shows(tmp_path: Path) -> None:
+    writer = Writer()
+    x = writer.activation(1, 4, 4, 3)
+    cut = writer.activation(1, 1, 1, 3, signature=[1, -1, -1, 3])
+    y = writer.activation(1, 1, 1, 2, signature=[1, -1, -1, 2])
+    writer.operator("WHERE", [x], cut)
+    weight, bias = writer.constant(sparse(2, 3, 3, 3)), writer.constant(np.ones(2, np.float32))
+    writer.operator("CONV_2D", [cut, weight, bias], y)
+    cost = writer.cost(tmp_path, [x], [y])
+    assert (cost.params, cost.macs) == (56, 0)
+    assert "CONV_2D (shape of an operand known at run time only)" in cost.unknown
