@@ -35,6 +35,8 @@ FUSED = (
     "and OpenVINO's kernels one by one do not: it is at fault where it fuses layers into a subgraph: give the backend the "
     "option snippets = false (in a target file, or `compress --option snippets=false`)"
 )
+CARRIED = frozenset({"boolean", "f16", "f32", "f64", *(f"{sign}{bits}" for sign in "iu" for bits in (8, 16, 32, 64))})
+"""Types of inputs and outputs that numpy has too. OpenVINO hands out the bits of a bf16 as a float16's, of 4 bits as a byte's."""
 TURNED_INPUTS = ("channels_last", "channels_last_io")
 
 
@@ -65,6 +67,8 @@ class OpenvinoSession(Session):
         self._own = [
             self._describe(port, name) for port, name in zip(self._compiled.inputs, self._input_names, strict=True)
         ]
+        for port, name in zip(self._compiled.outputs, self._output_names, strict=True):
+            self._describe(port, name)
 
     @classmethod
     def open(
@@ -206,11 +210,13 @@ class OpenvinoSession(Session):
         return [port.get_any_name() if port.get_names() else str(place) for place, port in enumerate(ports)]
 
     def _describe(self, port: Any, name: str) -> TensorSpec:
-        try:
-            dtype = np.dtype(port.get_element_type().to_dtype()).name
-        except NATIVE_ERRORS as error:
-            kind = port.get_element_type().get_type_name()
-            raise Unsupported(f"{self._path.name}: {name!r} is of type {kind}, which numpy does not carry") from error
+        kind = port.get_element_type().get_type_name()
+        if kind not in CARRIED:
+            raise Unsupported(
+                f"{self._path.name}: {name!r} is of type {kind}, which numpy does not carry; export the network with one of "
+                f"{', '.join(sorted(CARRIED))} there"
+            )
+        dtype = np.dtype(port.get_element_type().to_dtype()).name
         shape = port.get_partial_shape()
         if shape.is_static:
             return TensorSpec(name=name, shape=tuple(shape.to_shape()), dtype=dtype)

@@ -228,7 +228,10 @@ class OrtSession(Session):
 def _spec(path: Path, item: Any, fed: Sequence[int] = ()) -> TensorSpec:
     """`fed`: sizes of the axes that the file leaves free."""
     if item.type not in DTYPES:
-        raise Unsupported(f"{path.name}: {item.name!r} is a {item.type}; numpy carries {', '.join(sorted(DTYPES))}")
+        raise Unsupported(
+            f"{path.name}: {item.name!r} is a {item.type}; numpy carries {', '.join(sorted(DTYPES))}: export the network "
+            "without it"
+        )
     sizes = fed if len(fed) == len(item.shape) else [-1] * len(item.shape)
     shape = tuple(size if isinstance(size, int) else own for size, own in zip(item.shape, sizes, strict=True))
     return TensorSpec(name=item.name, shape=shape, dtype=DTYPES[item.type])

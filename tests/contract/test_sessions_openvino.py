@@ -309,3 +309,21 @@ def test_a_users_tflite_computes_what_litert_computes(stem, tflite_cases, tmp_pa
     assert len(session.facts().execution.converted_outside) == (2 if "quant" in stem else 0)
     assert OpenvinoBackend().free_batch(artifact, source, tmp_path) is None
     assert json.loads(str(artifact.facts["session_options"]["ports"]))["inputs"] == [spec.name]
+
+
+@pytest.mark.parametrize(("kind", "called"), [(onnx.TensorProto.STRING, "string"), (onnx.TensorProto.BFLOAT16, "bf16")])
+def test_a_file_whose_output_numpy_does_not_carry_is_refused(tmp_path, kind, called):
+    """OpenVINO hands out the bits of a bfloat16 as those of a float16: 1 was 1.875."""
+    nodes = [helper.make_node("Cast", ["input"], ["output"], to=kind)]
+    if called == "string":
+        nodes = [
+            helper.make_node("ArgMax", ["input"], ["i"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["names", "i"], ["output"]),
+        ]
+    path = save(tmp_path / "net.onnx", nodes, {"names": np.zeros(4)}, [1, 4], [1, 4] if called == "bf16" else [1])
+    model = onnx.load(str(path))
+    model.graph.initializer[0].CopyFrom(helper.make_tensor("names", onnx.TensorProto.STRING, [4], list("abcd")))
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    onnx.save(model, str(path))
+    with pytest.raises(Unsupported, match=f"'output' is of type {called}, which numpy does not carry; export"):
+        opened(compiled(path, tmp_path / "out"))
