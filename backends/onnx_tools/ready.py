@@ -91,7 +91,7 @@ def prepare(model: ModelProto, work: Path, opset: int, *, separate: bool = False
 
 
 def add_types(model: ModelProto) -> None:
-    """States, in place, the types of values behind operators that onnx does not know: quantizers leave alone what has none."""
+    """States, in place, the types of values behind operators that onnx does not know: quantizers skip what has none."""
     known = _tensor_types((infer(model) or model).graph)
     names = [name for node in model.graph.node for name in node.output if name and not known.get(name)]
     asked = ModelProto()

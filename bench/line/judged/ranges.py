@@ -41,4 +41,4 @@ def _describe(name: str, held: Held, array: np.ndarray) -> str:
         if held.symmetric
         else (max(high, 0) - min(low, 0)) / (held.high - held.low)
     )
-    return f"{said}, {span:.0%} of it; {REMEDY}" if low < high and span < USED else ""
+    return f"{said}, {span:.1%} of it; {REMEDY}" if low < high and span < USED else ""

@@ -45,9 +45,9 @@ def quantized(path: Path, kind: int, scale: float, zero: int) -> Path:
         (I8, 1 / 127, 0, PIXELS, ""),
         (I8, 1 / 255, -128, PIXELS * 0, ""),
         (U8, 1.0, 0, PIXELS * 255, ""),
-        (U8, 1.0, 0, PIXELS, "'x' holds 0 to 255, and is fed 0 to 1, 0% of it"),
-        (U8, 1 / 127.5, 127, PIXELS, "holds -0.9961 to 1.004, and is fed 0 to 1, 50% of it"),
-        (I8, 1 / 127.5, -1, PIXELS, "holds -0.9961 to 1.004, and is fed 0 to 1, 50% of it"),
+        (U8, 1.0, 0, PIXELS, "'x' holds 0 to 255, and is fed 0 to 1, 0.4% of it"),
+        (U8, 1 / 127.5, 127, PIXELS, "holds -0.9961 to 1.004, and is fed 0 to 1, 50.0% of it"),
+        (I8, 1 / 127.5, -1, PIXELS, "holds -0.9961 to 1.004, and is fed 0 to 1, 50.0% of it"),
         (U8, 1 / 255, 0, PIXELS * 2 - 1, "holds 0 to 1, and is fed -1 to 1: 50% of the values are cut off"),
     ],
 )
