@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
@@ -18,6 +18,7 @@ from bench.line.judged.notes import describe_noise, describe_uncompared, explain
 from bench.line.measure import Findings, Outputs
 from bench.line.plan import Plan, PlannedCell
 from bench.line.prepare import Prepared, Setting, count_cost, prepare
+from bench.line.reader import read_again
 from bench.line.trust import Verdict, decide, decide_error, find_pair_distrust
 from bench.records import Record
 from bench.types import Artifact, Clock, Cost
@@ -144,7 +145,9 @@ def find_everything(cell: PlannedCell, state: RunState) -> CellFindings:
         checked = check_outputs(cell, found.ran, evaluation, baseline)
         if is_baseline(cell) and evaluation.reference is None:
             own = [one.own_spread for one in checked.quality.outputs] if checked.quality else []
-            checked = replace(checked, baseline_error=compare_runtimes(cell, state, found.ran.outputs, evaluation, own))
+            others = find_others(cell, state, evaluation) or read_again(cell, prepared, setting)
+            wrong = find_difference(found.ran.outputs, others, own, evaluation.classes)
+            checked = replace(checked, baseline_error=wrong)
         found = replace(found, checked=checked)
     bench = prepared.bench
     if bench is None or is_baseline(cell) or bench.reach.counts or not bench.measure.pairs:
@@ -221,20 +224,14 @@ def check_outputs(cell: PlannedCell, ran: Findings, evaluation: Evaluation, base
     )
 
 
-def compare_runtimes(
-    cell: PlannedCell, state: RunState, outputs: Outputs, evaluation: Evaluation, own: Sequence[float]
-) -> str:
-    """That another backend of this run gave other outputs for the same uncompressed file; "" where none did, or none ran it.
-
-    `own`: spread of two runs of each output.
-    """
+def find_others(cell: PlannedCell, state: RunState, evaluation: Evaluation) -> dict[str, Outputs]:
+    """Outputs of the other backends of this run for the same uncompressed file and inputs, by backend."""
     beside = {one.backend.title: state.baselines.get(one.key) for one in state.plan.cells if is_beside(cell, one)}
-    others = {
+    return {
         title: one.outputs
         for title, one in beside.items()
         if one is not None and one.outputs is not None and not one.distrust and one.judged_on == evaluation.source
     }
-    return find_difference(outputs, others, own, evaluation.classes)
 
 
 def is_beside(cell: PlannedCell, other: PlannedCell) -> bool:

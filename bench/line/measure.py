@@ -169,6 +169,12 @@ def count_artifact(bench: Bench, artifact: Artifact) -> Findings:
     )
 
 
+def infer_artifact(bench: Bench, artifact: Artifact) -> Outputs | None:
+    """The outputs for every sample, and nothing else; None where the way there gives none."""
+    job = replace(bench.make_job("count", [bench.make_subject(artifact)]), count_runs=0)
+    return _run_job(bench, job, wants_outputs=True)[1]
+
+
 def pair_launch(
     bench: Bench, baseline: Artifact, candidate: Artifact, number: int, other: Bench | None = None
 ) -> PairLaunch:

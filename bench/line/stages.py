@@ -9,7 +9,7 @@ from bench.compress.pipeline import compress
 from bench.cost.count import cost_of
 from bench.line.artifacts import compile_cached
 from bench.line.judged.evaluation import Evaluation, make_evaluation, predict_reference
-from bench.line.measure import Bench, Findings, Outputs, measure_pairs, run_artifact
+from bench.line.measure import Bench, Findings, Outputs, infer_artifact, measure_pairs, run_artifact
 from bench.plugins import load
 from bench.records import PairLaunch
 from bench.types import Artifact, Backend, Compressed, Cost
@@ -31,5 +31,6 @@ class Stages:
     make_evaluation: Callable[..., Evaluation] = make_evaluation
     count: Callable[..., Cost] = cost_of
     run: Callable[[Bench, Artifact], Findings] = run_artifact
+    infer: Callable[[Bench, Artifact], Outputs | None] = infer_artifact
     predict_reference: Callable[..., Outputs | None] = predict_reference
     compare: Callable[[Bench, Artifact, Artifact], tuple[PairLaunch, ...]] = measure_pairs
