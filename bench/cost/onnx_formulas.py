@@ -241,7 +241,7 @@ def elementwise(view: View) -> Work:
     Literals are not: scalars, and single values that are not added (an added one is the bias of one output). Neither are
     the scales of weights, which dynamic int8 multiplies with those of activations.
     """
-    if not view.graph.scales.isdisjoint(view.node.input):
+    if view.node.op_type == "Mul" and not view.graph.scales.isdisjoint(view.node.input):
         return Work()
     least = 1 if view.node.op_type == "Add" else 2
     found = (view.constant(index) for index, name in enumerate(view.node.input) if view.graph.types.get(name) in FLOATS)

@@ -43,7 +43,7 @@ class Graph:
     `shapes` has only fully known ones, at batch `batch` (divide to get one sample's figures).
     `nodes` run; `constant` maps a value name to the node that computes it only from constants.
     `bodies`: first output of a control-flow node -> its bodies by the name of their attribute, shapes inferred.
-    `scales`: names of the scales that DynamicQuantizeLinear finds.
+    `scales`: names of the scales that DynamicQuantizeLinear finds, and of integer products before they are scaled.
     `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 
@@ -221,8 +221,14 @@ def read_bodies(graph: GraphProto) -> dict[str, dict[str, GraphProto]]:
 
 
 def find_scales(nodes: Iterable[NodeProto]) -> frozenset[str]:
-    """The scales of activations that get their range while the network runs."""
-    return frozenset(name for node in nodes if node.op_type == "DynamicQuantizeLinear" for name in node.output[1:2])
+    """The scales of activations that get their range while the network runs, and integer products, which scales multiply."""
+    found: set[str] = set()
+    for node in nodes:
+        if node.op_type == "DynamicQuantizeLinear":
+            found.update(node.output[1:2])
+        if node.op_type in ("MatMulInteger", "ConvInteger") or (node.op_type == "Cast" and node.input[0] in found):
+            found.update(node.output)
+    return frozenset(found)
 
 
 def read_shapes(

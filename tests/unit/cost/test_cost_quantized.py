@@ -134,6 +134,22 @@ def test_dynamic_int8_is_the_same_network(float_file: Path, tmp_path: Path, per_
     assert {layer.operator for layer in cost.layers} >= {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}
 
 
+def test_scales_of_a_layer_behind_a_quantized_table_are_no_parameters(tmp_path: Path) -> None:
+    """Both scales are stored: a DynamicQuantizeLinear finds none of them."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])],
+        "net",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 6, 4])],
+        [numpy_helper.from_array(weight(*shape), name) for name, shape in (("table", (9, 8)), ("w", (8, 4)))],
+    )
+    source = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    quantize_dynamic(source, tmp_path / "d.onnx", weight_type=QuantType.QInt8, per_channel=True)
+    assert cost_of(tmp_path / "d.onnx").params == 9 * 8 + 8 * 4
+
+
 def test_four_bit_weights_are_the_same_network(float_file: Path, tmp_path: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
