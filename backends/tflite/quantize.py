@@ -19,6 +19,7 @@ from backends.tflite.bodies import find_float_bodies
 from backends.tflite.calibrate import Ranges
 from backends.tflite.graph import IDENTIFIER, Graph, Operator, count_weights, multiplying, read, stored_weight
 from backends.tflite.layers import Converted
+from backends.tflite.outputs import feed_integers
 from bench.errors import InvalidInput, Unsupported, first_line, unknown
 from bench.types import Precision, QuantSpec
 
@@ -94,7 +95,7 @@ def quantize(
     except (ValueError, RuntimeError) as error:
         raise Unsupported(f"ai-edge-quantizer cannot do this: {str(error).splitlines()[0][:300]}") from error
     assert result.quantized_model is not None
-    out.write_bytes(bytes(result.quantized_model))
+    out.write_bytes(feed_integers(bytes(result.quantized_model)))
     try:
         precision, facts = _compare(out, graph, float_file, spec)
     except InvalidInput as error:  # the float file was read above
