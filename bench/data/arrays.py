@@ -90,22 +90,27 @@ def check_values(*parts: Part) -> None:
 
 
 def check_alike(place: str, train: StoredPart, other: StoredPart) -> None:
-    """Inputs and targets to train and to test or choose have one shape, and both inputs are bytes or neither is."""
+    """Inputs and targets to train and to test or choose have one shape, and both inputs become floats in one way or stay whole."""
     if len(train.x) != len(other.x):
         mine, theirs = (_short(place, part.names[-1]) for part in (train, other))
         raise InvalidInput(f"{place}: {len(train.x)} inputs belong to {mine} and {len(other.x)} to {theirs}")
     for name, named, one, two in zip(train.names, other.names, train.x, other.x, strict=False):
         mine, theirs = (_short(place, text) for text in (name, named))
-        if (one.dtype == np.uint8) != (two.dtype == np.uint8):
+        if _way_in(one) != _way_in(two):
             raise InvalidInput(
-                f"{place}: {mine} is {one.dtype}, {theirs} {two.dtype}: "
-                "uint8 is divided by 255, floats are kept; give both alike"
+                f"{place}: {mine} is {one.dtype}, {theirs} {two.dtype}: uint8 is divided by 255, floats are kept, "
+                "other whole numbers stay whole; give both alike"
             )
         if one.shape[1:] != two.shape[1:]:
             raise InvalidInput(f"{place}: {mine} has inputs of shape {one.shape[1:]}, {theirs} {two.shape[1:]}")
     if train.y.shape[1:] != other.y.shape[1:]:
         theirs = _short(place, other.names[-1])
         raise InvalidInput(f"{place}: y_train has targets of shape {train.y.shape[1:]}, {theirs} {other.y.shape[1:]}")
+
+
+def _way_in(inputs: Array) -> str:
+    """How `bench.data.parts.take_input` takes them: bytes, floats, or whole numbers."""
+    return "bytes" if inputs.dtype == np.uint8 else "floats" if inputs.dtype.kind == "f" else "whole"
 
 
 def _names(given: Arrays, part: str) -> tuple[str, ...]:
