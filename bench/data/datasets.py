@@ -125,6 +125,8 @@ def load_data(
     train, test, *rest = make_parts(given, task)
     check_values(train, test, *rest)
     task.check_part((train.targets(chunk) for chunk in train.chunks()), f"{given.place}: y_train")
+    for part, key in zip((test, *rest), ("y_test", "y_val"), strict=False):
+        task.check_scored((part.targets(chunk) for chunk in part.chunks()), f"{given.place}: {key}")
     return Dataset(
         name=name,
         train=train,

@@ -80,6 +80,10 @@ class Task(ABC):
         """Looks at all targets of a part, in pieces. Raises `InvalidInput` naming `place` where they judge nothing together."""
         del targets, place
 
+    def check_scored(self, targets: Iterable[Array], place: str) -> None:
+        """Looks at all targets of a part that judges, in pieces. Raises `InvalidInput` naming `place` where no score counts any."""
+        del targets, place
+
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """Why an output of this shape does not answer targets of that shape, "" if it does. Both without samples."""
         del outputs, targets

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 """The label of places in a mask that count neither in the loss nor in the score, as in Pascal VOC."""
+SMALLEST_STEP = 1e-3
+"""The largest step of float32 between targets of a regression, as a share of their range."""
 ACCURACY = ScoreKind(name="accuracy", unit="fraction")
 PRECISION = ScoreKind(name="mean average precision", unit="fraction")
 RMSE = ScoreKind(name="RMSE", unit="target's unit", higher_is_better=False)
@@ -120,6 +122,11 @@ class Multilabel(Task):
             )
         return targets.astype(np.float32, copy=False)
 
+    def check_scored(self, targets: Iterable[Array], place: str) -> None:
+        """Raises `InvalidInput` where no sample has a label: there is no average precision."""
+        if not any(each.any() for each in targets):
+            raise InvalidInput(f"{place} is all 0; the score of --task multilabel needs a sample with a label")
+
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """A logit for each label."""
         return (
@@ -156,7 +163,22 @@ class Regression(Task):
     def take_targets(self, targets: Array, place: str) -> Array:
         """float32."""
         check_numbers(targets, place)
-        return targets.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            converted = targets.astype(np.float32, copy=False)
+        if not np.isfinite(converted).all():
+            raise InvalidInput(f"{place} holds values beyond float32: scale them")
+        return converted
+
+    def check_part(self, targets: Iterable[Array], place: str) -> None:
+        """Raises `InvalidInput` for values whose differences are lost in float32, as those of times since 1970 are."""
+        ends = np.array([(values.min(), values.max()) for values in targets], np.float32)
+        low, high = float(ends.min()), float(ends.max())
+        step, largest = float(np.spacing(np.abs(ends).max())), max(abs(low), abs(high))
+        if step > SMALLEST_STEP * (high - low) and (high > low or largest >= 2**24):
+            raise InvalidInput(
+                f"{place} has values from {low:.7g} to {high:.7g}, which float32 holds in steps of {step:.3g}: "
+                "subtract their mean"
+            )
 
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """As many numbers as the targets have, axes of size 1 apart."""
@@ -243,6 +265,11 @@ class Segmentation(Task):
                 else ""
             )
             raise InvalidInput(f"{place} has {only}{left_out}; at least 2 are needed")
+
+    def check_scored(self, targets: Iterable[Array], place: str) -> None:
+        """Raises `InvalidInput` where every place is left out."""
+        if not any((masks != IGNORED).any() for masks in targets):
+            raise InvalidInput(f"{place} has no label but {IGNORED}, which is left out; at least one place must count")
 
     def explain_misfit(self, outputs: tuple[int, ...], targets: tuple[int, ...]) -> str:
         """Scores of the classes at each place, or a label there."""

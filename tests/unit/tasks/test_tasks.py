@@ -268,3 +268,39 @@ def test_the_networks_of_the_examples_fit_their_data(tmp_path):
         outputs = network()(torch.from_numpy(data.train.inputs(slice(0, 4))[0]))
         assert data.input_shape == shape
         assert BUILT_IN[name].explain_misfit(tuple(outputs.shape[1:]), data.target_shape) == ""
+
+
+@pytest.mark.parametrize(
+    ("task", "train", "test", "said"),
+    [
+        ("multilabel", np.eye(4)[np.arange(8) % 4], np.zeros((3, 4)), "y_test is all 0"),
+        ("segmentation", np.arange(32).reshape(8, 2, 2) % 2, np.full((3, 2, 2), 255), "y_test has no label but 255"),
+    ],
+)
+def test_targets_to_test_of_which_no_score_counts_any_are_refused(task, train, test, said, tmp_path):
+    """Their score would be 0, as that of a network that is always wrong."""
+    file = tmp_path / "set.npz"
+    np.savez(file, x_train=np.ones((8, 4)), y_train=train, x_test=np.ones((3, 4)), y_test=test)
+    with pytest.raises(InvalidInput, match=f"set.npz: {said}"):
+        load_data(str(file), task=BUILT_IN[task])
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (np.arange(8) * 1e300, "y_train holds values beyond float32: scale them"),
+        (1_700_000_000 + np.arange(8), "y_train has values from 1.7e.09 to 1.7e.09, which float32 holds in steps of 128"),
+    ],
+)
+def test_targets_of_a_regression_that_float32_cannot_hold_are_refused(targets, said, tmp_path):
+    """They were infinite, or all the same."""
+    file = tmp_path / "set.npz"
+    np.savez(file, x_train=np.ones((8, 4)), y_train=targets, x_test=np.ones((3, 4)), y_test=targets[:3] * 0)
+    with pytest.raises(InvalidInput, match=said):
+        load_data(str(file), task=BUILT_IN["regression"])
+
+
+def test_targets_of_a_regression_that_are_all_the_same_are_taken(tmp_path):
+    file = tmp_path / "set.npz"
+    np.savez(file, x_train=np.ones((8, 4)), y_train=np.full(8, 0.5), x_test=np.ones((3, 4)), y_test=np.zeros(3))
+    assert load_data(str(file), task=BUILT_IN["regression"]).train.targets(slice(None)).tolist() == [0.5] * 8
