@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,12 +82,32 @@ def count_classes(place: str, train: Part, *others: Part) -> int:
     return len(seen)
 
 
-def check_values(*parts: Part) -> None:
-    """Reads every sample once. Raises `InvalidInput` for values that no network takes, as the parts do."""
-    for part in parts:
-        for chunk in part.chunks():
-            part.inputs(chunk)
-            part.targets(chunk)
+def check_values(train: Part, test: Part, *others: Part) -> int:
+    """Reads every sample once; returns how many to test with have the inputs of one to train with.
+
+    Raises `InvalidInput` for values that no network takes, as the parts do.
+    """
+    tested = list(_read_all(test))
+    wanted = set(tested)
+    both = {sample for sample in _read_all(train) if sample in wanted}
+    for part in others:
+        for _ in _read_all(part):
+            pass
+    return sum(sample in both for sample in tested)
+
+
+def describe_overlap(place: str, count: int, tested: int) -> tuple[str, ...]:
+    """The note on samples that are in both parts; none where there are none."""
+    said = f"{place}: {count} of {tested} samples to test with are among those to train with: their score says nothing of new ones"
+    return (said,) if count else ()
+
+
+def _read_all(part: Part) -> Iterator[int]:
+    """Reads every input and target of a part; gives a hash of each sample's inputs."""
+    for chunk in part.chunks():
+        part.targets(chunk)
+        for arrays in zip(*part.inputs(chunk), strict=True):
+            yield hash(b"".join(np.asarray(array).tobytes() for array in arrays))
 
 
 def check_alike(place: str, train: StoredPart, other: StoredPart) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.config.grammar import parse_call
-from bench.data.arrays import Arrays, check_values, count_classes, make_parts
+from bench.data.arrays import Arrays, check_values, count_classes, describe_overlap, make_parts
 from bench.data.digits import read_digits
 from bench.data.idx_files import read_idx_set
 from bench.data.image_folders import ImageOptions, parse_images, read_image_folder
@@ -123,7 +123,7 @@ def load_data(
         return _load_images(name, ImageOptions(folder=Path(name)), task)
     given = read_own_set(name, cache) if is_import_path(name) else _read(name, root)
     train, test, *rest = make_parts(given, task)
-    check_values(train, test, *rest)
+    overlap = describe_overlap(given.place, check_values(train, test, *rest), len(test))
     task.check_part((train.targets(chunk) for chunk in train.chunks()), f"{given.place}: y_train")
     for part, key in zip((test, *rest), ("y_test", "y_val"), strict=False):
         task.check_scored((part.targets(chunk) for chunk in part.chunks()), f"{given.place}: {key}")
@@ -134,7 +134,7 @@ def load_data(
         classes=count_classes(given.place, train, test, *rest) if task.labels else 0,
         task=task,
         input_names=given.names if given.named else (),
-        notes=given.notes,
+        notes=(*given.notes, *overlap),
         validation=rest[0] if rest else None,
     )
 

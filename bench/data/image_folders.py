@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, final
 import numpy as np
 
 from bench.config.grammar import Call, Value
+from bench.data.arrays import describe_overlap
 from bench.data.parts import Array, Choice, Hash, Part
 from bench.errors import InvalidInput, unknown
 
@@ -151,6 +152,7 @@ def read_image_folder(options: ImageOptions) -> ImageSet:
         if values and len(values) != shape[0]:
             raise InvalidInput(f"images({key}=...): {len(values)} numbers for {shape[0]} channels")
     train, test, validation = (_part(each, names, options, shape) for each in (found, tested, chosen))
+    notes += describe_overlap(str(folder), _count_copies(train.files, test.files), len(test))
     return ImageSet(
         train=train, test=test, class_names=names, notes=tuple(notes), validation=validation if chosen else None
     )
@@ -218,6 +220,13 @@ def _part(
     files = tuple(file for name in names for file in found.get(name, ()))
     labels = np.repeat(np.arange(len(names)), [len(found.get(name, ())) for name in names])
     return ImagePart(files=files, labels=labels, options=options, shape=shape)
+
+
+def _count_copies(train: tuple[Path, ...], test: tuple[Path, ...]) -> int:
+    """How many files to test with have the content of one to train with; only files of equal sizes are read."""
+    sizes = {file.stat().st_size for file in train} & {file.stat().st_size for file in test}
+    trained = {hash(file.read_bytes()) for file in train if file.stat().st_size in sizes}
+    return sum(file.stat().st_size in sizes and hash(file.read_bytes()) in trained for file in test)
 
 
 def _shape(files: list[Path], options: ImageOptions) -> tuple[tuple[int, int, int], int]:

@@ -262,3 +262,11 @@ def test_inputs_that_are_whole_numbers_in_one_part_and_floats_in_another_are_ref
     file = npz(tmp_path / "set.npz", x_train=np.ones((6, 1, 5, 5), np.int32))
     with pytest.raises(InvalidInput, match="x_train is int32, x_test float32: .* other whole numbers stay whole"):
         load_data(file)
+
+
+def test_samples_to_test_with_that_are_among_those_to_train_with_are_counted_in_a_note(tmp_path):
+    rows = np.arange(24, dtype=np.float32).reshape(6, 4)
+    file = npz(tmp_path / "set.npz", x_train=rows, x_test=np.concatenate([rows[:2], rows[:1] + 100]))
+    assert load_data(file).notes == (
+        f"{file}: 2 of 3 samples to test with are among those to train with: their score says nothing of new ones",
+    )

@@ -179,3 +179,11 @@ def test_samples_converted_where_they_are_asked_for_have_the_same_digest(tmp_pat
     whole = load_data(str(file)).digest
     monkeypatch.setattr("bench.data.arrays.IN_MEMORY", 0)
     assert load_data(str(file)).digest == whole
+
+
+def test_images_to_test_with_that_are_copies_of_images_to_train_with_are_counted_in_a_note(tmp_path):
+    images(tmp_path / "train")
+    images(tmp_path / "test", count=2)
+    Image.new("RGB", (8, 6)).save(tmp_path / "test" / "cat" / "new.png")
+    said = "4 of 5 samples to test with are among those to train with: their score says nothing of new ones"
+    assert f"{tmp_path}: {said}" in load_data(str(tmp_path)).notes
