@@ -60,7 +60,7 @@ def _describe_clock(offset_s: float) -> dict[str, Json]:
     return {
         "kind": "clock offset",
         "name": "date",
-        "state": f"{offset_s:+.1f} s",
+        "state": f"{offset_s:+z.1f} s",
         "lacking": "the date there is wrong; durations are right, they come from clocks without a date"
         if wrong
         else "",

@@ -134,7 +134,7 @@ def say_cleared(one: Remeasured, smallest_effect: float) -> str:
     if found is None or found.low is None or found.high is None or found.verdict == "same":
         return "the same speed"
     return (
-        f"no difference seen: {100 * (found.low - 1):+.1f} to {100 * (found.high - 1):+.1f} % in {found.launches} "
+        f"no difference seen: {100 * (found.low - 1):+z.1f} to {100 * (found.high - 1):+z.1f} % in {found.launches} "
         "launches, too wide to call it the same"
     )
 

@@ -28,7 +28,7 @@ def describe_size(alarm: Alarm) -> str:
     if alarm.ratio is None:
         return ""
     change, low, high = (
-        None if value is None else f"{100 * (value - 1):+.2f}"
+        None if value is None else f"{100 * (value - 1):+z.2f}"
         for value in (alarm.ratio.value, alarm.ratio.low, alarm.ratio.high)
     )
     return f"{change} %" + (f" ({low} to {high})" if low is not None and low != high else "")

@@ -124,7 +124,7 @@ def describe(ratio: float, series: Series) -> str:
 
 def percent(ratio: float) -> str:
     """A ratio as a change in per cent."""
-    return f"{100 * (ratio - 1):+.1f} %".replace("-", "−")
+    return f"{100 * (ratio - 1):+z.1f} %".replace("-", "−")
 
 
 def mark_environment(points: Points, said: Said) -> tuple[tuple[Mark, ...], int]:

@@ -85,7 +85,7 @@ def describe_loss(drop: Estimate) -> str:
     within = interval(drop.low, drop.high)
     hidden = drop.low is not None and drop.high is not None and drop.low <= 0 <= drop.high
     said = f"not distinguishable from 0 with {drop.n} samples" if hidden else ""
-    return join_parts((f"{drop.value:.4g}", f"95 %: {drop.low:.4g} to {drop.high:.4g}" if within else "", said))
+    return join_parts((f"{drop.value:z.4g}", f"95 %: {drop.low:z.4g} to {drop.high:z.4g}" if within else "", said))
 
 
 def explain_hidden(cell: Cell) -> str:

@@ -48,7 +48,7 @@ def with_unit(value: float, unit: str) -> str:
 
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals."""
-    return NONE if value is None else f"{100 * value:.2f} %"
+    return NONE if value is None else f"{100 * value:z.2f} %"
 
 
 def short_percent(value: float) -> str:
@@ -64,7 +64,7 @@ def percent_of(part: float, whole: float) -> str:
 
 def signed(value: float | None, unit: str = "") -> str:
     """A change, with its sign."""
-    return NONE if value is None else f"{value:+.2f}{unit}".replace("-", "−")
+    return NONE if value is None else f"{value:+z.2f}{unit}".replace("-", "−")
 
 
 def times(value: float | None) -> str:
@@ -80,7 +80,7 @@ def interval(low: float | None, high: float | None) -> str:
     if not 1e-4 <= abs(high) < 1e6:
         return f"{number(low)}–{number(high)}"
     decimals = max(0, digits - 1 - floor(log10(abs(high))))
-    return f"{low:,.{decimals}f}–{high:,.{decimals}f}"
+    return f"{low:z,.{decimals}f}–{high:z,.{decimals}f}"
 
 
 def escape_name(name: str) -> str:

@@ -77,7 +77,7 @@ def describe(one: Tried) -> str:
 def loss_text(one: Tried) -> str:
     """With its standard error, where it has one; "" where it is not known."""
     loss, error = quality_loss(one), f" ±{one.error:.2g}" if one.error else ""
-    return f"{loss:.4g}{error}" if math.isfinite(loss) else ""
+    return f"{loss:z.4g}{error}" if math.isfinite(loss) else ""
 
 
 def check_figures(whole: Tried, record: Record, goal: Goal, target: str) -> None:

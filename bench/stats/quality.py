@@ -50,10 +50,10 @@ def score_drop_interval(before: Score, after: Score, samples: int) -> Estimate:
 
     The groups of both are the same, so the interval is that of the difference.
     """
-    sign = 1.0 if before.higher_is_better else -1.0
+    first, second = (before, after) if before.higher_is_better else (after, before)
     paired = len(before.without) == len(after.without)
-    each = [sign * (one - other) for one, other in zip(before.without, after.without, strict=paired)] if paired else []
-    return _jackknife(sign * (before.value - after.value), each, samples)
+    each = [one - other for one, other in zip(first.without, second.without, strict=paired)] if paired else []
+    return _jackknife(first.value - second.value, each, samples)
 
 
 def accuracy_of(quality: Quality) -> Estimate | None:

@@ -111,7 +111,9 @@ def say(found: Found) -> list[str]:
 def _how_sure(chosen: Tried, goal: Goal) -> str:
     """The drop that the choice was made by, and whether the samples were enough for it."""
     (most,) = goal.quality.values()
-    said = f"On the validation samples it loses {quality_loss(chosen):.2g}, with a standard error of {chosen.error:.2g}"
+    said = (
+        f"On the validation samples it loses {quality_loss(chosen):z.2g}, with a standard error of {chosen.error:.2g}"
+    )
     if chosen.error > MOST_MARGIN * most:
         return f"{said}: too few samples for a limit of {most:g}. More would say whether it keeps it."
     return f"{said}, of {most:g}."
@@ -142,7 +144,7 @@ def _table(title: str, rows: Sequence[Tried], unit: str) -> Table:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:z.4g}"
 
 
 def explain_missed(tried: Sequence[Tried], goal: Goal) -> str:
@@ -168,7 +170,7 @@ def _misses(one: Tried, goal: Goal) -> str:
     def figure(name: str, used: float) -> str:
         measured = number(one.row, name)
         if name in DROPS and measured is not None and used > measured:
-            return f"{measured:.4g}, with a margin for its standard error {used:.4g}"
-        return f"{used:.4g}"
+            return f"{measured:z.4g}, with a margin for its standard error {used:z.4g}"
+        return f"{used:z.4g}"
 
     return ", ".join(f"{name} ({figure(name, used)} of {goal.most(name):g})" for name, used in one.over.items())

@@ -56,7 +56,7 @@ class Span:
         step = next(step * part for part in (1, 0.5, 0.25, 0.2, 0.1) if (self.high - self.low) / (step * part) >= 4)
         first = math.ceil(self.low / step)
         places = (step * number for number in range(first, math.floor(self.high / step) + 1))
-        return tuple((self.at(value), f"{round(value, 12):.10g}") for value in places)
+        return tuple((self.at(value), f"{round(value, 12):z.10g}") for value in places)
 
 
 def span(values: Sequence[float], first: float, last: float) -> Span:

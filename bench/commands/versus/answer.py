@@ -103,7 +103,7 @@ def describe_layers(answer: Mapping[str, Any]) -> list[str]:
 def _table(rows: Sequence[Row]) -> list[str]:
     cells = [("", "A", "B", "B - A")]
     cells += [
-        (row.name, _time(row.a_us, row.a_count), _time(row.b_us, row.b_count), f"{row.b_us - row.a_us:+.1f}")
+        (row.name, _time(row.a_us, row.a_count), _time(row.b_us, row.b_count), f"{row.b_us - row.a_us:+z.1f}")
         for row in rows
     ]
     widths = [max(len(line[place]) for line in cells) for place in range(4)]

@@ -75,7 +75,7 @@ def log_axis(values: Sequence[float], title: str) -> Json:
         "title": {"text": title},
         "range": log_range(values),
         "tickvals": ticks,
-        "ticktext": [f"{tick:.12g}" for tick in ticks],
+        "ticktext": [f"{tick:z.12g}" for tick in ticks],
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.records import EnergyWindow, Launch, PairLaunch
+from bench.records import EnergyWindow, Launch, PairLaunch, Score
 from bench.stats import (
     Estimate,
     energy_of,
@@ -21,6 +21,7 @@ from bench.stats import (
 )
 from bench.stats.energy import resolution_share
 from bench.stats.intervals import median_rank, trimmed_interval
+from bench.stats.quality import score_drop_interval
 from bench.types import Clock
 
 T_975 = {2: 4.302652729, 4: 2.776445105, 9: 2.262157163, 19: 2.093024054}
@@ -340,3 +341,9 @@ def test_a_meter_that_stood_still_says_so_and_gives_no_power():
 def test_the_share_of_the_resolution_is_of_the_energy_above_idle():
     assert resolution_share([window(resolution_j=1.0)]) == pytest.approx(0.1)  # of 30 J - 10 W * 2 s
     assert resolution_share([window(joules=20.0, resolution_j=1.0)]) == 0.0
+
+
+def test_a_score_beside_itself_is_no_worse_and_not_minus_zero():
+    score = Score(name="RMSE", unit="", higher_is_better=False, value=2.5, without=(2.4, 2.6))
+    found = score_drop_interval(score, score, 20)
+    assert [str(found.value), str(found.low)] == ["0.0", "0.0"]

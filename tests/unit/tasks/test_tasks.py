@@ -289,7 +289,10 @@ def test_targets_to_test_of_which_no_score_counts_any_are_refused(task, train, t
     ("targets", "said"),
     [
         (np.arange(8) * 1e300, "y_train holds values beyond float32: scale them"),
-        (1_700_000_000 + np.arange(8), "y_train has values from 1.7e.09 to 1.7e.09, which float32 holds in steps of 128"),
+        (
+            1_700_000_000 + np.arange(8),
+            "y_train has values from 1.7e.09 to 1.7e.09, which float32 holds in steps of 128",
+        ),
     ],
 )
 def test_targets_of_a_regression_that_float32_cannot_hold_are_refused(targets, said, tmp_path):
