@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +58,14 @@ def _show(text: Any) -> None:
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, emoji=False).print(text)
 
 
+def _print_anything() -> None:
+    """A sign that the terminal's encoding lacks is printed as `?`, and what is printed to a closed output goes nowhere."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 def _can_resume(given: list[str]) -> bool:
     """Whether the command that was given has `--resume`."""
     found = pressbench.commands.get(given[0]) if given else None
@@ -65,6 +75,7 @@ def _can_resume(given: list[str]) -> bool:
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
     given = sys.argv[1:] if arguments is None else arguments
+    _print_anything()
     import_module("backends")  # ours, even where the user's project has a package of that name
     sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:

@@ -260,7 +260,7 @@ def test_arrays_that_are_not_used_are_told(tmp_path):
 def test_inputs_that_are_whole_numbers_in_one_part_and_floats_in_another_are_refused(tmp_path):
     """A network would be trained on one type and judged on another."""
     file = npz(tmp_path / "set.npz", x_train=np.ones((6, 1, 5, 5), np.int32))
-    with pytest.raises(InvalidInput, match="x_train is int32, x_test float32: .* other whole numbers stay whole"):
+    with pytest.raises(InvalidInput, match=r"x_train is int32, x_test float32: .* other whole numbers stay whole"):
         load_data(file)
 
 
