@@ -137,7 +137,8 @@ def load_target(name: str) -> Target:
     for key, limit in target.budget.limits().items():
         if not 0 < limit < math.inf:
             raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
-    for key, names in (("backend", [choice.title for choice in target.backend]), ("devices", target.devices)):
+    titles_given = [choice.title for choice in target.backend]
+    for key, names in (("backend", titles_given), ("devices", target.devices), ("meters", target.meters)):
         _check_distinct(names, f"{path}: key {key!r}")
     for number, choice in enumerate(target.backend):
         _check_registered("backend", choice.name, f"{path}: key 'backend[{number}].name'")
@@ -214,14 +215,13 @@ def _check_registered(kind: str, name: str, where: str) -> None:
 
 
 def _check_distinct(names: Sequence[str], where: str) -> None:
-    """Cells of two entries with one name would replace each other."""
+    """Cells of two entries with one name would replace each other, and a meter would count twice."""
     for name in names:
         if not name:
             raise InvalidInput(f"{where}: a name is empty")
         if names.count(name) > 1:
-            raise InvalidInput(
-                f"{where}: {name!r} is there twice; a backend can have a label of its own: label = '...'"
-            )
+            label = "; a backend can have a label of its own: label = '...'" if where.endswith("'backend'") else ""
+            raise InvalidInput(f"{where}: {name!r} is there twice{label}")
 
 
 def titles(target: Target) -> set[str]:

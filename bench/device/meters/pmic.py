@@ -18,7 +18,7 @@ from bench.device.meters.sampling import SampledMeter
 from bench.errors import Unavailable
 from bench.types import Json, Scalar
 
-LINE = re.compile(r"^\s*(\w+)_([AV])\s+(?:current|volt)\(\d+\)=([0-9.]+)[AV]\s*$", re.MULTILINE)
+LINE = re.compile(r"^\s*(\w+)_([AV])\s+(?:current|volt)\(\d+\)=(-?[0-9.]+)[AV]\s*$", re.MULTILINE)
 PERIOD_S = 0.1
 LIMIT_S = 5.0
 PLACES = ("usr/bin/vcgencmd", "opt/vc/bin/vcgencmd")

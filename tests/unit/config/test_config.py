@@ -95,6 +95,7 @@ def test_a_wrong_target_names_the_nearest_key(tmp_path):
         ('[[backend]]\nname = "ort"\n[budget]\nenergy_mj = nan', "'budget.energy_mj': a number above 0, found nan"),
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "ort"', "key 'backend': 'ort' is there twice.*label = "),
         ('[[backend]]\nname = "ort"\n[[backend]]\nname = "x"\nlabel = "ort"', "key 'backend': 'ort' is there twice"),
+        ('meters = ["rapl", "rapl"]\n[[backend]]\nname = "ort"', "key 'meters': 'rapl' is there twice$"),
         ('devices = ["a", "a"]\n[[backend]]\nname = "ort"', "key 'devices': 'a' is there twice"),
         (
             'meters = ["rap"]\n[[backend]]\nname = "ort"',
