@@ -241,7 +241,7 @@ def test_a_sensor_that_gives_a_negative_power_gives_no_joules(tmp_path):
     meter.resume()
     meter.read()
     (folder / "power1_input").write_text("-1500000\n")
-    with pytest.raises(Unavailable, match="the meter gave -1.5 W: a device takes 0 W or more"):
+    with pytest.raises(Unavailable, match=r"the meter gave -1\.5 W: a device takes 0 W or more"):
         meter.read()
     meter.pause()
 
