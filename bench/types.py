@@ -404,3 +404,8 @@ class Backend(ABC):
         """Outputs by name for samples of each input, of a backend that `infers`: the simulated network's own."""
         del inputs, options
         raise TypeError(f"{self.name} computes no outputs of {artifact.path.name}")
+
+    def explain_outputs(self, artifact: Artifact, inputs: tuple[NDArray[Any], ...]) -> tuple[str, ...]:
+        """What must be said of what `infer` gives for these inputs."""
+        del artifact, inputs
+        return ()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PROGRAMS = ("g++", "verilator", "yosys")
 REMEDY = "make fpga (it installs g++, yosys and verilator by apt-get, and pip install 'pressbench[fpga]')"
+SEEN = 256
+"""About how many samples are looked at for values that saturate."""
 UNCOMPRESSED = QuantSpec(kind="fixed", weight_bits=16, activation_bits=16, integer_bits=6)
 """What a network without a fixed-point step becomes: hls4ml's own default precision."""
 
@@ -119,6 +121,16 @@ class HlsBackend(Backend):
         design = load(artifact.path)
         found = csim.predict(artifact.path.parent, design, design.turn(inputs[0]), read_options(options).limits)
         return {str(artifact.facts["output"]): found.astype(np.float32)}
+
+    def explain_outputs(self, artifact: Artifact, inputs: tuple[NDArray[Any], ...]) -> tuple[str, ...]:
+        """Which values of some of these samples saturate in types that no calibration data was compared with."""
+        from backends.hls.design import load
+        from backends.hls.ranges import find_overflows
+
+        design = load(artifact.path)
+        if design.from_file or artifact.facts["ranges"]:
+            return ()
+        return find_overflows(design, design.turn(inputs[0][:: max(1, len(inputs[0]) // SEEN)]))
 
 
 def _read(source: Compressed) -> tuple[Typed, str, tuple[str, ...]]:

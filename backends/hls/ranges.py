@@ -178,6 +178,13 @@ def _exact(node: Node, done: Mapping[str, Node]) -> Fixed:
     return Fixed(integer + max(kind.fraction for kind in types), integer)
 
 
+def find_overflows(design: Design, samples: Array) -> tuple[str, ...]:
+    """Which values of these samples saturate, or all become 0, in a design's types, node by node."""
+    values = evaluate(design, samples, fixed=False)
+    rounded = [(node, node.result) for node in design.nodes if node.result is not None and not node.exact]
+    return tuple(said for node, kind in rounded for said in _overflow(node.title, values[node.name], kind))
+
+
 def _overflow(title: str, values: Array, kind: Fixed) -> list[str]:
     low, high = float(values.min()), float(values.max())
     if values.any() and not kind.quantize(values).any():

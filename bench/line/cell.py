@@ -166,10 +166,12 @@ def run_prepared(cell: PlannedCell, prepared: Prepared, setting: Setting) -> Fin
 def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
     """A backend's own estimate, and the outputs of one that infers."""
     backend, artifact = prepared.backend, prepared.artifact
-    outputs = None
+    outputs, notes = None, tuple[str, ...]()
     if backend.infers:
-        named = backend.infer(artifact, tuple(map(as_array, prepared.evaluation.inputs)), cell.backend.options)
+        inputs = tuple(map(as_array, prepared.evaluation.inputs))
+        named = backend.infer(artifact, inputs, cell.backend.options)
         outputs = tuple(Output(name=name, rows=rows) for name, rows in named.items())
+        notes = backend.explain_outputs(artifact, inputs)
     simulation = backend.simulate(artifact, cell.conditions, cell.backend.options)
     noted = {str(column): str(reason) for column, reason in simulation.notes.get("missing", {}).items()}
     return Findings(
@@ -178,6 +180,7 @@ def simulate(cell: PlannedCell, prepared: Prepared) -> Findings:
         version=backend.probe().version,
         simulation=simulation,
         outputs=outputs,
+        notes=notes,
         missing={
             **({} if outputs else {"accuracy": f"{simulation.source} estimates cost, it runs no inference"}),
             **noted,

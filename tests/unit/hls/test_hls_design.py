@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from backends.hls.bounds import bound_layers, count_multiplications
-from backends.hls.compile import UNCOMPRESSED
+from backends.hls.compile import UNCOMPRESSED, HlsBackend
 from backends.hls.design import Fixed, hold, load, save
 from backends.hls.evaluate import evaluate
 from backends.hls.flow import make_design
 from backends.hls.ranges import assign, choose
 from backends.hls.reading.plain import read_design
 from bench.errors import InvalidInput, Unsupported
+from bench.types import Artifact, Precision
 from tests.fpga_nets import Flattened, Residual, design_of, samples_of, seeded, small_mlp, source_of
 
 NETWORKS = {"row": (small_mlp, (4,)), "residual": (Residual, (3, 6, 6)), "flattened": (Flattened, (3, 3, 4))}
@@ -278,3 +280,19 @@ def test_hls4mls_bounds_follow_its_formulas(tmp_path: Path) -> None:
     assert found.initiation_interval == 3
     assert found.notes == ("hls4ml cannot reuse a multiplier 2 times here, it takes 2: 3",)
     assert count_multiplications(typed) == 12 - 2 + 6
+
+
+def test_samples_that_saturate_in_the_uncompressed_networks_format_are_said_with_the_range(tmp_path: Path) -> None:
+    """It has no calibration data: what it is judged on says how large the values are. Bytes fill fixed<16,6> eight times."""
+    typed = make_design(source_of(seeded(small_mlp()), (4,), tmp_path, None), UNCOMPRESSED, tmp_path)
+    path = tmp_path / "design.npz"
+    save(typed.design, path)
+    precision = Precision(asked="fixed16", delivered="fixed16")
+    artifact = Artifact(path=path, format="hls", precision=precision, facts={"ranges": {}})
+    samples = np.linspace(0, 255, 2048, dtype=np.float32).reshape(512, 4)
+    said = HlsBackend().explain_outputs(artifact, (samples,))
+    assert said[0].startswith("the input: values from 0 to 254.")
+    assert said[0].endswith("saturate in fixed<16,6>, which holds -32 to 32")
+    assert HlsBackend().explain_outputs(artifact, (samples / 255,)) == ()
+    calibrated = replace(artifact, facts={"ranges": {"the input": [0.0, 255.0]}})
+    assert HlsBackend().explain_outputs(calibrated, (samples,)) == ()
