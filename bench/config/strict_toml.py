@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -50,6 +50,13 @@ def locate(what: str, name: str, package: str) -> Path:
     if name not in known:
         raise unknown(what, name, known)
     return known[name]
+
+
+def check_names(names: Iterable[str], where: str) -> None:
+    """Raises `InvalidInput`, naming `where`, for a name that no table can show: without a sign, or with one that is not printed."""
+    for name in names:
+        if not name.strip() or not name.isprintable():
+            raise InvalidInput(f"{where}: a name of printable signs, found {name!r}")
 
 
 def read_toml(path: Path, kind: type[Kind]) -> Kind:

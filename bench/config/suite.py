@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from bench.config.strict_toml import STRICT, locate, read_toml
+from bench.config.strict_toml import STRICT, check_names, locate, read_toml
 from bench.device.job import Limits
 from bench.errors import InvalidInput
 from bench.own_code import is_import_path
@@ -123,6 +123,17 @@ LEAST = {"launches": 1, "pairs": 0, "blocks": 1, "max_samples": 1, "limit_s": 1}
 """The smallest value of each key of `Measure` but `width` and `smallest_effect`."""
 
 
+MOST = {"batch": 2**20, "threads": 1024}
+"""The largest value of each condition: a runtime that is asked for a million threads stands still."""
+
+
+def check_condition(key: str, values: Sequence[int], where: str) -> None:
+    """Raises `InvalidInput`, naming `where`, for a batch or a number of threads that cannot be measured."""
+    for value in values:
+        if not 1 <= value <= MOST[key]:
+            raise InvalidInput(f"{where}: numbers from 1 to {MOST[key]}, found {value}")
+
+
 def check_seed(seed: int, where: str) -> None:
     """Raises `InvalidInput`, naming `where`, for a seed that NumPy or torch refuses."""
     if not 0 <= seed <= MAX_SEED:
@@ -140,9 +151,12 @@ def load_suite(name: str) -> Suite:
     path = locate("suite", name, PACKAGE)
     suite = read_toml(path, Suite)
     check_seed(suite.seed, f"{path}: key 'seed'")
-    for key, values in (("batch", suite.batch), ("threads", suite.threads)):
-        if not values or min(values) < 1:
-            raise InvalidInput(f"{path}: key {key!r}: a list of numbers from 1 up, found {list(values)}")
+    for key in MOST:
+        if not (values := getattr(suite, key)):
+            raise InvalidInput(f"{path}: key {key!r} is an empty list; name at least one number")
+        check_condition(key, values, f"{path}: key {key!r}")
+    for key, names in (("name", [suite.name]), ("recipes", suite.recipes)):
+        check_names(names, f"{path}: key {key!r}")
     if not suite.models:
         raise InvalidInput(f"{path}: key 'models' is empty; name at least one model")
     if suite.recipes.get(BASELINE, ""):

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import ConfigDict
 
-from bench.config.strict_toml import STRICT, locate, read_toml, shipped
+from bench.config.strict_toml import STRICT, check_names, locate, read_toml, shipped
 from bench.device.job import Settings
 from bench.errors import InvalidInput, unknown
 from bench.plugins import available
@@ -137,6 +137,7 @@ def load_target(name: str) -> Target:
     for key, limit in target.budget.limits().items():
         if not 0 < limit < math.inf:
             raise InvalidInput(f"{path}: key 'budget.{key}': a number above 0, found {limit}")
+    check_names([target.name], f"{path}: key 'name'")
     titles_given = [choice.title for choice in target.backend]
     for key, names in (("backend", titles_given), ("devices", target.devices), ("meters", target.meters)):
         _check_distinct(names, f"{path}: key {key!r}")

@@ -11,7 +11,7 @@ from bench.cache import check_writable
 from bench.commands.temporary import owned_temporary_files
 from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import Measure, check_seed, check_smallest_effect
+from bench.config.suite import MOST, Measure, check_condition, check_seed, check_smallest_effect
 from bench.config.target import BackendChoice, Target, load_target
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, Unsupported, unknown
@@ -170,6 +170,8 @@ def find_network(text: str, data: Dataset | None, asked: Asked) -> Model:
     """The model that a text names, with what is said of its inputs. Raises as `pressbench compress` does."""
     network = asked.network
     check_seed(network.seed, "--seed")
+    for key in MOST:
+        check_condition(key, [getattr(asked, key)], f"--{key}")
     weights = Path(network.weights) if network.weights else None
     found = resolve(text, data, input_shape=network.input_shape or None, weights=weights, train=network.train)
     (found,) = describe_inputs([find_program(found, asked.cache)], asked.said, network.dataset or "")

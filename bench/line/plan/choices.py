@@ -10,7 +10,7 @@ from pathlib import Path
 from bench.compress.program import find_program
 from bench.compress.recipe import parse_recipe
 from bench.config.fleet import Board, load_fleet, spread_over
-from bench.config.suite import BASELINE, Suite, check_measure, check_smallest_effect
+from bench.config.suite import BASELINE, MOST, Suite, check_condition, check_measure, check_smallest_effect
 from bench.config.target import BackendChoice, Target, load_target, targets, titles
 from bench.data.datasets import Dataset, load_data
 from bench.errors import InvalidInput, unknown
@@ -55,9 +55,8 @@ def find_target(request: Request, suite: Suite) -> Target:
 
 def override(suite: Suite, request: Request) -> Suite:
     """The suite with what the request gives instead. Raises `InvalidInput` naming the option."""
-    for option, values in (("--batch", request.batch), ("--threads", request.threads)):
-        if values and min(values) < 1:
-            raise InvalidInput(f"{option}: a number from 1 up, found {min(values)}")
+    for key in MOST:
+        check_condition(key, getattr(request, key), f"--{key}")
     measure = suite.measure
     for key in ("preprocess", "postprocess"):
         if (function := getattr(request, key)) is not None:

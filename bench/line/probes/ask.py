@@ -7,7 +7,7 @@ from pathlib import Path
 
 from bench.compress.calibration import CalibrateOn
 from bench.compress.recipe import parse_recipe
-from bench.config.suite import Measure
+from bench.config.suite import Measure, check_condition
 from bench.config.target import BackendChoice, Target
 from bench.cost.roofline.bound import Roofline
 from bench.errors import InvalidInput, Unsupported
@@ -84,8 +84,7 @@ def ask_roofline(
 
 def check_askable(target: Target, choice: BackendChoice, threads: int) -> None:
     """Raises `InvalidInput` or `Unsupported` where no roofline can be measured, before anything is built."""
-    if threads < 1:
-        raise InvalidInput(f"--threads {threads}: give a number from 1 up")
+    check_condition("threads", [threads], "--threads")
     check_reach(target)
     if target.reach in NO_CLOCK:
         raise InvalidInput(f"target {target.name} {NO_CLOCK[target.reach]}: it has no roofline")

@@ -30,7 +30,11 @@ def toml(folder: Path, text: str) -> str:
         ('name = "x"\nmodels = ["lenet5"]\n[measure]\nlaunchs = 3', ["measure.launchs", "did you mean 'launches'"]),
         ('name = "x"\nmodels = "lenet5"', ["key 'models'"]),
         ('name = "x"\nmodels = []', ["key 'models' is empty"]),
-        ('name = "x"\nmodels = ["lenet5"]\nbatch = [0]', ["key 'batch'", "from 1 up"]),
+        ('name = "x"\nmodels = ["lenet5"]\nbatch = [0]', ["key 'batch'", "from 1 to 1048576, found 0"]),
+        ('name = "x"\nmodels = ["lenet5"]\nthreads = [1000000]', ["key 'threads'", "from 1 to 1024, found 1000000"]),
+        ('name = "x"\nmodels = ["lenet5"]\nthreads = []', ["key 'threads' is an empty list"]),
+        ('name = ""\nmodels = ["lenet5"]', ["key 'name': a name of printable signs, found ''"]),
+        ('name = "x"\nmodels = ["lenet5"]\n[recipes]\n"a\\nb" = "int8()"', ["key 'recipes'", "found 'a\\nb'"]),
         ('name = "x"\nmodels = ["lenet5"]\nseed = "1"', ["key 'seed'", "found '1'"]),
         ('name = "x"\nmodels = ["lenet5"]\nseed = -1', ["mine.toml", "key 'seed'", "from 0 to", "found -1"]),
         (f'name = "x"\nmodels = ["lenet5"]\nseed = {2**63}', ["key 'seed'", "from 0 to"]),
@@ -344,3 +348,8 @@ def test_a_backend_a_person_asks_for_and_one_that_nobody_has_are_refused(tmp_pat
 def test_the_shipped_tflite_files_can_be_planned_on_every_target_that_reads_them(tflite_cases, target):
     plan = make_plan(Request(target=target, suite="tflite", data_root=str(tflite_cases.parent.parent)))
     assert len({cell.model.name for cell in plan.cells}) == 6
+
+
+def test_a_target_whose_name_no_table_can_show_is_refused(tmp_path):
+    with pytest.raises(InvalidInput, match="key 'name': a name of printable signs, found ' '"):
+        load_target(toml(tmp_path, 'name = " "\n[[backend]]\nname = "ort"\n'))

@@ -170,7 +170,7 @@ def test_the_last_matrix_is_larger_than_the_cache_that_is_known():
         ("arm-emulated", 0, 1, "counts instructions and times nothing"),
         ("fpga", 0, 1, "estimates instead of measuring"),
         ("cpu", 2, 1, "reads no ONNX file"),
-        ("cpu", 0, 0, "--threads 0"),
+        ("cpu", 0, 0, "--threads: numbers from 1 to 1024, found 0"),
     ],
 )
 def test_what_has_no_roofline_is_refused_before_anything_is_built(target, backend, threads, said):
