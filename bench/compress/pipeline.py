@@ -37,6 +37,7 @@ from bench.models.finite import find_broken
 from bench.models.from_onnx.load import load_network
 from bench.models.tensors import Inputs, as_tensors
 from bench.models.training.trained_networks import train_or_load
+from bench.own_code import users_code
 from bench.types import Compressed, Json, Model, Progress, QuantSpec, Recipe
 
 ONNX, PT2 = "model.onnx", "model.pt2"
@@ -203,10 +204,13 @@ def _start(
         return _start_from_file(model.file, model, data, seed, data_asked=data_asked)
     network = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
     example = example_of(model, data, seed, network)
+    fed = "drawn inputs (--dataset names others, --input their type)" if data is None else f"samples of {data.name}"
+    with users_code(f"{model.name} runs on zeros, but not on {fed}:"):
+        count = len(outputs_of(network, example))
     masks = fold_weights(network, example)
     axes = tuple(item.axis for item in model.inputs) or (0,) * len(example)
     inputs = input_names(network, len(example))
-    outputs = output_names(network, len(outputs_of(network, example)))
+    outputs = output_names(network, count)
     taken = {*inputs, *network.state_dict()}
     ends = Ends(inputs=inputs, outputs=distinct_names(outputs, taken), axes=axes)
     return Start(network=network, example=example, data=data, masks=masks, ends=ends)

@@ -580,3 +580,29 @@ def test_real_onnx_files_tell_their_inputs(make: Make, onnx_cases: Path):
     made = make("int8(samples=2)", model=resolve(str(file)), data=None, calibrate=ASKED)
     assert made.inputs[0].shape == (1, 3, 240, 320)
     assert len(made.layers) > 50
+
+
+LOOKS_UP = """
+from torch import nn
+
+class LooksUp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 8)
+
+    def forward(self, x):
+        return self.table(x.long() + 3)
+
+def factory():
+    return LooksUp()
+"""
+
+
+def test_a_network_that_fails_on_drawn_inputs_only_is_an_error_that_names_them_and_the_line(tmp_path, monkeypatch):
+    (tmp_path / "looks_up.py").write_text(LOOKS_UP)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = resolve("looks_up:factory", input_shape=(50,))
+    with pytest.raises(
+        InvalidInput, match=r"looks_up:factory runs on zeros, but not on drawn inputs .*looks_up.py, line"
+    ):
+        compress(found, parse_recipe("r", ""), data=None, cache=tmp_path, seed=0, progress=lambda *_: None)
