@@ -48,7 +48,7 @@ SHARED: frozenset[Kind] = frozenset({"models", "trained", "compressed", "compile
 SIDECAR = "entry.json"
 LOCK = ".lock-"
 PART = ".part-"
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ENOLCK, errno.EOPNOTSUPP)
 """What the kernel says of a write or a lock without naming the file."""
 WAITING = "waiting for another process that makes the same file"
 PROBE_BYTES = 64 * 1024

@@ -242,3 +242,10 @@ def test_a_library_that_reports_a_full_disk_in_words_ends_with_disk_full(tmp_pat
 def test_a_key_depends_on_every_part_and_not_on_their_order():
     assert key(a=1, b=2) == key(b=2, a=1)
     assert len({key(a=1), key(a=2), key(b=1), key()}) == 4
+
+
+def test_a_limit_on_the_size_of_files_is_one_error(tmp_path: Path):
+    code = "import resource, sys; from pathlib import Path; from bench.cache import check_writable\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\ncheck_writable(Path(sys.argv[1]))"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert f"Unavailable: cannot write the cache at {tmp_path}: File too large; set PRESSBENCH_CACHE" in done.stderr
