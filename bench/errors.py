@@ -108,6 +108,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def first_cause(error: BaseException) -> str:
+    """As `first_line`, of the error that was there first: a library that wraps it may say only which step failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> InvalidInput:
     """An `InvalidInput` for a name that is not in `known`; says the nearest one and lists all."""
     names = sorted(known)

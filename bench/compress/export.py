@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count, permutations
@@ -21,7 +21,7 @@ import torch
 from onnxscript import ir, optimizer
 from torch import nn
 
-from bench.errors import Unsupported, first_line
+from bench.errors import Unsupported, first_cause, first_line
 from bench.models.calls import forward_parameters
 from bench.models.tensors import Inputs
 
@@ -142,7 +142,7 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ON
                 program, (), dynamo=True, verbose=False, input_names=list(ends.inputs), output_names=list(ends.outputs)
             )
     except torch.onnx.OnnxExporterError as error:
-        raise Unsupported(f"the network cannot be exported to ONNX: {first_line(error)}") from error
+        raise Unsupported(f"the network cannot be exported to ONNX: {first_cause(error)}") from error
     assert exported is not None
     _keep_ends(exported.model)
     return exported
@@ -255,12 +255,13 @@ def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences the exporter, which logs a missing torchvision at every call, and deprecation warnings of its libraries."""
+    """Silences the exporter, which logs a missing torchvision at every call, deprecation warnings of its libraries, and graphs
+    that torch prints where a network cannot be exported."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
