@@ -117,7 +117,7 @@ def trace(module: nn.Module, example: Inputs) -> Graph:
     if not graph.ends:
         raise Unsupported(
             "torch-pruning cannot trace this network: it follows gradients, and the outputs have none: forward runs under "
-            "torch.no_grad() or torch.inference_mode(), or detaches its result; take that out of forward"
+            "torch.no_grad() or torch.inference_mode(), detaches its result, or ends in an argmax; take that out of forward"
         )
     return graph
 

@@ -128,7 +128,10 @@ def _guarded(objective: Objective, label: str) -> Objective:
 
     def loss(module: nn.Module, x: Inputs, y: Tensor) -> Tensor:
         with users_code(f"{label}: the network in training mode raised"):
-            value = objective.loss(module, x, y)
+            try:
+                value = objective.loss(module, x, y)
+            except InvalidInput as error:
+                raise InvalidInput(f"{label}, in training mode: {error}") from error
         refuse_without_gradient(value, label)
         return value
 
@@ -139,8 +142,8 @@ def refuse_without_gradient(loss: Tensor, who: str) -> None:
     """Raises `Unsupported` for a loss that no parameter has a part in. `who`: begins the message."""
     if not loss.requires_grad:
         raise Unsupported(
-            f"{who}: the loss has no gradient: forward runs under torch.no_grad() or torch.inference_mode(), or detaches its "
-            "result; take that out of forward"
+            f"{who}: the loss has no gradient: forward runs under torch.no_grad() or torch.inference_mode(), detaches its "
+            "result, or ends in an argmax; take that out of forward"
         )
 
 

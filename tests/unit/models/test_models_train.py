@@ -281,6 +281,14 @@ class WithoutGradient(nn.Sequential):
         return super().forward(x)
 
 
+class WithAuxiliary(nn.Sequential):
+    """Gives a second head's scores while it trains, as GoogLeNet does."""
+
+    def forward(self, x):
+        scores = super().forward(x)
+        return (scores, scores) if self.training else scores
+
+
 class WantsTargets(nn.Sequential):
     def forward(self, x, y=None):
         return nn.functional.cross_entropy(super().forward(x), y) if self.training else super().forward(x)
@@ -289,7 +297,16 @@ class WantsTargets(nn.Sequential):
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        (WithoutGradient, Unsupported, r"^training: the loss has no gradient.*no_grad.*take that out of forward"),
+        (
+            WithoutGradient,
+            Unsupported,
+            r"^training: the loss has no gradient.*no_grad.*argmax; take that out of forward",
+        ),
+        (
+            WithAuxiliary,
+            InvalidInput,
+            r"^training, in training mode: task classification judges one output, and the network gives 2",
+        ),
         (
             WantsTargets,
             InvalidInput,
