@@ -33,6 +33,7 @@ OUTPUT_NAMES = "output_names"
 UNNAMED = re.compile(r"s\d+")
 """What torch calls a free size."""
 
+POOL = torch.ops.aten.adaptive_avg_pool2d.default
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
@@ -137,7 +138,7 @@ def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedPr
 
 def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ONNXProgram:
     try:
-        with _collecting_once():
+        with _collecting_once(), _pooling_plainly(program.graph):
             exported = torch.onnx.export(
                 program, (), dynamo=True, verbose=False, input_names=list(ends.inputs), output_names=list(ends.outputs)
             )
@@ -146,6 +147,19 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ON
     assert exported is not None
     _keep_ends(exported.model)
     return exported
+
+
+@contextmanager
+def _pooling_plainly(graph: torch.fx.Graph) -> Iterator[None]:
+    """Means of whole images are means: what torch makes of them where channels lie last gathers one value after another."""
+    pools = [(node, node.target, node.args) for node in graph.nodes if node.target is POOL and set(node.args[1]) == {1}]
+    for node, _, args in pools:
+        node.target, node.args = torch.ops.aten.mean.dim, (args[0], [-1, -2], True)
+    try:
+        yield
+    finally:
+        for node, target, args in pools:
+            node.target, node.args = target, args
 
 
 def _keep_ends(model: ir.Model) -> None:
