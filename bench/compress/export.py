@@ -33,7 +33,7 @@ OUTPUT_NAMES = "output_names"
 UNNAMED = re.compile(r"s\d+")
 """What torch calls a free size."""
 
-POOL = torch.ops.aten.adaptive_avg_pool2d.default
+POOLS = {getattr(torch.ops.aten, f"adaptive_avg_pool{axes}d").default for axes in (1, 2, 3)}
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
@@ -152,9 +152,11 @@ def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ON
 @contextmanager
 def _pooling_plainly(graph: torch.fx.Graph) -> Iterator[None]:
     """Means of whole images are means: what torch makes of them where channels lie last gathers one value after another."""
-    pools = [(node, node.target, node.args) for node in graph.nodes if node.target is POOL and set(node.args[1]) == {1}]
+    pools = [
+        (node, node.target, node.args) for node in graph.nodes if node.target in POOLS and set(node.args[1]) == {1}
+    ]
     for node, _, args in pools:
-        node.target, node.args = torch.ops.aten.mean.dim, (args[0], [-1, -2], True)
+        node.target, node.args = torch.ops.aten.mean.dim, (args[0], [-1, -2, -3][: len(args[1])], True)
     try:
         yield
     finally:
