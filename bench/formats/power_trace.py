@@ -15,7 +15,7 @@ import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -41,12 +41,14 @@ MOST_BYTES = 2**31
 class Trace:
     """Energy over time: `joules[i]` since the trace began, at `seconds[i]`; both float64 and rising.
 
-    `absolute`: seconds count from 1970 by the clock of whoever wrote them, else from the start of the recording.
+    `absolute`: seconds count from 1970 by the clock of whoever wrote them, else from the start of the recording. `counted`: the
+    instrument counted the energy, also where samples are missing.
     """
 
     seconds: NDArray[np.float64]
     joules: NDArray[np.float64]
     absolute: bool
+    counted: bool = False
 
 
 def read_trace(data: bytes, name: str, options: Mapping[str, Scalar]) -> Trace:
@@ -115,7 +117,8 @@ def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> 
         for key, (column, scale) in found.items()
         if key != "time"
     }
-    if "energy" in values and _counts(values["energy"]):
+    counted = "energy" in values and _counts(values["energy"])
+    if counted:
         joules = values["energy"] - values["energy"][:1]
     elif "power" in values:
         joules = integrate(seconds, values["power"])
@@ -128,7 +131,7 @@ def read_csv(lines: Sequence[str], name: str, options: Mapping[str, Scalar]) -> 
         )
     else:
         raise InvalidInput(f"{name}: no column power, energy or current (columns: {', '.join(heading)})")
-    return check_trace(seconds, joules, name)
+    return replace(check_trace(seconds, joules, name), counted=counted)
 
 
 def _counts(joules: NDArray[np.float64]) -> bool:
@@ -143,13 +146,16 @@ def integrate(seconds: NDArray[np.float64], watts: NDArray[np.float64]) -> NDArr
 
 
 def check_trace(seconds: NDArray[np.float64], joules: NDArray[np.float64], name: str) -> Trace:
-    """The trace. Raises `InvalidInput` for fewer than 2 samples, times that do not rise, or a figure that is not finite."""
+    """The trace. Raises `InvalidInput` for fewer than 2 samples, times that do not rise, a figure that is not finite, or an
+    energy below 0."""
     if len(seconds) < 2:
         raise InvalidInput(f"{name}: {len(seconds)} samples: at least 2 are needed")
     if not (np.isfinite(seconds).all() and np.isfinite(joules).all()):
         raise InvalidInput(f"{name}: a sample is not a finite number")
     if (np.diff(seconds) <= 0).any():
         raise InvalidInput(f"{name}: the times do not rise at sample {int(np.argmax(np.diff(seconds) <= 0)) + 2}")
+    if joules[-1] < joules[0]:
+        raise InvalidInput(f"{name}: more power is negative than positive: swap the meter's leads, or turn the sign")
     return Trace(seconds=seconds, joules=joules, absolute=bool(seconds[0] > YEAR_2001_S))
 
 

@@ -15,6 +15,8 @@ from bench.records import PENDING, EnergyWindow
 MEASURED = "measured:external"
 STEP_S = 0.01
 FINE_STEP_S = 0.0005
+GAP_STEPS, GAP_SHARE = 10, 0.02
+"""A time without a sample is a gap where it is longer than so many usual steps, and than such a share of the window."""
 STANDS_OUT = 0.01
 """Work is found in a trace where its power is this share of the mean power above idling."""
 
@@ -23,7 +25,7 @@ def fill_windows(windows: Sequence[EnergyWindow], trace: Trace, *, search: bool)
     """The windows that wait for a trace, with their joules; the others as they are.
 
     `search`: find how far the two clocks differ from the trace itself; always where its times are not absolute.
-    Raises `InvalidInput` where the trace does not hold a window.
+    Raises `InvalidInput` where the trace does not hold a window, or has a gap in one.
     """
     waiting = [window for window in windows if window.source == PENDING and len(window.marks_ns) == 6]
     if not waiting:
@@ -42,7 +44,16 @@ def fill_window(window: EnergyWindow, trace: Trace, shift_s: float) -> EnergyWin
         )
     joules = np.interp(marks, trace.seconds, trace.joules)
     spent = joules[1::2] - joules[::2]
-    tick_s = float(np.median(np.diff(trace.seconds)))
+    steps = np.diff(trace.seconds)
+    tick_s = float(np.median(steps))
+    inside = (trace.seconds[:-1] < marks[-1]) & (trace.seconds[1:] > marks[0])
+    across = inside & (steps > max(GAP_STEPS * tick_s, GAP_SHARE * window.seconds))
+    if across.any() and not trace.counted:
+        at = int(np.argmax(across))
+        raise InvalidInput(
+            f"the trace has no sample between {trace.seconds[at]:.3f} and {trace.seconds[at + 1]:.3f} s, and the window is at "
+            f"{marks[0]:.1f} to {marks[-1]:.1f} s: the meter lost samples, so its energy there is not known: record it again"
+        )
     net = spent[1] - (spent[0] + spent[2]) / (window.idle_seconds + window.after_seconds) * window.seconds
     return replace(
         window,

@@ -89,6 +89,7 @@ def test_what_the_instrument_counted_itself_is_taken_before_the_power_beside_it(
             {},
             "3 cells in the row '0,1,5', its heading has 2: decimals need a point",
         ),
+        (b"time (s),current (mA),voltage (V)\n0,-100,5\n1,-120,5\n", {}, "more power is negative than positive: swap"),
         (b"time (s),power (kW)\n0,1\n1,1\n", {}, "unit 'kW'"),
         (b"time (s),energy (mJ)\n0,5\n1,7\n2,6\n", {}, "does not count up from the start"),
         (b"time (s),humidity\n0,1\n1,1\n", {}, "no column power, energy or current"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,17 @@ def test_clocks_that_differ_are_found_by_search():
 def test_a_trace_that_does_not_hold_the_windows_says_why(trace, search, words):
     with pytest.raises(InvalidInput, match=words):
         fill_windows([marked(10)], trace, search=search)
+
+
+def test_a_window_in_which_the_meter_lost_samples_is_refused_unless_it_counted_the_energy_itself():
+    """The work fell into the gap: the line across it would be the energy of idling."""
+    whole = recorded((12, 15), began_s=BEGAN_S)
+    kept = (whole.seconds < BEGAN_S + 12) | (whole.seconds >= BEGAN_S + 15)
+    lost = replace(whole, seconds=whole.seconds[kept], joules=whole.joules[kept])
+    with pytest.raises(InvalidInput, match="the meter lost samples"):
+        fill_windows([marked(10)], lost, search=False)
+    (window,) = fill_windows([marked(10)], replace(lost, counted=True), search=False)
+    assert window.joules == pytest.approx(9.0, rel=1e-3)
 
 
 def test_windows_that_wait_give_no_figure_and_name_the_command():
