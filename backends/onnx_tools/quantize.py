@@ -14,7 +14,7 @@ import onnx
 from onnx import ModelProto, TensorProto
 from onnxruntime.quantization import QuantType, quantize_static
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData, save_tensors_data
-from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from backends.onnx_tools.calibrate import Samples, activation_ranges
 from backends.onnx_tools.deploy import Quantized
@@ -40,6 +40,8 @@ from bench.types import Json, Precision, QuantSpec
 QUANTIZED_OPSET = 13
 """The first with scales per channel. Every integer scheme is prepared in it."""
 FUSED = "an optimizer of ONNX Runtime fused them: it can be measured as it is; quantize the file that it was made from"
+FLOAT_ONLY = ("Celu", "IsInf")
+"""Operators that onnx defines for float32 and not for float16 in some opset, and that the conversion to float16 does not know."""
 FLOAT16 = TensorProto.FLOAT16
 WEIGHTS = {4: QuantType.QInt4, 8: QuantType.QInt8, 16: QuantType.QInt16}
 
@@ -114,7 +116,9 @@ def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     name_outputs_apart(copied.graph)
     free_names(copied)
     with quiet_tools():
-        done = convert_float_to_float16(copied, keep_io_types=True, node_block_list=kept)
+        done = convert_float_to_float16(
+            copied, keep_io_types=True, node_block_list=kept, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *FLOAT_ONLY]
+        )
     drop_repeated(done.graph)
     if not computes_half(done):
         kinds = ", ".join(sorted({node.op_type for node in walk_nodes(model.graph)}))

@@ -121,6 +121,19 @@ def test_float16_of_a_network_in_which_nothing_is_cast_is_refused(tmp_path):
         compile_with(path, tmp_path / "h", HALF)
 
 
+def test_operators_that_take_no_float16_stay_float32_between_those_that_do(tmp_path):
+    nodes = [
+        N("MatMul", ["input", "w"], ["h"], "m"),
+        N("Celu", ["h"], ["c"], "celu"),
+        N("IsInf", ["c"], ["i"], "inf"),
+        N("Where", ["i", "h", "c"], ["output"], "where"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {"w": weights(8, 4)}, [1, 8], [1, 4], opset=17)
+    done, rows = compile_with(path, tmp_path / "h", HALF), weights(1, 8)
+    wanted = InferenceSession(str(path)).run(None, {"input": rows})[0]
+    assert np.abs(InferenceSession(str(done.path)).run(None, {"input": rows})[0] - wanted).max() < 0.01
+
+
 def test_the_mask_of_an_attention_is_none_of_its_weights():
     nodes = [N("MatMul", ["x", "w"], ["q"], "q"), N("Attention", ["q", "q", "q", "mask"], ["y"], "att")]
     stored = {"w": weights(8, 8), "mask": np.ones((64, 64), bool)}
