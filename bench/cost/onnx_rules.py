@@ -104,6 +104,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("ms", "SkipLayerNormalization"): no_macs(2, 3, 4),
     ("ms", "SkipSimplifiedLayerNormalization"): no_macs(2, 3),
     ("ms", "EmbedLayerNormalization"): no_macs(2, 3, 4, 5, 6),
+    ("ms", "QEmbedLayerNormalization"): no_macs(2, 3, 4, 5, 6),
 }
 
 

@@ -114,12 +114,17 @@ def _first(source: str, axis: int, out: str, index: int) -> list[NodeProto]:
     ]
 
 
+def _hand_on(source: str, node: NodeProto) -> NodeProto:
+    """The output: floats of an operator on integers, else of the type that goes in."""
+    if node.op_type.startswith("Q"):
+        return helper.make_node("Cast", [source], [node.output[0]], to=FLOAT_OUTPUT)
+    return helper.make_node("Identity", [source], [node.output[0]])
+
+
 def _attention(node: NodeProto, index: int) -> StandIn:
     """The values, of a projection to queries, keys and values beside each other: a third of it where no sizes are given."""
     weight, raw, thirds, out = (f"{node.output[0]}/{part} of {index}" for part in ("values", "raw", "thirds", "out"))
-    last = helper.make_node("Identity", [out], [node.output[0]])
-    if node.op_type == "QAttention":
-        last = helper.make_node("Cast", [out], [node.output[0]], to=FLOAT_OUTPUT)
+    last = _hand_on(out, node)
     if given := attributes(node, ("qkv_hidden_sizes",)):
         value = helper.make_tensor_value_info(weight, TensorProto.FLOAT, [None, given["qkv_hidden_sizes"][2]])
         return [helper.make_node("MatMul", [node.input[0], weight], [out]), last], [value]
@@ -135,7 +140,11 @@ def _attention(node: NodeProto, index: int) -> StandIn:
 
 def _embedding(node: NodeProto, index: int) -> StandIn:
     """Rows of the table of words; the second output has a number for each sample."""
-    nodes = [helper.make_node("Gather", [node.input[2], node.input[0]], [node.output[0]])]
+    rows = f"{node.output[0]}/rows of {index}"
+    nodes = [
+        helper.make_node("Gather", [node.input[2], node.input[0]], [rows]),
+        _hand_on(rows, node),
+    ]
     if len(node.output) > 1 and node.output[1]:
         nodes += _first(node.input[0], 1, node.output[1], index)
     if len(node.output) > 2 and node.output[2]:
@@ -160,6 +169,7 @@ MAKERS: Mapping[str, Maker] = {
     "QAttention": _attention,
     "MultiHeadAttention": _as("Identity", (0,)),
     "EmbedLayerNormalization": _embedding,
+    "QEmbedLayerNormalization": _embedding,
     "RotaryEmbedding": _as("Identity", (0,)),
     "QLinearAdd": _as("Add", (0, 3)),
     "QLinearMul": _as("Mul", (0, 3)),

@@ -101,3 +101,21 @@ def test_what_follows_a_group_normalization_is_counted(tmp_path):
     nodes = [N("GroupNormalization", ["x", "s", "s"], ["g"], num_groups=2), N("Conv", ["g", "w"], ["y"])]
     cost = count(tmp_path, nodes, {"s": ones(4), "w": ones(2, 4, 3, 3)}, opset=21, x=["N", 4, 5, 5])
     assert (cost.unknown, cost.macs, cost.params) == ((), 9 * 72, 76)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int8])
+def test_what_follows_the_embedding_of_a_transformer_is_counted(tmp_path, kind):
+    tables = {
+        name: np.ones(shape, kind) for name, shape in zip("wpsgb", [(50, 8), (6, 8), (2, 8), (8,), (8,)], strict=True)
+    }
+    name = "EmbedLayerNormalization" if kind is np.float32 else "QEmbedLayerNormalization"
+    nodes = [
+        N("Cast", ["x"], ["ids"], to=TensorProto.INT32),
+        ms(name, ["ids", "ids", *tables], ["e", "mask"]),
+        ms("Attention", ["e", "qkv", "bias", "mask"], ["y"], num_heads=HEADS),
+    ]
+    constants = {**tables, "qkv": ones(WIDTH, 3 * WIDTH), "bias": ones(3 * WIDTH)}
+    cost = count(tmp_path, nodes, constants, x=["N", STEPS])
+    assert cost.unknown == ()
+    assert cost.params == sum(value.size for value in constants.values())
+    assert cost.macs == 3 * PRODUCT * WIDTH + 2 * STEPS * PRODUCT
