@@ -9,7 +9,7 @@ from test_search_loop import GROUPS, WHOLE, longer, measured, searched, truth
 
 from bench.errors import CellFailed
 from bench.search.goal import Goal
-from bench.search.strategies import widths
+from bench.search.strategies import axis, widths
 from bench.search.strategies.gaps import Point, find_gap
 from bench.search.strategies.interface import front, quality_loss, rank
 
@@ -113,7 +113,7 @@ def test_the_family_with_the_least_of_what_is_minimized_is_filled(monkeypatch):
 
 def test_a_solver_that_finds_nothing_in_time_ends_the_filling_and_not_the_search(monkeypatch):
     before = unfilled(monkeypatch, GOAL)
-    solve, calls = widths.allocate, []
+    solve, calls = axis.allocate, []
 
     def slow(*args):
         calls.append(args)
@@ -121,7 +121,7 @@ def test_a_solver_that_finds_nothing_in_time_ends_the_filling_and_not_the_search
             raise CellFailed("the widths were not found in 60 s")
         return solve(*args)
 
-    monkeypatch.setattr(widths, "allocate", slow)
+    monkeypatch.setattr(axis, "allocate", slow)
     ended = searched(GOAL)
     assert len(ended.tried) >= len(before.tried)
     assert len(calls) > 12
