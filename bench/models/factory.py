@@ -38,9 +38,8 @@ def build(model: Model, seed: int) -> nn.Module:
 
     from bench.models.own_network import adapt
 
-    torch.backends.mha.set_fastpath_enabled(
-        False
-    )  # it reads weights past the layers of a transformer, which no hook sees
+    # The fast path reads the weights of a transformer past its layers, where no hook sees them.
+    torch.backends.mha.set_fastpath_enabled(False)
     if model.factory is None:
         raise InvalidInput(f"{model.name} is a file, not a torch network: it is measured and quantized as it is")
     factory = load_factory(model.factory)
