@@ -37,18 +37,15 @@ def counts_weights(scene: Scene) -> bool:
 
 
 class Axis:
-    """The goal's cost by the predictor, or weights where size or memory count.
+    """The goal's cost by the predictor, or weights where size or memory count. `whole`: the uncompressed network with a family."""
 
-    `part`: of the cost of `whole` that is taken for that of its family, where the uncompressed network has none.
-    """
-
-    def __init__(self, scene: Scene, whole: Tried, part: float = 1.0) -> None:
+    def __init__(self, scene: Scene, whole: Tried) -> None:
         assert scene.predictor is not None
         assert whole.cost is not None
         self.space, self.goal, self.whole = scene.space, scene.goal, whole
         self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
         self.by_weights = counts_weights(scene)
-        self.base, self.float_base = part * whole.cost, cost_of(scene.whole)
+        self.base, self.float_base = whole.cost, cost_of(scene.whole)
         self.predictor = scene.predictor.scaled(self.base / self.float_base)
         sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]
         self.weight_bytes = FLOAT_BYTES * sizes[0] / sizes[1] if math.inf not in sizes else FLOAT_BYTES

@@ -55,7 +55,7 @@ def search(scene: Scene, means: Means) -> Ended:
         why = one.go_on(means.trial, over + (1 - over) * place / len(walks))
         tried += one.tried[1:]
     for refused in [one for one in begun.tried if one.row["status"] == SKIPPED]:
-        later = _try_later(scene, refused.family, tried, means)
+        later = _try_later(scene, refused, tried, walks, means)
         if later is not None and later.tried[-1].counts:
             walks.append(later)
             why = later.go_on(means.trial, 1.0)
@@ -81,21 +81,26 @@ def _begin_walks(scene: Scene, tried: Sequence[Tried], means: Means) -> list[_Wa
     return [_Walked(scene, whole, means) for whole in sorted([scene.whole, *cheaper], key=cost_of)]
 
 
-def _try_later(scene: Scene, family: str, tried: Sequence[Tried], means: Means) -> _Walked | None:
+def _try_later(
+    scene: Scene, refused: Tried, tried: Sequence[Tried], walks: Sequence[_Walked], means: Means
+) -> _Walked | None:
     """A family on the best candidate so far, ready to be walked from there; None where none is narrowed, or the time is over.
 
-    With it the uncompressed network is taken to cost as many times less as that candidate does.
+    With it the uncompressed network, which it refused, is taken for as many times smaller as that candidate.
     """
     whole = whole_choice(scene.space.groups)
     best = next((one for one in rank(tried, scene.goal) if one.choice not in (None, whole)), None)
     if best is None or best.choice is None or not means.time_left(1.0):
         return None
-    one = means.trial(best.choice, None, family)
-    walked = _Walked(
-        scene, replace(scene.whole, family=family), means, cost_of(one) / cost_of(best) if one.counts else 1.0
-    )
+    one = means.trial(best.choice, None, refused.family)
+    walk = next(walk for walk in walks if walk.axis.whole.family == best.family)
+    row = {**walk.axis.whole.row, "status": SKIPPED}
+    for name in {one.column, "file_bytes", MINIMIZED.get(scene.goal.minimize, one.column)}:
+        there, with_it, without = (number(each, name) for each in (row, one.row, best.row))
+        row[name] = there * with_it / without if there and with_it and without else there
+    walked = _Walked(scene, replace(refused, row=row), means)
     walked.tried.append(one)
-    walked.aimed[one.choice] = [cost_of(one) / walked.axis.base]
+    walked.aimed[one.choice] = walk.aimed.get(best.choice, [1.0])
     walked.beat(min(cost_of(known) for known in (best, one) if not known.over))
     return walked
 
@@ -119,9 +124,8 @@ def search_by_macs(scene: Scene, means: Means) -> Ended:
 class _Walked:
     """One family's way to the border between what keeps the limits and what does not."""
 
-    def __init__(self, scene: Scene, whole: Tried, means: Means, part: float = 1.0) -> None:
-        """`part`: of the cost of `whole` that is taken for that of the family's own, which is not known."""
-        self.axis, self.means = Axis(scene, whole, part), means
+    def __init__(self, scene: Scene, whole: Tried, means: Means) -> None:
+        self.axis, self.means = Axis(scene, whole), means
         self.walk = self.axis.walk()
         self.tried, self.latest, self.own = [whole], [whole], scene.own
         self.aimed: dict[Choice | None, list[float]] = {whole.choice: [1.0]}
@@ -142,8 +146,8 @@ class _Walked:
 
     def go_on(self, trial: Trial, part: float) -> str:
         """Tries candidates until the border is known, and says why it ended."""
-        self.latest = self.tried[:1]
-        known: dict[Choice, Tried] = {whole_choice(self.axis.space.groups): self.tried[0]}
+        self.latest = self.tried[:] if trial is self.means.trial else self.tried[:1]
+        known = {one.choice: one for one in self.latest}
         for _ in range(TURNS):
             share = self.walk.next()
             if share is None:
