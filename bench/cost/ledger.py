@@ -6,12 +6,16 @@ conventions that must not differ between them live here; docs/cost.md explains t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import TypeVar
 
 from bench.types import Cost, LayerCost
 
+V = TypeVar("V")
+"""An operator and the graph around it, as a reader sees it."""
 FOLLOWED = 3
 """Operators behind a multiplying one that a runtime may fuse into it and call it by."""
 
@@ -58,6 +62,25 @@ class Work:
     macs: int = 0
     nonzero_macs: int = 0
     params: tuple[Operand, ...] = ()
+
+
+def apply_rule(
+    rule: Callable[[V], Work] | None, plain: Callable[[V], Work], view: V, guessed: V, name: str, unknown: list[str]
+) -> Work:
+    """The work of an operator. Without a rule, or without the shapes it needs, only the parameters, and `unknown` has its name.
+
+    Parameters are then those of the rule with sizes that are guessed, else of `plain`: all floats that are stored.
+    """
+    if rule is None:
+        unknown.append(name)
+        return plain(view)
+    try:
+        return rule(view)
+    except ShapeUnknown as reason:
+        unknown.append(f"{name} ({reason})")
+    with suppress(ShapeUnknown):
+        return Work(params=rule(guessed).params)
+    return plain(view)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

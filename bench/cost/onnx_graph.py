@@ -8,14 +8,13 @@ recurrent cells; biases, activations, pooling, normalisation and data movement c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from onnx import NodeProto
 
-from bench.cost.ledger import Flow, ShapeUnknown, Step, Work, layer_name, total
+from bench.cost.ledger import Flow, Step, Work, apply_rule, layer_name, total
 from bench.cost.onnx_bits import Bits, find_bits
 from bench.cost.onnx_bodies import count_bodies
 from bench.cost.onnx_constants import bytes_of, operand
@@ -51,7 +50,8 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         inside = count_bodies(graph, node, unknown, _step)
         work, stored = inside.work, {**stored, **inside.stored}
     else:
-        work = _apply_rule(View(graph=graph, node=node), name, unknown)
+        view = View(graph=graph, node=node)
+        work = apply_rule(RULES.get(kind(node)), elementwise, view, replace(view, guess=True), name, unknown)
     return Step(
         name=_name(graph, node, work),
         operator=name,
@@ -62,21 +62,6 @@ def _step(graph: Graph, node: NodeProto, unknown: list[str]) -> Step:
         output_shape=graph.shapes.get(next(iter(node.output), ""), ()),
         node=node.name or next(iter(node.output), node.op_type),
     )
-
-
-def _apply_rule(view: View, name: str, unknown: list[str]) -> Work:
-    """Without a rule, or without the shapes it needs, only the parameters: the rule's own, else all floats that are stored."""
-    rule = RULES.get(kind(view.node))
-    if rule is None:
-        unknown.append(name)
-        return elementwise(view)
-    try:
-        return rule(view)
-    except ShapeUnknown as reason:
-        unknown.append(f"{name} ({reason})")
-    with suppress(ShapeUnknown):
-        return Work(params=rule(replace(view, guess=True)).params)
-    return elementwise(view)
 
 
 def _with_bits(step: Step, bits: Mapping[str, Bits]) -> Step:

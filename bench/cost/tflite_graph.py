@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cost.ledger import Flow, Leaf, Operand, ShapeUnknown, Step, Work, common_batch, leaves_of, total
+from bench.cost.ledger import Flow, Leaf, Operand, Step, apply_rule, common_batch, leaves_of, total
 from bench.cost.tflite_bodies import BODIES, Bodies, count_bodies
 from bench.cost.tflite_rules import RULES, STATEFUL, Constants, View, elementwise
 from bench.errors import InvalidInput
@@ -105,7 +105,8 @@ def _step(graph: Graph, operator: Operator, constants: Constants, bodies: Bodies
         inside = count_bodies(graph, operator, constants, bodies)
         work, stored = inside.work, {**stored, **inside.stored}
     else:
-        work = _apply_rule(View(graph=graph, operator=operator, constants=constants), bodies.unknown)
+        view, rule = View(graph=graph, operator=operator, constants=constants), RULES.get(operator.name)
+        work = apply_rule(rule, elementwise, view, replace(view, guess=True), operator.name, bodies.unknown)
     written = graph.tensors[operator.outputs[0]] if operator.outputs else None
     return Step(
         name=_short(written.name) if written is not None else operator.name,
@@ -116,20 +117,6 @@ def _step(graph: Graph, operator: Operator, constants: Constants, bodies: Bodies
         writes=tuple(str(index) for index in operator.outputs),
         output_shape=(written.shape or ()) if written is not None else (),
     )
-
-
-def _apply_rule(view: View, unknown: list[str]) -> Work:
-    """Without a rule, or without the shapes it needs, only the parameters."""
-    name = view.operator.name
-    rule = RULES.get(name)
-    if rule is None:
-        unknown.append(name)
-        return elementwise(view)
-    try:
-        return rule(view)
-    except ShapeUnknown as reason:
-        unknown.append(f"{name} ({reason})")
-        return Work(params=rule(replace(view, guess=True)).params)
 
 
 def _short(name: str) -> str:
