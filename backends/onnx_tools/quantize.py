@@ -135,7 +135,7 @@ def computes_half(model: ModelProto) -> bool:
         node.output[0]
         for node in walk_nodes(model.graph)
         for item in node.attribute
-        if item.name == "to" and item.i == FLOAT16
+        if (item.name == "to" and item.i == FLOAT16) or item.t.data_type == FLOAT16
     }
     return any(half.intersection(node.input) for node in walk_nodes(model.graph) if node.op_type != "Cast")
 

@@ -139,3 +139,20 @@ def test_the_mask_of_an_attention_is_none_of_its_weights():
     stored = {"w": weights(8, 8), "mask": np.ones((64, 64), bool)}
     graph = helper.make_graph(nodes, "g", [], [], [numpy_helper.from_array(one, name) for name, one in stored.items()])
     assert split_by_precision(graph).weights == {"q": 64, "att": 0}
+
+
+def test_float16_of_a_network_whose_weights_are_constants_behind_indices_is_computed(tmp_path):
+    nodes = [
+        N("Constant", [], ["table"], "table", value=numpy_helper.from_array(weights(10, 8))),
+        N("Constant", [], ["w"], "w", value=numpy_helper.from_array(weights(8, 4))),
+        N("Gather", ["table", "input"], ["h"], "gather"),
+        N("MatMul", ["h", "w"], ["output"], "m"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, {}, [1, 3], [1, 3, 4], opset=17)
+    model = onnx.load(str(path))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    onnx.save(model, str(path))
+    done = compile_with(path, tmp_path / "h", HALF, input=np.zeros((1, 3), np.int64))
+    ids = np.array([[1, 5, 9]])
+    wanted = InferenceSession(str(path)).run(None, {"input": ids})[0]
+    assert np.abs(InferenceSession(str(done.path)).run(None, {"input": ids})[0] - wanted).max() < 0.01
