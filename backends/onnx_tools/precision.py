@@ -88,11 +88,12 @@ def _walk(
 
 def _read_weights(node: NodeProto, made: Mapping[str, NodeProto], stored: Mapping[str, int]) -> list[Weight]:
     """The stored matrices a node multiplies by. Scales and biases are small and follow the weight."""
+    several = node.op_type in RECURRENT | {"DecoderAttention", "DynamicQuantizeLSTM"}
     masked = node.op_type.endswith("Attention")  # the fourth input is a mask, or a bias
-    last = 3 if masked or node.op_type in RECURRENT or node.op_type == "DynamicQuantizeLSTM" else 4
+    last = 3 if (masked or several) and node.op_type != "DecoderAttention" else 4
     found = [_trace(name, made, stored) for name in node.input[:last] if name]
     weights = [item for item in found if item is not None and item.elements > 1]
-    if node.op_type in RECURRENT or node.op_type == "DynamicQuantizeLSTM":
+    if several:
         return weights
     return sorted(weights, key=lambda item: -item.elements)[:1]
 

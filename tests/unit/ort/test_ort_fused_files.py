@@ -141,6 +141,13 @@ def test_the_mask_of_an_attention_is_none_of_its_weights():
     assert split_by_precision(graph).weights == {"q": 64, "att": 0}
 
 
+def test_both_weights_of_a_decoders_attention_are_its_own():
+    node = N("DecoderAttention", ["q", "k", "q_weight", "kv_weight", "bias"], ["y"], "att", domain="com.microsoft")
+    stored = {"q_weight": weights(8, 8), "kv_weight": weights(8, 16), "bias": weights(24)}
+    graph = helper.make_graph([node], "g", [], [], [numpy_helper.from_array(one, name) for name, one in stored.items()])
+    assert split_by_precision(graph).weights == {"att": 64 + 128}
+
+
 def test_float16_of_a_network_whose_weights_are_constants_behind_indices_is_computed(tmp_path):
     nodes = [
         N("Constant", [], ["table"], "table", value=numpy_helper.from_array(weights(10, 8))),
