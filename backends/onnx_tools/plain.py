@@ -75,12 +75,14 @@ def part_clipped_outputs(model: ModelProto) -> None:
 
 def name_outputs_apart(graph: GraphProto) -> None:
     """An output that is listed twice comes out of an Identity under its second name, which float16's conversion needs."""
-    taken, seen = _list_values(graph), set()
+    taken, seen = _list_values(graph) | {node.name for node in walk_nodes(graph)}, set()
     for value in graph.output:
         if value.name in seen:
             name = find_free_name(value.name, taken)
-            graph.node.append(helper.make_node("Identity", [value.name], [name], f"{name}/Identity"))
             taken.add(name)
+            graph.node.append(
+                helper.make_node("Identity", [value.name], [name], find_free_name(f"{name}/Identity", taken))
+            )
             value.name = name
         seen.add(value.name)
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
 from ort_nets import compressed, save
 
+from backends.onnx_tools.plain import name_outputs_apart
 from backends.onnx_tools.precision import split_by_precision
 from backends.ort.compile import OrtBackend
 from bench.device.stored import write_npz
@@ -163,3 +164,11 @@ def test_float16_of_a_network_whose_weights_are_constants_behind_indices_is_comp
     ids = np.array([[1, 5, 9]])
     wanted = InferenceSession(str(path)).run(None, {"input": ids})[0]
     assert np.abs(InferenceSession(str(done.path)).run(None, {"input": ids})[0] - wanted).max() < 0.01
+
+
+def test_an_identity_for_an_output_that_is_listed_twice_has_a_name_of_its_own():
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])
+    nodes = [N("Relu", ["x"], ["h"], "y_/Identity"), N("Relu", ["h"], ["y"], "relu")]
+    graph = helper.make_graph(nodes, "g", [], [value, value])
+    name_outputs_apart(graph)
+    assert [one.name for one in graph.node] == ["y_/Identity", "relu", "y_/Identity_"]
