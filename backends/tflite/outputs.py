@@ -38,7 +38,8 @@ def _feed_graph(model: Any, graph: Any) -> bool:
     changed = False
     for operator, kind in zip(graph.operators, kinds, strict=True):
         gives = {graph.tensors[number].type for number in operator.outputs}
-        if kind != KINDS.QUANTIZE and gives <= set(STORED) and before.keys() & set(map(int, operator.inputs)):
+        computes = gives and kind not in (KINDS.QUANTIZE, KINDS.CAST)
+        if computes and gives <= set(STORED) and before.keys() & set(map(int, operator.inputs)):
             operator.inputs = [before.get(int(number), int(number)) for number in operator.inputs]
             changed = True
     return changed

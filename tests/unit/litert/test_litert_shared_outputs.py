@@ -29,7 +29,7 @@ def make_tensor(kind: int, scale: float = 0.0, zero: int = 0, shape: tuple[int, 
     return tensor
 
 
-def as_the_quantizer_writes_it() -> bytes:
+def as_the_quantizer_writes_it(steps: tuple[Any, ...] = STEPS) -> bytes:
     """Logits in int8 (1, 4) -> their floats, an output; softmax and class of these floats, the softmax given in int8."""
     model, graph = schema.ModelT(), schema.SubGraphT()
     axis = schema.BufferT()
@@ -45,11 +45,12 @@ def as_the_quantizer_writes_it() -> bytes:
     ]
     graph.tensors[4].buffer = 1
     graph.operators, graph.inputs, graph.outputs = [], [0], [1, 3, 5]
-    for place, (name, inputs, output) in enumerate(STEPS):
+    for place, (name, inputs, *outputs) in enumerate(steps):
         code, operator = schema.OperatorCodeT(), schema.OperatorT()
-        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+        code.builtinCode = getattr(schema.BuiltinOperator, name)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
         code.version = 2 if name in ("SOFTMAX", "DEQUANTIZE") else 1
-        operator.opcodeIndex, operator.inputs, operator.outputs = place, inputs, [output]
+        operator.opcodeIndex, operator.inputs, operator.outputs = place, inputs, outputs
         if name == "SOFTMAX":
             operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
             operator.builtinOptions = schema.SoftmaxOptionsT()
@@ -86,3 +87,9 @@ def test_a_softmax_in_int8_reads_the_integers_of_logits_that_are_an_output(tmp_p
 def test_a_file_without_such_readers_stays_as_it_is() -> None:
     done = feed_integers(as_the_quantizer_writes_it())
     assert feed_integers(done) is done
+
+
+@pytest.mark.parametrize("step", [("ASSIGN_VARIABLE", [4, 1]), ("CAST", [1], 2)])
+def test_a_state_and_a_cast_read_the_floats_of_an_output(step: tuple[Any, ...]) -> None:
+    written = as_the_quantizer_writes_it((STEPS[0], step))
+    assert feed_integers(written) is written
