@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from types import CellType
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
@@ -34,10 +34,17 @@ def without_compile(module: nn.Module) -> nn.Module:
 
     Every copy would be compiled again, and no hook would see the layers inside.
     """
-    module = getattr(module, "_orig_mod", module)
-    for name, child in module.named_children():
-        setattr(module, name, without_compile(child))
+    module = without_wrapper(module)
+    for name, child in list(module._modules.items()):  # noqa: SLF001 - named_children leaves out a layer's second name
+        if child is not None and (plain := without_compile(child)) is not child:
+            setattr(module, name, plain)
     return module
+
+
+def without_wrapper(module: nn.Module) -> nn.Module:
+    """What `torch.compile` made the network of, the layers in it as they are; the network itself where it did not."""
+    parts = module._modules  # noqa: SLF001 - an attribute of that name may be another's, as wrappers hand theirs on
+    return cast("nn.Module", parts["_orig_mod"]) if "_orig_mod" in parts else module
 
 
 def find_bound_hook(module: nn.Module) -> str:

@@ -68,9 +68,9 @@ def _copied(module: nn.Module, who: str) -> nn.Module:
     import torch
     from torch.nn.parameter import is_lazy
 
-    from bench.models.copies import duplicate, find_bound_hook, without_compile
+    from bench.models.copies import duplicate, find_bound_hook, without_compile, without_wrapper
 
-    module = getattr(module, "_orig_mod", module)
+    module = without_wrapper(module)
     if isinstance(module, torch.jit.ScriptModule):
         raise InvalidInput(
             f"{who} returned TorchScript, whose layers cannot be seen; return the network that it was made of, or write a .pt2 "

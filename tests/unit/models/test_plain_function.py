@@ -197,6 +197,41 @@ class CompiledInside(nn.Module):
         return self.layers[1](self.layers[0](x))
 
 
+class Wrapper(nn.Module):
+    """Hands on what it lacks, as wrappers of PEFT do."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.post = torch.compile(nn.Linear(8, 8)), nn.Linear(8, 3)
+
+    def __getattr__(self, name):
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            return getattr(self.inner, name)
+
+    def forward(self, x):
+        return self.post(self.inner(x))
+
+
+class CompiledTwice(nn.Module):
+    """One compiled layer under two names, and a count of what is set."""
+
+    def __init__(self):
+        super().__init__()
+        self.__dict__["assigned"] = []
+        self.a, self.head = torch.compile(nn.Linear(8, 8)), nn.Linear(8, 3)
+        self.b = self.a
+        self.assigned.clear()
+
+    def __setattr__(self, name, value):
+        self.assigned.append(name)
+        super().__setattr__(name, value)
+
+    def forward(self, x):
+        return self.head(self.b(self.a(x)))
+
+
 def built(make, monkeypatch, seed=0, inputs=()):
     module = ModuleType("brought")
     module.make = make
@@ -295,6 +330,19 @@ def test_a_compiled_network_is_the_one_that_it_was_made_of(monkeypatch):
 def test_compiled_layers_inside_a_network_are_those_that_they_were_made_of(monkeypatch):
     names = [name for name, _ in built(CompiledInside, monkeypatch).named_parameters()]
     assert names == ["layers.0.weight", "layers.0.bias", "layers.1.0.weight", "layers.1.0.bias"]
+
+
+@pytest.mark.parametrize("make", [Wrapper, lambda: nn.Sequential(Wrapper())])
+def test_a_wrapper_of_a_compiled_network_stays(make, monkeypatch):
+    wrapper = next(part for part in built(make, monkeypatch).modules() if not isinstance(part, nn.Sequential))
+    assert [type(part) for part in wrapper.modules()] == [Wrapper, nn.Linear, nn.Linear]
+
+
+def test_a_compiled_layer_with_two_names_is_plain_under_both_and_nothing_else_is_set(monkeypatch):
+    network = built(CompiledTwice, monkeypatch)
+    assert type(network.a) is nn.Linear
+    assert network.b is network.a
+    assert {*network.assigned} == {"a", "b", "training"}
 
 
 def test_a_hook_that_is_a_method_works_on_copies(monkeypatch):
