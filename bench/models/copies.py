@@ -53,7 +53,7 @@ def find_bound_hook(module: nn.Module) -> str:
     A copy of the network calls that hook too, which then reads or fills the network that it was made for.
     """
     parts = dict(module.named_modules())
-    held = [value for part in parts.values() for value in vars(part).values() if isinstance(value, (dict, list))]
+    held = [value for part in parts.values() for value in vars(part).values() if _changes(value)]
     own = {id(one) for one in (*parts.values(), *held)}
     for name, part in parts.items():
         hooks = (*part._forward_hooks.values(), *part._forward_pre_hooks.values())  # noqa: SLF001 - torch has no other way to list them
@@ -61,3 +61,11 @@ def find_bound_hook(module: nn.Module) -> str:
         if any(id(cell.cell_contents) in own for cell in cells):
             return name or type(part).__name__
     return ""
+
+
+def _changes(value: object) -> bool:
+    """Whether it is a container that a hook may fill, or that differs in a copy: one of tensors or layers, or with nothing in it yet."""
+    if not isinstance(value, (dict, list)):
+        return False
+    leaves = pytree.tree_leaves(value) if value else []
+    return all(one is None for one in leaves) or any(isinstance(one, (Tensor, nn.Module)) for one in leaves)

@@ -232,6 +232,25 @@ class CompiledTwice(nn.Module):
         return self.head(self.b(self.a(x)))
 
 
+class ReadsSettings(KeepsByLambda):
+    """A hook reads a constant of the network."""
+
+    def watch(self):
+        self.settings = settings = {"scale": 2.0, "sizes": [1, 2], "bias": None}
+        self.layer.register_forward_hook(lambda layer, inputs, output: output * settings["scale"])
+
+    def forward(self, x):
+        return self.head(self.layer(x))
+
+
+class KeepsInPlace(KeepsByLambda):
+    """A hook fills what has a place, and nothing in it yet."""
+
+    def watch(self):
+        self.kept = kept = {"x": None}
+        self.layer.register_forward_hook(lambda layer, inputs, output: kept.update(x=output))
+
+
 def built(make, monkeypatch, seed=0, inputs=()):
     module = ModuleType("brought")
     module.make = make
@@ -252,6 +271,7 @@ def built(make, monkeypatch, seed=0, inputs=()):
         (Locked, r"cannot be copied by copy\.deepcopy.*lock.*out of the network"),
         (KeepsByLambda, r"a hook on 'layer' is a lambda.*register a method"),
         (KeepsByContainer, r"a hook on 'layer' is a lambda"),
+        (KeepsInPlace, r"a hook on 'layer' is a lambda"),
         (
             lambda: torch.jit.trace(nn.Linear(8, 3), torch.zeros(2, 8)),
             r"TorchScript.*return the network that it was made of",
@@ -278,6 +298,7 @@ def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypa
         lambda: nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d()),
         KeepsFeatures,
         KeepsByMethod,
+        ReadsSettings,
         lambda: nn.Sequential(nn.Linear(8, 3), nn.Dropout(0.5), nn.BatchNorm1d(3)).train(),
         lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3)),
         lambda: nn.DataParallel(nn.Linear(8, 3)),
