@@ -72,13 +72,18 @@ def sites(module: nn.Module, layers: Mapping[str, nn.Module], example: Inputs) -
         if name in found:
             found[name] = replace(found[name], calls=found[name].calls + 1)
             return
-        before, after = (tuple(one.shape[one.dim() - (weight_of(layer).dim() - 2) :]) for one in (inputs[0], output))
-        rows = output.numel() // (width_of(layer) * math.prod(after))
-        found[name] = Site(layer=layer, inputs=before, outputs=after, rows=max(1, rows // SAMPLES))
+        found[name] = site_of(layer, inputs[0], output)
 
     with torch.no_grad(), hooked((layer, partial(record, name)) for name, layer in layers.items()):
         module(*example)
     return found
+
+
+def site_of(layer: nn.Module, entering: Tensor, output: Tensor) -> Site:
+    """The site of one call with the example. Rows that its samples do not divide are not theirs: a table that the network holds."""
+    before, after = (tuple(one.shape[one.dim() - (weight_of(layer).dim() - 2) :]) for one in (entering, output))
+    rows = output.numel() // (width_of(layer) * math.prod(after))
+    return Site(layer=layer, inputs=before, outputs=after, rows=rows if rows % SAMPLES else max(1, rows // SAMPLES))
 
 
 def reasons(left: Mapping[str, str]) -> str:

@@ -15,14 +15,14 @@ from bench.compress.arguments import Count, Positive
 from bench.compress.calibration import divide, scored_data
 from bench.compress.hooks import hooked
 from bench.compress.interface import Compressor, Context, Network
-from bench.compress.layers import TRANSPOSED, weight_of, weighted_layers
+from bench.compress.layers import weighted_layers
 from bench.compress.notes import MIXED_INT8
 from bench.compress.quantize.activations import trace
 from bench.compress.quantize.bits import Bits, fewest_bits
 from bench.compress.quantize.simulate import Grid, calibrate, rounded_weights, simulated
+from bench.compress.replace_layers import site_of
 from bench.data.datasets import Dataset
 from bench.errors import Unsupported
-from bench.models.example import SAMPLES
 from bench.models.tensors import Inputs
 from bench.models.training.judge import Judgement, judge
 from bench.tasks.base import Outputs
@@ -130,9 +130,7 @@ def multiplications(module: nn.Module, layers: Mapping[str, nn.Module], example:
     found = dict.fromkeys(layers, 0)
 
     def count(name: str, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        weight = weight_of(layer)
-        places = inputs[0] if isinstance(layer, TRANSPOSED) else output
-        found[name] += places.numel() // SAMPLES * (weight.numel() // weight.shape[0])
+        found[name] += site_of(layer, inputs[0], output).price.macs
 
     with torch.no_grad(), hooked((layer, partial(count, name)) for name, layer in layers.items()):
         module(*example)

@@ -87,6 +87,18 @@ class Framed(nn.Module):
         return self.last(self.middle(self.stem(x))).mean((2, 3)) * self.middle.weight.mean()
 
 
+class Biased(nn.Module):
+    """A layer on a table of the network's own, as the biases of Swin V2 for places beside each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places, self.head = nn.Linear(2, 16), nn.Linear(16, 4)
+        self.register_buffer("table", torch.rand(1, 15, 15, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x + self.places(self.table).mean((0, 1, 2)))
+
+
 class Encoding(nn.Module):
     """torch's own transformer, which in eval mode could read the weights of its layers past them."""
 
@@ -160,6 +172,14 @@ def test_macs_of_a_layer_count_all_its_rows_wherever_the_samples_lie(tmp_path: P
     assert multiplications(module, layers, example) == wanted
     noted = run("lowrank(rank_ratio=0.3)", module, tmp_path).notes["factorized"]["frame"]
     assert noted["macs"] == [wanted["frame"], 4 * 16 * noted["rank"][0] * (9 + 8)]
+
+
+def test_macs_of_a_layer_that_does_not_see_the_samples_are_all_its_rows():
+    module = Biased().eval()
+    layers = {name: module.get_submodule(name) for name in ("places", "head")}
+    example, wanted = (torch.rand(2, 16),), {"places": 225 * 32, "head": 64}
+    assert {name: site.price.macs for name, site in sites(module, layers, example).items()} == wanted
+    assert multiplications(module, layers, example) == wanted
 
 
 def test_a_layer_whose_weight_the_network_reads_stays_and_the_others_are_replaced(tmp_path: Path):
