@@ -36,7 +36,7 @@ class Separable(Compressor):
     skip: tuple[str, ...] = ()
 
     def apply(self, network: Network, context: Context) -> Network:
-        """Raises `Unsupported` if there is no convolution to replace, saying why for each."""
+        """Raises `Unsupported` if there is no convolution to replace, saying why for each, and where the network needs one of `only`."""
         layers = weighted_layers(network.module, only=self.only, skip=self.skip)
         convolutions = {name: layer for name, layer in layers.items() if not isinstance(layer, nn.Linear)}
         found = sites(network.module, weighted_layers(network.module), context.example)
@@ -54,6 +54,8 @@ class Separable(Compressor):
         if not chains:
             raise Unsupported(f"{self!r} replaces no layer ({reasons(left) or 'the network has no convolution here'})")
         result, needed = substitute_each(network, chains, context.example)
+        if asked := {name: reason for name, reason in needed.items() if name in self.only}:
+            raise Unsupported(f"{self!r}: {reasons(asked)}; leave {', '.join(asked)} out")
         done = [name for name in chains if name not in needed]
         return replace(result, notes={**network.notes, SEPARABLE: done, NOT_SEPARABLE: {**left, **needed}})
 

@@ -198,6 +198,11 @@ def test_what_is_asked_of_a_layer_that_the_network_needs_is_refused(asked: str, 
         run(f"lowrank({asked})", Reading(), tmp_path)
 
 
+def test_a_layer_that_the_network_needs_and_that_is_named_is_refused(tmp_path: Path):
+    with pytest.raises(Unsupported, match=r"does not run with middle replaced: .*; leave middle out"):
+        run("separable(only=('middle', 'last'))", Framed(), tmp_path)
+
+
 def test_the_layers_of_torchs_own_transformer_are_replaced(tmp_path: Path):
     model = Model(name="m", factory="test_compress_replaced_layers:encoding", input_shape=(1, 8, 8))
     found = run("lowrank(rank_ratio=0.3)", build(model, 0), tmp_path)
