@@ -138,6 +138,25 @@ def _attention(node: NodeProto, index: int) -> StandIn:
     ], []
 
 
+def _multi_head_attention(node: NodeProto, index: int) -> StandIn:
+    """Queries (B, S, D) with the last size of the values, (B, T, E) or (B, heads, T, E / heads): (B, S, E). Not where they are packed."""
+    query, value = node.input[0], node.input[2]
+    if not value:
+        return [node], []
+    zero, shape, row, flat, column = (
+        f"{node.output[0]}/{part} of {index}" for part in ("zero", "shape", "row", "flat", "column")
+    )
+    constants = {zero: [0], shape: [0, 1, -1]}
+    tensors = [helper.make_tensor(name, TensorProto.INT64, (len(held),), held) for name, held in constants.items()]
+    return [
+        *(helper.make_node("Constant", [], [tensor.name], value=tensor) for tensor in tensors),
+        helper.make_node("Gather", [value, zero], [row], axis=-2),
+        helper.make_node("Reshape", [row, shape], [flat]),
+        helper.make_node("Gather", [query, zero], [column], axis=2),
+        helper.make_node("MatMul", [column, flat], [node.output[0]]),
+    ], []
+
+
 def _embedding(node: NodeProto, index: int) -> StandIn:
     """Rows of the table of words; the second output has a number for each sample."""
     rows = f"{node.output[0]}/rows of {index}"
@@ -167,7 +186,7 @@ MAKERS: Mapping[str, Maker] = {
     "DynamicQuantizeLSTM": _lstm,
     "Attention": _attention,
     "QAttention": _attention,
-    "MultiHeadAttention": _as("Identity", (0,)),
+    "MultiHeadAttention": _multi_head_attention,
     "EmbedLayerNormalization": _embedding,
     "QEmbedLayerNormalization": _embedding,
     "RotaryEmbedding": _as("Identity", (0,)),

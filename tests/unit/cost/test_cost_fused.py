@@ -119,3 +119,19 @@ def test_what_follows_the_embedding_of_a_transformer_is_counted(tmp_path, kind):
     assert cost.unknown == ()
     assert cost.params == sum(value.size for value in constants.values())
     assert cost.macs == 3 * PRODUCT * WIDTH + 2 * STEPS * PRODUCT
+
+
+@pytest.mark.parametrize("value", [[STEPS, 4], [HEADS, STEPS, 2]])
+def test_what_follows_an_attention_has_the_width_of_its_values(tmp_path, value):
+    key = [STEPS, WIDTH] if len(value) == 2 else [HEADS, STEPS, WIDTH // HEADS]
+    nodes = [ms("MultiHeadAttention", ["x", "k", "v"], ["a"], num_heads=HEADS), N("MatMul", ["a", "w"], ["y"])]
+    cost = count(tmp_path, nodes, {"w": ones(4, 5)}, x=["N", STEPS, WIDTH], k=["N", *key], v=["N", *value])
+    assert cost.unknown == ()
+    assert cost.macs == STEPS * STEPS * (WIDTH + 4) + STEPS * 4 * 5
+
+
+def test_the_width_of_a_packed_attention_is_not_made_up(tmp_path):
+    nodes = [ms("MultiHeadAttention", ["x"], ["a"], num_heads=HEADS), N("MatMul", ["a", "w"], ["y"])]
+    cost = count(tmp_path, nodes, {"w": ones(4, 5)}, x=["N", STEPS, HEADS, 3, 4])
+    assert cost.macs == 0
+    assert "MatMul (size known at run time only)" in cost.unknown
