@@ -76,7 +76,7 @@ def test_a_search_that_other_code_or_another_suite_began_says_so():
     noted, begun = begin_search(asked, None)
     assert begin_search(asked, begun)[0] == noted
     (older,) = [one for one in begin_search(asked, replace(begun, revision="abc"))[0] if one not in noted]
-    assert "was begun by pressbench 0.1.0 abc, this is another" in older
+    assert f"was begun by pressbench {begun.version} abc, this is another" in older
     (changed,) = [one for one in begin_search(asked, replace(begun, settings="of before"))[0] if one not in noted]
     assert "suite default or target cpu was changed after run" in changed
 
