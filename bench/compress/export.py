@@ -9,7 +9,7 @@ import logging
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count, permutations
@@ -23,6 +23,7 @@ from torch import nn
 
 from bench.errors import Unsupported, first_cause, first_line
 from bench.models.calls import forward_parameters
+from bench.models.muted import muted
 from bench.models.tensors import Inputs
 
 WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
@@ -272,16 +273,16 @@ def _tidy(proto: onnx.ModelProto, *, free_batch: bool) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silences the exporter, which logs a missing torchvision at every call, deprecation warnings of its libraries, and graphs
-    that torch prints where a network cannot be exported."""
+    that torch prints where a network cannot be exported. One thread at a time."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
+    with muted(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level = logger.level
+        logger.setLevel(logging.ERROR)
+        try:
             yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)
 
 
 @contextmanager

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from functools import partial
-from io import StringIO
 from typing import Any
 
 import torch
@@ -18,6 +16,7 @@ from bench.compress.layers import ANY_NORMS, CONVOLUTIONS, weight_of
 from bench.compress.outputs import largest_difference, outputs_of, shapes_text
 from bench.compress.replace_layers import RUNNING
 from bench.models.copies import duplicate, set_eval
+from bench.models.muted import muted
 from bench.models.tensors import Inputs
 
 TOLERANCE = 1e-4
@@ -99,7 +98,7 @@ def difference(pruned: nn.Module, whole: nn.Module, gone: Iterable[Gone], exampl
 
 
 def _try_outputs(module: nn.Module, example: Inputs) -> list[Tensor]:
-    with redirect_stderr(StringIO()):  # torch.fx prints a traceback of what it raises
+    with muted():  # torch.fx prints a traceback of what it raises
         return outputs_of(module, example)
 
 

@@ -7,8 +7,6 @@ training find it. Shape arithmetic disappears: sizes are taken from two runs of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
-from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from bench.models.from_onnx.probe import BATCHES, Probe, probe
 from bench.models.from_onnx.recurrent import RECURRENT
 from bench.models.from_onnx.shapes import SHAPES
 from bench.models.from_onnx.weighted import WEIGHTED, linear
+from bench.models.muted import muted
 
 HANDLERS: dict[str, Handler] = {**WEIGHTED, **RECURRENT, **FUNCTIONS, **SHAPES}
 TOLERANCE = 1e-4
@@ -152,7 +151,7 @@ def _check_outputs(module: fx.GraphModule, shown: Probe, outputs: Sequence[str],
     """
     feed = [torch.from_numpy(np.array(value)) for value in shown.feed.values()]
     try:
-        with torch.no_grad(), redirect_stderr(StringIO()):  # torch.fx prints a traceback of what it raises
+        with torch.no_grad(), muted():  # torch.fx prints a traceback of what it raises
             found = module(*feed)
     except TORCH_ERRORS as error:
         first = str(error).splitlines()[0]
