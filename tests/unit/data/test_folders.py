@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.data.datasets import load_data
+from bench.data.image_folders import _count_copies
 from bench.errors import InvalidInput
 
 
@@ -187,3 +189,14 @@ def test_images_to_test_with_that_are_copies_of_images_to_train_with_are_counted
     Image.new("RGB", (8, 6)).save(tmp_path / "test" / "cat" / "new.png")
     said = "4 of 5 samples to test with are among those to train with: their score says nothing of new ones"
     assert f"{tmp_path}: {said}" in load_data(str(tmp_path)).notes
+
+
+def test_images_of_one_size_are_not_read_whole_unless_their_ends_are_alike_too(tmp_path, monkeypatch):
+    """Nearly every size of a JPEG occurs in both parts: a large folder was read whole at each load."""
+    files = [tmp_path / name for name in ("a", "b", "c", "d")]
+    for file, content in zip(files, (b"a", b"b", b"c", b"b"), strict=True):
+        file.write_bytes(b"one header" * 1000 + content * 9000)
+    read, read_bytes = [], Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read.append(file.name) or read_bytes(file))
+    assert _count_copies(tuple(files[:2]), tuple(files[2:])) == 1
+    assert read == ["b", "d"]
