@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ READERS: Mapping[str, str] = {".onnx": "ort", ".tflite": "litert"}
 COMPARED = {("litert", ".onnx")}
 """Backends that compare what they make of a file with its own runtime when they convert it."""
 SAMPLES = 64
+"""As many are compared, and more where they fill the last batch: it has to hold what the cell's own does."""
 
 
 def read_again(cell: PlannedCell, prepared: Prepared, setting: Setting) -> dict[str, Outputs]:
@@ -40,7 +42,8 @@ def read_again(cell: PlannedCell, prepared: Prepared, setting: Setting) -> dict[
         other = prepare(cell.model, cell.recipe, BackendChoice(name=name), cell.conditions, setting)
         if other.bench is None:
             return {}
-        arrays = [as_array(first_rows(array, SAMPLES)) for array in prepared.evaluation.inputs]
+        rows = cell.conditions.batch * math.ceil(SAMPLES / cell.conditions.batch)
+        arrays = [as_array(first_rows(array, rows)) for array in prepared.evaluation.inputs]
         write_npz(samples, {str(place): array for place, array in enumerate(arrays)})
         outputs = setting.stages.infer(replace(other.bench, evaluate=samples), other.artifact)
     except DiskFull:

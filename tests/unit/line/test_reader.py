@@ -13,6 +13,7 @@ from bench.device.outputs import Output
 from bench.device.stored import open_stored
 from bench.errors import DiskFull, Unavailable
 from bench.line import reader
+from bench.types import Conditions
 
 OUTPUTS = (Output(name="y", rows=np.zeros((64, 2))),)
 
@@ -29,8 +30,10 @@ class Prepared:
     evaluation: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(inputs=(np.ones((100, 3)),)))
 
 
-def read(tmp_path, patch, file="net.onnx", backend="openvino", reach="local", failing=None, prepared=Prepared()):
-    """What is found, and the names of the backends that were asked."""
+def read(
+    tmp_path, patch, file="net.onnx", backend="openvino", reach="local", failing=None, prepared=Prepared(), **sizes
+):
+    """What is found, and the names of the backends that were asked. `sizes`: the batch, and the rows that are to be read."""
     asked: list[str] = []
 
     def prepare(model, recipe, choice, conditions, setting):
@@ -40,7 +43,7 @@ def read(tmp_path, patch, file="net.onnx", backend="openvino", reach="local", fa
         return Prepared()
 
     def infer(bench, artifact):
-        assert (artifact, open_stored(bench.evaluate)["0"].shape) == ("made by ort", (64, 3))
+        assert (artifact, open_stored(bench.evaluate)["0"].shape) == ("made by ort", (sizes.get("rows", 64), 3))
         return OUTPUTS
 
     patch.setattr(reader, "prepare", prepare)
@@ -48,7 +51,7 @@ def read(tmp_path, patch, file="net.onnx", backend="openvino", reach="local", fa
         model=SimpleNamespace(file=Path(file) if file else None),
         backend=SimpleNamespace(name=backend),
         recipe=None,
-        conditions=None,
+        conditions=Conditions(batch=sizes.get("batch", 1)),
         key="k",
     )
     setting = SimpleNamespace(
@@ -62,6 +65,12 @@ def read(tmp_path, patch, file="net.onnx", backend="openvino", reach="local", fa
 
 def test_a_file_of_onnx_is_read_by_onnx_runtime_on_the_first_samples(tmp_path, monkeypatch):
     assert read(tmp_path, monkeypatch) == ({"ort": OUTPUTS}, ["ort"])
+
+
+@pytest.mark.parametrize(("batch", "rows"), [(32, 64), (48, 96), (128, 100)])
+def test_the_last_batch_is_filled_with_the_samples_of_the_cell(tmp_path, monkeypatch, batch, rows):
+    """One that is filled up with its last sample has other outputs where a network computes over the batch."""
+    assert read(tmp_path, monkeypatch, batch=batch, rows=rows) == ({"ort": OUTPUTS}, ["ort"])
 
 
 @pytest.mark.parametrize(
