@@ -24,8 +24,8 @@ SAMPLES = 64
 def read_again(cell: PlannedCell, prepared: Prepared, setting: Setting) -> dict[str, Outputs]:
     """Name of the file's own runtime -> its outputs for the first samples, in a process of this machine.
 
-    {} for a network of a function, where that runtime was measured itself, is not installed or refuses the file, and where
-    another machine measures. Raises `DiskFull`.
+    {} for a network of a function, where that runtime is the cell's own, is not installed or refuses the file, and where
+    another machine measures. Its own cell may still come: that one, compared with this, would be called wrong. Raises `DiskFull`.
     """
     ending = cell.model.file.suffix if cell.model.file else ""
     name, bench = READERS.get(ending, cell.backend.name), prepared.bench
