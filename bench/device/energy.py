@@ -80,6 +80,7 @@ def read_window(meter: Meter, run: Inference, busy_s: float) -> EnergyRead:
         busy, inferences, slowed = _busy(run, min(wanted, LONGEST_BUSY_S), meter)
     after = meter.condition()
     rest = _span(meter, lambda: time.sleep(meter.min_window_s))
+    _check_sign(idle, busy, rest)
     window = EnergyWindow(
         meter=meter.name,
         source=meter.source,
@@ -95,6 +96,16 @@ def read_window(meter: Meter, run: Inference, busy_s: float) -> EnergyRead:
         notes={"before": dict(before.notes), "after": dict(after.notes)},
     )
     return EnergyRead(window=window, distrust=tuple(sorted({*before.distrust, *slowed, *after.distrust})))
+
+
+def _check_sign(*spans: Span) -> None:
+    """Raises `Unavailable` where more power is negative than positive. A sensor's zero may be off by a little while idle."""
+    joules, seconds = sum(span.joules for span in spans), sum(span.seconds for span in spans)
+    if joules < 0:
+        raise Unavailable(
+            f"the meter gave {joules / seconds:.3g} W on average: a device takes 0 W or more; turn the sensor's direction, or "
+            "name another"
+        )
 
 
 def stretch(meter: Meter, idle: Span, busy: Span) -> float:

@@ -56,10 +56,8 @@ class Sampler:
         """One sample now; returns its time. Raises what reading the power raises."""
         with self._lock:
             watts, at_ns = self._watts(), self._now()
-            if not 0 <= watts < math.inf:
-                raise Unavailable(
-                    f"the meter gave {watts:g} W: a device takes 0 W or more; turn the sensor's direction, or name another"
-                )
+            if not math.isfinite(watts):
+                raise Unavailable(f"the meter gave {watts:g} W: name another sensor")
             if self._last:
                 before_ns, before = self._last
                 self._joules += (before + watts) / 2 * (at_ns - before_ns) / 1e9

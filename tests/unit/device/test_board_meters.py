@@ -234,18 +234,6 @@ def test_a_battery_counts_while_it_discharges_whatever_the_sign_of_its_current(t
         meter.read()
 
 
-def test_a_sensor_that_gives_a_negative_power_gives_no_joules(tmp_path):
-    """Less than nothing while idle was more above it while a model ran."""
-    folder = write(tmp_path / "sys/class/hwmon/hwmon0", name="ina226", power1_input=2_000_000)
-    meter = Hwmon.open(tmp_path)
-    meter.resume()
-    meter.read()
-    (folder / "power1_input").write_text("-1500000\n")
-    with pytest.raises(Unavailable, match=r"the meter gave -1\.5 W: a device takes 0 W or more"):
-        meter.read()
-    meter.pause()
-
-
 def test_a_rail_of_the_power_chip_with_a_negative_current_counts_as_it_is(tmp_path):
     tool = tmp_path / "vcgencmd"
     tool.write_text(f"#!/bin/sh\ncat <<'END'\n{PMIC.replace('=0.08783784A', '=-0.10000000A')}END\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 
 import pytest
@@ -11,7 +12,7 @@ from bench.device import energy
 from bench.device.energy import LONGEST_BUSY_S, RESOLUTION_SHARE, Span, energy_windows, find_resolution, stretch
 from bench.device.events import EnergyRead, MeterMissing
 from bench.device.meters.base import Meter, Reading
-from bench.device.meters.sampling import Sampler
+from bench.device.meters.sampling import SampledMeter, Sampler
 from bench.errors import Unavailable
 
 
@@ -96,6 +97,40 @@ def test_a_sample_that_fails_in_the_thread_is_an_error_of_the_next_reading():
     sampler.pause()
     with pytest.raises(Unavailable, match="the rail is gone"):
         sampler.read()
+
+
+def test_a_sample_that_is_no_number_is_refused():
+    with pytest.raises(Unavailable, match="the meter gave nan W: name another sensor"):
+        Sampler(lambda: math.nan, 1.0).take()
+
+
+def sampled(idle_watts: float, busy_watts: float) -> EnergyRead | MeterMissing:
+    """The window of a meter whose power is sampled."""
+    busy = []
+
+    class Sensor(SampledMeter):
+        name, source, covers, min_window_s = "sensor", "measured:sensor", "a board", 0.02
+
+        @classmethod
+        def open(cls, root, options=None):
+            return cls(lambda: busy_watts if busy else idle_watts, 0.001)
+
+    def work():
+        busy.append(1)
+        time.sleep(0.001)
+
+    (read,) = energy_windows([Sensor.open(None)], work, 0.05)
+    return read
+
+
+def test_a_sensor_whose_zero_is_off_gives_joules_and_one_that_is_turned_gives_none():
+    """A signed sensor reads a little below 0 W at idle; one such sample lost the whole window."""
+    read = sampled(-0.002, 3.0)
+    assert isinstance(read, EnergyRead)
+    assert read.window.idle_joules < 0 < read.window.joules
+    turned = sampled(-1.5, -3.0)
+    assert isinstance(turned, MeterMissing)
+    assert re.match(r"the meter gave -[23].* W on average: a device takes 0 W or more; turn the sensor", turned.reason)
 
 
 def test_a_window_has_idle_before_and_after_and_marks_in_order():
