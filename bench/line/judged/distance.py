@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bench.device.outputs import Output, Rows
+from bench.device.outputs import SAME, Output, Rows
 from bench.errors import CellFailed
 from bench.records import OutputQuality
 
@@ -195,7 +195,9 @@ def explain_draws(quality: OutputQuality, reference: Output) -> str:
     """That the torch network draws random numbers and its file does not, and what to do; "" where that is not so."""
     if quality.own_spread or reference.again is None:
         return ""
-    largest, _ = measure_distance([*pair_rows(replace(reference, rows=reference.again), reference)])
+    largest, relative = measure_distance([*pair_rows(replace(reference, rows=reference.again), reference)])
+    if relative < SAME:  # both runs of all outputs are kept where one of them draws
+        return ""
     return (
         f": the network draws random numbers, by which two runs of it differ by up to {largest:.3g}, and its file draws none; "
         "a dropout that stays on wants F.dropout(x, training=self.training)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,29 @@ def test_a_dropout_that_stays_on_is_named_with_the_remedy(tmp_path, monkeypatch)
     assert re.search("differs from the reference by up to .*" + said, find_baseline_error(quality, evaluation))
     (far,) = find_far(quality.outputs, [reference])
     assert re.search("of its own spread away from the uncompressed network's" + said, far)
+
+
+def test_an_output_that_does_not_draw_is_not_explained_by_another_that_does(tmp_path, monkeypatch):
+    """Both are kept of two runs; that the file is wrong was blamed on random numbers."""
+
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calm, self.random = Dropping(always=False), Dropping(always=True)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return self.calm(x), self.random(x)
+
+    monkeypatch.setattr("bench.line.judged.evaluation.reference", lambda *_, **__: Both().eval())
+    references = predict_reference(Model(name="m"), (X,), data=None, cache=tmp_path, seed=0, progress=lambda *_: None)
+    assert references is not None
+    calm, random = references
+    assert calm.again is not None
+    evaluation = Evaluation(inputs=(X,), targets=None, parts=(("drawn", 40),), reference=references)
+    wrong = assess((replace(calm, rows=-calm.rows, again=None), random), evaluation)
+    assert re.search("differs from the reference by up to [0-9.]+$", find_baseline_error(wrong, evaluation))
+    (far,) = find_far(wrong.outputs, references)
+    assert far.endswith("away from the uncompressed network's")
 
 
 def test_a_network_without_random_numbers_runs_once(tmp_path, monkeypatch):
