@@ -102,7 +102,8 @@ def _find_earlier(asked: Asked, results: Path, url: str | None) -> Run:
         raise absent
     with open_existing(results, url) as store:
         kind = asked.request.target, SUITE, "interrupted"
-        begun = [run for run in reversed(store.runs()) if (run.target, run.suite, run.status) == kind]
+        runs = [run for run in reversed(store.runs()) if SEARCH in run.request]  # a suite of the user may have its name
+    begun = [run for run in runs if (run.target, run.suite, run.status) == kind]
     differences = [_find_difference(asked, one) for one in begun]
     if "" in differences:
         return begun[differences.index("")]

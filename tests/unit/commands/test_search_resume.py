@@ -46,6 +46,19 @@ def test_where_none_has_the_same_options_the_newest_is_named(tmp_path):
         _find_earlier(Asked(request=Request(target="other")), tmp_path, None)
 
 
+def test_a_run_of_a_suite_called_search_is_no_search(tmp_path):
+    keep(tmp_path, ask("resnet8"))
+    with Store.open(tmp_path / "pressbench.db") as store:
+        run = replace(
+            begin(Request(target="cpu", suite="search")), run_id="of a suite", started_at="2100-01-01T00:00:00"
+        )
+        store.begin_run(run)
+        store.finish_run(run.run_id, "interrupted", run.started_at)
+    assert _find_earlier(ask("resnet8"), tmp_path, None).run_id == "run-0"
+    with pytest.raises(InvalidInput, match="run run-0 was begun with other options"):
+        _find_earlier(ask("lenet5"), tmp_path, None)
+
+
 def test_of_the_options_of_a_search_only_the_one_that_differs_is_named(tmp_path):
     keep(tmp_path, ask("resnet8"))
     with pytest.raises(InvalidInput, match=r"other options \(max_drop: None, now 2.0\): give the same"):
