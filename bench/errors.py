@@ -35,6 +35,10 @@ class Damaged(InvalidInput):
     """A row of a store cannot be read. Its other rows can."""
 
 
+class OtherNetwork(InvalidInput):
+    """What a search is to be continued with is not what it was begun with: its trials do not compare with it on any backend."""
+
+
 class Unsupported(InvalidInput):
     """A combination that cannot exist, such as a recipe that the backend cannot carry out. Stored as a skipped cell."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from bench.config.suite import BASELINE
-from bench.errors import BoardLost, CellFailed, InvalidInput, Unsupported
+from bench.errors import BoardLost, CellFailed, InvalidInput, OtherNetwork, Unsupported
 from bench.line.plan import Plan, PlannedCell
 from bench.records import Record
 from bench.search.asked import Asked, check_measurable, make_goal
@@ -132,7 +132,7 @@ def choose(
         try:
             tried[title] = search.try_whole()
             first_s = min(first_s, clock())
-        except BoardLost:
+        except (BoardLost, OtherNetwork):
             raise
         except (CellFailed, InvalidInput, Unsupported) as error:
             raised.append(error)

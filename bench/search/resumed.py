@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import InvalidInput
+from bench.errors import OtherNetwork
 from bench.line.plan import PlannedCell
 from bench.records import Record
 
@@ -18,20 +18,20 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
 
 
 def check_planned(cell: PlannedCell, records: Sequence[Record]) -> None:
-    """Raises `InvalidInput` where trials of this backend are stored with another uncompressed network than `cell`."""
+    """Raises `OtherNetwork` where trials of this backend are stored with another uncompressed network than `cell`."""
     there = {one.baseline_key for one in records if one.backend == cell.backend.title}
     if there - {cell.key}:
         raise _another(cell, "the model, the data set, the suite or the target is another one")
 
 
 def check_measured(cell: PlannedCell, earlier: Record, record: Record) -> None:
-    """Raises `InvalidInput` where the uncompressed network, measured again, is another file than it was."""
+    """Raises `OtherNetwork` where the uncompressed network, measured again, is another file than it was."""
     if "" not in (earlier.digest, record.digest) and earlier.digest != record.digest:
-        raise _another(cell, "the network is another one")
+        raise _another(cell, "its file is not the same, the network or the pressbench that writes it is another one")
 
 
-def _another(cell: PlannedCell, what: str) -> InvalidInput:
-    return InvalidInput(
+def _another(cell: PlannedCell, what: str) -> OtherNetwork:
+    return OtherNetwork(
         f"--resume: model {cell.model.name}: {what} than when the search was begun, and its trials are of the earlier one: "
         "leave --resume out to begin another search"
     )

@@ -17,6 +17,7 @@ from bench.search.asked import Asked, settle
 from bench.search.backends import SHARE, choose, find_usable, keep_begun, split
 from bench.search.found import Found
 from bench.search.plans import for_trials, with_limits
+from bench.search.resumed import check_planned
 from bench.search.searching import Searching
 from bench.search.trials_elsewhere import open_workers
 from bench.store import Store
@@ -38,10 +39,13 @@ def find_best(
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, around.note)
     settled = settle(asked, usable)
-    note_plan(plan, earlier, around.note)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
-    parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
+    trials = for_trials(usable)
+    for cell in trials.cells:
+        check_planned(cell, records)
+    note_plan(plan, earlier, around.note)
+    parts = list(zip(split(usable), split(trials), strict=True))
     fresh = replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target))
     begun = replace(earlier, status="running") if earlier else asked.begin(fresh)
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
@@ -59,7 +63,7 @@ def find_best(
             clock=clock,
             client=client,
         )
-        searches = [on(plan=one, trials=trials) for one, trials in parts]
+        searches = [on(plan=one, trials=tried) for one, tried in parts]
         searching = searches[0]
         try:
             named = [(one.plan.cells[0].backend.title, one) for one in searches]

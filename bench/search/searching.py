@@ -31,7 +31,7 @@ from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
-from bench.search.resumed import check_measured, check_planned, find_stored
+from bench.search.resumed import check_measured, find_stored
 from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.strategies.widths import try_families
@@ -199,7 +199,6 @@ class Searching:
             return self.whole
         began, cell = self.pace.spent_s(), self.state.plan.cells[0]
         earlier = self.stored.get(cell.key)
-        check_planned(cell, self.records)
         if earlier is None:
             record = self._record_surely(cell, self.state)
         else:

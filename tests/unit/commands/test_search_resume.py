@@ -94,6 +94,19 @@ def test_a_search_that_other_code_or_another_suite_began_says_so():
     assert "suite default or target cpu was changed after run" in changed
 
 
+def test_a_search_whose_trials_are_of_another_network_is_refused_before_anything_is_said_or_stored():
+    """The note said that its cells stay, and with several backends the search went on with another one."""
+    asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort", "pytorch")))
+    begun = replace(asked.begin(begin(asked.request)), settings="of before")
+    of_before = SimpleNamespace(backend="pytorch", baseline_key="of before", recipe="baseline")
+    noted: list[str] = []
+    store = SimpleNamespace(records=lambda _: [of_before], begin_run=lambda _: pytest.fail("begins"))
+    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="")
+    with pytest.raises(InvalidInput, match=r"--resume: model lenet5: .* the suite or the target is another one"):
+        find_best(asked, around, print, earlier=begun)
+    assert not [text for text in noted if "stay as they were measured" in text]
+
+
 def test_an_interrupted_search_does_not_wait_for_a_database_that_is_away():
     hurried, store = [], SimpleNamespace(finish_run=lambda *_: pytest.fail("waits"))
     store.hurry = lambda: SimpleNamespace(finish_run=lambda *said: hurried.append(said[:2]))

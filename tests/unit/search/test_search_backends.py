@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from test_search_loop import WHOLE, measured
 
-from bench.errors import BoardLost, CellFailed, InvalidInput
+from bench.errors import BoardLost, CellFailed, InvalidInput, OtherNetwork
 from bench.line.plan import Plan, Request
 from bench.line.run import plan_run
 from bench.search.asked import Asked
@@ -55,9 +55,10 @@ def test_without_time_no_further_backend_is_tried_but_one_always_is():
     assert each[3].why == "not tried: 25% of the time was over"
 
 
-def test_a_board_that_is_lost_ends_the_search():
-    with pytest.raises(BoardLost):
-        choose([on("ort", 0.4), on("litert", BoardLost("gone"))], GOAL, 60.0, lambda _: None)
+@pytest.mark.parametrize("error", [BoardLost("gone"), OtherNetwork("--resume: another one")])
+def test_a_board_that_is_lost_or_another_network_ends_the_search(error):
+    with pytest.raises(type(error)):
+        choose([on("ort", 0.4), on("litert", error)], GOAL, 60.0, lambda _: None)
 
 
 def test_a_backend_that_is_not_believed_or_less_accurate_is_taken_only_where_there_is_no_other():
