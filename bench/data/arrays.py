@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ from bench.tasks.base import Task
 WANTED = "(N, C, H, W), (N, C, L) or (N, features), none of them 0"
 IN_MEMORY = 2**28
 """Bytes up to which converted samples are kept in memory; larger sets are converted where they are asked for."""
+
+CHANCE = 3.0
+"""Standard deviations of a count, up to which it is no more than is usual."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,15 +89,17 @@ def count_classes(place: str, train: Part, *others: Part) -> int:
 def check_values(train: Part, test: Part, *others: Part) -> int:
     """Reads every sample once; returns how many to test with have the inputs of one to train with.
 
+    0 where they are no more than those to train with that have the inputs of another: few distinct inputs leak nothing.
     Raises `InvalidInput` for values that no network takes, as the parts do.
     """
-    tested = list(_read_all(test))
-    wanted = set(tested)
-    both = {sample for sample in _read_all(train) if sample in wanted}
+    trained, tested = (np.fromiter(_read_all(part), np.int64) for part in (train, test))
     for part in others:
         for _ in _read_all(part):
             pass
-    return sum(sample in both for sample in tested)
+    known, counts = np.unique(trained, return_counts=True)
+    found = int(np.isin(tested, known).sum())
+    usual = len(tested) * float(counts[counts > 1].sum()) / len(trained)
+    return found if found > usual + CHANCE * math.sqrt(usual) else 0
 
 
 def describe_overlap(place: str, count: int, tested: int) -> tuple[str, ...]:

@@ -270,3 +270,13 @@ def test_samples_to_test_with_that_are_among_those_to_train_with_are_counted_in_
     assert load_data(file).notes == (
         f"{file}: 2 of 3 samples to test with are among those to train with: their score says nothing of new ones",
     )
+
+
+@pytest.mark.parametrize(("copies", "notes"), [(0, 0), (40, 1)])
+def test_samples_that_repeat_each_other_in_the_training_part_too_are_not_said_to_have_leaked(tmp_path, copies, notes):
+    """Nine binary features have 512 rows: about half of other samples have been seen."""
+    draw = np.random.default_rng(0).integers
+    rows, labels = draw(0, 2, (400, 9)).astype(np.float32), draw(0, 2, 400)
+    rows[300 : 300 + copies] = rows[:copies]
+    parts = {"x_train": rows[:300], "y_train": labels[:300], "x_test": rows[300:], "y_test": labels[300:]}
+    assert len(load_data(npz(tmp_path / "set.npz", **parts)).notes) == notes
