@@ -89,6 +89,20 @@ def test_a_window_in_which_the_meter_lost_samples_is_refused_unless_it_counted_t
     assert window.joules == pytest.approx(9.0, rel=1e-3)
 
 
+def test_samples_that_are_missing_where_no_energy_is_taken_from_are_no_fault():
+    """Between idling and work a busy window that was too short lies, and none of its joules counts."""
+    whole = recorded((12, 15), began_s=BEGAN_S)
+    marks = [10, 12, 12, 15, 20, 22]
+    window = replace(marked(0), marks_ns=tuple(round((BEGAN_S + mark) * 1e9) for mark in marks))
+    kept = (whole.seconds < BEGAN_S + 16) | (whole.seconds >= BEGAN_S + 19)
+    lost = replace(whole, seconds=whole.seconds[kept], joules=whole.joules[kept])
+    (found,) = fill_windows([window], lost, search=False)
+    assert (found.joules, found.after_joules) == pytest.approx((9.0, 2.0), rel=1e-3)
+    kept = (whole.seconds < BEGAN_S + 16) | (whole.seconds >= BEGAN_S + 20.5)
+    with pytest.raises(InvalidInput, match="the meter lost samples"):
+        fill_windows([window], replace(whole, seconds=whole.seconds[kept], joules=whole.joules[kept]), search=False)
+
+
 def test_windows_that_wait_give_no_figure_and_name_the_command():
     found = energy_per_inference([marked(0)])
     assert found.joules is None
