@@ -204,9 +204,8 @@ class Searching:
         else:
             record = self._surely(cell, partial(self.around.run_cell, cell, self.state))
             check_measured(cell, earlier, record)
-            if judge(
-                earlier, earlier, self.goal
-            ).counts:  # new trials are compared with what runs now, choices with what is stored
+            # new trials are compared with what runs now, choices with what is stored
+            if judge(earlier, earlier, self.goal).counts:
                 check_figures(judge(record, record, self.goal), record, self.goal, self.plan.target.name)
                 record = earlier
             else:
