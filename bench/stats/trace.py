@@ -46,8 +46,8 @@ def fill_window(window: EnergyWindow, trace: Trace, shift_s: float) -> EnergyWin
     spent = joules[1::2] - joules[::2]
     steps = np.diff(trace.seconds)
     tick_s = float(np.median(steps))
-    counted = (trace.seconds[:-1, None] < marks[1::2]) & (trace.seconds[1:, None] > marks[::2])
-    across = counted.any(axis=1) & (steps > max(GAP_STEPS * tick_s, GAP_SHARE * window.seconds))
+    taken = (trace.seconds[:-1, None] < marks[1::2]) & (trace.seconds[1:, None] > marks[::2])
+    across = taken.any(axis=1) & (steps > max(GAP_STEPS * tick_s, GAP_SHARE * window.seconds))
     if across.any() and not trace.counted:
         at = int(np.argmax(across))
         raise InvalidInput(
