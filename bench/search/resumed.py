@@ -17,11 +17,11 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
     return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
 
 
-def check_planned(cell: PlannedCell, records: Sequence[Record]) -> None:
-    """Raises `OtherNetwork` where trials of this backend are stored with another uncompressed network than `cell`."""
-    there = {one.baseline_key for one in records if one.backend == cell.backend.title}
-    if there - {cell.key}:
-        raise _another(cell, "the model, the data set, the suite or the target is another one")
+def check_planned(cells: Iterable[PlannedCell], records: Sequence[Record]) -> None:
+    """Raises `OtherNetwork` where trials of a cell's backend are stored with another uncompressed network than the cell's."""
+    for cell in cells:
+        if {one.baseline_key for one in records if one.backend == cell.backend.title} - {cell.key}:
+            raise _another(cell, "the model, the data set, the suite or the target is another one")
 
 
 def check_measured(cell: PlannedCell, earlier: Record, record: Record) -> None:

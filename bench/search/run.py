@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from bench.errors import Unavailable
-from bench.line.plan import digest_settings
+from bench.line.plan import Plan, digest_settings
 from bench.line.run import Surroundings, begin, note_plan, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import Run
@@ -41,13 +41,10 @@ def find_best(
     settled = settle(asked, usable)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
-    trials = for_trials(usable)
-    for cell in trials.cells:
-        check_planned(cell, records)
+    parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
+    check_planned([trials.cells[0] for _, trials in parts], records)
     note_plan(plan, earlier, around.note)
-    parts = list(zip(split(usable), split(trials), strict=True))
-    fresh = replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target))
-    begun = replace(earlier, status="running") if earlier else asked.begin(fresh)
+    begun = replace(earlier, status="running") if earlier else _begin(asked, plan)
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
         on = partial(
@@ -63,7 +60,7 @@ def find_best(
             clock=clock,
             client=client,
         )
-        searches = [on(plan=one, trials=tried) for one, tried in parts]
+        searches = [on(plan=one, trials=trials) for one, trials in parts]
         searching = searches[0]
         try:
             named = [(one.plan.cells[0].backend.title, one) for one in searches]
@@ -76,6 +73,10 @@ def find_best(
             raise
         around.store.finish_run(begun.run_id, "finished", now())
     return found
+
+
+def _begin(asked: Asked, plan: Plan) -> Run:
+    return asked.begin(replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target)))
 
 
 def _interrupt(store: Store, run_id: str) -> None:

@@ -11,6 +11,7 @@ CODES = {
     "Regression": 1,
     "InvalidInput": 2,
     "Damaged": 2,
+    "OtherNetwork": 2,
     "Unsupported": 2,
     "Unavailable": 3,
     "DatabaseAway": 3,
