@@ -14,7 +14,7 @@ from bench.line.plan import Plan, PlannedCell
 from bench.records import Record
 from bench.search.asked import Asked, check_measurable, make_goal
 from bench.search.goal import UNITS, Goal
-from bench.search.strategies.interface import Tried, number
+from bench.search.strategies.interface import Tried, cost_of, number
 
 SHARE = 0.25
 """Of the search's time, from the end of the first one on, after which no further backend is tried."""
@@ -141,7 +141,7 @@ def choose(
         raise raised[0]
     why |= _reasons_against(tried, goal)
     each = tuple(_describe(title, tried.get(title), why.get(title, "")) for title, _ in searches)
-    best = min(tried, key=lambda title: (title in why, tried[title].cost or math.inf))
+    best = min(tried, key=lambda title: (title in why, cost_of(tried[title])))
     note(f"uncompressed: {'; '.join(one.text(UNITS[goal.cost]) for one in each)}: the search continues with {best}")
     return dict(searches)[best], each
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,7 +31,7 @@ from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
 from bench.search.resumed import check_measured, find_stored
-from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, rank
+from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, cost_of, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.strategies.widths import try_families
 from bench.search.trials_elsewhere import send
@@ -83,7 +82,7 @@ class Searching:
             record = self._candidate(f"{FAMILY}{place}", family)
             tried = replace(judge(record, self._base(), self.goal, careful=True), family=family)
             found += [tried] if tried.fits_quality else []
-        return min(found, key=lambda one: one.cost or math.inf)
+        return min(found, key=cost_of)
 
     def find(self) -> Found:
         """All stages."""

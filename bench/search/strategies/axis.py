@@ -10,7 +10,7 @@ from bench.search.goal import MINIMIZED, UNITS
 from bench.search.nouns import Choice, Costs, whole_choice
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.predict import Predictor
-from bench.search.strategies.interface import Means, Scene, Tried, number
+from bench.search.strategies.interface import Means, Scene, Tried, cost_of, number
 from bench.search.strategies.walk import Walk
 
 LOOSER = (1.0, 0.9, 0.8)
@@ -22,11 +22,6 @@ until one fails. Trained networks often lose nothing down to a half, and each st
 
 BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 """What weights decide, and not time: limits, and what is minimized."""
-
-
-def cost_of(one: Tried) -> float:
-    """What it costs; infinite where that is not known."""
-    return one.cost or math.inf
 
 
 def counts_weights(scene: Scene) -> bool:

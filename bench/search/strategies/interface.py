@@ -123,6 +123,11 @@ def number(row: Row, column: str) -> float | None:
     return None if value is None or isinstance(value, str) else float(value)
 
 
+def cost_of(one: Tried) -> float:
+    """What it costs; infinite where that is not known."""
+    return one.cost or math.inf
+
+
 def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
     """Those that keep every limit, the best first.
 
@@ -130,7 +135,7 @@ def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
     """
 
     def order(one: Tried) -> tuple[float, float]:
-        cost = one.cost or math.inf
+        cost = cost_of(one)
         if goal.minimize:
             value = number(one.row, MINIMIZED[goal.minimize])
             return (math.inf if value is None else value), cost

@@ -13,7 +13,7 @@ from bench.errors import CellFailed
 from bench.search.goal import MINIMIZED
 from bench.search.nouns import Choice, whole_choice
 from bench.search.prediction.predict import by_macs
-from bench.search.strategies.axis import Axis, cost_of, counts_weights
+from bench.search.strategies.axis import Axis, counts_weights
 from bench.search.strategies.gaps import Gap, Point, find_gap
 from bench.search.strategies.interface import (
     OVER,
@@ -23,6 +23,7 @@ from bench.search.strategies.interface import (
     Scene,
     Trial,
     Tried,
+    cost_of,
     number,
     quality_loss,
     rank,
