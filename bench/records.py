@@ -33,6 +33,8 @@ class MemoryPhase:
 
 PENDING = "pending:external"
 """The source of an energy window that waits for the trace of an external meter."""
+AT_CHANCE = "answers at chance"
+"""How the reason of an uncompressed network begins that guesses: what a variant of it loses says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.records import Record
+from bench.records import AT_CHANCE, Record
 from bench.report.budget import KEPT
 from bench.report.cells import Cell, League, group, is_faster, league_of, make_cells
 from bench.report.names import describe_drop, describe_speedup, join_parts, make_league_namer, name_cell, name_score
@@ -137,14 +137,21 @@ def explain(best: Cell | None, runner_up: Cell | None, timed: Sequence[Cell], li
     allowed = [cell for cell in timed if not why_not(cell, limit_pp)]
     level = [c for c in allowed if c not in (best, runner_up) and not c.baseline and not is_faster(best, c)]
     rival = f"; not told apart from {name_cell(level[0])}" if level else ""
-    judged = any(cell.figure("score") is not None for cell in allowed)
-    unknown = "" if judged else "; its accuracy is not known: no labels"
+    unknown = explain_unknown(allowed, timed)
     if not best.baseline:
         return f"Ship: {name_cell(best)}, {describe_gains(best)}{unknown}{second}{rival}."
     faster = [c for c in timed if not c.baseline and c.verdict == "faster" and latency_of(c) < latency_of(best)]
     why = reject(faster, limit_pp) if faster and not runner_up else ""
     why = why or "no trusted variant is shown to be faster than it"
     return f"Keep the {name_cell(best)}, {number(latency_of(best))} ms: {why}{unknown}{second}{rival}."
+
+
+def explain_unknown(allowed: Sequence[Cell], timed: Sequence[Cell]) -> str:
+    """Why accuracies say nothing here; "" where they do."""
+    if all(cell.figure("score") is None for cell in allowed):
+        return "; its accuracy is not known: no labels"
+    guesses = [cell for cell in timed if any(reason.startswith(AT_CHANCE) for reason in cell.record.reasons)]
+    return f"; its accuracy says nothing: {name_cell(guesses[0])} {AT_CHANCE}" if guesses else ""
 
 
 def reject(cells: Sequence[Cell], limit_pp: float) -> str:

@@ -14,7 +14,7 @@ from bench.errors import CellFailed
 from bench.line.judged.distance import ROUNDING, compare_outputs, explain_draws, match_outputs, name_output
 from bench.line.judged.evaluation import Evaluation
 from bench.models.catalogue import is_reference
-from bench.records import Quality
+from bench.records import AT_CHANCE, Quality
 from bench.types import Model
 
 BASELINE_TOLERANCE = 1e-2
@@ -74,7 +74,7 @@ def find_chance(model: Model, quality: Quality, evaluation: Evaluation) -> str:
     limit = binom.ppf(0.975, size, 1 / evaluation.classes)
     if limit >= size or quality.accuracy * size > limit:
         return ""
-    return f"answers at chance on {model.data}: {_explain_chance(model)}"
+    return f"{AT_CHANCE} on {model.data}: {_explain_chance(model)}"
 
 
 def _explain_chance(model: Model) -> str:

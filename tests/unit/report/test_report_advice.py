@@ -41,6 +41,16 @@ def test_the_fastest_variant_within_the_drop_is_shipped():
     assert "accuracy \N{MINUS SIGN}0.50 pp" in lines[0]
 
 
+def test_of_a_baseline_that_guesses_it_is_said_that_accuracies_say_nothing():
+    guesses = on("ort", 1.0, **BASE, quality=quality(0.1), reasons=("answers at chance on my.npz: why",))
+    (line,) = advise([guesses, variant("ort", "half", 0.25, 4.0, quality=quality(0.1))])
+    assert "Ship: half on ort" in line
+    assert "its accuracy says nothing: baseline on ort answers at chance" in line
+    (kept,) = advise([guesses, variant("ort", "half", 2.0, 0.5, quality=quality(0.1))])
+    assert "Keep the baseline on ort" in kept
+    assert "answers at chance" in kept
+
+
 def test_the_runner_up_and_the_interval_of_the_drop_stand_beside():
     judged = Quality(samples=450, labelled=450, lost=3, gained=1, accuracy=0.8955)
     (line,) = advise(
