@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from io import TextIOWrapper
@@ -16,10 +18,19 @@ import click
 
 from bench import __version__
 from bench.cli.options import json_option
-from bench.errors import PressbenchError
+from bench.errors import PressbenchError, Unavailable
 
-INTERRUPTED = 130
 PIPED_WIDTH = 160
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""What `kill`, `docker stop`, systemd, a batch queue, and a terminal that is closed send."""
+
+
+class _Ended(KeyboardInterrupt):
+    """One of `ENDING` came: it ends a command as Ctrl-C does. `number`: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -37,10 +48,11 @@ def command(name: str) -> Callable[[Callable[..., Any]], click.Command]:
         @wraps(function)
         def wrapped(*, as_json: bool, **arguments: Any) -> None:
             answer, text, *code = function(**arguments)
-            if as_json:
-                click.echo(json.dumps(answer, default=str))
-            elif text is not None:
-                _show(text)
+            with _printed():
+                if as_json:
+                    click.echo(json.dumps(answer, default=str))
+                elif text is not None:
+                    _show(text)
             sys.exit(code[0] if code else 0)
 
         return wrapped
@@ -66,6 +78,38 @@ def _print_anything() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
+@contextmanager
+def _printed() -> Iterator[None]:
+    """Around printing the answer. Raises `Unavailable` where standard output takes no more, as a file on a full disk."""
+    try:
+        yield
+    except BrokenPipeError:  # `| head`: click ends quietly
+        raise
+    except OSError as error:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left in the old one stays there
+        raise Unavailable(
+            f"standard output: {error.strerror or error}: the answer could not be printed; what was measured is stored"
+        ) from error
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Has `ENDING` end the command as Ctrl-C does, but for those that are ignored, as SIGHUP by `nohup`."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+
+    def end(number: int, _frame: object) -> None:
+        raise _Ended(number)
+
+    for number in changed:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _can_resume(given: list[str]) -> bool:
     """Whether the command that was given has `--resume`."""
     found = pressbench.commands.get(given[0]) if given else None
@@ -73,22 +117,25 @@ def _can_resume(given: list[str]) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C."""
+    """Runs a command and exits: 0, the code of a `PressbenchError`, 130 on Ctrl-C, 143 on SIGTERM, 129 on SIGHUP."""
     given = sys.argv[1:] if arguments is None else arguments
     _print_anything()
     import_module("backends")  # ours, even where the user's project has a package of that name
     sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:
-        pressbench.main(args=given, standalone_mode=False)
+        with _ended_by_signals():
+            pressbench.main(args=given, standalone_mode=False)
     except PressbenchError as error:
         if "--json" in given:
             click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
         click.echo(f"pressbench: {error}", err=True)
         sys.exit(error.exit_code)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort as aborted:
+        number = signal.Signals(getattr(aborted.__cause__, "number", signal.SIGINT))
+        by = "" if number == signal.SIGINT else f" by {number.name}"
         further = "; `--resume` goes on where it stopped" if _can_resume(given) else ""
-        click.echo(f"pressbench: interrupted{further}", err=True)
-        sys.exit(INTERRUPTED)
+        click.echo(f"pressbench: interrupted{by}{further}", err=True)
+        sys.exit(128 + number)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

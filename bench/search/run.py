@@ -68,8 +68,8 @@ def find_best(
             searching.pace.whole_s = max(one.pace.whole_s for one in searches)  # the first trained it for all
             found = replace(searching.find(), backends=backends)
         except BaseException:
+            _interrupt(around.store, begun.run_id)  # first: a terminal that is gone takes no line
             searching.say_best()
-            _interrupt(around.store, begun.run_id)
             raise
         around.store.finish_run(begun.run_id, "finished", now())
     return found

@@ -84,13 +84,16 @@ def test_a_run_and_its_report_hold_every_cell(pressbench, suite):
     assert {row["run_id"] for row in cells.values()} == {ended["run_id"]}
 
 
-def test_ctrl_c_marks_the_run_and_resume_measures_what_is_left(pressbench, suite):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_or_sigterm_marks_the_run_and_resume_measures_what_is_left(pressbench, suite, tmp_path, number, code):
     listening = ["env", "--default-signal=INT"]  # the children of a background shell ignore Ctrl-C
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     command = [*listening, PRESSBENCH, "run", "--target", "cpu", "--suite", suite, "--results", "out"]
     process = subprocess.Popen(
         command,
         cwd=pressbench.folder,
-        env=pressbench.environment,
+        env={**pressbench.environment, "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -99,10 +102,11 @@ def test_ctrl_c_marks_the_run_and_resume_measures_what_is_left(pressbench, suite
         if "baseline" in line:
             break
     time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    assert process.returncode == code, errors
     assert "--resume" in errors
+    assert not list(temporary.glob("pressbench-*"))
     ended = answer(pressbench("run", "--target", "cpu", "--suite", suite, "--results", "out", "--resume", "--json"))
     assert sum(ended["counts"].values()) == 3
     assert answer(pressbench("report", "--results", "out", "--run", "all", "--json"))["cells"] == 3

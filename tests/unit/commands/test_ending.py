@@ -1,0 +1,55 @@
+"""How a command ends that a signal asks to end, or whose answer cannot be printed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import exit_code
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(monkeypatch, capsys, number, code):
+    """It ended at once: its temporary files stayed, and of a search nothing was said."""
+    tidied = []
+
+    def list_targets() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            tidied.append(True)
+
+    before = signal.signal(number, signal.SIG_DFL)
+    monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
+    try:
+        assert exit_code(["targets"]) == code
+        assert signal.getsignal(number) == signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+    assert tidied
+    assert capsys.readouterr().err == f"\npressbench: interrupted by {number.name}\n"
+
+
+def test_a_signal_that_is_ignored_ends_nothing(monkeypatch):
+    """`nohup` ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    monkeypatch.setattr(
+        "bench.commands.listings.list_targets", lambda: os.kill(os.getpid(), signal.SIGHUP) or ({}, "", 0)
+    )
+    try:
+        assert exit_code(["targets"]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"]])
+def test_an_answer_that_a_full_disk_does_not_take_is_named(monkeypatch, capsys, arguments):
+    """A run of hours ended in a traceback, with the exit code of a regression."""
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - `sys.stdout` of the test
+    monkeypatch.setattr(sys, "stdout", full)
+    assert exit_code(arguments) == 3
+    assert "standard output: No space left on device" in capsys.readouterr().err
+    assert sys.stdout is not full
