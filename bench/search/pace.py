@@ -29,6 +29,8 @@ class Pace:
     longer_s: float = 0.0
     own_s: float = 0.0
     whole_s: float = 0.0
+    recalled_s: float = 0.0
+    """What the trial that ends next took in the search that is continued; it takes no time now, but the next one will."""
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -39,7 +41,7 @@ class Pace:
 
     def add(self, began_s: float, *, longer: bool = False, own: bool = False) -> None:
         """A trial has ended that began that long after the beginning."""
-        took = self.spent_s() - began_s
+        took = max(self.spent_s() - began_s, self.recalled_s)
         if own:
             self.own_s = max(self.own_s, took)
         elif longer:

@@ -39,6 +39,8 @@ from bench.types import Status, Step
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
+TOOK_S = "search_took_s"
+"""The fact of a record that says how long the search waited for it: a search that is continued paces itself by it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -259,7 +261,9 @@ class Searching:
 
     def _measure(self, name: str, text: str, **known: Any) -> Tried:
         """A candidate, which joins those that were tried. `known`: more of its fields."""
-        judged = judge(self._candidate(name, text), self._base(), self.goal, careful=True)
+        record = self._candidate(name, text)
+        self.pace.recalled_s = float(record.facts.get(TOOK_S, 0.0))
+        judged = judge(record, self._base(), self.goal, careful=True)
         tried = replace(judged, recipe=text, at_s=self.pace.spent_s(), **known)
         self.tried.append(tried)
         if tried.counts:
@@ -286,7 +290,9 @@ class Searching:
         return self.stored[cell.key]
 
     def _record(self, cell: PlannedCell, state: RunState) -> Record:
-        return self._keep(self.around.run_cell(cell, state))
+        began = self.clock()
+        record = self.around.run_cell(cell, state)
+        return self._keep(replace(record, facts={**record.facts, TOOK_S: round(self.clock() - began, 3)}))
 
     def _keep(self, record: Record) -> Record:
         self.around.store.add(record, self.around.lease)

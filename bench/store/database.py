@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from bench.errors import Damaged, InvalidInput, LeaseLost, Unavailable
 from bench.owner import Owner, lives, parse, this_process
-from bench.records import Record, Run
+from bench.records import SEARCH, Record, Run
 from bench.store.codec import (
     pack_again,
     pack_record,
@@ -259,9 +259,9 @@ class Store:
             connection.execute(insert(REMEASURED).values(run_id=again.run_id, key=again.key, body=body))
 
     def last_interrupted(self, target: str, suite: str) -> Run | None:
-        """The latest interrupted run of this target and suite that no process runs; None where there is none."""
+        """The latest interrupted run of this target and suite that no process runs, but no search's; None where there is none."""
         for run in reversed(self.runs()):
-            if (run.target, run.suite, run.status) == (target, suite, "interrupted"):
+            if (run.target, run.suite, run.status) == (target, suite, "interrupted") and SEARCH not in run.request:
                 return run
         return None
 

@@ -10,6 +10,7 @@ from fake_records import on
 
 from bench.errors import OtherNetwork
 from bench.search.goal import LATENCY, LUTS, Goal
+from bench.search.pace import Pace
 from bench.search.resumed import find_stored
 from bench.search.searching import Searching
 from bench.types import Status
@@ -86,3 +87,27 @@ def test_a_search_is_not_continued_on_trials_of_another_network():
 def test_a_stored_uncompressed_network_that_failed_or_is_doubted_does_not_count(status):
     stored = replace(SURE, status=status, digest="", reasons=("ended by a limit of time",))
     assert whole_of(stored, SURE) is SURE
+
+
+def test_a_trial_of_the_search_that_is_continued_counts_with_the_time_that_it_took():
+    """It counted as nothing, so the first new trial began however little time was left."""
+    now = [100.0]
+
+    def run_cell(*_):
+        now.append(now[-1] + 30.0)
+        return replace(on("ort", 0.5, recipe="widths-1"), baseline_key=SURE.key)
+
+    search = SimpleNamespace(
+        clock=lambda: now[-1], around=SimpleNamespace(run_cell=run_cell), _keep=lambda record: record
+    )
+    record = Searching._record(search, SimpleNamespace(), SimpleNamespace())
+    pace = Pace(clock=lambda: now[-1], time_s=100.0, reserve=1.0)
+    search.__dict__.update(
+        pace=pace, tried=[], goal=Goal(), say=lambda _: None, _candidate=lambda *_: record, _base=lambda: SURE
+    )
+    Searching._measure(search, "widths-1", "finetune(epochs=2)")
+    pace.add(0.0)
+    assert pace.usual_s == 30.0
+    assert pace.time_left(1.0)
+    now.append(now[-1] + 50.0)
+    assert not pace.time_left(1.0)  # 30 s more, and 30 for the finalists

@@ -125,6 +125,13 @@ def test_the_last_interrupted_run_is_of_the_target_and_suite_asked_for(store):
     assert store.last_interrupted("cpu", "smoke") is None
 
 
+def test_an_interrupted_search_is_not_continued_as_a_run(store):
+    """`run --suite search --resume` measured the suite `default` in it, and `search --resume` did not find it any more."""
+    store.begin_run(replace(run("1", started_at="2026-01"), suite="search", request={"suite": "default", "search": {}}))
+    store.finish_run("1", "interrupted", "later")
+    assert store.last_interrupted("cpu", "search") is None
+
+
 def test_a_resumed_run_belongs_to_the_one_who_resumed_it_and_keeps_its_cells(store):
     dead = as_owner(store, GONE)
     dead.begin_run(run())
