@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,6 +56,18 @@ def written(place: Path, option: str) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or str(error)
         raise Unavailable(f"{option} {place}: {why}; name a place you can write to, with space left") from error
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file beside `path` to be written, which takes its place at the end. Where writing it fails, what was there stays whole."""
+    place = path.resolve()
+    part = place.with_name(f".{place.name}.{os.getpid()}")
+    try:
+        yield part
+        part.replace(place)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def check_results(results: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -23,6 +24,8 @@ from bench.errors import PressbenchError, Unavailable
 PIPED_WIDTH = 160
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """What `kill`, `docker stop`, systemd, a batch queue, and a terminal that is closed send."""
+TWICE_S = 5.0
+"""So long after one, another one of them is the same request: `timeout` sends it to the process and to its group."""
 
 
 class _Ended(KeyboardInterrupt):
@@ -97,9 +100,13 @@ def _ended_by_signals() -> Iterator[None]:
     """Has `ENDING` end the command as Ctrl-C does, but for those that are ignored, as SIGHUP by `nohup`."""
     before = {number: signal.getsignal(number) for number in ENDING}
     changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
+    asked_at = -TWICE_S
 
     def end(number: int, _frame: object) -> None:
-        raise _Ended(number)
+        nonlocal asked_at
+        again, asked_at = time.monotonic() - asked_at < TWICE_S, time.monotonic()
+        if not again:
+            raise _Ended(number)
 
     for number in changed:
         signal.signal(number, end)

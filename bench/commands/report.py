@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.errors import InvalidInput
-from bench.paths import database, written
+from bench.paths import database, replaced, written
 from bench.records import Run
 from bench.regress.figures import read_figures
 from bench.regress.judge import MOST
@@ -63,13 +63,15 @@ def trace_store(store: Store, runs: Sequence[Run], alarms: Mapping[str, str] = M
 def write_report(
     store: Store, runs: Sequence[Run], folder: Path, option: str, timelines: Sequence[Timeline] = ()
 ) -> Report:
-    """Writes both files. `option` names the folder in the `Unavailable` of a disk that refuses."""
+    """Writes both files, each in place of what was there once it is whole. `option` names the folder in the `Unavailable` of a disk that refuses."""
     records = [record for run in runs for record in store.records(run.run_id)]
     report = Report(csv=folder / "cells.csv", dashboard=folder / "dashboard.html", cells=len(records))
     with written(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
-        write_csv(records, report.csv)
-        write_dashboard(records, runs, report.dashboard, timelines, look_at_fleet(store, runs))
+        with replaced(report.csv) as file:
+            write_csv(records, file)
+        with replaced(report.dashboard) as file:
+            write_dashboard(records, runs, file, timelines, look_at_fleet(store, runs))
     return report
 
 

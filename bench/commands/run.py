@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from bench.cache import check_writable
 from bench.commands.progress import Watch
 from bench.commands.report import Report, open_existing, write_report
 from bench.commands.temporary import owned_temporary_files
-from bench.errors import InvalidInput
+from bench.errors import InvalidInput, Unavailable
 from bench.line.plan import Plan, Request
 from bench.line.run import Ended, Surroundings, find_interrupted, note_plan, nothing_to_resume, plan_run, run
 from bench.paths import check_results, database
@@ -69,7 +71,7 @@ def run_suite(
         ended = _run(plan, look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
-        files = write_report(store, stored, results, "--results") if report else None
+        files = _write(store, stored, results, url) if report else None
         records = store.records(ended.run_id)
     advice = advise(records)
     answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts), "advice": advice}
@@ -89,6 +91,16 @@ def run_suite(
     return Outcome(
         answer=answer | {"fits_budget": fits}, text=text, measured=bool(set(ended.counts) - NOT_MEASURED), fits=fits
     )
+
+
+def _write(store: Store, runs: Sequence[Run], results: Path, url: str | None) -> Report:
+    """Both files. Raises `Unavailable` that says where the run is if they cannot be written."""
+    try:
+        return write_report(store, runs, results, "--results")
+    except Unavailable as error:
+        raise Unavailable(
+            f"{error}; the run is stored: `pressbench report {_name_store(results, url)} --out FOLDER` writes its files elsewhere"
+        ) from error
 
 
 def look_around(store: Store, cache: Path, folder: Path, watch: Watch, cluster: str) -> Surroundings:
@@ -146,9 +158,14 @@ def _find_earlier(request: Request, results: Path, url: str | None) -> tuple[Req
         return find_interrupted(request, store)
 
 
+def _name_store(results: Path, url: str | None) -> str:
+    """The option that names the store; a URL may hold a password."""
+    return "--database ..." if url else f"--results {shlex.quote(str(results))}"
+
+
 def _say_next(ended: Ended, files: Report | None, results: Path, url: str | None) -> str:
     """What was written, and what the user can do now."""
-    where = "--database ..." if url else f"--results {results}"  # a URL may hold a password
+    where = _name_store(results, url)
     if files is None:
         return f"\nNext: `pressbench report {where}` writes cells.csv and dashboard.html."
     unmeasured = sum(ended.counts.get(status, 0) for status in NOT_MEASURED)

@@ -18,8 +18,8 @@ from bench.regress.series import pick_newest
 from bench.stats.changes import answer
 from bench.store import Store, Triage
 
-AHEAD = timedelta(days=1)
-"""How far the clocks of machines that share a store may be apart."""
+AHEAD = timedelta(minutes=5)
+"""How far the clocks of machines that share a store may be apart. A run that is further ahead would be judged in place of tonight's."""
 NEAR = 2
 """A change that is found again up to so many nights away is the same change: a location is not exact."""
 SETTLED = {"acknowledged", "expected"}

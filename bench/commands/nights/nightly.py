@@ -56,11 +56,12 @@ class Wishes:
 
 @dataclass(slots=True, kw_only=True)
 class Told:
-    """What happened so far. `failed`: target -> why it has no run tonight."""
+    """What happened so far. `failed`: target -> why it has no run tonight. `unwritten`: why there is no report."""
 
     notes: list[str] = field(default_factory=list)
     failed: dict[str, PressbenchError] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
+    unwritten: Unavailable | None = None
 
 
 def run_night(
@@ -72,7 +73,8 @@ def run_night(
     cache: Path,
     watch: Watch,
 ) -> tuple[Any, str, int]:
-    """The answer, the text and the exit code: 1 where an alarm fails, else that of the first target without a run.
+    """The answer, the text and the exit code: 1 where an alarm fails, else that of the first target without a run, else 3
+    without a report.
 
     Raises `InvalidInput` for options that cannot be used, `Unavailable` while another night uses these results.
     """
@@ -89,7 +91,10 @@ def run_night(
             if tonight:
                 targets = {run.target for run in tonight}
                 lines = trace_store(store, [run for run in store.runs() if run.target in targets], to_page(night))
-                write_report(store, tonight, results, "--results", lines)
+                try:
+                    write_report(store, tonight, results, "--results", lines)
+                except Unavailable as error:  # the night is not lost with its page
+                    told.unwritten = error
             told.notes += tidy(store, wishes, results)
     return conclude(night, wishes, told)
 
@@ -172,7 +177,13 @@ def check_again(
         recent=wishes.nights,
         target=run.target,
     )
-    if not night.suspects or night.newest.run_id != run.run_id:
+    if night.newest.run_id != run.run_id:
+        told.notes.append(
+            f"{run.target}: run {night.newest.run_id} began after tonight's, so no changed file of tonight was run beside its last "
+            "good one"
+        )
+        return
+    if not night.suspects:
         return
     if run.request.get("fleet"):
         told.notes.append(
@@ -248,6 +259,7 @@ def conclude(night: Night, wishes: Wishes, told: Told) -> tuple[Any, str, int]:
     extra, code = write_answers(night, failing, junit=wishes.junit, markdown=wishes.markdown, github=wishes.github)
     lines = [to_terminal(night), *(f"note: {plain(note)}" for note in told.notes)]
     lines += [f"no run on {target}: {plain(str(error))}" for target, error in told.failed.items()]
+    lines += [f"no report: {plain(str(told.unwritten))}"] if told.unwritten else []
     answer = {
         **to_json(night),
         "failed": night.count(failing),
@@ -255,5 +267,8 @@ def conclude(night: Night, wishes: Wishes, told: Told) -> tuple[Any, str, int]:
         "without_run": {target: str(error) for target, error in told.failed.items()},
         "night_notes": told.notes,
     }
-    unrun = next((error.exit_code for error in told.failed.values()), 0)
+    if told.unwritten:
+        answer["without_report"] = str(told.unwritten)
+    lacking = [*told.failed.values(), *([told.unwritten] if told.unwritten else [])]
+    unrun = next((error.exit_code for error in lacking), 0)
     return answer, "\n".join(lines) + extra, code or unrun

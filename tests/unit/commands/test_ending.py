@@ -20,6 +20,7 @@ def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(monkeypatch, ca
         try:
             os.kill(os.getpid(), number)
         finally:
+            os.kill(os.getpid(), number)  # `timeout` sends it to the process, and to its group
             tidied.append(True)
 
     before = signal.signal(number, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from nights import FIRST, MACHINE, cell, figures, fill, history, night, quiet, several, stepped
@@ -341,10 +342,23 @@ def test_a_run_that_began_after_now_is_left_out_and_does_not_stay_the_newest(jud
     assert note.startswith("run night-004-cpu began at 2999-01-01T00:00:00+00:00, and now it is ")
 
 
+def test_a_run_whose_clock_was_some_hours_ahead_is_not_judged_in_place_of_tonights():
+    """A slower night was a single odd one before the newest: nothing failed."""
+    nights = history(stepped(60, 57))
+    run, records = nights[50]
+    end = datetime.fromisoformat(nights[-1][0].started_at) + timedelta(hours=1)
+    nights[50] = (replace(run, started_at=(end + timedelta(hours=6)).isoformat()), records)
+    with Store.open("sqlite:///:memory:", now=lambda: end) as store:
+        fill(store, nights)
+        found = judge_night(store)
+    assert found.newest.run_id == "night-059-cpu"
+    assert any(note.startswith("run night-050-cpu began at ") for note in found.notes)
+
+
 def test_where_most_runs_began_after_now_it_is_the_clock_of_this_machine():
     with Store.open("sqlite:///:memory:", now=lambda: FIRST) as store:
         fill(store, history(quiet(10)))
-        with pytest.raises(InvalidInput, match="as 7 more runs did: set the clock of this machine"):
+        with pytest.raises(InvalidInput, match="as 8 more runs did: set the clock of this machine"):
             judge_night(store)
 
 

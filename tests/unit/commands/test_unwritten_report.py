@@ -1,0 +1,98 @@
+"""A report that cannot be written: what was there stays, and neither a run nor a night is lost with it."""
+
+from __future__ import annotations
+
+import errno
+import io
+from pathlib import Path
+
+import pytest
+from nights import fill, history, night, quiet, stepped
+
+from bench.commands.nights.nightly import Told, Wishes, check_again, run_night
+from bench.commands.progress import watching
+from bench.commands.report import report_stored
+from bench.commands.run import _write
+from bench.errors import Unavailable
+from bench.line.plan import Request
+from bench.store import Store
+
+FULL = Unavailable("--results nights: No space left on device")
+
+
+def refuse(*_: object) -> None:
+    """In place of `write_report`."""
+    raise FULL
+
+
+def test_a_page_that_does_not_fit_on_the_disk_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
+    """It took the place of the earlier one, cut off in the middle."""
+    with Store.open(tmp_path / "pressbench.db") as store:
+        fill(store, history(quiet(3)))
+    asked = {"results": tmp_path, "url": None, "out": None, "run_id": None}
+    report_stored(**asked)
+    page, rows = (tmp_path / "dashboard.html").read_bytes(), (tmp_path / "cells.csv").read_bytes()
+
+    def write_half(_records: object, path: Path, *_: object) -> None:
+        path.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("bench.commands.report.write_csv", write_half)
+    with pytest.raises(Unavailable, match=r"No space left"):
+        report_stored(**asked)
+    monkeypatch.setattr("bench.commands.report.write_csv", lambda _, path: path.write_text("rows"))
+    monkeypatch.setattr(
+        "bench.commands.report.write_dashboard", lambda records, _, path, *more: write_half(records, path, *more)
+    )
+    with pytest.raises(Unavailable, match=r"No space left"):
+        report_stored(**asked)
+    assert (tmp_path / "dashboard.html").read_bytes() == page
+    assert (tmp_path / "cells.csv").read_text() == "rows" != rows.decode()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.csv", "dashboard.html", "pressbench.db"]
+
+
+def test_a_link_to_where_a_page_is_shown_stays_a_link(tmp_path):
+    with Store.open(tmp_path / "pressbench.db") as store:
+        fill(store, history(quiet(3)))
+    (shown := tmp_path / "web").mkdir()
+    (tmp_path / "dashboard.html").symlink_to(shown / "bench.html")
+    report_stored(results=tmp_path, url=None, out=None, run_id=None)
+    assert (tmp_path / "dashboard.html").is_symlink()
+    assert (shown / "bench.html").stat().st_size > 10_000
+
+
+def test_a_run_whose_report_cannot_be_written_says_where_it_is(monkeypatch):
+    monkeypatch.setattr("bench.commands.run.write_report", refuse)
+    with pytest.raises(Unavailable, match=r"`pressbench report --results 'my nights' --out FOLDER` writes its files"):
+        _write(None, [], Path("my nights"), None)
+
+
+@pytest.mark.parametrize(("latencies", "code"), [(quiet(60), 3), (stepped(60, 55), 1)])
+def test_a_night_whose_report_cannot_be_written_is_judged_all_the_same(tmp_path, monkeypatch, latencies, code):
+    """The error was all that was said of the night, and its exit code hid a regression."""
+    with Store.open(tmp_path / "pressbench.db") as store:
+        fill(store, history(latencies))
+    newest = night(59).run_id
+    monkeypatch.setattr("bench.commands.nights.nightly.run_target", lambda *given, **_: given[3].runs.append(newest))
+    monkeypatch.setattr("bench.commands.nights.nightly.write_report", refuse)
+    with watching(io.StringIO()) as watch:
+        wishes = Wishes(targets=("cpu",), suite="s")
+        answer, text, ended = run_night(
+            wishes, lambda target: Request(target=target), results=tmp_path, url=None, cache=tmp_path, watch=watch
+        )
+    assert ended == code
+    assert "no report: --results nights: No space left on device" in text
+    assert answer["without_report"] == str(FULL)
+    assert answer["runs_tonight"] == [newest]
+    assert ("REGRESSION" in text) == (code == 1)
+
+
+def test_files_that_are_not_run_beside_their_last_good_ones_as_a_run_began_later_are_noted(tmp_path):
+    told = Told()
+    with Store.open("sqlite:///:memory:") as store:
+        fill(store, history(quiet(60)))
+        check_again(
+            store, night(58), Wishes(targets=("cpu",), suite="s"), told, results=tmp_path, cache=tmp_path, watch=None
+        )
+    (note,) = told.notes
+    assert note.startswith(f"cpu: run {night(59).run_id} began after tonight's")
