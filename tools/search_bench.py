@@ -211,7 +211,7 @@ def _line(seed: int, strategy: str, answer: Mapping[str, Any]) -> str:
         return f"seed {seed}, {strategy}: {answer['error']}"
     drop = answer["finals"][1]["quality_loss"] if len(answer["finals"]) > 1 else 0.0
     text = (
-        f"seed {seed}, {strategy}: {len(answer['trials']) - 1} trials, winner {_speedup(answer):.2f} times as fast or small, loss "
+        f"seed {seed}, {strategy}: {len(answer['trials']) - 1} trials, {len(answer['pruned'])} pruned, winner {_speedup(answer):.2f} times as fast or small, loss "
         f"{drop:.3g} on the test set, hypervolume {hypervolume(answer):.3f}, "
         f"{answer['seconds']:.0f} s; {answer['ended']}"
     )

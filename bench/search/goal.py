@@ -77,6 +77,10 @@ class Goal:
         """A limit."""
         return {**self.limits, **self.quality}[name]
 
+    def excess(self, over: Mapping[str, float]) -> dict[str, float]:
+        """Limit -> its figure over it, for those that are exceeded; infinite for a limit of 0."""
+        return {name: used / self.most(name) if self.most(name) else math.inf for name, used in over.items()}
+
 
 def parse_budgets(texts: Sequence[str], target: Budget) -> dict[str, float]:
     """KEY=NUMBER of `--budget`, over those of the target. Raises `InvalidInput` naming the option's text."""

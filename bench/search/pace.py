@@ -17,8 +17,8 @@ epochs, with the uncompressed network beside it."""
 class Pace:
     """All in seconds. `time_s`: of the whole search. `reserve`: times the longest trial that the finalists need.
 
-    `usual_s`, `longer_s`, `own_s`: the longest trial so far, of the second round, of a recipe as it is written. `whole_s`: the
-    uncompressed network.
+    `usual_s`, `longer_s`, `own_s`: the longest trial so far, of the second round, of a recipe as it is written. `look_s`: the longest
+    look at an untrained candidate, which comes before its trial. `whole_s`: the uncompressed network.
     """
 
     clock: Callable[[], float]
@@ -28,6 +28,7 @@ class Pace:
     usual_s: float = 0.0
     longer_s: float = 0.0
     own_s: float = 0.0
+    look_s: float = 0.0
     whole_s: float = 0.0
     recalled_s: float = 0.0
     """What the trial that ends next took in the search that is continued; it takes no time now, but the next one will."""
@@ -49,9 +50,13 @@ class Pace:
         else:
             self.usual_s = max(self.usual_s, took)
 
+    def add_look(self, began_s: float) -> None:
+        """A look has ended that began that long after the beginning."""
+        self.look_s = max(self.look_s, self.spent_s() - began_s)
+
     def time_left(self, part: float, *, longer: bool = False) -> bool:
         """Whether one more trial is expected to end in that part of the time for trials. `longer`: one of the second round."""
-        return self._fits(self._expect(longer=longer), part, longer=longer)
+        return self._fits(self.look_s + self._expect(longer=longer), part, longer=longer)
 
     def time_for_own(self) -> bool:
         """Whether one more recipe as it is written fits in."""

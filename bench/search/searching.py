@@ -29,9 +29,10 @@ from bench.search.pace import KNOWN_RESERVE, RESERVE, Pace
 from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
+from bench.search.prediction.looks import Looks
 from bench.search.prediction.predict import Predictor
 from bench.search.resumed import check_measured, find_stored
-from bench.search.strategies.interface import OVER, Ended, Means, Scene, Trial, Tried, cost_of, rank
+from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Scene, Trial, Tried, cost_of, rank
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.strategies.widths import try_families
 from bench.search.trials_elsewhere import send
@@ -176,9 +177,28 @@ class Searching:
             trial=trial(longer=False),
             longer=trial(longer=True) if self.asked.longer else None,
             quick=lambda choices: timer.networks(space, choices, self.asked.untrained, whole.cost or 0.0),
+            look=Looks(
+                space=space,
+                timer=timer,
+                asked=self.asked,
+                whole=whole,
+                pace=self.pace,
+                is_stored=partial(self._is_stored, space),
+                note=self.note,
+            ).cost,
+            end=partial(self._end, space),
             time_left=self.pace.time_left,
             spent=self.pace.spent,
         )
+
+    def _is_stored(self, space: Space, choice: Choice, family: str) -> bool:
+        text = self._text(space, choice, family, self.asked.then)
+        return find_stored(self.stored.values(), self._base().key, text) is not None
+
+    def _end(self, space: Space, choice: Choice, family: str, why: str, excess: float) -> Pruned:
+        text = self._text(space, choice, family, self.asked.then)
+        self.say(f"{'pruned':>12}  {text}: {why}")
+        return Pruned(choice=choice, recipe=text, family=family, why=why, excess=excess)
 
     def say_best(self) -> None:
         """The best so far, where a search ends early."""
@@ -238,14 +258,16 @@ class Searching:
         return record.status is Status.UNTRUSTED and self.goal.cost == LATENCY
 
     def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, *, longer: bool) -> Tried:
-        then = self.asked.longer if longer else self.asked.then
-        trained = "" if choice == whole_choice(space.groups) else then
-        text = narrow(space, choice, " + ".join(filter(None, (trained, family))))
+        text = self._text(space, choice, family, self.asked.longer if longer else self.asked.then)
         began = self.pace.spent_s()
         name = f"{CANDIDATE}{len(self.tried)}"
         tried = self._measure(name, text, choice=choice, predicted=predicted, family=family)
         self.pace.add(began, longer=longer)
         return tried
+
+    def _text(self, space: Space, choice: Choice, family: str, then: str | None) -> str:
+        trained = "" if choice == whole_choice(space.groups) else then
+        return narrow(space, choice, " + ".join(filter(None, (trained, family))))
 
     def _try_recipes(self) -> list[Tried]:
         """Those that are candidates as they are written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +27,7 @@ def describe(found: Found) -> dict[str, Json]:
         "cost": "lut" if found.goal.cost == LUTS else "latency_ms",
         "finals_run_id": finals.run_id if finals else None,
         "trials": [_plain(one) for one in found.ended.tried],
+        "pruned": [{"recipe": one.recipe, "why": one.why} for one in found.ended.pruned],
         "ended": found.ended.why,
         "backend": found.backend,
         "backends": [asdict(one) for one in found.backends],
@@ -83,14 +84,17 @@ def draw(found: Found) -> list[Any]:
 
 def say(found: Found) -> list[str]:
     """The answer in sentences."""
-    said = [f"{len(found.ended.tried) - 1} candidates measured; ended because {found.ended.why}."]
+    pruned = f", {len(found.ended.pruned)} pruned by their untrained cost" if found.ended.pruned else ""
+    said = [f"{len(found.ended.tried) - 1} candidates measured{pruned}; ended because {found.ended.why}."]
     if found.backends:
         each = "; ".join(one.text(UNITS[found.goal.cost]) for one in found.backends)
         said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {found.backend}.")
     if not found.finals:
-        return [*said, explain_missed(found.ended.tried, found.goal)]
+        nearest = min(found.ended.pruned, key=lambda one: one.excess, default=None)
+        of_pruned = [f"Of those pruned the nearest is {nearest.recipe}: {nearest.why}."] if nearest else []
+        return [*said, explain_missed(found.ended.tried, found.goal), *of_pruned]
     tried = found.finals.tried
-    if len(tried) == 1 and len(found.ended.tried) == 1 and found.ended.why == OVER:
+    if len(tried) == 1 and len(found.ended.tried) == 1 and not found.ended.pruned and found.ended.why == OVER:
         return [*said, "So nothing is known of smaller networks: give more --time."]
     if len(tried) == 1:
         return [*said, "The uncompressed network is the best that keeps every limit."]
@@ -152,18 +156,13 @@ def explain_missed(tried: Sequence[Tried], goal: Goal) -> str:
     usable = [one for one in tried if one.counts and one.over]
     if not usable:
         return "No candidate has figures that may be believed; column `reason` of cells.csv says why."
-    nearest = min(usable, key=lambda one: max(excess(one.over, goal).values()))
-    shares = excess(nearest.over, goal)
+    nearest = min(usable, key=lambda one: max(goal.excess(one.over).values()))
+    shares = goal.excess(nearest.over)
     binding = max(shares, key=lambda name: shares[name])
     return (
         f"Nothing keeps every limit. The nearest is {nearest.recipe or 'the uncompressed network'}: it misses "
         f"{_misses(nearest, goal)}; {binding} binds."
     )
-
-
-def excess(over: Mapping[str, float], goal: Goal) -> dict[str, float]:
-    """Limit -> its figure over it; infinite for a limit of 0."""
-    return {name: used / goal.most(name) if goal.most(name) else math.inf for name, used in over.items()}
 
 
 def _misses(one: Tried, goal: Goal) -> str:

@@ -52,6 +52,7 @@ def render_page(found: Found, said: Sequence[str]) -> str:
         bars=_layers(found),
         unit=UNITS[found.goal.cost].strip(),
         trials=[_row(one) for one in found.ended.tried],
+        pruned=found.ended.pruned,
     )
 
 

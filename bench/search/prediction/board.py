@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.cache import find_or_make, forget, key
+from bench.cache import find_or_make, forget, key, read
 from bench.compress.prune.branches import Branches
 from bench.compress.recipe import parse_recipe
 from bench.line.cell import RunState, make_ready
@@ -68,7 +68,7 @@ class Timer:
         """
         setting = self.state.setting
         recipes = [narrow(space, choice, untrained) for choice in choices]
-        name = key(version=VERSION, board=self.identity(), network=self.prepared.artifact.digest, recipes=recipes)
+        name = self._name(recipes)
         if again:
             forget(setting.cache, "tables", name)
 
@@ -83,6 +83,14 @@ class Timer:
 
         found = find_or_make(setting.cache, "tables", name, make).facts
         return [whole_ms * float(one) for one in found["ratios"]]
+
+    def is_known(self, space: Space, choice: Choice, untrained: str) -> bool:
+        """Whether `networks` has the figure of this one candidate already."""
+        name = self._name([narrow(space, choice, untrained)])
+        return read(self.state.setting.cache, "tables", name) is not None
+
+    def _name(self, recipes: list[str]) -> str:
+        return key(version=VERSION, board=self.identity(), network=self.prepared.artifact.digest, recipes=recipes)
 
 
 def draw_choices(space: Space, seed: int) -> list[Choice]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import numpy as np
 from bench.errors import Unavailable
 from bench.search.goal import MINIMIZED
 from bench.search.nouns import Choice, Group, whole_choice
-from bench.search.strategies.interface import OVER, Ended, Means, Scene, Tried, number, quality_loss
+from bench.search.strategies.hopeless import find_hopeless
+from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Scene, Tried, number, quality_loss
 from bench.search.strategies.walk import Walk
 
 MISSES = 50
@@ -59,14 +60,21 @@ def sample_with_optuna(scene: Scene, means: Means) -> Ended:
         )
         return scene.space.settle(choice), trial.suggest_categorical("family", scene.families)
 
-    def learn(one: Tried) -> None:
+    def learn(one: Tried | Pruned) -> None:
+        """`should_prune` takes one objective only. A pruned trial breaks a constraint here: without one, TPE would take it for better
+        than each that was measured and misses a limit."""
         trial = asked[-1]
+        if isinstance(one, Pruned):
+            trial.set_constraint(scene.goal.cost, one.excess)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            return
         minimized = number(one.row, MINIMIZED.get(scene.goal.minimize, scene.goal.cost))
         if not one.counts or minimized is None:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return
+        excess = scene.goal.excess(one.over)
         for name in (*scene.goal.limits, *scene.goal.quality):
-            trial.set_constraint(name, min(1e9, one.over.get(name, 0.0)))  # above 0: not kept
+            trial.set_constraint(name, min(1e9, excess.get(name, 1.0) - 1))  # above 0: not kept
         study.tell(trial, [minimized, min(1e9, quality_loss(one))])
 
     return _try_until_over(scene, means, ask, learn)
@@ -100,20 +108,32 @@ def _nearest(group: Group, share: float) -> int:
 
 
 def _try_until_over(
-    scene: Scene, means: Means, ask: Callable[[], tuple[Choice, str]], learn: Callable[[Tried], None] | None
+    scene: Scene, means: Means, ask: Callable[[], tuple[Choice, str]], learn: Callable[[Tried | Pruned], None] | None
 ) -> Ended:
-    """Tries what `ask` gives; `learn` hears of each, of one that is known already too."""
-    known = {(whole_choice(scene.space.groups), ""): scene.whole}
-    tried, missed = [scene.whole], 0
+    """Tries what `ask` gives, or prunes it; `learn` hears of each, of one that is known already too."""
+    known: dict[tuple[Choice, str], Tried | Pruned] = {(whole_choice(scene.space.groups), ""): scene.whole}
+    missed, why = 0, SEARCHED
     while missed < MISSES:
         choice, family = ask()
         if (choice, family) not in known:
             if not means.time_left(1.0):
-                return Ended(tried=tuple(tried), why=OVER)
-            known[choice, family] = means.trial(choice, None, family)
-            tried.append(known[choice, family])
+                why = OVER
+                break
+            known[choice, family] = _try_or_prune(scene, means, choice, family, known.values())
             missed = -1
         missed += 1
         if learn is not None:
             learn(known[choice, family])
-    return Ended(tried=tuple(tried), why=SEARCHED)
+    tried = tuple(one for one in known.values() if isinstance(one, Tried))
+    return Ended(tried=tried, why=why, pruned=tuple(one for one in known.values() if isinstance(one, Pruned)))
+
+
+def _try_or_prune(
+    scene: Scene, means: Means, choice: Choice, family: str, known: Iterable[Tried | Pruned]
+) -> Tried | Pruned:
+    cost = means.look(choice, family)
+    tried = [one for one in known if isinstance(one, Tried)]
+    hopeless = None if cost is None else find_hopeless(cost, scene.goal, [*tried, *scene.own])
+    if hopeless is None:
+        return means.trial(choice, None, family)
+    return means.end(choice, family, hopeless.why, hopeless.excess)

@@ -64,6 +64,18 @@ Trial = Callable[[Choice, float | None, str], Tried]
 """Choice, its predicted cost, and family -> what it did."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """A candidate that ended before it was trained, and is not a cell of the store. `why`: for people. `excess`: how far its cost is
+    above the one that it had to keep below, over that, less 1."""
+
+    choice: Choice
+    recipe: str
+    family: str
+    why: str
+    excess: float
+
+
 class TimeLeft(Protocol):
     """Asked before each trial."""
 
@@ -74,22 +86,26 @@ class TimeLeft(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
     """How candidates are measured. `trial`: trains and measures one of a family, as a cell that is stored. `longer`: the
-    same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `spent`: the
-    part of the time that is over."""
+    same with more training, where the user left that open. `quick`: costs of whole untrained candidates. `look`: that of one with
+    its family, the same whenever it is asked; None where weights decide it too. `end`: takes a candidate that is not tried, with
+    its family, why, and its excess. `spent`: the part of the time that is over."""
 
     trial: Trial
     longer: Trial | None = None
     quick: Callable[[Sequence[Choice]], Sequence[float]]
+    look: Callable[[Choice, str], float | None]
+    end: Callable[[Choice, str, str, float], Pruned]
     time_left: TimeLeft
     spent: Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """All that was tried, the uncompressed network first, and why no more was."""
+    """All that was tried, the uncompressed network first, and why no more was. `pruned`: what ended before it was trained."""
 
     tried: tuple[Tried, ...]
     why: str
+    pruned: tuple[Pruned, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

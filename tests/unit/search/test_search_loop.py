@@ -16,7 +16,7 @@ from bench.search.prediction.costs import add_up
 from bench.search.prediction.predict import by_macs, fit, fit_in_turn
 from bench.search.prediction.table import Grid
 from bench.search.strategies.drawn import SEARCHED
-from bench.search.strategies.interface import OVER, Means, Scene, Tried, front, rank
+from bench.search.strategies.interface import OVER, Means, Pruned, Scene, Tried, front, rank
 from bench.search.strategies.known import STRATEGIES
 from bench.search.strategies.widths import try_families
 
@@ -77,6 +77,10 @@ def longer(goal):
     return trial
 
 
+def pruned(choice, family, why, excess) -> Pruned:
+    return Pruned(choice=choice, recipe=f"r{choice}{family}", family=family, why=why, excess=excess)
+
+
 def searched(
     goal,
     *,
@@ -95,6 +99,8 @@ def searched(
     means = Means(
         trial=lambda choice, ms, family: measured(choice, ms, goal, family),
         quick=quick,
+        look=lambda _choice, _family: None,
+        end=pruned,
         time_left=lambda _part, *, longer=False: next(left, False),
         spent=lambda: 0.0,
     )
@@ -227,6 +233,8 @@ def test_of_a_network_that_cannot_be_narrowed_each_family_is_tried():
     means = Means(
         trial=lambda choice, ms, family: measured(WHOLE, ms, goal, family),
         quick=lambda _: [],
+        look=lambda _choice, _family: None,
+        end=pruned,
         time_left=lambda _part, *, longer=False: True,
         spent=lambda: 0.0,
     )

@@ -9,11 +9,11 @@ import re
 from dataclasses import replace
 
 import pytest
-from test_search_loop import SPACE, searched
+from test_search_loop import SPACE, pruned, searched
 
 from bench.commands.progress import watching
 from bench.commands.search import command
-from bench.commands.search.answer import say
+from bench.commands.search.answer import describe, say
 from bench.commands.search.command import _is_kept
 from bench.commands.search.page import render_page
 from bench.commands.search.plots import span
@@ -186,3 +186,33 @@ def test_where_the_files_cannot_be_written_in_the_end_the_error_has_the_answer(t
 def fill_the_disk(*_: object) -> str:
     """As writing to a full disk does."""
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_candidates_that_were_pruned_are_counted_and_named_apart_from_those_that_were_measured(tmp_path):
+    done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    some = (
+        pruned((3, 2), "<b>", "6 ms untrained, 5 allowed", 0.2),
+        pruned((3, 3), "", "8 ms untrained, 5 allowed", 0.6),
+    )
+    with_some = replace(done, ended=replace(done.ended, pruned=some))
+    assert "pruned" not in (told := say(done)[0])
+    counted = f"{len(done.ended.tried) - 1} candidates measured, 2 pruned by their untrained cost; ended"
+    assert say(with_some)[0].startswith(counted)
+    assert told.startswith(counted.partition(",")[0])
+    answer = describe(with_some)
+    assert answer["pruned"] == [{"recipe": one.recipe, "why": one.why} for one in some]
+    assert {one.recipe for one in some}.isdisjoint([*answer["front"], *(one["recipe"] for one in answer["trials"])])
+    text = render_page(with_some, say(with_some))
+    assert "<td>6 ms untrained, 5 allowed</td><td>r(3, 2)&lt;b&gt;</td>" in text
+    assert "Not trained" not in render_page(done, say(done))
+
+
+def test_where_all_candidates_were_pruned_the_nearest_is_named(tmp_path):
+    done = found(Goal(limits={"latency_p50_ms": 0.2}, quality={"accuracy_drop_pp": 9.0}), tmp_path, finals=False)
+    some = (
+        pruned((0, 1), "", "3 ms untrained, 0.2 allowed", 14.0),
+        pruned((0, 0), "", "2 ms untrained, 0.2 allowed", 9.0),
+    )
+    ended = replace(done.ended, tried=done.ended.tried[:1], pruned=some)
+    nothing = replace(done, ended=ended, finals=None, ranked=())
+    assert say(nothing)[-1] == "Of those pruned the nearest is r(0, 0): 2 ms untrained, 0.2 allowed."
