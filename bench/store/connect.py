@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ NOTICED = {
 """Parameters of libpq by which a server whose machine is gone is noticed after half a minute (in s; the last in ms): without
 them a query may wait for a quarter of an hour. What the URL says goes first."""
 LIBPQ = {"psycopg", "psycopg2"}
+OPENED = "opened"
+"""In the facts of a connection: the path that it has opened, and which file of the disk that was."""
 AWAY = ("08", "57P")
 """SQLSTATE of a lost connection, and of a server that stops or starts."""
 UNWRITABLE = ("SQLITE_CANTOPEN", "SQLITE_READONLY")
@@ -88,13 +91,16 @@ def find_absent_file(url: str) -> Path | None:
     return None if file.exists() else file
 
 
-def prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+def prepare_sqlite(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
     """Readers beside one writer (WAL), durable at every commit, 60 s of patience; `begin_sqlite` begins transactions."""
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
     use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    _, _, file = connection.execute("PRAGMA database_list").fetchone()
+    if file:  # not in memory
+        entry.info[OPENED] = Path(file), Path(file).stat()
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
@@ -126,12 +132,29 @@ def begin_sqlite(connection: Connection) -> None:
 
 @contextmanager
 def writing(engine: Engine, where: str) -> Iterator[Connection]:
-    """One transaction: all of it or nothing. Raises database errors as `PressbenchError`."""
+    """One transaction: all of it or nothing. Raises database errors as `PressbenchError`, and `Unavailable` as `check_place`."""
     try:
         with engine.begin() as connection:
+            check_place(connection, where)
             yield connection
     except DBAPIError as error:
         raise explain_error(error, where) from error
+
+
+def check_place(connection: Connection, where: str) -> None:
+    """Raises `Unavailable` where the SQLite file that is open is not the one at its place any more: SQLite would write on, and
+    nobody would find it."""
+    if OPENED not in connection.info:
+        return
+    file, opened = connection.info[OPENED]
+    try:
+        same = os.path.samestat(opened, file.stat())
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise Unavailable(
+            f"{where} was deleted, or another file was put in its place, while it was in use: what is measured now would be lost"
+        )
 
 
 @contextmanager

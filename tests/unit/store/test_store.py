@@ -90,6 +90,20 @@ def test_runs_come_by_their_start_whatever_the_order_they_were_noted_in(store):
     assert [r.run_id for r in store.records()] == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("another", [False, True])
+def test_a_store_whose_file_was_deleted_or_replaced_takes_nothing_more(tmp_path, another):
+    """SQLite goes on with the file that it has open: a run of hours ended with exit code 0 and was nowhere."""
+    file = tmp_path / "pressbench.db"
+    with Store.open(file) as opened:
+        opened.begin_run(run())
+        opened.add(record(run().run_id))
+        file.unlink()
+        if another:
+            Store.open(file).close()
+        with pytest.raises(Unavailable, match=r"pressbench.db was deleted, or another file was put in its place"):
+            opened.add(record(run().run_id, key="2"))
+
+
 def test_a_cell_of_a_run_nobody_began_is_refused(store):
     with pytest.raises(InvalidInput, match="no run 'ghost'"):
         store.add(record("ghost"))
