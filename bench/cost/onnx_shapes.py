@@ -19,7 +19,7 @@ from onnx import (
 )
 
 from bench.cost.ledger import Operand, common_batch
-from bench.cost.onnx_states import settle_states
+from bench.cost.onnx_settle import SMALL, settle
 from bench.cost.onnx_surrogate import STANDARD, surrogates
 from bench.errors import InvalidInput, first_line
 from bench.formats.onnx_file import bytes_on_disk, load_onnx
@@ -28,8 +28,6 @@ from bench.formats.onnx_walk import DRAWN, every_node, subgraphs
 from bench.formats.qonnx import belongs
 from bench.inputs.axes import BATCH_NAMES
 
-SMALL = 1024
-"""Constants of at most this many values take part in shape inference; of larger ones only the shape does."""
 DIVISORS = {"strides", "dilations", "kernel_shape", "group", "num_groups", "blocksize", "num_outputs", "q_num_heads"}
 DIVISORS |= {"kv_num_heads"}
 CONTROL = ("Loop", "If", "Scan")
@@ -122,7 +120,7 @@ def _infer(model: ModelProto, initializers: Mapping[str, TensorProto], file: Pat
     _at_batch_one(model.graph, initializers, copy.graph)
     try:
         onnx.checker.check_model(copy)
-        return settle_states(copy, lambda one: onnx.shape_inference.infer_shapes(one, data_prop=True).graph)
+        return settle(copy, lambda one: onnx.shape_inference.infer_shapes(one, data_prop=True).graph)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         newer = ": export it with an older onnx, or install a newer one" if "ir_version" in str(error) else ""
         raise InvalidInput(f"{file} is not a valid ONNX graph: {first_line(error).rstrip('.')}{newer}") from error

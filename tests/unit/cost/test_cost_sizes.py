@@ -1,0 +1,84 @@
+"""Sizes that a graph computes from the sizes of its inputs."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from bench.compress.export import export
+from bench.cost.count import cost_of
+
+
+class _Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTM(6, 5, num_layers=2, batch_first=True, bidirectional=True)
+        self.last = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.cell(x)[0][:, -1])
+
+
+def test_a_recurrent_network_that_torch_wrote_is_counted(tmp_path: Path) -> None:
+    file = tmp_path / "m.onnx"
+    file.write_bytes(export(_Recurrent(), (torch.rand(2, 7, 6),)).onnx)
+    cost = cost_of(file)
+    first, second = 2 * 4 * 5 * (6 + 5), 2 * 4 * 5 * (10 + 5)
+    assert cost.unknown == ()
+    assert cost.macs == 7 * (first + second) + 10 * 3
+
+
+def test_a_mask_of_positions_leaves_no_product_behind_it_unknown(tmp_path: Path) -> None:
+    """The length is read from the ids, as every export of a transformer does it."""
+    nodes = [
+        helper.make_node("Shape", ["ids"], ["sizes"], start=1, end=2),
+        helper.make_node("Squeeze", ["sizes"], ["length"]),
+        helper.make_node("Range", ["zero", "length", "one"], ["places"]),
+        helper.make_node("Cast", ["places"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["rows", "turned"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("MatMul", ["masked", "rows"], ["y"]),
+    ]
+    held = {"zero": np.int64(0), "one": np.int64(1), "table": np.ones((9, 4), np.float32)}
+    cost = cost_of(_save(nodes, held, ["N", 8], TensorProto.INT64, "ids", tmp_path / "m.onnx"))
+    assert cost.unknown == ()
+    assert cost.macs == 2 * 8 * 8 * 4
+
+
+def test_constants_that_would_take_much_memory_are_not_computed(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["open"]),
+        helper.make_node("ConstantOfShape", ["many"], ["made"]),
+        helper.make_node("ReduceProd", ["made"], ["y"]),
+    ]
+    file = _save(nodes, {"many": np.array([2**14, 2**13])}, ["N", 8], TensorProto.FLOAT, "x", tmp_path / "m.onnx")
+    tracemalloc.start()
+    try:
+        cost = cost_of(file)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert any(line.startswith("NonZero") for line in cost.unknown)
+    assert peak < 2**27
+
+
+def _save(
+    nodes: list[onnx.NodeProto], held: dict[str, np.generic], sizes: list[str | int], kind: int, name: str, file: Path
+) -> Path:
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, kind, sizes)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), key) for key, value in held.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    return file
