@@ -142,8 +142,8 @@ def writing(engine: Engine, where: str) -> Iterator[Connection]:
 
 
 def check_place(connection: Connection, where: str) -> None:
-    """Raises `Unavailable` where the SQLite file that is open is not the one at its place any more: SQLite would write on, and
-    nobody would find it."""
+    """Raises `Unavailable` where the SQLite file that is open is not the one at its place any more: SQLite would write on, into a
+    file that has no name."""
     if OPENED not in connection.info:
         return
     file, opened = connection.info[OPENED]
