@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option(
     "--suite",
     default="default",
-    help="A suite whose one model, data set and table [search] count where no option says otherwise.",
+    help="A suite whose one model, data set, batch, threads and table [search] count where no option says otherwise.",
 )
 @click.option("--model", help="A reference network, package.module:function, or an .onnx file.")
 @click.option("--weights", help="Checkpoint of the model (.safetensors, or .pt, .pth, .ckpt without code).")
@@ -50,8 +50,14 @@ if TYPE_CHECKING:
     help="A backend of the target (default: all that are not optional). Several times for several: each runs the "
     "uncompressed network, and the search continues with the fastest.",
 )
-@click.option("--batch", default=1, show_default=True, type=click.IntRange(1), help="Inputs of an inference.")
-@click.option("--threads", default=1, show_default=True, type=click.IntRange(1), help="Threads of the runtime.")
+@click.option("--batch", type=click.IntRange(1), help="Inputs of an inference (default: the suite's).")
+@click.option(
+    "--threads",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Threads of the runtime (default: the suite's). Several times for several: each runs the uncompressed network, as each "
+    "backend does.",
+)
 @click.option(
     "--budget",
     "budgets",
@@ -142,8 +148,8 @@ def _ask(
         backends=backends,
         data=dataset,
         data_root=data_folder(data, os.environ),
-        batch=(chosen["batch"],),
-        threads=(chosen["threads"],),
+        batch=() if chosen["batch"] is None else (chosen["batch"],),
+        threads=chosen["threads"],
         **{name: chosen[name] for name in named},
     )
     request = replace(name_target(request, target), each=False)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench.records import Record
+from bench.report.names import describe_conditions
 from bench.shared_cache import LOG
 from bench.types import Status
 
@@ -56,7 +57,7 @@ class Watch:
         self.finish()
         self._shown.add(reason)
         why = f": {'; '.join(record.reasons)}" if record.reasons else ""
-        self._print(f"{_mark(record)}  {record.model} {record.recipe} {record.backend}{why}")
+        self._print(f"{_mark(record)}  {record.model} {record.recipe} {record.backend}{_unusual(record)}{why}")
 
     def finish(self) -> None:
         """Shows how many cells were not measured for a reason already shown."""
@@ -68,6 +69,13 @@ class Watch:
 
     def _print(self, line: str) -> None:
         self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _unusual(record: Record) -> str:
+    """Batch and threads, where they are not 1: cells can differ in nothing else."""
+    batch, threads = describe_conditions(record.conditions)
+    words = [batch] * (record.conditions.batch > 1) + [threads] * (record.conditions.threads > 1)
+    return "".join(f", {word}" for word in words)
 
 
 def _reason_of(record: Record) -> tuple[str, Status, tuple[str, ...]]:

@@ -113,8 +113,16 @@ def _trains(step: Step) -> bool:
 
 
 def take_suite(asked: Asked, given: Collection[str]) -> Asked:
-    """What the suite's `[search]` says, for each field that is not `given`. Raises `InvalidInput` for its values."""
-    said, where = load_suite(asked.request.suite).search, f"suite {asked.request.suite}, [search]"
+    """What the suite's `[search]` says, for each field that is not `given`, and its batch and threads where none are asked for.
+
+    Raises `InvalidInput` for its values.
+    """
+    suite, where = load_suite(asked.request.suite), f"suite {asked.request.suite}, [search]"
+    said, request = suite.search, asked.request
+    asked = replace(
+        asked,
+        request=replace(request, batch=request.batch or suite.batch, threads=request.threads or suite.threads),
+    )
     if said.minimize not in ("", *MINIMIZED):
         raise unknown(f"{where} minimize", said.minimize, MINIMIZED)
     found: dict[str, Any] = {

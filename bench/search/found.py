@@ -27,7 +27,7 @@ class Finals:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """All that a search knows at its end. `finals`: None where nothing keeps the limits. `predictor`: None for a
-    strategy that asks for none. `backends`: what each did, where there were several, and `backend` the one that was
+    strategy that asks for none. `backends`: what each did, where there were several, and `backend` with `threads` what was
     searched."""
 
     run_id: str
@@ -38,4 +38,5 @@ class Found:
     ranked: tuple[Tried, ...]
     finals: Finals | None
     backend: str = ""
+    threads: int = 1
     backends: tuple[OnBackend, ...] = ()

@@ -18,9 +18,10 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
 
 
 def check_planned(cells: Iterable[PlannedCell], records: Sequence[Record]) -> None:
-    """Raises `OtherNetwork` where trials of a cell's backend are stored with another uncompressed network than the cell's."""
+    """Raises `OtherNetwork` where trials of a cell's backend and threads are stored with another uncompressed network than the cell's."""
     for cell in cells:
-        if {one.baseline_key for one in records if one.backend == cell.backend.title} - {cell.key}:
+        place = (cell.backend.title, cell.conditions.threads)
+        if {one.baseline_key for one in records if (one.backend, one.conditions.threads) == place} - {cell.key}:
             raise _another(cell, "the model, the data set, the suite or the target is another one")
 
 

@@ -14,7 +14,7 @@ from bench.line.run import Surroundings, begin, note_plan, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import Run
 from bench.search.asked import Asked, settle
-from bench.search.backends import SHARE, choose, find_usable, keep_begun, split
+from bench.search.backends import SHARE, choose, find_usable, keep_begun, name_cells, split
 from bench.search.found import Found
 from bench.search.plans import for_trials, with_limits
 from bench.search.resumed import check_planned
@@ -63,7 +63,7 @@ def find_best(
         searches = [on(plan=one, trials=trials) for one, trials in parts]
         searching = searches[0]
         try:
-            named = [(one.plan.cells[0].backend.title, one) for one in searches]
+            named = list(zip(name_cells(usable), searches, strict=True))
             searching, backends = choose(named, goal, SHARE * asked.time_s, around.note, clock)
             searching.pace.whole_s = max(one.pace.whole_s for one in searches)  # the first trained it for all
             found = replace(searching.find(), backends=backends)

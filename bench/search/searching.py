@@ -123,6 +123,7 @@ class Searching:
             ranked=ranked,
             finals=finals,
             backend=self.state.plan.cells[0].backend.title,
+            threads=self.state.plan.cells[0].conditions.threads,
         )
 
     def _look(self) -> tuple[Space, Timer | Counter]:

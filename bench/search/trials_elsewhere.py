@@ -33,7 +33,8 @@ def send(
 
     def call(cell: PlannedCell) -> Called:
         said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}
-        return find_candidate, json.dumps({**said, "backend": cell.backend.title})
+        place = {"backend": cell.backend.title, "threads": cell.conditions.threads}
+        return find_candidate, json.dumps({**said, **place})
 
     state.make_ready = Cluster(client, cells, state, note, call).take
 
@@ -41,7 +42,7 @@ def send(
 def find_candidate(plan: Plan, text: str) -> tuple[Plan, PlannedCell]:
     """Runs on a worker: the cell of a candidate, and its plan. Raises `InvalidInput` where it is not the host's."""
     said = json.loads(text)
-    plan = find_one(for_trials(plan) if said["trials"] else plan, said["backend"])
+    plan = find_one(for_trials(plan) if said["trials"] else plan, said["backend"], said["threads"])
     base = plan.cells[0]
     cell = base if said["key"] == base.key else plan_recipe(plan, base, parse_recipe(said["name"], said["text"]))
     return plan, check_found(cell, said["key"])

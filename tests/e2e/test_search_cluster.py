@@ -54,14 +54,14 @@ def request_(tmp_path: Path) -> Request:
 
 
 def test_a_worker_finds_the_cells_that_the_search_has(request_):
-    plan = plan_run(replace(request_, backends=("ort", "pytorch")))
+    plan = plan_run(replace(request_, backends=("ort", "pytorch"), threads=(1, 2)))
     each = [(plan, False), (plans.for_trials(plan), True)]
     for own, trials in ((one, quick) for whole, quick in each for one in split(whole)):
         base = own.cells[0]
         narrow = plan_recipe(own, base, parse_recipe("widths-1", "channels(amount=0.5) + finetune(epochs=1)"))
         for cell in (base, narrow):
             said = {"name": cell.recipe.name, "text": cell.recipe.text, "key": cell.key, "trials": trials}
-            said["backend"] = cell.backend.title
+            said |= {"backend": cell.backend.title, "threads": cell.conditions.threads}
             _, found = find_candidate(plan, json.dumps(said))
             assert (found.key, found.recipe.text) == (cell.key, cell.recipe.text)
             assert found.data.digest == cell.data.digest  # type: ignore[union-attr]

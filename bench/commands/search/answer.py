@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from bench.search.backends import OnBackend
 from bench.search.found import Found
 from bench.search.goal import DROPS, LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
 from bench.search.judge import loss_text
@@ -30,6 +31,7 @@ def describe(found: Found) -> dict[str, Json]:
         "pruned": [{"recipe": one.recipe, "why": one.why} for one in found.ended.pruned],
         "ended": found.ended.why,
         "backend": found.backend,
+        "threads": found.threads,
         "backends": [asdict(one) for one in found.backends],
         "predictor": None
         if (predictor := found.predictor) is None
@@ -88,7 +90,9 @@ def say(found: Found) -> list[str]:
     said = [f"{len(found.ended.tried) - 1} candidates measured{pruned}; ended because {found.ended.why}."]
     if found.backends:
         each = "; ".join(one.text(UNITS[found.goal.cost]) for one in found.backends)
-        said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {found.backend}.")
+        several = found.backends[0].threads is not None
+        searched = OnBackend(backend=found.backend, threads=found.threads if several else None)
+        said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {searched.name}.")
     if not found.finals:
         nearest = min(found.ended.pruned, key=lambda one: one.excess, default=None)
         of_pruned = [f"Of those pruned the nearest is {nearest.recipe}: {nearest.why}."] if nearest else []

@@ -7,7 +7,7 @@ import io
 from fake_records import record
 
 from bench.commands.progress import watching
-from bench.types import Status
+from bench.types import Conditions, Status
 
 CIRCLE = ("the graph has a circle",)
 
@@ -29,6 +29,15 @@ def test_each_ended_cell_is_a_line():
     assert lines(record(recipe="a"), record(recipe="b", status=Status.SKIPPED, reasons=("no kernel",))) == [
         "ok  lenet5 a ort",
         "skipped  lenet5 b ort: no kernel",
+    ]
+
+
+def test_cells_that_differ_in_batch_or_threads_only_are_told_apart():
+    each = [Conditions(), Conditions(threads=2), Conditions(batch=8, threads=4)]
+    assert lines(*(record(recipe="a", conditions=one) for one in each)) == [
+        "ok  lenet5 a ort",
+        "ok  lenet5 a ort, 2 threads",
+        "ok  lenet5 a ort, batch 8, 4 threads",
     ]
 
 

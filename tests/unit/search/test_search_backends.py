@@ -12,14 +12,16 @@ from bench.errors import BoardLost, CellFailed, InvalidInput, OtherNetwork
 from bench.line.plan import Plan, Request
 from bench.line.run import plan_run
 from bench.search.asked import Asked
-from bench.search.backends import choose, find_one, find_usable, keep_begun, split
+from bench.search.backends import OnBackend, choose, find_one, find_usable, keep_begun, name_cells, split
 from bench.search.goal import Goal
 from bench.search.plans import for_trials
+from bench.search.resumed import check_planned
+from bench.types import Conditions
 
 GOAL = Goal(quality={"accuracy_drop_pp": 1.0}, minimize="latency")
 
 
-def on(title: str, ms: float | Exception, family: str = "", **row):
+def on(title: str, ms: float | Exception, family: str = "", threads: int | None = None, **row):
     """A search on a backend that takes this long, or cannot run the network."""
 
     def try_whole():
@@ -28,7 +30,7 @@ def on(title: str, ms: float | Exception, family: str = "", **row):
         one = measured(WHOLE, None, GOAL)
         return replace(one, row={**one.row, "latency_p50_ms": ms, **row}, family=family)
 
-    return title, SimpleNamespace(try_whole=try_whole)
+    return OnBackend(backend=title, threads=threads), SimpleNamespace(try_whole=try_whole)
 
 
 def test_the_fastest_backend_is_gone_on_with_and_the_others_are_told():
@@ -75,16 +77,65 @@ def test_a_backend_that_is_not_believed_or_less_accurate_is_taken_only_where_the
     assert found.try_whole().row["status"] == "untrusted"
 
 
+def planned(*places: tuple[str, int]) -> Plan:
+    """A plan of a cell for each backend and number of threads, whose key has both."""
+    cells = [
+        SimpleNamespace(
+            model=SimpleNamespace(name="net"),
+            backend=SimpleNamespace(title=title),
+            conditions=Conditions(threads=threads),
+            key=f"{title}{threads}",
+        )
+        for title, threads in places
+    ]
+    return Plan(request=None, suite=None, target=None, data=None, shifted_data=None, cells=tuple(cells))
+
+
+def stored(backend: str, recipe: str, threads: int = 1):
+    conditions = Conditions(threads=threads)
+    return SimpleNamespace(backend=backend, recipe=recipe, conditions=conditions, baseline_key=f"{backend}{threads}")
+
+
+def test_a_search_is_continued_with_the_threads_that_have_candidates_and_those_of_another_count_do_not_hinder_it():
+    plan = planned(("ort", 1), ("ort", 2), ("ort", 4))
+    tried = [stored("ort", "baseline"), stored("ort", "baseline", 2), stored("ort", "baseline", 4)]
+    assert keep_begun(plan, tried, lambda _: None) is plan
+    check_planned(plan.cells, tried)
+    said: list[str] = []
+    begun = keep_begun(plan, [*tried, stored("ort", "widths-1", 2)], said.append)
+    assert begun.cells == plan.cells[1:2]
+    assert said == ["--resume: the search continues on backend ort, 2 threads, which has candidates"]
+    with pytest.raises(OtherNetwork):
+        check_planned(plan.cells, [replace_key(tried[1])])
+
+
+def replace_key(one):
+    """A trial of another uncompressed network."""
+    return SimpleNamespace(**{**vars(one), "baseline_key": "another"})
+
+
+def test_several_thread_counts_are_several_places_and_the_fastest_is_gone_on_with():
+    said: list[str] = []
+    there = [on("ort", 0.4, threads=1), on("ort", 0.3, threads=2), on("ort", CellFailed("it crashed"), threads=4)]
+    found, each = choose(there, GOAL, 60.0, said.append)
+    assert found is there[1][1]
+    assert [(one.backend, one.threads, one.cost) for one in each] == [
+        ("ort", 1, 0.4),
+        ("ort", 2, 0.3),
+        ("ort", 4, None),
+    ]
+    names = "ort, 1 thread 0.4 ms; ort, 2 threads 0.3 ms; ort, 4 threads (not searched: it crashed)"
+    assert said == [f"uncompressed: {names}: the search continues with ort, 2 threads"]
+
+
 def test_a_search_is_continued_on_the_backend_that_has_candidates():
-    cells = [SimpleNamespace(backend=SimpleNamespace(title=title)) for title in ("ort", "litert")]
-    plan = Plan(request=None, suite=None, target=None, data=None, shifted_data=None, cells=tuple(cells))
-    tried = [SimpleNamespace(backend="ort", recipe="baseline"), SimpleNamespace(backend="ort", recipe="family-1")]
+    plan = planned(("ort", 1), ("litert", 1))
+    tried = [stored("ort", "baseline"), stored("ort", "family-1")]
     assert keep_begun(plan, tried, lambda _: None) is plan
     said: list[str] = []
-    begun = keep_begun(plan, [*tried, SimpleNamespace(backend="litert", recipe="widths-1")], said.append)
-    assert begun.cells == (cells[1],)
-    own = SimpleNamespace(backend="litert", recipe="channels50")
-    assert keep_begun(plan, [*tried, own], lambda _: None).cells == (cells[1],)
+    begun = keep_begun(plan, [*tried, stored("litert", "widths-1")], said.append)
+    assert begun.cells == plan.cells[1:]
+    assert keep_begun(plan, [*tried, stored("litert", "channels50")], lambda _: None).cells == plan.cells[1:]
     assert said == ["--resume: the search continues on backend litert, which has candidates"]
 
 
@@ -93,15 +144,26 @@ def test_where_no_backend_runs_the_network_the_first_reason_is_raised():
         choose([on("a", CellFailed("one")), on("b", InvalidInput("two"))], GOAL, 60.0, lambda _: None)
 
 
-def test_a_plan_is_split_by_backends_and_by_nothing_else():
+def test_a_plan_is_split_by_backends_and_threads_and_by_nothing_else():
     request = Request(
         target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort", "pytorch"), batch=(1,), threads=(1,)
     )
     plan = plan_run(request)
     assert [one.cells[0].backend.title for one in split(plan)] == ["ort", "pytorch"]
-    assert find_one(plan, "pytorch").cells == plan.cells[1:]
-    with pytest.raises(InvalidInput, match="no backend litert"):
-        find_one(plan, "litert")
+    assert find_one(plan, "pytorch", 1).cells == plan.cells[1:]
+    for place in (("litert", 1), ("pytorch", 2)):
+        with pytest.raises(InvalidInput, match="no backend {} with threads {} here".format(*place)):
+            find_one(plan, *place)
+    threaded = plan_run(replace(request, threads=(1, 2)))
+    assert [(one.backend, one.threads) for one in name_cells(plan)] == [("ort", None), ("pytorch", None)]
+    assert [one.name for one in name_cells(threaded)] == [
+        "ort, 1 thread",
+        "ort, 2 threads",
+        "pytorch, 1 thread",
+        "pytorch, 2 threads",
+    ]
+    assert find_one(threaded, "ort", 2).cells == threaded.cells[1:2]
+    assert len({one.cells[0].key for one in split(for_trials(threaded))}) == 4
     usable, goal = find_usable(Asked(request=request), plan, lambda _: None)
     assert (usable.cells, goal.minimize) == (plan.cells, "latency")
     trials = [one.cells[0] for one in split(for_trials(usable))]
@@ -109,5 +171,5 @@ def test_a_plan_is_split_by_backends_and_by_nothing_else():
     assert [one.baseline_key for one in trials] == [one.key for one in trials]
     with pytest.raises(InvalidInput, match="name one --model of lenet5, resnet8"):
         split(plan_run(replace(request, models=("lenet5", "resnet8"))))
-    with pytest.raises(InvalidInput, match="one model, batch"):
+    with pytest.raises(InvalidInput, match="one batch, as another one is another workload: name one --batch of 1, 8"):
         split(plan_run(replace(request, batch=(1, 8))))

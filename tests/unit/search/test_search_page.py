@@ -20,6 +20,7 @@ from bench.commands.search.plots import span
 from bench.errors import Unavailable
 from bench.line.plan import Request
 from bench.search.asked import Asked
+from bench.search.backends import OnBackend
 from bench.search.found import Finals, Found
 from bench.search.goal import Goal
 from bench.search.strategies.interface import OVER, Ended, rank
@@ -216,3 +217,16 @@ def test_where_all_candidates_were_pruned_the_nearest_is_named(tmp_path):
     ended = replace(done.ended, tried=done.ended.tried[:1], pruned=some)
     nothing = replace(done, ended=ended, finals=None, ranked=())
     assert say(nothing)[-1] == "Of those pruned the nearest is r(0, 0): 2 ms untrained, 0.2 allowed."
+
+
+def test_the_answer_says_what_each_thread_count_did_and_which_was_searched(tmp_path):
+    done = found(Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0}), tmp_path)
+    each = (OnBackend(backend="ort", threads=1, cost=8.0), OnBackend(backend="ort", threads=2, cost=6.0))
+    threaded = replace(done, backend="ort", threads=2, backends=each)
+    said = "Backends, by the uncompressed network: ort, 1 thread 8 ms; ort, 2 threads 6 ms. Searched: ort, 2 threads."
+    assert say(threaded)[0] == said
+    assert said in render_page(threaded, say(threaded))
+    answer = describe(threaded)
+    assert (answer["backend"], answer["threads"], [one["threads"] for one in answer["backends"]]) == ("ort", 2, [1, 2])
+    two = replace(threaded, backends=(OnBackend(backend="ort", cost=8.0), OnBackend(backend="litert", cost=9.0)))
+    assert say(two)[0].endswith("ort 8 ms; litert 9 ms. Searched: ort.")

@@ -96,6 +96,11 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     assert taken.ranks
     assert not take_suite(asked, {"ranks"}).ranks
     assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
+    suite.write_text('name = "s"\nmodels = ["lenet5"]\nbatch = [8]\nthreads = [1, 2]\n')
+    asked = Asked(request=Request(target="cpu", suite=str(suite)))
+    assert (take_suite(asked, ()).request.batch, take_suite(asked, ()).request.threads) == ((8,), (1, 2))
+    given = replace(asked, request=replace(asked.request, batch=(4,), threads=(3,)))
+    assert take_suite(given, ()).request == given.request
     suite.write_text('name = "s"\nmodels = ["lenet5"]\n[search]\nminimize = "speed"\n')
     with pytest.raises(InvalidInput, match="minimize 'speed'"):
         take_suite(asked, ())
