@@ -29,9 +29,10 @@ from bench.errors import InvalidInput, PressbenchError
 from bench.line.plan import Request
 from bench.line.run import plan_run
 from bench.paths import cache_folder
-from bench.search.asked import THEN, Asked
+from bench.search.asked import Asked
 from bench.search.plans import for_trials
 from bench.search.prediction import board
+from bench.search.steps import THEN
 from bench.search.strategies.interface import UNTRUSTED
 from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
 

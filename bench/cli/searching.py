@@ -99,6 +99,13 @@ if TYPE_CHECKING:
     "Several times for several.",
 )
 @click.option(
+    "--student",
+    "students",
+    multiple=True,
+    help="A network that takes the place of yours, tried as it is and narrowed too: a reference network, package.module:function or "
+    "a file, or the steps that make it, as \"student(model='lenet5') + distill(epochs=20)\". Several times for several.",
+)
+@click.option(
     "--strategy",
     help="How candidates are chosen: widths (by a latency table of the target, the default), or the baselines macs, "
     "uniform, random and optuna.",
@@ -154,7 +161,7 @@ def _ask(
     )
     request = replace(name_target(request, target), each=False)
     options = {
-        **{name: chosen[name] or None for name in ("budgets", "families", "recipes")},
+        **{name: chosen[name] or None for name in ("budgets", "families", "recipes", "students")},
         "time_s": parse_time(time_text) if time_text else None,
         **{name: chosen[name] for name in ("max_drop", "max_error", "minimize", "then", "strategy", "ranks")},
     }

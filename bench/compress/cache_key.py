@@ -27,11 +27,19 @@ losses that they are trained by.
 
 
 def identity(
-    model: Model, module: nn.Module, data: Dataset | None, example: Inputs, seed: int, *, content: str = ""
+    model: Model,
+    module: nn.Module,
+    data: Dataset | None,
+    example: Inputs,
+    seed: int,
+    *,
+    content: str = "",
+    masked: tuple[str, ...] = (),
 ) -> Json:
     """Everything but the steps that the files depend on: the network, its source files, shape of the input, data, seed,
-    versions of libraries. `content`: digest of the file that the network was made of; its layers do not show the graph."""
-    return {
+    versions of libraries. `content`: digest of the file that the network was made of; its layers do not show the graph.
+    `masked`: parameters with zeros that stay."""
+    found: Json = {
         "network": describe_network(module),
         "file": content,
         "factory": digests(network_files(model.factory or "")),
@@ -40,6 +48,7 @@ def identity(
         "seed": seed,
         "versions": {name: installed_version(name) for name in PACKAGES},
     }
+    return {**found, "masked": list(masked)} if masked else found
 
 
 def key_of(base: Json, steps: tuple[Compressor, ...], context: Context) -> str:

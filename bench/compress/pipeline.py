@@ -33,6 +33,7 @@ from bench.inputs.of_file import settle_onnx
 from bench.models.calls import distinct_names, input_names, output_names
 from bench.models.copies import set_eval
 from bench.models.example import draw, draw_like
+from bench.models.factory import build
 from bench.models.finite import find_broken
 from bench.models.from_onnx.load import load_network
 from bench.models.tensors import Inputs, as_tensors
@@ -122,9 +123,18 @@ def reference(model: Model, *, data: Dataset | None, cache: Path, seed: int, pro
 
 
 def open_network(
-    model: Model, *, data: Dataset | None, cache: Path, seed: int, progress: Progress, data_asked: bool = False
+    model: Model,
+    *,
+    data: Dataset | None,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    data_asked: bool = False,
+    steps: tuple[Compressor, ...] = (),
+    trained: bool = True,
 ) -> tuple[Network, Context]:
-    """The uncompressed network that steps begin with, and what they may use on it.
+    """The uncompressed network, or what `steps` make of it, and what further steps may use on it. `trained`: False for a look at
+    its layers only.
 
     Raises `Unsupported` for a file that is not .onnx or cannot become a torch network.
     """
@@ -132,9 +142,12 @@ def open_network(
         raise Unsupported(
             f"{model.name}: a {model.file.suffix} file is compressed as it is: bring the network or .onnx"
         )
-    start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked)
+    start = _start(model, data, cache=cache, seed=seed, progress=progress, data_asked=data_asked, trained=trained)
     context = replace(_context(start, seed, cache, progress), calibration=pool(start.data, seed))
-    return Network(module=start.network, masks=start.masks), context
+    network = Network(module=start.network, masks=start.masks)
+    if steps:
+        network = apply_steps(network, steps, context, model.name, _identity(model, start, seed))
+    return network, context
 
 
 def example_of(model: Model, data: Dataset | None, seed: int, module: nn.Module) -> Inputs:
@@ -198,11 +211,18 @@ class Start:
 
 
 def _start(
-    model: Model, data: Dataset | None, *, cache: Path, seed: int, progress: Progress, data_asked: bool
+    model: Model,
+    data: Dataset | None,
+    *,
+    cache: Path,
+    seed: int,
+    progress: Progress,
+    data_asked: bool,
+    trained: bool = True,
 ) -> Start:
     if model.file is not None:
         return _start_from_file(model.file, model, data, seed, data_asked=data_asked)
-    network = train_or_load(model, data, cache=cache, seed=seed, progress=progress)
+    network = train_or_load(model, data, cache=cache, seed=seed, progress=progress) if trained else build(model, seed)
     example = example_of(model, data, seed, network)
     fed = "drawn inputs (--dataset names others, --input their type)" if data is None else f"samples of {data.name}"
     with users_code(f"{model.name} runs on zeros, but not on {fed}:"):
@@ -248,12 +268,15 @@ def _context(start: Start, seed: int, cache: Path, progress: Progress) -> Contex
     )
 
 
+def _identity(model: Model, start: Start, seed: int) -> Json:
+    masked = tuple(sorted(start.masks))
+    return identity(model, start.network, start.data, start.example, seed, content=start.content, masked=masked)
+
+
 def _from_torch(
     model: Model, start: Start, steps: tuple[Compressor, ...], *, cache: Path, seed: int, progress: Progress
 ) -> Base:
-    base = identity(model, start.network, start.data, start.example, seed, content=start.content)
-    if start.masks:
-        base = {**base, "masked": sorted(start.masks)}
+    base = _identity(model, start, seed)
     context = _context(start, seed, cache, progress)
 
     def make(folder: Path) -> Mapping[str, Json]:

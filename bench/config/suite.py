@@ -59,7 +59,7 @@ class Measure:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchChoice:
     """Table `[search]`: what `pressbench search` takes from its suite where its options say nothing. The keys are its options;
-    `budgets`: as `--budget`, key -> number; `families`, `recipes`: the texts of `--family` and `--recipe`. None or empty: the command's default."""
+    `budgets`: as `--budget`, key -> number; `families`, `recipes`, `students`: the texts of `--family`, `--recipe` and `--student`. None or empty: the command's default."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     budgets: Mapping[str, float] = field(default_factory=dict)
@@ -70,6 +70,7 @@ class SearchChoice:
     then: str | None = None
     families: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
     strategy: str = ""
     ranks: bool = False
 

@@ -14,32 +14,18 @@ from bench.compress.recipe import parse_recipe
 from bench.config.suite import load_suite
 from bench.errors import InvalidInput, unknown
 from bench.line.judged.distance import TOO_FAR
-from bench.line.plan import Plan, PlannedCell, Request, find_recipes
+from bench.line.plan import Plan, PlannedCell, Request
 from bench.line.stages import load_backend
 from bench.records import SEARCH, Run
 from bench.search.goal import ERROR, LATENCY, LUTS, MINIMIZED, Goal, parse_budgets, parse_time
-from bench.search.strategies.known import STRATEGIES, WITHOUT_FAMILIES
 from bench.tasks.base import Task
-from bench.types import Json, Recipe, Step
+from bench.types import Json, Step
 
 SUITE = SEARCH
 """The suite of a search's runs in the store."""
-THEN = "finetune(epochs=2)"
-LONGER = "distill(epochs=6, learning_rate=0.005)"
-"""What follows in a second round, where the user leaves both to us."""
 USUAL_DROP, USUAL_ERROR = 1.0, 0.1
-NONE = "none"
-OF_SUITE = ("max_drop", "max_error", "minimize", "then", "families", "recipes", "strategy", "ranks")
+OF_SUITE = ("max_drop", "max_error", "minimize", "then", "families", "recipes", "students", "strategy", "ranks")
 """Keys of `[search]` that are fields of `Asked` as they are."""
-INT8 = ("int8",)
-FIXED = (
-    "fixed(width=8)",
-    "mixed_fixed(max_drop_pp=1)",
-    "prune(amount=0.6) + finetune(epochs=3) + mixed_fixed(max_drop_pp=1)",
-)
-"""Families that are usual on a target that runs networks, and on an FPGA, where each bit of a weight costs logic and a zero none,
-where there are samples to calibrate with. `mixed_fixed` judges by training samples, of which a network loses more than of others:
-the search holds the limit, by validation samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +33,9 @@ class Asked:
     """The arguments of `pressbench search`. `budgets`: KEY=NUMBER texts. `then`: steps after the narrowing.
     `longer`: what takes the place of `then` in a second round; `settle` fills it in. `strategy`: of
     `bench.search.strategies.known`. `ranks`: whether layers may be factorized too. `families`: steps that may end a candidate,
-    each tried beside none; None for those that are usual on the target, (NONE,) for none. `recipes`: of the suite by name, or
-    steps, that are candidates as they are written.
+    each tried beside none; None for those that are usual on the target, (`bench.search.steps.NONE`,) for none. `recipes`: of the suite by name, or
+    steps, that are candidates as they are written. `students`: networks that take the place of the user's and are narrowed too, or
+    the steps that make one.
 
     `max_drop`: percentage points of accuracy, else in the unit of the task's own score; None for the target's own limit, else as
     `make_goal` finds it.
@@ -68,6 +55,7 @@ class Asked:
     ranks: bool = False
     families: tuple[str, ...] | None = None
     recipes: tuple[str, ...] = ()
+    students: tuple[str, ...] = ()
 
     @property
     def untrained(self) -> str:
@@ -143,7 +131,7 @@ def make_goal(asked: Asked, plan: Plan) -> Goal:
     cell = plan.cells[0]
     quality = _limit_quality(asked, plan)
     limits = parse_budgets(asked.budgets, plan.target.budget)
-    cost = LUTS if _only_simulates(cell) else LATENCY
+    cost = LUTS if only_simulates(cell) else LATENCY
     usual = "" if limits else "lut" if cost == LUTS else "latency"
     return Goal(limits=limits, quality=quality, minimize=asked.minimize or usual, cost=cost)
 
@@ -199,98 +187,21 @@ def _limit_score(task: Task, most: float | None) -> float:
     return most
 
 
-def _only_simulates(cell: PlannedCell) -> bool:
+def only_simulates(cell: PlannedCell) -> bool:
+    """Whether the cell's backend runs nothing: an FPGA's."""
     return load_backend(cell.backend.name).session is None
-
-
-def settle(asked: Asked, plan: Plan) -> Asked:
-    """With families, and with the steps that follow the narrowing: the user's, else a short and a longer training where there is
-    a data set.
-
-    Raises `InvalidInput` as `find_own`, for a family or strategy that means nothing, for a family that cannot follow those
-    steps or that the strategy does not try, and for a recipe that is a family too.
-    """
-    if asked.strategy not in STRATEGIES:
-        raise unknown("--strategy", asked.strategy, STRATEGIES)
-    families = _check_families(asked)
-    given = {parse_recipe("--family", text).steps for text in families}
-    for text, recipe in zip(asked.recipes, find_own(asked, plan), strict=True):
-        if recipe.steps in given:
-            raise InvalidInput(f"--recipe {text}: it is a --family too")
-    asked = replace(asked, families=_find_usual(asked, plan) if asked.families is None else families)
-    if asked.then is None:
-        has_data = plan.cells[0].data is not None
-        return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
-    parse_recipe("--then", asked.then)
-    return asked
-
-
-def _check_families(asked: Asked) -> tuple[str, ...]:
-    families = asked.families or ()
-    if families == (NONE,):
-        return ()
-    if NONE in families:
-        raise InvalidInput(f"--family {NONE}: it stands alone; a candidate without a family is always tried")
-    for place, text in enumerate(families):
-        if not parse_recipe("--family", text).steps:
-            raise InvalidInput(f"--family: name steps, as int8, or {NONE}")
-        if text in families[:place]:
-            raise InvalidInput(f"--family {text!r} is given twice")
-        if asked.strategy in WITHOUT_FAMILIES:
-            raise InvalidInput(f"--family {text}: --strategy {asked.strategy} tries none; end --then with it")
-        try:
-            _join(asked.then, text)
-        except InvalidInput as error:
-            raise InvalidInput(f"--family {text}: it cannot follow --then {asked.then}: {error}") from error
-    return families
-
-
-def _join(then: str | None, family: str) -> None:
-    """Raises `InvalidInput` where the family cannot follow those steps."""
-    parse_recipe("steps", " + ".join(filter(None, (then, family))))
-
-
-def _find_usual(asked: Asked, plan: Plan) -> tuple[str, ...]:
-    """The families that are usual on the target and may follow `--then`."""
-    cell = plan.cells[0]
-    if cell.data is None or asked.strategy in WITHOUT_FAMILIES:
-        return ()
-    usual = FIXED if _only_simulates(cell) else INT8
-    return tuple(text for text in usual if _may_follow(text, asked.then or ""))
-
-
-def _may_follow(family: str, then: str) -> bool:
-    try:
-        _join(then, family)
-    except InvalidInput:
-        return False
-    return True
-
-
-def find_own(asked: Asked, plan: Plan) -> list[Recipe]:
-    """The recipes that are candidates as they are written. Raises `InvalidInput` as `parse_recipe`, for one given twice, and for
-    one without steps, which is the uncompressed network."""
-    found: list[Recipe] = []
-    for text in asked.recipes:
-        named = find_recipes(replace(asked.request, recipes=(text,)), plan.suite)[1:]
-        if not (named and named[0].steps):
-            raise InvalidInput(f"--recipe {text}: it has no steps; the uncompressed network is always measured")
-        if any(named[0].steps == one.steps for one in found):
-            raise InvalidInput(f"--recipe {text}: it is given twice")
-        found += named
-    return found
 
 
 def check_measurable(plan: Plan, goal: Goal) -> None:
     """Raises `InvalidInput` for a target that neither times nor counts LUTs, for energy where it has no meter, and for a
     percentile where it keeps no samples."""
     cell = plan.cells[0]
-    if plan.target.reach == "emulated" or (_only_simulates(cell) and not load_backend(cell.backend.name).infers):
+    if plan.target.reach == "emulated" or (only_simulates(cell) and not load_backend(cell.backend.name).infers):
         raise InvalidInput(
             f"target {plan.target.name}, backend {cell.backend.title} times nothing: a search measures latency, or counts "
             "LUTs; name a target and a --backend that run the network"
         )
-    if _only_simulates(cell) and (goal.minimize == "latency" or LATENCY in goal.limits):
+    if only_simulates(cell) and (goal.minimize == "latency" or LATENCY in goal.limits):
         raise InvalidInput(
             f"target {plan.target.name} only simulates, at a clock that is assumed: search it by its logic, with "
             "--minimize lut or --budget lut=20000"

@@ -8,6 +8,7 @@ from bench.records import PairLaunch
 from bench.search.backends import OnBackend
 from bench.search.goal import Goal
 from bench.search.groups import Space
+from bench.search.networks.students import Student
 from bench.search.prediction.predict import Predictor
 from bench.search.strategies.interface import Ended, Tried
 from bench.types import Artifact
@@ -28,7 +29,8 @@ class Finals:
 class Found:
     """All that a search knows at its end. `finals`: None where nothing keeps the limits. `predictor`: None for a
     strategy that asks for none. `backends`: what each did, where there were several, and `backend` with `threads` what was
-    searched."""
+    searched. `network`: the student whose layers `space` and `predictor` are of, the winner's; "" for the user's own network.
+    `students`: what each did as it is written."""
 
     run_id: str
     goal: Goal
@@ -40,3 +42,5 @@ class Found:
     backend: str = ""
     threads: int = 1
     backends: tuple[OnBackend, ...] = ()
+    network: str = ""
+    students: tuple[Student, ...] = ()

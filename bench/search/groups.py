@@ -36,7 +36,7 @@ class Space:
     """What a search chooses from. `fixed`: groups that cannot be narrowed -> the reason.
 
     `criterion`: by which the step `widths` ranks channels, as the losses do. `step`: channels that the target's kernels
-    take at a time. `left`: what a branch leaves that goes.
+    take at a time. `left`: what a branch leaves that goes. `head`: the steps that make the network; "" for the user's own.
     """
 
     groups: tuple[Group, ...]
@@ -45,6 +45,7 @@ class Space:
     criterion: str = "l2"
     step: int = 1
     left: Keep = "mean"
+    head: str = ""
 
     def settle(self, choice: Choice) -> Choice:
         """With the full rank where two layers of the rank would be no smaller at these widths: the step leaves such a layer."""

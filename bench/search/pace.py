@@ -18,7 +18,8 @@ class Pace:
     """All in seconds. `time_s`: of the whole search. `reserve`: times the longest trial that the finalists need.
 
     `usual_s`, `longer_s`, `own_s`: the longest trial so far, of the second round, of a recipe as it is written. `look_s`: the longest
-    look at an untrained candidate, which comes before its trial. `whole_s`: the uncompressed network.
+    look at an untrained candidate, which comes before its trial. `head_s`: the longest training of a student that is narrowed, which
+    its trials take from the cache. `whole_s`: the uncompressed network.
     """
 
     clock: Callable[[], float]
@@ -29,6 +30,7 @@ class Pace:
     longer_s: float = 0.0
     own_s: float = 0.0
     look_s: float = 0.0
+    head_s: float = 0.0
     whole_s: float = 0.0
     recalled_s: float = 0.0
     """What the trial that ends next took in the search that is continued; it takes no time now, but the next one will."""
@@ -58,9 +60,9 @@ class Pace:
         """Whether one more trial is expected to end in that part of the time for trials. `longer`: one of the second round."""
         return self._fits(self.look_s + self._expect(longer=longer), part, longer=longer)
 
-    def time_for_own(self) -> bool:
-        """Whether one more recipe as it is written fits in."""
-        return self._fits(self.own_s, 1.0, longer=False)
+    def time_for_own(self, part: float = 1.0) -> bool:
+        """Whether one more recipe as it is written fits into that part of the time."""
+        return self._fits(self.own_s, part, longer=False)
 
     def spent(self) -> float:
         """The part of the time for trials that is over."""
@@ -74,5 +76,5 @@ class Pace:
 
     def _for_trials(self, *, longer: bool) -> float:
         """The finalists are trained as the longest trial was, the one that is asked about included."""
-        longest = max(self.own_s, self.longer_s, self._expect(longer=longer))
+        longest = max(self.own_s, self.head_s + max(self.longer_s, self._expect(longer=longer)))
         return max(1e-9, self.time_s - self.reserve * longest - self.whole_s)

@@ -13,12 +13,13 @@ from bench.line.plan import Plan, digest_settings
 from bench.line.run import Surroundings, begin, note_plan, now, plan_run
 from bench.reach.open import Reaches
 from bench.records import Run
-from bench.search.asked import Asked, settle
+from bench.search.asked import Asked
 from bench.search.backends import SHARE, choose, find_usable, keep_begun, name_cells, split
 from bench.search.found import Found
 from bench.search.plans import for_trials, with_limits
 from bench.search.resumed import check_planned
 from bench.search.searching import Searching
+from bench.search.steps import check_students, settle
 from bench.search.trials_elsewhere import open_workers
 from bench.store import Store
 
@@ -38,7 +39,7 @@ def find_best(
     """
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, around.note)
-    settled = settle(asked, usable)
+    settled = _settle(asked, usable, around)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
@@ -73,6 +74,13 @@ def find_best(
             raise
         around.store.finish_run(begun.run_id, "finished", now())
     return found
+
+
+def _settle(asked: Asked, plan: Plan, around: Surroundings) -> Asked:
+    """Raises `InvalidInput` as `settle` and `check_students`."""
+    settled = settle(asked, plan)
+    check_students(settled, plan, around.cache, around.progress)
+    return settled
 
 
 def _begin(asked: Asked, plan: Plan) -> Run:

@@ -5,36 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost, Unsupported
+from bench.errors import BoardLost
 from bench.line.cell import BOARD_LOST, RunState, make_ready
 from bench.line.measure import measure_pairs
-from bench.line.options import find_width_step
 from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now
 from bench.reach.open import Reaches
 from bench.records import PairLaunch, Record
-from bench.search.asked import Asked, find_own, trains
+from bench.search.asked import Asked, trains
 from bench.search.backends import CANDIDATE, FAMILY
 from bench.search.found import Finals, Found
 from bench.search.goal import LATENCY, Goal
-from bench.search.groups import Space, read_space
+from bench.search.groups import Space
 from bench.search.judge import check_figures, describe, judge
+from bench.search.networks.narrowed import find_owner, unique
+from bench.search.networks.turns import Turns
 from bench.search.nouns import Choice, whole_choice
 from bench.search.pace import KNOWN_RESERVE, RESERVE, Pace
 from bench.search.prediction.board import Timer, narrow
-from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.looks import Looks
-from bench.search.prediction.predict import Predictor
 from bench.search.resumed import check_measured, find_stored
-from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Scene, Trial, Tried, cost_of, rank
-from bench.search.strategies.known import BY_TABLE, STRATEGIES
-from bench.search.strategies.widths import try_families
+from bench.search.steps import find_own, find_students
+from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Trial, Tried, cost_of, rank
 from bench.search.trials_elsewhere import send
 from bench.types import Status, Step
 
@@ -49,7 +45,7 @@ class Searching:
     """One search on one backend: its clock, its trials so far, and the stages in order.
 
     `plan`: of the finalists. `trials`: of the candidates. `records`: of an interrupted search. `client`: of a cluster.
-    `say`: takes a line for each candidate.
+    `say`: takes a line for each candidate. `made`: candidates that a strategy asked for, which it may ask for again.
     """
 
     asked: Asked
@@ -67,6 +63,7 @@ class Searching:
     pace: Pace = field(init=False)
     whole: Tried | None = field(init=False, default=None)
     tried: list[Tried] = field(init=False, default_factory=list)
+    made: dict[tuple[str, Choice], Tried] = field(init=False, default_factory=dict)
     stored: dict[str, Record] = field(init=False)
     state: RunState = field(init=False)
 
@@ -90,85 +87,39 @@ class Searching:
     def find(self) -> Found:
         """All stages."""
         whole = self._measure_whole()
-        space, timer = self._look()
-        whole = replace(whole, choice=whole_choice(space.groups))
-        self.tried = [whole]
-        own = tuple(self._try_recipes())
-        late = not self.pace.time_left(1.0)
-        tabled = space.groups and self.asked.strategy in BY_TABLE
-        predictor = None if late or not tabled else self._predict(space, timer, whole)
-        scene = Scene(
-            space=space,
-            predictor=predictor,
+        turns = Turns(
+            asked=self.asked,
+            state=self.state,
             goal=self.goal,
-            whole=whole,
-            own=own,
-            families=("", *self._families),
-            seed=self.plan.suite.seed,
+            pace=self.pace,
+            stored=self.stored,
+            tried=self.tried,
+            measure=self._measure,
+            means=self._means,
+            note=self.note,
+            clock=self.clock,
         )
-        ended = Ended(tried=(whole,), why=OVER)
-        if not late:
-            strategy = STRATEGIES[self.asked.strategy] if space.groups else try_families
-            ended = strategy(scene, self._means(space, timer, whole))
-        known = {one.key for one in own}
-        ended = replace(ended, tried=(whole, *own, *(one for one in ended.tried[1:] if one.key not in known)))
+        own = turns.look_at_own(whole)
+        self.tried.append(own.whole)
+        recipes = self._try_recipes()
+        turns.try_students(find_students(self.asked, self.plan), whole)
+        networks = turns.take(own, recipes)
+        ended = Ended(tried=unique(self.tried), why=turns.why, pruned=tuple(turns.pruned.values()))
         ranked = tuple(rank(ended.tried, self.goal))
-        finals = self._finals(ranked) if ranked else None
+        best = find_owner(networks, ranked) or own
         return Found(
             run_id=self.run_id,
             goal=self.goal,
-            space=space,
-            predictor=predictor,
+            space=best.space,
+            predictor=best.predictor,
             ended=ended,
             ranked=ranked,
-            finals=finals,
+            finals=self._finals(ranked) if ranked else None,
             backend=self.state.plan.cells[0].backend.title,
             threads=self.state.plan.cells[0].conditions.threads,
+            network=best.title,
+            students=tuple(turns.students),
         )
-
-    def _look(self) -> tuple[Space, Timer | Counter]:
-        """What can be narrowed, and what says the cost of it."""
-        cell, setting = self.state.plan.cells[0], self.state.setting
-        network, context = open_network(
-            cell.model,
-            data=setting.data_for(cell.model),
-            cache=setting.cache,
-            seed=setting.seed,
-            progress=setting.progress,
-            data_asked=setting.data_asked,
-        )
-        prepared = make_ready(cell, self.state).prepared
-        _, step = find_width_step(type(prepared.backend), cell.backend.options, self.plan.target.reach, Path("/"))
-        try:
-            short = prepared.bench is not None
-            space = read_space(network, context, step, setting.progress, short=short, ranks=self.asked.ranks)
-        except Unsupported as error:
-            if not (self.asked.recipes or self._families):
-                raise Unsupported(f"{error}; a --family or --recipe can be tried all the same") from error
-            self.note(f"no layer is narrowed, and only --recipe and --family are tried: {error}")
-            space = Space(groups=(), layers=(), fixed={})
-        space = replace(space, left=self.asked.left)
-        for name, why in space.fixed.items():
-            self.note(f"layer {name} keeps its width: {why}")
-        timer = (
-            Counter(cell=cell, state=self.state)
-            if prepared.bench is None
-            else Timer(cell=cell, state=self.state, prepared=prepared, record=self.stored[cell.key])
-        )
-        return space, timer
-
-    def _predict(self, space: Space, timer: Timer | Counter, whole: Tried) -> Predictor:
-        return Builder(
-            space=space,
-            timer=timer,
-            untrained=self.asked.untrained,
-            cost=self.goal.cost,
-            whole=whole.cost or 0.0,
-            time_s=self.asked.time_s - self.pace.spent_s(),
-            setting=self.state.setting,
-            note=self.note,
-            clock=self.clock,
-        ).build()
 
     def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
         def trial(*, longer: bool) -> Trial:
@@ -260,10 +211,13 @@ class Searching:
 
     def _try(self, space: Space, choice: Choice, predicted: float | None, family: str, *, longer: bool) -> Tried:
         text = self._text(space, choice, family, self.asked.longer if longer else self.asked.then)
+        if (known := self.made.get((text, choice))) is not None:
+            return known
         began = self.pace.spent_s()
         name = f"{CANDIDATE}{len(self.tried)}"
         tried = self._measure(name, text, choice=choice, predicted=predicted, family=family)
         self.pace.add(began, longer=longer)
+        self.made[text, choice] = tried
         return tried
 
     def _text(self, space: Space, choice: Choice, family: str, then: str | None) -> str:

@@ -14,6 +14,7 @@ from bench.search.backends import OnBackend
 from bench.search.found import Found
 from bench.search.goal import DROPS, LATENCY, LUTS, MOST_MARGIN, UNITS, Goal
 from bench.search.judge import loss_text
+from bench.search.networks.students import Student
 from bench.search.strategies.interface import OVER, Tried, front, number, quality_loss
 from bench.stats import ratio
 from bench.types import Json
@@ -33,6 +34,7 @@ def describe(found: Found) -> dict[str, Json]:
         "backend": found.backend,
         "threads": found.threads,
         "backends": [asdict(one) for one in found.backends],
+        "students": [_describe_student(one) for one in found.students],
         "predictor": None
         if (predictor := found.predictor) is None
         else {
@@ -46,6 +48,11 @@ def describe(found: Found) -> dict[str, Json]:
         "finals": [_plain(one) for one in finals.tried] if finals else [],
         "missed": "" if found.ranked else explain_missed(found.ended.tried, found.goal),
     }
+
+
+def _describe_student(one: Student) -> dict[str, Json]:
+    figures = None if one.tried is None else _plain(one.tried)
+    return {"student": one.title, "recipe": one.recipe.text, "as_written": figures, "not_narrowed": one.why}
 
 
 def _plain(one: Tried) -> dict[str, Json]:
@@ -86,13 +93,7 @@ def draw(found: Found) -> list[Any]:
 
 def say(found: Found) -> list[str]:
     """The answer in sentences."""
-    pruned = f", {len(found.ended.pruned)} pruned by their untrained cost" if found.ended.pruned else ""
-    said = [f"{len(found.ended.tried) - 1} candidates measured{pruned}; ended because {found.ended.why}."]
-    if found.backends:
-        each = "; ".join(one.text(UNITS[found.goal.cost]) for one in found.backends)
-        several = found.backends[0].threads is not None
-        searched = OnBackend(backend=found.backend, threads=found.threads if several else None)
-        said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {searched.name}.")
+    said = _say_what_ran(found)
     if not found.finals:
         nearest = min(found.ended.pruned, key=lambda one: one.excess, default=None)
         of_pruned = [f"Of those pruned the nearest is {nearest.recipe}: {nearest.why}."] if nearest else []
@@ -113,6 +114,19 @@ def say(found: Found) -> list[str]:
         said.append(f"On the test set the winner misses {_misses(tried[1], found.goal)}: exit code 1.")
         if len(tried) > 2 and tried[2].counts and not tried[2].over:
             said.append(f"The runner-up keeps every limit there: {tried[2].recipe}")
+    return said
+
+
+def _say_what_ran(found: Found) -> list[str]:
+    pruned = f", {len(found.ended.pruned)} pruned by their untrained cost" if found.ended.pruned else ""
+    said = [f"{len(found.ended.tried) - 1} candidates measured{pruned}; ended because {found.ended.why}."]
+    if found.backends:
+        each = "; ".join(one.text(UNITS[found.goal.cost]) for one in found.backends)
+        several = found.backends[0].threads is not None
+        searched = OnBackend(backend=found.backend, threads=found.threads if several else None)
+        said.insert(0, f"Backends, by the uncompressed network: {each}. Searched: {searched.name}.")
+    if found.students:
+        said.append(f"Students: {'; '.join(one.text() for one in found.students)}.")
     return said
 
 

@@ -50,6 +50,7 @@ def render_page(found: Found, said: Sequence[str]) -> str:
         said=said,
         plots=plots,
         bars=_layers(found),
+        network=found.network,
         unit=UNITS[found.goal.cost].strip(),
         trials=[_row(one) for one in found.ended.tried],
         pruned=found.ended.pruned,

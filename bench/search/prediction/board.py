@@ -101,7 +101,7 @@ def draw_choices(space: Space, seed: int) -> list[Choice]:
 
 
 def narrow(space: Space, choice: Choice, then: str) -> str:
-    """The recipe's text of a choice, with the steps that follow."""
+    """The recipe's text of a choice, with the steps that make its network and those that follow."""
     keep = keep_text(space.groups, choice)
     ranked = "" if space.criterion == "l2" else f", criterion={space.criterion!r}"
     narrowed = f"widths(keep={keep!r}{ranked})" if keep else ""
@@ -109,4 +109,4 @@ def narrow(space: Space, choice: Choice, then: str) -> str:
     shortened = repr(Branches(drop=drop, keep=space.left)) if drop else ""
     lower = rank_text(space.groups, choice)
     factorized = f"lowrank(ranks={lower!r})" if lower else ""
-    return " + ".join(filter(None, (narrowed, shortened, factorized, then)))
+    return " + ".join(filter(None, (space.head, narrowed, shortened, factorized, then)))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from bench.search.allocate import Limit, allocate
-from bench.search.goal import MINIMIZED, UNITS
+from bench.search.goal import MINIMIZED, UNITS, Goal
 from bench.search.nouns import Choice, Costs, whole_choice
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.predict import Predictor
@@ -24,11 +24,15 @@ BY_WEIGHTS = frozenset({"file_kb", "memory_mb", "size", "memory"})
 """What weights decide, and not time: limits, and what is minimized."""
 
 
-def counts_weights(scene: Scene) -> bool:
+def counts_weights(goal: Goal) -> bool:
     """Whether weights decide all that is limited, or minimized."""
-    goal = scene.goal
     resources = {*goal.limits} if not goal.minimize else {goal.minimize}
     return bool(resources) and resources <= BY_WEIGHTS
+
+
+def narrows(goal: Goal) -> str:
+    """The column of what narrowing makes smaller for this goal."""
+    return MINIMIZED.get(goal.minimize, "file_bytes" if counts_weights(goal) else goal.cost)
 
 
 class Axis:
@@ -39,7 +43,7 @@ class Axis:
         assert whole.cost is not None
         self.space, self.goal, self.whole = scene.space, scene.goal, whole
         self.weights: Costs = add_up(scene.space.layers, scene.space.groups, count_weights)
-        self.by_weights = counts_weights(scene)
+        self.by_weights = counts_weights(scene.goal)
         self.base, self.float_base = whole.cost, cost_of(scene.whole)
         self.predictor = scene.predictor.scaled(self.base / self.float_base)
         sizes = [number(one.row, "file_bytes") or math.inf for one in (whole, scene.whole)]

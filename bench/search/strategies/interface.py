@@ -112,8 +112,9 @@ class Ended:
 class Scene:
     """What a strategy searches in. `families`: steps that may end a candidate, the first "" (none).
 
-    `predictor`: None for a strategy that does not ask for one. `whole`: the uncompressed network.
-    `own`: recipes that were tried as they are written.
+    `predictor`: None for a strategy that does not ask for one. `whole`: the uncompressed network, or the student that is narrowed.
+    `own`: recipes that were tried as they are written. `best`: as `least`, of the other networks. `front`: whether time that is left
+    goes into the front.
     """
 
     space: Space
@@ -123,6 +124,8 @@ class Scene:
     own: tuple[Tried, ...] = ()
     families: tuple[str, ...] = ("",)
     seed: int = 0
+    best: float = math.inf
+    front: bool = True
 
 
 Strategy = Callable[[Scene, Means], Ended]
@@ -158,6 +161,12 @@ def rank(tried: Sequence[Tried], goal: Goal) -> list[Tried]:
         return quality_loss(one), cost
 
     return sorted((one for one in tried if one.counts and not one.over), key=order)
+
+
+def least(tried: Sequence[Tried], goal: Goal) -> float:
+    """The least of what is minimized, else of the cost, that keeps every limit; infinite where nothing does."""
+    kept = (number(one.row, MINIMIZED.get(goal.minimize, goal.cost)) for one in tried if one.counts and not one.over)
+    return min((value for value in kept if value is not None), default=math.inf)
 
 
 def quality_loss(one: Tried) -> float:

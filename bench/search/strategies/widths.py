@@ -24,6 +24,7 @@ from bench.search.strategies.interface import (
     Trial,
     Tried,
     cost_of,
+    least,
     number,
     quality_loss,
     rank,
@@ -52,7 +53,7 @@ def search(scene: Scene, means: Means) -> Ended:
     walks = _begin_walks(scene, tried, means)
     over, why = min(1.0, means.spent()), ""
     for place, one in enumerate(walks, 1):
-        one.beat(min((other.best for other in walks[: place - 1]), default=math.inf))
+        one.beat(min([scene.best, *(other.best for other in walks[: place - 1])]))
         why = one.go_on(means.trial, over + (1 - over) * place / len(walks))
         tried += one.tried[1:]
     for refused in [one for one in begun.tried if one.row["status"] == SKIPPED]:
@@ -66,7 +67,7 @@ def search(scene: Scene, means: Means) -> Ended:
             known = len(one.tried)
             why = one.train_longer(means.longer, 1.0)
             tried += one.tried[known:]
-    if scene.goal.minimize and why != OVER:
+    if scene.front and scene.goal.minimize and why != OVER:
         best = min(walks, key=lambda one: one.best)
         known = len(best.tried)
         why = best.fill_front(means.longer or means.trial) or why
@@ -77,7 +78,7 @@ def search(scene: Scene, means: Means) -> Ended:
 def _begin_walks(scene: Scene, tried: Sequence[Tried], means: Means) -> list[_Walked]:
     """One for each family that may be walked, the cheapest first. `tried`: the uncompressed network without and with each."""
     cheaper = (
-        one for one in tried[1:] if one.counts and (counts_weights(scene) or cost_of(one) < cost_of(scene.whole))
+        one for one in tried[1:] if one.counts and (counts_weights(scene.goal) or cost_of(one) < cost_of(scene.whole))
     )
     return [_Walked(scene, whole, means) for whole in sorted([scene.whole, *cheaper], key=cost_of)]
 
@@ -133,13 +134,11 @@ class _Walked:
 
     @property
     def best(self) -> float:
-        """The least of what is minimized, else of the cost, that keeps every limit."""
-        column = MINIMIZED.get(self.axis.goal.minimize, self.axis.goal.cost)
-        kept = (number(one.row, column) for one in self.tried if one.counts and not one.over)
-        return min((value for value in kept if value is not None), default=math.inf)
+        """As `least`."""
+        return least(self.tried, self.axis.goal)
 
     def beat(self, best: float) -> None:
-        """Looks for nothing dearer than `best`, which another family has reached, where it is the same that both make smaller."""
+        """Looks for nothing dearer than `best`, which another family or network has reached, where it is the same that both make smaller."""
         goal = self.axis.goal
         if MINIMIZED.get(goal.minimize) == goal.cost and best < self.axis.base:
             most = best / self.axis.base

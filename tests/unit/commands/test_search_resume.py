@@ -78,7 +78,7 @@ def begin_search(asked: Asked, earlier: Run | None) -> tuple[list[str], Run]:
         raise Begun
 
     store = SimpleNamespace(records=lambda _: [], begin_run=begin_run)
-    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="")
+    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="", progress=None)
     with pytest.raises(Begun):
         find_best(asked, around, print, earlier=earlier)
     return noted, begun[0]
@@ -101,7 +101,7 @@ def test_a_search_whose_trials_are_of_another_network_is_refused_before_anything
     of_before = SimpleNamespace(backend="pytorch", baseline_key="of before", recipe="baseline")
     noted: list[str] = []
     store = SimpleNamespace(records=lambda _: [of_before], begin_run=lambda _: pytest.fail("begins"))
-    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="")
+    around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="", progress=None)
     with pytest.raises(InvalidInput, match=r"--resume: model lenet5: .* the suite or the target is another one"):
         find_best(asked, around, print, earlier=begun)
     assert not [text for text in noted if "stay as they were measured" in text]

@@ -91,6 +91,7 @@ def searched(
     families=("",),
     own=(),
     space=SPACE,
+    scene=None,
     **more,
 ):
     checked = [(choice, truth(choice)) for choice in ((0, 0), (1, 2), (2, 1))]
@@ -105,7 +106,7 @@ def searched(
         spent=lambda: 0.0,
     )
     means = replace(means, **more)
-    scene = Scene(
+    given = Scene(
         space=space,
         predictor=predictor,
         goal=goal,
@@ -114,7 +115,7 @@ def searched(
         families=families,
         seed=1,
     )
-    return STRATEGIES[strategy](scene, means)
+    return STRATEGIES[strategy](replace(given, **(scene or {})), means)
 
 
 def test_the_best_network_within_a_budget_is_found_and_its_latency_was_predicted():

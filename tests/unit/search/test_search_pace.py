@@ -64,3 +64,19 @@ def test_recipes_as_they_are_written_have_a_time_of_their_own_and_keep_time_for_
     now.append(24.0)
     assert not pace.time_for_own()
     assert pace.time_left(1.0)
+
+
+def test_a_finalist_trains_its_student_again_and_a_student_is_only_tried_within_a_part_of_the_time() -> None:
+    now = [0.0]
+    pace = pace_at(now)
+    now.append(10.0)
+    pace.add(0.0)
+    assert pace.time_left(1.0)  # 10 more until 65
+    pace.head_s = 14.0
+    assert pace.time_left(1.0)  # until 23
+    pace.head_s = 15.0
+    assert not pace.time_left(1.0)  # until 20
+    pace.head_s = 0.0
+    now.append(40.0)
+    assert pace.time_for_own()
+    assert not pace.time_for_own(0.5)

@@ -17,14 +17,16 @@ from bench.commands.search.answer import describe, say
 from bench.commands.search.command import _is_kept
 from bench.commands.search.page import render_page
 from bench.commands.search.plots import span
+from bench.compress.recipe import parse_recipe
 from bench.errors import Unavailable
 from bench.line.plan import Request
 from bench.search.asked import Asked
 from bench.search.backends import OnBackend
 from bench.search.found import Finals, Found
 from bench.search.goal import Goal
+from bench.search.networks.students import Student
 from bench.search.strategies.interface import OVER, Ended, rank
-from bench.types import Artifact, Precision
+from bench.types import Artifact, Precision, Recipe
 
 
 def found(goal: Goal, tmp_path, *, finals: bool = True) -> Found:
@@ -230,3 +232,25 @@ def test_the_answer_says_what_each_thread_count_did_and_which_was_searched(tmp_p
     assert (answer["backend"], answer["threads"], [one["threads"] for one in answer["backends"]]) == ("ort", 2, [1, 2])
     two = replace(threaded, backends=(OnBackend(backend="ort", cost=8.0), OnBackend(backend="litert", cost=9.0)))
     assert say(two)[0].endswith("ort 8 ms; litert 9 ms. Searched: ort.")
+
+
+def test_the_page_names_the_student_whose_layers_won_and_the_answer_says_what_each_did(tmp_path):
+    goal = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+    usual = found(goal, tmp_path)
+    assert "<h2>The winner's layers</h2>" in render_page(usual, [])
+    recipe = Recipe(name="r", steps=parse_recipe("r", "student(model='mlp')").steps)
+    students = (
+        Student(title="<i>mlp", recipe=recipe, tried=usual.ended.tried[0]),
+        Student(title="late", recipe=recipe, why="the time is over"),
+    )
+    of_student = replace(usual, network="<i>mlp", students=students)
+    assert "<h2>The winner's layers, of student &lt;i&gt;mlp</h2>" in render_page(of_student, say(of_student))
+    cost = f"{usual.ended.tried[0].cost:.4g} ms, loss 0"
+    assert f"Students: <i>mlp {cost}, narrowed; late, not narrowed: the time is over." in say(of_student)
+    assert not any(line.startswith("Students") for line in say(usual))
+    told = describe(of_student)["students"]
+    assert [(one["student"], one["recipe"], one["not_narrowed"]) for one in told] == [
+        ("<i>mlp", "student(model='mlp')", ""),
+        ("late", "student(model='mlp')", "the time is over"),
+    ]
+    assert [one["as_written"] and one["as_written"]["quality_loss"] for one in told] == [0.0, None]

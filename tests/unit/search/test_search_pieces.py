@@ -26,7 +26,7 @@ from bench.line.plan import Plan, Request
 from bench.line.probes.board import Board
 from bench.line.run import plan_run
 from bench.records import PairLaunch
-from bench.search.asked import FIXED, Asked, check_measurable, find_own, make_goal, settle, take_suite
+from bench.search.asked import Asked, check_measurable, make_goal, take_suite
 from bench.search.goal import Goal, parse_budgets, parse_time
 from bench.search.groups import read_space
 from bench.search.nouns import keep_text, whole_choice
@@ -34,6 +34,7 @@ from bench.search.plans import TRIAL, for_trials, with_limits
 from bench.search.prediction.board import narrow
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.table import measure_layers
+from bench.search.steps import FIXED, find_own, settle
 from bench.tasks.own import find_task
 from bench.types import Artifact
 
@@ -86,13 +87,13 @@ def test_a_suite_gives_what_the_options_leave_out(tmp_path):
     suite = tmp_path / "s.toml"
     suite.write_text(
         'name = "s"\nmodels = ["lenet5"]\n[search]\ntime = "2m"\nmax_drop = 0.5\nstrategy = "random"\nranks = true\n'
-        'families = ["float16()"]\nrecipes = ["channels50"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
+        'families = ["float16()"]\nrecipes = ["channels50"]\nstudents = ["mlp"]\nbudgets = {latency_ms = 5, file_kb = 7.5}\n'
     )
     asked = Asked(request=Request(target="cpu", suite=str(suite)), max_drop=3.0)
     taken = take_suite(asked, {"max_drop"})
     assert (taken.max_drop, taken.max_error, taken.time_s, taken.strategy) == (3.0, None, 120.0, "random")
     assert (taken.budgets, taken.families) == (("latency_ms=5", "file_kb=7.5"), ("float16()",))
-    assert taken.recipes == ("channels50",)
+    assert (taken.recipes, taken.students) == (("channels50",), ("mlp",))
     assert taken.ranks
     assert not take_suite(asked, {"ranks"}).ranks
     assert take_suite(asked, {"strategy", "families"}).strategy == "widths"
