@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,13 @@ def machine_facts(root: Path) -> dict[str, Json]:
         "python": platform.python_version(),
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+def describe_difference(facts: Mapping[str, Json], root: Path) -> str:
+    """By what this machine is another one than that of `facts`, of `machine_facts`; "" where it may be the same. `root`: as there."""
+    here = machine_facts(root)
+    telling = [name for name in ("cpu", "threads") if name in facts and name in here and facts[name] != here[name]]
+    return "; ".join(f"{name} {facts[name]}, here {here[name]}" for name in telling)
 
 
 def cpu_flags(root: Path) -> frozenset[str]:

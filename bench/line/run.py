@@ -22,7 +22,7 @@ from bench.line.options import check_target_options
 from bench.line.plan import Plan, PlannedCell, Request, digest_settings, find_boards, make_plan
 from bench.line.prepare import Setting
 from bench.line.stages import Stages, load_backend
-from bench.machine import machine_facts, revision
+from bench.machine import describe_difference, machine_facts, revision
 from bench.reach.base import Reach
 from bench.reach.open import Reaches, check_reach, is_elsewhere, open_reach
 from bench.reach.travel import collect
@@ -258,13 +258,22 @@ def is_of_this_code(earlier: Run) -> bool:
     return (earlier.version, earlier.revision) == (bench.__version__, revision(Path(bench.__file__).parent))
 
 
+def describe_move(earlier: Run, target: Target) -> str:
+    """By what this machine is another one than that on which a run was begun, where it is itself what is measured; else ""."""
+    return "" if is_elsewhere(target) else describe_difference(earlier.machine, Path("/"))
+
+
 def note_plan(plan: Plan, earlier: Run | None, note: Callable[[str], None]) -> None:
-    """Says what the user should know of a plan, and that a run was begun by other code, or that the file of the suite or the
-    target was changed since."""
+    """Says what the user should know of a plan, and that a run was begun on another machine or by other code, or that the file of
+    the suite or the target was changed since."""
     for text in plan.notes:
         note(text)
     if earlier is None:
         return
+    if moved := describe_move(earlier, plan.target):
+        note(
+            f"run {earlier.run_id} was begun on another machine ({moved}): its finished cells stay as they were measured there"
+        )
     if not is_of_this_code(earlier):
         note(
             f"run {earlier.run_id} was begun by pressbench {earlier.version} {earlier.revision}, this is another: its finished "

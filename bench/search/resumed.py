@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import OtherNetwork
-from bench.line.plan import PlannedCell
-from bench.records import Record
+from bench.errors import InvalidInput, OtherNetwork
+from bench.line.plan import Plan, PlannedCell
+from bench.line.run import describe_move
+from bench.records import Record, Run
 
 
 def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record | None:
@@ -15,6 +16,15 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
     steps = parse_recipe("stored", text).steps
     same = (one for one in records if one.baseline_key == baseline and one.recipe_text)
     return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
+
+
+def check_machine(earlier: Run, plan: Plan) -> None:
+    """Raises `InvalidInput` where this machine is what is timed, and another one began the search."""
+    if moved := describe_move(earlier, plan.target):
+        raise InvalidInput(
+            f"--resume: the search was begun on another machine ({moved}), and times of two machines do not compare: continue it "
+            "there, or leave --resume out to begin another"
+        )
 
 
 def check_planned(cells: Iterable[PlannedCell], records: Sequence[Record]) -> None:

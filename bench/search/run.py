@@ -16,8 +16,9 @@ from bench.records import Run
 from bench.search.asked import Asked
 from bench.search.backends import SHARE, choose, find_usable, keep_begun, name_cells, split
 from bench.search.found import Found
+from bench.search.goal import LATENCY
 from bench.search.plans import for_trials, with_limits
-from bench.search.resumed import check_planned
+from bench.search.resumed import check_machine, check_planned
 from bench.search.searching import Searching
 from bench.search.steps import check_students, settle
 from bench.search.trials_elsewhere import open_workers
@@ -39,6 +40,8 @@ def find_best(
     """
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, around.note)
+    if earlier and goal.cost == LATENCY:
+        check_machine(earlier, plan)
     settled = _settle(asked, usable, around)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)

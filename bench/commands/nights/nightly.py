@@ -14,9 +14,10 @@ from bench.commands.regress import FAIL_ON, judge_store, write_answers
 from bench.commands.report import open_existing, trace_store, write_report
 from bench.commands.run import run_suite
 from bench.config.suite import check_smallest_effect
+from bench.config.target import load_target
 from bench.errors import Damaged, DiskFull, InvalidInput, PressbenchError, Unavailable
 from bench.line.plan import Request, find_settings
-from bench.line.run import is_of_this_code, now
+from bench.line.run import describe_move, is_of_this_code, now
 from bench.line.versus.kept import prune_kept
 from bench.marks import locked
 from bench.paths import written
@@ -206,13 +207,15 @@ def check_again(
 
 
 def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
-    """Whether an interrupted run of this target and suite waits, of this version and revision and begun with what both say now,
-    no finished one being newer. Raises `InvalidInput` for a suite or target that does not load."""
+    """Whether an interrupted run of this target and suite waits, of this version, revision and machine, and begun with what both say
+    now, no finished one being newer. Raises `InvalidInput` for a suite or target that does not load."""
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         return False
     with open_existing(results, url) as store:
         runs = [run for run in store.runs() if (run.target, run.suite) == (request.target, request.suite)]
     if not runs or runs[-1].status != "interrupted" or not is_of_this_code(runs[-1]):
+        return False
+    if request.fleet is None and describe_move(runs[-1], load_target(request.target)):
         return False
     return runs[-1].settings == "" or runs[-1].settings == find_settings(request)
 

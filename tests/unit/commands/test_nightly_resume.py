@@ -15,10 +15,11 @@ from bench.commands.progress import watching
 from bench.commands.run import run_suite
 from bench.line.plan import Request, find_settings
 from bench.line.run import Ended, Measured
-from bench.machine import revision
+from bench.machine import machine_facts, revision
 from bench.store import Store
 
-NOW = {"version": bench.__version__, "revision": revision(Path(bench.__file__).parent)}
+HERE = machine_facts(Path("/"))
+NOW = {"version": bench.__version__, "revision": revision(Path(bench.__file__).parent), "machine": HERE}
 
 
 @pytest.mark.parametrize(
@@ -28,9 +29,10 @@ NOW = {"version": bench.__version__, "revision": revision(Path(bench.__file__).p
         ({"status": "finished", **NOW}, False),
         ({"status": "interrupted", **NOW, "revision": "another"}, False),
         ({"status": "interrupted", **NOW, "version": "0.0"}, False),
+        ({"status": "interrupted", **NOW, "machine": {**HERE, "cpu": "of a laptop"}}, False),
     ],
 )
-def test_an_interrupted_run_of_other_code_is_left_and_another_begun(changes, continued, tmp_path):
+def test_an_interrupted_run_of_other_code_or_another_machine_is_left_and_another_begun(changes, continued, tmp_path):
     with Store.open(tmp_path / "pressbench.db") as store:
         store.begin_run(night(0, **{**changes, "status": "running"}))
         store.finish_run(night(0).run_id, changes["status"], night(0).finished_at)

@@ -94,6 +94,20 @@ def test_a_search_that_other_code_or_another_suite_began_says_so():
     assert "suite default or target cpu was changed after run" in changed
 
 
+def test_a_search_that_another_machine_began_is_refused_where_machines_are_timed():
+    """Its trials were compared with times of this machine."""
+    asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort",), data=""))
+    _, begun = begin_search(asked, None)
+    begun = replace(begun, machine={**begun.machine, "cpu": "of a laptop"})
+    around = SimpleNamespace(note=print, cache=None)
+    with pytest.raises(InvalidInput, match=r"begun on another machine \(cpu of a laptop, here .*\), and times of two"):
+        find_best(asked, around, print, earlier=begun)
+    fpga = Request(target="fpga", models=("mlp",), recipes=("baseline",))
+    _, begun = begin_search(replace(asked, request=fpga), None)
+    moved = replace(begun, machine={**begun.machine, "cpu": "of a laptop"})
+    assert begin_search(replace(asked, request=fpga), moved)[1].run_id == begun.run_id
+
+
 def test_a_search_whose_trials_are_of_another_network_is_refused_before_anything_is_said_or_stored():
     """The note said that its cells stay, and with several backends the search went on with another one."""
     asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort", "pytorch")))

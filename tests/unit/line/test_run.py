@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 
 import pytest
 from fake_records import record
 
+from bench.config.target import load_target
 from bench.errors import DiskFull, InvalidInput, Unavailable
 from bench.line.plan import Request, find_settings
-from bench.line.run import Surroundings, find_interrupted, plan_run, run
+from bench.line.run import Surroundings, describe_move, find_interrupted, note_plan, plan_run, run
 from bench.store import Store
 
 REQUEST = Request(target="cpu", suite="smoke", models=("lenet5", "resnet8"), recipes=("int8", "float16"))
@@ -138,3 +140,16 @@ def test_inference_without_a_pause_is_refused_where_nothing_is_timed(tmp_path, t
     (tmp_path / "mine.toml").write_text('name = "mine"\nmodels = ["lenet5"]\n[measure]\nsustain_s = 60.0\n')
     with pytest.raises(InvalidInput, match=rf"sustain_s: target {target} .* and times nothing: leave .* sustain_s out"):
         plan_run(Request(target=target, suite=str(tmp_path / "mine.toml")))
+
+
+def test_a_run_that_another_machine_began_says_so_where_machines_are_measured(store, tmp_path):
+    """Its times were of both, and nothing said so."""
+    interrupted(store, tmp_path)
+    (begun,) = store.runs()
+    moved = replace(begun, machine={**begun.machine, "cpu": "of a laptop"})
+    plan, noted = plan_run(REQUEST), list[str]()
+    note_plan(plan, begun, noted.append)
+    assert noted == list(plan.notes)
+    note_plan(plan, moved, noted.append)
+    assert noted[len(plan.notes)].startswith(f"run {begun.run_id} was begun on another machine (cpu of a laptop, here ")
+    assert describe_move(moved, load_target("jetson")) == ""
