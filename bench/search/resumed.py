@@ -9,6 +9,7 @@ from bench.errors import InvalidInput, OtherNetwork
 from bench.line.plan import Plan, PlannedCell
 from bench.line.run import describe_move
 from bench.records import Record, Run
+from bench.search.goal import LATENCY, Goal
 
 
 def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record | None:
@@ -18,9 +19,9 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
     return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
 
 
-def check_machine(earlier: Run, plan: Plan) -> None:
+def check_machine(earlier: Run, plan: Plan, goal: Goal) -> None:
     """Raises `InvalidInput` where this machine is what is timed, and another one began the search."""
-    if moved := describe_move(earlier, plan.target):
+    if goal.cost == LATENCY and (moved := describe_move(earlier, plan.target)):
         raise InvalidInput(
             f"--resume: the search was begun on another machine ({moved}), and times of two machines do not compare: continue it "
             "there, or leave --resume out to begin another"

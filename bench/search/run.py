@@ -16,7 +16,7 @@ from bench.records import Run
 from bench.search.asked import Asked
 from bench.search.backends import SHARE, choose, find_usable, keep_begun, name_cells, split
 from bench.search.found import Found
-from bench.search.goal import LATENCY
+from bench.search.goal import Goal
 from bench.search.plans import for_trials, with_limits
 from bench.search.resumed import check_machine, check_planned
 from bench.search.searching import Searching
@@ -40,15 +40,13 @@ def find_best(
     """
     plan = plan_run(asked.request, around.cache)
     usable, goal = find_usable(asked, plan, around.note)
-    if earlier and goal.cost == LATENCY:
-        check_machine(earlier, plan)
     settled = _settle(asked, usable, around)
     records = around.store.records(earlier.run_id) if earlier else []
     usable = with_limits(keep_begun(usable, records, around.note), goal)
     parts = list(zip(split(usable), split(for_trials(usable)), strict=True))
     check_planned([trials.cells[0] for _, trials in parts], records)
+    begun = _begin(asked, plan, goal, earlier)
     note_plan(plan, earlier, around.note)
-    begun = replace(earlier, status="running") if earlier else _begin(asked, plan)
     with Reaches(around.open_reach) as reaches, open_workers(around, plan) as client:
         around.store.begin_run(begun)
         on = partial(
@@ -86,7 +84,10 @@ def _settle(asked: Asked, plan: Plan, around: Surroundings) -> Asked:
     return settled
 
 
-def _begin(asked: Asked, plan: Plan) -> Run:
+def _begin(asked: Asked, plan: Plan, goal: Goal, earlier: Run | None) -> Run:
+    if earlier:
+        check_machine(earlier, plan, goal)
+        return replace(earlier, status="running")
     return asked.begin(replace(begin(asked.request), settings=digest_settings(plan.suite, plan.target)))
 
 

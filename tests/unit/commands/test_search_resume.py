@@ -99,7 +99,8 @@ def test_a_search_that_another_machine_began_is_refused_where_machines_are_timed
     asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort",), data=""))
     _, begun = begin_search(asked, None)
     begun = replace(begun, machine={**begun.machine, "cpu": "of a laptop"})
-    around = SimpleNamespace(note=print, cache=None)
+    store = SimpleNamespace(records=lambda _: [], begin_run=lambda _: pytest.fail("begins"))
+    around = SimpleNamespace(note=lambda _: pytest.fail("says"), cache=None, store=store, open_reach=None, cluster="")
     with pytest.raises(InvalidInput, match=r"begun on another machine \(cpu of a laptop, here .*\), and times of two"):
         find_best(asked, around, print, earlier=begun)
     fpga = Request(target="fpga", models=("mlp",), recipes=("baseline",))
