@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost
+from bench.errors import BoardLost, CellFailed
 from bench.line.cell import BOARD_LOST, RunState, make_ready
-from bench.line.measure import measure_pairs
+from bench.line.measure import Bench, measure_pairs
 from bench.line.plan import Plan, PlannedCell, plan_recipe
 from bench.line.run import Surroundings, begin, make_setting, now
 from bench.reach.open import Reaches
@@ -32,7 +32,7 @@ from bench.search.resumed import check_measured, find_stored
 from bench.search.steps import find_own, find_students
 from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Trial, Tried, cost_of, rank
 from bench.search.trials_elsewhere import send
-from bench.types import Status, Step
+from bench.types import Artifact, Status, Step
 
 FINALISTS = "search finalists"
 """The suite of the finalists' run in the store."""
@@ -301,7 +301,17 @@ class Searching:
                 artifacts.append(make_ready(cell, state).prepared)
         pairs: tuple[PairLaunch, ...] = ()
         if len(artifacts) == 2 and (bench := artifacts[0].bench) is not None:
-            pairs = measure_pairs(bench, artifacts[1].artifact, artifacts[0].artifact)
+            pairs = self._compare(bench, artifacts[1].artifact, artifacts[0].artifact)
         self.around.store.finish_run(begun.run_id, "finished", now())
         won = artifacts[0].artifact if artifacts and tried[1].counts else None
         return Finals(run_id=begun.run_id, tried=tuple(tried), pairs=pairs, artifact=won)
+
+    def _compare(self, bench: Bench, runner_up: Artifact, winner: Artifact) -> tuple[PairLaunch, ...]:
+        """Both in turns; nothing where that fails, as each of them is measured already."""
+        try:
+            return measure_pairs(bench, runner_up, winner)
+        except BoardLost:
+            raise
+        except CellFailed as error:
+            self.note(f"winner and runner-up are not compared with each other: {error}")
+            return ()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from fake_records import on
 
-from bench.errors import OtherNetwork
+from bench.errors import BoardLost, CellFailed, OtherNetwork
 from bench.search.goal import LATENCY, LUTS, Goal
 from bench.search.pace import Pace
 from bench.search.resumed import find_stored
@@ -111,3 +111,19 @@ def test_a_trial_of_the_search_that_is_continued_counts_with_the_time_that_it_to
     assert pace.time_left(1.0)
     now.append(now[-1] + 50.0)
     assert not pace.time_left(1.0)  # 30 s more, and 30 for the finalists
+
+
+def test_finalists_that_cannot_be_compared_with_each_other_are_an_answer_all_the_same(monkeypatch):
+    """The search ended with that error, after hours, and without its winner."""
+    errors = [CellFailed("the worker was killed by signal 9"), BoardLost("gone")]
+
+    def fail(*_):
+        raise errors.pop(0)
+
+    monkeypatch.setattr("bench.search.searching.measure_pairs", fail)
+    noted: list[str] = []
+    search = SimpleNamespace(note=noted.append)
+    assert Searching._compare(search, None, None, None) == ()
+    assert noted == ["winner and runner-up are not compared with each other: the worker was killed by signal 9"]
+    with pytest.raises(BoardLost):
+        Searching._compare(search, None, None, None)
