@@ -35,6 +35,10 @@ UNNAMED = re.compile(r"s\d+")
 """What torch calls a free size."""
 
 POOLS = {getattr(torch.ops.aten, f"adaptive_avg_pool{axes}d").default for axes in (1, 2, 3)}
+RESHAPES = {torch.ops.aten.view.default, torch.ops.aten.reshape.default}
+CONTIGUOUS: dict[str, Any] = {"memory_format": torch.contiguous_format}
+NO_VIEW = "Cannot view a tensor"
+"""How torch says that a tensor cannot be given another shape without a copy."""
 RAISED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ArithmeticError)
 """What tracing can raise: torch.export runs the network's own code and lets its errors through."""
 
@@ -138,16 +142,41 @@ def _export_fixed(module: nn.Module, example: Inputs) -> torch.export.ExportedPr
 
 
 def _to_onnx(program: torch.export.ExportedProgram, ends: Ends) -> torch.onnx.ONNXProgram:
+    names: dict[str, Any] = {"input_names": list(ends.inputs), "output_names": list(ends.outputs)}
+    convert = partial(torch.onnx.export, program, (), dynamo=True, verbose=False, **names)
     try:
         with _collecting_once(), _pooling_plainly(program.graph):
-            exported = torch.onnx.export(
-                program, (), dynamo=True, verbose=False, input_names=list(ends.inputs), output_names=list(ends.outputs)
-            )
+            try:
+                exported = convert()
+            except torch.onnx.OnnxExporterError as error:
+                if NO_VIEW not in first_cause(error):
+                    raise
+                with _copying(program.graph_module):
+                    exported = convert()
     except torch.onnx.OnnxExporterError as error:
         raise Unsupported(f"the network cannot be exported to ONNX: {first_cause(error)}") from error
     assert exported is not None
     _keep_ends(exported.model)
     return exported
+
+
+@contextmanager
+def _copying(module: torch.fx.GraphModule) -> Iterator[None]:
+    """Copies what is given another shape. torch drops a copy that it thinks needless before it takes an attention with a mask
+    apart into steps, whose result lies otherwise in memory. ONNX has no such copies."""
+    graph, copies = module.graph, {}
+    for node in [node for node in graph.nodes if node.target in RESHAPES]:
+        with graph.inserting_before(node):
+            copy = graph.call_function(torch.ops.aten.clone.default, (node.args[0],), CONTIGUOUS)
+        copy.meta = dict(node.args[0].meta)
+        node.args = (copy, *node.args[1:])
+        copies[node] = copy
+    try:
+        yield
+    finally:
+        for node, copy in copies.items():
+            node.args = (copy.args[0], *node.args[1:])
+            graph.erase_node(copy)
 
 
 @contextmanager
@@ -230,18 +259,32 @@ def _weight_name(node: onnx.NodeProto, initializers: dict[str, onnx.TensorProto]
 
 
 def _name_layers(graph: onnx.GraphProto) -> tuple[str, ...]:
-    """Renames weights that the exporter rewrote, such as a transposed Linear's, after their layer. Returns the layers."""
+    """Renames weights that the exporter rewrote, such as a transposed Linear's, after their layer. Returns the layers.
+
+    Of a layer that runs several times it wrote one for each call: they become one again.
+    """
     initializers = {item.name: item for item in graph.initializer}
     for node in graph.node:
         name = _weight_name(node, initializers)
         wanted = f"{_scope(node)}.weight"
-        if name is None or name.endswith(".weight") or wanted == ".weight" or wanted in initializers:
+        if name is None or name.endswith(".weight") or wanted == ".weight":
             continue
-        initializers[wanted] = initializers.pop(name)
-        initializers[wanted].name = wanted
+        if wanted in initializers and not _alike(initializers[wanted], initializers[name]):
+            continue
+        held = initializers.pop(name)
+        if wanted in initializers:
+            graph.initializer.remove(held)
+        else:
+            held.name = wanted
+            initializers[wanted] = held
         for other in graph.node:
             other.input[:] = [wanted if item == name else item for item in other.input]
     return tuple(layer_weights(graph))
+
+
+def _alike(one: onnx.TensorProto, other: onnx.TensorProto) -> bool:
+    first, second = ((item.data_type, item.dims, item.raw_data) for item in (one, other))
+    return first == second and bool(one.raw_data)
 
 
 def _scope(node: onnx.NodeProto) -> str:
