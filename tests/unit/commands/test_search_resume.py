@@ -100,7 +100,9 @@ def test_a_search_that_another_machine_began_is_refused_where_machines_are_timed
     _, begun = begin_search(asked, None)
     begun = replace(begun, machine={**begun.machine, "cpu": "of a laptop"})
     store = SimpleNamespace(records=lambda _: [], begin_run=lambda _: pytest.fail("begins"))
-    around = SimpleNamespace(note=lambda _: pytest.fail("says"), cache=None, store=store, open_reach=None, cluster="")
+    around = SimpleNamespace(
+        note=lambda _: pytest.fail("says"), cache=None, store=store, open_reach=None, cluster="", progress=None
+    )
     with pytest.raises(InvalidInput, match=r"begun on another machine \(cpu of a laptop, here .*\), and times of two"):
         find_best(asked, around, print, earlier=begun)
     fpga = Request(target="fpga", models=("mlp",), recipes=("baseline",))
@@ -113,7 +115,9 @@ def test_a_search_whose_trials_are_of_another_network_is_refused_before_anything
     """The note said that its cells stay, and with several backends the search went on with another one."""
     asked = Asked(request=Request(target="cpu", models=("lenet5",), recipes=("baseline",), backends=("ort", "pytorch")))
     begun = replace(asked.begin(begin(asked.request)), settings="of before")
-    of_before = SimpleNamespace(backend="pytorch", baseline_key="of before", recipe="baseline")
+    of_before = SimpleNamespace(
+        backend="pytorch", conditions=SimpleNamespace(threads=1), baseline_key="of before", recipe="baseline"
+    )
     noted: list[str] = []
     store = SimpleNamespace(records=lambda _: [of_before], begin_run=lambda _: pytest.fail("begins"))
     around = SimpleNamespace(note=noted.append, cache=None, store=store, open_reach=None, cluster="", progress=None)
