@@ -13,15 +13,18 @@ from bench.search.goal import LATENCY, LUTS
 from bench.search.groups import Space
 from bench.search.nouns import Choice, whole_choice
 from bench.search.prediction.board import Timer, draw_choices
+from bench.search.prediction.branches import find_kinds, without_one
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor, Timed, fit_in_turn
 from bench.search.prediction.table import Grid, measure_layers
 
 TABLE_SHARE = 0.4
-"""Of the time that is left when it begins, at most, for the latency table."""
+"""Of the time that is left when it begins, at most, for the latency table and for networks without one branch."""
 SURE = 0.1
 """Of that time, after which the rest of the table is expected to take as long as what is done."""
 INSTEAD = {"table": "the table counts", "macs": "multiply-accumulates take its place"}
+Networks = Callable[[Space, Sequence[Choice], str, float], Sequence[float]]
+"""(space, choices, steps without training, cost of the uncompressed network) -> the costs of the choices, untrained."""
 NAMES = {LATENCY: "latency", LUTS: "LUTs"}
 
 
@@ -46,14 +49,18 @@ class Builder:
         Networks by which a table is not believed are timed once more: another load can have been the reason. A table that is not
         believed then is not kept: the next search times it.
         """
+        began = self.clock()
         grids = self._grids(self.timer) if isinstance(self.timer, Timer) else {}
+        left = TABLE_SHARE * self.time_s - (self.clock() - began)
         whole = (whole_choice(self.space.groups), self.whole)
+        shortened = self._shorten(self.timer.networks, left) if grids else []
         checked = self._check(self.timer.networks)
-        found = fit_in_turn(self.space, grids, whole, checked)
+        found = fit_in_turn(self.space, grids, whole, checked, shortened)
         if isinstance(self.timer, Timer) and (doubts := [one for one in found if one.by == "table" and one.why]):
             self.note(f"{doubts[0].why}: the networks are timed once more")
-            checked = self._check(partial(self.timer.networks, again=True))
-            found = fit_in_turn(self.space, grids, whole, checked)
+            again = partial(self.timer.networks, again=True)
+            shortened, checked = self._shorten(again, left), self._check(again)
+            found = fit_in_turn(self.space, grids, whole, checked, shortened)
             if any(one.by == "table" and one.why for one in found):
                 self.timer.forget_layers(self.space)
         for one in found:
@@ -90,17 +97,40 @@ class Builder:
             self.note(
                 f"no latency table: it would take longer than {most:.0f} s, {TABLE_SHARE:.0%} of the time that is left"
             )
+        elif not any(grid.ms.any() for grid in found.values()):
+            self.note("no latency table: no layer takes longer here than the call of a network")
+            return {}
         return found
 
-    def _check(self, networks: Callable[[Space, Sequence[Choice], str, float], Sequence[float]]) -> list[Timed]:
-        """Random networks and their costs; [] where they cannot be found."""
-        choices = draw_choices(self.space, self.setting.seed)
+    def _shorten(self, networks: Networks, most_s: float) -> list[Timed]:
+        """The network without one branch of each kind, and its costs; [] where that would take longer than `most_s` seconds."""
+        kinds, found = find_kinds(self.space), list[Timed]()
+        late = expect_late(most_s, self.clock)
+        for place, kind in enumerate(kinds):
+            if late(place / len(kinds)):
+                self.note(
+                    "what goes with a branch besides its layers is not timed: table and branches would take longer than "
+                    f"{TABLE_SHARE * self.time_s:.0f} s, {TABLE_SHARE:.0%} of the time that is left"
+                )
+                return []
+            branch = self.space.groups[kind[0]].branch
+            found += self._time(
+                networks, [without_one(self.space, kind)], f"the network without the branch of {branch}"
+            )
+        return found
+
+    def _check(self, networks: Networks) -> list[Timed]:
+        """Random networks and their costs."""
+        return self._time(networks, draw_choices(self.space, self.setting.seed), "no random network")
+
+    def _time(self, networks: Networks, choices: Sequence[Choice], what: str) -> list[Timed]:
+        """Networks and their costs; [] where they cannot be found, which is noted of `what`."""
         try:
             costs = networks(self.space, choices, self.untrained, self.whole)
         except (BoardLost, DiskFull):
             raise
         except (InvalidInput, CellFailed, Unavailable) as error:
-            self.note(f"no random network was measured: {error}")
+            self.note(f"{what} was not measured: {error}")
             return []
         return list(zip(choices, costs, strict=True))
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.search.groups import Space
 from bench.search.nouns import Choice, Costs, Layer, Side, whole_choice
+from bench.search.prediction.branches import Kind, count_gone, find_kinds, with_branches, without_one
 from bench.search.prediction.costs import add_up, count_weights
 from bench.search.prediction.table import Grid
 
@@ -69,28 +70,37 @@ class Predictor:
         return max(self.median_error / MEDIAN_BOUND, self.worst_error / WORST_BOUND)
 
 
-def fit(space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed]) -> Predictor:
-    """The line through measured networks. `whole`: the uncompressed one; `checked`: random ones.
+def fit(
+    space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed], shortened: Sequence[Timed] = ()
+) -> Predictor:
+    """The line through measured networks. `whole`: the uncompressed one; `checked`: random ones; `shortened`: each without one
+    branch, which shows what goes with a branch of its kind besides its layers.
 
     Without a table (`grids` empty) the costs are multiply-accumulates. Both are believed within the bounds only.
     """
     costs, by = price(space, grids, space.step)
-    points = [whole, *checked]
-    slope, offset = _line(costs, points)
+    lacking = [choice for choice, _ in shortened]
+    kinds = [kind for kind in find_kinds(space) if without_one(space, kind) in lacking]
+
+    def line(points: Sequence[Timed]) -> Predictor:
+        slope, offset, prices = _line(costs, kinds, points)
+        priced = with_branches(space, costs, kinds, [one / slope for one in prices])
+        return Predictor(costs=priced, offset=offset, slope=slope, by=by)
+
     errors = []
-    for place, (choice, ms) in enumerate(checked, 1):
-        s, o = _line(costs, points[:place] + points[place + 1 :])
-        errors.append(abs(o + s * costs.of(choice) - ms) / ms)
-    found = Predictor(costs=costs, offset=offset, slope=slope, by=by, errors=tuple(errors))
+    for place, (choice, ms) in enumerate(checked):
+        others = [whole, *checked[:place], *checked[place + 1 :], *shortened]
+        errors.append(abs(line(others).predict(choice) - ms) / ms)
+    found = replace(line([whole, *checked, *shortened]), errors=tuple(errors))
     return replace(found, why=_explain(found))
 
 
 def fit_in_turn(
-    space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed]
+    space: Space, grids: Mapping[str, Grid], whole: Timed, checked: Sequence[Timed], shortened: Sequence[Timed] = ()
 ) -> tuple[Predictor, ...]:
     """By the table, and where that is not believed by multiply-accumulates: they do not scatter. The last one counts: that
     with the smaller errors."""
-    by_table = fit(space, grids, whole, checked)
+    by_table = fit(space, grids, whole, checked, shortened)
     if not (grids and by_table.why):
         return (by_table,)
     both = (by_table, fit(space, {}, whole, checked))
@@ -129,14 +139,17 @@ def _macs(layer: Layer, inputs: int, outputs: int) -> float:
     return count_weights(layer, inputs, outputs) * places
 
 
-def _line(costs: Costs, points: Sequence[Timed]) -> tuple[float, float]:
-    """Slope and offset by least squares; through the first point and the origin where the slope means nothing."""
+def _line(costs: Costs, kinds: Sequence[Kind], points: Sequence[Timed]) -> tuple[float, float, list[float]]:
+    """Slope, offset, and what more each kind of branch costs where it goes, by least squares. Through the first point and the
+    origin, and 0 for a branch, where the slope means nothing."""
     x, y = np.array([costs.of(choice) for choice, _ in points]), np.array([ms for _, ms in points])
-    spread = x - x.mean()
-    slope = float(spread @ (y - y.mean()) / (spread @ spread)) if spread.any() else 0.0
+    scale = x.max()
+    known = np.column_stack([x / scale, *np.array([count_gone(kinds, choice) for choice, _ in points], float).T])
+    means = known.mean(axis=0)
+    slope, *prices = np.linalg.lstsq(known - means, y - y.mean(), rcond=None)[0]
     if slope <= 0:
-        return float(y[0] / x[0]), 0.0
-    return slope, float(y.mean() - slope * x.mean())
+        return float(y[0] / x[0]), 0.0, [0.0] * len(kinds)
+    return float(slope / scale), float(y.mean() - means @ [slope, *prices]), [float(one) for one in prices]
 
 
 def _explain(found: Predictor) -> str:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bench.cache import find_or_make, forget, key
 from bench.line.probes.board import Board
-from bench.line.probes.cuts import Shape, write_cut
+from bench.line.probes.cuts import Shape, write_chain, write_cut
+from bench.line.probes.roofline import CHAIN, CHAIN_WIDTH
 from bench.records import PairLaunch
 from bench.search.groups import Space
 from bench.search.nouns import Layer, Side
@@ -43,12 +44,14 @@ class Grid:
 def measure_layers(
     space: Space, board: Board, *, cache: Path, folder: Path, progress: Progress, late: Callable[[float], bool]
 ) -> Mapping[str, Grid]:
-    """Layer -> its times, for all that can be cut out. Layers alike are timed once, and kept for other networks.
+    """Layer -> its times without those of a call, for all that can be cut out. Layers alike are timed once, and kept for other
+    networks.
 
     {} as soon as `late` says so, asked before each layer with the share of the cuts that are timed. Raises what building
     and running a file raises.
     """
     reference = board.build(_write(folder, REFERENCE, REFERENCE_WIDTH, REFERENCE_WIDTH), "")
+    call = _time_call(board, reference, cache, folder)
     timed = [(layer, *_widths(layer, space)) for layer in space.layers if layer.shape is not None]
     cuts = {(layer.shape, inputs, outputs): len(inputs) * len(outputs) for layer, inputs, outputs in timed}
     total, done = sum(cuts.values()), 0
@@ -61,16 +64,21 @@ def measure_layers(
         done += cuts.pop((layer.shape, inputs, outputs), 0)  # layers alike are timed once
     reference_ms = float(np.median([entry["reference_ms"] for _, _, entry in found.values()])) if found else 0.0
     return {
-        name: Grid(inputs=inputs, outputs=outputs, ms=np.array(entry["ratios"]) * reference_ms)
+        name: Grid(inputs=inputs, outputs=outputs, ms=np.maximum(0.0, np.array(entry["ratios"]) - call) * reference_ms)
         for name, (inputs, outputs, entry) in found.items()
     }
 
 
 def forget_layers(space: Space, identity: Json, cache: Path) -> None:
     """Removes the table of these layers from the cache, so that another search times them."""
+    forget(cache, "tables", _name_of_call(identity))
     for layer in space.layers:
         if layer.shape is not None:
             forget(cache, "tables", _name(identity, layer.shape, *_widths(layer, space)))
+
+
+def _name_of_call(identity: Json) -> str:
+    return key(version=VERSION, board=identity, chain=[CHAIN_WIDTH, CHAIN])
 
 
 def _name(identity: Json, shape: Shape, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> str:
@@ -120,6 +128,21 @@ def _entry(
         }
 
     return find_or_make(cache, "tables", name, make).facts
+
+
+def _time_call(board: Board, reference: Artifact, cache: Path, folder: Path) -> float:
+    """What calling a network takes besides its layers, over the time of the reference: a layer that is cut out has a call of its
+    own, in a network all layers have one. From the cache, or measured now by one small layer and a chain of them."""
+
+    def make(_folder: Path) -> Mapping[str, Json]:
+        files = {layers: folder / f"chain-{layers}.onnx" for layers in (1, CHAIN)}
+        for layers, file in files.items():
+            write_chain(file, CHAIN_WIDTH, layers)
+        launches = board.compare(reference, [board.build(file, "") for file in files.values()])
+        one, chain = (ratio([launch]).ratio for launch in launches)
+        return {"ratio": max(0.0, one - (chain - one) / (CHAIN - 1))}
+
+    return float(find_or_make(cache, "tables", _name_of_call(board.identity), make).facts["ratio"])
 
 
 def reference_ms(launches: Sequence[PairLaunch]) -> float:

@@ -88,6 +88,10 @@ def test_a_table_that_is_given_up_and_one_that_cannot_be_are_said_and_not_in_the
     found, noted = built(monkeypatch, lambda *_, **__: {})
     assert found.by == "macs"
     assert noted[0] == "no latency table: it would take longer than 40 s, 40% of the time that is left"
+    nothing = {name: replace(grid, ms=0 * grid.ms) for name, grid in GRIDS.items()}
+    found, noted = built(monkeypatch, lambda *_, **__: nothing)
+    assert found.by == "macs"
+    assert noted[0] == "no latency table: no layer takes longer here than the call of a network"
     whole = replace(SPACE, layers=tuple(replace(layer, shape=None) for layer in SPACE.layers))
     _, noted = built(monkeypatch, lambda *_, **__: pytest.fail("nothing can be timed"), whole)
     assert noted[0] == "no latency table: no layer of this network can be cut out"

@@ -33,7 +33,7 @@ from bench.search.nouns import keep_text, whole_choice
 from bench.search.plans import TRIAL, for_trials, with_limits
 from bench.search.prediction.board import narrow
 from bench.search.prediction.costs import add_up, count_weights
-from bench.search.prediction.table import measure_layers
+from bench.search.prediction.table import forget_layers, measure_layers
 from bench.search.steps import FIXED, find_own, settle
 from bench.tasks.own import find_task
 from bench.types import Artifact
@@ -368,8 +368,9 @@ def test_a_group_that_is_all_of_a_branch_may_have_no_channels_and_costs_nothing_
     assert all(not group.branch for group in read_space(network, context, 1, silent, short=False).groups)
 
 
-def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: Path):
-    """A file's time is its number of weights in microseconds, the reference's 1 ms."""
+@pytest.mark.parametrize("call_ns", [0.0, 3e5])
+def test_layers_are_cut_out_timed_against_a_reference_without_their_calls_and_kept(space, tmp_path: Path, call_ns):
+    """A file's time is that of a call, and its number of weights in microseconds; the reference's 1 ms."""
     runs = []
 
     def build(file: Path, recipe: str) -> Artifact:
@@ -381,7 +382,7 @@ def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: 
 
     def compare(first: Artifact, others) -> list[PairLaunch]:
         runs.append(len(others))
-        times = [1e3 * one.facts["weights"] for one in others]
+        times = [call_ns + 1e3 * one.facts["weights"] for one in others]
         return [PairLaunch(blocks_ns=((1e6, one, one, 1e6),) * 5) for one in times]
 
     def table():
@@ -400,3 +401,6 @@ def test_layers_are_cut_out_timed_against_a_reference_and_kept(space, tmp_path: 
     count = len(runs)
     assert table().keys() == grids.keys()
     assert len(runs) == count
+    forget_layers(space, "formula", tmp_path / "cache")
+    table()
+    assert len(runs) == 2 * count, "the call is timed again too"
