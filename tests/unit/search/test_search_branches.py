@@ -26,9 +26,9 @@ from bench.search.prediction.table import Grid
 SHAPE = Shape(rows=(7,))
 GROUPS = (
     Group(layers=("stem",), widths=(4, 8, 16), losses=(3.0, 1.0, 0.0)),
-    Group(layers=("up0",), widths=(0, 8, 16, 32), losses=(2.0, 0.9, 0.4, 0.0), branch="down0"),
-    Group(layers=("up1",), widths=(0, 8, 16, 32), losses=(2.5, 1.0, 0.5, 0.0), branch="down1"),
-    Group(layers=("in2",), widths=(0, 4, 8), losses=(0.7, 0.3, 0.0), branch="out2"),
+    Group(layers=("up0",), widths=(0, 8, 16, 32), losses=(1.0, 0.9, 0.4, 0.0), branch="down0"),
+    Group(layers=("up1",), widths=(0, 8, 16, 32), losses=(1.1, 1.0, 0.5, 0.0), branch="down1"),
+    Group(layers=("in2",), widths=(0, 4, 8), losses=(0.4, 0.3, 0.0), branch="out2"),
 )
 
 
@@ -106,7 +106,7 @@ def test_a_kind_that_was_not_timed_has_no_price_of_its_own():
     assert saved(found) == pytest.approx(saved(plain))
 
 
-@pytest.mark.parametrize("share", [0.4, 0.55, 0.7, 0.85])
+@pytest.mark.parametrize("share", [0.35, 0.4, 0.55])
 def test_the_allocation_counts_what_goes_with_a_branch(share):
     found = fit(SPACE, GRIDS, (WHOLE, truth(WHOLE)), timed(DRAWN), SHORTENED)
     most = share * truth(WHOLE)
