@@ -10,7 +10,7 @@ import numpy as np
 from bench.errors import Unavailable
 from bench.search.goal import MINIMIZED
 from bench.search.nouns import Choice, Group, whole_choice
-from bench.search.strategies.hopeless import find_hopeless
+from bench.search.strategies.hopeless import find_hopeless, may_be_hopeless
 from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Scene, Tried, number, quality_loss
 from bench.search.strategies.walk import Walk
 
@@ -131,9 +131,9 @@ def _try_until_over(
 def _try_or_prune(
     scene: Scene, means: Means, choice: Choice, family: str, known: Iterable[Tried | Pruned]
 ) -> Tried | Pruned:
-    cost = means.look(choice, family)
-    tried = [one for one in known if isinstance(one, Tried)]
-    hopeless = None if cost is None else find_hopeless(cost, scene.goal, [*tried, *scene.own])
+    tried = [*(one for one in known if isinstance(one, Tried)), *scene.own]
+    cost = means.look(choice, family) if may_be_hopeless(family, scene.goal, tried) else None
+    hopeless = None if cost is None else find_hopeless(cost, scene.goal, tried)
     if hopeless is None:
         return means.trial(choice, None, family)
     return means.end(choice, family, hopeless.why, hopeless.excess)

@@ -24,6 +24,12 @@ class Hopeless:
     excess: float
 
 
+def may_be_hopeless(family: str, goal: Goal, tried: Sequence[Tried]) -> bool:
+    """Whether a look can end a candidate of this family: without one, a narrowed network is cheaper than the uncompressed one."""
+    best = _find_lossless(goal, tried)
+    return goal.cost in goal.limits or (best is not None and bool(family or best.recipe))
+
+
 def find_hopeless(cost: float, goal: Goal, tried: Sequence[Tried]) -> Hopeless | None:
     """Why a candidate of this cost, found before training, can never win; None where it can.
 
@@ -34,12 +40,18 @@ def find_hopeless(cost: float, goal: Goal, tried: Sequence[Tried]) -> Hopeless |
     unit, most = UNITS[goal.cost], goal.limits.get(goal.cost)
     if most is not None and cost > MARGIN * most:
         return Hopeless(why=f"{cost:.4g}{unit} untrained, {most:g} allowed", excess=cost / most - 1)
-    if MINIMIZED.get(goal.minimize) != goal.cost:
-        return None
-    lossless = [one for one in tried if one.counts and not one.over and quality_loss(one) <= 0]
-    best = min(lossless, key=cost_of, default=None)
+    best = _find_lossless(goal, tried)
     if best is None or cost <= MARGIN * cost_of(best):
         return None
     name = best.recipe or "the uncompressed network"
     why = f"{cost:.4g}{unit} untrained, and {name} loses nothing at {cost_of(best):.4g}{unit}"
     return Hopeless(why=why, excess=cost / cost_of(best) - 1)
+
+
+def _find_lossless(goal: Goal, tried: Sequence[Tried]) -> Tried | None:
+    """The cheapest that keeps every limit and loses nothing, where the cost is minimized."""
+    if MINIMIZED.get(goal.minimize) != goal.cost:
+        return None
+    return min(
+        (one for one in tried if one.counts and not one.over and quality_loss(one) <= 0), key=cost_of, default=None
+    )

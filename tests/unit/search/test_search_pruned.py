@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from test_search_loop import GROUPS, SPACE, WHOLE, measured, pruned, searched, truth
 
@@ -13,11 +15,12 @@ from bench.search.pace import Pace
 from bench.search.prediction.board import Timer
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.looks import Looks, keeps_kernels
-from bench.search.strategies.hopeless import MARGIN, find_hopeless
+from bench.search.strategies.hopeless import MARGIN, find_hopeless, may_be_hopeless
 from bench.search.strategies.interface import rank
 
 FASTEST = Goal(quality={"accuracy_drop_pp": 5.5}, minimize="latency")
 WITHIN = Goal(limits={"latency_p50_ms": 5.0}, quality={"accuracy_drop_pp": 9.0})
+TIGHT = Goal(limits={"latency_p50_ms": 2.5}, quality={"accuracy_drop_pp": 9.0})
 KNOWN, STORED = (1, 1), (2, 2)
 """Choices whose look is in the cache, and whose trial is in the store."""
 EVERY = [(i, j) for i in range(4) for j in range(4)]
@@ -45,6 +48,21 @@ def test_a_candidate_is_hopeless_where_a_cheaper_one_loses_nothing_and_cost_is_m
     assert find_hopeless(1.2 * whole.cost, quality, [whole]) is None, "the best quality wins, not the least cost"
     size = Goal(quality={"accuracy_drop_pp": 9.0}, minimize="size")
     assert find_hopeless(1.2 * whole.cost, size, [whole]) is None
+
+
+def test_nothing_is_looked_at_where_no_look_can_end_it():
+    whole, lossless = measured(WHOLE, None, FASTEST), measured((3, 2), None, FASTEST)
+    lossless = replace(lossless, row={**lossless.row, "accuracy_drop_pp": 0.0})
+    looked = [
+        ("", FASTEST, [whole]),
+        ("half", FASTEST, [whole]),
+        ("", FASTEST, [whole, lossless]),
+        ("", WITHIN, [whole]),
+    ]
+    assert [may_be_hopeless(*one) for one in looked] == [False, True, True, True]
+    seen = []
+    searched(FASTEST, strategy="random", look=lambda choice, _family: seen.append(choice), trials=9)
+    assert seen == []
 
 
 def test_what_misses_another_limit_or_is_not_believed_makes_no_candidate_hopeless():
@@ -140,14 +158,14 @@ class Slow(Timer):
         return [whole_ms * (0.5 if untrained == "int8" else 1.0)] * len(choices)
 
 
-def looks(timer, seconds, said=None):
+def looks(timer, seconds, said=None, is_stored=lambda choice, _family: choice == STORED):
     return Looks(
         space=SPACE,
         timer=timer,
         asked=Asked(request=Request(target="cpu"), then="finetune(epochs=2)"),
         whole=measured(WHOLE, None, FASTEST),
         pace=Pace(clock=lambda: seconds[-1], time_s=60.0, reserve=1.0),
-        is_stored=lambda choice, _family: choice == STORED,
+        is_stored=is_stored,
         note=[].append if said is None else said.append,
     )
 
@@ -183,3 +201,47 @@ def test_luts_are_not_known_before_training_and_what_cannot_be_timed_is_tried():
     assert said == ["a candidate was not timed before its training: it crashed"]
     with pytest.raises(BoardLost):
         looks(Slow(seconds, BoardLost("gone")), seconds).cost((0, 0), "")
+
+
+class Kept(Slow):
+    """A target whose looks are kept, as the cache does. `seconds`: the clock, which each new look moves by `takes`."""
+
+    def __init__(self, seconds, takes, kept) -> None:
+        object.__setattr__(self, "cell", (seconds, takes, kept))
+
+    def is_known(self, _space, choice, _untrained) -> bool:
+        return choice in self.cell[2]
+
+    def networks(self, _space, choices, _untrained, _whole_ms, *, again=False):
+        del again
+        seconds, takes, kept = self.cell
+        (choice,) = choices
+        seconds.append(seconds[-1] + (0.5 if choice in kept else takes))
+        kept[choice] = truth(choice)
+        return [kept[choice]]
+
+
+def search_timed(takes, trial_s, kept, stored):
+    """A search whose looks take so long, and whose trials too, but for those that are `stored`."""
+    seconds = [0.0]
+    found = looks(Kept(seconds, takes, kept), seconds, is_stored=lambda choice, _family: choice in stored)
+    slow = iter(trial_s)
+
+    def trial(choice, predicted, family):
+        began = found.pace.spent_s()
+        if choice not in stored:
+            seconds.append(seconds[-1] + next(slow))
+        found.pace.add(began)
+        return measured(choice, predicted, TIGHT, family)
+
+    return searched(TIGHT, strategy="random", look=found.cost, trial=trial, trials=14)
+
+
+def test_a_search_that_is_continued_prunes_and_tries_the_same_however_long_its_looks_take_now():
+    kept = {}
+    first = search_timed(3.0, [2.0, 2.0, 2.0, *[30.0] * 20], kept, ())
+    tried = {one.choice for one in first.tried[1:]}
+    assert first.pruned
+    assert any(truth(choice) > MARGIN * 2.5 for choice in tried), "while looks were too slow, hopeless ones were tried"
+    again = search_timed(99.0, [1.0] * 20, kept, tried)
+    assert (again.tried, again.pruned) == (first.tried, first.pruned)
