@@ -91,7 +91,7 @@ def find_revision(repository: Repository, text: str) -> Revision:
         found = repository.ask("rev-parse", "--verify", f"{text}^{{commit}}").strip()
     except InvalidInput:
         raise InvalidInput(
-            f"{repository.root}: no revision {text!r}: name a hash, a tag, a branch, or HEAD~3"
+            f"{repository.root}: no revision {text!r}: name a hash, a tag, a branch, or HEAD~3{_explain_shallow(repository)}"
         ) from None
     return describe_revision(repository, found)
 
@@ -117,7 +117,7 @@ def list_steps(repository: Repository, good: Revision, bad: Revision) -> list[Re
     if base != good.hash:
         raise InvalidInput(
             f"good {good.hash[:HASH]} is not in the history of bad {bad.hash[:HASH]}"
-            + (f": name {base[:HASH]}, where they part, as good" if base else "; they share no commit")
+            + (f": name {base[:HASH]}, where they part, as good" if base else f"; they share no commit{_explain_shallow(repository)}")
         )
     said = repository.ask(
         "log", "--first-parent", "--reverse", "--format=%H%x00%P%x00%s", f"{good.hash}..{bad.hash}", "--"
@@ -127,6 +127,13 @@ def list_steps(repository: Repository, good: Revision, bad: Revision) -> list[Re
         found, parents, subject = line.split("\0", 2)
         steps.append(Revision(hash=found, subject=subject, parents=len(parents.split())))
     return [good, *steps]
+
+
+def _explain_shallow(repository: Repository) -> str:
+    """Why a revision may be absent that the user knows: jobs of CI often clone only the newest; "" for a whole clone."""
+    if repository.ask("rev-parse", "--is-shallow-repository").strip() != "true":
+        return ""
+    return "; this clone is shallow, and older revisions are not in it: run `git fetch --unshallow --tags` first"
 
 
 def find_base(repository: Repository, a: Revision, b: Revision) -> str:

@@ -141,3 +141,18 @@ def test_a_file_that_git_lfs_has_not_fetched_is_not_a_model(tmp_path):
         check_pointer(file)
     file.write_bytes(b"\x08\x07onnx")
     check_pointer(file)
+
+
+def test_of_a_shallow_clone_it_is_said_that_older_revisions_are_not_in_it(history, tmp_path):
+    """`actions/checkout` makes one; the revision that the user knows was called unknown."""
+    place, made = history
+    git(tmp_path, "clone", "-q", "--depth", "1", f"file://{place.root}", "clone")
+    clone = open_repository(tmp_path / "clone")
+    for text in ("main~2", made["two"]):
+        with pytest.raises(InvalidInput, match="no revision .* this clone is shallow, .* run `git fetch --unshallow"):
+            find_revision(clone, text)
+    git(clone.root, "fetch", "-q", "--depth", "1", "origin", made["two"])
+    with pytest.raises(InvalidInput, match="share no commit; this clone is shallow"):
+        list_steps(clone, find_revision(clone, made["two"]), find_revision(clone, "HEAD"))
+    with pytest.raises(InvalidInput, match=r"HEAD~3$"):
+        find_revision(place, "nowhere")
