@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 START_TOLERANCE_S = 5.0
-"""The wall-clock start time of a process drifts with corrections of the clock."""
+"""The wall-clock start time of a process drifts with corrections of the clock. It is all that older versions noted."""
 OWNER_FILE = ".owner"
 MAX_PID = 2**31 - 1
 
@@ -23,13 +23,15 @@ MAX_PID = 2**31 - 1
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """A process. A later process with the same id has another start time (seconds since 1970). `kernel`: the boot and the
-    process namespace that its id is of; `machine`: the id of its system, whatever its name; "" where that is not known."""
+    process namespace that its id is of; `machine`: the id of its system, whatever its name; "" where that is not known.
+    `ticks`: the kernel's, from its boot to the start, which no change of the clock moves; 0 where that is not known."""
 
     host: str
     pid: int
     started: float
     kernel: str = ""
     machine: str = ""
+    ticks: int = 0
 
     @property
     def text(self) -> str:
@@ -46,7 +48,17 @@ def this_process() -> Owner:
         started=process.create_time(),
         kernel=this_kernel(),
         machine=this_machine(),
+        ticks=find_ticks(process.pid),
     )
+
+
+def find_ticks(pid: int) -> int:
+    """As of `Owner`. From /proc/PID/stat (proc(5), field 22); 0 for a process that is not there."""
+    try:
+        after_name = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+        return int(after_name.split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def this_machine() -> str:
@@ -72,7 +84,8 @@ def parse(text: str) -> Owner | None:
         match json.loads(text):
             case {"host": str(host), "pid": int(pid), "started": float(started), **more} if 0 < pid <= MAX_PID:
                 known = {name: str(more.get(name, "")) for name in ("kernel", "machine")}
-                return Owner(host=host, pid=pid, started=started, **known)
+                ticks = more.get("ticks", 0)
+                return Owner(host=host, pid=pid, started=started, ticks=ticks if isinstance(ticks, int) else 0, **known)
     except (ValueError, RecursionError):
         pass
     return None
@@ -84,7 +97,10 @@ def lives(owner: Owner) -> bool | None:
         return None
     try:
         process = psutil.Process(owner.pid)
-        same = abs(process.create_time() - owner.started) < START_TOLERANCE_S
+        if owner.ticks and owner.kernel and owner.kernel == this_kernel():
+            same = find_ticks(owner.pid) == owner.ticks
+        else:
+            same = abs(process.create_time() - owner.started) < START_TOLERANCE_S
         return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False

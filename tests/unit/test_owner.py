@@ -133,3 +133,19 @@ def test_an_owner_reads_back_as_it_was_written():
 def test_text_that_names_no_process_names_no_owner(text: str):
     """Everyone may write to the temporary directory."""
     assert parse(text) is None
+
+
+def test_a_process_lives_on_where_the_clock_of_its_machine_was_set(temporary: Path):
+    """The start of a process since 1970 moves with the clock: the next command removed the files of a run that went on."""
+    mine = this_process()
+    moved = replace(mine, started=mine.started - 86_400)
+    assert lives(moved) is True
+    assert lives(replace(mine, ticks=mine.ticks + 1)) is False
+    assert parse(moved.text) == moved
+    (folder := temporary / "test-owner-1").mkdir()
+    (folder / ".owner").write_text(moved.text)
+    assert remove_abandoned("test-owner-") == ()
+    older = json.loads(mine.text)
+    del older["ticks"]
+    assert lives(parse(json.dumps(older))) is True
+    assert parse(json.dumps({**older, "ticks": "many"})) == replace(mine, ticks=0)

@@ -117,7 +117,11 @@ def list_steps(repository: Repository, good: Revision, bad: Revision) -> list[Re
     if base != good.hash:
         raise InvalidInput(
             f"good {good.hash[:HASH]} is not in the history of bad {bad.hash[:HASH]}"
-            + (f": name {base[:HASH]}, where they part, as good" if base else f"; they share no commit{_explain_shallow(repository)}")
+            + (
+                f": name {base[:HASH]}, where they part, as good"
+                if base
+                else f"; they share no commit{_explain_shallow(repository)}"
+            )
         )
     said = repository.ask(
         "log", "--first-parent", "--reverse", "--format=%H%x00%P%x00%s", f"{good.hash}..{bad.hash}", "--"
