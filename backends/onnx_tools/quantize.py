@@ -32,7 +32,7 @@ from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare, refuse_passed_through
 from backends.onnx_tools.unquantizable import find_clips, find_masked, find_softmaxes, quantize_what_can_be
 from backends.onnx_tools.verify import run_written
-from backends.onnx_tools.weights import check_width, choose_opset, pack_layers
+from backends.onnx_tools.weights import check_width, choose_opset, pack_layers, refuse_too_large
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, Precision, QuantSpec
@@ -101,14 +101,16 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
 def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
     """float16 weights and operators between float32 inputs and outputs.
 
-    Raises `Unsupported` where a layer to keep float is in a body, since the conversion would put its casts outside, and
-    where an output is an input or a weight.
+    Raises `Unsupported` where a layer to keep float is in a body, since the conversion would put its casts outside, where
+    an output is an input or a weight, and where float16 does not hold a layer's weights.
     """
     refuse_passed_through(model, stored=True)
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     if inside := set(kept) - {node.name for node in model.graph.node}:
         names = list_names(sorted(inside))
         raise Unsupported(f"float16 cannot keep a layer float that is inside a Loop, If or Scan: {names}")
+    if spec.kind == "float16":
+        refuse_too_large(model.graph, kept)
     copied = ModelProto()
     copied.CopyFrom(inline_functions(model))
     write_plainly(copied)

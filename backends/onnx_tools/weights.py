@@ -29,6 +29,8 @@ STORED = {
     (8, True): np.dtype(np.int8),
     (8, False): np.dtype(np.uint8),
 }
+FLOAT = TensorProto.FLOAT
+HALF_MOST = float(np.finfo(np.float16).max)
 Floats = NDArray[np.float32]
 
 
@@ -70,7 +72,9 @@ def check_width(spec: QuantSpec) -> None:
 def _pack_graph(graph: GraphProto, spec: QuantSpec, kept: Sequence[str]) -> list[str]:
     """Packs, in place, the weights that one graph stores; the names of the nodes that multiply by them."""
     half = spec.weight_bits == 16
-    if not half:
+    if half:
+        refuse_too_large(graph, kept)
+    else:
         _gemm_to_matmul(graph)
     names: list[str] = []
     for layer, nodes in layers(graph).items():
@@ -146,11 +150,27 @@ def _pack_in_place(graph: GraphProto, node: NodeProto, name: str, spec: QuantSpe
     graph.node.insert(0, unpack)
 
 
+def refuse_too_large(graph: GraphProto, kept: Sequence[str]) -> None:
+    """Raises `Unsupported` for a layer whose weights float16 does not hold, which would be cut, but for the nodes `kept`.
+
+    Masks are left out: cut at float16's least number they still mask.
+    """
+    for inner in walk_graphs(graph):
+        stored = {item.name.removesuffix(".weight"): item for item in inner.initializer if item.data_type == FLOAT}
+        for layer, nodes in layers(inner).items():
+            values = np.abs(numpy_helper.to_array(stored[layer]))
+            most = float(np.max(values, initial=0, where=np.isfinite(values)))
+            if most > HALF_MOST and not {node.name for node in nodes} & set(kept):
+                raise Unsupported(
+                    f"float16 holds numbers up to {HALF_MOST:.0f}, and the weights of layer {layer!r} reach {most:g}: they would be "
+                    f"cut; keep it with keep_float=({layer!r},)"
+                )
+
+
 def _halve_in_place(graph: GraphProto, name: str) -> None:
     """The weight `name` becomes the output of a Cast of the same name, from the nearest float16."""
     tensor = next(item for item in graph.initializer if item.name == name)
-    most = np.finfo(np.float16).max
-    stored = np.clip(numpy_helper.to_array(tensor), -most, most).astype(np.float16)
+    stored = numpy_helper.to_array(tensor).astype(np.float16)
     graph.initializer.remove(tensor)
     graph.initializer.append(numpy_helper.from_array(stored, f"{name}_float16"))
     graph.node.insert(

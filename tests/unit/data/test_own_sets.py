@@ -177,6 +177,17 @@ def test_what_is_not_samples_is_refused_by_name(load, body, said):
     assert said in str(caught.value)
 
 
+def test_values_that_are_masked_are_not_replaced_by_what_lies_beneath(load):
+    body = """
+def give():
+    held = np.ma.masked_array(x, mask=x > 2)
+    held[0, 1] = np.ma.masked
+    return list(zip(held[:8], y[:8])), list(zip(held[8:], y[8:]))
+"""
+    with pytest.raises(InvalidInput, match=r"inputs of sample 0 .* \(1 masked\); fill them, as array.filled\(0\) does"):
+        load(body)
+
+
 def test_batches_are_refused(load):
     body = "from torch.utils.data import DataLoader\ndef give(): return [DataLoader([(x[0], 0)], batch_size=1)] * 2"
     with pytest.raises(InvalidInput, match="gives batches; return its samples"):

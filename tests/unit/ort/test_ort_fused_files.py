@@ -122,6 +122,37 @@ def test_float16_of_a_network_in_which_nothing_is_cast_is_refused(tmp_path):
         compile_with(path, tmp_path / "h", HALF)
 
 
+@pytest.mark.parametrize(
+    "spec", [HALF, QuantSpec(kind="weight_only", weight_bits=16)], ids=["float16", "float16_weights"]
+)
+def test_weights_that_float16_does_not_hold_are_refused_and_may_stay_float(spec, tmp_path):
+    """They were cut to 65504 without a word."""
+    tensors = {"large.weight": weights(4, 4) * 1e6, "fc.weight": weights(4, 4)}
+    nodes = [
+        N("MatMul", ["input", "large.weight"], ["x"], name="a"),
+        N("MatMul", ["x", "fc.weight"], ["output"], name="b"),
+    ]
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1, 4], [1, 4])
+    with pytest.raises(Unsupported, match=r"layer 'large' reach .*keep_float=\('large',\)"):
+        compile_with(path, tmp_path / "h", spec)
+    kept = QuantSpec(kind=spec.kind, weight_bits=spec.weight_bits, keep_float=("large",))
+    given = np.full((1, 4), 1e-6, np.float32)
+    found = InferenceSession(compile_with(path, tmp_path / "k", kept).path).run(None, {"input": given})[0]
+    np.testing.assert_allclose(found, given @ tensors["large.weight"] @ tensors["fc.weight"], rtol=0.01, atol=1e-3)
+
+
+def test_a_mask_beyond_float16_is_taken(tmp_path):
+    nodes = [
+        N("MatMul", ["input", "fc.weight"], ["x"], name="a"),
+        N("Add", ["x", "mask"], ["y"]),
+        N("Softmax", ["y"], ["output"]),
+    ]
+    tensors = {"fc.weight": weights(4, 4), "mask": np.array([0, 0, -3e38, 0], np.float32)}
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1, 4], [1, 4])
+    found = InferenceSession(compile_with(path, tmp_path / "h", HALF).path).run(None, {"input": weights(1, 4)})[0]
+    assert found[0, 2] == 0
+
+
 def test_operators_that_take_no_float16_stay_float32_between_those_that_do(tmp_path):
     nodes = [
         N("MatMul", ["input", "w"], ["h"], "m"),
