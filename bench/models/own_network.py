@@ -141,6 +141,11 @@ def _check_state(module: nn.Module, who: str) -> None:
                 f"{who}: {name!r} of its state_dict() is {odd}; wanted tensors of plain numbers: return the float network, as it "
                 "was before it was quantized, and without extra state"
             )
+        if value.is_complex():
+            raise InvalidInput(
+                f"{who}: its {name!r} is {str(value.dtype).removeprefix('torch.')}, and no file here holds complex numbers: keep a tensor "
+                "of real and imaginary parts, as torch.view_as_real gives it"
+            )
         if value.is_floating_point() and value.dtype not in FLOATS:
             raise InvalidInput(
                 f"{who}: its {name!r} is {str(value.dtype).removeprefix('torch.')}, which numpy lacks: call .float() on the "

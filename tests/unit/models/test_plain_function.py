@@ -114,6 +114,15 @@ class SparseMask(nn.Module):
         return self.layer(x * self.mask.to_dense()[0])
 
 
+class ComplexWeight(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.turns = nn.Parameter(torch.randn(8, 3, dtype=torch.complex64))
+
+    def forward(self, x):
+        return (x.to(torch.complex64) @ self.turns).abs()
+
+
 class CallsByLambda(nn.Module):
     """A copy of it still calls the first one's layer."""
 
@@ -283,6 +292,7 @@ def built(make, monkeypatch, seed=0, inputs=()):
         (lambda: nn.Linear(8, 3).half(), r"its weights are float16: call \.float\(\)"),
         (lambda: ExtraState(8, 3), r"'_extra_state' of its state_dict\(\) is dict; wanted tensors of plain numbers"),
         (SparseMask, r"'mask' of its state_dict\(\) is a sparse tensor"),
+        (ComplexWeight, r"its 'turns' is complex64, .*torch.view_as_real"),
     ],
 )
 def test_what_a_file_would_lose_is_refused_with_a_remedy(make, message, monkeypatch):
