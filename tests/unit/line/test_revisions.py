@@ -149,7 +149,7 @@ def test_of_a_shallow_clone_it_is_said_that_older_revisions_are_not_in_it(histor
     git(tmp_path, "clone", "-q", "--depth", "1", f"file://{place.root}", "clone")
     clone = open_repository(tmp_path / "clone")
     for text in ("main~2", made["two"]):
-        with pytest.raises(InvalidInput, match="no revision .* this clone is shallow, .* run `git fetch --unshallow"):
+        with pytest.raises(InvalidInput, match=r"no revision .* this clone is shallow, .* run `git fetch --unshallow"):
             find_revision(clone, text)
     git(clone.root, "fetch", "-q", "--depth", "1", "origin", made["two"])
     with pytest.raises(InvalidInput, match="share no commit; this clone is shallow"):
