@@ -225,6 +225,18 @@ def multi_head_attention(view: View) -> Work:
     return Work(macs=macs, nonzero_macs=macs, params=(side,) if side else ())
 
 
+def group_query_attention(view: View) -> Work:
+    """Queries (B, S, H*d) by keys and weights by values, (B, S, G*d) each, or all three beside each other; a past (B, G, P, d) adds to both."""
+    query, heads, shared = view.shape(0, rank=3), view.number("num_heads"), view.number("kv_num_heads")
+    if not heads or not shared:
+        raise ShapeUnknown("the number of heads")
+    width = query[2] if view.has(1) else query[2] // (heads + 2 * shared) * heads
+    past = view.shape(3, rank=4)[2] if view.has(3) else 0
+    macs = 2 * query[0] * query[1] * (query[1] + past) * width
+    tables = (view.constant(7), view.constant(8))
+    return Work(macs=macs, nonzero_macs=macs, params=tuple(table for table in tables if table is not None))
+
+
 def no_macs(*places: int) -> Rule:
     """No MACs; the constants at `places` are parameters."""
 

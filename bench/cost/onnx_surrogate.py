@@ -157,6 +157,24 @@ def _multi_head_attention(node: NodeProto, index: int) -> StandIn:
     ], []
 
 
+def _group_query_attention(node: NodeProto, index: int) -> StandIn:
+    """As wide as its queries; keys and values (B, S, G*d) of now go behind those of the past (B, G, P, d). Not where they are packed."""
+    if len(node.input) < 3 or not node.input[1] or not node.input[2]:
+        return [node], []
+    shape = f"{node.output[0]}/heads of {index}"
+    sizes = helper.make_tensor(shape, TensorProto.INT64, (4,), [0, 0, attributes(node)["kv_num_heads"], -1])
+    nodes = [
+        helper.make_node("Identity", [node.input[0]], [node.output[0]]),
+        helper.make_node("Constant", [], [shape], value=sizes),
+    ]
+    for now, past, out in zip(node.input[1:3], [*node.input[3:5], "", ""], node.output[1:3], strict=False):
+        parted, turned = f"{out}/parted of {index}", f"{out}/turned of {index}"
+        nodes.append(helper.make_node("Reshape", [now, shape], [parted]))
+        nodes.append(helper.make_node("Transpose", [parted], [turned], perm=[0, 2, 1, 3]))
+        nodes.append(helper.make_node("Concat", [*filter(None, [past]), turned], [out], axis=2))
+    return nodes, []
+
+
 def _embedding(node: NodeProto, index: int) -> StandIn:
     """Rows of the table of words; the second output has a number for each sample."""
     rows = f"{node.output[0]}/rows of {index}"
@@ -187,6 +205,7 @@ MAKERS: Mapping[str, Maker] = {
     "Attention": _attention,
     "QAttention": _attention,
     "MultiHeadAttention": _multi_head_attention,
+    "GroupQueryAttention": _group_query_attention,
     "EmbedLayerNormalization": _embedding,
     "QEmbedLayerNormalization": _embedding,
     "RotaryEmbedding": _as("Identity", (0,)),

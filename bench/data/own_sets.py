@@ -240,7 +240,7 @@ def _open(sample: Any, place: str) -> tuple[tuple[str, ...], list[Array]]:
 def _array(value: Any, place: str) -> Array:
     if np.ma.is_masked(value):
         raise InvalidInput(
-            f"{place} lack values ({np.ma.count_masked(value)} masked); fill them, as array.filled(0) does, or leave the sample out"
+            f"{place} lack values ({np.count_nonzero(np.ma.getmaskarray(value))} masked); fill them, as array.filled(0) does, or leave the sample out"
         )
     with users_code(f"{place} cannot be made an array:"):
         array = np.asarray(value.detach().cpu().numpy() if hasattr(value, "detach") else value)

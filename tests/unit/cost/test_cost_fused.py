@@ -130,6 +130,22 @@ def test_what_follows_an_attention_has_the_width_of_its_values(tmp_path, value):
     assert cost.macs == STEPS * STEPS * (WIDTH + 4) + STEPS * 4 * 5
 
 
+@pytest.mark.parametrize("past", [0, 10])
+def test_an_attention_of_grouped_queries_sees_the_past_and_itself(tmp_path, past):
+    """Each head multiplies queries by keys and weights by values, whoever it shares them with."""
+    held = ["past_key", "past_value"] if past else ["", ""]
+    nodes = [
+        ms("GroupQueryAttention", ["x", "k", "v", *held], ["a", "pk", "pv"], num_heads=4, kv_num_heads=2),
+        N("MatMul", ["a", "w"], ["m"]),
+        N("ReduceMean", ["pk"], ["n"], keepdims=0),
+        N("Add", ["m", "n"], ["y"]),
+    ]
+    pasts = {name: ["N", 2, past, 2] for name in held if name}
+    cost = count(tmp_path, nodes, {"w": ones(8, 5)}, x=["N", STEPS, 8], k=["N", STEPS, 4], v=["N", STEPS, 4], **pasts)
+    assert cost.unknown == ()
+    assert cost.macs == 2 * STEPS * (STEPS + past) * 8 + STEPS * 8 * 5
+
+
 def test_the_width_of_a_packed_attention_is_not_made_up(tmp_path):
     nodes = [ms("MultiHeadAttention", ["x"], ["a"], num_heads=HEADS), N("MatMul", ["a", "w"], ["y"])]
     cost = count(tmp_path, nodes, {"w": ones(4, 5)}, x=["N", STEPS, HEADS, 3, 4])
