@@ -141,6 +141,8 @@ def _read_student(text: str, plan: Plan) -> Recipe:
             f"{where}: weights have no layers: name a function that builds the network and loads them, as nets:small"
         )
     if not text.strip().startswith(f"{Student.name}("):
+        if " + " in text or not text.strip():
+            raise InvalidInput(f"{where}: name one network, or steps that begin with student(model='...')")
         data = plan.cells[0].data
         learns = "" if data is None else LEARNS.format(epochs=Training().epochs_for(len(data.train)))
         return Recipe(name=text, steps=(Student(model=text), *parse_recipe(where, learns).steps))

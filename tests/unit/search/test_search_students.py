@@ -72,6 +72,8 @@ def test_a_student_is_a_network_that_learns_or_the_steps_that_make_it(plan: Plan
         (("mlp", f"student(model='mlp') + {TEACHING}"), {}, "it is given twice"),
         (("student(model='mlp') + int8",), {}, r"the narrowing cannot follow int8; name it with --family"),
         (("student(model='mlp') + finetun(epochs=1)",), {}, r"--student student\(.*finetun"),
+        (("mlp + finetune(epochs=1)",), {}, "name one network, or steps that begin with student"),
+        (("",), {}, "name one network, or steps that begin with student"),
         (("small.pt",), {}, "weights have no layers: name a function that builds the network"),
         (("mlp",), {"recipes": (f"student(model='mlp') + {TEACHING}",)}, "it is a --student too"),
     ],
