@@ -100,12 +100,12 @@ def _ended_by_signals() -> Iterator[None]:
     """Has `ENDING` end the command as Ctrl-C does, but for those that are ignored, as SIGHUP by `nohup`."""
     before = {number: signal.getsignal(number) for number in ENDING}
     changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
-    asked_at = -TWICE_S
+    asked_at: float | None = None
 
     def end(number: int, _frame: object) -> None:
         nonlocal asked_at
-        again, asked_at = time.monotonic() - asked_at < TWICE_S, time.monotonic()
-        if not again:
+        before_s, asked_at = asked_at, time.monotonic()
+        if before_s is None or asked_at - before_s > TWICE_S:
             raise _Ended(number)
 
     for number in changed:
@@ -113,7 +113,7 @@ def _ended_by_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        for number in changed:
+        for number in changed if asked_at is None else ():  # a process that is ending may be asked once more
             signal.signal(number, signal.SIG_DFL)
 
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import exit_code
+
+from bench.cli.app import ENDING
+
+
+@pytest.fixture(autouse=True)
+def _usual_signals() -> Iterator[None]:
+    """Signals as a shell leaves them to a command."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -23,27 +35,25 @@ def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(monkeypatch, ca
             os.kill(os.getpid(), number)  # `timeout` sends it to the process, and to its group
             tidied.append(True)
 
-    before = signal.signal(number, signal.SIG_DFL)
     monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
-    try:
-        assert exit_code(["targets"]) == code
-        assert signal.getsignal(number) == signal.SIG_DFL
-    finally:
-        signal.signal(number, before)
+    assert exit_code(["targets"]) == code
+    os.kill(os.getpid(), number)  # the way out is not over yet
     assert tidied
     assert capsys.readouterr().err == f"\npressbench: interrupted by {number.name}\n"
 
 
+def test_a_command_leaves_the_signals_as_they_were():
+    assert exit_code(["targets"]) == 0
+    assert {signal.getsignal(number) for number in ENDING} == {signal.SIG_DFL}
+
+
 def test_a_signal_that_is_ignored_ends_nothing(monkeypatch):
     """`nohup` ignores SIGHUP."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     monkeypatch.setattr(
         "bench.commands.listings.list_targets", lambda: os.kill(os.getpid(), signal.SIGHUP) or ({}, "", 0)
     )
-    try:
-        assert exit_code(["targets"]) == 0
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    assert exit_code(["targets"]) == 0
 
 
 @pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"]])
