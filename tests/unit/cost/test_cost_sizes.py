@@ -34,20 +34,24 @@ def test_a_recurrent_network_that_torch_wrote_is_counted(tmp_path: Path) -> None
     assert cost.macs == 7 * (first + second) + 10 * 3
 
 
-def test_a_mask_of_positions_leaves_no_product_behind_it_unknown(tmp_path: Path) -> None:
-    """The length is read from the ids, as every export of a transformer does it."""
+def test_positions_that_are_made_from_a_length_leave_no_product_unknown(tmp_path: Path) -> None:
+    """The length is read from the ids and goes through an operator whose sizes onnx does not follow."""
     nodes = [
         helper.make_node("Shape", ["ids"], ["sizes"], start=1, end=2),
-        helper.make_node("Squeeze", ["sizes"], ["length"]),
+        helper.make_node("ReduceProd", ["sizes"], ["length"], keepdims=0),
         helper.make_node("Range", ["zero", "length", "one"], ["places"]),
-        helper.make_node("Cast", ["places"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["table", "places"], ["positions"]),
         helper.make_node("Gather", ["table", "ids"], ["rows"]),
         helper.make_node("Transpose", ["rows"], ["turned"], perm=[0, 2, 1]),
-        helper.make_node("MatMul", ["rows", "turned"], ["scores"]),
-        helper.make_node("Add", ["scores", "mask"], ["masked"]),
-        helper.make_node("MatMul", ["masked", "rows"], ["y"]),
+        helper.make_node("MatMul", ["positions", "turned"], ["scores"]),
+        helper.make_node("MatMul", ["scores", "rows"], ["y"]),
     ]
-    held = {"zero": np.int64(0), "one": np.int64(1), "table": np.ones((9, 4), np.float32)}
+    held = {
+        "none": np.zeros(0, np.int64),
+        "zero": np.int64(0),
+        "one": np.int64(1),
+        "table": np.ones((9, 4), np.float32),
+    }
     cost = cost_of(_save(nodes, held, ["N", 8], TensorProto.INT64, "ids", tmp_path / "m.onnx"))
     assert cost.unknown == ()
     assert cost.macs == 2 * 8 * 8 * 4
