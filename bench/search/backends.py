@@ -64,7 +64,10 @@ def split(plan: Plan) -> list[Plan]:
     one_each = (
         ("model: name one --model of", [cell.model.name for cell in cells]),
         ("batch, as another one is another workload: name one --batch of", [cell.conditions.batch for cell in cells]),
-        (f"device, and target {plan.target.name} has", [cell.conditions.device for cell in cells]),
+        (
+            f"device: leave one in key 'devices' of target {plan.target.name}, of",
+            [cell.conditions.device for cell in cells],
+        ),
     )
     for what, values in one_each:
         if len(different := dict.fromkeys(map(str, values))) > 1:

@@ -15,7 +15,7 @@ from bench.search.nouns import Choice, whole_choice
 from bench.search.prediction.board import Timer, draw_choices
 from bench.search.prediction.branches import find_kinds, without_one
 from bench.search.prediction.counted import Counter
-from bench.search.prediction.predict import Predictor, Timed, fit_in_turn
+from bench.search.prediction.predict import Predictor, Timed, fit_in_turn, price
 from bench.search.prediction.table import Grid, measure_layers
 
 TABLE_SHARE = 0.4
@@ -59,7 +59,10 @@ class Builder:
         if isinstance(self.timer, Timer) and (doubts := [one for one in found if one.by == "table" and one.why]):
             self.note(f"{doubts[0].why}: the networks are timed once more")
             again = partial(self.timer.networks, again=True)
-            shortened, checked = self._shorten(again, left), self._check(again)
+            shortened = [
+                one for choice, _ in shortened for one in self._time(again, [choice], "a network without a branch")
+            ]
+            checked = self._check(again)
             found = fit_in_turn(self.space, grids, whole, checked, shortened)
             if any(one.by == "table" and one.why for one in found):
                 self.timer.forget_layers(self.space)
@@ -97,7 +100,7 @@ class Builder:
             self.note(
                 f"no latency table: it would take longer than {most:.0f} s, {TABLE_SHARE:.0%} of the time that is left"
             )
-        elif not any(grid.ms.any() for grid in found.values()):
+        elif not price(self.space, found)[0].of(whole_choice(self.space.groups)):
             self.note("no latency table: no layer takes longer here than the call of a network")
             return {}
         return found

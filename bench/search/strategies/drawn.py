@@ -132,7 +132,7 @@ def _try_or_prune(
     scene: Scene, means: Means, choice: Choice, family: str, known: Iterable[Tried | Pruned]
 ) -> Tried | Pruned:
     tried = [*(one for one in known if isinstance(one, Tried)), *scene.own]
-    cost = means.look(choice, family) if may_be_hopeless(family, scene.goal, tried) else None
+    cost = means.look(choice, family) if may_be_hopeless(family, scene.whole, scene.goal, tried) else None
     hopeless = None if cost is None else find_hopeless(cost, scene.goal, tried)
     if hopeless is None:
         return means.trial(choice, None, family)

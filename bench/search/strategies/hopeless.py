@@ -24,10 +24,11 @@ class Hopeless:
     excess: float
 
 
-def may_be_hopeless(family: str, goal: Goal, tried: Sequence[Tried]) -> bool:
-    """Whether a look can end a candidate of this family: without one, a narrowed network is cheaper than the uncompressed one."""
+def may_be_hopeless(family: str, whole: Tried, goal: Goal, tried: Sequence[Tried]) -> bool:
+    """Whether a look can end a candidate of this family: without one, a narrowed network is cheaper than `whole`, which it is
+    narrowed from."""
     best = _find_lossless(goal, tried)
-    return goal.cost in goal.limits or (best is not None and bool(family or best.recipe))
+    return goal.cost in goal.limits or (best is not None and (bool(family) or best is not whole))
 
 
 def find_hopeless(cost: float, goal: Goal, tried: Sequence[Tried]) -> Hopeless | None:

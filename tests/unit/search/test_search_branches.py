@@ -198,6 +198,9 @@ def test_branches_are_given_up_where_they_and_the_table_take_too_long_and_withou
         "time that is left"
     )
     assert asked[1] != SHORTENED[1][0]
+    assert noted[1].endswith("the networks are timed once more"), "but not those that were given up"
+    assert len([one for one in noted if "besides its layers" in one]) == 1
+    assert asked.count(SHORTENED[0][0]) == 1
     _, noted, asked = built(monkeypatch, table_s=20.0, network_s=6.0)
     assert not [one for one in noted if "besides its layers" in one]
     _, _, asked = built(monkeypatch, grids={})

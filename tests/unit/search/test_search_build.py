@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from test_search_loop import GRIDS, SPACE, WHOLE, truth
 
@@ -92,6 +93,14 @@ def test_a_table_that_is_given_up_and_one_that_cannot_be_are_said_and_not_in_the
     found, noted = built(monkeypatch, lambda *_, **__: nothing)
     assert found.by == "macs"
     assert noted[0] == "no latency table: no layer takes longer here than the call of a network"
+    by_noise = {
+        name: replace(grid, ms=np.where(np.arange(grid.ms.size).reshape(grid.ms.shape), 0.0, 1e-6))
+        for name, grid in GRIDS.items()
+    }
+    found, noted = built(monkeypatch, lambda *_, **__: by_noise)
+    assert (found.by, noted[0].partition(":")[0]) == ("macs", "no latency table"), (
+        "the uncompressed network costs nothing by it"
+    )
     whole = replace(SPACE, layers=tuple(replace(layer, shape=None) for layer in SPACE.layers))
     _, noted = built(monkeypatch, lambda *_, **__: pytest.fail("nothing can be timed"), whole)
     assert noted[0] == "no latency table: no layer of this network can be cut out"

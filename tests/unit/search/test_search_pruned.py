@@ -53,13 +53,15 @@ def test_a_candidate_is_hopeless_where_a_cheaper_one_loses_nothing_and_cost_is_m
 def test_nothing_is_looked_at_where_no_look_can_end_it():
     whole, lossless = measured(WHOLE, None, FASTEST), measured((3, 2), None, FASTEST)
     lossless = replace(lossless, row={**lossless.row, "accuracy_drop_pp": 0.0})
+    student = replace(whole, recipe="student(model='mlp')")
     looked = [
-        ("", FASTEST, [whole]),
-        ("half", FASTEST, [whole]),
-        ("", FASTEST, [whole, lossless]),
-        ("", WITHIN, [whole]),
+        ("", whole, FASTEST, [whole]),
+        ("", student, FASTEST, [student]),
+        ("half", whole, FASTEST, [whole]),
+        ("", whole, FASTEST, [whole, lossless]),
+        ("", whole, WITHIN, [whole]),
     ]
-    assert [may_be_hopeless(*one) for one in looked] == [False, True, True, True]
+    assert [may_be_hopeless(*one) for one in looked] == [False, False, True, True, True]
     seen = []
     searched(FASTEST, strategy="random", look=lambda choice, _family: seen.append(choice), trials=9)
     assert seen == []
