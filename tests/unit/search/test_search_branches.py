@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from test_search_build import Clock, make_builder
 
 from bench.errors import CellFailed
 from bench.line.probes.cuts import Shape
 from bench.search.allocate import Limit, allocate
-from bench.search.goal import LATENCY
 from bench.search.groups import Space
 from bench.search.nouns import Choice, Group, Layer, Side, whole_choice
-from bench.search.prediction import build
 from bench.search.prediction.board import Timer
 from bench.search.prediction.branches import find_kinds, without_one
-from bench.search.prediction.build import Builder
 from bench.search.prediction.costs import add_up
 from bench.search.prediction.predict import Timed, fit, fit_in_turn
 from bench.search.prediction.table import Grid
@@ -130,15 +127,6 @@ def test_multiply_accumulates_stay_without_what_goes_with_a_branch():
     assert (macs.errors, macs.predict((2, 0, 0, 2))) == (plain.errors, plain.predict((2, 0, 0, 2)))
 
 
-class Clock:
-    """Seconds that pass while networks are timed."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def built(monkeypatch, *, table_s=0.0, network_s=0.0, broken=(), grids=GRIDS, first=1.0):
     """The predictor, what is noted and the choices that are timed; `first`: a factor of the networks without a branch, the first
     time that they are timed."""
@@ -168,20 +156,8 @@ def built(monkeypatch, *, table_s=0.0, network_s=0.0, broken=(), grids=GRIDS, fi
         clock.now += table_s
         return grids
 
-    monkeypatch.setattr(build, "measure_layers", measure)
-    setting = SimpleNamespace(cache=None, folder=None, progress=lambda *_: None, seed=1)
-    builder = Builder(
-        space=SPACE,
-        timer=Formula(),
-        untrained="",
-        cost=LATENCY,
-        whole=truth(WHOLE),
-        time_s=100.0,
-        setting=setting,
-        note=noted.append,
-        clock=clock,
-    )
-    return builder.build(), noted, asked
+    found = make_builder(monkeypatch, measure, SPACE, Formula(), truth(WHOLE), noted, clock).build()
+    return found, noted, asked
 
 
 def test_one_network_of_each_kind_of_branch_is_timed_and_the_error_is_that_of_random_ones(monkeypatch):

@@ -43,6 +43,22 @@ def test_what_will_take_too_long_is_known_after_a_tenth_of_its_time(asked, late)
     assert found == late
 
 
+def make_builder(monkeypatch, measure, space, timer, whole, noted, clock) -> Builder:
+    """One that has 100 s. `measure`: gives the table's times."""
+    monkeypatch.setattr(build, "measure_layers", measure)
+    return Builder(
+        space=space,
+        timer=timer,
+        untrained="",
+        cost=LATENCY,
+        whole=whole,
+        time_s=100.0,
+        setting=SimpleNamespace(cache=None, folder=None, progress=lambda *_: None, seed=1),
+        note=noted.append,
+        clock=clock,
+    )
+
+
 def built(monkeypatch, measure, space=SPACE, off=lambda place: 1.0, again=1.0):
     """What is noted, and the predictor, of a timer that is right, but for a factor of each network the first time, and for one
     of all the second time."""
@@ -63,20 +79,7 @@ def built(monkeypatch, measure, space=SPACE, off=lambda place: 1.0, again=1.0):
             factors = [again if more.get("again") else off(place) for place in range(len(choices))]
             return [truth(choice) * factor for choice, factor in zip(choices, factors, strict=True)]
 
-    monkeypatch.setattr(build, "measure_layers", measure)
-    setting = SimpleNamespace(cache=None, folder=None, progress=lambda *_: None, seed=1)
-    builder = Builder(
-        space=space,
-        timer=Right(),
-        untrained="",
-        cost=LATENCY,
-        whole=truth(WHOLE),
-        time_s=100.0,
-        setting=setting,
-        note=noted.append,
-        clock=Clock(),
-    )
-    return builder.build(), noted
+    return make_builder(monkeypatch, measure, space, Right(), truth(WHOLE), noted, Clock()).build(), noted
 
 
 def test_the_table_is_taken_where_it_is_right_and_its_error_is_noted(monkeypatch):
