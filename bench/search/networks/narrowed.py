@@ -18,7 +18,7 @@ from bench.search.strategies.interface import Ended, Means, Scene, Tried, rank
 class Narrowed:
     """A network that is narrowed. `student`: None for the user's own. `whole`: it as it is. `timer`: the cost of its candidates.
 
-    `scene`, `ended`: None before its turn.
+    `scene`, `ended`: None before its turn, and where that was over before it began. `rest`: whether it has the rest of the time.
     """
 
     whole: Tried
@@ -27,6 +27,7 @@ class Narrowed:
     student: Student | None = None
     scene: Scene | None = None
     ended: Ended | None = None
+    rest: bool = False
 
     def add(self, ended: Ended) -> None:
         """What its strategy tried, and why it ended. What an earlier one tried stays."""
@@ -79,8 +80,8 @@ def take_turns(
             go_on(network, done, end)
             done.append(network)
     best = find_owner(done, rank([one for network in done for one in network.tried], goal))
-    if len(line) > 1 and best is not None and best.scene is not None:
-        best.scene = replace(best.scene, front=True)
+    if len(line) > 1 and best is not None:
+        best.rest = True
         go_on(best, done, 1.0)
     return done
 

@@ -117,11 +117,11 @@ class Turns:
         return Narrowed(student=one, whole=whole, space=space, timer=timer)
 
     def _go_on(self, one: Narrowed, others: Sequence[Narrowed], end: float) -> None:
-        late = not self.pace.time_left(end)
-        one.scene = one.scene or self._set_scene(one, others, end, late=late)
-        if late:
+        if not self.pace.time_left(end):
             self.why = OVER
             return
+        front = one.rest or all(other.why for other in self.students)
+        one.scene = replace(one.scene or self._set_scene(one, others, end), front=front)
         strategy = STRATEGIES[self.asked.strategy] if one.space.groups else try_families
         ended = strategy(one.scene, within(self.means(one.space, one.timer, one.whole), end))
         one.add(ended)
@@ -130,11 +130,11 @@ class Turns:
         if self.students:
             self.note(f"{f'student {one.title}' if one.title else 'your own network'}: ended because {self.why}")
 
-    def _set_scene(self, one: Narrowed, others: Sequence[Narrowed], end: float, *, late: bool) -> Scene:
-        tabled = one.space.groups and self.asked.strategy in BY_TABLE and not late
+    def _set_scene(self, one: Narrowed, others: Sequence[Narrowed], end: float) -> Scene:
+        tabled = one.space.groups and self.asked.strategy in BY_TABLE
         predictor = self._predict(one, end) if tabled else None
         written = [other.tried for other in self.students if other.tried is not None and other.title != one.title]
-        known = [*written, *(tried for other in others for tried in other.tried)]
+        known = [*written, *(tried for other in others if other is not one for tried in other.tried)]
         return Scene(
             space=one.space,
             predictor=predictor,
@@ -144,7 +144,6 @@ class Turns:
             families=("", *(self.asked.families or ())),
             seed=self.state.plan.suite.seed,
             best=least(known, self.goal),
-            front=all(other.why for other in self.students),
         )
 
     def _predict(self, one: Narrowed, end: float) -> Predictor:

@@ -184,13 +184,11 @@ def network(title: str, ms: float) -> Narrowed:
     one = student(title=title)
     tried = replace(measured((0, 3), None, FASTEST), key=f"{title}-1", over={})
     tried = replace(tried, row={**tried.row, "latency_p50_ms": ms})
-    scene = Scene(space=SPACE, predictor=None, goal=FASTEST, whole=one.tried, front=False)
     return Narrowed(
         student=one,
         whole=replace(one.tried, over={"accuracy_drop_pp": 9.0}),
         space=SPACE,
         timer=SimpleNamespace(),
-        scene=scene,
         ended=Ended(tried=(tried,), why=""),
     )
 
@@ -201,8 +199,8 @@ def test_each_network_has_its_share_of_the_time_that_is_left_and_the_best_one_th
     went: list[tuple[str, float, bool]] = []
 
     def go_on(one: Narrowed, others, end: float) -> None:
-        assert one not in others or one.scene.front
-        went.append((one.title, round(end, 3), one.scene.front))
+        assert one not in others or one.rest
+        went.append((one.title, round(end, 3), one.rest))
 
     done = take_turns(there, lambda: next(over), lambda one, _: None if one.title == "late" else one, go_on, FASTEST)
     assert [one.title for one in done] == ["a", "b", "c"]
@@ -355,6 +353,33 @@ def test_what_is_pruned_in_any_turn_is_kept_once(monkeypatch):
     there.take(Narrowed(whole=own, space=Space(groups=(), layers=(), fixed={}), timer=None), [])
     there.take(Narrowed(whole=replace(own, recipe="x"), space=Space(groups=(), layers=(), fixed={}), timer=None), [])
     assert [one.family for one in there.pruned.values()] == ["", "both", "x"]
+
+
+def test_a_network_that_was_late_at_its_turn_is_narrowed_in_the_rest_of_the_time_where_it_is_the_best(monkeypatch):
+    """It had a scene without a table from its turn, which the search then asserted."""
+    there, _ = turns(monkeypatch, ask("mlp", families=()))
+    monkeypatch.setattr(turns_module, "within", lambda means, _end: means)
+    monkeypatch.setattr(Turns, "_predict", lambda _self, one, end: (one.title, end))
+    scenes: list[Scene] = []
+
+    def strategy(scene, _means):
+        scenes.append(scene)
+        return Ended(tried=(scene.whole,), why="done")
+
+    monkeypatch.setitem(turns_module.STRATEGIES, there.asked.strategy, strategy)
+    there.pace.time_left = lambda part: part == 1.0
+    fast = student(1.0, 0.0, title="mlp")
+    there.students = [fast]
+    networks = [
+        Narrowed(student=fast, whole=fast.tried, space=SPACE, timer=None),
+        Narrowed(whole=student(4.0, title="own").tried, space=SPACE, timer=None),
+    ]
+    monkeypatch.setattr(turns_module, "line_up", lambda *_: [(one, 1.0) for one in networks])
+    monkeypatch.setattr(Turns, "_open", lambda _self, one, _end: one)
+    there.take(networks[1], [])
+    found = [(scene.whole.key, scene.predictor, scene.front) for scene in scenes]
+    assert found == [("own", ("", 1.0), False), ("mlp", ("mlp", 1.0), True)]
+    assert scenes[1].best == 4.0, "of the other network only"
 
 
 def test_a_student_whose_layers_cannot_be_narrowed_has_its_families_tried_and_is_named(monkeypatch):
