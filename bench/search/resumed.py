@@ -42,6 +42,16 @@ def check_measured(cell: PlannedCell, earlier: Record, record: Record) -> None:
         raise _another(cell, "its file is not the same, the network or the pressbench that writes it is another one")
 
 
+def check_student(title: str, earlier: Record, digest: str) -> None:
+    """Raises `OtherNetwork` where the file of a student, made again, is another one than it was. `digest`: of the file that is made now."""
+    if earlier.digest not in ("", digest):
+        raise OtherNetwork(
+            f"--resume: student {title}: its file is not the same as when the search was begun, and its trials are of the earlier one. The "
+            "network is another one, or it was trained again, on another machine or without the cache, and came out otherwise: bring "
+            "back the network or the cache of then, or leave --resume out to begin another search"
+        )
+
+
 def _another(cell: PlannedCell, what: str) -> OtherNetwork:
     return OtherNetwork(
         f"--resume: model {cell.model.name}: {what} than when the search was begun, and its trials are of the earlier one: "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from bench.compress.recipe import parse_recipe
 from bench.errors import Unsupported
 from bench.line.cell import RunState
-from bench.line.plan import plan_recipe
+from bench.line.plan import PlannedCell, plan_recipe
 from bench.records import Record
 from bench.search.asked import Asked, trains
 from bench.search.goal import Goal
@@ -23,6 +23,7 @@ from bench.search.prediction.board import Timer
 from bench.search.prediction.build import Builder
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.predict import Predictor
+from bench.search.resumed import check_student, find_stored
 from bench.search.strategies.interface import OVER, Means, Pruned, Scene, Tried, least
 from bench.search.strategies.known import BY_TABLE, STRATEGIES
 from bench.search.strategies.widths import try_families
@@ -70,10 +71,14 @@ class Turns:
         return Narrowed(whole=replace(whole, choice=whole_choice(space.groups)), space=space, timer=timer)
 
     def try_students(self, recipes: Sequence[Recipe], whole: Tried) -> None:
-        """As they are written, with a note on each that is not narrowed. `whole`: the uncompressed network."""
+        """As they are written, with a note on each that is not narrowed. `whole`: the uncompressed network.
+
+        Raises `OtherNetwork` where the search that is continued has another network under a student's name.
+        """
         for title, recipe in zip(self.asked.students, recipes, strict=True):
             one = Student(title=title, recipe=recipe)
             self.students.append(one)
+            self._check_stored(one)
             if not self.pace.time_for_own(SHARE):
                 self._keep_back(one, f"it is not tried, because {SHARE:.0%} of the time is over")
                 continue
@@ -83,6 +88,17 @@ class Turns:
             self.students[-1] = replace(one, tried=tried, took_s=self.pace.spent_s() - began)
             if why := why_not(tried, whole, self.goal, trains=trains(self.asked.then or "")):
                 self._keep_back(self.students[-1], why)
+
+    def _check_stored(self, one: Student) -> None:
+        base = self.state.plan.cells[0]
+        earlier = find_stored(self.stored.values(), base.key, one.recipe.text)
+        if earlier is not None and earlier.digest:
+            made = self.state.make_ready(self._cell(one), self.state).prepared
+            check_student(one.title, earlier, made.artifact.digest)
+
+    def _cell(self, one: Student) -> PlannedCell:
+        plan = self.state.plan
+        return plan_recipe(plan, plan.cells[0], parse_recipe(one.recipe.name, one.recipe.text))
 
     def take(self, own: Narrowed, recipes: Sequence[Tried]) -> list[Narrowed]:
         """Narrows them, each in its turn. `recipes`: what was tried as it is written, but for the students."""
@@ -100,8 +116,7 @@ class Turns:
         if one.tried is None or not self.pace.time_left(end):
             self._keep_back(one, OVER)
             return None
-        plan = self.state.plan
-        cell = plan_recipe(plan, plan.cells[0], parse_recipe(one.recipe.name, one.recipe.text))
+        cell = self._cell(one)
         self.note(f"student {one.title} is narrowed")
         space, timer = look(
             cell,

@@ -8,12 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from fake_records import on
 from small_network import small_data, write_quarters
 from test_search_loop import GROUPS, SPACE, WHOLE, measured, pruned, searched
 
 from bench.compress.pipeline import open_network
 from bench.compress.recipe import parse_recipe
-from bench.errors import InvalidInput, Unsupported
+from bench.errors import InvalidInput, OtherNetwork, Unsupported
 from bench.line.plan import Plan, Request
 from bench.line.run import plan_run
 from bench.models.training import trained_networks
@@ -31,6 +32,7 @@ from bench.types import Model, Recipe
 
 FASTEST = Goal(quality={"accuracy_drop_pp": 1.0}, minimize="latency")
 SMALLEST = Goal(limits={"file_kb": 5.0}, quality={"accuracy_drop_pp": 1.0})
+SURE = on("ort", 1.0)
 TEACHING = "distill(epochs=30, learning_rate=0.005)"
 
 
@@ -296,7 +298,7 @@ def turns(monkeypatch, asked: Asked, *, look=None, own_time: bool = True, measur
         ),
         goal=FASTEST,
         pace=pace,
-        stored={"own": None, "of the student": None},
+        stored={"own": SURE, "of the student": SURE},
         tried=[],
         measure=lambda _name, _text: next(left),
         means=lambda *_: None,
@@ -335,6 +337,33 @@ def test_each_student_that_is_not_narrowed_has_a_note(monkeypatch):
         f"slow 5 ms, loss 0, not narrowed: {why}",
         "good 1 ms, loss 1.5, narrowed",
     ]
+
+
+def test_a_search_is_not_continued_with_trials_of_another_student(monkeypatch):
+    recipe, tried = Recipe(name="mlp", steps=parse_recipe("mlp", "finetune(epochs=2)").steps), student(1.0).tried
+    earlier = replace(SURE, key="s", baseline_key="own", recipe_text=recipe.text, digest="before")
+
+    def continued(stored, *, digest: str = "", own_time: bool = True) -> Turns:
+        there, _ = turns(monkeypatch, ask("mlp", then=""), measured=[tried], own_time=own_time)
+        monkeypatch.setattr(turns_module, "plan_recipe", lambda _plan, _cell, one: one.text)
+        there.stored = {"own": SURE} if stored is None else {"own": SURE, "s": stored}
+        artifact = SimpleNamespace(digest=digest)
+
+        def make_ready(text, _state):
+            assert digest, "there is nothing to compare"
+            assert text == recipe.text
+            return SimpleNamespace(prepared=SimpleNamespace(artifact=artifact))
+
+        there.state.make_ready = make_ready
+        there.try_students([recipe], student(4.0).tried)
+        return there
+
+    for stored in (None, replace(earlier, digest=""), replace(earlier, baseline_key="of another backend")):
+        assert continued(stored).students[0].tried is tried
+    assert continued(earlier, digest="before").students[0].tried is tried
+    for own_time in (True, False):
+        with pytest.raises(OtherNetwork, match=r"student mlp: its file is not the same .*leave --resume out"):
+            continued(earlier, digest="after", own_time=own_time)
 
 
 def no_end(*_: object) -> Pruned:
