@@ -104,6 +104,7 @@ class Searching:
         recipes = self._try_recipes()
         turns.try_students(find_students(self.asked, self.plan), whole)
         networks = turns.take(own, recipes)
+        self._recall()
         ended = Ended(tried=unique(self.tried), why=turns.why, pruned=tuple(turns.pruned.values()))
         ranked = tuple(rank(ended.tried, self.goal))
         best = find_owner(networks, ranked) or own
@@ -229,16 +230,34 @@ class Searching:
         found = []
         for recipe in find_own(self.asked, self.plan):
             began = self.pace.spent_s()
-            if not self.pace.time_for_own():
+            stored = find_stored(self.stored.values(), self._base().key, recipe.text)
+            if stored is None and not self.pace.time_for_own():
                 self.note(f"recipe {recipe.name} is not tried: {OVER}")
                 continue
             found.append(self._measure(recipe.name, recipe.text))
             self.pace.add(began, own=True)
         return found
 
+    def _recall(self) -> None:
+        """Trials of the search that is continued which nothing asked for again join as recipes do: what they did is known."""
+        known, base = {one.key for one in self.tried}, self._base()
+        left = [
+            record
+            for record in self.stored.values()
+            if record.baseline_key == base.key != record.key
+            and record.key not in known
+            and not record.recipe.startswith(FAMILY)
+        ]
+        if left:
+            self.note(f"--resume: stored trials that nothing asked for again, which count all the same: {len(left)}")
+        for record in left:
+            self._join(record, record.recipe_text)
+
     def _measure(self, name: str, text: str, **known: Any) -> Tried:
         """A candidate, which joins those that were tried. `known`: more of its fields."""
-        record = self._candidate(name, text)
+        return self._join(self._candidate(name, text), text, **known)
+
+    def _join(self, record: Record, text: str, **known: Any) -> Tried:
         self.pace.recalled_s = float(record.facts.get(TOOK_S, 0.0))
         judged = judge(record, self._base(), self.goal, careful=True)
         tried = replace(judged, recipe=text, at_s=self.pace.spent_s(), **known)

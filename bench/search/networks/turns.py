@@ -78,8 +78,7 @@ class Turns:
         for title, recipe in zip(self.asked.students, recipes, strict=True):
             one = Student(title=title, recipe=recipe)
             self.students.append(one)
-            self._check_stored(one)
-            if not self.pace.time_for_own(SHARE):
+            if not self._is_stored(one) and not self.pace.time_for_own(SHARE):
                 self._keep_back(one, f"it is not tried, because {SHARE:.0%} of the time is over")
                 continue
             began = self.pace.spent_s()
@@ -89,12 +88,14 @@ class Turns:
             if why := why_not(tried, whole, self.goal, trains=trains(self.asked.then or "")):
                 self._keep_back(self.students[-1], why)
 
-    def _check_stored(self, one: Student) -> None:
+    def _is_stored(self, one: Student) -> bool:
+        """Raises `OtherNetwork` where what is stored is of another network."""
         base = self.state.plan.cells[0]
         earlier = find_stored(self.stored.values(), base.key, one.recipe.text)
         if earlier is not None and earlier.digest:
             made = self.state.make_ready(self._cell(one), self.state).prepared
             check_student(one.title, earlier, made.artifact.digest)
+        return earlier is not None
 
     def _cell(self, one: Student) -> PlannedCell:
         plan = self.state.plan

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 from fake_records import on
 
 from bench.errors import BoardLost, CellFailed, OtherNetwork
+from bench.search import searching as searching_module
 from bench.search.goal import LATENCY, LUTS, Goal
+from bench.search.judge import judge
 from bench.search.pace import Pace
 from bench.search.resumed import find_stored
 from bench.search.searching import Searching
@@ -105,12 +108,58 @@ def test_a_trial_of_the_search_that_is_continued_counts_with_the_time_that_it_to
     search.__dict__.update(
         pace=pace, tried=[], goal=Goal(), say=lambda _: None, _candidate=lambda *_: record, _base=lambda: SURE
     )
+    search._join = partial(Searching._join, search)
     Searching._measure(search, "widths-1", "finetune(epochs=2)")
     pace.add(0.0)
     assert pace.usual_s == 30.0
     assert pace.time_left(1.0)
     now.append(now[-1] + 50.0)
     assert not pace.time_left(1.0)  # 30 s more, and 30 for the finalists
+
+
+def test_stored_trials_that_no_network_asks_for_again_are_in_the_answer_and_may_win(monkeypatch):
+    """A later network begins below the best that is known, which depends on how far the earlier ones came: the best so far could go."""
+    base, text = SURE, "finetune(epochs=2)"
+    best = replace(on("ort", 0.5, recipe="widths-7"), key="7", baseline_key=base.key, recipe_text=text)
+    asked_again = replace(best, key="3", recipe="widths-3", recipe_text="int8")
+    family = replace(best, key="f", recipe="family-1", recipe_text="float16")
+    elsewhere = replace(best, key="e", baseline_key="of another backend")
+    whole = judge(base, base, Goal())
+    own = SimpleNamespace(whole=whole, space=None, predictor=None, title="", tried=(whole,))
+    turns = SimpleNamespace(
+        look_at_own=lambda _: own, try_students=lambda *_: None, why="", pruned={}, students=[], take=lambda *_: [own]
+    )
+    monkeypatch.setattr(searching_module, "Turns", lambda **_: turns)
+    monkeypatch.setattr(searching_module, "find_students", lambda *_: [])
+    noted, said = [], []
+    cells = [SimpleNamespace(key=base.key, backend=SimpleNamespace(title="ort"), conditions=SimpleNamespace(threads=1))]
+    search = SimpleNamespace(
+        run_id="r",
+        asked=None,
+        plan=None,
+        goal=Goal(minimize="latency"),
+        pace=SimpleNamespace(spent_s=lambda: 9.0),
+        tried=[],
+        stored={one.key: one for one in (base, asked_again, best, family, elsewhere)},
+        state=SimpleNamespace(plan=SimpleNamespace(cells=cells)),
+        note=noted.append,
+        say=said.append,
+        clock=None,
+        _means=None,
+        _measure=None,
+        _measure_whole=lambda: whole,
+        _base=lambda: base,
+        _finals=lambda _: None,
+    )
+    search._join = partial(Searching._join, search)
+    search._recall = partial(Searching._recall, search)
+    search._try_recipes = lambda: [search._join(asked_again, "int8")]
+    found = Searching.find(search)
+    assert [one.key for one in found.ended.tried] == [base.key, "3", "7"]
+    assert (found.ended.tried[2].choice, found.ended.tried[2].recipe) == (None, text)
+    assert {one.key for one in found.ranked} == {base.key, "3", "7"}
+    assert noted == ["--resume: stored trials that nothing asked for again, which count all the same: 1"]
+    assert len(said) == 2
 
 
 def test_finalists_that_cannot_be_compared_with_each_other_are_an_answer_all_the_same(monkeypatch):

@@ -360,7 +360,8 @@ def test_a_search_is_not_continued_with_trials_of_another_student(monkeypatch):
 
     for stored in (None, replace(earlier, digest=""), replace(earlier, baseline_key="of another backend")):
         assert continued(stored).students[0].tried is tried
-    assert continued(earlier, digest="before").students[0].tried is tried
+    for own_time in (True, False):
+        assert continued(earlier, digest="before", own_time=own_time).students[0].tried is tried, "it takes no time"
     for own_time in (True, False):
         with pytest.raises(OtherNetwork, match=r"student mlp: its file is not the same .*leave --resume out"):
             continued(earlier, digest="after", own_time=own_time)
