@@ -84,7 +84,8 @@ class Turns:
             began = self.pace.spent_s()
             tried = self.measure(recipe.name, recipe.text)
             self.pace.add(began, own=True)
-            self.students[-1] = replace(one, tried=tried, took_s=self.pace.spent_s() - began)
+            took_s = max(self.pace.spent_s() - began, self.pace.recalled_s)
+            self.students[-1] = replace(one, tried=tried, took_s=took_s)
             if why := why_not(tried, whole, self.goal, trains=trains(self.asked.then or "")):
                 self._keep_back(self.students[-1], why)
 

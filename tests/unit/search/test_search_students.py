@@ -290,6 +290,7 @@ def turns(monkeypatch, asked: Asked, *, look=None, own_time: bool = True, measur
         spent=lambda: 0.0,
         add=lambda *_, **__: None,
         head_s=0.0,
+        recalled_s=0.0,
     )
     made = Turns(
         asked=asked,
@@ -365,6 +366,19 @@ def test_a_search_is_not_continued_with_trials_of_another_student(monkeypatch):
     for own_time in (True, False):
         with pytest.raises(OtherNetwork, match=r"student mlp: its file is not the same .*leave --resume out"):
             continued(earlier, digest="after", own_time=own_time)
+
+
+def test_the_finalists_have_time_for_the_training_of_a_student_that_was_recalled(monkeypatch):
+    there, _ = turns(monkeypatch, ask("mlp", then=""))
+    there.pace.spent_s = iter((10.0, 10.2)).__next__
+
+    def measure(_name, _text):
+        there.pace.recalled_s = 40.0
+        return student(1.0).tried
+
+    there.measure = measure
+    there.try_students([Recipe(name="mlp")], student(4.0).tried)
+    assert there.students[0].took_s == 40.0
 
 
 def no_end(*_: object) -> Pruned:
