@@ -106,7 +106,13 @@ class Turns:
         """Narrows them, each in its turn. `recipes`: what was tried as it is written, but for the students."""
         self.recipes = recipes
         line = line_up(self.students, own, self.goal)
-        return take_turns(line, self.pace.spent, self._open, self._go_on, self.goal)
+        done = take_turns(line, self.pace.spent, self._open, self._go_on, self.goal)
+        for late in (one for one in done if one.ended is None and one.space.groups):
+            if late.student is not None:
+                self._keep_back(late.student, OVER)
+            elif self.students:
+                self.note(f"your own network is not narrowed: {OVER}")
+        return done
 
     def _keep_back(self, one: Student, why: str) -> None:
         self.note(f"student {one.title} is not narrowed: {why}")
@@ -119,7 +125,6 @@ class Turns:
             self._keep_back(one, OVER)
             return None
         cell = self._cell(one)
-        self.note(f"student {one.title} is narrowed")
         space, timer = look(
             cell,
             self.state,
@@ -137,6 +142,8 @@ class Turns:
         if not self.pace.time_left(end):
             self.why = OVER
             return
+        if one.title and one.scene is None and one.space.groups:
+            self.note(f"student {one.title} is narrowed")
         front = one.rest or all(other.why for other in self.students)
         one.scene = replace(one.scene or self._set_scene(one, others, end), front=front)
         strategy = STRATEGIES[self.asked.strategy] if one.space.groups else try_families

@@ -401,7 +401,7 @@ def test_what_is_pruned_in_any_turn_is_kept_once(monkeypatch):
 
 def test_a_network_that_was_late_at_its_turn_is_narrowed_in_the_rest_of_the_time_where_it_is_the_best(monkeypatch):
     """It had a scene without a table from its turn, which the search then asserted."""
-    there, _ = turns(monkeypatch, ask("mlp", families=()))
+    there, noted = turns(monkeypatch, ask("mlp", families=()))
     monkeypatch.setattr(turns_module, "within", lambda means, _end: means)
     monkeypatch.setattr(Turns, "_predict", lambda _self, one, end: (one.title, end))
     scenes: list[Scene] = []
@@ -424,6 +424,29 @@ def test_a_network_that_was_late_at_its_turn_is_narrowed_in_the_rest_of_the_time
     found = [(scene.whole.key, scene.predictor, scene.front) for scene in scenes]
     assert found == [("own", ("", 1.0), False), ("mlp", ("mlp", 1.0), True)]
     assert scenes[1].best == 4.0, "of the other network only"
+    assert there.students[0].why == ""
+    assert noted == [
+        "your own network: ended because done",
+        "student mlp is narrowed",
+        "student mlp: ended because done",
+    ]
+
+
+def test_a_network_whose_turn_never_came_is_not_said_to_be_narrowed(monkeypatch):
+    """The answer said "narrowed" of it, and no note said otherwise."""
+    there, noted = turns(monkeypatch, ask("mlp"))
+    one = student(1.0, title="mlp")
+    there.students, there.tried = [one], [one.tried]
+    monkeypatch.setattr(turns_module, "plan_recipe", lambda *_: SimpleNamespace(key="of the student"))
+    monkeypatch.setattr(turns_module, "look", lambda *_: (SPACE, None))
+    left = iter([True])
+    there.pace.time_left = lambda _part: next(left, False)
+    there.take(Narrowed(whole=student(4.0, title="own").tried, space=SPACE, timer=None), [])
+    assert there.students[0].why == "the time is over"
+    assert noted == [
+        "student mlp is not narrowed: the time is over",
+        "your own network is not narrowed: the time is over",
+    ]
 
 
 def test_a_student_whose_layers_cannot_be_narrowed_has_its_families_tried_and_is_named(monkeypatch):
@@ -457,7 +480,6 @@ def test_a_student_whose_layers_cannot_be_narrowed_has_its_families_tried_and_is
     assert families == ["int8", "int8", "int8"], "of the student, of the user's network, and of the better one again"
     went = ("student mlp", "your own network", "student mlp")
     assert noted == [
-        "student mlp is narrowed",
         "student mlp: layer fc keeps its width: it is the last",
         "student mlp is not narrowed: no channel of this network can go",
         *(f"{who}: ended because no layer of this network can be narrowed" for who in went),
