@@ -45,7 +45,8 @@ class Searching:
     """One search on one backend: its clock, its trials so far, and the stages in order.
 
     `plan`: of the finalists. `trials`: of the candidates. `records`: of an interrupted search. `client`: of a cluster.
-    `say`: takes a line for each candidate. `made`: candidates that a strategy asked for, which it may ask for again.
+    `say`: takes a line for each candidate. `made`: candidates that a strategy asked for, which it may ask for again. `pruned`: recipes
+    of those that have their line.
     """
 
     asked: Asked
@@ -64,6 +65,7 @@ class Searching:
     whole: Tried | None = field(init=False, default=None)
     tried: list[Tried] = field(init=False, default_factory=list)
     made: dict[tuple[str, Choice], Tried] = field(init=False, default_factory=dict)
+    pruned: set[str] = field(init=False, default_factory=set)
     stored: dict[str, Record] = field(init=False)
     state: RunState = field(init=False)
 
@@ -150,7 +152,9 @@ class Searching:
 
     def _end(self, space: Space, choice: Choice, family: str, why: str, excess: float) -> Pruned:
         text = self._text(space, choice, family, self.asked.then)
-        self.say(f"{'pruned':>12}  {text}: {why}")
+        if text not in self.pruned:
+            self.pruned.add(text)
+            self.say(f"{'pruned':>12}  {text}: {why}")
         return Pruned(choice=choice, recipe=text, family=family, why=why, excess=excess)
 
     def say_best(self) -> None:

@@ -162,6 +162,17 @@ def test_stored_trials_that_no_network_asks_for_again_are_in_the_answer_and_may_
     assert len(said) == 2
 
 
+def test_a_candidate_that_is_pruned_in_two_turns_has_one_line():
+    """The best network's strategy runs once more from the beginning."""
+    said: list[str] = []
+    search = SimpleNamespace(
+        asked=SimpleNamespace(then=""), pruned=set(), say=said.append, _text=lambda _space, choice, *_: f"r{choice}"
+    )
+    ended = [Searching._end(search, None, choice, "", "it is dear", 0.5) for choice in ((0,), (0,), (1,))]
+    assert [one.recipe for one in ended] == ["r(0,)", "r(0,)", "r(1,)"]
+    assert [line.strip() for line in said] == ["pruned  r(0,): it is dear", "pruned  r(1,): it is dear"]
+
+
 def test_finalists_that_cannot_be_compared_with_each_other_are_an_answer_all_the_same(monkeypatch):
     """The search ended with that error, after hours, and without its winner."""
     errors = [CellFailed("the worker was killed by signal 9"), BoardLost("gone")]
