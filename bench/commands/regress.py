@@ -10,7 +10,7 @@ from typing import Any
 
 from bench.commands.report import open_existing
 from bench.config.suite import check_smallest_effect
-from bench.errors import InvalidInput, Regression, unknown
+from bench.errors import InvalidInput, Regression, Unavailable, unknown
 from bench.paths import written
 from bench.regress.alarms import Kind
 from bench.regress.judge import Search
@@ -45,17 +45,21 @@ def find_regressions(
     cluster: str = "",
     note: Callable[[str], None] = print,
 ) -> tuple[Any, str, int]:
-    """The answer, the text and the exit code: 1 where an open alarm of a kind in `fail_on` stands.
+    """The answer, the text and the exit code: 1 where an open alarm of a kind in `fail_on` stands, else 3 where a file could not
+    be written.
 
     `cluster`: where series are searched, "" for this process; `note` says what it does not do.
 
-    Raises `InvalidInput` for a store or an option that cannot be used, `Unavailable` if a file cannot be written.
+    Raises `InvalidInput` for a store or an option that cannot be used.
     """
     failing = read_fail_on(fail_on)
     with open_existing(results, url) as store, _open_search(cluster, note) as search:
         night = judge_store(store, target, false_alarms, smallest_effect, nights, search)
-    extra, code = write_answers(night, failing, junit=junit, markdown=markdown, github=github)
-    return {**to_json(night), "failed": night.count(failing)}, to_terminal(night) + extra, code
+    extra, code, lost = write_answers(night, failing, junit=junit, markdown=markdown, github=github)
+    answer = {**to_json(night), "failed": night.count(failing)}
+    if lost:
+        answer["not_written"] = [str(error) for error in lost]
+    return answer, to_terminal(night) + extra, code or (lost[0].exit_code if lost else 0)
 
 
 @contextmanager
@@ -72,17 +76,22 @@ def _open_search(cluster: str, note: Callable[[str], None]) -> Iterator[Search]:
 
 def write_answers(
     night: Night, failing: Sequence[Kind], *, junit: Path | None, markdown: Path | None, github: bool
-) -> tuple[str, int]:
-    """Writes the files that were asked for; the annotations to print, and the exit code."""
+) -> tuple[str, int, list[Unavailable]]:
+    """Writes the files that were asked for; what to print below the alarms, 1 for a failing one else 0, and why files are lacking."""
+    lost = []
     for path, option, text in (
         (junit, "--junit", to_junit(night, failing)),
         (markdown, "--markdown", to_markdown(night)),
     ):
         if path is not None:
-            with written(path, option):
-                path.write_text(text, encoding="utf-8")
-    annotations = f"\n{to_annotations(night)}" if github else ""
-    return annotations, Regression.exit_code if night.count(failing) else 0
+            try:
+                with written(path, option):
+                    path.write_text(text, encoding="utf-8")
+            except Unavailable as error:  # the alarms are said all the same
+                lost.append(error)
+    extra = "".join(f"\nnot written: {plain(str(error))}" for error in lost)
+    extra += f"\n{to_annotations(night)}" if github else ""
+    return extra, Regression.exit_code if night.count(failing) else 0, lost
 
 
 def judge_store(

@@ -75,7 +75,7 @@ def run_night(
     watch: Watch,
 ) -> tuple[Any, str, int]:
     """The answer, the text and the exit code: 1 where an alarm fails, else that of the first target without a run, else 3
-    without a report.
+    without a report or a file that was asked for.
 
     Raises `InvalidInput` for options that cannot be used, `Unavailable` while another night uses these results.
     """
@@ -96,7 +96,10 @@ def run_night(
                     write_report(store, tonight, results, "--results", lines)
                 except Unavailable as error:  # the night is not lost with its page
                     told.unwritten = error
-            told.notes += tidy(store, wishes, results)
+            try:
+                told.notes += tidy(store, wishes, results)
+            except Unavailable as error:  # nor with what it no longer needs
+                told.notes.append(f"old nights were not tidied up: {error}")
     return conclude(night, wishes, told)
 
 
@@ -259,7 +262,9 @@ def thin_run(store: Store, run: Run) -> int:
 def conclude(night: Night, wishes: Wishes, told: Told) -> tuple[Any, str, int]:
     """The answer, the text and the exit code of a night."""
     failing: Sequence[Kind] = [FAIL_ON[word] for word in wishes.fail_on if word != "nothing"]
-    extra, code = write_answers(night, failing, junit=wishes.junit, markdown=wishes.markdown, github=wishes.github)
+    extra, code, lost = write_answers(
+        night, failing, junit=wishes.junit, markdown=wishes.markdown, github=wishes.github
+    )
     lines = [to_terminal(night), *(f"note: {plain(note)}" for note in told.notes)]
     lines += [f"no run on {target}: {plain(str(error))}" for target, error in told.failed.items()]
     lines += [f"no report: {plain(str(told.unwritten))}"] if told.unwritten else []
@@ -272,6 +277,8 @@ def conclude(night: Night, wishes: Wishes, told: Told) -> tuple[Any, str, int]:
     }
     if told.unwritten:
         answer["without_report"] = str(told.unwritten)
-    lacking = [*told.failed.values(), *([told.unwritten] if told.unwritten else [])]
+    if lost:
+        answer["not_written"] = [str(error) for error in lost]
+    lacking = [*told.failed.values(), *([told.unwritten] if told.unwritten else []), *lost]
     unrun = next((error.exit_code for error in lacking), 0)
     return answer, "\n".join(lines) + extra, code or unrun

@@ -116,9 +116,17 @@ def test_annotations_have_the_level_of_their_kind(pressbench):
 
 
 def test_a_file_that_cannot_be_written_is_named(pressbench, tmp_path):
+    pressbench.stored(history(quiet(30)))
+    code, said, _ = pressbench("regress", "--junit", str(tmp_path / "absent" / "out.xml"))
+    assert (code, "nothing changed\nnot written: --junit" in said, "out.xml" in said) == (3, True, True)
+
+
+def test_a_file_that_cannot_be_written_hides_no_regression(pressbench, tmp_path):
     pressbench.stored(SLOWER)
-    code, _, said = pressbench("regress", "--junit", str(tmp_path / "absent" / "out.xml"))
-    assert (code, "--junit" in said, "out.xml" in said) == (3, True, True)
+    lacking = str(tmp_path / "absent" / "out")
+    code, said, _ = pressbench("regress", "--junit", lacking, "--markdown", lacking, "--json")
+    assert (code, json.loads(said)["failed"]) == (1, 1)
+    assert ["--junit" in said, "--markdown" in said] == [True, True]
 
 
 def one_alarm(pressbench):

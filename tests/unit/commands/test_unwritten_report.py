@@ -87,6 +87,27 @@ def test_a_night_whose_report_cannot_be_written_is_judged_all_the_same(tmp_path,
     assert ("REGRESSION" in text) == (code == 1)
 
 
+@pytest.mark.parametrize(("latencies", "code"), [(quiet(65), 3), (stepped(65, 60), 1)])
+def test_a_night_on_a_full_disk_says_what_it_found(tmp_path, monkeypatch, latencies, code):
+    """Thinning old nights, or a file of `--junit`, ended it before its judgement was said."""
+    with Store.open(tmp_path / "pressbench.db") as store:
+        fill(store, history(latencies))
+    newest = night(64).run_id
+    monkeypatch.setattr("bench.commands.nights.nightly.run_target", lambda *given, **_: given[3].runs.append(newest))
+    monkeypatch.setattr(Store, "add", refuse)
+    wishes = Wishes(targets=("cpu",), suite="s", junit=Path("/dev/full"))
+    with watching(io.StringIO()) as watch:
+        answer, text, ended = run_night(
+            wishes, lambda target: Request(target=target), results=tmp_path, url=None, cache=tmp_path, watch=watch
+        )
+    assert ended == code
+    assert ("REGRESSION" in text) == (code == 1)
+    assert answer["night_notes"] == ["old nights were not tidied up: --results nights: No space left on device"]
+    (lacking,) = answer["not_written"]
+    assert lacking.startswith("--junit /dev/full: No space left on device")
+    assert f"not written: {lacking}" in text
+
+
 def test_files_that_are_not_run_beside_their_last_good_ones_as_a_run_began_later_are_noted(tmp_path):
     told = Told()
     with Store.open("sqlite:///:memory:") as store:
