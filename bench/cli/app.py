@@ -73,10 +73,24 @@ def _show(text: Any) -> None:
     Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, emoji=False).print(text)
 
 
+def _drop(stream: str) -> None:
+    """What `sys.stdout` or `sys.stderr` is printed from now on goes nowhere, and what is left in the old one stays there."""
+    setattr(sys, stream, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - open as long as the process
+
+
+@contextmanager
+def _last_words(stream: str = "stderr") -> Iterator[None]:
+    """Around the last words of a command. Where `stream` takes no more, as a closed terminal, only the exit code says how it ended."""
+    try:
+        yield
+    except OSError:
+        _drop(stream)
+
+
 def _print_anything() -> None:
     """A sign that the terminal's encoding lacks is printed as `?`, and what is printed to a closed output goes nowhere."""
     if sys.stdout is None:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+        _drop("stdout")
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
 
@@ -89,10 +103,24 @@ def _printed() -> Iterator[None]:
     except BrokenPipeError:  # `| head`: click ends quietly
         raise
     except OSError as error:
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - what is left in the old one stays there
+        _drop("stdout")
         raise Unavailable(
             f"standard output: {error.strerror or error}: the answer could not be printed; what was measured is stored"
         ) from error
+
+
+@contextmanager
+def _interrupted_all_the_same() -> Iterator[None]:
+    """Around a command. Raises `Abort` where one that is interrupted could not print on its way out: its terminal was closed."""
+    try:
+        yield
+    except OSError as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise click.Abort from cause
+            cause = cause.__context__
+        raise
 
 
 @contextmanager
@@ -130,19 +158,22 @@ def main(arguments: list[str] | None = None) -> None:
     import_module("backends")  # ours, even where the user's project has a package of that name
     sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:
-        with _ended_by_signals():
+        with _interrupted_all_the_same(), _ended_by_signals():
             pressbench.main(args=given, standalone_mode=False)
     except PressbenchError as error:
         if "--json" in given:
             click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
-        click.echo(f"pressbench: {error}", err=True)
+        with _last_words():
+            click.echo(f"pressbench: {error}", err=True)
         sys.exit(error.exit_code)
     except click.exceptions.Abort as aborted:
         number = signal.Signals(getattr(aborted.__cause__, "number", signal.SIGINT))
         by = "" if number == signal.SIGINT else f" by {number.name}"
         further = "; `--resume` goes on where it stopped" if _can_resume(given) else ""
-        click.echo(f"pressbench: interrupted{by}{further}", err=True)
+        with _last_words():
+            click.echo(f"pressbench: interrupted{by}{further}", err=True)
         sys.exit(128 + number)
     except click.ClickException as error:
-        error.show()
+        with _last_words():
+            error.show()
         sys.exit(error.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,31 @@ def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(monkeypatch, ca
     os.kill(os.getpid(), number)  # the way out is not over yet
     assert tidied
     assert capsys.readouterr().err == f"\npressbench: interrupted by {number.name}\n"
+
+
+WAITING = """
+import time
+import bench.commands.listings
+from bench.cli import main
+
+def wait():
+    print("ready", flush=True)
+    time.sleep(60)
+
+bench.commands.listings.list_targets = wait
+main(["targets"])
+"""
+
+
+def test_a_terminal_that_was_closed_ends_a_command_by_its_signal():
+    """It takes no word any more: that ended in a traceback, with the exit code of a regression."""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", WAITING])
+    while b"ready" not in os.read(terminal, 999):
+        pass
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
 
 
 def test_a_command_leaves_the_signals_as_they_were():
