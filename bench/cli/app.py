@@ -104,14 +104,15 @@ def _printed() -> Iterator[None]:
         raise
     except OSError as error:
         _drop("stdout")
-        raise Unavailable(
-            f"standard output: {error.strerror or error}: the answer could not be printed; what was measured is stored"
-        ) from error
+        raise Unavailable(f"standard output: {error.strerror or error}: the answer could not be printed") from error
 
 
 @contextmanager
-def _interrupted_all_the_same() -> Iterator[None]:
-    """Around a command. Raises `Abort` where one that is interrupted could not print on its way out: its terminal was closed."""
+def _explained() -> Iterator[None]:
+    """Around a command. Raises `Abort` where one that is interrupted could not print on its way out: its terminal was closed.
+
+    Raises `Unavailable` where standard output did not take a text of click, as that of `--help`.
+    """
     try:
         yield
     except OSError as error:
@@ -120,6 +121,8 @@ def _interrupted_all_the_same() -> Iterator[None]:
             if isinstance(cause, KeyboardInterrupt):
                 raise click.Abort from cause
             cause = cause.__context__
+        with _printed():
+            sys.stdout.flush()  # what could not be printed is left in there
         raise
 
 
@@ -158,11 +161,12 @@ def main(arguments: list[str] | None = None) -> None:
     import_module("backends")  # ours, even where the user's project has a package of that name
     sys.path.insert(0, str(Path.cwd()))  # a user's own package.module:function lies where they stand
     try:
-        with _interrupted_all_the_same(), _ended_by_signals():
+        with _explained(), _ended_by_signals():
             pressbench.main(args=given, standalone_mode=False)
     except PressbenchError as error:
         if "--json" in given:
-            click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
+            with _last_words("stdout"):
+                click.echo(json.dumps({"error": str(error), "kind": type(error).__name__}))
         with _last_words():
             click.echo(f"pressbench: {error}", err=True)
         sys.exit(error.exit_code)

@@ -82,11 +82,23 @@ def test_a_signal_that_is_ignored_ends_nothing(monkeypatch):
     assert exit_code(["targets"]) == 0
 
 
-@pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"]])
+@pytest.mark.parametrize(
+    "arguments", [["targets"], ["targets", "--json"], ["--version"], ["--help"], ["targets", "--help"]]
+)
 def test_an_answer_that_a_full_disk_does_not_take_is_named(monkeypatch, capsys, arguments):
     """A run of hours ended in a traceback, with the exit code of a regression."""
     full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - `sys.stdout` of the test
     monkeypatch.setattr(sys, "stdout", full)
     assert exit_code(arguments) == 3
-    assert "standard output: No space left on device" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(
+        "standard output: No space left on device: the answer could not be printed\n"
+    )
+    assert sys.stdout is not full
+
+
+def test_an_error_whose_json_a_full_disk_does_not_take_keeps_its_text_and_exit_code(monkeypatch, capsys, tmp_path):
+    full = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - `sys.stdout` of the test
+    monkeypatch.setattr(sys, "stdout", full)
+    assert exit_code(["regress", "--results", str(tmp_path), "--json"]) == 2
+    assert "no pressbench.db in this folder" in capsys.readouterr().err
     assert sys.stdout is not full
