@@ -161,13 +161,14 @@ def _group_query_attention(node: NodeProto, index: int) -> StandIn:
     """As wide as its queries; keys and values (B, S, G*d) of now go behind those of the past (B, G, P, d). Not where they are packed."""
     if len(node.input) < 3 or not node.input[1] or not node.input[2]:
         return [node], []
-    shape = f"{node.output[0]}/heads of {index}"
+    shape = f"heads of {index}"
     sizes = helper.make_tensor(shape, TensorProto.INT64, (4,), [0, 0, attributes(node)["kv_num_heads"], -1])
-    nodes = [
-        helper.make_node("Identity", [node.input[0]], [node.output[0]]),
-        helper.make_node("Constant", [], [shape], value=sizes),
-    ]
+    nodes = [helper.make_node("Constant", [], [shape], value=sizes)]
+    if node.output[0]:
+        nodes.append(helper.make_node("Identity", [node.input[0]], [node.output[0]]))
     for now, past, out in zip(node.input[1:3], [*node.input[3:5], "", ""], node.output[1:3], strict=False):
+        if not out:
+            continue
         parted, turned = f"{out}/parted of {index}", f"{out}/turned of {index}"
         nodes.append(helper.make_node("Reshape", [now, shape], [parted]))
         nodes.append(helper.make_node("Transpose", [parted], [turned], perm=[0, 2, 1, 3]))

@@ -151,3 +151,14 @@ def test_the_width_of_a_packed_attention_is_not_made_up(tmp_path):
     cost = count(tmp_path, nodes, {"w": ones(4, 5)}, x=["N", STEPS, HEADS, 3, 4])
     assert cost.macs == 0
     assert "MatMul (size known at run time only)" in cost.unknown
+
+
+@pytest.mark.parametrize("kept", [["a"], ["a", "", ""], ["a", "pk", ""], ["a", "", "pv"]])
+def test_an_attention_of_grouped_queries_may_leave_its_present_out(tmp_path, kept):
+    nodes = [
+        ms("GroupQueryAttention", ["x", "k", "v"], kept, num_heads=4, kv_num_heads=2),
+        N("MatMul", ["a", "w"], ["y"]),
+    ]
+    cost = count(tmp_path, nodes, {"w": ones(8, 5)}, x=["N", STEPS, 8], k=["N", STEPS, 4], v=["N", STEPS, 4])
+    assert cost.unknown == ()
+    assert cost.macs == 2 * STEPS * STEPS * 8 + STEPS * 8 * 5
