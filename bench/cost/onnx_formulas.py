@@ -226,13 +226,19 @@ def multi_head_attention(view: View) -> Work:
 
 
 def group_query_attention(view: View) -> Work:
-    """Queries (B, S, H*d) by keys and weights by values, (B, S, G*d) each, or all three beside each other; a past (B, G, P, d) adds to both."""
+    """Queries (B, S, H*d) by keys and weights by values, (B, S, G*d) each, or all three beside each other.
+
+    A past (B, G, P, d) adds to both, unless it is the buffer of a present that is declared as long. A window bounds both.
+    """
     query, heads, shared = view.shape(0, rank=3), view.number("num_heads"), view.number("kv_num_heads")
     if not heads or not shared:
         raise ShapeUnknown("the number of heads")
     width = query[2] if view.has(1) else query[2] // (heads + 2 * shared) * heads
     past = view.shape(3, rank=4)[2] if view.has(3) else 0
-    macs = 2 * query[0] * query[1] * (query[1] + past) * width
+    present = view.graph.declared.get(view.node.output[1], ()) if len(view.node.output) > 1 else ()
+    keys = past if past and len(present) == 4 and present[2] == past else query[1] + past
+    window = view.number("local_window_size", -1)
+    macs = 2 * query[0] * query[1] * (min(window, keys) if window > 0 else keys) * width
     tables = (view.constant(7), view.constant(8))
     return Work(macs=macs, nonzero_macs=macs, params=tuple(table for table in tables if table is not None))
 

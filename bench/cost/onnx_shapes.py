@@ -42,6 +42,7 @@ class Graph:
     `nodes` run; `constant` maps a value name to the node that computes it only from constants.
     `bodies`: first output of a control-flow node -> its bodies by the name of their attribute, shapes inferred.
     `scales`: names of the scales that DynamicQuantizeLinear finds, and of integer products before they are scaled.
+    `declared`: the shapes that the file itself gives its outputs, 0 for a free axis.
     `counted` remembers what `onnx_constants.operand` found, because counting zeros reads all weights.
     """
 
@@ -58,6 +59,7 @@ class Graph:
     batch: int
     bodies: Mapping[str, Mapping[str, GraphProto]] = field(default_factory=dict)
     scales: frozenset[str] = frozenset()
+    declared: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     counted: dict[tuple[str, str, int], Operand | None] = field(default_factory=dict)
 
 
@@ -86,6 +88,7 @@ def read_graph(file: Path) -> Graph:
         outputs=outputs,
         bodies=read_bodies(inferred),
         scales=find_scales(nodes),
+        declared={item.name: tuple(dim.dim_value for dim in item.type.tensor_type.shape.dim) for item in graph.output},
         batch=_baked_batch(nodes, shapes, inputs, outputs),
     )
 

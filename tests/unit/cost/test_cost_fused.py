@@ -162,3 +162,34 @@ def test_an_attention_of_grouped_queries_may_leave_its_present_out(tmp_path, kep
     cost = count(tmp_path, nodes, {"w": ones(8, 5)}, x=["N", STEPS, 8], k=["N", STEPS, 4], v=["N", STEPS, 4])
     assert cost.unknown == ()
     assert cost.macs == 2 * STEPS * STEPS * 8 + STEPS * 8 * 5
+
+
+@pytest.mark.parametrize(("window", "past", "keys"), [(4, 0, 4), (4, 10, 4), (100, 10, STEPS + 10), (-1, 0, STEPS)])
+def test_each_query_of_a_window_sees_so_many_keys(tmp_path, window, past, keys):
+    held = {name: ["N", 2, past, 2] for name in ("pk", "pv")} if past else {}
+    nodes = [
+        ms(
+            "GroupQueryAttention",
+            ["x", "k", "v", *held],
+            ["y"],
+            num_heads=4,
+            kv_num_heads=2,
+            local_window_size=window,
+        )
+    ]
+    cost = count(tmp_path, nodes, {}, x=["N", STEPS, 8], k=["N", STEPS, 4], v=["N", STEPS, 4], **held)
+    assert (cost.unknown, cost.macs) == ((), 2 * STEPS * keys * 8)
+
+
+@pytest.mark.parametrize(("declared", "keys"), [(10, 10), (10 + STEPS, 10 + STEPS)])
+def test_a_past_that_is_the_buffer_of_the_present_bounds_the_keys(tmp_path, declared, keys):
+    node = ms("GroupQueryAttention", ["x", "k", "v", "pk", "pv"], ["y", "nk", "nv"], num_heads=4, kv_num_heads=2)
+    sizes = {"x": ["N", STEPS, 8], "k": ["N", STEPS, 4], "v": ["N", STEPS, 4], "pk": ["N", 2, 10, 2]}
+    sizes["pv"] = sizes["pk"]
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in sizes.items()]
+    results = {"y": ["N", STEPS, 8], "nk": ["N", 2, declared, 2], "nv": ["N", 2, declared, 2]}
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, dims) for name, dims in results.items()]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", given, outputs), opset_imports=opsets, ir_version=10)
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert cost_of(tmp_path / "m.onnx").macs == 2 * STEPS * keys * 8
