@@ -32,7 +32,7 @@ from backends.onnx_tools.precision import split_by_precision
 from backends.onnx_tools.ready import TOOL_ERRORS, find_types, prepare, refuse_passed_through
 from backends.onnx_tools.unquantizable import find_clips, find_masked, find_softmaxes, quantize_what_can_be
 from backends.onnx_tools.verify import run_written
-from backends.onnx_tools.weights import check_width, choose_opset, pack_layers, refuse_too_large
+from backends.onnx_tools.weights import check_width, choose_opset, pack_layers, refuse_cut_constants, refuse_too_large
 from bench.device.precision import list_names
 from bench.errors import InvalidInput, Unsupported
 from bench.types import Json, Precision, QuantSpec
@@ -98,19 +98,20 @@ def quantize_statically(model: ModelProto, spec: QuantSpec, samples: Samples, la
     return describe(done, f"int{spec.activation_bits}", kept, {**facts, **describe_opset(model, done), **layout.extra})
 
 
-def cast_to_float16(model: ModelProto, spec: QuantSpec) -> Quantized:
-    """float16 weights and operators between float32 inputs and outputs.
+def cast_to_float16(model: ModelProto, spec: QuantSpec, *, final: str = "float16") -> Quantized:
+    """float16 weights and operators between float32 inputs and outputs; `final`: the type that a caller makes of float16.
 
     Raises `Unsupported` where a layer to keep float is in a body, since the conversion would put its casts outside, where
-    an output is an input or a weight, and where float16 does not hold a layer's weights.
+    an output is an input or a weight, and where float16, as `final`, does not hold a layer's weights or another constant.
     """
     refuse_passed_through(model, stored=True)
     kept = [node.name for node in layer_nodes(model.graph, spec.keep_float)]
     if inside := set(kept) - {node.name for node in model.graph.node}:
         names = list_names(sorted(inside))
         raise Unsupported(f"float16 cannot keep a layer float that is inside a Loop, If or Scan: {names}")
-    if spec.kind == "float16":
+    if final == "float16":
         refuse_too_large(model.graph, kept)
+        refuse_cut_constants(model.graph, kept)
     copied = ModelProto()
     copied.CopyFrom(inline_functions(model))
     write_plainly(copied)

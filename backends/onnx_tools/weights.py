@@ -31,6 +31,16 @@ STORED = {
 }
 FLOAT = TensorProto.FLOAT
 HALF_MOST = float(np.finfo(np.float16).max)
+MASK = 1e8
+"""A number so large says "never" (-1e9, 1e30, infinity): it is not a value to compute with."""
+BIAS = {"Gemm": (2,), "Conv": (2,), "ConvTranspose": (2,), "LSTM": (3,), "GRU": (3,), "RNN": (3,)}
+"""Which inputs of a layer are its bias."""
+OPERANDS = {
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), (0, 1)),
+    **dict.fromkeys(("LayerNormalization", "InstanceNormalization", "GroupNormalization"), (1, 2)),
+    "BatchNormalization": (1, 2, 3, 4),
+}
+"""Which inputs of other operators may be numbers to compute with."""
 Floats = NDArray[np.float32]
 
 
@@ -165,6 +175,39 @@ def refuse_too_large(graph: GraphProto, kept: Sequence[str]) -> None:
                     f"float16 holds numbers up to {HALF_MOST:.0f}, and the weights of layer {layer!r} reach {most:g}: they would be "
                     f"cut; keep it with keep_float=({layer!r},)"
                 )
+
+
+def refuse_cut_constants(graph: GraphProto, kept: Sequence[str]) -> None:
+    """Raises `Unsupported` for a bias, scale or other operand that float16 does not hold, but for the nodes `kept`.
+
+    Masks pass, as cut they still mask: numbers of `MASK` and beyond, and negative ones that are not a layer's bias.
+    """
+    stored: dict[str, TensorProto] = {}
+    products: set[str] = set()
+    for inner in walk_graphs(graph):
+        stored.update((item.name, item) for item in inner.initializer)
+        for node in inner.node:
+            stored.update((node.output[0], item.t) for item in node.attribute if node.op_type == "Constant")
+            if node.op_type == "MatMul" and node.input[1] in stored:
+                products.add(node.output[0])
+            signed = node.op_type in BIAS or (node.op_type == "Add" and not products.isdisjoint(node.input))
+            places = BIAS.get(node.op_type) or OPERANDS.get(node.op_type, ())
+            names = [node.input[place] for place in places if place < len(node.input)]
+            for name in names if node.name not in kept else ():
+                _refuse_cut(node, name, stored.get(name), signed=signed)
+
+
+def _refuse_cut(node: NodeProto, name: str, tensor: TensorProto | None, *, signed: bool) -> None:
+    if tensor is None or tensor.data_type != FLOAT:
+        return
+    values = np.asarray(numpy_helper.to_array(tensor))
+    sizes = np.abs(values) if signed else values
+    most = float(np.max(sizes, initial=0, where=sizes < MASK))
+    if most > HALF_MOST:
+        raise Unsupported(
+            f"float16 holds numbers up to {HALF_MOST:.0f}, and {name!r} of {node.op_type} {node.name!r} reaches {most:g}: it would be "
+            "cut; scale such numbers in the network, or let it compute in another type"
+        )
 
 
 def _halve_in_place(graph: GraphProto, name: str) -> None:

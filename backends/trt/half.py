@@ -20,7 +20,7 @@ HALF_SCALES_OPSET = 19
 def cast_to_half(model: ModelProto, precision: str, spec: QuantSpec) -> Quantized:
     """The network in "float16" or "bfloat16" but for the layers the spec keeps float32. Raises `Unsupported`."""
     wide = at_least_opset(model, HALF_SCALES_OPSET)
-    done = cast_to_float16(wide, spec)
+    done = cast_to_float16(wide, spec, final=precision)
     if precision == "bfloat16":
         _rename(done.model, {item.name: item for item in wide.graph.initializer})
     return replace(done, precision=replace(done.precision, asked=precision))

@@ -141,13 +141,51 @@ def test_weights_that_float16_does_not_hold_are_refused_and_may_stay_float(spec,
     np.testing.assert_allclose(found, given @ tensors["large.weight"] @ tensors["fc.weight"], rtol=0.01, atol=1e-3)
 
 
-def test_a_mask_beyond_float16_is_taken(tmp_path):
+LARGE = np.array([2e5, 0, 0, 0], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "value"),
+    [
+        ([N("Gemm", ["input", "fc.weight", "c"], ["output"], "n")], LARGE),
+        ([N("Gemm", ["input", "fc.weight", "c"], ["output"], "n")], -LARGE),
+        ([N("MatMul", ["input", "fc.weight"], ["x"]), N("Add", ["c", "x"], ["output"], "n")], -LARGE),
+        ([N("MatMul", ["input", "fc.weight"], ["x"]), N("Mul", ["x", "c"], ["output"], "n")], LARGE),
+        ([N("MatMul", ["input", "fc.weight"], ["x"]), N("Div", ["x", "c"], ["output"], "n")], LARGE + 1),
+    ],
+)
+def test_a_bias_or_a_scale_that_float16_does_not_hold_is_refused(nodes, value, tmp_path):
+    """They were cut to 65504 without a word."""
+    tensors = {"fc.weight": weights(4, 4), "c": value}
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1, 4], [1, 4])
+    with pytest.raises(Unsupported, match=r"'c' of .* 'n' reaches 20000[01]?: it would be cut"):
+        compile_with(path, tmp_path / "h", HALF)
+
+
+def test_the_bias_of_a_layer_that_stays_float_may_be_large(tmp_path):
     nodes = [
-        N("MatMul", ["input", "fc.weight"], ["x"], name="a"),
+        N("Gemm", ["input", "fc.weight", "c"], ["x"], "n"),
+        N("MatMul", ["x", "out.weight"], ["output"], "m"),
+    ]
+    tensors = {"fc.weight": weights(4, 4), "c": LARGE, "out.weight": weights(4, 4) / 1e4}
+    path = save(tmp_path / "net.onnx", nodes, tensors, [1, 4], [1, 4])
+    kept = QuantSpec(kind="float16", keep_float=("fc",))
+    assert stored_as(compile_with(path, tmp_path / "h", kept).path, "c") == TensorProto.FLOAT
+
+
+def stored_as(path: Path, name: str) -> int:
+    return next(item.data_type for item in onnx.load(str(path)).graph.initializer if item.name == name)
+
+
+@pytest.mark.parametrize("never", [-3e38, -1e9, -1e6, -np.inf])
+def test_a_mask_beyond_float16_is_taken(tmp_path, never):
+    nodes = [
+        N("MatMul", ["input", "fc.weight"], ["w"], name="a"),
+        N("Tanh", ["w"], ["x"]),
         N("Add", ["x", "mask"], ["y"]),
         N("Softmax", ["y"], ["output"]),
     ]
-    tensors = {"fc.weight": weights(4, 4), "mask": np.array([0, 0, -3e38, 0], np.float32)}
+    tensors = {"fc.weight": weights(4, 4), "mask": np.array([0, 0, never, 0], np.float32)}
     path = save(tmp_path / "net.onnx", nodes, tensors, [1, 4], [1, 4])
     found = InferenceSession(compile_with(path, tmp_path / "h", HALF).path).run(None, {"input": weights(1, 4)})[0]
     assert found[0, 2] == 0

@@ -146,6 +146,17 @@ def test_a_recipe_and_an_option_that_contradict_each_other_are_unsupported(net, 
         made(net, tmp_path / "out", QuantSpec(kind="float16"), precision="bfloat16")
 
 
+@pytest.mark.parametrize("quant", [None, INT8])
+def test_a_bias_that_float16_does_not_hold_is_refused_beside_int8_too(quant, net, tmp_path):
+    model = onnx.load(str(net))
+    bias = next(item for item in model.graph.initializer if item.name == "head.bias")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(2e5), bias.name))
+    onnx.save(model, str(net))
+    with pytest.raises(Unsupported, match=r"float16 holds .* 'head.bias'"):
+        made(net, tmp_path / "out", quant, precision="float16")
+    made(net, tmp_path / "wide", quant, precision="bfloat16")
+
+
 def test_packed_weights_are_whole_blocks_of_matrices_and_every_other_layer_says_why_not(net, tmp_path):
     artifact = made(net, tmp_path / "out", INT4)
     assert artifact.precision == Precision(asked="weight_only", delivered="float32", stayed_float=("n0", "n2"))
