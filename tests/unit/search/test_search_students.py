@@ -432,6 +432,17 @@ def test_a_network_that_was_late_at_its_turn_is_narrowed_in_the_rest_of_the_time
     ]
 
 
+@pytest.mark.parametrize(("students", "best"), [((), math.inf), (("mlp",), 0.7)])
+def test_beside_students_a_network_looks_for_nothing_dearer_than_a_recipe(monkeypatch, students, best):
+    """It trained candidates that a known recipe beats. Without students its own border is wanted, as ever."""
+    there, _ = turns(monkeypatch, ask(*students))
+    monkeypatch.setattr(Turns, "_predict", lambda *_: None)
+    there.students = [student(1.0, title=title) for title in students]
+    there.recipes = [student(0.7, title="a recipe").tried, student(0.1, 9.0, title="one that loses too much").tried]
+    own = Narrowed(whole=student(4.0, title="own").tried, space=SPACE, timer=None)
+    assert there._set_scene(own, [], 1.0).best == best
+
+
 def test_a_network_whose_turn_never_came_is_not_said_to_be_narrowed(monkeypatch):
     """The answer said "narrowed" of it, and no note said otherwise."""
     there, noted = turns(monkeypatch, ask("mlp"))
