@@ -46,16 +46,13 @@ def settle(asked: Asked, plan: Plan) -> Asked:
         raise unknown("--strategy", asked.strategy, STRATEGIES)
     families = _check_families(asked)
     given = {parse_recipe("--family", text).steps for text in families}
+    students = {recipe.steps for recipe in find_students(asked, plan)}
     for text, recipe in zip(asked.recipes, find_own(asked, plan), strict=True):
         if recipe.steps in given:
             raise InvalidInput(f"--recipe {text}: it is a --family too")
+        if recipe.steps in students:
+            raise InvalidInput(f"--recipe {text}: it is a --student too, which is tried as it is written")
     asked = replace(asked, families=_find_usual(asked, plan) if asked.families is None else families)
-    written = {recipe.steps: text for text, recipe in zip(asked.recipes, find_own(asked, plan), strict=True)}
-    for recipe in find_students(asked, plan):
-        if recipe.steps in written:
-            raise InvalidInput(
-                f"--recipe {written[recipe.steps]}: it is a --student too, which is tried as it is written"
-            )
     if asked.then is None:
         has_data = plan.cells[0].data is not None
         return replace(asked, then=THEN if has_data else "", longer=LONGER if has_data else "")
