@@ -158,7 +158,7 @@ class Turns:
         tabled = one.space.groups and self.asked.strategy in BY_TABLE
         predictor = self._predict(one, end) if tabled else None
         written = [other.tried for other in self.students if other.tried is not None and other.title != one.title]
-        # alone, a network's own border is wanted, whatever a recipe does
+        # without students the network's own border is wanted, whatever a recipe does
         recipes = self.recipes if self.students else ()
         known = [*written, *recipes, *(tried for other in others if other is not one for tried in other.tried)]
         return Scene(
