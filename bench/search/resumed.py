@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from bench.compress.recipe import parse_recipe
 from bench.errors import InvalidInput, OtherNetwork
 from bench.line.plan import Plan, PlannedCell
 from bench.line.run import describe_move
 from bench.records import Record, Run
+from bench.search.backends import FAMILY
 from bench.search.goal import LATENCY, Goal
 
 
@@ -17,6 +18,12 @@ def find_stored(records: Iterable[Record], baseline: str, text: str) -> Record |
     steps = parse_recipe("stored", text).steps
     same = (one for one in records if one.baseline_key == baseline and one.recipe_text)
     return next((one for one in same if parse_recipe("stored", one.recipe_text).steps == steps), None)
+
+
+def find_left(records: Iterable[Record], baseline: str, known: Collection[str]) -> list[Record]:
+    """The candidates beside that uncompressed network whose keys are not known. Families of it do not count, which only tell backends apart."""
+    mine = (one for one in records if one.baseline_key == baseline != one.key and not one.recipe.startswith(FAMILY))
+    return [one for one in mine if one.key not in known]
 
 
 def check_machine(earlier: Run, plan: Plan, goal: Goal) -> None:

@@ -8,16 +8,15 @@ from functools import partial
 from typing import Any
 
 from bench.compress.recipe import parse_recipe
-from bench.errors import BoardLost, CellFailed
-from bench.line.cell import BOARD_LOST, RunState, make_ready
-from bench.line.measure import Bench, measure_pairs
+from bench.errors import BoardLost
+from bench.line.cell import BOARD_LOST, RunState
 from bench.line.plan import Plan, PlannedCell, plan_recipe
-from bench.line.run import Surroundings, begin, make_setting, now
+from bench.line.run import Surroundings, make_setting
 from bench.reach.open import Reaches
-from bench.records import PairLaunch, Record
+from bench.records import Record
 from bench.search.asked import Asked, trains
 from bench.search.backends import CANDIDATE, FAMILY
-from bench.search.found import Finals, Found
+from bench.search.found import Finals, Found, measure_finals
 from bench.search.goal import LATENCY, Goal
 from bench.search.groups import Space
 from bench.search.judge import check_figures, describe, judge
@@ -28,14 +27,12 @@ from bench.search.pace import KNOWN_RESERVE, RESERVE, Pace
 from bench.search.prediction.board import Timer, narrow
 from bench.search.prediction.counted import Counter
 from bench.search.prediction.looks import Looks
-from bench.search.resumed import check_measured, find_stored
+from bench.search.resumed import check_measured, find_left, find_stored
 from bench.search.steps import find_own, find_students
 from bench.search.strategies.interface import OVER, Ended, Means, Pruned, Trial, Tried, cost_of, rank
 from bench.search.trials_elsewhere import send
-from bench.types import Artifact, Status, Step
+from bench.types import Status
 
-FINALISTS = "search finalists"
-"""The suite of the finalists' run in the store."""
 TOOK_S = "search_took_s"
 """The fact of a record that says how long the search waited for it: a search that is continued paces itself by it."""
 
@@ -79,7 +76,7 @@ class Searching:
     def try_whole(self) -> Tried:
         """The uncompressed network, or the family of it that costs least; only families that do not train."""
         found = [self._measure_whole()]
-        families = [family for family in self._families if found[0].counts and not trains(family)]
+        families = [family for family in self.asked.families or () if found[0].counts and not trains(family)]
         for place, family in enumerate(families, 1):
             record = self._candidate(f"{FAMILY}{place}", family)
             tried = replace(judge(record, self._base(), self.goal, careful=True), family=family)
@@ -117,11 +114,23 @@ class Searching:
             predictor=best.predictor,
             ended=ended,
             ranked=ranked,
-            finals=self._finals(ranked) if ranked else None,
+            finals=self._measure_finals(ranked) if ranked else None,
             backend=self.state.plan.cells[0].backend.title,
             threads=self.state.plan.cells[0].conditions.threads,
             network=best.title,
             students=tuple(turns.students),
+        )
+
+    def _measure_finals(self, ranked: Sequence[Tried]) -> Finals:
+        return measure_finals(
+            ranked,
+            asked=self.asked,
+            plan=self.plan,
+            goal=self.goal,
+            store=self.around.store,
+            state=partial(self._state, self.plan),
+            measure=self._record_surely,
+            note=self.note,
         )
 
     def _means(self, space: Space, timer: Timer | Counter, whole: Tried) -> Means:
@@ -244,14 +253,7 @@ class Searching:
 
     def _recall(self) -> None:
         """Trials of the search that is continued which nothing asked for again join as recipes do: what they did is known."""
-        known, base = {one.key for one in self.tried}, self._base()
-        left = [
-            record
-            for record in self.stored.values()
-            if record.baseline_key == base.key != record.key
-            and record.key not in known
-            and not record.recipe.startswith(FAMILY)
-        ]
+        left = find_left(self.stored.values(), self._base().key, {one.key for one in self.tried})
         if left:
             self.note(f"--resume: stored trials that nothing asked for again, which count all the same: {len(left)}")
         for record in left:
@@ -270,11 +272,6 @@ class Searching:
             best = tried in rank(self.tried[1:], self.goal)[:1]
             self.say(f"{'':12}  {describe(tried)}{', the best so far' if best else ''}")
         return tried
-
-    @property
-    def _families(self) -> tuple[str, ...]:
-        assert self.asked.families is not None  # `settle` has filled them in
-        return self.asked.families
 
     def _base(self) -> Record:
         """The uncompressed network's."""
@@ -300,41 +297,3 @@ class Searching:
         if record.facts.get(BOARD_LOST):
             raise BoardLost(f"{'; '.join(record.reasons)}; --resume continues the search")
         return record
-
-    def _finals(self, ranked: Sequence[Tried]) -> Finals:
-        """Winner and runner-up as ordinary cells on all of the training set and the test set, and against each other."""
-        begun = replace(self.asked.begin(begin(self.asked.request)), suite=FINALISTS)
-        self.around.store.begin_run(begun)
-        base = self.plan.cells[0]
-        different: dict[tuple[Step, ...], Tried] = {}  # a recipe as it is written may be what the search found too
-        for one in ranked:
-            different.setdefault(parse_recipe("finalist", one.recipe).steps, one)
-        finalists = [*different.values()][:2] if ranked[0].recipe else []
-        finalists = [one for one in finalists if one.recipe]
-        named = zip(("winner", "runner-up"), finalists, strict=False)
-        cells = [plan_recipe(self.plan, base, parse_recipe(name, one.recipe)) for name, one in named]
-        state = self._state(self.plan, begun.run_id, [base, *cells])
-        record = self._record_surely(base, state)
-        tried = [judge(record, record, self.goal)]
-        artifacts = []
-        for cell, one in zip(cells, finalists, strict=True):
-            judged = judge(self._record_surely(cell, state), record, self.goal)
-            tried.append(replace(one, key=judged.key, row=judged.row, over=judged.over, error=judged.error))
-            if tried[-1].counts:
-                artifacts.append(make_ready(cell, state).prepared)
-        pairs: tuple[PairLaunch, ...] = ()
-        if len(artifacts) == 2 and (bench := artifacts[0].bench) is not None:
-            pairs = self._compare(bench, artifacts[1].artifact, artifacts[0].artifact)
-        self.around.store.finish_run(begun.run_id, "finished", now())
-        won = artifacts[0].artifact if artifacts and tried[1].counts else None
-        return Finals(run_id=begun.run_id, tried=tuple(tried), pairs=pairs, artifact=won)
-
-    def _compare(self, bench: Bench, runner_up: Artifact, winner: Artifact) -> tuple[PairLaunch, ...]:
-        """Both in turns; nothing where that fails, as each of them is measured already."""
-        try:
-            return measure_pairs(bench, runner_up, winner)
-        except BoardLost:
-            raise
-        except CellFailed as error:
-            self.note(f"winner and runner-up are not compared with each other: {error}")
-            return ()

@@ -11,6 +11,7 @@ from fake_records import on
 
 from bench.errors import BoardLost, CellFailed, OtherNetwork
 from bench.search import searching as searching_module
+from bench.search.found import compare_finalists
 from bench.search.goal import LATENCY, LUTS, Goal
 from bench.search.judge import judge
 from bench.search.pace import Pace
@@ -149,7 +150,7 @@ def test_stored_trials_that_no_network_asks_for_again_are_in_the_answer_and_may_
         _measure=None,
         _measure_whole=lambda: whole,
         _base=lambda: base,
-        _finals=lambda _: None,
+        _measure_finals=lambda _: None,
     )
     search._join = partial(Searching._join, search)
     search._recall = partial(Searching._recall, search)
@@ -180,10 +181,9 @@ def test_finalists_that_cannot_be_compared_with_each_other_are_an_answer_all_the
     def fail(*_):
         raise errors.pop(0)
 
-    monkeypatch.setattr("bench.search.searching.measure_pairs", fail)
+    monkeypatch.setattr("bench.search.found.measure_pairs", fail)
     noted: list[str] = []
-    search = SimpleNamespace(note=noted.append)
-    assert Searching._compare(search, None, None, None) == ()
+    assert compare_finalists(None, None, None, noted.append) == ()
     assert noted == ["winner and runner-up are not compared with each other: the worker was killed by signal 9"]
     with pytest.raises(BoardLost):
-        Searching._compare(search, None, None, None)
+        compare_finalists(None, None, None, noted.append)
