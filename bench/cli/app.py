@@ -25,7 +25,7 @@ PIPED_WIDTH = 160
 ENDING = (signal.SIGTERM, signal.SIGHUP)
 """What `kill`, `docker stop`, systemd, a batch queue, and a terminal that is closed send."""
 TWICE_S = 5.0
-"""So long after one, another one of them is the same request: `timeout` sends it to the process and to its group."""
+"""So long after one that was heard, another one of them is the same request: `timeout` sends it to the process and to its group."""
 
 
 class _Ended(KeyboardInterrupt):
@@ -132,11 +132,17 @@ def _ended_by_signals() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in ENDING}
     changed = [number for number, handler in before.items() if handler == signal.SIG_DFL]
     asked_at: float | None = None
+    owner = os.getpid()
 
     def end(number: int, _frame: object) -> None:
         nonlocal asked_at
-        before_s, asked_at = asked_at, time.monotonic()
-        if before_s is None or asked_at - before_s > TWICE_S:
+        if os.getpid() != owner:  # a child that was forked ends at once, as it would without us
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        now_s = time.monotonic()
+        if asked_at is None or now_s - asked_at > TWICE_S:
+            asked_at = now_s
             raise _Ended(number)
 
     for number in changed:

@@ -7,7 +7,9 @@ import pty
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from command_line import exit_code
@@ -66,6 +68,41 @@ def test_a_terminal_that_was_closed_ends_a_command_by_its_signal():
         pass
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+
+
+def test_signals_that_go_on_end_a_command_that_swallowed_the_first(monkeypatch):
+    """Each one put off the next: asked every 4 s, it never ended."""
+    monkeypatch.setattr("bench.cli.app.time", SimpleNamespace(monotonic=iter([0.0, 4.0, 8.0]).__next__))
+
+    def list_targets() -> tuple[dict[str, str], str]:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {}, ""
+
+    monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
+    assert exit_code(["targets"]) == 143
+
+
+def test_a_forked_child_of_a_command_ends_by_the_signal(monkeypatch):
+    """It raised in the child too, which then went on as a second command."""
+    ended = []
+
+    def list_targets() -> tuple[dict[str, str], str]:
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.pause()
+            finally:
+                os._exit(7)
+        os.kill(child, signal.SIGTERM)
+        ended.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        return {}, ""
+
+    monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
+    assert exit_code(["targets"]) == 0
+    assert ended == [-signal.SIGTERM]
 
 
 def test_a_command_leaves_the_signals_as_they_were():
