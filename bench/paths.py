@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from bench.errors import InvalidInput, Unavailable
 from bench.shared_cache import EXAMPLES, VARIABLE, copy_folder
@@ -60,11 +63,19 @@ def written(place: Path, option: str) -> Iterator[None]:
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A file beside `path` to be written, which takes its place at the end. Where writing it fails, what was there stays whole."""
+    """A file beside `path` to be written, which takes its place at the end, with the permissions of what was there.
+
+    Where writing it fails, what was there stays whole. Raises `PermissionError` where that may not be written.
+    """
     place = path.resolve()
-    part = place.with_name(f".{place.name}.{os.getpid()}")
+    part = place.with_name(f".{place.name}.{uuid4().hex}")
+    known = place.exists()
+    if known and not os.access(place, os.W_OK):
+        raise PermissionError(errno.EACCES, f"{place.name}: {os.strerror(errno.EACCES)}")
     try:
         yield part
+        if known:
+            shutil.copymode(place, part)
         part.replace(place)
     finally:
         part.unlink(missing_ok=True)

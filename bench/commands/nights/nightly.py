@@ -225,14 +225,10 @@ def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
 
 def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
     """Removes kept files that no night needs, and old raw samples; what was done, in words."""
-    runs, notes = store.runs(), []
-    of_kind: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        of_kind.setdefault(name_nights(run), []).append(run)
+    notes = []
     needed, thinned = {digest for one in store.remeasured() for digest in (one.good, one.tonight)}, 0
     thin_ones = store.thinned()
-    for own in of_kind.values():
-        newest = own[::-1]
+    for newest in group_nights(store.runs()):
         for run in newest[wishes.keep_samples :]:
             with suppress(Damaged):
                 thinned += 0 if run.run_id in thin_ones else thin_run(store, run)
@@ -244,6 +240,14 @@ def tidy(store: Store, wishes: Wishes, results: Path) -> list[str]:
     if thinned:
         notes.append(f"raw samples of {thinned} cells older than {wishes.keep_samples} runs were thinned to quantiles")
     return notes
+
+
+def group_nights(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs of each target and suite, the newest first."""
+    of_kind: dict[tuple[str, str], list[Run]] = {}
+    for run in reversed(runs):
+        of_kind.setdefault(name_nights(run), []).append(run)
+    return list(of_kind.values())
 
 
 def thin_run(store: Store, run: Run) -> int:

@@ -18,7 +18,7 @@ from bench.commands.search.page import render_page
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput, Regression, Unavailable
 from bench.line.run import Surroundings
-from bench.paths import check_results, database, written
+from bench.paths import check_results, database, replaced, written
 from bench.records import SEARCH, Run
 from bench.search.asked import SUITE, Asked
 from bench.search.found import Finals, Found
@@ -83,8 +83,9 @@ def _write_page(found: Found, results: Path) -> Path:
     folder = results / f"search-{found.finals.run_id if found.finals else found.run_id}"
     with written(folder, "--results"):
         folder.mkdir(parents=True, exist_ok=True)
-        (file := folder / "search.html").write_text(render_page(found, say(found)), encoding="utf-8")
-    return file
+        with replaced(folder / "search.html") as file:
+            file.write_text(render_page(found, say(found)), encoding="utf-8")
+    return folder / "search.html"
 
 
 def _is_kept(found: Found) -> bool:

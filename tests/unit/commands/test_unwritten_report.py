@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import io
+import os
+import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from nights import fill, history, night, quiet, stepped
@@ -13,8 +16,10 @@ from bench.commands.nights.nightly import Told, Wishes, check_again, run_night
 from bench.commands.progress import watching
 from bench.commands.report import report_stored
 from bench.commands.run import _write
+from bench.commands.search.command import _write_page
 from bench.errors import Unavailable
 from bench.line.plan import Request
+from bench.paths import replaced
 from bench.store import Store
 
 FULL = Unavailable("--results nights: No space left on device")
@@ -49,6 +54,47 @@ def test_a_page_that_does_not_fit_on_the_disk_leaves_the_earlier_one_whole(tmp_p
     assert (tmp_path / "dashboard.html").read_bytes() == page
     assert (tmp_path / "cells.csv").read_text() == "rows" != rows.decode()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cells.csv", "dashboard.html", "pressbench.db"]
+
+
+def test_a_page_has_the_permissions_of_the_earlier_one(tmp_path):
+    """A page made readable for a web server was not any more after the next night."""
+    page = tmp_path / "dashboard.html"
+    page.write_text("earlier")
+    page.chmod(0o664)
+    before = os.umask(0o077)
+    with replaced(page) as file:
+        file.write_text("later")
+    os.umask(before)
+    assert (page.read_text(), stat.S_IMODE(page.stat().st_mode)) == ("later", 0o664)
+
+
+def test_a_page_that_may_not_be_written_is_not_replaced(tmp_path, monkeypatch):
+    page = tmp_path / "dashboard.html"
+    page.write_text("kept")
+    monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (page, os.W_OK))  # root may write everything
+    with pytest.raises(PermissionError, match=r"dashboard.html: Permission denied"), replaced(page) as file:
+        file.write_text("later")
+    assert page.read_text() == "kept"
+
+
+def test_two_containers_with_the_same_process_numbers_write_files_of_their_own(tmp_path):
+    with replaced(tmp_path / "cells.csv") as one, replaced(tmp_path / "cells.csv") as other:
+        assert one != other
+        one.write_text("one")
+        other.write_text("other")
+    assert (tmp_path / "cells.csv").read_text() == "one"
+
+
+def test_a_page_of_a_search_that_does_not_fit_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
+    (page := tmp_path / "search-s" / "search.html").parent.mkdir()
+    page.write_text("earlier")
+    monkeypatch.setattr("bench.commands.search.command.say", lambda _: None)
+    monkeypatch.setattr(
+        "bench.commands.search.command.render_page", lambda *_: "\ud800"
+    )  # is not text: fails in the middle
+    with pytest.raises(UnicodeEncodeError):
+        _write_page(SimpleNamespace(finals=None, run_id="s"), tmp_path)
+    assert page.read_text() == "earlier"
 
 
 def test_a_link_to_where_a_page_is_shown_stays_a_link(tmp_path):
