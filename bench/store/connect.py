@@ -7,6 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -67,7 +68,7 @@ def connect(url_or_path: str | Path) -> tuple[Engine, str]:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"{path.parent}: {error.strerror}") from error
-    event.listen(engine, "connect", prepare_sqlite)
+    event.listen(engine, "connect", partial(prepare_sqlite, path=path.absolute() if _is_file(engine) else None))
     event.listen(engine, "begin", begin_sqlite)
     return engine, str(path)
 
@@ -91,16 +92,21 @@ def find_absent_file(url: str) -> Path | None:
     return None if file.exists() else file
 
 
-def prepare_sqlite(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
+def _is_file(engine: Engine) -> bool:
+    """Whether a SQLite engine opens the file that its URL names: not one in memory, nor a URI, which SQLite reads itself."""
+    name = engine.url.database or ""
+    return name not in ("", ":memory:") and not name.startswith("file:")
+
+
+def prepare_sqlite(connection: sqlite3.Connection, entry: ConnectionPoolEntry, *, path: Path | None) -> None:
     """Readers beside one writer (WAL), durable at every commit, 60 s of patience; `begin_sqlite` begins transactions."""
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {round(BUSY_TIMEOUT_S * 1000)}")
     use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    _, _, file = connection.execute("PRAGMA database_list").fetchone()
-    if file:  # not in memory
-        entry.info[OPENED] = Path(file), Path(file).stat()
+    if path:
+        entry.info[OPENED] = path, path.stat()
 
 
 def use_wal(connection: sqlite3.Connection) -> None:
@@ -119,7 +125,7 @@ def try_wal(connection: sqlite3.Connection, *, last_try: bool) -> bool:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
     except sqlite3.OperationalError as error:
-        if last_try or not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+        if last_try or not getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
             raise
         return False
     return True
@@ -149,11 +155,11 @@ def check_place(connection: Connection, where: str) -> None:
     file, opened = connection.info[OPENED]
     try:
         same = os.path.samestat(opened, file.stat())
-    except FileNotFoundError:
+    except OSError:  # also where its folder is gone, or a file has the name of that
         same = False
     if not same:
         raise Unavailable(
-            f"{where} was deleted, or another file was put in its place, while it was in use: what is measured now would be lost"
+            f"{where} was deleted or moved, or another file was put in its place, while it was in use: what is measured now would be lost"
         )
 
 
@@ -170,7 +176,7 @@ def reading(engine: Engine, where: str) -> Iterator[Connection]:
 def explain_error(error: DBAPIError, where: str) -> PressbenchError:
     """What a database error means to the user."""
     cause = error.orig
-    name = cause.sqlite_errorname if isinstance(cause, sqlite3.Error) and cause.args else ""
+    name = getattr(cause, "sqlite_errorname", "") if isinstance(cause, sqlite3.Error) else ""
     if name in FULL:
         return Unavailable(f"disk full: {where} could not take the record; free space and continue with --resume")
     if name == "SQLITE_NOTADB":

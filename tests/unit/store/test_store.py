@@ -100,8 +100,35 @@ def test_a_store_whose_file_was_deleted_or_replaced_takes_nothing_more(tmp_path,
         file.unlink()
         if another:
             Store.open(file).close()
-        with pytest.raises(Unavailable, match=r"pressbench.db was deleted, or another file was put in its place"):
+        with pytest.raises(Unavailable, match=r"pressbench.db was deleted or moved, or another file was put"):
             opened.add(record(run().run_id, key="2"))
+
+
+def test_a_store_whose_folder_was_moved_takes_nothing_more(tmp_path):
+    """With a file of the folder's name it was a raw NotADirectoryError."""
+    folder = tmp_path / "results"
+    with Store.open(folder / "pressbench.db") as opened:
+        opened.begin_run(run())
+        folder.rename(tmp_path / "earlier")
+        folder.write_text("a file")
+        with pytest.raises(Unavailable, match=r"pressbench.db was deleted or moved, or another file was put"):
+            opened.add(record(run().run_id))
+
+
+def test_a_folder_whose_name_is_not_utf_8_holds_a_store(tmp_path):
+    """SQLite's own list of its files could not be read, and the reason for that had no name."""
+    file = tmp_path / os.fsdecode(b"caf\xe9") / "pressbench.db"
+    with Store.open(file) as opened:
+        opened.begin_run(run())
+        file.unlink()
+        with pytest.raises(Unavailable, match=r"was deleted or moved"):
+            opened.add(record(run().run_id))
+
+
+def test_an_error_of_sqlite_without_a_name_is_explained():
+    cause = sqlite3.OperationalError("Could not decode to UTF-8 column")
+    found = explain_error(OperationalError("SELECT 1", {}, cause), "p.db")
+    assert str(found) == "p.db: Could not decode to UTF-8 column"
 
 
 def test_a_cell_of_a_run_nobody_began_is_refused(store):
