@@ -12,7 +12,7 @@ from bench.line.judged.evaluation import Evaluation
 from bench.line.judged.judge import find_judge
 from bench.records import OutputQuality, Quality
 
-AT_CHANCE = 2.0
+GUESSING_DEVIATIONS = 2.0
 """Standard deviations above guessing up to which an accuracy is that of guessing."""
 
 
@@ -102,7 +102,7 @@ def explain_chance(accuracy: float | None, baseline: float | None, evaluation: E
     if accuracy is None or baseline is None or classes < 2:
         return ""
     guessing = 1 / classes
-    limit = guessing + AT_CHANCE * float(np.sqrt(guessing * (1 - guessing) / evaluation.parts[0][1]))
+    limit = guessing + GUESSING_DEVIATIONS * float(np.sqrt(guessing * (1 - guessing) / evaluation.parts[0][1]))
     if accuracy > limit or baseline <= limit:
         return ""
     return (
