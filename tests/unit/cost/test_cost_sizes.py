@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -55,6 +56,29 @@ def test_positions_that_are_made_from_a_length_leave_no_product_unknown(tmp_path
     cost = cost_of(_save(nodes, held, ["N", 8], TensorProto.INT64, "ids", tmp_path / "m.onnx"))
     assert cost.unknown == ()
     assert cost.macs == 2 * 8 * 8 * 4
+
+
+def test_a_negative_length_is_divided_towards_zero_whatever_the_onnx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older reference of onnx divides down: it made three places of two."""
+    monkeypatch.setattr("onnx.reference.ops.op_div.Div._run", lambda _, a, b: (a // b,))
+    nodes = [
+        helper.make_node("Shape", ["ids"], ["sizes"], start=1, end=2),
+        helper.make_node("ReduceProd", ["sizes"], ["length"], keepdims=0),
+        helper.make_node("Neg", ["length"], ["below"]),
+        helper.make_node("Div", ["below", "three"], ["part"]),
+        helper.make_node("Neg", ["part"], ["places"]),
+        helper.make_node("Range", ["zero", "places", "one"], ["chosen"]),
+        helper.make_node("Gather", ["table", "chosen"], ["positions"]),
+        helper.make_node("Gather", ["table", "ids"], ["rows"]),
+        helper.make_node("Transpose", ["rows"], ["turned"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["positions", "turned"], ["y"]),
+    ]
+    held = {name: np.int64(value) for value, name in enumerate(["zero", "one", "two", "three"])}
+    held["table"] = np.ones((9, 4), np.float32)
+    cost = cost_of(_save(nodes, held, ["N", 8], TensorProto.INT64, "ids", tmp_path / "m.onnx"))
+    assert (cost.unknown, cost.macs) == ((), 2 * 4 * 8)
 
 
 def test_constants_that_would_take_much_memory_are_not_computed(tmp_path: Path) -> None:
