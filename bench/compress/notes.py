@@ -68,3 +68,16 @@ Notes = Mapping[str, Json]
 def merged(notes: Notes, name: str, found: Notes) -> Notes:
     """The notes with `found` added to what the note `name`, a mapping, holds already."""
     return {**notes, name: {**notes.get(name, {}), **found}}
+
+
+def reasons(left: Mapping[str, str]) -> str:
+    """Why layers stay, in one line. Groups layers by reason and names at most three of each group."""
+    found: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        found.setdefault(reason, []).append(name)
+    return "; ".join(f"{_some(names)}: {reason}" for reason, names in found.items())
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -86,19 +86,6 @@ def site_of(layer: nn.Module, entering: Tensor, output: Tensor) -> Site:
     return Site(layer=layer, inputs=before, outputs=after, rows=rows if rows % SAMPLES else max(1, rows // SAMPLES))
 
 
-def reasons(left: Mapping[str, str]) -> str:
-    """Why layers stay, in one line. Groups layers by reason and names at most three of each group."""
-    found: dict[str, list[str]] = {}
-    for name, reason in left.items():
-        found.setdefault(reason, []).append(name)
-    return "; ".join(f"{_some(names)}: {reason}" for reason, names in found.items())
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
 class NeededError(Unsupported):
     """The network does not run, or has outputs of another shape, with chains in the places of layers."""
 

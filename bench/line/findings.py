@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from bench.compress.notes import LAYOUT, OUTSIDE_LAYERS, ROUNDED
+from bench.compress.notes import (
+    FACTORIZED,
+    LAYOUT,
+    NOT_FACTORIZED,
+    NOT_SEPARABLE,
+    OUTSIDE_LAYERS,
+    ROUNDED,
+    SEPARABLE,
+    Notes,
+    reasons,
+)
 from bench.config.target import Target
 from bench.cost.roofline.bound import FACT, as_facts
 from bench.line.measure import Findings
@@ -69,14 +79,24 @@ class CellFindings:
 def describe_file(prepared: Prepared) -> tuple[str, ...]:
     """What a user must know of the deployed file.
 
-    That another share of channels went than was asked for, that calibration samples were turned, that the file grew, or
-    that it has another opset than the network it is made from, and what its backend notes.
+    That another share of channels went than was asked for, that calibration samples were turned, which layers a step did
+    not replace, that the file grew, or that it has another opset than the network it is made from, and what its backend
+    notes.
     """
     facts, notes = prepared.artifact.facts, prepared.source.notes
     said = ("the file grew", facts.get("file_grew")), ("its opset was raised", facts.get("opset_raised"))
     noted = (str(note) for note in facts.get("notes", ()))
     made = (str(notes[name]) for name in (ROUNDED, LAYOUT) if notes.get(name))
-    return (*made, *(f"{what} from {change}" for what, change in said if change), *noted)
+    left = _describe_left(notes)
+    return (*made, *left, *(f"{what} from {change}" for what, change in said if change), *noted)
+
+
+def _describe_left(notes: Notes) -> tuple[str, ...]:
+    """Which layers no step replaced although one was asked to."""
+    done = {*notes.get(FACTORIZED, ()), *notes.get(SEPARABLE, ())}
+    left = {**notes.get(NOT_FACTORIZED, {}), **notes.get(NOT_SEPARABLE, {})}
+    left = {name: reason for name, reason in left.items() if name not in done}
+    return (f"layers that were not replaced: {reasons(left)}",) if left else ()
 
 
 def gather_evidence(found: CellFindings, cell: PlannedCell, target: Target) -> Evidence:

@@ -16,8 +16,8 @@ from bench.compress.factorize.svd import Svd
 from bench.compress.factorize.tucker import Tucker
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weight_of, weighted_layers
-from bench.compress.notes import FACTORIZED, NOT_FACTORIZED, merged
-from bench.compress.replace_layers import TIED, Site, reasons, sites, substitute_each
+from bench.compress.notes import FACTORIZED, NOT_FACTORIZED, merged, reasons
+from bench.compress.replace_layers import TIED, Site, sites, substitute_each
 from bench.errors import InvalidInput, Unsupported
 
 Share = Annotated[float | None, Within(low=0, high=1, open_low=True, open_high=True)]

@@ -13,8 +13,8 @@ from bench.compress.factorize.chains import biased, chain_of, pointwise
 from bench.compress.factorize.factorization import Array
 from bench.compress.interface import Compressor, Context, Network
 from bench.compress.layers import tied_layers, weighted_layers
-from bench.compress.notes import NOT_SEPARABLE, SEPARABLE
-from bench.compress.replace_layers import TIED, reasons, sites, substitute_each
+from bench.compress.notes import NOT_SEPARABLE, SEPARABLE, reasons
+from bench.compress.replace_layers import TIED, sites, substitute_each
 from bench.errors import Unsupported
 
 
