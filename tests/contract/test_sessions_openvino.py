@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,10 @@ def test_every_quantization_agrees_with_the_float_file_and_ran_what_it_asked_for
     if asked in facts.execution.multiplying:
         assert facts.fallbacks == ()
     elif asked in ("float16", "bfloat16"):
-        assert facts.fallbacks == (f"asked for {asked}, 3 of 3 multiplying nodes ran float32 kernels: n0, n2, output",)
+        (said,) = facts.fallbacks
+        # a processor with bfloat16 but without float16 may take it instead
+        ran = "float32|bfloat16" if asked == "float16" else "float32"
+        assert re.fullmatch(rf"asked for {asked}, 3 of 3 multiplying nodes ran ({ran}) kernels: n0, n2, output", said)
     assert facts.version == OpenvinoBackend().probe().version
 
 
