@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from bench.errors import InvalidInput
 from bench.paths import database, replaced, written
-from bench.records import Run
+from bench.records import Record, Run
 from bench.regress.figures import read_figures
 from bench.regress.judge import MOST
 from bench.regress.series import pick_newest
@@ -63,15 +63,27 @@ def trace_store(store: Store, runs: Sequence[Run], alarms: Mapping[str, str] = M
 def write_report(
     store: Store, runs: Sequence[Run], folder: Path, option: str, timelines: Sequence[Timeline] = ()
 ) -> Report:
-    """Writes both files, each in place of what was there once it is whole. `option` names the folder in the `Unavailable` of a disk that refuses."""
+    """Reads the records of runs and writes both files, as `write_files`. Raises as the store does, too."""
     records = [record for run in runs for record in store.records(run.run_id)]
+    return write_files(records, runs, folder, option, timelines, look_at_fleet(store, runs))
+
+
+def write_files(
+    records: Sequence[Record],
+    runs: Sequence[Run],
+    folder: Path,
+    option: str,
+    timelines: Sequence[Timeline],
+    fleet: FleetView | None,
+) -> Report:
+    """Writes both files, each in place of what was there once it is whole. `option` names the folder in the `Unavailable` of a disk that refuses."""
     report = Report(csv=folder / "cells.csv", dashboard=folder / "dashboard.html", cells=len(records))
     with written(folder, option):
         folder.mkdir(parents=True, exist_ok=True)
         with replaced(report.csv) as file:
             write_csv(records, file)
         with replaced(report.dashboard) as file:
-            write_dashboard(records, runs, file, timelines, look_at_fleet(store, runs))
+            write_dashboard(records, runs, file, timelines, fleet)
     return report
 
 

@@ -12,16 +12,17 @@ from rich.text import Text
 
 from bench.cache import check_writable
 from bench.commands.progress import Watch
-from bench.commands.report import Report, open_existing, write_report
+from bench.commands.report import Report, look_at_fleet, open_existing, write_files
 from bench.commands.temporary import owned_temporary_files
 from bench.errors import InvalidInput, Unavailable
 from bench.line.plan import Plan, Request
 from bench.line.run import Ended, Surroundings, find_interrupted, note_plan, nothing_to_resume, plan_run, run
 from bench.paths import check_results, database
-from bench.records import Run
+from bench.records import Record, Run
 from bench.report.advice import advise
 from bench.report.budget import KEPT
 from bench.report.cells import make_cells
+from bench.report.fleet import FleetView
 from bench.report.spread import draw_spreads, find_spreads
 from bench.report.summary import summary
 from bench.store import Store, find_absent_file
@@ -71,8 +72,8 @@ def run_suite(
         ended = _run(plan, look_around(store, cache, folder, watch, cluster), earlier, watch)
         watch.finish()
         stored = [one for one in store.runs() if one.run_id == ended.run_id]
-        files = _write(store, stored, results, url) if report else None
-        records = store.records(ended.run_id)
+        records, fleet = store.records(ended.run_id), look_at_fleet(store, stored)
+    files = _write(records, stored, fleet, results, url) if report else None
     advice = advise(records)
     answer: dict[str, Json] = {"run_id": ended.run_id, "counts": dict(ended.counts), "advice": advice}
     if plan.request.fleet:
@@ -93,12 +94,14 @@ def run_suite(
     )
 
 
-def _write(store: Store, runs: Sequence[Run], results: Path, url: str | None) -> Report:
-    """Both files. Raises `Unavailable` that says where the run is if they cannot be written."""
+def _write(
+    records: Sequence[Record], runs: Sequence[Run], fleet: FleetView | None, results: Path, url: str | None
+) -> Report:
+    """Both files. Raises `Unavailable`, of the kind that it was, that says where the run is if they cannot be written."""
     try:
-        return write_report(store, runs, results, "--results")
+        return write_files(records, runs, results, "--results", (), fleet)
     except Unavailable as error:
-        raise Unavailable(
+        raise type(error)(
             f"{error}; the run is stored: `pressbench report {_name_store(results, url)} --out FOLDER` writes its files elsewhere"
         ) from error
 

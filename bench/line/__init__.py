@@ -23,6 +23,6 @@ The functions on the way, in the order in which they are called:
 19. `bench.line.trust:decide` decides the status
 20. `bench.line.findings:assemble` makes the record
 21. `bench.store.database:Store.add` stores it
-22. `bench.commands.report:write_report` writes cells.csv and dashboard.html
+22. `bench.commands.report:write_files` writes cells.csv and dashboard.html
 23. `bench.report.table:compute_row` computes the row from the record's raw samples
 """

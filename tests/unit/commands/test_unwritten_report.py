@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +16,11 @@ from nights import fill, history, night, quiet, stepped
 from bench.commands.nights.nightly import Told, Wishes, check_again, run_night
 from bench.commands.progress import watching
 from bench.commands.report import report_stored
-from bench.commands.run import _write
+from bench.commands.run import _write, run_suite
 from bench.commands.search.command import _write_page
-from bench.errors import Unavailable
+from bench.errors import DiskFull, Unavailable
 from bench.line.plan import Request
+from bench.line.run import Ended, Measured
 from bench.paths import replaced
 from bench.store import Store
 
@@ -108,9 +110,24 @@ def test_a_link_to_where_a_page_is_shown_stays_a_link(tmp_path):
 
 
 def test_a_run_whose_report_cannot_be_written_says_where_it_is(monkeypatch):
-    monkeypatch.setattr("bench.commands.run.write_report", refuse)
-    with pytest.raises(Unavailable, match=r"`pressbench report --results 'my nights' --out FOLDER` writes its files"):
-        _write(None, [], Path("my nights"), None)
+    def refuse_more(*_: object) -> None:
+        raise DiskFull("disk full")
+
+    monkeypatch.setattr("bench.commands.run.write_files", refuse_more)
+    with pytest.raises(DiskFull, match=r"`pressbench report --results 'my nights' --out FOLDER` writes its files"):
+        _write([], [], None, Path("my nights"), None)
+
+
+def test_a_run_whose_store_is_away_when_its_report_is_written_is_not_called_stored(tmp_path, monkeypatch):
+    (suite := tmp_path / "suite.toml").write_text('name = "s"\nmodels = ["lenet5"]\n')
+    (target := tmp_path / "target.toml").write_text('name = "t"\n[[backend]]\nname = "ort"\n')
+    monkeypatch.setattr("bench.commands.run.run", lambda *_, **__: Ended(run_id="r", counts={}, measured=Measured()))
+    monkeypatch.setattr(Store, "runs", lambda _: [replace(night(0), run_id="r")])
+    monkeypatch.setattr(Store, "records", refuse)
+    options = {"url": None, "resume": False, "report": True, "cache": tmp_path}
+    with watching(io.StringIO()) as watch, pytest.raises(Unavailable) as raised:
+        run_suite(Request(target=str(target), suite=str(suite)), results=tmp_path, watch=watch, **options)
+    assert raised.value is FULL
 
 
 @pytest.mark.parametrize(("latencies", "code"), [(quiet(60), 3), (stepped(60, 55), 1)])
