@@ -21,7 +21,7 @@ from bench.line.run import describe_move, is_of_this_code, now
 from bench.line.versus.kept import prune_kept
 from bench.marks import locked
 from bench.paths import written
-from bench.records import Run
+from bench.records import SEARCH, Run
 from bench.regress.alarms import Kind
 from bench.regress.figures import read_figures
 from bench.regress.night import Night, judge_night
@@ -215,7 +215,8 @@ def has_interrupted(request: Request, results: Path, url: str | None) -> bool:
     if find_absent_file(url) if url else not (results / "pressbench.db").exists():
         return False
     with open_existing(results, url) as store:
-        runs = [run for run in store.runs() if (run.target, run.suite) == (request.target, request.suite)]
+        own = [run for run in store.runs() if (run.target, run.suite) == (request.target, request.suite)]
+    runs = [run for run in own if SEARCH not in run.request]
     if not runs or runs[-1].status != "interrupted" or not is_of_this_code(runs[-1]):
         return False
     if request.fleet is None and describe_move(runs[-1], load_target(request.target)):

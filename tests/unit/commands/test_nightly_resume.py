@@ -16,6 +16,7 @@ from bench.commands.run import run_suite
 from bench.line.plan import Request, find_settings
 from bench.line.run import Ended, Measured
 from bench.machine import machine_facts, revision
+from bench.records import SEARCH
 from bench.store import Store
 
 HERE = machine_facts(Path("/"))
@@ -37,6 +38,19 @@ def test_an_interrupted_run_of_other_code_or_another_machine_is_left_and_another
         store.begin_run(night(0, **{**changes, "status": "running"}))
         store.finish_run(night(0).run_id, changes["status"], night(0).finished_at)
     assert has_interrupted(Request(target="cpu", suite="s"), tmp_path, None) is continued
+
+
+def test_a_search_on_a_suite_of_its_name_is_no_run_of_a_night(tmp_path):
+    """A search that was interrupted was said to be continued, and one that came later hid the run that waits."""
+    wanted = Request(target="cpu", suite="s")
+    with Store.open(tmp_path / "pressbench.db") as store:
+        store.begin_run(night(1, status="running", request={SEARCH: {}}, **NOW))
+        store.finish_run(night(1).run_id, "interrupted", night(1).finished_at)
+        assert not has_interrupted(wanted, tmp_path, None)
+        store.begin_run(night(0, status="running", **NOW))
+        store.finish_run(night(0).run_id, "interrupted", night(0).finished_at)
+        store.finish_run(night(1).run_id, "finished", night(1).finished_at)
+    assert has_interrupted(wanted, tmp_path, None)
 
 
 SUITE, TARGET = 'name = "s"\nmodels = ["lenet5"]\n', 'name = "t"\n[[backend]]\nname = "ort"\n'
