@@ -67,9 +67,10 @@ def take_turns(
 ) -> list[Narrowed]:
     """Each network within its part of the time that is left; then the best one has all of it.
 
-    `line`: with the share of each, of which only ratios count. `spent`: the part of the time that is over. `open_`: a network at the beginning of its turn, which ends at that part; None where
-    there is no time for it. `go_on`: tries candidates of a network until that part; it knows what the others did, which are given too.
-    Its strategy then runs once more from the beginning: what is known is not measured a second time.
+    `line`: with the share of each, of which only ratios count. `spent`: the part of the time that is over. `open_`: a network at the
+    beginning of its turn, which ends at that part; None where there is no time for it. `go_on`: tries candidates of a network until
+    that part, knowing what the others did. Of the best one it runs once more from the beginning: what is known is not measured a
+    second time.
     """
     done: list[Narrowed] = []
     for place, (one, share) in enumerate(line):
