@@ -65,9 +65,13 @@ def written(place: Path, option: str) -> Iterator[None]:
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside `path` to be written, which takes its place at the end, with the permissions of what was there.
 
-    Where writing it fails, what was there stays whole. Raises `PermissionError` where that may not be written.
+    Where writing it fails, what was there stays whole. What is no regular file, as a device that a link leads to, is written itself.
+    Raises `PermissionError` where what was there may not be written.
     """
     place = path.resolve()
+    if place.exists() and not place.is_file():
+        yield place
+        return
     part = place.with_name(f".{place.name}.{uuid4().hex}")
     known = place.exists()
     if known and not os.access(place, os.W_OK):

@@ -87,6 +87,16 @@ def test_two_containers_with_the_same_process_numbers_write_files_of_their_own(t
     assert (tmp_path / "cells.csv").read_text() == "one"
 
 
+def test_what_is_no_file_is_written_itself_as_a_device_that_a_link_leads_to(tmp_path):
+    """As root, the device itself was replaced by a file."""
+    os.mkfifo(tmp_path / "device")
+    (tmp_path / "cells.csv").symlink_to("device")
+    with replaced(tmp_path / "cells.csv") as file:
+        assert file == tmp_path / "device"
+    assert (tmp_path / "device").is_fifo()
+    assert len([*tmp_path.iterdir()]) == 2
+
+
 def test_a_page_of_a_search_that_does_not_fit_leaves_the_earlier_one_whole(tmp_path, monkeypatch):
     (page := tmp_path / "search-s" / "search.html").parent.mkdir()
     page.write_text("earlier")
