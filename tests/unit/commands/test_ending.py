@@ -8,9 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from command_line import exit_code
@@ -27,23 +25,55 @@ def _usual_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
-def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(monkeypatch, capsys, number, code):
+PROGRAM = """
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
+
+import bench.cli.app
+import bench.commands.listings
+
+number = getattr(signal, sys.argv[1])
+
+def ask():
+    os.kill(os.getpid(), number)
+
+{body}
+
+bench.commands.listings.list_targets = work
+bench.cli.app.main(["targets"])
+"""
+
+
+def ended(body: str, name: str = "SIGTERM") -> subprocess.CompletedProcess[str]:
+    """How a command ends whose work is the function `work` of `body`: a process of its own, as signals may end it."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.replace("{body}", body), name],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_that_asks_to_end_ends_a_command_as_ctrl_c_does(name, code):
     """It ended at once: its temporary files stayed, and of a search nothing was said."""
-    tidied = []
-
-    def list_targets() -> None:
-        try:
-            os.kill(os.getpid(), number)
-        finally:
-            os.kill(os.getpid(), number)  # `timeout` sends it to the process, and to its group
-            tidied.append(True)
-
-    monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
-    assert exit_code(["targets"]) == code
-    os.kill(os.getpid(), number)  # the way out is not over yet
-    assert tidied
-    assert capsys.readouterr().err == f"\npressbench: interrupted by {number.name}\n"
+    done = ended(
+        """
+def work():
+    try:
+        ask()
+    finally:
+        ask()  # `timeout` sends it to the process, and to its group
+        print("tidied", flush=True)
+""",
+        name,
+    )
+    assert (done.returncode, done.stdout) == (code, "tidied\n")
+    assert done.stderr == f"\npressbench: interrupted by {name}\n"
 
 
 WAITING = """
@@ -71,19 +101,20 @@ def test_a_terminal_that_was_closed_ends_a_command_by_its_signal():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
 
 
-def test_signals_that_go_on_end_a_command_that_swallowed_the_first(monkeypatch):
+def test_signals_that_go_on_end_a_command_that_swallowed_the_first():
     """Each one put off the next: asked every 4 s, it never ended."""
-    monkeypatch.setattr("bench.cli.app.time", SimpleNamespace(monotonic=iter([0.0, 4.0, 8.0]).__next__))
+    done = ended("""
+bench.cli.app.time = SimpleNamespace(monotonic=iter([0.0, 4.0, 8.0]).__next__)
 
-    def list_targets() -> tuple[dict[str, str], str]:
-        with suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        return {}, ""
-
-    monkeypatch.setattr("bench.commands.listings.list_targets", list_targets)
-    assert exit_code(["targets"]) == 143
+def work():
+    with suppress(KeyboardInterrupt):
+        ask()
+    ask()
+    print("goes on", flush=True)
+    ask()
+    return {}, "was not ended"
+""")
+    assert (done.returncode, done.stdout) == (143, "goes on\n"), done.stderr
 
 
 FORKING = """
@@ -120,13 +151,19 @@ def test_a_command_leaves_the_signals_as_they_were():
     assert {signal.getsignal(number) for number in ENDING} == {signal.SIG_DFL}
 
 
-def test_a_signal_that_is_ignored_ends_nothing(monkeypatch):
+def test_a_signal_that_is_ignored_ends_nothing():
     """`nohup` ignores SIGHUP."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    monkeypatch.setattr(
-        "bench.commands.listings.list_targets", lambda: os.kill(os.getpid(), signal.SIGHUP) or ({}, "", 0)
+    done = ended(
+        """
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+def work():
+    ask()
+    return {}, "all targets"
+""",
+        "SIGHUP",
     )
-    assert exit_code(["targets"]) == 0
+    assert (done.returncode, done.stdout) == (0, "all targets\n"), done.stderr
 
 
 @pytest.mark.parametrize(
