@@ -65,7 +65,7 @@ def written(place: Path, option: str) -> Iterator[None]:
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside `path` to be written, which takes its place at the end, with the permissions of what was there.
 
-    Where writing it fails, what was there stays whole. What is no regular file, as a device that a link leads to, is written itself.
+    Where writing it fails, what was there stays whole. A device that a link leads to is written itself.
     Raises `PermissionError` where what was there may not be written.
     """
     place = path.resolve()
