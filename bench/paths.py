@@ -69,11 +69,11 @@ def replaced(path: Path) -> Iterator[Path]:
     Raises `PermissionError` where what was there may not be written.
     """
     place = path.resolve()
-    if place.exists() and not place.is_file():
+    known = place.exists()
+    if known and not place.is_file():
         yield place
         return
     part = place.with_name(f".{place.name}.{uuid4().hex}")
-    known = place.exists()
     if known and not os.access(place, os.W_OK):
         raise PermissionError(errno.EACCES, f"{place.name}: {os.strerror(errno.EACCES)}")
     try:

@@ -140,19 +140,33 @@ def test_a_run_whose_store_is_away_when_its_report_is_written_is_not_called_stor
     assert raised.value is FULL
 
 
+def fill_nights(folder, monkeypatch, latencies) -> str:
+    """A store with a night for each latency, the newest of which counts as tonight's run: its id."""
+    with Store.open(folder / "pressbench.db") as store:
+        fill(store, history(latencies))
+    newest = night(len(latencies) - 1).run_id
+    monkeypatch.setattr("bench.commands.nights.nightly.run_target", lambda *given, **_: given[3].runs.append(newest))
+    return newest
+
+
+def run_tonight(folder, **wishes):
+    with watching(io.StringIO()) as watch:
+        return run_night(
+            Wishes(targets=("cpu",), suite="s", **wishes),
+            lambda target: Request(target=target),
+            results=folder,
+            url=None,
+            cache=folder,
+            watch=watch,
+        )
+
+
 @pytest.mark.parametrize(("latencies", "code"), [(quiet(60), 3), (stepped(60, 55), 1)])
 def test_a_night_whose_report_cannot_be_written_is_judged_all_the_same(tmp_path, monkeypatch, latencies, code):
     """The error was all that was said of the night, and its exit code hid a regression."""
-    with Store.open(tmp_path / "pressbench.db") as store:
-        fill(store, history(latencies))
-    newest = night(59).run_id
-    monkeypatch.setattr("bench.commands.nights.nightly.run_target", lambda *given, **_: given[3].runs.append(newest))
+    newest = fill_nights(tmp_path, monkeypatch, latencies)
     monkeypatch.setattr("bench.commands.nights.nightly.write_report", refuse)
-    with watching(io.StringIO()) as watch:
-        wishes = Wishes(targets=("cpu",), suite="s")
-        answer, text, ended = run_night(
-            wishes, lambda target: Request(target=target), results=tmp_path, url=None, cache=tmp_path, watch=watch
-        )
+    answer, text, ended = run_tonight(tmp_path)
     assert ended == code
     assert "no report: --results nights: No space left on device" in text
     assert answer["without_report"] == str(FULL)
@@ -163,16 +177,9 @@ def test_a_night_whose_report_cannot_be_written_is_judged_all_the_same(tmp_path,
 @pytest.mark.parametrize(("latencies", "code"), [(quiet(65), 3), (stepped(65, 60), 1)])
 def test_a_night_on_a_full_disk_says_what_it_found(tmp_path, monkeypatch, latencies, code):
     """Thinning old nights, or a file of `--junit`, ended it before its judgement was said."""
-    with Store.open(tmp_path / "pressbench.db") as store:
-        fill(store, history(latencies))
-    newest = night(64).run_id
-    monkeypatch.setattr("bench.commands.nights.nightly.run_target", lambda *given, **_: given[3].runs.append(newest))
+    fill_nights(tmp_path, monkeypatch, latencies)
     monkeypatch.setattr(Store, "add", refuse)
-    wishes = Wishes(targets=("cpu",), suite="s", junit=Path("/dev/full"))
-    with watching(io.StringIO()) as watch:
-        answer, text, ended = run_night(
-            wishes, lambda target: Request(target=target), results=tmp_path, url=None, cache=tmp_path, watch=watch
-        )
+    answer, text, ended = run_tonight(tmp_path, junit=Path("/dev/full"))
     assert ended == code
     assert ("REGRESSION" in text) == (code == 1)
     assert answer["night_notes"] == ["old nights were not tidied up: --results nights: No space left on device"]
